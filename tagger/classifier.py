@@ -1,0 +1,78 @@
+"""A network on a device: uint8 clips in, calibrated probabilities out."""
+
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import nn
+
+from tagger.errors import VtagError
+from tagger.preprocessing import Preprocessing
+
+DeviceName = Literal["auto", "cpu", "cuda"]
+
+
+def choose_device(device: DeviceName = "auto") -> torch.device:
+    """The device to compute on; ``auto`` is the GPU when there is one. Raises VtagError when there is no such GPU."""
+    if device == "cuda" and not torch.cuda.is_available():
+        raise VtagError("--device cuda: no CUDA GPU is available here; use --device cpu or auto")
+    return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def choose_precision(device: torch.device) -> torch.dtype:
+    """bfloat16 where the hardware multiplies it natively, float32 elsewhere.
+
+    On a CPU with AVX-512 BF16 or AMX the 3D convolutions run 2 to 4 times faster in bfloat16 (measured on Zen 4 and on
+    Sapphire Rapids); without native support it is emulated and slower.
+    """
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
+    native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return torch.bfloat16 if native else torch.float32
+
+
+class Classifier:
+    """Computes class probabilities for clips.
+
+    The ``backbone`` runs in ``precision`` and ``channels_last_3d``; the ``head`` (LSTM, pooling, softmax) in float32,
+    because it costs next to nothing and bfloat16 would blur the confidences.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        preprocessing: Preprocessing,
+        temperature: float = 1.0,
+        *,
+        device: DeviceName = "auto",
+        precision: torch.dtype | None = None,
+    ):
+        self.device = choose_device(device)
+        self.precision = precision or choose_precision(self.device)
+        self._temperature = temperature
+        network = network.eval().requires_grad_(False).to(self.device)
+        self._backbone: nn.Module = network.backbone.to(self.precision, memory_format=torch.channels_last_3d)  # type: ignore[operator, union-attr]
+        self._head: nn.Module = network.head.float()  # type: ignore[operator, union-attr]
+        self._mean = torch.tensor(preprocessing.mean, device=self.device) * 255
+        self._scale = 1 / (torch.tensor(preprocessing.std, device=self.device) * 255)
+
+    @torch.inference_mode()
+    def features(self, clips: np.ndarray) -> torch.Tensor:
+        """Backbone features, float32, of ``[n, T, H, W, 3] uint8`` clips: what ``head`` takes."""
+        pixels = torch.from_numpy(clips).to(self.device, non_blocking=True)
+        normalised = ((pixels.float() - self._mean) * self._scale).to(self.precision)
+        # [n, T, H, W, 3] in memory is channels_last_3d already: a change of strides, not a copy.
+        return self._backbone(normalised.permute(0, 4, 1, 2, 3)).float()
+
+    @torch.inference_mode()
+    def probabilities(self, clips: np.ndarray, batch_size: int | None = None) -> np.ndarray:
+        """``[n, T, H, W, 3] uint8`` clips to ``[n, classes] float32`` probabilities, ``batch_size`` clips at a time.
+
+        The automatic batch size is 1 on a CPU, where it is the fastest per clip and makes a window's result the same
+        in any company, and all clips at once on a GPU.
+        """
+        if len(clips) == 0:
+            raise ValueError("there are no clips to classify")
+        step = batch_size or (1 if self.device.type == "cpu" else len(clips))
+        logits = [self._head(self.features(clips[i : i + step])) for i in range(0, len(clips), step)]
+        return torch.softmax(torch.cat(logits) / self._temperature, dim=1).cpu().numpy()

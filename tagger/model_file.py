@@ -1,0 +1,102 @@
+"""Model files: one ``.safetensors`` with all that is needed to use a model.
+
+The weights are plain safetensors (https://github.com/huggingface/safetensors); the rest is one JSON text in the
+metadata entry ``vtag``, whose ``format`` says which version of this page wrote it. Nothing is ever unpickled.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from tagger.errors import ModelFileError
+from tagger.preprocessing import Preprocessing
+from tagger.windows import Sampling
+
+FORMAT = 1
+"""Version of the metadata written here. A file with a higher one comes from a newer vtag."""
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What a model file says beside its weights.
+
+    ``architecture`` and ``options`` build the network; ``temperature`` divides its logits, so that confidences are
+    calibrated; ``training`` says how it was made and ``scores`` what it scored on groups that training never saw.
+    """
+
+    architecture: str
+    labels: tuple[str, ...]
+    sampling: Sampling
+    preprocessing: Preprocessing
+    temperature: float = 1.0
+    options: Mapping[str, Any] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
+    scores: Mapping[str, Any] = field(default_factory=dict)
+
+
+def save_model_file(path: str | Path, info: ModelInfo, weights: Mapping[str, torch.Tensor]) -> None:
+    """Writes a model file, under a temporary name first, so that ``path`` is never half a file."""
+    path = Path(path)
+    metadata = {"format": FORMAT, **asdict(info)}
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        save_file(
+            {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()},
+            temporary,
+            metadata={"vtag": json.dumps(metadata, sort_keys=True)},
+        )
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_model_info(path: str | Path) -> ModelInfo:
+    """Reads what a model file says of itself, without its weights. Raises ModelFileError."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+    except FileNotFoundError:
+        raise ModelFileError(f"{path} does not exist; `vtag models` lists the models that need no file") from None
+    except (SafetensorError, OSError) as error:
+        raise ModelFileError(f"{path} is not a readable .safetensors file; copy or train it again ({error})") from error
+    if "vtag" not in metadata:
+        raise ModelFileError(f"{path} is a .safetensors file, but not one that vtag wrote; train one with `vtag train`")
+    try:
+        values = json.loads(metadata["vtag"])
+        version = values.pop("format")
+        if version > FORMAT:
+            raise ModelFileError(f"{path} was written by a newer vtag (format {version}); upgrade: pip install -U vtag")
+        return ModelInfo(
+            **{
+                **values,
+                "labels": tuple(values["labels"]),
+                "sampling": Sampling(**values["sampling"]),
+                "preprocessing": Preprocessing.from_json(values["preprocessing"]),
+            }
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelFileError(f"{path} has damaged vtag metadata; copy or train it again ({error})") from error
+
+
+def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
+    """Reads the weights of a model file, as float32 where they are floating point. Raises ModelFileError."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+    except (SafetensorError, OSError) as error:
+        raise ModelFileError(f"{path} is not a readable .safetensors file; copy or train it again ({error})") from error
+    return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in weights.items()}
+
+
+def file_hash(path: str | Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

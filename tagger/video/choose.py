@@ -1,0 +1,71 @@
+"""The rule that chooses a reader: decord where it is right, PyAV elsewhere, and always a reason.
+
+The rule comes from measurements of decord 0.6.0: MPEG-PS, MPEG-TS, ASF and files with edit lists give wrong frames or
+times; AV1 and GIF do not open; rotation metadata is ignored; damaged files may repeat frames, hang or abort.
+"""
+
+import importlib.util
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from tagger.errors import VideoError
+from tagger.video.facts import VideoFacts
+from tagger.video.pyav_reader import PyAVReader
+from tagger.video.reader import DecoderName, Reader
+
+DECORD_CONTAINERS = frozenset({"mp4", "mov", "m4a", "3gp", "3g2", "matroska", "webm", "avi", "flv"})
+DECORD_CODECS = frozenset({"h264", "hevc", "mpeg4", "vp8", "vp9", "mjpeg"})
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which reader, and why when it is not decord."""
+
+    decoder: DecoderName
+    reason: str | None = None
+
+
+@cache
+def has_decord() -> bool:
+    """Whether decord is installed; it has wheels for x86-64 only."""
+    return importlib.util.find_spec("decord") is not None
+
+
+def choose_reader(facts: VideoFacts, *, fits_in_memory: bool = True) -> Choice:
+    """Chooses the reader of a video from its facts.
+
+    ``fits_in_memory`` tells whether all frames that will be sampled may be held at once. decord must be drained before
+    anything waits (an idle reader burns a core), so a video too long for that is streamed with PyAV.
+    """
+    reason = None
+    if not has_decord():
+        reason = "decord is not installed"
+    elif facts.container not in DECORD_CONTAINERS:
+        reason = f"decord gives wrong times for {facts.container}"
+    elif facts.codec not in DECORD_CODECS:
+        reason = f"decord is not trusted with {facts.codec}"
+    elif facts.rotation:
+        reason = f"decord ignores the rotation by {facts.rotation} degrees"
+    elif facts.start_s:
+        reason = f"decord is not trusted with a start at {facts.start_s:.3f} s"
+    elif facts.is_truncated:
+        reason = "the file is cut off, and decord may hang on its end"
+    elif not fits_in_memory:
+        reason = "too long to drain at once, and an idle decord reader burns a core"
+    return Choice("decord") if reason is None else Choice("pyav", reason)
+
+
+def open_video(path: Path, facts: VideoFacts, choice: Choice, width: int, height: int) -> tuple[Reader, Choice]:
+    """Opens a video with the chosen reader, frames scaled to ``width × height``; PyAV when decord refuses it.
+
+    Returns the reader and the choice that held. Raises VideoError when neither reads it.
+    """
+    if choice.decoder == "decord":
+        from tagger.video.decord_reader import DecordReader
+
+        try:
+            return DecordReader(path, facts, width, height), choice
+        except VideoError as error:
+            choice = Choice("pyav", str(error).removeprefix(f"{path}: "))
+    return PyAVReader(path, facts, width, height), choice

@@ -1,0 +1,168 @@
+"""Where windows lie in a video and which frames they show. Pure arithmetic; no video is opened here.
+
+Sampling is written as in the literature: ``num_frames × sampling_rate`` at ``target_fps``. A window of 16×4 at 30 fps
+has 16 samples, 4/30 s apart, and lasts 16·4/30 = 2.13 s. Samples are taken by presentation time, so a video gives the
+same windows at 25, 30 or 60 frames per second and at a variable rate.
+"""
+
+import math
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any, Generic, TypeVar
+
+TIME_TOLERANCE_S = 1e-3
+"""A frame counts as shown up to this much before its stored time.
+
+Matroska and FLV round times to milliseconds and decord returns float32 seconds, so a frame due exactly at a sample
+time may be stored a little after it. One millisecond covers both and is a quarter of a frame at 240 fps.
+"""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How one window is sampled, and how far apart windows start.
+
+    ``hop_s`` is the distance between window starts in seconds; None means the length of a window (no overlap).
+    Raises ValueError for values that describe no window, or a hop shorter than one sample step.
+    """
+
+    num_frames: int = 16
+    sampling_rate: int = 4
+    target_fps: float = 30.0
+    hop_s: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.num_frames < 1 or self.sampling_rate < 1 or not 0 < self.target_fps < math.inf:
+            raise ValueError(f"no window can be sampled as {self.num_frames}×{self.sampling_rate} @ {self.target_fps}")
+        if self.hop_s is not None and not self.step_s <= self.hop_s < math.inf:
+            raise ValueError(f"hop is {self.hop_s} s; it must be at least one sample step, {self.step_s:.3f} s")
+
+    @property
+    def step_s(self) -> float:
+        """Seconds between two samples of a window."""
+        return self.sampling_rate / self.target_fps
+
+    @property
+    def window_s(self) -> float:
+        """Length of a window in seconds: each sample stands for one step."""
+        return self.num_frames * self.step_s
+
+    @property
+    def hop(self) -> float:
+        """Seconds between the starts of two windows."""
+        return self.window_s if self.hop_s is None else self.hop_s
+
+    def start_s(self, window: int) -> float:
+        """Start of a window in seconds from the first frame."""
+        return window * self.hop
+
+    def sample_s(self, window: int, sample: int) -> float:
+        """Time of one sample of a window, in seconds from the first frame."""
+        return window * self.hop + sample * self.step_s
+
+    def window_count(self, duration_s: float) -> int:
+        """Number of windows that cover a video of ``duration_s``; at least one.
+
+        A window starts every ``hop`` until one reaches the end of the video. The last one may be partial.
+        """
+        usable_s = duration_s - TIME_TOLERANCE_S
+        until_covered = 1 + math.ceil((usable_s - self.window_s) / self.hop)
+        starting_inside = math.ceil(usable_s / self.hop)
+        return max(1, min(until_covered, starting_inside))
+
+    def __str__(self) -> str:
+        hop = "" if self.hop_s is None else f", hop {self.hop_s:g} s"
+        return f"{self.num_frames}×{self.sampling_rate} @ {self.target_fps:g} fps{hop}"
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-ready form; ``Sampling(**json)`` is the inverse."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Window:
+    """A span of time to classify. ``end_s`` never passes the end of the video."""
+
+    index: int
+    start_s: float
+    end_s: float
+
+
+Pixels = TypeVar("Pixels")
+
+
+@dataclass
+class _OpenWindow(Generic[Pixels]):
+    index: int
+    frames: list[Pixels] = field(default_factory=list)
+
+
+class WindowCutter(Generic[Pixels]):
+    """Collects the frames of a video, given in presentation order, into windows.
+
+    Times are in seconds from the first frame. A frame is shown from its ``start_s`` to the ``start_s`` of the next.
+    Ask ``needs`` before converting a frame's pixels; ``push`` the frames it asks for; ``finish`` with the last frame.
+    Windows come out in order, each with ``num_frames`` frames; a frame may stand in several.
+    """
+
+    def __init__(self, sampling: Sampling):
+        self._sampling = sampling
+        self._open: deque[_OpenWindow[Pixels]] = deque()
+        self._started = 0
+
+    def needs(self, shown_until_s: float) -> bool:
+        """Whether the frame after the last one pushed, shown until ``shown_until_s``, holds a sample."""
+        limit_s = shown_until_s - TIME_TOLERANCE_S
+        if self._sampling.start_s(self._started) < limit_s:
+            return True
+        return any(
+            len(window.frames) < self._sampling.num_frames
+            and self._sampling.sample_s(window.index, len(window.frames)) < limit_s
+            for window in self._open
+        )
+
+    def push(self, shown_until_s: float, pixels: Pixels) -> Iterator[tuple[Window, list[Pixels]]]:
+        """Takes one frame that is not the last; yields the windows known to be complete.
+
+        A window is held back until the video is known to reach the window's end, so that no ``end_s`` is a guess.
+        """
+        limit_s = shown_until_s - TIME_TOLERANCE_S
+        while True:
+            for window in self._open:
+                self._fill(window, limit_s, pixels)
+            while self._open and self._is_complete(self._open[0], shown_until_s):
+                yield self._emit(self._open.popleft(), shown_until_s)
+            if self._sampling.start_s(self._started) >= limit_s:
+                return
+            self._open_next()
+
+    def finish(self, end_s: float, last: Pixels) -> Iterator[tuple[Window, list[Pixels]]]:
+        """Takes the last frame, shown until the video's end; yields the remaining windows, filled up with it."""
+        count = self._sampling.window_count(end_s)
+        while self._open or self._started < count:
+            if not self._open:
+                self._open_next()
+            window = self._open.popleft()
+            if window.index < count:
+                self._fill(window, math.inf, last)
+                yield self._emit(window, end_s)
+
+    def _open_next(self) -> None:
+        self._open.append(_OpenWindow(self._started))
+        self._started += 1
+
+    def _fill(self, window: _OpenWindow[Pixels], limit_s: float, pixels: Pixels) -> None:
+        while (
+            len(window.frames) < self._sampling.num_frames
+            and self._sampling.sample_s(window.index, len(window.frames)) < limit_s
+        ):
+            window.frames.append(pixels)
+
+    def _is_complete(self, window: _OpenWindow[Pixels], reached_s: float) -> bool:
+        is_full = len(window.frames) == self._sampling.num_frames
+        return is_full and self._sampling.start_s(window.index) + self._sampling.window_s <= reached_s
+
+    def _emit(self, window: _OpenWindow[Pixels], end_s: float) -> tuple[Window, list[Pixels]]:
+        start_s = self._sampling.start_s(window.index)
+        return Window(window.index, start_s, min(start_s + self._sampling.window_s, end_s)), window.frames
