@@ -1,0 +1,102 @@
+"""The words of a tagging job: what is asked for, what is under way, what came out."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from tagger.errors import ErrorKind
+
+
+@dataclass(frozen=True)
+class Video:
+    """A video file of the archive. ``path`` is absolute; ``mtime_ns`` is its modification time in ns since 1970."""
+
+    path: str
+    size: int
+    mtime_ns: int
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """What ``vtag run`` was asked to do. None means: chosen automatically.
+
+    ``inputs`` are files, folders, globs, ``@list.txt`` or ``-``. ``out`` ending in ``.parquet`` is one file, anything
+    else a folder of part files. ``hop_s`` is the distance between window starts in seconds.
+    """
+
+    inputs: tuple[str, ...]
+    out: Path
+    model: str = "ucf20"
+    weights: Path | None = None
+    hop_s: float | None = None
+    top_k: int = 5
+    batch_size: int | None = None
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    actors: int | None = None
+    address: str | None = None
+    extensions: tuple[str, ...] = ()
+    overwrite: bool = False
+    verbose: bool = False
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A video that could not be read, or only in part."""
+
+    path: str
+    status: Literal["partial", "failed"]
+    kind: ErrorKind
+    reason: str
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A snapshot of a running job, made by the driver whenever a video is finished and about once a second.
+
+    ``videos_kept`` were finished by an earlier, interrupted run and are not done again; they count in ``videos_total``
+    but not in ``videos_done``. ``decode_busy`` and ``predict_busy`` are the shares of time, 0 to 1, that the decoding
+    workers and the model actors spent working since the first result.
+    """
+
+    phase: Literal["starting", "tagging", "publishing"]
+    videos_total: int
+    videos_kept: int = 0
+    videos_done: int = 0
+    videos_failed: int = 0
+    video_s: float = 0.0
+    windows: int = 0
+    elapsed_s: float = 0.0
+    decode_busy: float = 0.0
+    predict_busy: float = 0.0
+    last_failure: Failure | None = None
+
+
+@dataclass(frozen=True)
+class LabelCount:
+    """How often a label came first."""
+
+    label: str
+    segments: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a finished job did. Counts are of the whole result, with videos kept from an interrupted run."""
+
+    out: str
+    videos_out: str
+    model: str
+    sampling: str
+    videos: int
+    ok: int
+    partial: int
+    failed: int
+    kept: int
+    video_s: float
+    segments: int
+    windows_done: int
+    elapsed_s: float
+    tagging_s: float
+    failures: tuple[Failure, ...] = field(default=())
+    top_labels: tuple[LabelCount, ...] = field(default=())
