@@ -1,0 +1,137 @@
+"""Small test videos, encoded with PyAV, whose pixels tell the number of the frame they show.
+
+The centre square of each picture is a 4×4 board of dark and light cells: twelve bits of the frame's number and four
+check bits, which survive lossy compression and scaling. A gradient that moves with the frames lies over it and around.
+"""
+
+import struct
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+
+BITS = 12
+CELLS = 4
+
+
+def encode(
+    path: Path,
+    *,
+    codec: str = "libx264",
+    frames: int | None = None,
+    seconds: float | None = None,
+    rate: Fraction | int = 30,
+    times_s: Sequence[Fraction | float] | None = None,
+    width: int = 96,
+    height: int = 64,
+    start_s: Fraction | float = 0,
+    rotation: int = 0,
+    options: dict[str, str] | None = None,
+    container_options: dict[str, str] | None = None,
+) -> Path:
+    """Writes a video to ``path``, its container given by the suffix, and returns ``path``.
+
+    Its length is ``frames`` or ``seconds`` at ``rate``, or one frame at each of ``times_s``. ``start_s`` moves all
+    times. ``rotation`` (mp4 and mov only) marks the file to be shown turned clockwise by so many degrees. ``options``
+    go to the encoder. libx264 writes B-frames.
+    """
+    rate = Fraction(rate)
+    if times_s is None:
+        count = frames if frames is not None else round(rate * Fraction(seconds or 1))
+        time_base = 1 / rate
+        pts = [i + round(start_s * rate) for i in range(count)]
+    else:
+        time_base = Fraction(1, 12000)
+        pts = [round((time_s + start_s) / time_base) for time_s in times_s]
+    if codec == "libx264":
+        options = {"preset": "ultrafast", "bf": "2", "g": "24", "crf": "18"} | (options or {})
+    elif codec.startswith("libvpx"):
+        options = {"deadline": "realtime", "cpu-used": "8", "crf": "10", "b": "1M"} | (options or {})
+    with av.open(str(path), "w", options=container_options or {}) as container:
+        stream = container.add_stream(codec, rate=rate, options=options or {})
+        stream.width, stream.height = width, height
+        # libx264 writes odd sizes only without chroma subsampling.
+        is_odd = codec == "libx264" and (width % 2 or height % 2)
+        stream.pix_fmt = {"mjpeg": "yuvj420p", "gif": "rgb8"}.get(codec, "yuv444p" if is_odd else "yuv420p")
+        stream.codec_context.thread_count = 1
+        if not options or "b" not in options:
+            stream.bit_rate = 20 * width * height + 200_000
+        stream.codec_context.time_base = time_base
+        for number, tick in enumerate(pts):
+            frame = av.VideoFrame.from_ndarray(picture(number, width, height), format="rgb24")
+            frame.pts, frame.time_base = tick, time_base
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    if rotation:
+        _turn(path, rotation)
+    return path
+
+
+def encode_audio(path: Path, *, codec: str = "aac", seconds: float = 1.0) -> Path:
+    """Writes a file that holds only sound, and returns ``path``."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=44100)
+        for i in range(round(seconds * 44100 / 1024)):
+            wave = np.sin(np.arange(1024, dtype=np.float32) / 9)[None]
+            frame = av.AudioFrame.from_ndarray(np.repeat(wave, 2, axis=0), format="fltp", layout="stereo")
+            frame.rate, frame.pts, frame.time_base = 44100, i * 1024, Fraction(1, 44100)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+def picture(number: int, width: int, height: int) -> np.ndarray:
+    """The picture of one frame, ``[height, width, 3] uint8``: red moves to the right, green moves down, little blue."""
+    if not 0 <= number < 2**BITS:
+        raise ValueError(f"frame numbers have {BITS} bits, got {number}")
+    y, x = np.mgrid[:height, :width]
+    light = np.zeros((height, width))
+    side = min(width, height)
+    top, left = (height - side) // 2, (width - side) // 2
+    cell = np.arange(side) * CELLS // side
+    light[top : top + side, left : left + side] = 180 * _board(number)[cell[:, None], cell]
+    red = _wave((x - 3 * number) / 64)
+    green = _wave((y - 2 * number) / 64)
+    return np.stack([light + 70 * red, light + 50 * green, light], axis=-1).round().clip(0, 255).astype(np.uint8)
+
+
+def read_frame_number(pixels: np.ndarray) -> int:
+    """The number of the frame that ``[H, W, 3]`` pixels show; raises ValueError when they show none."""
+    side = min(pixels.shape[:2])
+    top, left = (pixels.shape[0] - side) // 2, (pixels.shape[1] - side) // 2
+    square = pixels[top : top + side, left : left + side].astype(float).mean(axis=-1)
+    board = np.zeros((CELLS, CELLS), dtype=int)
+    for row in range(CELLS):
+        for column in range(CELLS):
+            # The middle half of a cell: its edges are blurred by compression and scaling.
+            inside = [slice(round((i + 0.25) * side / CELLS), round((i + 0.75) * side / CELLS)) for i in (row, column)]
+            board[row, column] = square[tuple(inside)].mean() > 110
+    number = sum(int(bit) << i for i, bit in enumerate(board.ravel()[:BITS]))
+    if not np.array_equal(board, _board(number)):
+        raise ValueError(f"no frame number can be read from the picture:\n{board}")
+    return number
+
+
+def _board(number: int) -> np.ndarray:
+    # The check bits also keep a turned or mirrored board from being read as another number too easily.
+    check = (number * 7 + (number >> 4) * 3 + (number >> 8) * 5 + 0b0110) % 16
+    bits = [number >> i & 1 for i in range(BITS)] + [check >> i & 1 for i in range(4)]
+    return np.array(bits).reshape(CELLS, CELLS)
+
+
+def _wave(phase: np.ndarray) -> np.ndarray:
+    """A triangle wave between 0 and 1, of period 1."""
+    return np.abs(2 * (phase % 1) - 1)
+
+
+def _turn(path: Path, degrees: int) -> None:
+    """Writes the turn into the display matrix of the ``tkhd`` box (ISO/IEC 14496-12) of an mp4 or mov file."""
+    a, b = {90: (0, 1), 180: (-1, 0), 270: (0, -1)}[degrees]
+    one = 1 << 16
+    matrix = struct.pack(">9i", a * one, b * one, 0, -b * one, a * one, 0, 0, 0, 1 << 30)
+    data = bytearray(path.read_bytes())
+    at = data.index(b"tkhd") + 4 + 40
+    data[at : at + len(matrix)] = matrix
+    path.write_bytes(data)
