@@ -51,8 +51,9 @@ class Classifier:
         self.precision = precision or choose_precision(self.device)
         self._temperature = temperature
         network = network.eval().requires_grad_(False).to(self.device)
-        self._backbone: nn.Module = network.backbone.to(self.precision, memory_format=torch.channels_last_3d)  # type: ignore[operator, union-attr]
-        self._head: nn.Module = network.head.float()  # type: ignore[operator, union-attr]
+        self._backbone = network.get_submodule("backbone").to(self.precision)
+        self._backbone.to(memory_format=torch.channels_last_3d)
+        self._head = network.get_submodule("head").float()
         self._mean = torch.tensor(preprocessing.mean, device=self.device) * 255
         self._scale = 1 / (torch.tensor(preprocessing.std, device=self.device) * 255)
 

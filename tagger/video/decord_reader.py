@@ -26,6 +26,7 @@ class DecordReader:
 
         decord.logging.set_level(decord.logging.FATAL)
         self._path = path
+        self._width, self._height = width, height
         self._error = decord.DECORDError
         try:
             self._reader: decord.VideoReader | None = decord.VideoReader(
@@ -58,10 +59,12 @@ class DecordReader:
                 if skipped:
                     self._reader.skip_frames(skipped)
                     skipped = 0
-                pixels = self._reader.next().asnumpy()
+                rows = self._reader.next().asnumpy().reshape(self._height, -1)
             except (self._error, StopIteration, RuntimeError) as error:
                 message = f"{self._path}: decord failed after {start_s:.2f} s ({_first_line(error)})"
                 raise VideoError("damaged", message) from error
+            # decord pads rows, and takes the padding of a narrow picture (48 pixels wide, say) for more channels.
+            pixels = rows[:, : 3 * self._width].reshape(self._height, self._width, 3)
             yield Frame(start_s, end_s if is_last else shown_until_s, pixels, is_last)
 
     def close(self) -> None:

@@ -1,0 +1,49 @@
+"""``vtag evaluate``: how good a model file is on labelled clips."""
+
+import json
+from pathlib import Path
+
+import click
+
+
+@click.command(short_help="Score a model on labelled clips.")
+@click.argument("model")
+@click.argument("data", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option(
+    "--split",
+    type=click.Choice(["test", "val", "all"]),
+    default="test",
+    show_default=True,
+    help="Which clips: the groups that the model file says were held out, or all of DATA.",
+)
+@click.option("--json", "json_path", help="Also write the scores as JSON to this file; - for standard output alone.")
+@click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    show_default=True,
+    help="Where to compute; auto is the GPU when there is one.",
+)
+def evaluate(model: str, data: Path, split: str, json_path: str | None, device: str) -> None:
+    """Score MODEL (a name or a model file) on the labelled clips in DATA, by video and by window, for each class."""
+    from rich.console import Console
+
+    from jobs.training_report import TrainingProgress, print_evaluation
+    from tagger import load_model
+    from training import clips_of_split, evaluate_clips, read_data_set
+    from training.train import clip_counter
+
+    tagger = load_model(model, device=device)  # type: ignore[arg-type]  # click has checked the choice
+    clips = clips_of_split(tagger, read_data_set(data), split)
+    console = Console(quiet=json_path == "-")
+    with TrainingProgress(console, epochs=0) as progress:
+        evaluation = evaluate_clips(tagger, clips, on_clip=clip_counter("test", len(clips), progress.on_stage))
+    print_evaluation(console, evaluation, f"{tagger.source.name} on {len(clips)} clips ({split})")
+    text = json.dumps(
+        {"model": tagger.source.name, "model_hash": tagger.source.hash, "split": split, **evaluation.to_json()},
+        indent=1,
+    )
+    if json_path == "-":
+        click.echo(text)
+    elif json_path:
+        Path(json_path).write_text(text + "\n", "utf-8")

