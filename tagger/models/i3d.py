@@ -1,0 +1,171 @@
+"""``i3d-kinetics400`` and ``i3d-lstm``: the I3D ResNet-50 of pytorchvideo, and the weights it comes with.
+
+I3D is https://arxiv.org/abs/1705.07750; this ResNet-50 form is ``pytorchvideo.models.hub.i3d_r50``, whose layers are
+used as they are.
+"""
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from tagger.errors import WeightsError
+from tagger.model_file import ModelInfo
+from tagger.models import KINETICS, KINETICS_PREPROCESSING, kinetics400_labels
+from tagger.models.heads import HeadName, build_head
+from tagger.windows import Sampling
+
+FEATURES = 2048
+KINETICS_CLASSES = 400
+
+
+def _i3d_blocks(classes: int) -> nn.ModuleList:
+    """The seven blocks of pytorchvideo's I3D ResNet-50, untrained: stem, stages, pools, and the head last."""
+    with warnings.catch_warnings():
+        # Its import compiles with torch.jit.script, which is deprecated: nothing that a user of vtag can act on.
+        warnings.simplefilter("ignore")
+        from pytorchvideo.models.hub.resnet import i3d_r50
+    return i3d_r50(model_num_class=classes).blocks
+
+
+class I3DKinetics400(nn.Module):
+    """pytorchvideo's I3D ResNet-50: ``[n, 3, T, H, W]`` to logits ``[n, classes]``.
+
+    ``backbone`` gives ``[n, 2048, T / 2, H / 32, W / 32]``. Its own head averages over 4×7×7 of that at a time, so T is
+    at least 8 and H and W at least 224. It does not apply softmax.
+    """
+
+    def __init__(self, classes: int = KINETICS_CLASSES):
+        super().__init__()
+        blocks = _i3d_blocks(classes)
+        self.backbone = nn.Sequential(*blocks[:-1])
+        self.head = blocks[-1]
+
+    def forward(self, clips: torch.Tensor) -> torch.Tensor:
+        """``[n, 3, T, H, W]`` to ``[n, classes]``."""
+        return self.head(self.backbone(clips))
+
+
+class SpatialMean(nn.Module):
+    """Average over the picture: ``[n, C, T, H, W]`` to the sequence ``[n, T, C]``."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``[n, C, T, H, W]`` to ``[n, T, C]``."""
+        # Not nn.AdaptiveAvgPool3d, which does not exist in bfloat16 on the CPU.
+        return x.mean(dim=(3, 4)).transpose(1, 2)
+
+
+class I3DLSTM(nn.Module):
+    """The same backbone and a head of our own: ``[n, 3, T, H, W]`` to logits ``[n, classes]``.
+
+    ``backbone`` gives ``[n, T / 2, 2048]``: 8 steps for a 16-frame clip.
+    """
+
+    def __init__(self, classes: int, head: HeadName = "lstm", hidden: int = 512, dropout: float = 0.5):
+        super().__init__()
+        self.backbone = nn.Sequential(*_i3d_blocks(classes)[:-1], SpatialMean())
+        self.head = build_head(head, FEATURES, classes, hidden, dropout)
+
+    def forward(self, clips: torch.Tensor) -> torch.Tensor:
+        """``[n, 3, T, H, W]`` to ``[n, classes]``."""
+        return self.head(self.backbone(clips))
+
+
+def kinetics_info() -> ModelInfo:
+    """What a model file would say of ``i3d-kinetics400``, whose weights are a pytorchvideo checkpoint."""
+    return ModelInfo(
+        architecture=KINETICS,
+        labels=kinetics400_labels(),
+        # The weights were trained on 8×8 clips, which span the same 2.13 s; vtag looks at it twice as densely.
+        sampling=Sampling(num_frames=16, sampling_rate=4, target_fps=30.0),
+        preprocessing=KINETICS_PREPROCESSING,
+        training={"data": "Kinetics-400", "clips": "8×8", "by": "pytorchvideo"},
+        scores={
+            "top1": 0.7327,
+            "top5": 0.9070,
+            "measured_on": "Kinetics-400 validation set, 8×8 clips, 3 crops × 10 clips of each video",
+            "source": "https://github.com/facebookresearch/pytorchvideo/blob/main/docs/source/model_zoo.md",
+        },
+    )
+
+
+def load_kinetics_checkpoint(network: nn.Module, file: str | Path) -> None:
+    """Loads a pytorchvideo checkpoint into an ``I3DKinetics400``. Raises WeightsError when it is something else."""
+    weights = read_checkpoint(file, checkpoint_shapes(len(network.get_parameter("head.proj.weight"))))
+    network.load_state_dict({_our_name(name): tensor for name, tensor in weights.items()}, strict=False)
+
+
+def load_kinetics_backbone(network: nn.Module, file: str | Path) -> None:
+    """Loads only the backbone of a pytorchvideo checkpoint, into an ``I3DLSTM``; its head keeps its own weights.
+
+    Raises WeightsError when the file is something else.
+    """
+    shapes = {name: shape for name, shape in checkpoint_shapes().items() if _our_name(name).startswith("backbone.")}
+    weights = read_checkpoint(file, shapes)
+    network.load_state_dict({_our_name(name): weights[name] for name in shapes}, strict=False)
+
+
+def checkpoint_shapes(classes: int = KINETICS_CLASSES) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the tensors that a pytorchvideo I3D ResNet-50 checkpoint must hold.
+
+    Without ``num_batches_tracked``, which counts training steps and which no prediction needs.
+    """
+    with torch.device("meta"):
+        blocks = _i3d_blocks(classes)
+    return {
+        f"blocks.{name}": tuple(tensor.shape)
+        for name, tensor in blocks.state_dict().items()
+        if not name.endswith("num_batches_tracked")
+    }
+
+
+def read_checkpoint(file: str | Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:
+    """Reads the tensors named in ``shapes`` from a checkpoint.
+
+    That is a pytorchvideo ``.pyth`` (a dict with ``model_state``, or the state dict itself; loaded without running any
+    code in it), or a ``.safetensors`` with the same names. Raises WeightsError when one is missing or of another shape.
+    """
+    file = Path(file)
+    try:
+        weights = load_file(file) if file.suffix == ".safetensors" else _load_tensors(file)
+    except Exception as error:  # torch.load raises nearly anything on a file that is damaged or something else
+        detail = " ".join(str(error).split()) or type(error).__name__
+        raise _not_i3d(file, detail[:120]) from error
+    missing = [name for name in shapes if not isinstance(weights.get(name), torch.Tensor)]
+    if missing:
+        raise _not_i3d(file, f"{len(missing)} of {len(shapes)} tensors are missing, first {missing[0]}")
+    for name, shape in shapes.items():
+        if tuple(weights[name].shape) != shape:
+            raise _not_i3d(file, f"{name} is {list(weights[name].shape)}, not {list(shape)}")
+    return {name: weights[name] for name in shapes}
+
+
+def _load_tensors(file: Path) -> Mapping[str, torch.Tensor]:
+    # pytorchvideo's file also holds the state of its training, in which a learning rate may be a NumPy number. These
+    # three build nothing but such numbers; the first is called by its old name in files from before NumPy 2.
+    scalar = np.float64(0).__reduce__()[0]
+    numbers: list[Any] = [(scalar, "numpy.core.multiarray.scalar"), scalar, np.dtype, type(np.dtype(np.float64))]
+    with torch.serialization.safe_globals(numbers):
+        loaded = torch.load(file, map_location="cpu", weights_only=True)
+    weights = loaded.get("model_state", loaded) if isinstance(loaded, Mapping) else None
+    if not isinstance(weights, Mapping):
+        raise ValueError(f"it holds a {type(loaded).__name__}")
+    return weights
+
+
+def _not_i3d(file: Path, reason: str) -> WeightsError:
+    return WeightsError(
+        f"{file} is not a checkpoint of pytorchvideo's I3D ResNet-50 ({reason}); "
+        "name its I3D_8x8_R50.pyth with --weights FILE"
+    )
+
+
+def _our_name(name: str) -> str:
+    """``blocks.3.x`` of pytorchvideo to ``backbone.3.x``, and its last block to ``head``."""
+    _, block, rest = name.split(".", 2)
+    return f"head.{rest}" if int(block) == 6 else f"backbone.{block}.{rest}"
