@@ -11,7 +11,7 @@ from training.data_set import DataSet
 from training.evaluate import Evaluation
 from training.loop import Epoch
 from training.splits import Split
-from training.train import Stage
+from training.recipe import Stage
 
 GROUPED_BY = {
     "name": "groups from the file names (v_…_gNN_cNN)",

@@ -8,8 +8,8 @@ if TYPE_CHECKING:
     from training.evaluate import Evaluation, clips_of_split, evaluate_clips
     from training.loop import Epoch, LoopSettings, fit
     from training.metrics import Scores, score
+    from training.recipe import TrainConfig, TrainResult, train
     from training.splits import Split, split_by_group
-    from training.train import TrainConfig, TrainResult, train
 
 __all__ = [
     "DataSet",
@@ -44,9 +44,9 @@ _LAZY = {
     "score": "metrics",
     "Split": "splits",
     "split_by_group": "splits",
-    "TrainConfig": "train",
-    "TrainResult": "train",
-    "train": "train",
+    "TrainConfig": "recipe",
+    "TrainResult": "recipe",
+    "train": "recipe",
 }
 
 

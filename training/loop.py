@@ -105,7 +105,7 @@ def fit(
     return Fit(tuple(epochs), best, weights)
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def predict(
     network: nn.Module, source: Source, batch_size: int, *, precision: torch.dtype = torch.float32
 ) -> torch.Tensor:

@@ -31,7 +31,7 @@ def evaluate(model: str, data: Path, split: str, json_path: str | None, device: 
     from jobs.training_report import TrainingProgress, print_evaluation
     from tagger import load_model
     from training import clips_of_split, evaluate_clips, read_data_set
-    from training.train import clip_counter
+    from training.recipe import clip_counter
 
     tagger = load_model(model, device=device)  # type: ignore[arg-type]  # click has checked the choice
     clips = clips_of_split(tagger, read_data_set(data), split)

