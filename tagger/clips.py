@@ -84,6 +84,9 @@ def read_spans(
                 waited_s += time.perf_counter() - passed_on
             pending.append((window, frames))
             windows += 1
+        if reading.facts is not None and reading.facts.is_truncated:
+            # The cut lay between two frames, so that the reader met nothing wrong.
+            raise VideoError("damaged", f"{path} is cut off after {reading.duration_s:.2f} s")
     except VideoError as error:
         failure = error
     facts = reading.facts
@@ -153,4 +156,5 @@ def _span(
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    # A path may hold bytes that are no UTF-8, which no table can store.
+    return " ".join(text.split()).encode("utf-8", "backslashreplace").decode()

@@ -42,9 +42,9 @@ def choose_reader(facts: VideoFacts, *, fits_in_memory: bool = True) -> Choice:
     if not has_decord():
         reason = "decord is not installed"
     elif facts.container not in DECORD_CONTAINERS:
-        reason = f"decord gives wrong times for {facts.container}"
+        reason = f"decord is not trusted with {facts.container} files"
     elif facts.codec not in DECORD_CODECS:
-        reason = f"decord is not trusted with {facts.codec}"
+        reason = f"decord is not trusted with {facts.codec} video"
     elif facts.rotation:
         reason = f"decord ignores the rotation by {facts.rotation} degrees"
     elif facts.start_s:

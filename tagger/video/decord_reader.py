@@ -30,19 +30,19 @@ class DecordReader:
         self._error = decord.DECORDError
         try:
             self._reader: decord.VideoReader | None = decord.VideoReader(
-                str(path), width=width, height=height, num_threads=1
+                str(path.absolute()), width=width, height=height, num_threads=1
             )
             count = len(self._reader)
             times = self._reader.get_frame_timestamp(range(count)).astype(np.float64)
-        except (self._error, RuntimeError, IndexError) as error:
+        except (self._error, RuntimeError, IndexError, UnicodeEncodeError) as error:
             raise VideoError("damaged", f"{path}: decord cannot open it ({_first_line(error)})") from error
-        # decord returns float32 seconds; the file's clock ticks in whole time bases.
-        times = np.round(times / facts.time_base_s) * facts.time_base_s
-        self._times_s = times - times[0, 0]
-        problem = _timeline_problem(self._times_s, count, facts)
+        problem = _timeline_problem(times, facts)
         if problem:
             self.close()
             raise VideoError("damaged", f"{path}: {problem}")
+        # decord returns float32 seconds; the file's clock ticks in whole time bases.
+        times = np.round(times / facts.time_base_s) * facts.time_base_s
+        self._times_s = times - times[0, 0]
 
     def frames(self, needs: Needs) -> Iterator[Frame]:
         """See Reader.frames."""
@@ -72,16 +72,19 @@ class DecordReader:
         self._reader = None
 
 
-def _timeline_problem(times_s: np.ndarray, count: int, facts: VideoFacts) -> str | None:
+def _timeline_problem(times_s: np.ndarray, facts: VideoFacts) -> str | None:
     """Why decord's own list of frame times, ``[frames, 2]``, cannot be the video's; None when it can."""
     if not np.all(np.isfinite(times_s)) or np.any(np.diff(times_s[:, 0]) <= 0) or times_s[-1, 1] <= times_s[-1, 0]:
         return "decord's frame times do not increase"
-    if facts.frames and facts.frames != count:
-        return f"decord finds {count} frames where the file declares {facts.frames}"
+    # Frames without a time stand first, at -1e14 s or so.
+    if abs(times_s[0, 0] - facts.start_s) > 1.0:
+        return f"decord's first frame is at {times_s[0, 0]:g} s"
+    if facts.frames and facts.frames != len(times_s):
+        return f"decord finds {len(times_s)} frames where the file declares {facts.frames}"
     return None
 
 
 def _first_line(error: Exception) -> str:
-    """decord's own words, without its time stamp, source line and stack."""
+    """decord's own words, without its time stamp, source line, path and stack."""
     lines = str(error).strip().splitlines()
-    return re.sub(r"^\[[\d:]+\] \S+:\d+: ", "", lines[0]) if lines else type(error).__name__
+    return re.sub(r"\[[\d:]+\] \S+:\d+: (\[.*\] )?", "", lines[0]) if lines else type(error).__name__

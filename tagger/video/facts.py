@@ -1,13 +1,16 @@
 """What a video says about itself, read without decoding it."""
 
 import errno
+import stat
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import BinaryIO
 
 import av
 
-from tagger.errors import VideoError
+from tagger.errors import ErrorKind, VideoError
+from tagger.video.truncation import is_truncated
 
 
 @dataclass(frozen=True)
@@ -17,7 +20,7 @@ class VideoFacts:
     ``width`` and ``height`` are those of the upright picture; ``rotation`` is the clockwise turn in degrees that makes
     it upright. ``duration_s`` is what the file declares, None when it does not, and is replaced by what was found once
     the video has been read. ``frames`` is the declared frame count, 0 when unknown. ``time_base_s``
-    is one tick of the stream's clock. ``is_truncated`` tells that the index points past the end of the file.
+    is one tick of the stream's clock. ``is_truncated`` tells that the file ends before the end that it declares.
     """
 
     container: str
@@ -36,40 +39,59 @@ class VideoFacts:
 def check_file(path: Path) -> None:
     """Raises VideoError for a path that cannot be read as a file at all."""
     try:
+        # Asked first, because opening a pipe waits for its writer.
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise VideoError("not_video", f"{path} is not a regular file")
         with path.open("rb") as file:
             if not file.read(1):
                 raise VideoError("empty", f"{path} is empty (0 bytes)")
     except FileNotFoundError:
         raise VideoError("missing", f"{path} does not exist") from None
+    except ValueError as error:
+        raise VideoError("missing", f"{path!r} is no path of a file ({error})") from error
     except PermissionError:
         raise VideoError("permission", f"{path} cannot be opened: permission denied") from None
     except OSError as error:
-        kind = "missing" if error.errno in (errno.ENOENT, errno.ENOTDIR) else "damaged"
+        is_missing = error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
+        kind: ErrorKind = "missing" if is_missing else "damaged"
         raise VideoError(kind, f"{path} cannot be read: {error.strerror}") from error
 
 
-def open_container(path: Path) -> "av.container.InputContainer":
-    """Opens ``path`` with PyAV and returns a container that has a video stream; raises VideoError."""
+def open_container(path: Path) -> "tuple[av.container.InputContainer, av.video.stream.VideoStream]":
+    """Opens ``path`` with PyAV and returns the container and its first video stream; raises VideoError."""
     check_file(path)
     try:
         # Metadata may be in any encoding; only local files are ever opened.
-        container = av.open(str(path), metadata_errors="replace", options={"protocol_whitelist": "file"})
+        container = av.open(_source(path), "r", metadata_errors="replace", options={"protocol_whitelist": "file"})
     except (av.error.FFmpegError, OSError, ValueError) as error:
-        raise VideoError("not_video", f"{path} is not a video that FFmpeg recognises ({_reason(error)})") from error
-    if not container.streams.video:
+        raise VideoError(
+            "not_video", f"{path} is not a video that FFmpeg recognises ({ffmpeg_reason(error)})"
+        ) from error
+    is_picture = container.format.name.endswith("_pipe") or container.format.name == "image2"
+    # The cover of a piece of music is a video stream, too.
+    streams = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
+    problem: VideoError | None = None
+    if is_picture or not streams:
+        problem = VideoError("no_video_stream", f"{path} {'is a picture' if is_picture else 'has no video stream'}")
+    elif streams[0].codec_context is None:
+        problem = VideoError("unsupported", f"{path}: FFmpeg has no decoder for its codec")
+    if problem is not None:
         container.close()
-        raise VideoError("no_video_stream", f"{path} has no video stream")
-    return container
+        raise problem
+    # The job runs one decoder per core; more threads only add switching.
+    streams[0].codec_context.thread_count = 1
+    return container, streams[0]
 
 
 def probe(path: str | Path) -> VideoFacts:
     """Reads the facts of a video: opens it and decodes one frame. Raises VideoError."""
     path = Path(path)
-    with open_container(path) as container:
-        stream = container.streams.video[0]
-        codec = stream.codec_context
-        rotation = _rotation(container, stream, path)
-        width, height = (codec.height, codec.width) if rotation in (90, 270) else (codec.width, codec.height)
+    container, stream = open_container(path)
+    with container:
+        frame = _first_frame(container, stream, path)
+        # FFmpeg's display matrix counts counter-clockwise turns.
+        rotation = -frame.rotation % 360
+        width, height = (frame.height, frame.width) if rotation in (90, 270) else (frame.width, frame.height)
         time_base: Fraction = stream.time_base or Fraction(1, av.time_base)
         if stream.duration is not None:
             duration_s = float(stream.duration * time_base)
@@ -77,9 +99,14 @@ def probe(path: str | Path) -> VideoFacts:
             duration_s = container.duration / av.time_base
         else:
             duration_s = None
+        with path.open("rb") as file:
+            head = file.read(64)
+        # Samples lie in file order, so the last few entries tell.
+        entries = stream.index_entries
+        index_tail = [entries[i] for i in range(max(0, len(entries) - 8), len(entries))]
         return VideoFacts(
             container=_container_name(container.format.name, path),
-            codec=codec.name,
+            codec=stream.codec_context.name,
             width=width,
             height=height,
             fps=float(stream.average_rate) if stream.average_rate else None,
@@ -88,28 +115,32 @@ def probe(path: str | Path) -> VideoFacts:
             start_s=float((stream.start_time or 0) * time_base),
             time_base_s=float(time_base),
             rotation=rotation,
-            is_truncated=_is_truncated(stream, container.size),
+            is_truncated=is_truncated(head, index_tail, container.size),
         )
 
 
-def _rotation(container: "av.container.InputContainer", stream: "av.video.stream.VideoStream", path: Path) -> int:
-    """Clockwise degrees that make the picture upright. Only a decoded frame tells."""
+def _source(path: Path) -> str | BinaryIO:
+    """What PyAV is to open: an absolute path, because FFmpeg takes ``12:30.mp4`` for a protocol called 12."""
+    name = str(path.absolute())
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        # PyAV takes no name that is not UTF-8, and an old archive may hold some.
+        return path.open("rb")
+    return name
+
+
+def _first_frame(
+    container: "av.container.InputContainer", stream: "av.video.stream.VideoStream", path: Path
+) -> "av.VideoFrame":
     try:
         for frame in container.decode(stream):
-            # FFmpeg's display matrix counts counter-clockwise turns.
-            return -frame.rotation % 360
+            return frame
     except av.error.FFmpegError as error:
         if isinstance(error, av.error.DecoderNotFoundError):
-            raise VideoError("unsupported", f"{path}: no decoder for its codec") from error
-        raise VideoError("damaged", f"{path} cannot be decoded ({_reason(error)})") from error
+            raise VideoError("unsupported", f"{path}: FFmpeg has no decoder for its codec") from error
+        raise VideoError("damaged", f"{path} cannot be decoded ({ffmpeg_reason(error)})") from error
     raise VideoError("damaged", f"{path} has a video stream but no frame can be decoded from it")
-
-
-def _is_truncated(stream: "av.video.stream.VideoStream", size: int) -> bool:
-    entries = stream.index_entries
-    # Samples lie in file order, so the last few entries tell.
-    tail = [entries[i] for i in range(max(0, len(entries) - 8), len(entries))]
-    return any(entry.pos + entry.size > size for entry in tail)
 
 
 def _container_name(names: str, path: Path) -> str:
@@ -119,6 +150,6 @@ def _container_name(names: str, path: Path) -> str:
     return ending if ending in known else known[0]
 
 
-def _reason(error: Exception) -> str:
+def ffmpeg_reason(error: Exception) -> str:
     """FFmpeg's own words for an error, without the path."""
     return (getattr(error, "strerror", None) or str(error)).rstrip(".").lower()

@@ -8,8 +8,14 @@ import av
 import numpy as np
 
 from tagger.errors import VideoError
-from tagger.video.facts import VideoFacts, open_container
+from tagger.video.facts import VideoFacts, ffmpeg_reason, open_container
 from tagger.video.reader import DecoderName, Frame, Needs
+
+JOINED_CONTAINERS = frozenset({"mpeg", "mpegts"})
+"""Streams that people cut and join byte by byte, after which the clock jumps in the middle of the file."""
+
+JUMP_BACK_S, JUMP_AHEAD_S = 1.0, 10.0
+"""From how far on a jump of the clock is a join; FFmpeg's own threshold ahead is 10 s, too."""
 
 
 class PyAVReader:
@@ -23,16 +29,14 @@ class PyAVReader:
 
     def __init__(self, path: Path, facts: VideoFacts, width: int, height: int):
         self._path = path
-        self._container = open_container(path)
-        self._stream = self._container.streams.video[0]
-        # The job runs one decoder per core; more threads only add switching.
-        self._stream.codec_context.thread_count = 1
+        self._container, self._stream = open_container(path)
+        self._container_name = facts.container
         self._turns = facts.rotation // 90
         self._width, self._height = (height, width) if self._turns % 2 else (width, height)
 
     def frames(self, needs: Needs) -> Iterator[Frame]:
         """See Reader.frames."""
-        first_s: float | None = None
+        origin_s = 0.0
         held: av.VideoFrame | None = None
         held_s = 0.0
         step_s = 1.0 / float(self._stream.average_rate or 25)
@@ -42,30 +46,32 @@ class PyAVReader:
             try:
                 frame = next(decoded, None)
             except (av.error.FFmpegError, ValueError) as cause:
-                error = VideoError("damaged", f"{self._path}: decoding failed after {held_s:.2f} s ({cause})")
+                error = VideoError(
+                    "damaged", f"{self._path}: decoding failed after {held_s:.2f} s ({ffmpeg_reason(cause)})"
+                )
                 error.__cause__ = cause
                 break
             if frame is None:
                 break
-            time_s = frame.time
-            if time_s is None:
-                # Raw streams carry no times; frames then follow each other at the nominal rate.
-                time_s = 0.0 if first_s is None else first_s + held_s + step_s
-            if first_s is None:
-                first_s = time_s
-            start_s = time_s - first_s
-            if held is not None:
+            time_s = self._time_s(frame)
+            start_s = 0.0
+            if held is None:
+                origin_s = time_s or 0.0
+            else:
+                due_s = held_s + (_duration_s(held) or step_s)
+                # Raw streams carry no times; their frames follow each other.
+                start_s = due_s if time_s is None else time_s - origin_s
+                if self._is_join(start_s - held_s):
+                    origin_s += start_s - due_s
+                    start_s = due_s
                 if start_s <= held_s:
                     continue  # A time that does not advance shows nothing.
                 if needs(start_s):
                     yield Frame(held_s, start_s, self._pixels(held), is_last=False)
                 step_s = start_s - held_s
             held, held_s = frame, start_s
-        if held is not None:
-            duration = held.duration
-            last_s = float(duration * held.time_base) if duration and held.time_base else step_s
-            if needs(math.inf):
-                yield Frame(held_s, held_s + last_s, self._pixels(held), is_last=True)
+        if held is not None and needs(math.inf):
+            yield Frame(held_s, held_s + (_duration_s(held) or step_s), self._pixels(held), is_last=True)
         if error is not None:
             raise error
 
@@ -73,8 +79,21 @@ class PyAVReader:
         """See Reader.close."""
         self._container.close()
 
+    def _time_s(self, frame: av.VideoFrame) -> float | None:
+        # AVI stores no presentation times, and those that FFmpeg makes up for B-frames are out of order.
+        ticks = frame.dts if self._container_name == "avi" else frame.pts
+        return None if ticks is None or not frame.time_base else float(ticks * frame.time_base)
+
+    def _is_join(self, jump_s: float) -> bool:
+        return self._container_name in JOINED_CONTAINERS and not -JUMP_BACK_S < jump_s < JUMP_AHEAD_S
+
     def _pixels(self, frame: av.VideoFrame) -> np.ndarray:
         scaled = frame.reformat(width=self._width, height=self._height, format="rgb24", interpolation="BICUBIC")
         pixels = scaled.to_ndarray()
         # np.rot90 turns counter-clockwise.
         return np.ascontiguousarray(np.rot90(pixels, -self._turns)) if self._turns else pixels
+
+
+def _duration_s(frame: av.VideoFrame) -> float | None:
+    """How long a frame says it is shown; None when it does not."""
+    return float(frame.duration * frame.time_base) if frame.duration and frame.time_base else None
