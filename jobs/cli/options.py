@@ -1,0 +1,38 @@
+"""Options that several commands have."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from jobs.cli.endings import VERBOSE
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def _remember_verbose(ctx: click.Context, param: click.Parameter, value: bool) -> bool:
+    ctx.meta[VERBOSE] = value
+    return value
+
+
+def verbose_option(command: Command) -> Command:
+    """``--verbose``; an error's traceback is printed when it is given."""
+    return click.option(
+        "--verbose", is_flag=True, callback=_remember_verbose, help="Show Ray's log, and the traceback of an error."
+    )(command)
+
+
+def json_option(help: str) -> Callable[[Command], Command]:
+    """``--json``, passed on as ``as_json``."""
+    return click.option("--json", "as_json", is_flag=True, help=help)
+
+
+def device_option(command: Command) -> Command:
+    """``--device``."""
+    return click.option(
+        "--device",
+        type=click.Choice(["auto", "cpu", "cuda"]),
+        default="auto",
+        show_default=True,
+        help="Where the model runs; auto is the GPU where there is one.",
+    )(command)

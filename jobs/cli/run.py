@@ -1,0 +1,205 @@
+"""``vtag run``: tags videos."""
+
+import json
+import math
+from dataclasses import asdict
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from jobs.cli.endings import SOME_VIDEOS_FAILED
+from jobs.cli.options import device_option, json_option, verbose_option
+from jobs.job import RunConfig
+
+DEFAULT = RunConfig(inputs=(), out=Path())
+
+
+def _finite(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
+    if value is not None and not math.isfinite(value):
+        raise click.BadParameter(f"{value} is not a finite number.")
+    return value
+
+
+@click.command(short_help="Tag videos: a row per segment, in Parquet.")
+@click.argument("inputs", metavar="INPUT...", nargs=-1, required=True)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Where the result goes: FILE.parquet, or a folder for a result of many part files.",
+)
+@click.option(
+    "--model",
+    metavar="NAME|FILE",
+    default=DEFAULT.model,
+    show_default=True,
+    help="The model: a name that `vtag models` lists, or a model file.",
+)
+@click.option(
+    "--weights",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Weights of i3d-kinetics400 from a file instead of a download.",
+)
+@click.option(
+    "--hop",
+    "hop_s",
+    metavar="SECONDS",
+    type=click.FloatRange(min=0, min_open=True),
+    callback=_finite,
+    show_default="no overlap",
+    help="Seconds from the start of one window to the next.",
+)
+@click.option(
+    "--overlap",
+    metavar="FRACTION",
+    type=click.FloatRange(min=0, max=1, max_open=True),
+    callback=_finite,
+    help="The same as a share: 0.5 lets each window begin halfway through the one before.",
+)
+@click.option(
+    "--top-k",
+    metavar="N",
+    type=click.IntRange(min=1),
+    default=DEFAULT.top_k,
+    show_default=True,
+    help="How many labels to keep for each segment.",
+)
+@click.option(
+    "--batch-size",
+    metavar="N",
+    type=click.IntRange(min=1),
+    show_default="automatic",
+    help="Windows in one step of the model.",
+)
+@device_option
+@click.option(
+    "--actors",
+    metavar="N",
+    type=click.IntRange(min=1),
+    show_default="automatic",
+    help="Copies of the model that work at once.",
+)
+@click.option(
+    "--address",
+    envvar="RAY_ADDRESS",
+    show_envvar=True,
+    show_default="this machine",
+    help="The Ray cluster to run on.",
+)
+@click.option(
+    "--ext",
+    "extensions",
+    metavar="EXT",
+    multiple=True,
+    help="One more file extension to take for a video; may be repeated.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace an earlier result.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be done: videos, hours, windows.")
+@json_option("Print progress and summary as JSON lines on standard output.")
+@click.option("-q", "--quiet", is_flag=True, help="Print neither progress nor summary.")
+@verbose_option
+@click.pass_context
+def run(
+    ctx: click.Context,
+    inputs: tuple[str, ...],
+    out: Path,
+    model: str,
+    weights: Path | None,
+    hop_s: float | None,
+    overlap: float | None,
+    top_k: int,
+    batch_size: int | None,
+    device: Literal["auto", "cpu", "cuda"],
+    actors: int | None,
+    address: str | None,
+    extensions: tuple[str, ...],
+    overwrite: bool,
+    dry_run: bool,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+) -> None:
+    """Tag videos: one row per segment, with a label and its confidence, in Parquet.
+
+    INPUT is a video, a folder (with all below it), a quoted glob ("/videos/**/*.mp4"), @list.txt with one path a line,
+    or - for such a list on standard input.
+
+    \b
+    vtag run /videos --out tags.parquet
+    vtag run /videos --out tags.parquet --model my.safetensors --overlap 0.5
+    find /videos -newer last | vtag run - --out tags.parquet --json
+    """
+    if hop_s is not None and overlap is not None:
+        raise click.UsageError("--hop and --overlap say the same thing; give one of them.")
+    if overlap is not None:
+        hop_s = _hop_of(overlap, model, weights)
+    config = RunConfig(
+        inputs=inputs,
+        out=out,
+        model=model,
+        weights=weights,
+        hop_s=hop_s,
+        top_k=top_k,
+        batch_size=batch_size,
+        device=device,
+        actors=actors,
+        address=address,
+        extensions=extensions,
+        overwrite=overwrite,
+        verbose=verbose,
+    )
+    if dry_run:
+        _look(config, as_json, quiet)
+    else:
+        _run(ctx, config, as_json, quiet)
+
+
+def _run(ctx: click.Context, config: RunConfig, as_json: bool, quiet: bool) -> None:
+    from jobs.cli.tagging import tag
+
+    summary = tag(config, as_json=as_json, quiet=quiet)
+    bad = summary.failed + summary.partial
+    if as_json:
+        from jobs.report import summary_json
+
+        click.echo(json.dumps({"event": "summary", **summary_json(summary)}))
+    elif not quiet:
+        from rich.console import Console
+
+        from jobs.report import print_summary
+
+        print_summary(summary, Console())
+    elif bad:
+        click.echo(
+            f"vtag: {bad:,} of {summary.videos:,} videos not read, or only in part: {summary.videos_out}", err=True
+        )
+    if bad:
+        ctx.exit(SOME_VIDEOS_FAILED)
+
+
+def _look(config: RunConfig, as_json: bool, quiet: bool) -> None:
+    from jobs.cli.tagging import look
+
+    found = look(config, quiet=quiet or as_json)
+    if as_json:
+        click.echo(json.dumps({"event": "dry-run", **asdict(found)}))
+    else:
+        from rich.console import Console
+
+        from jobs.report import print_dry_run
+
+        print_dry_run(found, Console())
+
+
+def _hop_of(overlap: float, model: str, weights: Path | None) -> float:
+    from tagger import find_model
+
+    sampling = find_model(model, weights).info.sampling
+    hop_s = sampling.window_s * (1 - overlap)
+    if hop_s < sampling.step_s:
+        most = 1 - sampling.step_s / sampling.window_s
+        raise click.BadParameter(
+            f"{overlap:g} is more than windows of {sampling} can overlap; {most:g} at most.", param_hint="--overlap"
+        )
+    return hop_s
