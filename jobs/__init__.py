@@ -1,1 +1,47 @@
-"""What a person launches: the tagging job on Ray, its results, and the command line."""
+"""What a person launches: the tagging job on Ray, its results, and the command line.
+
+``run_job(make_plan(RunConfig(("/videos",), Path("tags.parquet"))))`` does what ``vtag run`` does.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from jobs.job import Failure, Interrupted, JobError, LabelCount, Progress, RunConfig, Summary, Video
+
+if TYPE_CHECKING:
+    from jobs.listing import find_videos
+    from jobs.plan import DryRun, Plan, dry_run, make_plan
+    from jobs.run import run_job
+
+__all__ = [
+    "DryRun",
+    "Failure",
+    "Interrupted",
+    "JobError",
+    "LabelCount",
+    "Plan",
+    "Progress",
+    "RunConfig",
+    "Summary",
+    "Video",
+    "dry_run",
+    "find_videos",
+    "make_plan",
+    "run_job",
+]
+
+_LAZY = {
+    "find_videos": "listing",
+    "DryRun": "plan",
+    "Plan": "plan",
+    "dry_run": "plan",
+    "make_plan": "plan",
+    "run_job": "run",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports pyarrow and the rest only when something that needs them is used, so that ``vtag --help`` is quick."""
+    if name in _LAZY:
+        return getattr(import_module(f"jobs.{_LAZY[name]}"), name)
+    raise AttributeError(f"module 'jobs' has no attribute {name!r}")

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from tagger.errors import ErrorKind
+from tagger.errors import ErrorKind, VtagError
 
 
 @dataclass(frozen=True)
@@ -100,3 +100,11 @@ class Summary:
     tagging_s: float
     failures: tuple[Failure, ...] = field(default=())
     top_labels: tuple[LabelCount, ...] = field(default=())
+
+
+class JobError(VtagError):
+    """A job that cannot go on: the model fails, or a worker dies again and again. What is finished is kept."""
+
+
+class Interrupted(VtagError):  # noqa: N818 - an outcome rather than an error
+    """A job that was stopped by Ctrl-C or SIGTERM. The message says what is kept and how to go on."""

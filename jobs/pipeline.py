@@ -1,0 +1,197 @@
+"""The Ray Data pipeline: videos are decoded in tasks, classified by a pool of actors, and come back as rows.
+
+Frames go from the decoding tasks to the actors through Ray's object store and never reach the driver.
+"""
+
+import math
+import os
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+import pyarrow as pa
+
+from jobs.job import Video
+from jobs.transport import clips_of, segments_table, span_to_table
+from tagger.clips import read_spans
+from tagger.errors import VtagError
+from tagger.preprocessing import Preprocessing
+from tagger.segments import make_segments
+from tagger.tagger import ModelSource
+from tagger.windows import Sampling, Window
+
+WINDOWS_PER_CALL = {"cpu": 4, "cuda": 16}
+"""Windows that an actor takes at a time. On a CPU few, so that results come early and the last ones are shared."""
+
+VIDEOS_PER_TASK = 8
+"""Most videos that one decoding task reads, one after the other; a task costs the driver about as much as a row."""
+
+RETRIES = 3
+"""How often a task is done again whose process died. Ray Data's own default is for ever."""
+
+
+@dataclass(frozen=True)
+class Workers:
+    """How the work is spread: model actors with their threads and devices, and decoding tasks at a time.
+
+    ``actor_cpus`` and ``decoder_cpus`` are what each of them claims of Ray's logical CPUs.
+    """
+
+    device: Literal["cpu", "cuda"]
+    actors: int
+    threads: int
+    actor_cpus: float
+    decoders: int
+    decoder_cpus: float
+
+    @property
+    def actor_gpus(self) -> int:
+        """GPUs of one actor."""
+        return 1 if self.device == "cuda" else 0
+
+
+def choose_workers(cpus: float, gpus: float, device: str = "auto", actors: int | None = None) -> Workers:
+    """Spreads the work over ``cpus`` and ``gpus`` of the whole cluster. Raises VtagError for a device that is missing.
+
+    With GPUs, one actor each. Without, one single-threaded actor per core: for the built-in network in bfloat16 two
+    threads on two cores are 1.5 times as fast as one (measured on Zen 4), two processes twice as fast. Decoding may use
+    every core: it is paused when the actors fall behind, so the operating system finds the right shares. Half
+    of the logical CPUs go to either side, so neither can keep the other from starting, on a single CPU too.
+    """
+    if device == "cuda" and gpus < 1:
+        raise VtagError("--device cuda: no GPU is available to Ray here; use --device cpu or auto")
+    cores = max(1, int(cpus))
+    use_gpu = device != "cpu" and gpus >= 1
+    count = actors or (int(gpus) if use_gpu else cores)
+    if use_gpu and count > gpus:
+        raise VtagError(f"--actors {count}: each takes a GPU, and there are {int(gpus)}")
+    return Workers(
+        device="cuda" if use_gpu else "cpu",
+        actors=count,
+        threads=max(1, cores // count),
+        actor_cpus=_share(cpus / 2, count),
+        decoders=cores,
+        decoder_cpus=_share(cpus / 2, cores),
+    )
+
+
+def _share(cpus: float, parts: int) -> float:
+    # Ray counts in steps of 1/10,000; the shares must not add up to more than there is.
+    return min(0.5, math.floor(cpus / parts * 10_000) / 10_000)
+
+
+def tag_videos(
+    videos: Sequence[Video],
+    source: ModelSource,
+    sampling: Sampling,
+    workers: Workers,
+    *,
+    top_k: int,
+    batch_size: int | None = None,
+) -> Iterator[pa.Table]:
+    """Tags ``videos`` and yields tables of SEGMENTS_SCHEMA as they come; ``video`` is the number in ``videos``.
+
+    Needs a running Ray. Rows come in any order. Every window of every video comes back once, and every video has
+    exactly one row with an ``end``, whatever was wrong with it.
+    """
+    import ray
+    from ray.data import ActorPoolStrategy, TaskPoolStrategy
+
+    rows = batch_size or WINDOWS_PER_CALL[workers.device]
+    size = source.info.preprocessing.size
+    clip_bytes = sampling.num_frames * size * size * 3
+    _configure(workers, rows * clip_bytes)
+    # Paths travel as bytes: they need not be text.
+    items = [{"video": number, "path": os.fsencode(video.path)} for number, video in enumerate(videos)]
+    # Ray 2.60 announces that retries will be set in another way, but has none yet.
+    warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
+    per_task = max(1, min(VIDEOS_PER_TASK, len(items) // (4 * workers.decoders)))
+    windows = ray.data.from_items(items, override_num_blocks=math.ceil(len(items) / per_task)).map_batches(
+        cast(Any, decode),  # Ray's own annotation leaves no room for keyword arguments.
+        batch_size=None,
+        batch_format="pyarrow",
+        fn_kwargs={"sampling": sampling, "preprocessing": source.info.preprocessing, "span_windows": rows},
+        compute=TaskPoolStrategy(size=workers.decoders),
+        num_cpus=workers.decoder_cpus,
+        max_retries=RETRIES,
+    )
+    segments = windows.map_batches(
+        Predictor,
+        batch_size=rows,
+        batch_format="pyarrow",
+        zero_copy_batch=True,
+        fn_constructor_kwargs={
+            "source": source,
+            "sampling": sampling,
+            "workers": workers,
+            "top_k": top_k,
+            "batch_size": batch_size,
+        },
+        compute=ActorPoolStrategy(size=workers.actors, max_tasks_in_flight_per_actor=2),
+        num_cpus=workers.actor_cpus,
+        num_gpus=workers.actor_gpus,
+        max_restarts=RETRIES,
+        max_task_retries=RETRIES,
+    )
+    yield from segments.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
+
+
+def _configure(workers: Workers, call_bytes: int) -> None:
+    """Sets what Ray Data takes from its context when a data set is made."""
+    from ray.data import DataContext, ExecutionResources
+
+    context = DataContext.get_current()
+    # Small blocks, so that results stream and little waits in memory.
+    context.target_max_block_size = call_bytes
+    context.execution_options.resource_limits = ExecutionResources(
+        object_store_memory=max(256 * 2**20, 8 * call_bytes * (workers.actors + workers.decoders))
+    )
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    # A long video decoded from a slow disk is no reason to give up.
+    context.execution_no_progress_timeout_s = -1
+
+
+def decode(
+    batch: pa.Table, *, sampling: Sampling, preprocessing: Preprocessing, span_windows: int
+) -> Iterator[pa.Table]:
+    """Reads the videos of ``batch`` one after the other and yields their spans as tables of WINDOWS_SCHEMA."""
+    for number, path in zip(batch["video"].to_pylist(), batch["path"].to_pylist(), strict=True):
+        spans = read_spans(os.fsdecode(path), sampling, preprocessing, span_windows=span_windows)
+        while True:
+            started = time.perf_counter()
+            span = next(spans, None)
+            if span is None:
+                break
+            yield span_to_table(number, span, time.perf_counter() - started)
+
+
+class Predictor:
+    """A loaded model in an actor: tables of WINDOWS_SCHEMA in, tables of SEGMENTS_SCHEMA out."""
+
+    def __init__(self, source: ModelSource, sampling: Sampling, workers: Workers, top_k: int, batch_size: int | None):
+        import torch
+
+        # Frames come read-only from the object store, and are only ever read.
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        torch.set_num_threads(workers.threads)
+        self._labels = source.info.labels
+        size = source.info.preprocessing.size
+        self._shape = (sampling.num_frames, size, size, 3)
+        self._top_k = top_k
+        self._batch_size = batch_size
+        self._classifier = source.load(workers.device)
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        """Classifies the windows of ``table``."""
+        started = time.perf_counter()
+        clips = clips_of(table, self._shape)
+        segments = []
+        if len(clips):
+            probabilities = self._classifier.probabilities(clips, self._batch_size)
+            columns = [table.column(name).drop_null().to_pylist() for name in ("window", "start_s", "end_s")]
+            windows = [Window(*values) for values in zip(*columns, strict=True)]
+            segments = make_segments(windows, probabilities, self._labels, self._top_k)
+        return segments_table(table, segments, time.perf_counter() - started)

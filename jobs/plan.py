@@ -1,0 +1,127 @@
+"""What a job will do, found out before anything is started."""
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+from jobs.job import RunConfig, Video
+from jobs.ledger import Ledger, RunIdentity, read_identity
+from jobs.listing import find_videos
+from jobs.output import Output, choose_output
+from tagger.errors import InputError, OutputError, VideoError
+from tagger.tagger import ModelSource, find_model
+from tagger.video.facts import probe
+from tagger.windows import Sampling
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A job ready to run. ``kept`` are the videos that an interrupted run has finished; ``todo`` are the others.
+
+    ``identity`` is what the rows depend on; ``discards`` tells that a run folder of something else will be removed.
+    """
+
+    config: RunConfig
+    videos: tuple[Video, ...]
+    todo: tuple[Video, ...]
+    kept: tuple[Video, ...]
+    source: ModelSource
+    sampling: Sampling
+    output: Output
+    identity: RunIdentity
+    discards: bool
+
+
+@dataclass(frozen=True)
+class DryRun:
+    """What a job would do: videos, how many of them cannot even be opened, hours and windows still to be done."""
+
+    videos: int
+    kept: int
+    unreadable: int
+    video_s: float
+    windows: int
+
+
+def make_plan(config: RunConfig) -> Plan:
+    """Plans a job without changing anything on disk (a model by name may be downloaded).
+
+    Raises InputError, OutputError, ModelFileError or WeightsError.
+    """
+    output = choose_output(config.out, overwrite=config.overwrite)
+    videos = tuple(find_videos(config.inputs, config.extensions))
+    source = find_model(config.model, config.weights)
+    sampling = source.info.sampling
+    if config.hop_s is not None:
+        try:
+            sampling = replace(sampling, hop_s=config.hop_s)
+        except ValueError as error:
+            raise InputError(str(error)) from None
+    top_k = min(config.top_k, len(source.info.labels))
+    identity = RunIdentity(source.name, source.hash, sampling.to_json(), top_k)
+    discards = False
+    kept: set[Video] = set()
+    try:
+        earlier = read_identity(output.run)
+    except OutputError:
+        if not config.overwrite:
+            raise
+        discards = True
+    else:
+        if earlier is not None:
+            # The name is what the user calls it; the hash is what it is.
+            if replace(earlier, model=source.name) == identity:
+                ledger = Ledger(output.run)
+                kept = {video for video in videos if ledger.kept(video)}
+            elif config.overwrite:
+                discards = True
+            else:
+                raise OutputError(
+                    f"{output.run} holds an interrupted run with {_difference(earlier, identity)}; "
+                    "use --overwrite to start over, or choose another --out"
+                )
+    return Plan(
+        config=config,
+        videos=videos,
+        todo=tuple(video for video in videos if video not in kept),
+        kept=tuple(video for video in videos if video in kept),
+        source=source,
+        sampling=sampling,
+        output=output,
+        identity=identity,
+        discards=discards,
+    )
+
+
+def _difference(earlier: RunIdentity, now: RunIdentity) -> str:
+    if earlier.model_hash != now.model_hash:
+        return f"another model ({earlier.model})"
+    if earlier.sampling != now.sampling:
+        return f"another sampling ({Sampling(**earlier.sampling)})"
+    return f"another top-k ({earlier.top_k})"
+
+
+def dry_run(plan: Plan, on_probed: Callable[[int], None] = lambda probed: None) -> DryRun:
+    """Opens every video that is still to be done and adds up what there is. ``on_probed`` gets the count so far."""
+
+    def windows_of(video: Video) -> tuple[float, int] | None:
+        try:
+            facts = probe(video.path)
+        except VideoError:
+            return None
+        duration_s = facts.duration_s or 0.0
+        return duration_s, plan.sampling.window_count(duration_s)
+
+    unreadable = windows = 0
+    video_s = 0.0
+    # FFmpeg lets go of the interpreter, and on a network disk most of the time is waiting.
+    with ThreadPoolExecutor(max_workers=4 * (os.cpu_count() or 1)) as pool:
+        for probed, found in enumerate(pool.map(windows_of, plan.todo), start=1):
+            if found is None:
+                unreadable += 1
+            else:
+                video_s += found[0]
+                windows += found[1]
+            on_probed(probed)
+    return DryRun(len(plan.videos), len(plan.kept), unreadable, video_s, windows)

@@ -1,0 +1,151 @@
+"""Starts Ray, or joins a cluster, quietly; ends what it started."""
+
+import contextlib
+import io
+import logging
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tagger.errors import VtagError
+
+OBJECT_STORE_BYTES = 2 * 2**30
+"""Most memory that a local Ray may use for frames on their way; a quarter of the memory where that is less."""
+
+_QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # Ray would otherwise pack up the current folder, videos and all, when started by uv.
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+}
+
+
+@dataclass(frozen=True)
+class RaySession:
+    """A running Ray and what it has, over all of its nodes."""
+
+    cpus: float
+    gpus: float
+
+
+@contextlib.contextmanager
+def ray_session(address: str | None = None, *, cpus: int | None = None, verbose: bool = False) -> Iterator[RaySession]:
+    """Joins the cluster at ``address`` (or RAY_ADDRESS), or starts a Ray of this machine alone and ends it afterwards.
+
+    ``cpus`` limits a local Ray. A Ray that already runs in this process is used as it is, and left running. Raises
+    VtagError when a cluster cannot be reached.
+    """
+    # A thread that still reads results while Ray is shut down must not start another one.
+    os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
+    if not verbose:
+        for name, value in _QUIET.items():
+            os.environ.setdefault(name, value)
+    import ray
+
+    if ray.is_initialized():
+        yield _resources()
+        return
+    address = address or os.environ.get("RAY_ADDRESS")
+    quiet: dict[str, Any] = {} if verbose else {"logging_level": logging.CRITICAL, "log_to_driver": False}
+    with _silenced(verbose):
+        try:
+            if address and address != "local":
+                ray.init(address=address, **quiet)
+            else:
+                ray.init(
+                    address="local",
+                    num_cpus=cpus,
+                    include_dashboard=False,
+                    object_store_memory=_object_store_bytes(),
+                    **quiet,
+                )
+        except BaseException as error:
+            # Also when interrupted: a half-started Ray has processes already.
+            ray.shutdown()
+            if not isinstance(error, (ConnectionError, ValueError, RuntimeError)):
+                raise
+            where = f"the Ray cluster at {address} cannot be joined" if address else "Ray cannot be started here"
+            raise VtagError(f"{where}: {' '.join(str(error).split())[:300]}") from error
+        try:
+            yield _resources()
+        finally:
+            ray.shutdown()
+
+
+def _resources() -> RaySession:
+    import ray
+
+    resources = ray.cluster_resources()
+    return RaySession(cpus=resources.get("CPU", 1.0), gpus=resources.get("GPU", 0.0))
+
+
+def _object_store_bytes() -> int:
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    size = min(OBJECT_STORE_BYTES, memory // 4)
+    shared = Path("/dev/shm")
+    if shared.is_dir():
+        # Containers often have 64 MB here; Ray then goes to the temporary folder and warns, which is right.
+        free = shutil.disk_usage(shared).free
+        size = min(size, int(free * 0.9)) if free > 2**29 else size
+    return size
+
+
+@contextlib.contextmanager
+def _silenced(verbose: bool) -> Iterator[None]:
+    """Keeps what Ray and Ray Data log off the terminal. Their log files keep everything."""
+    if verbose:
+        yield
+        return
+    # Ray Data sets up its logger, with a handler to the terminal, when it is imported.
+    import ray.data
+
+    ray.data.DataContext.get_current()
+    handlers = [
+        handler
+        for name in ("ray", "ray.data")
+        for handler in logging.getLogger(name).handlers
+        if isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler)
+    ]
+    for handler in handlers:
+        handler.addFilter(_show_nothing)
+    try:
+        with _stderr_of_python_only():
+            yield
+    finally:
+        for handler in handlers:
+            handler.removeFilter(_show_nothing)
+
+
+def _show_nothing(record: logging.LogRecord) -> bool:
+    return False
+
+
+@contextlib.contextmanager
+def _stderr_of_python_only() -> Iterator[None]:
+    """Lets ``sys.stderr`` through and nothing else that is written to standard error.
+
+    Ray's C++ part logs to file descriptor 2, and no setting stops it without a line that says so. The descriptor is
+    turned away meanwhile, and the file object of ``sys.stderr``, which others may hold, is moved to a copy of it.
+    """
+    buffer = getattr(sys.stderr, "buffer", None)
+    # With PYTHONUNBUFFERED there is no buffer in between.
+    raw = getattr(buffer, "raw", buffer)
+    if not isinstance(raw, io.FileIO) or raw.fileno() != 2:
+        yield
+        return
+    copy = os.dup(2)
+    with open(os.devnull, "wb") as nowhere:  # noqa: PTH123
+        sys.stderr.flush()
+        raw.__init__(copy, "wb", closefd=False)  # type: ignore[misc]
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(copy, 2)
+        raw.__init__(2, "wb", closefd=False)  # type: ignore[misc]
+        os.close(copy)

@@ -1,0 +1,274 @@
+"""Runs a planned job: the driver, which collects rows, commits finished videos, and publishes the result."""
+
+import contextlib
+import os
+import queue
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from types import FrameType
+from typing import NoReturn
+
+import pyarrow as pa
+
+import tagger
+from jobs.job import Failure, Interrupted, JobError, Progress, Summary
+from jobs.ledger import Ledger, remove
+from jobs.pipeline import Workers, choose_workers, tag_videos
+from jobs.plan import Plan
+from jobs.publish import publish
+from jobs.ray_session import ray_session
+from jobs.results import Collector, FinishedVideo
+from tagger.errors import OutputError, VtagError
+
+COMMIT_VIDEOS = 200
+"""Finished videos that wait to be committed at most; what waits is done again after a crash."""
+
+COMMIT_S = 5.0
+"""Longest time in seconds that a finished video waits to be committed."""
+
+REPORT_S = 1.0
+"""Time in seconds between two progress reports while no video is finished."""
+
+
+def run_job(plan: Plan, on_progress: Callable[[Progress], None] = lambda progress: None) -> Summary:
+    """Tags the videos of ``plan`` and publishes the result. ``on_progress`` is called in this thread.
+
+    Raises Interrupted on Ctrl-C and SIGTERM, JobError when the model or the workers fail, OutputError when results
+    cannot be written. What was finished is kept in the run folder then, and the same plan made again continues.
+    """
+    run = _Run(plan, on_progress)
+    run.report("starting")
+    ledger = _open_ledger(plan)
+    if plan.todo:
+        _tag(plan, ledger, run)
+    run.report("publishing")
+    published = publish(ledger, plan.videos, plan.identity, plan.output)
+    remove(plan.output.run)
+    shown = str if plan.config.out.is_absolute() else os.path.relpath
+    return Summary(
+        out=shown(plan.output.tags),
+        videos_out=shown(plan.output.videos),
+        model=plan.source.name,
+        sampling=str(plan.sampling),
+        videos=len(plan.videos),
+        ok=published.statuses.get("ok", 0),
+        partial=published.statuses.get("partial", 0),
+        failed=published.statuses.get("failed", 0),
+        kept=len(plan.kept),
+        video_s=published.video_s,
+        segments=published.segments,
+        windows_done=run.collector.windows,
+        elapsed_s=time.monotonic() - run.started_s,
+        tagging_s=run.tagging_s,
+        failures=published.failures,
+        top_labels=published.top_labels,
+    )
+
+
+@dataclass
+class _Run:
+    """What is known of a job under way."""
+
+    plan: Plan
+    on_progress: Callable[[Progress], None]
+    started_s: float = field(default_factory=time.monotonic)
+    workers: Workers | None = None
+    first_row_s: float | None = None
+    tagging_s: float = 0.0
+    done: int = 0
+    failed: int = 0
+    last_failure: Failure | None = None
+    reported_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.collector = Collector(self.plan.todo)
+
+    def report(self, phase: str | None = None) -> None:
+        """Tells how far the job is."""
+        now = self.reported_s = time.monotonic()
+        busy = (0.0, 0.0)
+        if self.workers is not None and self.first_row_s is not None:
+            passed_s = max(now - self.first_row_s, 1e-3)
+            decode = self.collector.decode_s / (self.workers.decoders * passed_s)
+            predict = self.collector.predict_s / (self.workers.actors * passed_s)
+            # Work done before the first row came back is counted, too.
+            busy = (min(decode, 1.0), min(predict, 1.0))
+        self.on_progress(
+            Progress(
+                phase=phase or ("starting" if self.first_row_s is None else "tagging"),  # type: ignore[arg-type]
+                videos_total=len(self.plan.videos),
+                videos_kept=len(self.plan.kept),
+                videos_done=self.done,
+                videos_failed=self.failed,
+                video_s=self.collector.video_s,
+                windows=self.collector.windows,
+                elapsed_s=now - self.started_s,
+                decode_busy=busy[0],
+                predict_busy=busy[1],
+                last_failure=self.last_failure,
+            )
+        )
+
+    def take(self, table: pa.Table) -> list[FinishedVideo]:
+        """Takes rows that came back; returns the videos that are finished with them."""
+        if self.first_row_s is None:
+            self.first_row_s = time.monotonic()
+        finished = self.collector.add(table)
+        for video in finished:
+            self.done += 1
+            if video.failure is not None:
+                self.failed += 1
+                self.last_failure = video.failure
+            self.report()
+        return finished
+
+
+def _open_ledger(plan: Plan) -> Ledger:
+    try:
+        if plan.discards:
+            remove(plan.output.run)
+        about = {"vtag_version": tagger.__version__, "started": datetime.now(UTC).isoformat(timespec="seconds")}
+        return Ledger.create(plan.output.run, plan.identity, about)
+    except OSError as error:
+        raise OutputError(f"{plan.output.run} cannot be written: {(error.strerror or str(error)).lower()}") from error
+
+
+def _tag(plan: Plan, ledger: Ledger, run: _Run) -> None:
+    """Does what is still to be done, and commits it."""
+    config = plan.config
+    try:
+        # Ray sets its own handler of SIGTERM when it starts, so ours is set before and after.
+        with (
+            _sigterm_interrupts(),
+            ray_session(config.address, verbose=config.verbose) as session,
+            _sigterm_interrupts(),
+        ):
+            run.workers = choose_workers(session.cpus, session.gpus, config.device, config.actors)
+            began_s = time.monotonic()
+            tables = tag_videos(
+                plan.todo,
+                plan.source,
+                plan.sampling,
+                run.workers,
+                top_k=plan.identity.top_k,
+                batch_size=config.batch_size,
+            )
+            with _Committer(ledger) as committer:
+                for table in _polled(tables, REPORT_S):
+                    if table is not None:
+                        committer.add(run.take(table))
+                    committer.commit_when_due()
+                    if time.monotonic() - run.reported_s >= REPORT_S:
+                        run.report()
+            run.tagging_s = time.monotonic() - began_s
+    except KeyboardInterrupt:
+        kept = len(plan.kept) + run.done
+        raise Interrupted(
+            f"interrupted; {kept} of {len(plan.videos)} videos are finished and kept in {plan.output.run}, "
+            "and the same command continues from there"
+        ) from None
+    if run.done != len(plan.todo):
+        raise JobError(f"only {run.done} of {len(plan.todo)} videos came back; run the same command again for the rest")
+
+
+class _Committer:
+    """Commits finished videos in small batches, and the rest when the job ends, however it ends."""
+
+    def __init__(self, ledger: Ledger):
+        self._ledger = ledger
+        self._waiting: list[FinishedVideo] = []
+        self._committed_s = time.monotonic()
+
+    def __enter__(self) -> "_Committer":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._commit()
+
+    def add(self, videos: list[FinishedVideo]) -> None:
+        """Takes finished videos."""
+        self._waiting += videos
+
+    def commit_when_due(self) -> None:
+        """Commits when enough videos wait, or for long enough."""
+        if len(self._waiting) >= COMMIT_VIDEOS or time.monotonic() - self._committed_s >= COMMIT_S:
+            self._commit()
+
+    def _commit(self) -> None:
+        try:
+            # The list is emptied afterwards: an interrupted commit is done again, over itself.
+            self._ledger.commit(self._waiting)
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise OutputError(
+                f"{self._ledger.folder} cannot be written: {reason}; what was finished before is kept"
+            ) from error
+        self._waiting = []
+        self._committed_s = time.monotonic()
+
+
+def _polled(tables: Iterator[pa.Table], timeout_s: float) -> Iterator[pa.Table | None]:
+    """Yields ``tables``, and None whenever none has come for ``timeout_s``.
+
+    They are read in a thread, so that the main thread can always be interrupted.
+    """
+    arrived: queue.Queue[pa.Table | BaseException | None] = queue.Queue(maxsize=64)
+
+    def read() -> None:
+        try:
+            for table in tables:
+                arrived.put(table)
+            arrived.put(None)
+        except BaseException as error:
+            arrived.put(error)
+
+    threading.Thread(target=read, name="vtag-rows", daemon=True).start()
+    while True:
+        try:
+            item = arrived.get(timeout=timeout_s)
+        except queue.Empty:
+            yield None
+            continue
+        if item is None:
+            return
+        if isinstance(item, BaseException):
+            raise _explain(item) from item
+        yield item
+
+
+def _explain(error: BaseException) -> VtagError:
+    """One line for whatever went wrong in Ray: the innermost cause counts."""
+    cause: BaseException = error
+    while (inner := getattr(cause, "cause", None) or cause.__cause__) is not None:
+        if not isinstance(inner, BaseException):
+            break
+        cause = inner
+    if isinstance(cause, VtagError):
+        return cause
+    lines = [line.strip() for line in str(cause).splitlines() if line.strip()] or [type(cause).__name__]
+    # Ray quotes tracebacks of the workers, whose last line tells what happened.
+    is_traceback = any(line.startswith("Traceback") or "ray::" in line for line in lines)
+    reason = lines[-1] if is_traceback else lines[0]
+    hint = "; try a smaller --batch-size" if "out of memory" in str(cause).lower() else ""
+    return JobError(f"tagging stopped: {type(cause).__name__}: {reason[:300]}{hint}")
+
+
+@contextlib.contextmanager
+def _sigterm_interrupts() -> Iterator[None]:
+    """SIGTERM does what Ctrl-C does. Only the main thread can arrange that; elsewhere nothing changes."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> NoReturn:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,105 @@
+"""How spans travel: the Arrow tables that go from decoding to prediction, and from prediction to the driver.
+
+One window is one row; its clip is the bytes of ``[T, H, W, 3] uint8``. The last row of a video also says how the video
+ended; a video without any window is a single row without a clip. Rows of several videos may be packed into one table.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from tagger.clips import Span, VideoEnd
+from tagger.segments import Segment
+from tagger.video.choose import Choice
+from tagger.video.facts import VideoFacts
+
+_ROW = [
+    pa.field("video", pa.int64(), nullable=False),
+    pa.field("window", pa.int32()),
+    pa.field("start_s", pa.float64()),
+    pa.field("end_s", pa.float64()),
+    pa.field("decode_s", pa.float64(), nullable=False),
+    pa.field("end", pa.string()),
+]
+
+WINDOWS_SCHEMA = pa.schema([*_ROW, pa.field("clip", pa.large_binary())])
+"""Decoding to prediction. ``video`` is the video's number in the job; ``decode_s`` the time this row took to decode;
+``end`` is JSON, set on the last row of a video."""
+
+SEGMENTS_SCHEMA = pa.schema(
+    [
+        *_ROW,
+        pa.field("predict_s", pa.float64(), nullable=False),
+        pa.field("top_labels", pa.list_(pa.string())),
+        pa.field("top_confidences", pa.list_(pa.float32())),
+    ]
+)
+"""Prediction to the driver: the same rows without their frames."""
+
+
+def span_to_table(video: int, span: Span, decode_s: float) -> pa.Table:
+    """The rows of one span, its clips not copied. ``decode_s`` is the time the whole span took."""
+    windows = span.windows
+    rows = max(len(windows), 1)
+    if windows:
+        clip_bytes = span.clips[0].nbytes
+        offsets = np.arange(len(windows) + 1, dtype=np.int64) * clip_bytes
+        data = pa.py_buffer(np.ascontiguousarray(span.clips))
+        clips = pa.Array.from_buffers(pa.large_binary(), len(windows), [None, pa.py_buffer(offsets), data])
+    else:
+        clips = pa.nulls(1, pa.large_binary())
+    end = None if span.end is None else json.dumps(asdict(span.end))
+    columns: list[list[Any]] = [
+        [video] * rows,
+        [window.index for window in windows] or [None],
+        [window.start_s for window in windows] or [None],
+        [window.end_s for window in windows] or [None],
+        [decode_s / rows] * rows,
+        [None] * (rows - 1) + [end],
+    ]
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, _ROW, strict=True)]
+    return pa.Table.from_arrays([*arrays, clips], schema=WINDOWS_SCHEMA)
+
+
+def clips_of(table: pa.Table, shape: tuple[int, int, int, int]) -> np.ndarray:
+    """The clips of the rows that have one, ``[n, *shape] uint8``; read-only, and not copied when they lie together."""
+    parts = []
+    for chunk in table.column("clip").chunks:
+        present = chunk.drop_null() if chunk.null_count else chunk
+        if len(present):
+            # A sliced array keeps its whole buffers; offset and length say which part is meant.
+            _, offsets, data = present.buffers()
+            first = int(np.frombuffer(offsets, np.int64, 1, present.offset * 8)[0])
+            count = len(present) * int(np.prod(shape))
+            parts.append(np.frombuffer(data, np.uint8, count, first).reshape(len(present), *shape))
+    if not parts:
+        return np.empty((0, *shape), np.uint8)
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def segments_table(table: pa.Table, segments: Sequence[Segment], predict_s: float) -> pa.Table:
+    """The rows of ``table`` without their clips, and with the segments of those that had one, in order."""
+    remaining = iter(segments)
+    made = [next(remaining) if index is not None else None for index in table.column("window").to_pylist()]
+    share_s = predict_s / max(len(segments), 1)
+    predicted = [
+        [share_s if segment else 0.0 for segment in made],
+        [segment and segment.top_labels for segment in made],
+        [segment and segment.top_confidences for segment in made],
+    ]
+    arrays = [pa.array(column, field.type) for column, field in zip(predicted, list(SEGMENTS_SCHEMA)[-3:], strict=True)]
+    kept = [table.column(field.name).combine_chunks() for field in _ROW]
+    return pa.Table.from_arrays([*kept, *arrays], schema=SEGMENTS_SCHEMA)
+
+
+def end_from_json(text: str) -> VideoEnd:
+    """The inverse of what ``span_to_table`` writes to the ``end`` column."""
+    values = json.loads(text)
+    facts, choice = values["facts"], values["choice"]
+    values["facts"] = None if facts is None else VideoFacts(**facts)
+    values["choice"] = None if choice is None else Choice(**choice)
+    return VideoEnd(**values)
