@@ -61,8 +61,8 @@ class DecordReader:
                     skipped = 0
                 rows = self._reader.next().asnumpy().reshape(self._height, -1)
             except (self._error, StopIteration, RuntimeError) as error:
-                message = f"{self._path}: decord failed after {start_s:.2f} s ({_first_line(error)})"
-                raise VideoError("damaged", message) from error
+                # When it notices varies from run to run, so no time is named.
+                raise VideoError("damaged", f"{self._path}: decord failed ({_first_line(error)})") from error
             # decord pads rows, and takes the padding of a narrow picture (48 pixels wide, say) for more channels.
             pixels = rows[:, : 3 * self._width].reshape(self._height, self._width, 3)
             yield Frame(start_s, end_s if is_last else shown_until_s, pixels, is_last)
@@ -87,4 +87,4 @@ def _timeline_problem(times_s: np.ndarray, facts: VideoFacts) -> str | None:
 def _first_line(error: Exception) -> str:
     """decord's own words, without its time stamp, source line, path and stack."""
     lines = str(error).strip().splitlines()
-    return re.sub(r"\[[\d:]+\] \S+:\d+: (\[.*\] )?", "", lines[0]) if lines else type(error).__name__
+    return re.sub(r"\[[\d:]+\] \S+:\d+: |\[[^\]]*/[^\]]*\] ", "", lines[0]) if lines else type(error).__name__

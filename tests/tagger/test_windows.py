@@ -1,0 +1,207 @@
+"""Promises about where windows lie and which frames they show."""
+
+import math
+from bisect import bisect_right
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from tagger.windows import TIME_TOLERANCE_S, Sampling, Window, WindowCutter
+from tests.tagger.look_up import frame_at, look_up
+
+SAMPLINGS = st.builds(
+    lambda num_frames, sampling_rate, fps, hop_steps: Sampling(
+        num_frames, sampling_rate, fps, None if hop_steps is None else hop_steps * sampling_rate / fps
+    ),
+    num_frames=st.integers(1, 9),
+    sampling_rate=st.integers(1, 6),
+    fps=st.sampled_from([8.0, 24000 / 1001, 25.0, 30.0]),
+    # From one sample step (much overlap) to gaps between the windows.
+    hop_steps=st.none() | st.floats(1, 20),
+)
+
+
+@st.composite
+def timelines(draw: st.DrawFn) -> list[float]:
+    """Start of each frame and, at the end, the end of the video: at a fixed or at a variable rate."""
+    count = draw(st.integers(1, 120))
+    if draw(st.booleans()):
+        rate = draw(st.sampled_from([5.0, 24000 / 1001, 24.0, 25.0, 30000 / 1001, 30.0, 50.0, 60.0, 120.0]))
+        return [i / rate for i in range(count + 1)]
+    gaps = draw(st.lists(st.integers(4, 900), min_size=count, max_size=count))
+    times_ms = [0]
+    for gap in gaps:
+        times_ms.append(times_ms[-1] + gap)
+    return [time / 1000 for time in times_ms]
+
+
+def cut(sampling: Sampling, timeline: list[float]) -> tuple[list[tuple[Window, list[int]]], list[int]]:
+    """Windows with their frame numbers, cut as a reader drives the cutter, and the frames that were asked for."""
+    cutter: WindowCutter[int] = WindowCutter(sampling)
+    last = len(timeline) - 2
+    windows: list[tuple[Window, list[int]]] = []
+    pushed = []
+    for number, shown_until_s in enumerate(timeline[1:]):
+        if number == last:
+            windows += cutter.finish(shown_until_s, number)
+        elif cutter.needs(shown_until_s):
+            pushed.append(number)
+            windows += cutter.push(shown_until_s, number)
+    return windows, pushed
+
+
+def assume_no_tie(sampling: Sampling, timeline: list[float]) -> None:
+    """Leaves out frames whose start is within rounding of a sample time, where either frame is right."""
+    starts = timeline[:-1]
+    for k in range(sampling.window_count(timeline[-1])):
+        for i in range(sampling.num_frames):
+            time_s = sampling.sample_s(k, i) + TIME_TOLERANCE_S
+            after = bisect_right(starts, time_s)
+            assume(all(abs(start - time_s) > 1e-9 for start in starts[max(0, after - 1) : after + 1]))
+
+
+@given(SAMPLINGS, timelines())
+def test_the_cutter_gives_the_windows_and_frames_of_a_look_up_on_the_whole_timeline(
+    sampling: Sampling, timeline: list[float]
+) -> None:
+    assume_no_tie(sampling, timeline)
+    assert cut(sampling, timeline)[0] == look_up(sampling, timeline[:-1], timeline[-1])
+
+
+@given(SAMPLINGS, timelines())
+def test_windows_advance_and_end_by_the_end_of_the_video_and_are_full(
+    sampling: Sampling, timeline: list[float]
+) -> None:
+    windows = cut(sampling, timeline)[0]
+    assert [window.index for window, _ in windows] == list(range(len(windows)))
+    starts = [window.start_s for window, _ in windows]
+    assert starts == sorted(set(starts))
+    for window, frames in windows:
+        assert window.start_s < window.end_s <= timeline[-1]
+        assert len(frames) == sampling.num_frames
+        assert frames == sorted(frames)
+
+
+@given(SAMPLINGS, timelines())
+def test_windows_without_gaps_cover_every_instant(sampling: Sampling, timeline: list[float]) -> None:
+    assume(sampling.hop <= sampling.window_s)
+    reached_s = 0.0
+    for window, _ in cut(sampling, timeline)[0]:
+        assert window.start_s <= reached_s + 1e-9
+        reached_s = window.end_s
+    assert reached_s == pytest.approx(timeline[-1], abs=TIME_TOLERANCE_S + 1e-9)
+
+
+@given(SAMPLINGS, timelines())
+def test_only_frames_that_hold_a_sample_are_asked_for(sampling: Sampling, timeline: list[float]) -> None:
+    pushed = cut(sampling, timeline)[1]
+    # A window is also sampled past the end of the video, as long as the end is not known.
+    windows = range(math.ceil(timeline[-1] / sampling.hop) + 1)
+    samples = [sampling.sample_s(k, i) for k in windows for i in range(sampling.num_frames)]
+    assert set(pushed) <= {frame_at(timeline, time_s + rounding) for time_s in samples for rounding in (-1e-9, 1e-9)}
+
+
+def test_most_frames_of_a_fast_video_are_never_asked_for() -> None:
+    timeline = [i / 60 for i in range(601)]
+    assert len(cut(Sampling(), timeline)[1]) == 75  # 10 s, a sample every 4/30 s
+
+
+@pytest.mark.parametrize("rate", [24.0, 25.0, 30000 / 1001, 60.0])
+@pytest.mark.parametrize("hop_s", [None, 1.0, 3.0])
+def test_the_frame_rate_changes_neither_the_windows_nor_what_they_show(rate: float, hop_s: float | None) -> None:
+    sampling = Sampling(hop_s=hop_s)
+    at_30 = cut(sampling, [i / 30 for i in range(301)])[0]
+    count = round(10 * rate)
+    other = cut(sampling, [10 * i / count for i in range(count + 1)])[0]
+    assert [window for window, _ in other] == [window for window, _ in at_30]
+    for (_, frames), (_, frames_at_30) in zip(other, at_30, strict=True):
+        for frame, frame_at_30 in zip(frames, frames_at_30, strict=True):
+            assert abs(frame * 10 / count - frame_at_30 / 30) <= 1 / min(rate, 30.0) + TIME_TOLERANCE_S
+
+
+def test_a_variable_rate_gives_the_windows_of_a_fixed_one() -> None:
+    fixed = [i / 30 for i in range(301)]
+    variable = [time_s for i, time_s in enumerate(fixed) if i % 7 not in (2, 3) or i == 300]
+    both = [cut(Sampling(), timeline)[0] for timeline in (fixed, variable)]
+    assert [window for window, _ in both[0]] == [window for window, _ in both[1]]
+    for (_, frames), (_, others) in zip(*both, strict=True):
+        for frame, other in zip(frames, others, strict=True):
+            assert 0 <= fixed[frame] - variable[other] <= 2 / 30 + 1e-9
+
+
+@pytest.mark.parametrize("windows", [1, 2, 3, 7, 100])
+@pytest.mark.parametrize(("num_frames", "rate", "fps"), [(16, 4, 30.0), (16, 4, 30000 / 1001), (8, 3, 25.0)])
+def test_a_video_of_exactly_k_windows_has_k_windows(windows: int, num_frames: int, rate: int, fps: float) -> None:
+    sampling = Sampling(num_frames, rate, fps)
+    frames = windows * num_frames * rate
+    for end_s in (frames / fps, windows * sampling.window_s, sum([1 / fps] * frames)):
+        assert sampling.window_count(end_s) == windows
+        assert len(cut(sampling, [*(i / fps for i in range(frames)), end_s])[0]) == windows
+
+
+@pytest.mark.parametrize("windows", [1, 2, 7])
+def test_a_video_longer_by_one_frame_has_one_window_more(windows: int) -> None:
+    cuts = cut(Sampling(), [i / 30 for i in range(64 * windows + 2)])[0]
+    assert len(cuts) == windows + 1
+    assert cuts[-1] == (Window(windows, windows * 64 / 30, (64 * windows + 1) / 30), [64 * windows] * 16)
+
+
+def test_a_hair_that_is_no_frame_adds_no_window() -> None:
+    assert Sampling().window_count(64 / 30 + TIME_TOLERANCE_S / 2) == 1
+
+
+def test_a_video_shorter_than_a_window_repeats_its_last_frame() -> None:
+    ((window, frames),) = cut(Sampling(), [i / 30 for i in range(21)])[0]
+    assert window == Window(0, 0.0, 20 / 30)
+    assert frames == [0, 4, 8, 12, 16] + [19] * 11
+
+
+@pytest.mark.parametrize("end_s", [0.0005, 0.04, 100.0])
+def test_a_video_of_one_frame_shows_it_in_every_window(end_s: float) -> None:
+    cuts = cut(Sampling(), [0.0, end_s])[0]
+    assert len(cuts) == max(1, math.ceil(end_s / Sampling().window_s))
+    assert all(frames == [0] * 16 for _, frames in cuts)
+    assert cuts[-1][0].end_s == end_s
+
+
+def test_windows_with_gaps_start_only_inside_the_video() -> None:
+    sampling = Sampling(num_frames=4, sampling_rate=1, target_fps=4.0, hop_s=3.0)
+    for end_s, starts in [(0.5, [0.0]), (3.0, [0.0]), (3.1, [0.0, 3.0]), (4.5, [0.0, 3.0]), (6.0, [0.0, 3.0])]:
+        count = round(end_s * 10)
+        cuts = cut(sampling, [i / 10 for i in range(count + 1)])[0]
+        assert [window.start_s for window, _ in cuts] == starts
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"num_frames": 0},
+        {"num_frames": -1},
+        {"sampling_rate": 0},
+        {"target_fps": 0.0},
+        {"target_fps": -30.0},
+        {"target_fps": math.inf},
+        {"target_fps": math.nan},
+    ],
+)
+def test_a_sampling_that_describes_no_window_is_refused_by_name(values: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="no window can be sampled as") as error:
+        Sampling(**values)  # type: ignore[arg-type]
+    assert str(next(iter(values.values()))) in str(error.value)
+
+
+@pytest.mark.parametrize("hop_s", [0.0, -1.0, 0.1, math.inf, math.nan])
+def test_a_hop_shorter_than_a_sample_step_or_endless_is_refused(hop_s: float) -> None:
+    with pytest.raises(ValueError, match=r"at least one sample step, 0\.133 s"):
+        Sampling(hop_s=hop_s)
+
+
+def test_a_sampling_describes_itself_as_in_the_literature() -> None:
+    assert str(Sampling()) == "16×4 @ 30 fps"
+    assert str(Sampling(8, 2, 25.0, hop_s=1.0)) == "8×2 @ 25 fps, hop 1 s"
+
+
+def test_a_sampling_survives_json() -> None:
+    sampling = Sampling(8, 2, 25.0, hop_s=1.0)
+    assert Sampling(**sampling.to_json()) == sampling
