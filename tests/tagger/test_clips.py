@@ -1,0 +1,132 @@
+"""Promises about clips: how frames are cut out, and how the windows of a video travel in spans."""
+
+import inspect
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tagger import clips
+from tagger.clips import Span, read_spans
+from tagger.preprocessing import Preprocessing
+from tagger.windows import Sampling
+from tests.videos import encode, read_frame_number
+
+SAMPLING = Sampling(num_frames=4, sampling_rate=1, target_fps=10.0)  # 0.4 s
+PREPROCESSING = Preprocessing(size=64, resize=64)
+
+
+@pytest.mark.parametrize(
+    ("size", "resize", "picture", "scaled"),
+    [
+        (224, 224, (320, 240), (299, 224)),
+        (224, 256, (320, 240), (341, 256)),
+        (224, 224, (240, 320), (224, 299)),
+        (112, 128, (1920, 1080), (228, 128)),
+        (64, 64, (16, 16), (64, 64)),
+        (64, 64, (8, 800), (64, 6400)),
+        (224, 200, (320, 240), (267, 224)),
+    ],
+)
+def test_the_shorter_side_is_scaled_and_the_crop_always_fits(
+    size: int, resize: int, picture: tuple[int, int], scaled: tuple[int, int]
+) -> None:
+    assert Preprocessing(size, resize).scaled(*picture) == scaled
+
+
+@pytest.mark.parametrize(("height", "width", "size"), [(6, 10, 4), (7, 10, 4), (4, 4, 4), (5, 4, 4)])
+def test_the_crop_is_the_centre(height: int, width: int, size: int) -> None:
+    y, x = np.mgrid[:height, :width]
+    cropped = Preprocessing(size, size).crop(np.stack([y, x, y], axis=-1))
+    assert cropped.shape == (size, size, 3)
+    for axis, length in ((0, height), (1, width)):
+        before, after = cropped[0, 0, axis], length - 1 - cropped[-1, -1, axis]
+        assert before >= 0
+        assert 0 <= after - before <= 1
+
+
+def test_preprocessing_survives_json() -> None:
+    values = asdict(Preprocessing(112, 128, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)))
+    values["mean"], values["std"] = list(values["mean"]), list(values["std"])
+    assert Preprocessing.from_json(values) == Preprocessing(112, 128, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.ts"])
+@pytest.mark.parametrize("span_windows", [1, 2, 3, 5, 6, 100])
+def test_spans_carry_the_windows_in_order_and_the_end_on_the_last(name: str, span_windows: int, tmp_path: Path) -> None:
+    path = encode(tmp_path / name, seconds=2)
+    spans = list(read_spans(path, SAMPLING, PREPROCESSING, span_windows=span_windows))
+    assert [window.index for span in spans for window in span.windows] == [0, 1, 2, 3, 4]
+    for span in spans:
+        assert span.clips.shape == (len(span.windows), 4, 64, 64, 3)
+        assert span.clips.dtype == np.uint8
+        for window, clip in zip(span.windows, span.clips, strict=True):
+            assert [read_frame_number(pixels) for pixels in clip] == [12 * window.index + 3 * i for i in range(4)]
+    assert [len(span.windows) for span in spans[:-1]] == [span_windows] * (len(spans) - 1)
+    assert 0 < len(spans[-1].windows) <= span_windows
+    assert all(span.end is None for span in spans[:-1])
+    end = spans[-1].end
+    assert end is not None
+    assert (end.status, end.windows, end.error_kind, end.error) == ("ok", 5, None, None)
+
+
+def test_a_clip_of_a_short_video_repeats_the_last_frame(tmp_path: Path) -> None:
+    (span,) = read_spans(encode(tmp_path / "a.mp4", frames=5), SAMPLING, PREPROCESSING)
+    assert [read_frame_number(pixels) for pixels in span.clips[0]] == [0, 3, 4, 4]
+    assert span.windows[0].end_s == pytest.approx(5 / 30)
+
+
+class Clock:
+    """A clock that advances by a tick whenever it is asked, and by hand."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def __call__(self) -> float:
+        self.now_s += 1.0
+        return self.now_s
+
+
+def consume(spans: Iterator[Span], clock: Clock, seconds: float) -> tuple[int, float]:
+    """Takes all spans, each of which the consumer holds for ``seconds``; how many, and the time spent reading."""
+    for count, span in enumerate(spans, start=1):
+        clock.now_s += seconds
+        if span.end is not None:
+            return count, span.end.decode_s
+    raise AssertionError("no span had the end")
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.ts"])
+def test_the_time_spent_reading_leaves_out_the_wait_for_the_model(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = encode(tmp_path / name, seconds=2)
+    spent = []
+    for seconds in (0.0, 1000.0):
+        clock = Clock()
+        monkeypatch.setattr("tagger.clips.time.perf_counter", clock)
+        count, decode_s = consume(read_spans(path, SAMPLING, PREPROCESSING, span_windows=1), clock, seconds)
+        assert count == 5
+        spent.append(decode_s)
+    assert spent[0] == spent[1] > 0
+
+
+def test_a_reader_is_closed_when_its_spans_are_abandoned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = []
+    open_video = clips.open_video
+
+    def watched(*args: object) -> object:
+        reader, choice = open_video(*args)  # type: ignore[arg-type]
+        close = reader.close
+        monkeypatch.setattr(reader, "close", lambda: closed.append(close()))
+        return reader, choice
+
+    monkeypatch.setattr("tagger.clips.open_video", watched)
+    spans = read_spans(encode(tmp_path / "a.ts", seconds=2), SAMPLING, PREPROCESSING, span_windows=1)
+    next(spans)
+    assert not closed
+    assert inspect.isgenerator(spans)
+    spans.close()
+    assert closed
