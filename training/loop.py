@@ -14,6 +14,10 @@ from training.metrics import average_by_video
 from training.sources import Source
 
 
+NORM_BATCHES = 16
+"""Batches over which the statistics of batch norms are measured at the end of an epoch."""
+
+
 @dataclass(frozen=True)
 class LoopSettings:
     """The settings of one training loop. ``warm_up`` is the share of all steps in which the learning rate rises."""
@@ -90,6 +94,7 @@ def fit(
             schedule.step()
             loss_sum += loss.item() * len(batch)
             right += int((logits.argmax(1) == labels).sum())
+        _settle_norms(network, train, settings.batch_size, generator, precision)
         logits = predict(network, val, settings.batch_size, precision=precision)
         val_loss = nn.functional.cross_entropy(logits, val.targets.labels).item()
         epoch = Epoch(
@@ -117,6 +122,33 @@ def predict(
         with torch.autocast(device.type, dtype=precision, enabled=precision != torch.float32):
             logits.append(network(source.inputs(batch, None).to(device)).float().cpu())
     return torch.cat(logits)
+
+
+@torch.no_grad()
+def _settle_norms(
+    network: nn.Module, source: Source, batch_size: int, generator: torch.Generator, precision: torch.dtype
+) -> None:
+    """Measures the statistics of trainable batch norms anew, with the weights as they are now.
+
+    Their running averages lag behind the weights, by more than an epoch when an epoch has few steps: a small data set
+    then trains to perfection and validates at chance. Also known as precise batch norm
+    (https://arxiv.org/abs/2105.07576, section 3).
+    """
+    norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm3d) and m.weight.requires_grad]
+    if not norms:
+        return
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # A plain average over the batches that follow.
+    _train_mode(network)
+    device = next(network.parameters()).device
+    windows = torch.randperm(len(source.targets.labels), generator=generator)[: NORM_BATCHES * batch_size]
+    for batch in windows.split(batch_size):
+        with torch.autocast(device.type, dtype=precision, enabled=precision != torch.float32):
+            network(source.inputs(batch, None).to(device))
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
 
 
 def _train_mode(network: nn.Module) -> None:

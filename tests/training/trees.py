@@ -14,7 +14,7 @@ def write_clip(path: Path, label: str, seed: int, *, frames: int = 40) -> Path:
     """Encodes a square that moves and looks as ``label`` says, on noise; MPEG-1 for ``.mpg``, H.264 otherwise."""
     path.parent.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng(seed)
-    noise = random.integers(0, 60, (72, 96, 3), dtype=np.uint8)
+    noise = random.integers(0, 20, (72, 96, 3), dtype=np.uint8)
     (dx, dy), colour = CLASSES[label]
     x, y = random.integers(0, 72, 2)
     with av.open(str(path), "w", format="mpeg" if path.suffix == ".mpg" else None) as container:
