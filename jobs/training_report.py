@@ -10,8 +10,8 @@ from rich.table import Table
 from training.data_set import DataSet
 from training.evaluate import Evaluation
 from training.loop import Epoch
-from training.splits import Split
 from training.recipe import Stage
+from training.splits import Split
 
 GROUPED_BY = {
     "name": "groups from the file names (v_…_gNN_cNN)",

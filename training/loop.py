@@ -13,7 +13,6 @@ from torch import nn
 from training.metrics import average_by_video
 from training.sources import Source
 
-
 NORM_BATCHES = 16
 """Batches over which the statistics of batch norms are measured at the end of an epoch."""
 

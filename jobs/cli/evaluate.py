@@ -2,8 +2,11 @@
 
 import json
 from pathlib import Path
+from typing import Literal
 
 import click
+
+from jobs.cli.options import device_option, verbose_option
 
 
 @click.command(short_help="Score a model on labelled clips.")
@@ -17,14 +20,11 @@ import click
     help="Which clips: the groups that the model file says were held out, or all of DATA.",
 )
 @click.option("--json", "json_path", help="Also write the scores as JSON to this file; - for standard output alone.")
-@click.option(
-    "--device",
-    type=click.Choice(["auto", "cpu", "cuda"]),
-    default="auto",
-    show_default=True,
-    help="Where to compute; auto is the GPU when there is one.",
-)
-def evaluate(model: str, data: Path, split: str, json_path: str | None, device: str) -> None:
+@device_option
+@verbose_option
+def evaluate(
+    model: str, data: Path, split: str, json_path: str | None, device: Literal["auto", "cpu", "cuda"], verbose: bool
+) -> None:
     """Score MODEL (a name or a model file) on the labelled clips in DATA, by video and by window, for each class."""
     from rich.console import Console
 
@@ -33,7 +33,7 @@ def evaluate(model: str, data: Path, split: str, json_path: str | None, device: 
     from training import clips_of_split, evaluate_clips, read_data_set
     from training.recipe import clip_counter
 
-    tagger = load_model(model, device=device)  # type: ignore[arg-type]  # click has checked the choice
+    tagger = load_model(model, device=device)
     clips = clips_of_split(tagger, read_data_set(data), split)
     console = Console(quiet=json_path == "-")
     with TrainingProgress(console, epochs=0) as progress:

@@ -1,8 +1,29 @@
 """``vtag train``: from a folder of labelled clips to a model file."""
 
 from pathlib import Path
+from typing import Literal
 
 import click
+
+from jobs.cli.options import device_option, verbose_option
+
+
+def _groups(ctx: click.Context, param: click.Parameter, text: str | None) -> tuple[str, ...] | None:
+    """``"15,17-19"`` to ``("15", "17", "18", "19")``; numbers keep their leading zeros, names are taken as they are."""
+    if text is None:
+        return None
+    groups: list[str] = []
+    for part in (part.strip() for part in text.split(",")):
+        first, dash, last = part.partition("-")
+        if dash and first.isdigit() and last.isdigit():
+            if int(last) < int(first):
+                raise click.BadParameter(f"the range {part} runs backwards")
+            groups += [str(number).zfill(len(first)) for number in range(int(first), int(last) + 1)]
+        elif part:
+            groups.append(part)
+    if not groups:
+        raise click.BadParameter("names no group; write 17,18 or 17-20")
+    return tuple(groups)
 
 
 @click.command(short_help="Train a model on your own labelled clips.")
@@ -45,32 +66,32 @@ import click
     show_default=True,
     help="The highest rate, after the warm-up.",
 )
-@click.option("--val-groups", help="Groups for validation, the same in every class: 15,16 or 14-16.")
-@click.option("--test-groups", help="Groups held out for the test: 17-20. Default: a fifth of each class's groups.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the split, the weights and the order.")
+@click.option("--val-groups", callback=_groups, help="Groups for validation, the same in every class: 15,16 or 14-16.")
 @click.option(
-    "--device",
-    type=click.Choice(["auto", "cpu", "cuda"]),
-    default="auto",
-    show_default=True,
-    help="Where to compute; auto is the GPU when there is one.",
+    "--test-groups",
+    callback=_groups,
+    help="Groups held out for the test: 17-20. Default: a fifth of each class's groups.",
 )
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the split, the weights and the order.")
+@device_option
 @click.option("-q", "--quiet", is_flag=True, help="Print only the result.")
+@verbose_option
 def train(
     data: Path,
     model: str,
     out: Path,
     weights: Path | None,
     freeze_backbone: bool,
-    head: str,
+    head: Literal["lstm", "mean"],
     epochs: int,
     batch_size: int,
     learning_rate: float,
-    val_groups: str | None,
-    test_groups: str | None,
+    val_groups: tuple[str, ...] | None,
+    test_groups: tuple[str, ...] | None,
     seed: int,
-    device: str,
+    device: Literal["auto", "cpu", "cuda"],
     quiet: bool,
+    verbose: bool,
 ) -> None:
     """Train a model on the clips in DATA and write it to a model file for `vtag run --model`.
 
@@ -86,9 +107,7 @@ def train(
 
     console = Console(quiet=quiet)
     data_set = read_data_set(data)
-    split = split_by_group(
-        data_set, seed=seed, val_groups=parse_groups(val_groups), test_groups=parse_groups(test_groups)
-    )
+    split = split_by_group(data_set, seed=seed, val_groups=val_groups, test_groups=test_groups)
     print_data_set(console, data_set, split)
     loop = LoopSettings(epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, seed=seed)
     config = TrainConfig(
@@ -96,9 +115,9 @@ def train(
         out=out,
         weights=weights,
         freeze_backbone=freeze_backbone,
-        head=head,  # type: ignore[arg-type]  # click has checked the choice
+        head=head,
         loop=loop,
-        device=device,  # type: ignore[arg-type]
+        device=device,
     )
     with TrainingProgress(console, epochs) as progress:
         result = train_model(data_set, split, config, on_stage=progress.on_stage, on_epoch=progress.on_epoch)
@@ -107,21 +126,3 @@ def train(
         f"\nBest epoch {result.best_epoch} of {epochs}; temperature {result.temperature:.2f}.", highlight=False
     )
     console.print(f"Next: vtag run YOUR_FOLDER --model {out} --out tags.parquet", highlight=False, soft_wrap=True)
-
-
-def parse_groups(text: str | None) -> tuple[str, ...] | None:
-    """``"15,17-19"`` to ``("15", "17", "18", "19")``; numbers keep their leading zeros, names are taken as they are."""
-    if text is None:
-        return None
-    groups: list[str] = []
-    for part in (part.strip() for part in text.split(",")):
-        first, dash, last = part.partition("-")
-        if dash and first.isdigit() and last.isdigit():
-            if int(last) < int(first):
-                raise click.BadParameter(f"the range {part} runs backwards")
-            groups += [str(number).zfill(len(first)) for number in range(int(first), int(last) + 1)]
-        elif part:
-            groups.append(part)
-    if not groups:
-        raise click.BadParameter("names no group; write 17,18 or 17-20")
-    return tuple(groups)
