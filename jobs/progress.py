@@ -24,6 +24,9 @@ from jobs.wording import amount, clock, count, percent, printable, significant
 LINE_EVERY_S = 10.0
 """Distance between two plain progress lines, in seconds."""
 
+SETTLED_S = 3.0
+"""Least time in seconds to measure a pace over; windows come in bursts."""
+
 JSON_EVERY_S = 1.0
 """Distance between two progress events of ``--json``, in seconds."""
 
@@ -51,25 +54,29 @@ class Pace:
 
 
 class PaceMeter:
-    """Measures the pace since just before the first window, so that starting Ray and loading models does not count."""
+    """Measures the pace from the first windows that came back to the last.
+
+    Starting Ray and loading models does not count, and neither do those first windows: when work on them began is not
+    known.
+    """
 
     def __init__(self) -> None:
-        self._base: Progress | None = None
+        self._first: Progress | None = None
 
     def __call__(self, progress: Progress) -> Pace | None:
         """The pace as of ``progress``; None while nothing can be said."""
-        if self._base is None or progress.windows == 0:
-            self._base = progress
-        base = self._base
-        passed_s = progress.elapsed_s - base.elapsed_s
-        if passed_s <= 0:
+        if self._first is None and progress.windows:
+            self._first = progress
+        if self._first is None or progress.elapsed_s - self._first.elapsed_s < SETTLED_S:
             return None
-        done = progress.videos_done - base.videos_done
+        first = self._first
+        passed_s = progress.elapsed_s - first.elapsed_s
+        done = progress.videos_done - first.videos_done
         left = progress.videos_total - progress.videos_kept - progress.videos_done
         return Pace(
-            windows_per_s=(progress.windows - base.windows) / passed_s,
-            realtime=(progress.video_s - base.video_s) / passed_s,
-            left_s=left * passed_s / done if done else None,
+            windows_per_s=(progress.windows - first.windows) / passed_s,
+            realtime=(progress.video_s - first.video_s) / passed_s,
+            left_s=left * passed_s / done if done and left else None,
         )
 
 
@@ -102,7 +109,7 @@ class SilentView:
 
 
 class _Schedule:
-    """Says when to show a snapshot: at each new phase, and then every ``every_s`` of the job's time."""
+    """Says when to show a snapshot: at each new phase, and every ``every_s`` of the job's time while it is tagging."""
 
     def __init__(self, every_s: float):
         self._every_s = every_s
@@ -110,7 +117,7 @@ class _Schedule:
         self._due_s = 0.0
 
     def is_due(self, progress: Progress) -> bool:
-        if progress.phase == self._phase and progress.elapsed_s < self._due_s:
+        if progress.phase == self._phase and (self._phase != "tagging" or progress.elapsed_s < self._due_s):
             return False
         self._phase = progress.phase
         self._due_s = progress.elapsed_s + self._every_s

@@ -68,11 +68,18 @@ def end_at_interrupt() -> None:
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:
     signal.signal(signal.SIGINT, _leave)
+    _write("\nvtag: stopping; Ctrl-C again stops at once\n")
     raise KeyboardInterrupt
 
 
 def _leave(signum: int, frame: FrameType | None) -> None:
-    if sys.stderr.isatty():
-        os.write(2, b"\x1b[?25h")  # the progress display hides the cursor
-    os.write(2, b"vtag: stopped at once\n")
+    show_cursor = "\x1b[?25h" if sys.__stderr__ and sys.__stderr__.isatty() else ""
+    _write(f"{show_cursor}vtag: stopped at once\n")
     os._exit(INTERRUPTED)
+
+
+def _write(text: str) -> None:
+    """Writes to standard error without its buffer: the signal may have come in the middle of another write."""
+    # While Ray runs, standard error is not always file descriptor 2.
+    if sys.__stderr__:
+        os.write(sys.__stderr__.fileno(), text.encode())

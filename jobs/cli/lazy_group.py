@@ -1,12 +1,14 @@
 """A click group whose commands are imported when they are used."""
 
+import os
+import sys
 from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
 import click
 
-from jobs.cli.endings import end_at_interrupt, one_line_errors
+from jobs.cli.endings import INTERRUPTED, end_at_interrupt, one_line_errors
 
 
 class LazyGroup(click.Group):
@@ -36,4 +38,12 @@ class LazyGroup(click.Group):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Runs as a program: from here on Ctrl-C belongs to vtag."""
         end_at_interrupt()
-        return super().__call__(*args, **kwargs)
+        try:
+            return super().__call__(*args, **kwargs)
+        except SystemExit as ending:
+            if ending.code == INTERRUPTED:
+                # Threads of Ray may still be in native code, and then Python's own way out crashes (seen with 2.60).
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(INTERRUPTED)
+            raise

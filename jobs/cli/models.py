@@ -134,10 +134,15 @@ def _shown(name: str, value: Any) -> str:
     return _flat(value)
 
 
-def _flat(value: Any) -> str:
-    """Nested values on lines of their own, numbers short."""
+def _flat(value: Any, separator: str = "\n") -> str:
+    """Values with their names, one a line, those inside them in one line; numbers short, tables left to ``--json``."""
     if isinstance(value, dict):
-        return "\n".join(f"{key}: {_flat(inner)}" for key, inner in value.items())
+        named = [f"{key} {_flat(inner, ', ')}" for key, inner in value.items() if not _is_table(inner)]
+        return separator.join([*named, *(["per class: --json"] if len(named) < len(value) else [])])
     if isinstance(value, list | tuple):
-        return ", ".join(map(_flat, value))
+        return ", ".join(map(_flat, value)) or "none"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _is_table(value: Any) -> bool:
+    return isinstance(value, list | tuple) and any(isinstance(inner, list | tuple | dict) for inner in value)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import click
 
 from jobs.cli.endings import InterruptedEnding
-from jobs.job import RunConfig, Summary
+from jobs.job import Interrupted, RunConfig, Summary
 
 if TYPE_CHECKING:
     from jobs.plan import DryRun
@@ -16,7 +16,7 @@ def tag(config: RunConfig, *, as_json: bool = False, quiet: bool = False) -> Sum
     _announce(quiet or as_json)
     from jobs.plan import make_plan
     from jobs.progress import choose_view
-    from jobs.run import Interrupted, run_job
+    from jobs.run import run_job
 
     # The view comes after the plan, which may show a download's progress of its own.
     plan = make_plan(config)

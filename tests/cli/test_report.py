@@ -1,0 +1,131 @@
+"""The closing summary, and that the queries it offers really run."""
+
+import io
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import duckdb
+import pandas
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from rich.console import Console
+
+from jobs.job import Failure, LabelCount, Summary
+from jobs.report import duckdb_query, failures_query, pandas_line, print_summary, shell_line, summary_json
+from jobs.wording import amount, clock, count, percent, significant
+
+SUMMARY = Summary(
+    out="tags.parquet",
+    videos_out="tags.videos.parquet",
+    model="ucf20",
+    sampling="16×4 @ 30 fps",
+    videos=1964,
+    ok=1950,
+    partial=4,
+    failed=10,
+    kept=0,
+    video_s=6720,
+    segments=3200,
+    windows_done=3200,
+    elapsed_s=330,
+    tagging_s=320,
+    failures=tuple(
+        Failure(f"/v/bad{i}.mp4", "failed", "empty", f"/v/bad{i}.mp4 is empty (0 bytes)") for i in range(14)
+    ),
+    top_labels=(LabelCount("Basketball", 1600, 3412.0), LabelCount("Walking [x]", 32, 68.2)),
+)
+
+
+def shown(summary: Summary, width: int = 80) -> str:
+    console = Console(file=io.StringIO(), width=width)
+    print_summary(summary, console)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_summary_tells_how_much_how_fast_and_what_was_found(width: int) -> None:
+    text = shown(SUMMARY, width)
+    for part in (
+        "1,964: 1,950 read to the end, 4 in part, 10 failed",
+        "1.87 h",
+        "3,200",
+        "10.0 windows/s · 21.0× real time · 5:30 in all",
+        "ucf20, windows of 16×4 @ 30 fps",
+        "Basketball",
+        "50 %",
+        "56.9 min",
+        "Walking [x]",
+    ):
+        assert part in text, part
+
+
+def test_the_first_failures_are_named_and_the_others_can_be_found() -> None:
+    text = shown(SUMMARY)
+    assert text.count("is empty (0 bytes)") == 5
+    assert "bad0.mp4  empty  is empty (0 bytes)" in text
+    assert f"all of them: {shell_line(failures_query('tags.videos.parquet'))}" in text
+    few = shown(replace(SUMMARY, partial=0, failed=1, failures=SUMMARY.failures[:1]))
+    assert "all of them" not in few
+
+
+def test_nothing_is_said_of_failures_when_there_are_none() -> None:
+    text = shown(replace(SUMMARY, ok=1964, partial=0, failed=0, failures=(), kept=64))
+    assert "1,964, all read to the end (64 kept from an earlier run)" in text
+    assert "Not read" not in text
+    # What earlier runs read was not read at this run's speed.
+    assert "× real time" not in text
+
+
+def test_lines_to_copy_are_never_broken() -> None:
+    out = "/a/rather/long/path/" + "x" * 100 + "/tags.parquet"
+    lines = shown(replace(SUMMARY, out=out)).splitlines()
+    assert f"DuckDB    {shell_line(duckdb_query(out))}" in lines
+    assert f"pandas    {pandas_line(out)}" in lines
+
+
+@pytest.mark.parametrize("name", ["tags.parquet", 'it\'s $HOME "here".parquet', "parts"])
+def test_the_queries_run(tmp_path: Path, name: str) -> None:
+    out = tmp_path / name
+    rows = pa.table({"label": ["Swing", "Biking", "Biking"], "start_s": [0.0, 0.0, 2.0], "end_s": [2.0, 2.0, 3.0]})
+    videos = pa.table({"video": ["/a", "/b"], "status": ["ok", "failed"], "error": [None, "/b is empty"]})
+    if out.suffix != ".parquet":
+        out.mkdir()
+    pq.write_table(rows, out if out.suffix else out / "part-0.parquet")
+    pq.write_table(videos, tmp_path / "v.parquet")
+    line = shell_line(duckdb_query(str(out)))
+    # What a shell would give to DuckDB when a person pastes the line.
+    pasted = subprocess.run(["sh", "-c", line.replace("duckdb -c", "printf %s")], capture_output=True, check=True)
+    assert duckdb.sql(pasted.stdout.decode()).fetchall() == [("Biking", 2), ("Swing", 1)]
+    failures = duckdb.sql(failures_query(str(tmp_path / "v.parquet"))).fetchall()
+    assert failures == [("/b", "failed", "/b is empty")]
+    assert len(eval(pandas_line(str(out)), {"pandas": pandas})) == 3
+
+
+def test_the_json_has_everything_and_a_query() -> None:
+    values = summary_json(SUMMARY)
+    assert values["segments"] == 3200
+    assert len(values["failures"]) == 14
+    assert values["duckdb"] == duckdb_query("tags.parquet")
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        (count(1, "video"), "1 video"),
+        (count(12345, "video"), "12,345 videos"),
+        (clock(7.4), "0:07"),
+        (clock(3723), "1:02:03"),
+        (amount(59.4), "59.4 s"),
+        (amount(6720), "1.87 h"),
+        (amount(90000 * 3600), "90,000 h"),
+        (significant(0.534), "0.53"),
+        (significant(14.23), "14.2"),
+        (significant(99.96), "100"),
+        (percent(0.434), "43 %"),
+    ],
+)
+def test_numbers_are_written_for_people(written: str, expected: str) -> None:
+    assert written == expected
