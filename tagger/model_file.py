@@ -82,7 +82,7 @@ def read_model_info(path: str | Path) -> ModelInfo:
                 "preprocessing": Preprocessing.from_json(values["preprocessing"]),
             }
         )
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelFileError(f"{path} has damaged vtag metadata; copy or train it again ({error})") from error
 
 

@@ -73,7 +73,7 @@ def build_network(architecture: str, classes: int, options: dict[str, Any] | Non
                 from tagger.models.i3d_lite import I3DLiteLSTM
 
                 return I3DLiteLSTM(classes, **options)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise ModelFileError(f"{architecture} cannot be built with {options}: {error}") from error
     raise ModelFileError(f"unknown architecture {architecture!r}; known: {', '.join(ARCHITECTURES)}")
 

@@ -1,0 +1,126 @@
+"""Probabilities that can be trusted: they sum to one, and a clip's own do not depend on its company."""
+
+import numpy as np
+import pytest
+import torch
+
+from tagger.classifier import Classifier
+from tagger.errors import VtagError
+from tagger.models import CNN3D_PREPROCESSING, LITE_PREPROCESSING, build_network
+from tagger.models.i3d_lite import I3DLiteLSTM, imagenet_weights, inflate
+
+PRECISIONS = [torch.float32, torch.bfloat16]
+
+
+def noise(n: int, frames: int, size: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (n, frames, size, size, 3), dtype=np.uint8)
+
+
+def a_cnn3d(temperature: float = 1.0, precision: torch.dtype | None = torch.float32) -> Classifier:
+    torch.manual_seed(0)
+    network = build_network("cnn3d-lstm", 5, {"hidden": 8, "filters": [4, 8, 8]})
+    with torch.no_grad():
+        network.head.dense.weight *= 50  # confident, so that there are differences to see
+    return Classifier(network, CNN3D_PREPROCESSING, temperature, device="cpu", precision=precision)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_probabilities_are_float32_and_sum_to_one(precision: torch.dtype) -> None:
+    probabilities = a_cnn3d(precision=precision).probabilities(noise(3, 4, 32))
+    assert probabilities.shape == (3, 5)
+    assert probabilities.dtype == np.float32
+    assert (probabilities >= 0).all()
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-6)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_on_a_cpu_a_clips_probabilities_are_the_same_in_any_company(precision: torch.dtype) -> None:
+    classifier = a_cnn3d(precision=precision)
+    clips = noise(5, 4, 32)
+    together = classifier.probabilities(clips)
+    assert np.unique(together, axis=0).shape == (5, 5)
+    for i in range(5):
+        np.testing.assert_array_equal(classifier.probabilities(clips[i : i + 1])[0], together[i])
+    np.testing.assert_array_equal(classifier.probabilities(clips[::-1].copy()), together[::-1])
+
+
+def test_a_batch_size_changes_the_speed_and_not_the_result() -> None:
+    classifier = a_cnn3d()
+    clips = noise(5, 4, 32)
+    for batch_size in (2, 5, 64):
+        np.testing.assert_allclose(
+            classifier.probabilities(clips, batch_size), classifier.probabilities(clips), atol=1e-4
+        )
+
+
+def test_the_temperature_divides_the_logits() -> None:
+    clips = noise(3, 4, 32)
+    cold, warm = a_cnn3d(1.0).probabilities(clips), a_cnn3d(2.0).probabilities(clips)
+    expected = torch.softmax(torch.from_numpy(cold).double().log() / 2, dim=1).numpy()
+    np.testing.assert_allclose(warm, expected, atol=1e-5)
+    assert (warm.max(axis=1) < cold.max(axis=1)).all()
+
+
+def test_pixels_are_normalised_as_the_preprocessing_says() -> None:
+    class Pixels(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.backbone = torch.nn.Identity()
+            self.head = torch.nn.Identity()
+
+    clips = noise(1, 2, 4)
+    classifier = Classifier(Pixels(), LITE_PREPROCESSING, device="cpu", precision=torch.float32)
+    features = classifier.features(clips)
+    # EfficientNet-Lite's own: (pixel - 127) / 128
+    expected = (torch.from_numpy(clips).float() - 127) / 128
+    torch.testing.assert_close(features, expected.permute(0, 4, 1, 2, 3), atol=1e-5, rtol=0)
+
+
+def test_no_clips_are_an_error_of_the_caller() -> None:
+    with pytest.raises(ValueError, match="no clips"):
+        a_cnn3d().probabilities(noise(0, 4, 32))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_a_gpu_that_is_not_there_is_one_clear_line() -> None:
+    with pytest.raises(VtagError, match="no CUDA GPU is available here; use --device cpu or auto"):
+        Classifier(build_network("cnn3d-lstm", 2), CNN3D_PREPROCESSING, device="cuda")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_gives_the_probabilities_of_the_cpu() -> None:
+    clips = noise(5, 4, 32)
+    network = build_network("cnn3d-lstm", 5, {"hidden": 8, "filters": [4, 8, 8]})
+    cpu = Classifier(network, CNN3D_PREPROCESSING, device="cpu", precision=torch.float32).probabilities(clips)
+    gpu = Classifier(network, CNN3D_PREPROCESSING, device="cuda", precision=torch.float32).probabilities(clips)
+    np.testing.assert_allclose(gpu, cpu, atol=1e-3)
+
+
+def test_bfloat16_changes_neither_the_label_nor_much_of_the_confidence() -> None:
+    # With ImageNet's own dense layer the confidences are those of a trained network, not of a random head.
+    weights = imagenet_weights()
+    network = I3DLiteLSTM(classes=1000, head="mean")
+    network.backbone.load_state_dict(inflate(weights))
+    network.head.dense.load_state_dict({"weight": weights["_fc.weight"], "bias": weights["_fc.bias"]})
+    trained = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+
+    def probabilities(precision: torch.dtype) -> np.ndarray:
+        network = I3DLiteLSTM(classes=1000, head="mean")
+        network.load_state_dict(trained)
+        return Classifier(network, LITE_PREPROCESSING, device="cpu", precision=precision).probabilities(clips)
+
+    # A ball, a crossword and a clock: drawings that ImageNet has words for.
+    y, x = np.mgrid[:224, :224] - 112
+    ball = np.where((x**2 + y**2 < 70**2)[..., None], [200, 30, 30], [230, 230, 230])
+    black = (y // 16 * 7 + x // 16 * 3) % 5 == 0
+    crossword = np.where((black | (y % 16 < 1) | (x % 16 < 1))[..., None], [0, 0, 0], [255, 255, 255])
+    hands = ((abs(x) < 3) & (y > -72) & (y < 0)) | ((abs(y) < 3) & (x > 0) & (x < 53))
+    radius, hour = np.hypot(x, y), np.arctan2(y, x) * 6 / np.pi
+    hours = (radius > 75) & (radius < 84) & (hour % 1 < 0.15)
+    clock = np.where(((radius < 90) & ~hands & ~hours)[..., None], [250, 250, 250], [20, 20, 20])
+    clips = np.stack([np.stack([picture] * 2) for picture in (ball, crossword, clock)]).astype(np.uint8)
+    full, half = probabilities(torch.float32), probabilities(torch.bfloat16)
+    assert (full.max(axis=1) > 0.2).all()  # it is sure of something
+    assert (half.argmax(axis=1) == full.argmax(axis=1)).all()
+    moved = np.abs(half - full).sum(axis=1) / 2
+    assert (moved < 0.15).all(), f"bfloat16 moved {moved} of the probability"

@@ -1,0 +1,80 @@
+"""The inflated EfficientNet-Lite0 starts as the 2D network that it was inflated from."""
+
+import pytest
+import torch
+from efficientnet_lite_pytorch import EfficientNet
+
+from tagger.errors import WeightsError
+from tagger.models.i3d_lite import I3DLiteLSTM, LiteBackbone, imagenet_weights, inflate
+
+FRAMES = 4
+
+
+def a_picture(seed: int) -> torch.Tensor:
+    """``[3, 224, 224]``, smooth like a photograph and normalised."""
+    small = torch.randn(1, 3, 9, 9, generator=torch.Generator().manual_seed(seed))
+    return torch.nn.functional.interpolate(small, size=224, mode="bicubic")[0]
+
+
+@pytest.fixture(scope="module")
+def network_2d() -> EfficientNet:
+    network = EfficientNet.from_name("efficientnet-lite0")
+    network.load_state_dict(imagenet_weights())
+    return network.eval()
+
+
+@pytest.fixture(scope="module")
+def backbone() -> LiteBackbone:
+    backbone = LiteBackbone()
+    backbone.load_state_dict(inflate(imagenet_weights()))
+    return backbone.eval()
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        pytest.param([a_picture(0)] * FRAMES, id="still clip"),
+        pytest.param([a_picture(i) for i in range(FRAMES)], id="moving clip"),
+    ],
+)
+def test_every_frame_starts_with_the_2d_networks_features(
+    frames: list[torch.Tensor], network_2d: EfficientNet, backbone: LiteBackbone
+) -> None:
+    clip = torch.stack(frames, dim=1)[None]
+    with torch.inference_mode():
+        expected = network_2d.extract_features(torch.stack(frames)).mean(dim=(2, 3))
+        actual = backbone(clip)[0]
+    assert expected.std() > 0.05
+    assert (actual - expected).norm() <= 1e-4 * expected.norm()
+
+
+def test_neighbouring_frames_count_as_soon_as_the_kernels_say_so(backbone: LiteBackbone) -> None:
+    other = LiteBackbone()
+    other.load_state_dict(backbone.state_dict())
+    with torch.inference_mode():
+        other.eval().blocks[0].depthwise[0].weight[:, :, 0] += 0.1
+        here, elsewhere = a_picture(0), a_picture(1)
+        still = other(torch.stack([here, here], dim=1)[None])[0, 1]
+        after_another = other(torch.stack([elsewhere, here], dim=1)[None])[0, 1]
+        assert (still - after_another).norm() > 1e-2 * still.norm()
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [
+        pytest.param({}, id="nothing"),
+        pytest.param({"blocks.0.conv.weight": torch.zeros(1)}, id="another network"),
+        pytest.param({name: torch.zeros(3) for name in imagenet_weights()}, id="other shapes"),
+        pytest.param({name: torch.zeros(3, 3, 9, 9) for name in imagenet_weights()}, id="other kernels"),
+    ],
+)
+def test_weights_of_another_network_are_refused_in_one_line(weights: dict[str, torch.Tensor]) -> None:
+    with pytest.raises(WeightsError, match="EfficientNet-Lite0") as caught:
+        inflate(weights)
+    assert "\n" not in str(caught.value)
+
+
+def test_every_weight_of_the_trained_network_gets_a_gradient() -> None:
+    network = I3DLiteLSTM(classes=2, hidden=4, dropout=0.0).train()
+    network(torch.rand(2, 3, 3, 32, 32)).sum().backward()
+    assert all(parameter.grad is not None for parameter in network.parameters())
