@@ -173,7 +173,7 @@ def _failed(progress: Progress, last: Failure) -> str:
 
 def why(failure: Failure) -> str:
     """Why a video failed, without its path: ``is empty (0 bytes)``."""
-    return printable(failure.reason.removeprefix(failure.path).lstrip(": "))
+    return printable(failure.reason).removeprefix(printable(failure.path)).lstrip(": ")
 
 
 class JsonView(SilentView):

@@ -37,7 +37,12 @@ def demo(ctx: click.Context, out: Path, device: Literal["auto", "cpu", "cuda"], 
 
     summary = tag(
         RunConfig(
-            inputs=tuple(map(str, clips)), out=out / "tags.parquet", device=device, overwrite=True, verbose=verbose
+            inputs=tuple(map(str, clips)),
+            out=out / "tags.parquet",
+            device=device,
+            address="local",  # a cluster's machines need not have the clips
+            overwrite=True,
+            verbose=verbose,
         )
     )
 

@@ -54,6 +54,8 @@ def one_line_errors(ctx: click.Context) -> Iterator[None]:
             traceback.print_exc()
         if isinstance(error, VtagError):
             raise Ending(" ".join(str(error).split())) from error
+        if isinstance(error, OSError) and error.filename and error.strerror:
+            raise Ending(f"{error.filename}: {error.strerror.lower()}") from error
         lines = str(error).split("\n")
         # The last line, because Ray puts a worker's traceback before what went wrong.
         what = f"{type(error).__name__}: {next((line for line in reversed(lines) if line.strip()), 'no reason given')}"

@@ -85,7 +85,7 @@ def _finite(ctx: click.Context, param: click.Parameter, value: float | None) -> 
     envvar="RAY_ADDRESS",
     show_envvar=True,
     show_default="this machine",
-    help="The Ray cluster to run on.",
+    help="The Ray cluster to run on; local is this machine, whatever RAY_ADDRESS says.",
 )
 @click.option(
     "--ext",

@@ -71,7 +71,9 @@ def test_it_tags_the_clips_and_shows_what_was_found(
     for _ in range(2):
         done = CliRunner().invoke(main, ["demo", "--out", str(out)], env={"COLUMNS": "80"})
         assert done.exit_code == 0, done.output
-    assert configs[0] == RunConfig(inputs=tuple(map(str, clips)), out=out / "tags.parquet", overwrite=True)
+    assert configs[0] == RunConfig(
+        inputs=tuple(map(str, clips)), out=out / "tags.parquet", address="local", overwrite=True
+    )
     lines = done.stdout.splitlines()
     assert lines[1].split() == ["bikes.mp4", "0.0", "s", "2.1", "s", "Biking", "0.91"]
     assert lines[2].split() == ["2.1", "s", "3.0", "s", "Diving", "0.50"]

@@ -1,5 +1,6 @@
 """``vtag run`` from the outside: options, exit statuses and what is printed, around a job that is made up."""
 
+import errno
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -105,6 +106,11 @@ def test_an_error_nobody_thought_of_is_one_line_too(job: Job) -> None:
     assert done.stderr.splitlines()[-1] == (
         "vtag: RuntimeError: ValueError: deep down (--verbose tells the whole story)"
     )
+
+
+def test_an_error_of_the_system_names_the_file(job: Job) -> None:
+    job.ending = PermissionError(errno.EACCES, "Permission denied", "/locked")
+    assert vtag().stderr.splitlines()[-1] == "vtag: /locked: permission denied"
 
 
 def test_verbose_adds_the_traceback(job: Job) -> None:

@@ -101,8 +101,9 @@ def test_a_long_reason_does_not_break_the_picture() -> None:
     assert len(rendered(draw(replace(AT_110_S, last_failure=long), None), 80)) == 3
 
 
-def test_a_file_name_cannot_write_to_the_terminal() -> None:
-    evil = Failure("/v/\x1b[2J\udcff.mp4", "failed", "empty", "/v/\x1b[2J\udcff.mp4 is empty")
+@pytest.mark.parametrize("said", ["/v/\x1b[2J\udcff.mp4", "/v/\x1b[2J\\udcff.mp4"])
+def test_a_file_name_cannot_write_to_the_terminal(said: str) -> None:
+    evil = Failure("/v/\x1b[2J\udcff.mp4", "failed", "empty", f"{said} is empty")
     line = rendered(draw(replace(AT_110_S, last_failure=evil), None), 80)[2]
     assert line == r"2 failed, the last: \x1b[2J\udcff.mp4 is empty"
 
