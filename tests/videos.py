@@ -30,6 +30,7 @@ def encode(
     rotation: int = 0,
     options: dict[str, str] | None = None,
     container_options: dict[str, str] | None = None,
+    metadata: dict[str, str] | None = None,
 ) -> Path:
     """Writes a video to ``path``, its container given by the suffix, and returns ``path``.
 
@@ -50,6 +51,7 @@ def encode(
     elif codec.startswith("libvpx"):
         options = {"deadline": "realtime", "cpu-used": "8", "crf": "10", "b": "1M"} | (options or {})
     with av.open(str(path), "w", options=container_options or {}) as container:
+        container.metadata.update(metadata or {})
         stream = container.add_stream(codec, rate=rate, options=options or {})
         stream.width, stream.height = width, height
         # libx264 writes odd sizes only without chroma subsampling.

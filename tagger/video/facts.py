@@ -5,7 +5,6 @@ import stat
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import BinaryIO
 
 import av
 
@@ -61,8 +60,9 @@ def open_container(path: Path) -> "tuple[av.container.InputContainer, av.video.s
     """Opens ``path`` with PyAV and returns the container and its first video stream; raises VideoError."""
     check_file(path)
     try:
-        # Metadata may be in any encoding; only local files are ever opened.
-        container = av.open(_source(path), "r", metadata_errors="replace", options={"protocol_whitelist": "file"})
+        # An absolute path, because FFmpeg takes ``12:30.mp4`` for a protocol called 12. Metadata may be in any
+        # encoding. Only local files are ever opened, whatever a playlist says.
+        container = av.open(str(path.absolute()), metadata_errors="replace", options={"protocol_whitelist": "file"})
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise VideoError(
             "not_video", f"{path} is not a video that FFmpeg recognises ({ffmpeg_reason(error)})"
@@ -117,17 +117,6 @@ def probe(path: str | Path) -> VideoFacts:
             rotation=rotation,
             is_truncated=is_truncated(head, index_tail, container.size),
         )
-
-
-def _source(path: Path) -> str | BinaryIO:
-    """What PyAV is to open: an absolute path, because FFmpeg takes ``12:30.mp4`` for a protocol called 12."""
-    name = str(path.absolute())
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        # PyAV takes no name that is not UTF-8, and an old archive may hold some.
-        return path.open("rb")
-    return name
 
 
 def _first_frame(

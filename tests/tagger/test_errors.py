@@ -11,6 +11,8 @@ import pytest
 from tagger.clips import VideoEnd, read_spans
 from tagger.errors import ERROR_KINDS, VideoError
 from tagger.preprocessing import Preprocessing
+from tagger.video.choose import has_decord
+from tagger.video.decord_reader import DecordReader
 from tagger.video.facts import probe
 from tagger.windows import Sampling, Window
 from tests.videos import encode, encode_audio, picture, read_frame_number
@@ -120,6 +122,9 @@ def test_a_cut_file_keeps_the_windows_before_the_cut_and_says_so(name: str, part
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * part)])
     windows, clips, end = read(path)
     assert (end.status, end.error_kind) == ("partial", "damaged")
+    assert end.choice is not None
+    assert end.choice.decoder == "pyav"
+    assert not has_decord() or end.choice.reason == "the file is cut off, and decord may hang on its end"
     assert end.facts is not None
     assert end.facts.duration_s is not None
     assert 0 < windows[-1].end_s == end.facts.duration_s <= 4 * part + 1
@@ -181,15 +186,10 @@ def test_bytes_overwritten_in_the_middle_leave_the_windows_before_them(name: str
     assert numbers(clips[:2]) == numbers(whole_clips[:2])
 
 
+@pytest.mark.skipif(not has_decord(), reason="decord has no wheel for this machine")
 def test_a_video_that_decord_gives_up_on_is_read_by_pyav_from_the_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tagger.video import choose
-
-    if not choose.has_decord():
-        pytest.skip("decord has no wheel for this machine")
-    from tagger.video.decord_reader import DecordReader
-
     path = encode(tmp_path / "a.mp4", seconds=2)
     _, good_clips, _ = read(path)
     frames = DecordReader.frames

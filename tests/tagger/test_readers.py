@@ -16,7 +16,7 @@ import pytest
 from tagger.clips import VideoEnd, read_spans
 from tagger.preprocessing import Preprocessing
 from tagger.video.choose import has_decord
-from tagger.video.decord_reader import DecordReader
+from tagger.video.decord_reader import DecordReader, _timeline_problem
 from tagger.video.facts import probe
 from tagger.video.pyav_reader import PyAVReader
 from tagger.windows import Sampling, Window
@@ -142,9 +142,10 @@ def test_pyav_reads_everything_where_there_is_no_decord(name: str, tmp_path: Pat
 
 
 @needs_decord
-@pytest.mark.parametrize("size", [24, 32, 48, 64, 112])
+# decord lays out the rows of pictures 24, 48 and 72 pixels wide differently.
+@pytest.mark.parametrize("size", [24, 32, 48, 64, 72, 112])
 def test_both_readers_give_nearly_the_same_pixels(size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = encode(tmp_path / "a.mp4", width=160, height=120)
+    path = encode(tmp_path / "a.mp4", width=128, height=128)
     by_decord = read(path, preprocessing=Preprocessing(size, size))[1]
     monkeypatch.setattr("tagger.video.choose.has_decord", lambda: False)
     by_pyav = read(path, preprocessing=Preprocessing(size, size))[1]
@@ -246,6 +247,42 @@ def test_a_cover_picture_is_no_video(tmp_path: Path) -> None:
                     out.mux(packet)
     end = read(song)[2]
     assert (end.status, end.error_kind) == ("failed", "no_video_stream")
+
+
+@needs_decord
+def test_decord_gives_times_as_exact_as_the_clock_of_the_file(tmp_path: Path) -> None:
+    path = encode(tmp_path / "a.mp4", rate=NTSC, seconds=4)
+    reader = DecordReader(path, probe(path), 16, 16)
+    times = [frame.start_s for frame in reader.frames(lambda _: True)]
+    reader.close()
+    assert times == pytest.approx([i * 1001 / 30000 for i in range(120)], abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("times_s", "words"),
+    [
+        ([[0.0, 0.1], [0.1, 0.2], [0.2, 0.3]], None),
+        ([[0.0, 0.1], [0.2, 0.3], [0.1, 0.2]], "do not increase"),
+        ([[0.0, 0.1], [0.1, 0.2], [0.1, 0.2]], "do not increase"),
+        ([[0.0, 0.1], [0.1, 0.2], [0.2, 0.2]], "do not increase"),
+        ([[0.0, 0.1], [0.1, 0.2], [np.nan, 0.3]], "do not increase"),
+        ([[-3e17, -3e17], [0.1, 0.2], [0.2, 0.3]], "first frame is at -3e+17 s"),
+        ([[0.0, 0.1], [0.1, 0.2]], "decord finds 2 frames where the file declares 3"),
+    ],
+)
+def test_a_timeline_that_cannot_be_true_is_noticed(
+    times_s: list[list[float]], words: str | None, tmp_path: Path
+) -> None:
+    problem = _timeline_problem(np.array(times_s), probe(encode(tmp_path / "a.mp4", frames=3)))
+    assert problem is None if words is None else words in (problem or "")
+
+
+def test_metadata_in_an_old_encoding_does_not_matter(tmp_path: Path) -> None:
+    path = encode(tmp_path / "a.avi", codec="mpeg4", frames=5, metadata={"title": "Cafe in 1999"})
+    data = path.read_bytes()
+    assert b"Cafe" in data
+    path.write_bytes(data.replace(b"Cafe", b"Caf\xe9"))
+    assert read(path)[2].status == "ok"
 
 
 def test_facts_are_what_the_file_says(tmp_path: Path) -> None:
