@@ -5,22 +5,18 @@ Frames go from the decoding tasks to the actors through Ray's object store and n
 
 import math
 import os
-import time
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 import pyarrow as pa
 
+from jobs.decoding import decode
 from jobs.job import Video
-from jobs.transport import clips_of, segments_table, span_to_table
-from tagger.clips import read_spans
+from jobs.prediction import Predictor
 from tagger.errors import VtagError
-from tagger.preprocessing import Preprocessing
-from tagger.segments import make_segments
 from tagger.tagger import ModelSource
-from tagger.windows import Sampling, Window
+from tagger.windows import Sampling
 
 WINDOWS_PER_CALL = {"cpu": 4, "cuda": 16}
 """Windows that an actor takes at a time. On a CPU few, so that results come early and the last ones are shared."""
@@ -90,7 +86,7 @@ def tag_videos(
     *,
     top_k: int,
     batch_size: int | None = None,
-) -> Iterator[pa.Table]:
+) -> Generator[pa.Table]:
     """Tags ``videos`` and yields tables of SEGMENTS_SCHEMA as they come; ``video`` is the number in ``videos``.
 
     Needs a running Ray. Rows come in any order. Every window of every video comes back once, and every video has
@@ -105,15 +101,14 @@ def tag_videos(
     _configure(workers, rows * clip_bytes)
     # Paths travel as bytes: they need not be text.
     items = [{"video": number, "path": os.fsencode(video.path)} for number, video in enumerate(videos)]
-    # Ray 2.60 announces that retries will be set in another way, but has none yet.
-    warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
     per_task = max(1, min(VIDEOS_PER_TASK, len(items) // (4 * workers.decoders)))
-    windows = ray.data.from_items(items, override_num_blocks=math.ceil(len(items) / per_task)).map_batches(
+    tasks = math.ceil(len(items) / per_task)
+    windows = ray.data.from_items(items, override_num_blocks=tasks).map_batches(
         cast(Any, decode),  # Ray's own annotation leaves no room for keyword arguments.
         batch_size=None,
         batch_format="pyarrow",
         fn_kwargs={"sampling": sampling, "preprocessing": source.info.preprocessing, "span_windows": rows},
-        compute=TaskPoolStrategy(size=workers.decoders),
+        compute=TaskPoolStrategy(size=min(workers.decoders, tasks)),
         num_cpus=workers.decoder_cpus,
         max_retries=RETRIES,
     )
@@ -125,7 +120,8 @@ def tag_videos(
         fn_constructor_kwargs={
             "source": source,
             "sampling": sampling,
-            "workers": workers,
+            "device": workers.device,
+            "threads": workers.threads,
             "top_k": top_k,
             "batch_size": batch_size,
         },
@@ -152,46 +148,3 @@ def _configure(workers: Workers, call_bytes: int) -> None:
     context.print_on_execution_start = False
     # A long video decoded from a slow disk is no reason to give up.
     context.execution_no_progress_timeout_s = -1
-
-
-def decode(
-    batch: pa.Table, *, sampling: Sampling, preprocessing: Preprocessing, span_windows: int
-) -> Iterator[pa.Table]:
-    """Reads the videos of ``batch`` one after the other and yields their spans as tables of WINDOWS_SCHEMA."""
-    for number, path in zip(batch["video"].to_pylist(), batch["path"].to_pylist(), strict=True):
-        spans = read_spans(os.fsdecode(path), sampling, preprocessing, span_windows=span_windows)
-        while True:
-            started = time.perf_counter()
-            span = next(spans, None)
-            if span is None:
-                break
-            yield span_to_table(number, span, time.perf_counter() - started)
-
-
-class Predictor:
-    """A loaded model in an actor: tables of WINDOWS_SCHEMA in, tables of SEGMENTS_SCHEMA out."""
-
-    def __init__(self, source: ModelSource, sampling: Sampling, workers: Workers, top_k: int, batch_size: int | None):
-        import torch
-
-        # Frames come read-only from the object store, and are only ever read.
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        torch.set_num_threads(workers.threads)
-        self._labels = source.info.labels
-        size = source.info.preprocessing.size
-        self._shape = (sampling.num_frames, size, size, 3)
-        self._top_k = top_k
-        self._batch_size = batch_size
-        self._classifier = source.load(workers.device)
-
-    def __call__(self, table: pa.Table) -> pa.Table:
-        """Classifies the windows of ``table``."""
-        started = time.perf_counter()
-        clips = clips_of(table, self._shape)
-        segments = []
-        if len(clips):
-            probabilities = self._classifier.probabilities(clips, self._batch_size)
-            columns = [table.column(name).drop_null().to_pylist() for name in ("window", "start_s", "end_s")]
-            windows = [Window(*values) for values in zip(*columns, strict=True)]
-            segments = make_segments(windows, probabilities, self._labels, self._top_k)
-        return segments_table(table, segments, time.perf_counter() - started)

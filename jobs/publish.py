@@ -68,6 +68,8 @@ def publish(ledger: Ledger, videos: Iterable[Video], identity: RunIdentity, outp
                 pq.write_table(described, temporary, compression=COMPRESSION)
             put_in_place(temporary, path)
     except OSError as error:
+        for path in (output.videos, output.tags):
+            _discard(temporary_name(path))
         reason = error.strerror or str(error)
         raise OutputError(f"{output.out} cannot be written: {reason.lower()}; run the same command again") from error
     return Published(
@@ -77,6 +79,13 @@ def publish(ledger: Ledger, videos: Iterable[Video], identity: RunIdentity, outp
         failures=_failures(records),
         top_labels=_top_labels(tags),
     )
+
+
+def _discard(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _gather(ledger: Ledger, videos: Iterable[Video]) -> tuple[pa.Table, pa.Table]:
@@ -99,7 +108,7 @@ def _gather(ledger: Ledger, videos: Iterable[Video]) -> tuple[pa.Table, pa.Table
 
 
 def _write_folder(table: pa.Table, folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
+    _discard(folder)
     folder.mkdir()
     for number, start in enumerate(range(0, max(table.num_rows, 1), ROWS_PER_FILE)):
         part = table.slice(start, ROWS_PER_FILE)

@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 import sys
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +48,8 @@ def ray_session(address: str | None = None, *, cpus: int | None = None, verbose:
     import ray
 
     if ray.is_initialized():
-        yield _resources()
+        with _silenced(verbose):
+            yield _resources()
         return
     address = address or os.environ.get("RAY_ADDRESS")
     quiet: dict[str, Any] = {} if verbose else {"logging_level": logging.CRITICAL, "log_to_driver": False}
@@ -113,7 +115,10 @@ def _silenced(verbose: bool) -> Iterator[None]:
     for handler in handlers:
         handler.addFilter(_show_nothing)
     try:
-        with _stderr_of_python_only():
+        with _stderr_of_python_only(), _without_worker_errors(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"ray\.")
+            # Ray 2.60 announces that retries will be set in another way, but has no other way yet.
+            warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
             yield
     finally:
         for handler in handlers:
@@ -122,6 +127,29 @@ def _silenced(verbose: bool) -> Iterator[None]:
 
 def _show_nothing(record: logging.LogRecord) -> bool:
     return False
+
+
+@contextlib.contextmanager
+def _without_worker_errors() -> Iterator[None]:
+    """Keeps Ray from printing the tracebacks of workers to standard output, where the job's JSON goes.
+
+    They reach the driver as exceptions as well. There is no setting for it, so Ray's own function is put aside.
+    """
+    from ray._private import worker
+
+    printing = getattr(worker, "print_to_stdstream", None)
+    if printing is None:
+        yield
+        return
+    worker.print_to_stdstream = _print_nothing
+    try:
+        yield
+    finally:
+        worker.print_to_stdstream = printing
+
+
+def _print_nothing(*_: object, **__: object) -> None:
+    pass
 
 
 @contextlib.contextmanager

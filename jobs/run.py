@@ -6,7 +6,7 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import FrameType
@@ -113,18 +113,19 @@ class _Run:
             )
         )
 
-    def take(self, table: pa.Table) -> list[FinishedVideo]:
+    def collect(self, table: pa.Table) -> list[FinishedVideo]:
         """Takes rows that came back; returns the videos that are finished with them."""
         if self.first_row_s is None:
             self.first_row_s = time.monotonic()
-        finished = self.collector.add(table)
-        for video in finished:
-            self.done += 1
-            if video.failure is not None:
-                self.failed += 1
-                self.last_failure = video.failure
-            self.report()
-        return finished
+        return self.collector.add(table)
+
+    def note(self, video: FinishedVideo) -> None:
+        """Counts a finished video and tells of it."""
+        self.done += 1
+        if video.failure is not None:
+            self.failed += 1
+            self.last_failure = video.failure
+        self.report()
 
 
 def _open_ledger(plan: Plan) -> Ledger:
@@ -159,14 +160,15 @@ def _tag(plan: Plan, ledger: Ledger, run: _Run) -> None:
             )
             with _Committer(ledger) as committer:
                 for table in _polled(tables, REPORT_S):
-                    if table is not None:
-                        committer.add(run.take(table))
+                    for video in run.collect(table) if table is not None else ():
+                        committer.add(video)
+                        run.note(video)
                     committer.commit_when_due()
                     if time.monotonic() - run.reported_s >= REPORT_S:
                         run.report()
             run.tagging_s = time.monotonic() - began_s
     except KeyboardInterrupt:
-        kept = len(plan.kept) + run.done
+        kept = sum(ledger.kept(video) is not None for video in plan.videos)
         raise Interrupted(
             f"interrupted; {kept} of {len(plan.videos)} videos are finished and kept in {plan.output.run}, "
             "and the same command continues from there"
@@ -189,9 +191,9 @@ class _Committer:
     def __exit__(self, *_: object) -> None:
         self._commit()
 
-    def add(self, videos: list[FinishedVideo]) -> None:
-        """Takes finished videos."""
-        self._waiting += videos
+    def add(self, video: FinishedVideo) -> None:
+        """Takes a finished video."""
+        self._waiting.append(video)
 
     def commit_when_due(self) -> None:
         """Commits when enough videos wait, or for long enough."""
@@ -211,50 +213,65 @@ class _Committer:
         self._committed_s = time.monotonic()
 
 
-def _polled(tables: Iterator[pa.Table], timeout_s: float) -> Iterator[pa.Table | None]:
+def _polled(tables: Generator[pa.Table], timeout_s: float) -> Iterator[pa.Table | None]:
     """Yields ``tables``, and None whenever none has come for ``timeout_s``.
 
     They are read in a thread, so that the main thread can always be interrupted.
     """
     arrived: queue.Queue[pa.Table | BaseException | None] = queue.Queue(maxsize=64)
+    stopped = threading.Event()
 
     def read() -> None:
         try:
             for table in tables:
                 arrived.put(table)
+                if stopped.is_set():
+                    break
+            tables.close()
             arrived.put(None)
         except BaseException as error:
             arrived.put(error)
 
     threading.Thread(target=read, name="vtag-rows", daemon=True).start()
-    while True:
-        try:
-            item = arrived.get(timeout=timeout_s)
-        except queue.Empty:
-            yield None
-            continue
-        if item is None:
-            return
-        if isinstance(item, BaseException):
-            raise _explain(item) from item
-        yield item
+    try:
+        while True:
+            try:
+                item = arrived.get(timeout=timeout_s)
+            except queue.Empty:
+                yield None
+                continue
+            if item is None:
+                return
+            if isinstance(item, BaseException):
+                raise _explain(item) from item
+            yield item
+    finally:
+        # Whoever stops early ends the pipeline, too: the thread is let past a full queue and sees the flag.
+        stopped.set()
+        while not arrived.empty():
+            arrived.get_nowait()
 
 
 def _explain(error: BaseException) -> VtagError:
-    """One line for whatever went wrong in Ray: the innermost cause counts."""
-    cause: BaseException = error
-    while (inner := getattr(cause, "cause", None) or cause.__cause__) is not None:
-        if not isinstance(inner, BaseException):
-            break
+    """One line for whatever went wrong in Ray, from what the worker raised when that is known."""
+    from ray.exceptions import RayError
+
+    cause = error
+    # Ray wraps what a worker raised, in a class that is also of the kind raised but speaks in tracebacks.
+    while isinstance(cause, RayError) and isinstance(inner := getattr(cause, "cause", None), BaseException):
         cause = inner
-    if isinstance(cause, VtagError):
+    if isinstance(cause, VtagError) and not isinstance(cause, RayError):
         return cause
     lines = [line.strip() for line in str(cause).splitlines() if line.strip()] or [type(cause).__name__]
-    # Ray quotes tracebacks of the workers, whose last line tells what happened.
-    is_traceback = any(line.startswith("Traceback") or "ray::" in line for line in lines)
-    reason = lines[-1] if is_traceback else lines[0]
+    # The last line of a traceback is what happened.
+    reason = lines[-1] if any("Traceback" in line or "ray::" in line for line in lines) else lines[0]
+    if not isinstance(cause, RayError):
+        reason = f"{type(cause).__name__}: {reason}"
+    if reason.startswith("tagger.errors."):
+        # An actor that failed to start tells only its traceback; the project's own errors need no introduction.
+        return JobError(reason.split(": ", 1)[1])
     hint = "; try a smaller --batch-size" if "out of memory" in str(cause).lower() else ""
-    return JobError(f"tagging stopped: {type(cause).__name__}: {reason[:300]}{hint}")
+    return JobError(f"tagging stopped: {reason[:300]}{hint}")
 
 
 @contextlib.contextmanager

@@ -1,0 +1,48 @@
+"""What a model actor does: windows in, segments out."""
+
+import time
+import warnings
+
+import pyarrow as pa
+import torch
+
+from jobs.transport import clips_of, segments_table
+from tagger.classifier import DeviceName
+from tagger.segments import make_segments
+from tagger.tagger import ModelSource
+from tagger.windows import Sampling, Window
+
+
+class Predictor:
+    """A loaded model in an actor: tables of WINDOWS_SCHEMA in, tables of SEGMENTS_SCHEMA out."""
+
+    def __init__(
+        self,
+        source: ModelSource,
+        sampling: Sampling,
+        device: DeviceName,
+        threads: int,
+        top_k: int,
+        batch_size: int | None,
+    ):
+        # Frames come read-only from the object store, and are only ever read.
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        torch.set_num_threads(threads)
+        self._labels = source.info.labels
+        size = source.info.preprocessing.size
+        self._shape = (sampling.num_frames, size, size, 3)
+        self._top_k = top_k
+        self._batch_size = batch_size
+        self._classifier = source.load(device)
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        """Classifies the windows of ``table``."""
+        started = time.perf_counter()
+        clips = clips_of(table, self._shape)
+        segments = []
+        if len(clips):
+            probabilities = self._classifier.probabilities(clips, self._batch_size)
+            columns = [table.column(name).drop_null().to_pylist() for name in ("window", "start_s", "end_s")]
+            windows = [Window(*values) for values in zip(*columns, strict=True)]
+            segments = make_segments(windows, probabilities, self._labels, self._top_k)
+        return segments_table(table, segments, time.perf_counter() - started)

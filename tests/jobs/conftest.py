@@ -1,0 +1,51 @@
+"""A small model and a small archive."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.videos import encode
+
+
+@pytest.fixture(scope="session")
+def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny cnn3d-lstm with random weights and four labels, which looks at 32×32 pixels."""
+    import torch
+
+    from tagger import ModelInfo, Preprocessing, Sampling, save_model_file
+    from tagger.models import build_network
+
+    torch.manual_seed(0)
+    options = {"filters": [4, 4, 4], "hidden": 8}
+    network = build_network("cnn3d-lstm", 4, options)
+    # Larger weights, so that confidences differ from window to window.
+    weights = {name: 3 * w if w.is_floating_point() else w for name, w in network.state_dict().items()}
+    info = ModelInfo("cnn3d-lstm", ("a", "b", "c", "d"), Sampling(), Preprocessing(32, 32), options=options)
+    path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
+    save_model_file(path, info, weights)
+    return path
+
+
+@pytest.fixture(scope="session")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Good videos of different kinds, and files that only look like videos."""
+    folder = tmp_path_factory.mktemp("archive")
+    encode(folder / "good.mp4", seconds=5, rate=25)
+    encode(folder / "long.mkv", seconds=24, rate=10)
+    (folder / "older").mkdir()
+    encode(folder / "older/tape.mpg", codec="mpeg1video", seconds=3)
+    whole = encode(folder / "cut.mp4", seconds=8, container_options={"movflags": "faststart"}).read_bytes()
+    (folder / "cut.mp4").write_bytes(whole[: len(whole) // 2])
+    (folder / "empty.mp4").touch()
+    (folder / "text.mp4").write_text("not a video at all\n" * 50)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def two_cpus() -> Iterator[None]:
+    """A Ray with two CPUs that all tests of a module share."""
+    from jobs.ray_session import ray_session
+
+    with ray_session(cpus=2):
+        yield

@@ -1,0 +1,64 @@
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobs.listing import find_videos
+from jobs.pipeline import choose_workers, tag_videos
+from jobs.ray_session import ray_session
+from jobs.results import Collector
+from tagger import find_model
+from tagger.errors import VtagError
+
+
+@given(
+    cpus=st.floats(1, 512),
+    gpus=st.integers(0, 16),
+    device=st.sampled_from(["auto", "cpu"]),
+    actors=st.none() | st.integers(1, 600),
+)
+def test_actors_and_one_decoder_always_fit_together(cpus: float, gpus: int, device: str, actors: int | None) -> None:
+    if actors and device == "auto" and gpus:
+        actors = min(actors, gpus)
+    workers = choose_workers(cpus, gpus, device, actors)
+    assert workers.actors * workers.actor_cpus + workers.decoders * workers.decoder_cpus <= cpus
+    assert workers.actor_cpus > 0
+    assert workers.decoder_cpus > 0
+    assert workers.actors * workers.actor_gpus <= gpus
+    assert workers.threads >= 1
+    assert workers.actors == actors or actors is None
+
+
+def test_without_a_gpu_every_core_has_a_model_of_one_thread() -> None:
+    workers = choose_workers(cpus=8, gpus=0)
+    assert (workers.device, workers.actors, workers.threads) == ("cpu", 8, 1)
+
+
+def test_fewer_actors_get_more_threads() -> None:
+    assert choose_workers(cpus=8, gpus=0, actors=2).threads == 4
+
+
+def test_with_gpus_every_gpu_has_a_model() -> None:
+    workers = choose_workers(cpus=16, gpus=2)
+    assert (workers.device, workers.actors, workers.actor_gpus, workers.decoders) == ("cuda", 2, 1, 16)
+
+
+def test_asking_for_gpus_that_are_not_there_is_an_error() -> None:
+    with pytest.raises(VtagError, match="no GPU"):
+        choose_workers(cpus=8, gpus=0, device="cuda")
+    with pytest.raises(VtagError, match="there are 2"):
+        choose_workers(cpus=8, gpus=2, actors=3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("actors", [None, 3])
+def test_one_cpu_is_enough_for_decoding_and_model_together(archive: Path, model_file: Path, actors: int | None) -> None:
+    videos = find_videos([str(archive)])
+    source = find_model(str(model_file))
+    collector = Collector(videos)
+    with ray_session(cpus=1) as session:
+        workers = choose_workers(session.cpus, session.gpus, "cpu", actors)
+        tables = tag_videos(videos, source, source.info.sampling, workers, top_k=1)
+        finished = [done for table in tables for done in collector.add(table)]
+    assert sorted(done.video.path for done in finished) == [video.path for video in videos]

@@ -1,0 +1,215 @@
+import math
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pyarrow.parquet as pq
+import pytest
+
+import tagger
+from jobs.job import Interrupted, Progress, RunConfig
+from jobs.plan import DryRun, dry_run, make_plan
+from jobs.publish import file_metadata
+from jobs.run import run_job
+from tagger.errors import InputError, OutputError
+
+
+@pytest.fixture
+def config(archive: Path, model_file: Path, tmp_path: Path) -> RunConfig:
+    return RunConfig((str(archive),), tmp_path / "tags.parquet", model=str(model_file), top_k=3, device="cpu")
+
+
+def stop_after(videos: int):  # type: ignore[no-untyped-def]
+    def stop(progress: Progress) -> None:
+        if progress.videos_done == videos:
+            raise KeyboardInterrupt
+
+    return stop
+
+
+class TestThroughRay:
+    pytestmark = pytest.mark.usefixtures("two_cpus")
+
+    def test_every_row_is_what_the_library_gives(self, config: RunConfig, archive: Path, model_file: Path) -> None:
+        seen: list[Progress] = []
+        summary = run_job(make_plan(config), seen.append)
+
+        library = tagger.load_model(str(model_file), device="cpu")
+        tags = pq.read_table(config.out).to_pylist()
+        videos = pq.read_table(summary.videos_out).to_pylist()
+        assert [video["video"] for video in videos] == sorted(str(p) for p in archive.rglob("*") if p.is_file())
+        for video in videos:
+            segments, end = library.read(video["video"], top_k=3)
+            rows = [row for row in tags if row["video"] == video["video"]]
+            assert [row["segment"] for row in rows] == [segment.index for segment in segments]
+            for row, segment in zip(rows, segments, strict=True):
+                assert (row["start_s"], row["end_s"]) == (segment.start_s, segment.end_s)
+                assert (row["label"], tuple(row["top_labels"])) == (segment.label, segment.top_labels)
+                assert row["confidence"] == row["top_confidences"][0]
+                assert row["top_confidences"] == pytest.approx(segment.top_confidences, abs=1e-6)
+            assert (video["status"], video["error_kind"], video["error"]) == (end.status, end.error_kind, end.error)
+            assert video["segments"] == end.windows == len(segments)
+            if end.facts is not None:
+                assert (video["codec"], video["duration_s"]) == (end.facts.codec, end.facts.duration_s)
+        assert len({row["confidence"] for row in tags}) > len(tags) / 2, "the model tells windows apart"
+
+        statuses = {Path(video["video"]).name: video["status"] for video in videos}
+        assert statuses == {
+            "good.mp4": "ok",
+            "long.mkv": "ok",
+            "tape.mpg": "ok",
+            "cut.mp4": "partial",
+            "empty.mp4": "failed",
+            "text.mp4": "failed",
+        }
+        assert (summary.videos, summary.ok, summary.partial, summary.failed, summary.kept) == (6, 3, 1, 2, 0)
+        assert summary.segments == summary.windows_done == len(tags)
+        assert summary.video_s == pytest.approx(sum(video["duration_s"] or 0 for video in videos))
+        assert [Path(failure.path).name for failure in summary.failures] == ["cut.mp4", "empty.mp4", "text.mp4"]
+        assert sum(label.segments for label in summary.top_labels) == len(tags)
+        assert not make_plan(replace(config, overwrite=True)).output.run.exists()
+
+        assert [progress.videos_done for progress in seen if progress.phase == "tagging"][-1] == 6
+        assert [seen[0].phase, seen[-1].phase] == ["starting", "publishing"]
+        failures = {progress.last_failure for progress in seen} - {None}
+        assert failures == set(summary.failures), "every failure is told once it is known"
+        assert seen[-1].video_s == pytest.approx(sum(row["end_s"] - row["start_s"] for row in tags))
+
+    def test_an_interrupted_job_goes_on_where_it_stopped_and_gives_the_same(
+        self, config: RunConfig, tmp_path: Path
+    ) -> None:
+        whole = replace(config, out=tmp_path / "whole.parquet")
+        run_job(make_plan(whole))
+
+        with pytest.raises(Interrupted, match=r"3 of 6 videos .* same command continues"):
+            run_job(make_plan(config), stop_after(3))
+        assert not config.out.exists()
+        plan = make_plan(config)
+        assert len(plan.kept) == 3
+        kept_rows = {path: path.read_bytes() for path in plan.output.run.glob("part-*")}
+        assert kept_rows
+
+        again: list[Progress] = []
+        summary = run_job(plan, again.append)
+        assert (summary.kept, summary.videos) == (3, 6)
+        assert again[-1].videos_done == 3
+        assert pq.read_table(config.out).equals(pq.read_table(whole.out))
+        timings = ["decode_s", "predict_s"]
+        videos = [
+            pq.read_table(place).drop_columns(timings)
+            for place in (summary.videos_out, tmp_path / "whole.videos.parquet")
+        ]
+        assert videos[0].equals(videos[1])
+
+    def test_a_hop_and_a_folder_as_output(
+        self, config: RunConfig, archive: Path, model_file: Path, tmp_path: Path
+    ) -> None:
+        config = replace(config, inputs=(str(archive / "good.mp4"),), hop_s=1.0, out=tmp_path / "result", batch_size=3)
+        plan = make_plan(config)
+        summary = run_job(plan)
+        tags = pq.read_table(tmp_path / "result/tags")
+        segments = tagger.load_model(str(model_file), device="cpu").tag(archive / "good.mp4", hop_s=1.0)
+        assert tags["start_s"].to_pylist() == [segment.start_s for segment in segments]
+        assert tags["top_confidences"][0].as_py() == pytest.approx(segments[0].top_confidences[:3], abs=1e-3)
+        assert (
+            file_metadata(plan.identity).items()
+            <= {key.decode(): value.decode() for key, value in tags.schema.metadata.items()}.items()
+        )
+        assert summary.sampling == "16×4 @ 30 fps, hop 1 s"
+
+    def test_a_model_that_fails_ends_the_job_with_one_line_that_says_how(self, config: RunConfig) -> None:
+        plan = make_plan(config)
+        missing = replace(plan.source, file=plan.source.file.with_name("gone.safetensors"))
+        with pytest.raises(tagger.VtagError) as caught:
+            run_job(replace(plan, source=missing))
+        assert "gone.safetensors" in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_job_whose_videos_are_all_finished_publishes_without_starting_ray(
+    config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from jobs.ledger import Ledger
+    from jobs.results import FinishedVideo
+    from tagger.clips import VideoEnd
+
+    plan = make_plan(config)
+    end = VideoEnd("failed", 0, error_kind="empty", error="nothing there")
+    Ledger.create(plan.output.run, plan.identity, {}).commit([FinishedVideo(v, (), end, 0.0) for v in plan.videos])
+    monkeypatch.setattr("jobs.run.ray_session", None)
+    summary = run_job(make_plan(config))
+    assert (summary.failed, summary.kept) == (6, 6)
+
+
+@pytest.mark.parametrize("change", [{"top_k": 2}, {"hop_s": 0.5}])
+def test_an_interrupted_run_of_something_else_is_refused_or_started_over(config: RunConfig, change: dict) -> None:
+    from jobs.ledger import Ledger
+
+    plan = make_plan(config)
+    Ledger.create(plan.output.run, plan.identity, {})
+    with pytest.raises(OutputError, match=r"another (top-k|sampling).*--overwrite"):
+        make_plan(replace(config, **change))
+    assert make_plan(replace(config, overwrite=True, **change)).discards
+    assert not make_plan(replace(config, overwrite=True)).discards
+
+
+def test_a_hop_shorter_than_a_sample_step_is_an_error(config: RunConfig) -> None:
+    with pytest.raises(InputError, match="hop"):
+        make_plan(replace(config, hop_s=0.01))
+
+
+def test_a_dry_run_counts_what_there_is_and_writes_nothing(config: RunConfig, archive: Path, model_file: Path) -> None:
+    inputs = [str(archive / name) for name in ("good.mp4", "long.mkv", "empty.mp4")]
+    found = dry_run(make_plan(replace(config, inputs=tuple(inputs))))
+    windows = sum(len(tagger.load_model(str(model_file)).read(path)[0]) for path in inputs)
+    assert found == DryRun(videos=3, kept=0, unreadable=1, video_s=found.video_s, windows=windows)
+    assert math.isclose(found.video_s, 29, abs_tol=0.2)
+    assert list(config.out.parent.iterdir()) == []
+
+
+PROGRAM = """
+import os, signal, sys
+from pathlib import Path
+from jobs import Interrupted, RunConfig, make_plan, run_job
+
+def stop(progress):
+    if progress.videos_done == 1:
+        print("stopping", flush=True)
+        sys.stdin.readline()
+
+try:
+    run_job(make_plan(RunConfig((sys.argv[1],), Path(sys.argv[2]), model=sys.argv[3], top_k=3, device="cpu")), stop)
+except Interrupted as interrupted:
+    print(interrupted)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_job_with_one_line_and_leaves_no_process(config: RunConfig, number: signal.Signals) -> None:
+    arguments = [config.inputs[0], str(config.out), config.model]
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "stopping\n"
+    children = psutil.Process(process.pid).children(recursive=True)
+    assert children
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert "1 of 6 videos are finished and kept" in out
+    assert err == "", "nothing of Ray's is shown"
+    _, alive = psutil.wait_procs(children, timeout=10)
+    assert [child for child in alive if child.status() != psutil.STATUS_ZOMBIE] == []
+    assert len(make_plan(config).kept) == 1
