@@ -61,8 +61,9 @@ def open_container(path: Path) -> "tuple[av.container.InputContainer, av.video.s
     check_file(path)
     try:
         # An absolute path, because FFmpeg takes ``12:30.mp4`` for a protocol called 12. Metadata may be in any
-        # encoding. Only local files are ever opened, whatever a playlist says.
-        container = av.open(str(path.absolute()), metadata_errors="replace", options={"protocol_whitelist": "file"})
+        # encoding. FFmpeg itself keeps a playlist in a file from opening anything but files; saying so again with the
+        # option protocol_whitelist makes PyAV 17.0 crash on MPEG streams.
+        container = av.open(str(path.absolute()), metadata_errors="replace")
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise VideoError(
             "not_video", f"{path} is not a video that FFmpeg recognises ({ffmpeg_reason(error)})"
