@@ -1,5 +1,6 @@
 """A network on a device: uint8 clips in, calibrated probabilities out."""
 
+import hashlib
 from typing import Literal
 
 import numpy as np
@@ -56,6 +57,13 @@ class Classifier:
         self._head = network.get_submodule("head").float()
         self._mean = torch.tensor(preprocessing.mean, device=self.device) * 255
         self._scale = 1 / (torch.tensor(preprocessing.std, device=self.device) * 255)
+
+    def fingerprint(self) -> str:
+        """A hash of the backbone's weights and the precision it runs in: the same features come from the same one."""
+        digest = hashlib.sha256(str(self.precision).encode())
+        for name, tensor in self._backbone.state_dict().items():
+            digest.update(name.encode() + tensor.float().cpu().numpy().tobytes())
+        return digest.hexdigest()
 
     @torch.inference_mode()
     def features(self, clips: np.ndarray) -> torch.Tensor:

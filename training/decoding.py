@@ -24,6 +24,11 @@ class DecodedClip:
     windows: np.ndarray
     end: VideoEnd
 
+    @property
+    def problem(self) -> str | None:
+        """Why the clip could not be read at all; None when it could, if only in part."""
+        return self.end.error if self.end.status == "failed" else None
+
 
 def decode_clips(
     clips: Sequence[LabelledClip], sampling: Sampling, preprocessing: Preprocessing, *, threads: int = 2

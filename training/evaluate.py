@@ -1,6 +1,6 @@
 """Judging a model file on labelled clips, through the same path that tags an archive."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,8 +9,9 @@ import numpy as np
 from tagger.errors import DataSetError
 from tagger.tagger import Tagger
 from training.data_set import DataSet, LabelledClip
-from training.decoding import DecodedClip, decode_clips
+from training.decoding import decode_clips
 from training.metrics import Scores, average_by_video, score
+from training.sources import OnClip
 from training.splits import select_groups
 
 
@@ -52,7 +53,7 @@ def clips_of_split(tagger: Tagger, data: DataSet, split: str) -> tuple[LabelledC
 
 
 def evaluate_clips(
-    tagger: Tagger, clips: Sequence[LabelledClip], *, on_clip: Callable[[DecodedClip], None] = lambda _: None
+    tagger: Tagger, clips: Sequence[LabelledClip], *, on_clip: OnClip = lambda clip, problem: None
 ) -> Evaluation:
     """Classifies every window of ``clips`` and scores windows and videos. Raises DataSetError when none can be read."""
     index = {label: i for i, label in enumerate(tagger.labels)}
@@ -67,7 +68,7 @@ def evaluate_clips(
             probabilities.append(tagger.classifier.probabilities(decoded.windows))
             truth += [index[decoded.clip.label]] * count
             videos += [number] * count
-        on_clip(decoded)
+        on_clip(decoded.clip, decoded.problem)
     if not probabilities:
         raise DataSetError("none of the clips could be read")
     by_window, window_truth, window_video = np.concatenate(probabilities), np.array(truth), np.array(videos)

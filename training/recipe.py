@@ -1,6 +1,8 @@
 """From a folder of labelled clips to a model file."""
 
-from collections.abc import Callable, Iterable
+import copy
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -15,15 +17,18 @@ from tagger.errors import ModelFileError, OutputError
 from tagger.model_file import ModelInfo, save_model_file
 from tagger.models import ARCHITECTURES, build_network
 from tagger.models.heads import HeadName
+from tagger.preprocessing import Preprocessing
 from tagger.tagger import load_model
 from tagger.windows import Sampling
 from training.calibration import fit_temperature
 from training.data_set import DataSet, LabelledClip
-from training.decoding import DecodedClip, decode_clips
+from training.depthwise import put_together, take_apart
 from training.evaluate import Evaluation, evaluate_clips
-from training.loop import Epoch, LoopSettings, fit, predict
-from training.sources import FeatureSource, PixelSource
+from training.loop import Epoch, Fit, LoopSettings, fit, predict
+from training.sources import FeatureSource, OnClip, PixelSource, Source
 from training.splits import Split
+
+Part = Literal["train", "val", "test"]
 
 
 @dataclass(frozen=True)
@@ -31,14 +36,16 @@ class TrainConfig:
     """What ``vtag train`` was asked to do.
 
     ``weights`` is a local file of pretrained weights for the backbone: a Kinetics-400 checkpoint of pytorchvideo for
-    ``i3d-lstm``, a 2D ImageNet EfficientNet-Lite0 for ``i3d-lite-lstm``. With ``freeze_backbone`` only the head is
-    trained, on features computed once.
+    ``i3d-lstm``, a 2D ImageNet EfficientNet-Lite0 for ``i3d-lite-lstm``. ``train_layers`` is how many layers at the end
+    of a pretrained backbone are trained together with the head, on the features of the layers before them, which are
+    computed once, and kept in the folder ``cache`` when one is given; None trains everything, on pixels.
     """
 
     model: str
     out: Path
     weights: Path | None = None
-    freeze_backbone: bool = False
+    train_layers: int | None = None
+    cache: Path | None = None
     head: HeadName = "lstm"
     loop: LoopSettings = field(default_factory=LoopSettings)
     device: DeviceName = "auto"
@@ -48,10 +55,14 @@ class TrainConfig:
 class Stage:
     """Progress through the clips of one part: reading them, and computing features when the backbone is frozen."""
 
-    part: Literal["train", "val", "test"]
+    part: Part
     done: int
     total: int
     unreadable: str | None = None
+
+
+OnStage = Callable[[Stage], None]
+OnEpoch = Callable[[Epoch], None]
 
 
 @dataclass(frozen=True)
@@ -70,8 +81,8 @@ def train(
     split: Split,
     config: TrainConfig,
     *,
-    on_stage: Callable[[Stage], None] = lambda _: None,
-    on_epoch: Callable[[Epoch], None] = lambda _: None,
+    on_stage: OnStage = lambda stage: None,
+    on_epoch: OnEpoch = lambda epoch: None,
 ) -> TrainResult:
     """Trains a model on ``split.train``, keeps the best epoch by ``split.val``, and writes the model file.
 
@@ -89,38 +100,12 @@ def train(
     options = {"head": config.head}
     network = build_network(config.model, len(data.labels), options)
     is_pretrained = load_backbone(network, config.model, config.weights)
-    if config.freeze_backbone and not is_pretrained:
-        raise ModelFileError(f"{config.model} starts from scratch: a frozen backbone would never learn anything")
-    device = choose_device(config.device)
-
-    def decoded(part: Literal["train", "val"]) -> tuple[Iterable[DecodedClip], Callable[[DecodedClip], None]]:
-        clips: tuple[LabelledClip, ...] = getattr(split, part)
-        return decode_clips(clips, sampling, preprocessing), clip_counter(part, len(clips), on_stage)
-
-    if config.freeze_backbone:
-        classifier = Classifier(network, preprocessing, device=config.device)
-        trained: nn.Module = network.get_submodule("head")
-        trained.requires_grad_(True)
-        train_clips, on_train = decoded("train")
-        val_clips, on_val = decoded("val")
-        train_source: FeatureSource | PixelSource
-        val_source: FeatureSource | PixelSource
-        train_source = FeatureSource(train_clips, data.labels, classifier, mirrored=True, on_clip=on_train)
-        val_source = FeatureSource(val_clips, data.labels, classifier, mirrored=False, on_clip=on_val)
-        precision = torch.float32  # The head is small, and the tagger runs it in float32 too.
-    else:
-        trained = network.to(device).to(memory_format=torch.channels_last_3d)
-        if is_pretrained:
-            _freeze_norms(network.get_submodule("backbone"))
-        train_clips, on_train = decoded("train")
-        val_clips, on_val = decoded("val")
-        train_source = PixelSource(train_clips, data.labels, preprocessing, on_clip=on_train)
-        val_source = PixelSource(val_clips, data.labels, preprocessing, on_clip=on_val)
-        precision = choose_precision(device)
-    fitted = fit(trained, train_source, val_source, config.loop, precision=precision, on_epoch=on_epoch)
-    temperature = fit_temperature(
-        predict(trained, val_source, config.loop.batch_size, precision=precision), val_source.targets.labels
-    )
+    if config.train_layers is not None and not is_pretrained:
+        raise ModelFileError(
+            f"{config.model} starts from scratch: layers that are not trained would never learn anything"
+        )
+    fit_network = _fit_last_layers if config.train_layers is not None else _fit_everything
+    fitted, temperature = fit_network(network, data, split, sampling, preprocessing, config, on_stage, on_epoch)
     info = ModelInfo(
         architecture=config.model,
         labels=data.labels,
@@ -142,6 +127,80 @@ def train(
     return TrainResult(config.out, fitted.epochs, fitted.best, temperature, evaluation)
 
 
+def _fit_everything(
+    network: nn.Module,
+    data: DataSet,
+    split: Split,
+    sampling: Sampling,
+    preprocessing: Preprocessing,
+    config: TrainConfig,
+    on_stage: OnStage,
+    on_epoch: OnEpoch,
+) -> tuple[Fit, float]:
+    """Trains the whole network on pixels."""
+    device = choose_device(config.device)
+    network = network.to(device).to(memory_format=torch.channels_last_3d)
+    if config.model != "cnn3d-lstm":
+        _freeze_norms(network.get_submodule("backbone"))
+
+    def source(part: Part, clips: Sequence[LabelledClip]) -> PixelSource:
+        counted = clip_counter(part, len(clips), on_stage)
+        return PixelSource(clips, data.labels, sampling, preprocessing, on_clip=counted)
+
+    return _fit(network, source("train", split.train), source("val", split.val), config, on_epoch)
+
+
+def _fit_last_layers(
+    network: nn.Module,
+    data: DataSet,
+    split: Split,
+    sampling: Sampling,
+    preprocessing: Preprocessing,
+    config: TrainConfig,
+    on_stage: OnStage,
+    on_epoch: OnEpoch,
+) -> tuple[Fit, float]:
+    """Trains the head and the last layers of the backbone, on features of the layers before."""
+    assert config.train_layers is not None
+    backbone = network.get_submodule("backbone")
+    assert isinstance(backbone, nn.Sequential)
+    # The last layer only averages over the picture and has nothing to train.
+    last = 0 if config.train_layers == 0 else config.train_layers + 1
+    first = max(0, len(backbone) - last)
+    named = list(backbone.named_children())
+    fixed, trained = nn.Sequential(OrderedDict(named[:first])), nn.Sequential(OrderedDict(named[first:]))
+    _freeze_norms(trained)
+    # A copy, because the classifier turns its layers into what they run in.
+    parts = nn.ModuleDict({"backbone": copy.deepcopy(fixed), "head": nn.Identity()})
+    layers = Classifier(parts, preprocessing, device=config.device)
+
+    def source(part: Part, clips: Sequence[LabelledClip]) -> FeatureSource:
+        return FeatureSource(
+            clips,
+            data.labels,
+            sampling,
+            preprocessing,
+            layers,
+            mirrored=part == "train",
+            cache=config.cache,
+            on_clip=clip_counter(part, len(clips), on_stage),
+        )
+
+    train, val = source("train", split.train), source("val", split.val)
+    originals = take_apart(trained.to(memory_format=torch.channels_last_3d))
+    end = nn.Sequential(trained, network.get_submodule("head")).to(layers.device)
+    fitted, temperature = _fit(end, train, val, config, on_epoch)
+    put_together(trained, originals)
+    return fitted, temperature
+
+
+def _fit(network: nn.Module, train: Source, val: Source, config: TrainConfig, on_epoch: OnEpoch) -> tuple[Fit, float]:
+    precision = choose_precision(choose_device(config.device))
+    fitted = fit(network, train, val, config.loop, precision=precision, on_epoch=on_epoch)
+    logits = predict(network, val, config.loop.batch_size, precision=precision)
+    return fitted, fit_temperature(logits, val.targets.labels)
+
+
 def load_backbone(network: nn.Module, model: str, weights: Path | None) -> bool:
     """Loads pretrained weights into the backbone of ``network``; False for a model that starts from scratch."""
     match model:
@@ -161,16 +220,14 @@ def load_backbone(network: nn.Module, model: str, weights: Path | None) -> bool:
     return False
 
 
-def clip_counter(
-    part: Literal["train", "val", "test"], total: int, on_stage: Callable[[Stage], None]
-) -> Callable[[DecodedClip], None]:
-    """A callback that counts decoded clips and reports each as a ``Stage`` of ``part``."""
+def clip_counter(part: Part, total: int, on_stage: OnStage) -> OnClip:
+    """A callback that counts clips and reports each as a ``Stage`` of ``part``."""
     done = 0
 
-    def on_clip(clip: DecodedClip) -> None:
+    def on_clip(clip: LabelledClip, problem: str | None) -> None:
         nonlocal done
         done += 1
-        on_stage(Stage(part, done, total, clip.end.error if clip.end.status == "failed" else None))
+        on_stage(Stage(part, done, total, problem))
 
     return on_clip
 
@@ -192,7 +249,7 @@ def _description(data: DataSet, split: Split, config: TrainConfig, best: Epoch) 
         "clips": {part: len(getattr(split, part)) for part in ("train", "val", "test")},
         "grouped_by": data.grouped_by,
         "groups": {part: split.groups(part) for part in ("val", "test")},
-        "freeze_backbone": config.freeze_backbone,
+        "train_layers": "all" if config.train_layers is None else config.train_layers,
         "settings": asdict(config.loop),
         "best_epoch": asdict(best),
         "date": datetime.now(UTC).date().isoformat(),

@@ -1,8 +1,11 @@
-"""Where a training loop takes its inputs from: cached backbone features, or cached pixels."""
+"""Where a training loop takes its inputs from: pixels, or the features of the layers that are not trained."""
 
+import hashlib
+import json
+import os
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -12,11 +15,12 @@ import torch
 from tagger.classifier import Classifier
 from tagger.errors import DataSetError
 from tagger.preprocessing import Preprocessing
+from tagger.windows import Sampling
 from training.data_set import LabelledClip
-from training.decoding import DecodedClip
+from training.decoding import decode_clips
 
-OnClip = Callable[[DecodedClip], None]
-"""Told of each clip that has been read: for progress, and for those that could not be read."""
+OnClip = Callable[[LabelledClip, str | None], None]
+"""Told of each clip that is done, and why it could not be read when it could not."""
 
 
 @dataclass(frozen=True)
@@ -37,94 +41,156 @@ class Source(Protocol):
         ...
 
 
-class _TargetList:
-    """Collects the targets of clips as they are decoded."""
+class _WindowFile:
+    """Arrays of windows, collected clip by clip in a temporary file, which is then mapped into memory."""
 
     def __init__(self, labels: Sequence[str]):
         self._index = {label: i for i, label in enumerate(labels)}
         self._labels: list[int] = []
         self._videos: list[int] = []
         self._clips = 0
+        # The file has no name: it is gone when the process ends, however it ends.
+        self._file = tempfile.TemporaryFile(prefix="vtag-", dir=_large_folder())  # noqa: SIM115 - stays open
+        self._dtype, self._shape = np.dtype(np.uint8), (0,)
 
-    def add(self, clip: LabelledClip, windows: int) -> None:
-        self._labels += [self._index[clip.label]] * windows
-        self._videos += [self._clips] * windows
+    def add(self, clip: LabelledClip, windows: np.ndarray) -> None:
+        if len(windows):
+            self._dtype, self._shape = windows.dtype, windows.shape[1:]
+            self._file.write(windows.tobytes())
+        self._labels += [self._index[clip.label]] * len(windows)
+        self._videos += [self._clips] * len(windows)
         self._clips += 1
 
-    def targets(self) -> Targets:
+    def finish(self) -> tuple[np.ndarray, Targets]:
         if not self._labels:
             raise DataSetError("none of the clips could be read")
-        return Targets(torch.tensor(self._labels), np.array(self._videos))
-
-
-class FeatureSource:
-    """Backbone features of all windows, held in memory: ``[n, variants, T, C]``.
-
-    Variant 0 is the window as the tagger sees it; variant 1, when asked for, is mirrored left to right. Training picks
-    a variant at random.
-    """
-
-    def __init__(
-        self,
-        decoded: Iterable[DecodedClip],
-        labels: Sequence[str],
-        classifier: Classifier,
-        *,
-        mirrored: bool,
-        on_clip: OnClip,
-    ):
-        collected, features = _TargetList(labels), []
-        for clip in decoded:
-            for window in clip.windows:
-                variants = np.stack([window, window[:, :, ::-1]] if mirrored else [window])
-                # One at a time, as the tagger does on a CPU.
-                features.append(torch.cat([classifier.features(variants[i : i + 1]) for i in range(len(variants))]))
-            collected.add(clip.clip, len(clip.windows))
-            on_clip(clip)
-        self.targets = collected.targets()
-        # Copied out of inference mode, so that autograd may see them.
-        self._features = torch.stack(features).cpu().clone()
-
-    def inputs(self, windows: torch.Tensor, augment: torch.Generator | None) -> torch.Tensor:
-        """``[n, T, C]`` features."""
-        if augment is None:
-            return self._features[windows, 0]
-        variants = torch.randint(self._features.shape[1], (len(windows),), generator=augment)
-        return self._features[windows, variants]
+        self._file.flush()
+        windows = np.memmap(self._file, self._dtype, "r", shape=(len(self._labels), *self._shape))
+        return windows, Targets(torch.tensor(self._labels), np.array(self._videos))
 
 
 class PixelSource:
-    """Decoded windows, kept as uint8 in a temporary file that is mapped into memory: decoded once for all epochs."""
+    """Decoded windows as uint8: decoded once for all epochs."""
 
     def __init__(
-        self, decoded: Iterable[DecodedClip], labels: Sequence[str], preprocessing: Preprocessing, *, on_clip: OnClip
+        self,
+        clips: Sequence[LabelledClip],
+        labels: Sequence[str],
+        sampling: Sampling,
+        preprocessing: Preprocessing,
+        *,
+        on_clip: OnClip,
     ):
-        collected = _TargetList(labels)
-        # The file has no name after this: it is gone when the process ends, however it ends.
-        self._file = tempfile.TemporaryFile(prefix="vtag-clips-", dir=_cache_folder())  # noqa: SIM115 - kept open
-        shape: tuple[int, ...] = ()
-        for clip in decoded:
-            if len(clip.windows):
-                shape = clip.windows.shape[1:]
-                self._file.write(clip.windows.tobytes())
-            collected.add(clip.clip, len(clip.windows))
-            on_clip(clip)
-        self.targets = collected.targets()
-        self._file.flush()
-        self._clips = np.memmap(self._file, np.uint8, "r", shape=(len(self.targets.labels), *shape))
+        file = _WindowFile(labels)
+        for decoded in decode_clips(clips, sampling, preprocessing):
+            file.add(decoded.clip, decoded.windows)
+            on_clip(decoded.clip, decoded.problem)
+        self._windows, self.targets = file.finish()
         self._mean = torch.tensor(preprocessing.mean) * 255
         self._scale = 1 / (torch.tensor(preprocessing.std) * 255)
 
     def inputs(self, windows: torch.Tensor, augment: torch.Generator | None) -> torch.Tensor:
         """``[n, 3, T, H, W]`` normalised float32 pixels; in training, half of them mirrored left to right."""
-        pixels = torch.from_numpy(self._clips[windows.numpy()])
+        pixels = torch.from_numpy(self._windows[windows.numpy()])
         if augment is not None:
             flip = torch.rand(len(windows), generator=augment) < 0.5
             pixels[flip] = pixels[flip].flip(3)
         return ((pixels - self._mean) * self._scale).permute(0, 4, 1, 2, 3)
 
 
-def _cache_folder() -> Path:
-    """Where decoded pixels go: a disk, not /tmp when that may be in memory."""
-    folder = Path("/var/tmp")
-    return folder if folder.is_dir() else Path(tempfile.gettempdir())
+class FeatureSource:
+    """Features of the layers that are not trained, computed once: ``[n, variants, ...]`` float16.
+
+    Variant 0 is the window as the tagger sees it; variant 1, when asked for, is mirrored left to right. Training picks
+    a variant at random. With a ``cache`` folder the features of each clip are kept there for the next training.
+    """
+
+    def __init__(
+        self,
+        clips: Sequence[LabelledClip],
+        labels: Sequence[str],
+        sampling: Sampling,
+        preprocessing: Preprocessing,
+        layers: Classifier,
+        *,
+        mirrored: bool,
+        cache: Path | None,
+        on_clip: OnClip,
+    ):
+        file = _WindowFile(labels)
+        kept = FeatureCache(cache, [sampling.to_json(), asdict(preprocessing), mirrored, layers.fingerprint()])
+        missing = [clip for clip in clips if not kept.has(clip)]
+        decoded = decode_clips(missing, sampling, preprocessing)
+        for clip in clips:
+            problem = None
+            features = kept.load(clip)
+            if features is None:
+                read = next(decoded)
+                problem = read.problem
+                features = np.concatenate([_features(layers, window, mirrored) for window in read.windows] or [_NONE])
+                if problem is None:
+                    kept.save(clip, features)
+            file.add(clip, features)
+            on_clip(clip, problem)
+        self._windows, self.targets = file.finish()
+
+    def inputs(self, windows: torch.Tensor, augment: torch.Generator | None) -> torch.Tensor:
+        """``[n, ...]`` float32 features."""
+        chosen = windows.numpy()
+        variants = np.zeros(len(chosen), np.intp)
+        if augment is not None:
+            variants = torch.randint(self._windows.shape[1], (len(chosen),), generator=augment).numpy()
+        return torch.from_numpy(self._windows[chosen, variants]).float()
+
+
+_NONE = np.empty((0, 1), np.float16)
+
+
+def _features(layers: Classifier, window: np.ndarray, mirrored: bool) -> np.ndarray:
+    """``[1, variants, ...]`` of one ``[T, H, W, 3]`` window; each variant alone, as the tagger does on a CPU."""
+    variants = [window, window[:, :, ::-1]] if mirrored else [window]
+    return np.stack([layers.features(np.ascontiguousarray(v[None])).half().cpu().numpy() for v in variants], axis=1)
+
+
+class FeatureCache:
+    """Features kept in ``folder``, one file for each clip; a clip or a layer that changes gets another file.
+
+    Without a folder nothing is kept.
+    """
+
+    def __init__(self, folder: Path | None, identity: object):
+        self._folder = folder
+        self._identity = identity
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def has(self, clip: LabelledClip) -> bool:
+        """Whether the features of ``clip`` are here."""
+        path = self._path(clip)
+        return path is not None and path.exists()
+
+    def load(self, clip: LabelledClip) -> np.ndarray | None:
+        """The features of ``clip``, or None."""
+        path = self._path(clip)
+        return np.load(path) if path is not None and path.exists() else None
+
+    def save(self, clip: LabelledClip, features: np.ndarray) -> None:
+        """Keeps the features of ``clip``; never half of them."""
+        path = self._path(clip)
+        if path is not None:
+            temporary = path.with_suffix(f".{os.getpid()}.tmp")
+            with temporary.open("wb") as file:
+                np.save(file, features)
+            temporary.replace(path)
+
+    def _path(self, clip: LabelledClip) -> Path | None:
+        if self._folder is None or not clip.path.exists():
+            return None
+        stat = clip.path.stat()
+        key = json.dumps([str(clip.path.resolve()), stat.st_size, stat.st_mtime_ns, self._identity])
+        return self._folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npy"
+
+
+def _large_folder() -> str:
+    """A folder for large temporary files: on disk where /tmp may be in memory."""
+    return "/var/tmp" if Path("/var/tmp").is_dir() else tempfile.gettempdir()

@@ -8,10 +8,8 @@ import click
 from jobs.cli.options import device_option, verbose_option
 
 
-def _groups(ctx: click.Context, param: click.Parameter, text: str | None) -> tuple[str, ...] | None:
+def parse_groups(text: str) -> tuple[str, ...]:
     """``"15,17-19"`` to ``("15", "17", "18", "19")``; numbers keep their leading zeros, names are taken as they are."""
-    if text is None:
-        return None
     groups: list[str] = []
     for part in (part.strip() for part in text.split(",")):
         first, dash, last = part.partition("-")
@@ -24,6 +22,10 @@ def _groups(ctx: click.Context, param: click.Parameter, text: str | None) -> tup
     if not groups:
         raise click.BadParameter("names no group; write 17,18 or 17-20")
     return tuple(groups)
+
+
+def _groups(ctx: click.Context, param: click.Parameter, text: str | None) -> tuple[str, ...] | None:
+    return None if text is None else parse_groups(text)
 
 
 @click.command(short_help="Train a model on your own labelled clips.")
@@ -49,6 +51,18 @@ def _groups(ctx: click.Context, param: click.Parameter, text: str | None) -> tup
 )
 @click.option(
     "--freeze-backbone", is_flag=True, help="Train the head only, on features computed once: minutes on two cores."
+)
+@click.option(
+    "--train-layers",
+    type=click.IntRange(0),
+    metavar="N",
+    show_default="all",
+    help="Train the last N layers of a pretrained backbone and the head, on features computed once.",
+)
+@click.option(
+    "--cache",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Keep the features in this folder, for another training with --freeze-backbone or --train-layers.",
 )
 @click.option(
     "--head",
@@ -82,6 +96,8 @@ def train(
     out: Path,
     weights: Path | None,
     freeze_backbone: bool,
+    train_layers: int | None,
+    cache: Path | None,
     head: Literal["lstm", "mean"],
     epochs: int,
     batch_size: int,
@@ -105,6 +121,8 @@ def train(
     from training import LoopSettings, TrainConfig, read_data_set, split_by_group
     from training import train as train_model
 
+    if freeze_backbone and train_layers:
+        raise click.UsageError("--freeze-backbone and --train-layers contradict each other; give one of them.")
     console = Console(quiet=quiet)
     data_set = read_data_set(data)
     split = split_by_group(data_set, seed=seed, val_groups=val_groups, test_groups=test_groups)
@@ -114,7 +132,8 @@ def train(
         model=model,
         out=out,
         weights=weights,
-        freeze_backbone=freeze_backbone,
+        train_layers=0 if freeze_backbone else train_layers,
+        cache=cache,
         head=head,
         loop=loop,
         device=device,

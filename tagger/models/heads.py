@@ -8,6 +8,15 @@ from torch import nn
 HeadName = Literal["lstm", "mean"]
 
 
+class SpatialMean(nn.Module):
+    """Average over the picture: ``[n, C, T, H, W]`` to the sequence ``[n, T, C]``."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``[n, C, T, H, W]`` to ``[n, T, C]``."""
+        # Not nn.AdaptiveAvgPool3d, which does not exist in bfloat16 on the CPU.
+        return x.mean(dim=(3, 4)).transpose(1, 2)
+
+
 class LSTMHead(nn.Module):
     """LSTM over time, then dense: ``[n, T, C]`` features to ``[n, classes]`` logits.
 
@@ -22,8 +31,10 @@ class LSTMHead(nn.Module):
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """``[n, T, C]`` to ``[n, classes]``."""
-        steps, _ = self.lstm(self.dropout(features))
-        return self.dense(self.dropout(steps.mean(dim=1)))
+        # A head is cheap, and float32 keeps its confidences sharp, whatever the backbone was trained in.
+        with torch.autocast(features.device.type, enabled=False):
+            steps, _ = self.lstm(self.dropout(features.float()))
+            return self.dense(self.dropout(steps.mean(dim=1)))
 
 
 class MeanHead(nn.Module):
@@ -36,7 +47,8 @@ class MeanHead(nn.Module):
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """``[n, T, C]`` to ``[n, classes]``."""
-        return self.dense(self.dropout(features.mean(dim=1)))
+        with torch.autocast(features.device.type, enabled=False):
+            return self.dense(self.dropout(features.float().mean(dim=1)))
 
 
 def build_head(head: HeadName, features: int, classes: int, hidden: int, dropout: float) -> nn.Module:

@@ -17,7 +17,7 @@ from torch import nn
 from tagger.errors import WeightsError
 from tagger.model_file import ModelInfo
 from tagger.models import KINETICS, KINETICS_PREPROCESSING, kinetics400_labels
-from tagger.models.heads import HeadName, build_head
+from tagger.models.heads import HeadName, SpatialMean, build_head
 from tagger.windows import Sampling
 
 FEATURES = 2048
@@ -49,15 +49,6 @@ class I3DKinetics400(nn.Module):
     def forward(self, clips: torch.Tensor) -> torch.Tensor:
         """``[n, 3, T, H, W]`` to ``[n, classes]``."""
         return self.head(self.backbone(clips))
-
-
-class SpatialMean(nn.Module):
-    """Average over the picture: ``[n, C, T, H, W]`` to the sequence ``[n, T, C]``."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """``[n, C, T, H, W]`` to ``[n, T, C]``."""
-        # Not nn.AdaptiveAvgPool3d, which does not exist in bfloat16 on the CPU.
-        return x.mean(dim=(3, 4)).transpose(1, 2)
 
 
 class I3DLSTM(nn.Module):

@@ -6,6 +6,7 @@ EfficientNet-Lite0 is the 2D network of https://github.com/tensorflow/tpu/tree/m
 each: then every frame, not only a still clip, starts with exactly the 2D network's features, also at the ends.
 """
 
+from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
@@ -16,7 +17,7 @@ from torch import nn
 from torch.nn import functional
 
 from tagger.errors import WeightsError
-from tagger.models.heads import HeadName, build_head
+from tagger.models.heads import HeadName, SpatialMean, build_head
 
 # (kernel, spatial stride, expansion, output channels, repeats) of each stage; the input has 32 channels.
 STAGES = (
@@ -81,26 +82,24 @@ class InvertedBottleneck(nn.Module):
         return x + y if self.has_skip else y
 
 
-class LiteBackbone(nn.Module):
-    """Inflated EfficientNet-Lite0 without its classifier: ``[n, 3, T, H, W]`` to features ``[n, T, 1280]``."""
+class LiteBackbone(nn.Sequential):
+    """Inflated EfficientNet-Lite0 without its classifier: ``[n, 3, T, H, W]`` to features ``[n, T, 1280]``.
+
+    One feature vector for each frame. The layers are ``stem``, ``block0`` to ``block15``, ``top`` and ``mean``.
+    """
 
     def __init__(self) -> None:
-        super().__init__()
-        self.stem = nn.Sequential(SamePadConv3d(3, STEM_CHANNELS, (1, 3, 3), stride=2), _norm(STEM_CHANNELS))
-        blocks: list[nn.Module] = []
+        stem = SamePadConv3d(3, STEM_CHANNELS, (1, 3, 3), stride=2)
+        layers: dict[str, nn.Module] = {"stem": nn.Sequential(stem, _norm(STEM_CHANNELS), nn.ReLU6())}
         inputs = STEM_CHANNELS
         for kernel, stride, expansion, outputs, repeats in STAGES:
             for repeat in range(repeats):
-                blocks.append(InvertedBottleneck(inputs, outputs, kernel, stride if repeat == 0 else 1, expansion))
+                block = InvertedBottleneck(inputs, outputs, kernel, stride if repeat == 0 else 1, expansion)
+                layers[f"block{len(layers) - 1}"] = block
                 inputs = outputs
-        self.blocks = nn.Sequential(*blocks)
-        self.top = nn.Sequential(SamePadConv3d(inputs, FEATURES, (1, 1, 1)), _norm(FEATURES))
-
-    def forward(self, clips: torch.Tensor) -> torch.Tensor:
-        """``[n, 3, T, H, W]`` to ``[n, T, 1280]``: one feature vector for each frame."""
-        x = functional.relu6(self.stem(clips))
-        x = functional.relu6(self.top(self.blocks(x)))
-        return x.mean(dim=(3, 4)).transpose(1, 2)
+        layers["top"] = nn.Sequential(SamePadConv3d(inputs, FEATURES, (1, 1, 1)), _norm(FEATURES), nn.ReLU6())
+        layers["mean"] = SpatialMean()
+        super().__init__(OrderedDict(layers))
 
 
 class I3DLiteLSTM(nn.Module):
@@ -125,9 +124,9 @@ def inflate(weights_2d: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     sources = {"stem": ("_conv_stem", "_bn0"), "top": ("_conv_head", "_bn1")}
     for i in range(sum(repeats for *_, repeats in STAGES)):
         block = f"_blocks.{i}."
-        sources[f"blocks.{i}.expand"] = (f"{block}_expand_conv", f"{block}_bn0")
-        sources[f"blocks.{i}.depthwise"] = (f"{block}_depthwise_conv", f"{block}_bn1")
-        sources[f"blocks.{i}.project"] = (f"{block}_project_conv", f"{block}_bn2")
+        sources[f"block{i}.expand"] = (f"{block}_expand_conv", f"{block}_bn0")
+        sources[f"block{i}.depthwise"] = (f"{block}_depthwise_conv", f"{block}_bn1")
+        sources[f"block{i}.project"] = (f"{block}_project_conv", f"{block}_bn2")
     inflated: dict[str, torch.Tensor] = {}
     try:
         for name, target in LiteBackbone().state_dict().items():

@@ -104,7 +104,7 @@ def test_a_frozen_backbone_trains_the_head_on_features(tree: Path, tmp_path: Pat
     data = read_data_set(tree)
     split = split_by_group(data, seed=1)
     settings = LoopSettings(epochs=3, batch_size=4)
-    config = TrainConfig("i3d-lite-lstm", tmp_path / "lite.safetensors", freeze_backbone=True, loop=settings)
+    config = TrainConfig("i3d-lite-lstm", tmp_path / "lite.safetensors", train_layers=0, loop=settings)
     result = train(data, split, config)
     assert result.epochs[-1].train_loss < result.epochs[0].train_loss
     assert result.out.stat().st_size < 20e6
@@ -117,7 +117,7 @@ def test_a_frozen_backbone_trains_the_head_on_features(tree: Path, tmp_path: Pat
     [
         ("i3d-kinetics400", {}, ModelFileError, "cannot be trained"),
         ("resnet", {}, ModelFileError, "cannot be trained"),
-        ("cnn3d-lstm", {"freeze_backbone": True}, ModelFileError, "from scratch"),
+        ("cnn3d-lstm", {"train_layers": 0}, ModelFileError, "from scratch"),
         ("cnn3d-lstm", {"weights": Path("w.pth")}, ModelFileError, "from scratch"),
         ("cnn3d-lstm", {"out": Path("/nowhere/at/all.safetensors")}, OutputError, "does not exist"),
     ],
