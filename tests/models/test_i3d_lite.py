@@ -52,7 +52,7 @@ def test_neighbouring_frames_count_as_soon_as_the_kernels_say_so(backbone: LiteB
     other = LiteBackbone()
     other.load_state_dict(backbone.state_dict())
     with torch.inference_mode():
-        other.eval().blocks[0].depthwise[0].weight[:, :, 0] += 0.1
+        other.eval().block0.depthwise[0].weight[:, :, 0] += 0.1
         here, elsewhere = a_picture(0), a_picture(1)
         still = other(torch.stack([here, here], dim=1)[None])[0, 1]
         after_another = other(torch.stack([elsewhere, here], dim=1)[None])[0, 1]

@@ -1,0 +1,109 @@
+"""Features are computed once, and again only when something that they depend on has changed."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tagger import Classifier, DataSetError, Preprocessing, Sampling
+from tagger.models import CNN3D_PREPROCESSING, build_network
+from tests.training.trees import ucf101_tree
+from training import read_data_set
+from training.data_set import LabelledClip
+from training.sources import FeatureSource, PixelSource
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> tuple[LabelledClip, ...]:
+    return read_data_set(ucf101_tree(tmp_path_factory.mktemp("ucf101"), groups=2)).clips
+
+
+class CountingClassifier(Classifier):
+    calls = 0
+
+    def features(self, clips: np.ndarray) -> torch.Tensor:
+        self.calls += 1
+        return super().features(clips)
+
+
+def features(
+    clips: tuple[LabelledClip, ...],
+    cache: Path | None,
+    seed: int = 0,
+    preprocessing: Preprocessing = CNN3D_PREPROCESSING,
+) -> tuple[FeatureSource, int]:
+    torch.manual_seed(seed)
+    layers = CountingClassifier(build_network("cnn3d-lstm", 2), preprocessing, device="cpu")
+    source = FeatureSource(
+        clips,
+        ["Across", "Down"],
+        Sampling(),
+        preprocessing,
+        layers,
+        mirrored=True,
+        cache=cache,
+        on_clip=lambda clip, problem: None,
+    )
+    return source, layers.calls
+
+
+def test_a_window_has_its_own_and_its_mirrored_features_and_only_training_sees_the_latter(
+    clips: tuple[LabelledClip, ...],
+) -> None:
+    source, calls = features(clips, cache=None)
+    everything = torch.arange(len(source.targets.labels))
+    assert calls == 2 * len(everything)
+    plain = source.inputs(everything, None)
+    assert torch.equal(plain, source.inputs(everything, None))
+    drawn = torch.stack([source.inputs(everything, torch.Generator().manual_seed(seed)) for seed in range(8)])
+    is_plain = (drawn == plain).all(dim=-1).all(dim=-1)
+    assert is_plain.any() and not is_plain.all()
+
+
+def test_cached_features_are_not_computed_again(clips: tuple[LabelledClip, ...], tmp_path: Path) -> None:
+    first, calls = features(clips, tmp_path)
+    again, calls_again = features(clips, tmp_path)
+    assert calls > 0 and calls_again == 0
+    everything = torch.arange(len(first.targets.labels))
+    assert torch.equal(first.inputs(everything, None), again.inputs(everything, None))
+    assert torch.equal(first.targets.labels, again.targets.labels)
+
+
+def test_other_weights_or_preprocessing_do_not_use_the_same_features(
+    clips: tuple[LabelledClip, ...], tmp_path: Path
+) -> None:
+    features(clips, tmp_path)
+    assert features(clips, tmp_path, seed=1)[1] > 0
+    assert features(clips, tmp_path, preprocessing=replace(CNN3D_PREPROCESSING, resize=120))[1] > 0
+
+
+def test_a_clip_that_cannot_be_read_is_reported_and_has_no_windows(
+    clips: tuple[LabelledClip, ...], tmp_path: Path
+) -> None:
+    broken = LabelledClip(tmp_path / "broken.mp4", "Down", "9")
+    broken.path.write_bytes(b"not a video")
+    told: list[tuple[LabelledClip, str | None]] = []
+    source = PixelSource(
+        (broken, clips[0]),
+        ["Across", "Down"],
+        Sampling(),
+        CNN3D_PREPROCESSING,
+        on_clip=lambda clip, problem: told.append((clip, problem)),
+    )
+    assert set(source.targets.videos.tolist()) == {1}
+    assert told[0][0] == broken and "broken.mp4" in str(told[0][1])
+    assert told[1] == (clips[0], None)
+
+
+def test_nothing_but_broken_clips_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.mp4").touch()
+    with pytest.raises(DataSetError, match="none of the clips could be read"):
+        PixelSource(
+            [LabelledClip(tmp_path / "x.mp4", "Down", "1")],
+            ["Down"],
+            Sampling(),
+            CNN3D_PREPROCESSING,
+            on_clip=lambda clip, problem: None,
+        )
