@@ -26,8 +26,8 @@ class VideoEnd:
     """How reading a video ended.
 
     ``ok``: read to its end. ``partial``: windows before a damage are kept. ``failed``: no window at all. ``facts`` is
-    None when the file could not even be opened. ``decode_s`` is the time spent
-    reading, in seconds, without the time its reader waited for the model.
+    None when the file could not even be opened. ``decode_s`` is the time spent reading, in seconds, without the time
+    that the reader waited for whoever takes its spans.
     """
 
     status: Status
@@ -65,7 +65,7 @@ def read_spans(
 ) -> Iterator[Span]:
     """Reads a video and yields its windows in order, up to ``span_windows`` at a time, the last span with its end.
 
-    Never raises VideoError: a video that cannot be read ends with a span whose ``end`` says why.
+    Never raises because of a video: one that cannot be read ends with a span whose ``end`` says why.
     """
     path = Path(path)
     started = time.perf_counter()
@@ -89,6 +89,9 @@ def read_spans(
             raise VideoError("damaged", f"{path} is cut off after {reading.duration_s:.2f} s")
     except VideoError as error:
         failure = error
+    except Exception as error:
+        # Whatever a decoder comes up with: one video never stops an archive.
+        failure = VideoError("damaged", f"{path} cannot be read ({type(error).__name__}: {error})")
     facts = reading.facts
     if facts is not None and windows:
         facts = replace(facts, duration_s=reading.duration_s)

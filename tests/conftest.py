@@ -1,5 +1,11 @@
 """Fixtures that several tests share."""
 
+import os
+
+# Two threads that share two cores with anything else spend most of their time waiting for each other: the forward pass
+# of an LSTM took 580 ms instead of 7.5 ms on a busy machine. Set before torch is imported, and passed on to children.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 from hypothesis import settings
 

@@ -1,4 +1,4 @@
-"""The rule that chooses a reader: decord where it is right, PyAV elsewhere, and always a reason.
+"""The rule that chooses a reader: decord where it is right, PyAV elsewhere, then with a reason.
 
 The rule comes from measurements of decord 0.6.0: MPEG-PS, MPEG-TS, ASF and files with edit lists give wrong frames or
 times; AV1 and GIF do not open; rotation metadata is ignored; damaged files may repeat frames, hang or abort.

@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -130,3 +131,16 @@ def test_a_reader_is_closed_when_its_spans_are_abandoned(tmp_path: Path, monkeyp
     assert inspect.isgenerator(spans)
     spans.close()
     assert closed
+
+
+def test_an_error_that_no_reader_should_raise_costs_only_the_video(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def explode(*_: object) -> NoReturn:
+        raise MemoryError("no room\nfor a frame")
+
+    path = encode(tmp_path / "clip.mp4", frames=30)
+    monkeypatch.setattr("tagger.clips.probe", explode)
+    (span,) = read_spans(path, SAMPLING, PREPROCESSING)
+    assert span.end is not None and span.end.status == "failed" and span.end.error_kind == "damaged"
+    assert span.end.error == f"{path} cannot be read (MemoryError: no room for a frame)"
