@@ -25,6 +25,10 @@ _QUIET = {
 }
 
 
+# Ray gives its workers the lowest priority (nice 15): beside any other busy program they hardly run at all.
+_PRIORITY = {"RAY_worker_niceness": "0"}
+
+
 @dataclass(frozen=True)
 class RaySession:
     """A running Ray and what it has, over all of its nodes."""
@@ -42,9 +46,8 @@ def ray_session(address: str | None = None, *, cpus: int | None = None, verbose:
     """
     # A thread that still reads results while Ray is shut down must not start another one.
     os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
-    if not verbose:
-        for name, value in _QUIET.items():
-            os.environ.setdefault(name, value)
+    for name, value in (_PRIORITY if verbose else _PRIORITY | _QUIET).items():
+        os.environ.setdefault(name, value)
     import ray
 
     if ray.is_initialized():
