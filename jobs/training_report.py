@@ -14,17 +14,20 @@ from training.recipe import Stage
 from training.splits import Split
 
 GROUPED_BY = {
-    "name": "groups from the file names (v_…_gNN_cNN)",
-    "folder": "groups are the folders inside the class folders",
-    "file": "no groups found: each file is its own group, so clips of one scene may be on both sides of the split",
+    "name": "have their group from the file name (v_…_gNN_cNN)",
+    "folder": "have their group from the folder inside the class folder",
+    "file": "have no group: each is its own, so clips of one scene may be on both sides of the split",
 }
 STAGES = {"train": "Training clips", "val": "Validation clips", "test": "Scoring clips"}
 
 
 def print_data_set(console: Console, data: DataSet, split: Split) -> None:
     """Prints how many clips there are, how they are grouped and how they are split."""
+    console.print(f"{len(data.clips)} clips of {len(data.labels)} classes.", highlight=False)
+    for source, clips in data.grouped_by.items():
+        who = "All" if clips == len(data.clips) else f"{clips} clips"
+        console.print(f"{who} {GROUPED_BY[source]}.", highlight=False)
     console.print(
-        f"{len(data.clips)} clips of {len(data.labels)} classes; {GROUPED_BY[data.grouped_by]}.\n"
         f"Split by group: {len(split.train)} training, {len(split.val)} validation, {len(split.test)} test clips.",
         highlight=False,
     )

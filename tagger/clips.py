@@ -14,10 +14,6 @@ from tagger.video.choose import Choice, choose_reader, open_video
 from tagger.video.facts import VideoFacts, probe
 from tagger.windows import Sampling, Window, WindowCutter
 
-DRAIN_LIMIT_BYTES = 256 * 2**20
-"""Sampled frames of one video that may be held in memory, so that decord can be drained and closed before a wait."""
-
-
 Status = Literal["ok", "partial", "failed"]
 
 
@@ -115,14 +111,14 @@ def _read_windows(
     frame_bytes = 3 * preprocessing.size**2
     # A frame is sampled at most once per source frame and, over all windows, about once per sample.
     samples = sampling.num_frames * sampling.window_count(facts.duration_s) if facts.duration_s else None
-    fits = samples is not None and samples * frame_bytes <= DRAIN_LIMIT_BYTES
-    choice = choose_reader(facts, fits_in_memory=fits)
+    drained_bytes = samples * frame_bytes if samples is not None else None
+    choice = choose_reader(facts, drained_bytes=drained_bytes)
     if choice.decoder == "decord":
         try:
             # Everything is taken before anything is passed on: an open decord reader must never wait.
             drained = list(_cut(path, sampling, preprocessing, reading, choice))
-        except VideoError as error:
-            choice = Choice("pyav", str(error).removeprefix(f"{path}: "))
+        except Exception as error:
+            choice = Choice("pyav", f"decord failed: {str(error).removeprefix(f'{path}: ')}")
         else:
             yield from drained
             return

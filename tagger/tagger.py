@@ -23,6 +23,7 @@ class ModelSource:
     name: str
     file: Path
     info: ModelInfo
+    is_builtin: bool = False
 
     @cached_property
     def hash(self) -> str:
@@ -31,17 +32,19 @@ class ModelSource:
 
     def load(self, device: DeviceName = "auto") -> Classifier:
         """Builds the network, loads the weights and moves it to the device."""
+        # Another machine has its own copy of the built-in model, in its own place.
+        file = builtin_model_path() if self.is_builtin else self.file
         network = build_network(self.info.architecture, len(self.info.labels), dict(self.info.options))
         if self.info.architecture == KINETICS:
             from tagger.models.i3d import load_kinetics_checkpoint
 
-            load_kinetics_checkpoint(network, self.file)
+            load_kinetics_checkpoint(network, file)
         else:
             try:
-                network.load_state_dict(read_weights(self.file))
+                network.load_state_dict(read_weights(file))
             except RuntimeError as error:
                 detail = " ".join(str(error).split())[:200]
-                raise ModelFileError(f"{self.file} does not hold the weights it describes ({detail})") from error
+                raise ModelFileError(f"{file} does not hold the weights it describes ({detail})") from error
         return Classifier(network, self.info.preprocessing, self.info.temperature, device=device)
 
 
@@ -54,7 +57,7 @@ def find_model(model: str = BUILTIN, weights: str | Path | None = None) -> Model
     if weights is not None and model != KINETICS:
         raise ModelFileError(f"--weights is for {KINETICS}; {model!r} brings its own (a model file goes to --model)")
     if model == BUILTIN:
-        return ModelSource(BUILTIN, builtin_model_path(), read_model_info(builtin_model_path()))
+        return ModelSource(BUILTIN, builtin_model_path(), read_model_info(builtin_model_path()), is_builtin=True)
     if model == KINETICS:
         from tagger.models.i3d import kinetics_info
         from tagger.models.weights import kinetics_weights
@@ -64,7 +67,7 @@ def find_model(model: str = BUILTIN, weights: str | Path | None = None) -> Model
         raise ModelFileError(
             f"{model} has to be trained first: vtag train DATA --model {model} --out model.safetensors"
         )
-    path = Path(model)
+    path = Path(model).absolute()
     if not path.exists() and path.suffix != ".safetensors":
         known = f"{BUILTIN}, {KINETICS}"
         raise ModelFileError(f"there is no model {model!r}; known are {known}, or the path of a model file")

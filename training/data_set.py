@@ -4,8 +4,10 @@ Clips of one *group* share a scene and its people. A model that saw one of them 
 so groups are never divided between training and test.
 """
 
+import os
 import re
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -23,29 +25,34 @@ _UCF_FOLDER = re.compile(r"^v_.+_(\d+)$", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class LabelledClip:
-    """A video file, the label it shows, and the group it belongs to within its class."""
+    """A video file, the label it shows, and the group it belongs to within its class.
+
+    ``grouped_by`` tells where the group comes from: the file's ``name`` (UCF-50/101), the ``folder`` inside the class
+    folder (UCF-11), or the ``file`` itself, when nothing tells which clips belong together.
+    """
 
     path: Path
     label: str
     group: str
+    grouped_by: GroupedBy
 
 
 @dataclass(frozen=True)
 class DataSet:
-    """Labelled clips under one folder, in a fixed order.
-
-    ``grouped_by`` tells where groups come from: the file ``name`` (UCF-50/101), the ``folder`` inside the class folder
-    (UCF-11), or the ``file`` itself, when nothing tells which clips belong together.
-    """
+    """Labelled clips under one folder, in a fixed order."""
 
     root: Path
     clips: tuple[LabelledClip, ...]
-    grouped_by: GroupedBy
 
     @property
     def labels(self) -> tuple[str, ...]:
         """The class names, sorted."""
         return tuple(sorted({clip.label for clip in self.clips}))
+
+    @property
+    def grouped_by(self) -> dict[GroupedBy, int]:
+        """How many clips have their group from where."""
+        return dict(Counter(clip.grouped_by for clip in self.clips))
 
 
 def read_data_set(root: str | Path) -> DataSet:
@@ -57,36 +64,45 @@ def read_data_set(root: str | Path) -> DataSet:
     root = Path(root)
     if not root.is_dir():
         raise DataSetError(f"{root} is not a folder; DATA is a folder with one sub-folder of clips for each class")
-    found = []
-    for path in sorted(root.rglob("*")):
-        inside = path.relative_to(root).parts
-        hidden = any(part.startswith(".") or part.lower() == "annotation" for part in inside)
-        if len(inside) >= 2 and not hidden and path.suffix.lower() in VIDEO_EXTENSIONS and path.is_file():
-            found.append((path, inside))
-    if not found:
+    clips = tuple(_clip(path, path.relative_to(root).parts) for path in sorted(_videos(root)))
+    if not clips:
         raise DataSetError(f"{root} holds no video in a class folder; expected {root.name}/CLASS/CLIP.mp4")
-    grouped_by = _grouping([(path, inside) for path, inside in found])
-    clips = tuple(LabelledClip(path, inside[0], _group(path, inside, grouped_by)) for path, inside in found)
-    classes = Counter(clip.label for clip in clips)
+    classes = {clip.label for clip in clips}
     if len(classes) < 2:
-        raise DataSetError(f"{root} has clips of one class only ({next(iter(classes))}); at least two are needed")
-    return DataSet(root, clips, grouped_by)
+        raise DataSetError(f"{root} has clips of one class only ({classes.pop()}); at least two are needed")
+    return DataSet(root, clips)
 
 
-def _grouping(found: list[tuple[Path, tuple[str, ...]]]) -> GroupedBy:
-    if all(_UCF_NAME.match(path.stem) for path, _ in found):
-        return "name"
-    if all(len(inside) >= 3 for _, inside in found):
-        return "folder"
-    return "file"
+def _videos(root: Path) -> Iterator[Path]:
+    """Video files in the class folders, through symbolic links, too; each real folder once."""
+    visited = {root.resolve()}
+    for folder, subfolders, files in os.walk(root, followlinks=True):
+        here = Path(folder)
+        subfolders[:] = [name for name in sorted(subfolders) if _counts(name) and _is_new(here / name, visited)]
+        if here != root:
+            yield from (here / name for name in files if _counts(name) and _is_video(here / name))
 
 
-def _group(path: Path, inside: tuple[str, ...], grouped_by: GroupedBy) -> str:
-    if grouped_by == "name":
-        match = _UCF_NAME.match(path.stem)
-        assert match is not None
-        return match.group(1)
-    if grouped_by == "folder":
-        match = _UCF_FOLDER.match(inside[1])
-        return match.group(1) if match else inside[1]
-    return "/".join(inside[1:])
+def _counts(name: str) -> bool:
+    return not name.startswith(".") and name.lower() != "annotation"
+
+
+def _is_new(folder: Path, visited: set[Path]) -> bool:
+    real = folder.resolve()
+    is_new = real not in visited
+    visited.add(real)
+    return is_new
+
+
+def _is_video(path: Path) -> bool:
+    return path.suffix.lower() in VIDEO_EXTENSIONS and path.is_file()
+
+
+def _clip(path: Path, inside: tuple[str, ...]) -> LabelledClip:
+    """The clip at ``path``, whose parts below the root of the data set are ``inside``."""
+    name, folder = _UCF_NAME.match(path.stem), _UCF_FOLDER.match(inside[1])
+    if name:
+        return LabelledClip(path, inside[0], name.group(1), "name")
+    if len(inside) > 2:
+        return LabelledClip(path, inside[0], folder.group(1) if folder else inside[1], "folder")
+    return LabelledClip(path, inside[0], inside[1], "file")

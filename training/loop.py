@@ -3,8 +3,7 @@
 import copy
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -45,11 +44,10 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Fit:
-    """A finished loop: every epoch, the number of the best one, and its weights."""
+    """A finished loop: every epoch, and the number of the best one, whose weights the network has."""
 
     epochs: tuple[Epoch, ...]
     best: int
-    weights: dict[str, Any] = field(repr=False)
 
 
 def fit(
@@ -76,7 +74,8 @@ def fit(
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps, settings.warm_up))
     loss_of = nn.CrossEntropyLoss(label_smoothing=settings.label_smoothing)
     epochs: list[Epoch] = []
-    best_loss, best, weights = math.inf, 0, {}
+    best_loss, best = math.inf, 0
+    weights: dict[str, torch.Tensor] = {}
     for number in range(1, settings.epochs + 1):
         _train_mode(network)
         loss_sum, right = 0.0, 0
@@ -106,7 +105,7 @@ def fit(
     if not best:
         raise FloatingPointError("the loss is not a number in every epoch; lower the learning rate")
     network.load_state_dict(weights)
-    return Fit(tuple(epochs), best, weights)
+    return Fit(tuple(epochs), best)
 
 
 @torch.no_grad()

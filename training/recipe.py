@@ -1,17 +1,18 @@
 """From a folder of labelled clips to a model file."""
 
 import copy
+import os
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import nn
 
+import tagger
 from tagger.classifier import Classifier, DeviceName, choose_device, choose_precision
 from tagger.errors import ModelFileError, OutputError
 from tagger.model_file import ModelInfo, save_model_file
@@ -95,6 +96,8 @@ def train(
         raise ModelFileError(f"{config.model!r} cannot be trained; choose one of {trainable}")
     if not config.out.parent.is_dir():
         raise OutputError(f"cannot write {config.out}: the folder {config.out.parent} does not exist; create it first")
+    if not os.access(config.out.parent, os.W_OK):
+        raise OutputError(f"cannot write {config.out}: no permission to write in {config.out.parent}")
     sampling, preprocessing = Sampling(), architecture.preprocessing
     torch.manual_seed(config.loop.seed)
     options = {"head": config.head}
@@ -239,7 +242,7 @@ def _freeze_norms(backbone: nn.Module) -> None:
 
 
 def _half(tensor: torch.Tensor) -> torch.Tensor:
-    """Matrices and kernels in float16, which is finer than the bfloat16 they are computed in; the rest as it is."""
+    """Matrices and kernels in float16: half the file, and finer than the bfloat16 that backbones mostly run in."""
     return tensor.half() if tensor.is_floating_point() and tensor.ndim >= 2 else tensor
 
 
@@ -247,12 +250,12 @@ def _description(data: DataSet, split: Split, config: TrainConfig, best: Epoch) 
     return {
         "data": data.root.name,
         "clips": {part: len(getattr(split, part)) for part in ("train", "val", "test")},
-        "grouped_by": data.grouped_by,
+        "grouped_by": dict(data.grouped_by),
         "groups": {part: split.groups(part) for part in ("val", "test")},
         "train_layers": "all" if config.train_layers is None else config.train_layers,
         "settings": asdict(config.loop),
         "best_epoch": asdict(best),
         "date": datetime.now(UTC).date().isoformat(),
-        "vtag": version("vtag"),
+        "vtag": tagger.__version__,
         "torch": torch.__version__,
     }

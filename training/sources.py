@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from tagger.classifier import Classifier
+from tagger.classifier import Classifier, normalise
 from tagger.errors import DataSetError
 from tagger.preprocessing import Preprocessing
 from tagger.windows import Sampling
@@ -86,8 +86,7 @@ class PixelSource:
             file.add(decoded.clip, decoded.windows)
             on_clip(decoded.clip, decoded.problem)
         self._windows, self.targets = file.finish()
-        self._mean = torch.tensor(preprocessing.mean) * 255
-        self._scale = 1 / (torch.tensor(preprocessing.std) * 255)
+        self._preprocessing = preprocessing
 
     def inputs(self, windows: torch.Tensor, augment: torch.Generator | None) -> torch.Tensor:
         """``[n, 3, T, H, W]`` normalised float32 pixels; in training, half of them mirrored left to right."""
@@ -95,7 +94,7 @@ class PixelSource:
         if augment is not None:
             flip = torch.rand(len(windows), generator=augment) < 0.5
             pixels[flip] = pixels[flip].flip(3)
-        return ((pixels - self._mean) * self._scale).permute(0, 4, 1, 2, 3)
+        return normalise(pixels, self._preprocessing)
 
 
 class FeatureSource:
@@ -119,19 +118,21 @@ class FeatureSource:
     ):
         file = _WindowFile(labels)
         kept = FeatureCache(cache, [sampling.to_json(), asdict(preprocessing), mirrored, layers.fingerprint()])
-        missing = [clip for clip in clips if not kept.has(clip)]
+        # Decided once: another training may fill the same cache meanwhile.
+        here = [kept.has(clip) for clip in clips]
+        missing = [clip for clip, is_here in zip(clips, here, strict=True) if not is_here]
         decoded = decode_clips(missing, sampling, preprocessing)
-        for clip in clips:
-            problem = None
-            features = kept.load(clip)
-            if features is None:
-                read = next(decoded)
-                problem = read.problem
-                features = np.concatenate([_features(layers, window, mirrored) for window in read.windows] or [_NONE])
-                if problem is None:
-                    kept.save(clip, features)
+        for clip, is_here in zip(clips, here, strict=True):
+            if is_here:
+                file.add(clip, kept.load(clip))
+                on_clip(clip, None)
+                continue
+            read = next(decoded)
+            features = np.concatenate([_features(layers, window, mirrored) for window in read.windows] or [_NONE])
+            if read.problem is None:
+                kept.save(clip, features)
             file.add(clip, features)
-            on_clip(clip, problem)
+            on_clip(clip, read.problem)
         self._windows, self.targets = file.finish()
 
     def inputs(self, windows: torch.Tensor, augment: torch.Generator | None) -> torch.Tensor:
@@ -169,10 +170,11 @@ class FeatureCache:
         path = self._path(clip)
         return path is not None and path.exists()
 
-    def load(self, clip: LabelledClip) -> np.ndarray | None:
-        """The features of ``clip``, or None."""
+    def load(self, clip: LabelledClip) -> np.ndarray:
+        """The features of ``clip``, which must be here."""
         path = self._path(clip)
-        return np.load(path) if path is not None and path.exists() else None
+        assert path is not None
+        return np.load(path)
 
     def save(self, clip: LabelledClip, features: np.ndarray) -> None:
         """Keeps the features of ``clip``; never half of them."""
@@ -192,5 +194,6 @@ class FeatureCache:
 
 
 def _large_folder() -> str:
-    """A folder for large temporary files: on disk where /tmp may be in memory."""
-    return "/var/tmp" if Path("/var/tmp").is_dir() else tempfile.gettempdir()
+    """A folder for large temporary files: TMPDIR if it is set, else on disk, where /tmp may be in memory."""
+    is_on_disk = "TMPDIR" not in os.environ and os.access("/var/tmp", os.W_OK)
+    return "/var/tmp" if is_on_disk else tempfile.gettempdir()

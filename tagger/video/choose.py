@@ -15,6 +15,9 @@ from tagger.video.pyav_reader import PyAVReader
 from tagger.video.reader import DecoderName, Reader
 
 DECORD_CONTAINERS = frozenset({"mp4", "mov", "m4a", "3gp", "3g2", "matroska", "webm", "avi", "flv"})
+DRAIN_LIMIT_BYTES = 256 * 2**20
+"""Sampled frames of one video that may be held in memory, so that decord can be drained and closed before a wait."""
+
 DECORD_CODECS = frozenset({"h264", "hevc", "mpeg4", "vp8", "vp9", "mjpeg"})
 
 
@@ -32,11 +35,11 @@ def has_decord() -> bool:
     return importlib.util.find_spec("decord") is not None
 
 
-def choose_reader(facts: VideoFacts, *, fits_in_memory: bool = True) -> Choice:
+def choose_reader(facts: VideoFacts, drained_bytes: int | None) -> Choice:
     """Chooses the reader of a video from its facts.
 
-    ``fits_in_memory`` tells whether all frames that will be sampled may be held at once. decord must be drained before
-    anything waits (an idle reader burns a core), so a video too long for that is streamed with PyAV.
+    ``drained_bytes`` is the size of all frames that will be sampled, None when nobody knows. decord must be drained
+    before anything waits (an idle reader burns a core), so a video too long for that is streamed with PyAV.
     """
     reason = None
     if not has_decord():
@@ -51,7 +54,9 @@ def choose_reader(facts: VideoFacts, *, fits_in_memory: bool = True) -> Choice:
         reason = f"decord is not trusted with a start at {facts.start_s:.3f} s"
     elif facts.is_truncated:
         reason = "the file is cut off, and decord may hang on its end"
-    elif not fits_in_memory:
+    elif drained_bytes is None:
+        reason = "of unknown length, and decord has to be drained at once"
+    elif drained_bytes > DRAIN_LIMIT_BYTES:
         reason = "too long to drain at once, and an idle decord reader burns a core"
     return Choice("decord") if reason is None else Choice("pyav", reason)
 

@@ -1,4 +1,4 @@
-"""What a video says about itself, read without decoding it."""
+"""What a video says about itself, read from its headers and its first frame."""
 
 import errno
 import stat
@@ -126,7 +126,7 @@ def _first_frame(
     try:
         for frame in container.decode(stream):
             return frame
-    except av.error.FFmpegError as error:
+    except (av.error.FFmpegError, ValueError) as error:
         if isinstance(error, av.error.DecoderNotFoundError):
             raise VideoError("unsupported", f"{path}: FFmpeg has no decoder for its codec") from error
         raise VideoError("damaged", f"{path} cannot be decoded ({ffmpeg_reason(error)})") from error

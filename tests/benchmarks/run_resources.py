@@ -38,9 +38,7 @@ def main() -> None:
         time.sleep(INTERVAL_S)
     wall_s = time.monotonic() - started_s
     cpu_s = sum(usage.cpu_s for usage in usages.values())
-    print(
-        f"\nexit status {driver.returncode}; wall {wall_s:.1f} s; CPU {cpu_s:.1f} s; peak of all {megabytes(peak_bytes)}"
-    )
+    print(f"\nexit status {driver.returncode}; wall {wall_s:.1f} s; CPU {cpu_s:.1f} s; peak {megabytes(peak_bytes)}")
     for usage in sorted(usages.values(), key=lambda usage: -usage.peak_bytes):
         if usage.peak_bytes > 50e6:
             print(f"  {megabytes(usage.peak_bytes):>9}  {usage.cpu_s:8.1f} s CPU  {usage.name}")

@@ -332,7 +332,7 @@ def test_a_video_too_long_to_hold_is_streamed_with_pyav_and_gives_the_same_windo
 ) -> None:
     path = encode(tmp_path / "a.mp4", seconds=3)
     windows, clips, end = read(path)
-    monkeypatch.setattr("tagger.clips.DRAIN_LIMIT_BYTES", 10_000)
+    monkeypatch.setattr("tagger.video.choose.DRAIN_LIMIT_BYTES", 10_000)
     streamed_windows, streamed_clips, streamed_end = read(path)
     assert end.choice is not None
     assert streamed_end.choice is not None

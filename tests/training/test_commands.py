@@ -28,7 +28,7 @@ def test_train_prints_the_split_each_epoch_and_scores_that_evaluate_prints_again
         *("--epochs", 2, "--batch-size", 4, "--val-groups", "04", "--test-groups", "05"),
     )
     assert trained.exit_code == 0, trained.output
-    assert "10 clips of 2 classes; groups from the file names" in trained.output
+    assert "10 clips of 2 classes" in trained.output
     assert "6 training, 2 validation, 2 test clips" in trained.output
     assert "Epoch 1/2" in trained.output and "Epoch 2/2" in trained.output
     assert f"vtag run YOUR_FOLDER --model {out}" in trained.output

