@@ -18,11 +18,17 @@ NORM_BATCHES = 16
 
 @dataclass(frozen=True)
 class LoopSettings:
-    """The settings of one training loop. ``warm_up`` is the share of all steps in which the learning rate rises."""
+    """The settings of one training loop.
+
+    ``pretrained_rate`` is the learning rate of pretrained layers as a share of ``learning_rate``: they only have to
+    adapt, and at the full rate a small data set ruins them within an epoch. ``warm_up`` is the share of all steps in
+    which the learning rate rises.
+    """
 
     epochs: int = 30
     batch_size: int = 32
     learning_rate: float = 1e-3
+    pretrained_rate: float = 0.05
     weight_decay: float = 0.01
     label_smoothing: float = 0.1
     warm_up: float = 0.05
@@ -56,19 +62,31 @@ def fit(
     val: Source,
     settings: LoopSettings,
     *,
+    pretrained: nn.Module | None = None,
     precision: torch.dtype = torch.float32,
     on_epoch: Callable[[Epoch], None] = lambda _: None,
 ) -> Fit:
     """Trains the parameters of ``network`` that require gradients; leaves it with the weights of the best epoch.
 
     The best epoch has the lowest validation loss. With the same seed, inputs and number of threads the result is the
-    same on a CPU. ``precision`` bfloat16 computes under autocast.
+    same on a CPU. ``pretrained`` is the part of ``network`` that learns at its own rate. ``precision`` bfloat16
+    computes under autocast.
     """
     generator = torch.Generator().manual_seed(settings.seed)
     torch.manual_seed(settings.seed)  # dropout
     device = next(network.parameters()).device
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    slow = {id(parameter) for parameter in pretrained.parameters()} if pretrained is not None else set()
+    optimizer = torch.optim.AdamW(
+        [
+            {"params": [p for p in parameters if id(p) not in slow], "lr": settings.learning_rate},
+            {
+                "params": [p for p in parameters if id(p) in slow],
+                "lr": settings.learning_rate * settings.pretrained_rate,
+            },
+        ],
+        weight_decay=settings.weight_decay,
+    )
     windows = len(train.targets.labels)
     steps = settings.epochs * math.ceil(windows / settings.batch_size)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps, settings.warm_up))

@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -107,7 +108,7 @@ def train(
         raise ModelFileError(
             f"{config.model} starts from scratch: layers that are not trained would never learn anything"
         )
-    fit_network = _fit_last_layers if config.train_layers is not None else _fit_everything
+    fit_network = _fit_last_layers if config.train_layers is not None else partial(_fit_everything, is_pretrained)
     fitted, temperature = fit_network(network, data, split, sampling, preprocessing, config, on_stage, on_epoch)
     info = ModelInfo(
         architecture=config.model,
@@ -131,6 +132,7 @@ def train(
 
 
 def _fit_everything(
+    is_pretrained: bool,
     network: nn.Module,
     data: DataSet,
     split: Split,
@@ -143,14 +145,15 @@ def _fit_everything(
     """Trains the whole network on pixels."""
     device = choose_device(config.device)
     network = network.to(device).to(memory_format=torch.channels_last_3d)
-    if config.model != "cnn3d-lstm":
-        _freeze_norms(network.get_submodule("backbone"))
+    pretrained = network.get_submodule("backbone") if is_pretrained else None
+    if pretrained is not None:
+        _freeze_norms(pretrained)
 
     def source(part: Part, clips: Sequence[LabelledClip]) -> PixelSource:
         counted = clip_counter(part, len(clips), on_stage)
         return PixelSource(clips, data.labels, sampling, preprocessing, on_clip=counted)
 
-    return _fit(network, source("train", split.train), source("val", split.val), config, on_epoch)
+    return _fit(network, pretrained, source("train", split.train), source("val", split.val), config, on_epoch)
 
 
 def _fit_last_layers(
@@ -192,14 +195,16 @@ def _fit_last_layers(
     train, val = source("train", split.train), source("val", split.val)
     originals = take_apart(trained.to(memory_format=torch.channels_last_3d))
     end = nn.Sequential(trained, network.get_submodule("head")).to(layers.device)
-    fitted, temperature = _fit(end, train, val, config, on_epoch)
+    fitted, temperature = _fit(end, trained, train, val, config, on_epoch)
     put_together(trained, originals)
     return fitted, temperature
 
 
-def _fit(network: nn.Module, train: Source, val: Source, config: TrainConfig, on_epoch: OnEpoch) -> tuple[Fit, float]:
+def _fit(
+    network: nn.Module, pretrained: nn.Module | None, train: Source, val: Source, config: TrainConfig, on_epoch: OnEpoch
+) -> tuple[Fit, float]:
     precision = choose_precision(choose_device(config.device))
-    fitted = fit(network, train, val, config.loop, precision=precision, on_epoch=on_epoch)
+    fitted = fit(network, train, val, config.loop, pretrained=pretrained, precision=precision, on_epoch=on_epoch)
     logits = predict(network, val, config.loop.batch_size, precision=precision)
     return fitted, fit_temperature(logits, val.targets.labels)
 

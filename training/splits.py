@@ -50,9 +50,9 @@ def split_by_group(
         # Each class has its own stream of random numbers: adding a class leaves the others as they were.
         random.Random(f"{seed}/{label}").shuffle(groups)
         free = [group for group in groups if group not in named]
-        test = _part(free, test_groups, groups, test_share)
+        test = _part(free, test_groups, groups, test_share, leave=2 if val_groups is None else 1)
         free = [group for group in free if group not in test]
-        val = _part(free, val_groups, groups, val_share)
+        val = _part(free, val_groups, groups, val_share, leave=1)
         for group in groups:
             part_of[label, group] = "test" if group in test else "val" if group in val else "train"
     parts: dict[str, list[LabelledClip]] = {"train": [], "val": [], "test": []}
@@ -75,7 +75,8 @@ def select_groups(data: DataSet, groups: Mapping[str, Sequence[str]]) -> tuple[L
     return tuple(clip for clip in data.clips if (clip.label, clip.group) in wanted)
 
 
-def _part(free: list[str], named: Collection[str] | None, groups: list[str], share: float) -> set[str]:
+def _part(free: list[str], named: Collection[str] | None, groups: list[str], share: float, leave: int) -> set[str]:
+    """The named groups, or a share of all groups out of the free ones, of which at least ``leave`` must be left."""
     if named is not None:
         return {group for group in groups if group in named}
-    return set(free[: max(1, round(len(groups) * share))])
+    return set(free[: max(1, min(round(len(groups) * share), len(free) - leave))])

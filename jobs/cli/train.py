@@ -80,6 +80,16 @@ def _groups(ctx: click.Context, param: click.Parameter, text: str | None) -> tup
     show_default=True,
     help="The highest rate, after the warm-up.",
 )
+@click.option(
+    "--pretrained-rate",
+    type=click.FloatRange(0, min_open=True),
+    default=0.05,
+    show_default=True,
+    help="The learning rate of pretrained layers as a share of --learning-rate.",
+)
+@click.option(
+    "--weight-decay", type=click.FloatRange(0), default=0.01, show_default=True, help="Weight decay of AdamW."
+)
 @click.option("--val-groups", callback=_groups, help="Groups for validation, the same in every class: 15,16 or 14-16.")
 @click.option(
     "--test-groups",
@@ -102,6 +112,8 @@ def train(
     epochs: int,
     batch_size: int,
     learning_rate: float,
+    pretrained_rate: float,
+    weight_decay: float,
     val_groups: tuple[str, ...] | None,
     test_groups: tuple[str, ...] | None,
     seed: int,
@@ -127,7 +139,14 @@ def train(
     data_set = read_data_set(data)
     split = split_by_group(data_set, seed=seed, val_groups=val_groups, test_groups=test_groups)
     print_data_set(console, data_set, split)
-    loop = LoopSettings(epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, seed=seed)
+    loop = LoopSettings(
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        pretrained_rate=pretrained_rate,
+        weight_decay=weight_decay,
+        seed=seed,
+    )
     config = TrainConfig(
         model=model,
         out=out,

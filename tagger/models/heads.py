@@ -4,6 +4,7 @@ from typing import Literal
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 HeadName = Literal["lstm", "mean"]
 
@@ -17,24 +18,33 @@ class SpatialMean(nn.Module):
         return x.mean(dim=(3, 4)).transpose(1, 2)
 
 
+def _standardised(features: torch.Tensor) -> torch.Tensor:
+    """Each step's features with mean 0 and deviation 1, float32: how bright or busy a frame is then counts no more."""
+    return functional.layer_norm(features.float(), features.shape[-1:])
+
+
 class LSTMHead(nn.Module):
     """LSTM over time, then dense: ``[n, T, C]`` features to ``[n, classes]`` logits.
 
-    The outputs of all steps are averaged, so that an action that fills only a part of the window still counts.
+    The outputs of all steps are averaged, so that an action that fills only a part of the window still counts. The
+    dense layer sees the average of the features, too: the LSTM then only has to add what an average cannot tell, which
+    a small data set teaches more easily.
     """
 
     def __init__(self, features: int, classes: int, hidden: int = 256, dropout: float = 0.5):
         super().__init__()
         self.lstm = nn.LSTM(features, hidden, batch_first=True)
         self.dropout = nn.Dropout(dropout)
-        self.dense = nn.Linear(hidden, classes)
+        self.dense = nn.Linear(hidden + features, classes)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """``[n, T, C]`` to ``[n, classes]``."""
         # A head is cheap, and float32 keeps its confidences sharp, whatever the backbone was trained in.
         with torch.autocast(features.device.type, enabled=False):
-            steps, _ = self.lstm(self.dropout(features.float()))
-            return self.dense(self.dropout(steps.mean(dim=1)))
+            features = _standardised(features)
+            steps, _ = self.lstm(self.dropout(features))
+            averages = torch.cat([steps.mean(dim=1), features.mean(dim=1)], dim=1)
+            return self.dense(self.dropout(averages))
 
 
 class MeanHead(nn.Module):
@@ -48,7 +58,7 @@ class MeanHead(nn.Module):
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """``[n, T, C]`` to ``[n, classes]``."""
         with torch.autocast(features.device.type, enabled=False):
-            return self.dense(self.dropout(features.float().mean(dim=1)))
+            return self.dense(self.dropout(_standardised(features).mean(dim=1)))
 
 
 def build_head(head: HeadName, features: int, classes: int, hidden: int, dropout: float) -> nn.Module:
