@@ -9,7 +9,7 @@ from jobs.job import RunConfig, Video
 from jobs.ledger import Ledger, RunIdentity, read_identity
 from jobs.listing import find_videos
 from jobs.output import Output, choose_output
-from tagger.errors import InputError, OutputError, VideoError
+from tagger.errors import InputError, OutputError
 from tagger.tagger import ModelSource, find_model
 from tagger.video.facts import probe
 from tagger.windows import Sampling
@@ -19,7 +19,7 @@ from tagger.windows import Sampling
 class Plan:
     """A job ready to run. ``kept`` are the videos that an interrupted run has finished; ``todo`` are the others.
 
-    ``identity`` is what the rows depend on; ``discards`` tells that a run folder of something else will be removed.
+    ``identity`` is what the rows depend on; ``discards`` tells that an earlier run folder will be removed.
     """
 
     config: RunConfig
@@ -60,27 +60,7 @@ def make_plan(config: RunConfig) -> Plan:
             raise InputError(str(error)) from None
     top_k = min(config.top_k, len(source.info.labels))
     identity = RunIdentity(source.name, source.hash, sampling.to_json(), top_k)
-    discards = False
-    kept: set[Video] = set()
-    try:
-        earlier = read_identity(output.run)
-    except OutputError:
-        if not config.overwrite:
-            raise
-        discards = True
-    else:
-        if earlier is not None:
-            # The name is what the user calls it; the hash is what it is.
-            if replace(earlier, model=source.name) == identity:
-                ledger = Ledger(output.run)
-                kept = {video for video in videos if ledger.kept(video)}
-            elif config.overwrite:
-                discards = True
-            else:
-                raise OutputError(
-                    f"{output.run} holds an interrupted run with {_difference(earlier, identity)}; "
-                    "use --overwrite to start over, or choose another --out"
-                )
+    kept = set() if config.overwrite else _kept(output, identity, videos)
     return Plan(
         config=config,
         videos=videos,
@@ -90,8 +70,23 @@ def make_plan(config: RunConfig) -> Plan:
         sampling=sampling,
         output=output,
         identity=identity,
-        discards=discards,
+        discards=config.overwrite,
     )
+
+
+def _kept(output: Output, identity: RunIdentity, videos: tuple[Video, ...]) -> set[Video]:
+    """What an interrupted run of the same kind has finished. Raises OutputError for a run of another kind."""
+    earlier = read_identity(output.run)
+    if earlier is None:
+        return set()
+    # The name is what the user calls it; the hash is what it is.
+    if replace(earlier, model=identity.model) != identity:
+        raise OutputError(
+            f"{output.run} holds an interrupted run with {_difference(earlier, identity)}; "
+            "use --overwrite to start over, or choose another --out"
+        )
+    ledger = Ledger(output.run)
+    return {video for video in videos if ledger.kept(video)}
 
 
 def _difference(earlier: RunIdentity, now: RunIdentity) -> str:
@@ -108,7 +103,7 @@ def dry_run(plan: Plan, on_probed: Callable[[int], None] = lambda probed: None) 
     def windows_of(video: Video) -> tuple[float, int] | None:
         try:
             facts = probe(video.path)
-        except VideoError:
+        except Exception:  # Whatever a decoder comes up with; the run will say it in its row.
             return None
         duration_s = facts.duration_s or 0.0
         return duration_s, plan.sampling.window_count(duration_s)

@@ -58,15 +58,18 @@ def publish(ledger: Ledger, videos: Iterable[Video], identity: RunIdentity, outp
     try:
         if output.is_folder:
             output.out.mkdir(exist_ok=True)
-        for table, path in ((records, output.videos), (tags, output.tags)):
-            temporary = temporary_name(path)
+        tables = ((records, output.videos), (tags, output.tags))
+        for table, path in tables:
             described = table.replace_schema_metadata(metadata)
             if output.is_folder:
-                _write_folder(described, temporary)
-                shutil.rmtree(path, ignore_errors=True)
+                _write_folder(described, temporary_name(path))
             else:
-                pq.write_table(described, temporary, compression=COMPRESSION)
-            put_in_place(temporary, path)
+                pq.write_table(described, temporary_name(path), compression=COMPRESSION)
+        # Both are complete before either takes the place of an earlier one.
+        for _, path in tables:
+            if output.is_folder:
+                shutil.rmtree(path, ignore_errors=True)
+            put_in_place(temporary_name(path), path)
     except OSError as error:
         for path in (output.videos, output.tags):
             _discard(temporary_name(path))
@@ -101,10 +104,15 @@ def _gather(ledger: Ledger, videos: Iterable[Video]) -> tuple[pa.Table, pa.Table
         chosen = pc.field("video").isin(names)
         tags.append(pq.read_table(ledger.tags_part(part), schema=TAGS_SCHEMA, filters=chosen))
         records.append(pq.read_table(ledger.videos_part(part), filters=chosen).select(VIDEOS_SCHEMA.names))
-    return (
-        pa.concat_tables(tags).sort_by([("video", "ascending"), ("segment", "ascending")]),
-        pa.concat_tables(records).cast(VIDEOS_SCHEMA).sort_by("video"),
-    )
+    all_tags = pa.concat_tables(tags).sort_by([("video", "ascending"), ("segment", "ascending")])
+    all_records = pa.concat_tables(records).cast(VIDEOS_SCHEMA).sort_by("video")
+    expected = sum(map(len, names_of_part.values())), pc.sum(all_records["segments"]).as_py() or 0
+    if (all_records.num_rows, all_tags.num_rows) != expected:
+        raise OutputError(
+            f"{ledger.folder} does not hold what was committed to it; has another vtag run written there? "
+            "Start over with --overwrite"
+        )
+    return all_tags, all_records
 
 
 def _write_folder(table: pa.Table, folder: Path) -> None:

@@ -36,6 +36,7 @@ class FinishedVideo:
 @dataclass
 class _OpenVideo:
     segments: dict[int, dict] = field(default_factory=dict)
+    reached_s: float = 0.0
     end: VideoEnd | None = None
 
 
@@ -61,9 +62,9 @@ class Collector:
             if row["window"] is not None:
                 self.windows += 1
                 # Windows may overlap: what counts is how far the video has got.
-                before_s = max((segment["end_s"] for segment in video.segments.values()), default=0.0)
+                self.video_s += max(row["end_s"] - video.reached_s, 0.0)
+                video.reached_s = max(row["end_s"], video.reached_s)
                 video.segments[row["window"]] = row
-                self.video_s += max(row["end_s"] - before_s, 0.0)
             if row["end"] is not None:
                 video.end = end_from_json(row["end"])
             if video.end is not None and len(video.segments) == video.end.windows:

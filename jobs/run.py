@@ -19,7 +19,7 @@ from jobs.job import Failure, Interrupted, JobError, Progress, Summary
 from jobs.ledger import Ledger, remove
 from jobs.pipeline import Workers, choose_workers, tag_videos
 from jobs.plan import Plan
-from jobs.publish import publish
+from jobs.publish import Published, publish
 from jobs.ray_session import ray_session
 from jobs.results import Collector, FinishedVideo
 from tagger.errors import OutputError, VtagError
@@ -41,13 +41,17 @@ def run_job(plan: Plan, on_progress: Callable[[Progress], None] = lambda progres
     cannot be written. What was finished is kept in the run folder then, and the same plan made again continues.
     """
     run = _Run(plan, on_progress)
-    run.report("starting")
-    ledger = _open_ledger(plan)
-    if plan.todo:
-        _tag(plan, ledger, run)
-    run.report("publishing")
-    published = publish(ledger, plan.videos, plan.identity, plan.output)
-    remove(plan.output.run)
+    try:
+        # Ray sets its own handler of SIGTERM when it starts, so _tag sets ours again.
+        with _sigterm_interrupts():
+            published = _finish(plan, run)
+    except KeyboardInterrupt:
+        ledger = Ledger(plan.output.run)
+        kept = sum(ledger.kept(video) is not None for video in plan.videos)
+        raise Interrupted(
+            f"interrupted; {kept} of {len(plan.videos)} videos are finished and kept in {plan.output.run}, "
+            "and the same command continues from there"
+        ) from None
     shown = str if plan.config.out.is_absolute() else os.path.relpath
     return Summary(
         out=shown(plan.output.tags),
@@ -67,6 +71,17 @@ def run_job(plan: Plan, on_progress: Callable[[Progress], None] = lambda progres
         failures=published.failures,
         top_labels=published.top_labels,
     )
+
+
+def _finish(plan: Plan, run: "_Run") -> Published:
+    run.report("starting")
+    ledger = _open_ledger(plan)
+    if plan.todo:
+        _tag(plan, ledger, run)
+    run.report("publishing")
+    published = publish(ledger, plan.videos, plan.identity, plan.output)
+    remove(plan.output.run)
+    return published
 
 
 @dataclass
@@ -141,38 +156,26 @@ def _open_ledger(plan: Plan) -> Ledger:
 def _tag(plan: Plan, ledger: Ledger, run: _Run) -> None:
     """Does what is still to be done, and commits it."""
     config = plan.config
-    try:
-        # Ray sets its own handler of SIGTERM when it starts, so ours is set before and after.
-        with (
-            _sigterm_interrupts(),
-            ray_session(config.address, verbose=config.verbose) as session,
-            _sigterm_interrupts(),
-        ):
-            run.workers = choose_workers(session.cpus, session.gpus, config.device, config.actors)
-            began_s = time.monotonic()
-            tables = tag_videos(
-                plan.todo,
-                plan.source,
-                plan.sampling,
-                run.workers,
-                top_k=plan.identity.top_k,
-                batch_size=config.batch_size,
-            )
-            with _Committer(ledger) as committer:
-                for table in _polled(tables, REPORT_S):
-                    for video in run.collect(table) if table is not None else ():
-                        committer.add(video)
-                        run.note(video)
-                    committer.commit_when_due()
-                    if time.monotonic() - run.reported_s >= REPORT_S:
-                        run.report()
-            run.tagging_s = time.monotonic() - began_s
-    except KeyboardInterrupt:
-        kept = sum(ledger.kept(video) is not None for video in plan.videos)
-        raise Interrupted(
-            f"interrupted; {kept} of {len(plan.videos)} videos are finished and kept in {plan.output.run}, "
-            "and the same command continues from there"
-        ) from None
+    with ray_session(config.address, verbose=config.verbose) as session, _sigterm_interrupts():
+        run.workers = choose_workers(session.cpus, session.gpus, config.device, config.actors)
+        began_s = time.monotonic()
+        tables = tag_videos(
+            plan.todo,
+            plan.source,
+            plan.sampling,
+            run.workers,
+            top_k=plan.identity.top_k,
+            batch_size=config.batch_size,
+        )
+        with _Committer(ledger) as committer:
+            for table in _polled(tables, REPORT_S):
+                for video in run.collect(table) if table is not None else ():
+                    committer.add(video)
+                    run.note(video)
+                committer.commit_when_due()
+                if time.monotonic() - run.reported_s >= REPORT_S:
+                    run.report()
+        run.tagging_s = time.monotonic() - began_s
     if run.done != len(plan.todo):
         raise JobError(f"only {run.done} of {len(plan.todo)} videos came back; run the same command again for the rest")
 

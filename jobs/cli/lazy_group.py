@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from jobs.cli.endings import INTERRUPTED, end_at_interrupt, one_line_errors
+from jobs.cli.endings import end_at_interrupt, one_line_errors
 
 
 class LazyGroup(click.Group):
@@ -41,9 +41,9 @@ class LazyGroup(click.Group):
         try:
             return super().__call__(*args, **kwargs)
         except SystemExit as ending:
-            if ending.code == INTERRUPTED:
+            if isinstance(ending.code, int) and ending.code and "ray" in sys.modules:
                 # Threads of Ray may still be in native code, and then Python's own way out crashes (seen with 2.60).
                 sys.stdout.flush()
                 sys.stderr.flush()
-                os._exit(INTERRUPTED)
+                os._exit(ending.code)
             raise

@@ -20,7 +20,7 @@ def test_without_scikit_video_it_says_what_to_install(monkeypatch: pytest.Monkey
     done = CliRunner().invoke(main, ["demo", "--out", str(tmp_path / "demo")])
     assert done.exit_code == 1
     assert len(done.stderr.splitlines()) == 1
-    assert "pip install 'vtag[demo]'" in done.stderr
+    assert "pip install scikit-video" in done.stderr
     assert not (tmp_path / "demo").exists()
 
 

@@ -125,6 +125,7 @@ def test_a_result_that_cannot_be_written_leaves_the_old_one_and_the_run_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
 ) -> None:
     (tmp_path / "t.parquet").write_bytes(b"old")
+    (tmp_path / "t.videos.parquet").write_bytes(b"old videos")
     write = pq.write_table
 
     def fill_up(table: pa.Table, where: Path, **options: str) -> None:
@@ -139,8 +140,19 @@ def test_a_result_that_cannot_be_written_leaves_the_old_one_and_the_run_folder(
     with pytest.raises(OutputError, match="no space left on device"):
         publish(ledger, [done.video for done in COMMITS[0]], IDENTITY, output)
     assert (tmp_path / "t.parquet").read_bytes() == b"old"
+    assert (tmp_path / "t.videos.parquet").read_bytes() == b"old videos"
     assert not list(tmp_path.glob(".*"))
     assert Ledger(output.run).kept(COMMITS[0][0].video) is not None
+
+
+def test_a_run_folder_that_another_run_wrote_to_is_not_published(tmp_path: Path) -> None:
+    output = choose_output(tmp_path / "t.parquet")
+    ours, theirs = (Ledger.create(output.run, IDENTITY, {}) for _ in range(2))
+    ours.commit([make_finished("/v/a.mp4", "a")])
+    theirs.commit([make_finished("/v/b.mp4", "b")])  # In place of our part: both count from the same number.
+    with pytest.raises(OutputError, match="another vtag run"):
+        publish(ours, [make_finished("/v/a.mp4", "a").video], IDENTITY, output)
+    assert not output.tags.exists()
 
 
 class TestPlaces:

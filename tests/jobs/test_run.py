@@ -145,6 +145,19 @@ def test_a_job_whose_videos_are_all_finished_publishes_without_starting_ray(
     assert (summary.failed, summary.kept) == (6, 6)
 
 
+def test_overwrite_starts_over_even_what_is_the_same(config: RunConfig) -> None:
+    from jobs.ledger import Ledger
+    from jobs.results import FinishedVideo
+    from tagger.clips import VideoEnd
+
+    plan = make_plan(config)
+    end = VideoEnd("failed", 0, error_kind="empty", error="nothing there")
+    Ledger.create(plan.output.run, plan.identity, {}).commit([FinishedVideo(v, (), end, 0.0) for v in plan.videos])
+    assert make_plan(config).todo == ()
+    again = make_plan(replace(config, overwrite=True))
+    assert again.todo == plan.videos and again.discards
+
+
 @pytest.mark.parametrize("change", [{"top_k": 2}, {"hop_s": 0.5}])
 def test_an_interrupted_run_of_something_else_is_refused_or_started_over(config: RunConfig, change: dict) -> None:
     from jobs.ledger import Ledger
@@ -154,7 +167,6 @@ def test_an_interrupted_run_of_something_else_is_refused_or_started_over(config:
     with pytest.raises(OutputError, match=r"another (top-k|sampling).*--overwrite"):
         make_plan(replace(config, **change))
     assert make_plan(replace(config, overwrite=True, **change)).discards
-    assert not make_plan(replace(config, overwrite=True)).discards
 
 
 def test_a_hop_shorter_than_a_sample_step_is_an_error(config: RunConfig) -> None:
@@ -202,7 +214,8 @@ def test_a_signal_ends_the_job_with_one_line_and_leaves_no_process(config: RunCo
         env=os.environ,
     )
     assert process.stdout is not None
-    assert process.stdout.readline() == "stopping\n"
+    assert process.stderr is not None
+    assert process.stdout.readline() == "stopping\n", process.stderr.read()
     children = psutil.Process(process.pid).children(recursive=True)
     assert children
     process.send_signal(number)

@@ -139,7 +139,7 @@ def test_a_safetensors_file_of_someone_else_is_refused(metadata: dict[str, str] 
 def test_a_file_from_a_newer_vtag_asks_for_an_upgrade(model: Path) -> None:
     rewrite(model, with_values(format=2, something_new=True))
     assert "newer vtag (format 2)" in message(model)
-    assert "pip install -U vtag" in message(model)
+    assert "upgrade vtag" in message(model)
 
 
 @pytest.mark.parametrize(
