@@ -136,13 +136,17 @@ def tag_videos(
 
 def _configure(workers: Workers, call_bytes: int) -> None:
     """Sets what Ray Data takes from its context when a data set is made."""
+    import ray
     from ray.data import DataContext, ExecutionResources
 
+    store_bytes = int(ray.cluster_resources().get("object_store_memory", 2**30))
+    wanted_bytes = 8 * call_bytes * (workers.actors + workers.decoders)
     context = DataContext.get_current()
     # Small blocks, so that results stream and little waits in memory.
     context.target_max_block_size = call_bytes
     context.execution_options.resource_limits = ExecutionResources(
-        object_store_memory=max(256 * 2**20, 8 * call_bytes * (workers.actors + workers.decoders))
+        # What does not fit into the store would be written to disk.
+        object_store_memory=min(max(256 * 2**20, wanted_bytes), store_bytes // 2)
     )
     context.enable_progress_bars = False
     context.print_on_execution_start = False

@@ -15,7 +15,8 @@ from typing import Any
 from tagger.errors import VtagError
 
 OBJECT_STORE_BYTES = 2 * 2**30
-"""Most memory that a local Ray may use for frames on their way; a quarter of the memory where that is less."""
+OBJECT_STORE_BYTES_PER_CORE = 256 * 2**20
+"""Memory that a local Ray may use for frames on their way: the larger of the two, but never over a quarter of all."""
 
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -71,7 +72,7 @@ def ray_session(address: str | None = None, *, cpus: int | None = None, verbose:
         except BaseException as error:
             # Also when interrupted: a half-started Ray has processes already.
             ray.shutdown()
-            if not isinstance(error, (ConnectionError, ValueError, RuntimeError)):
+            if not isinstance(error, Exception):
                 raise
             where = f"the Ray cluster at {address} cannot be joined" if address else "Ray cannot be started here"
             raise VtagError(f"{where}: {' '.join(str(error).split())[:300]}") from error
@@ -90,7 +91,7 @@ def _resources() -> RaySession:
 
 def _object_store_bytes() -> int:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    size = min(OBJECT_STORE_BYTES, memory // 4)
+    size = min(max(OBJECT_STORE_BYTES, OBJECT_STORE_BYTES_PER_CORE * (os.cpu_count() or 1)), memory // 4)
     shared = Path("/dev/shm")
     if shared.is_dir():
         # Containers often have 64 MB here; Ray then goes to the temporary folder and warns, which is right.
