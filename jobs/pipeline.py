@@ -52,7 +52,7 @@ def choose_workers(cpus: float, gpus: float, device: str = "auto", actors: int |
     """Spreads the work over ``cpus`` and ``gpus`` of the whole cluster. Raises VtagError for a device that is missing.
 
     With GPUs, one actor each. Without, one single-threaded actor per core: for the built-in network in bfloat16 two
-    threads on two cores are 1.5 times as fast as one (measured on Zen 4), two processes twice as fast. Decoding may use
+    threads on two cores are 1.5 times as fast as one (measured on a Xeon with AMX), two processes twice as fast. Decoding may use
     every core: it is paused when the actors fall behind, so the operating system finds the right shares. Half
     of the logical CPUs go to either side, so neither can keep the other from starting, on a single CPU too.
     """

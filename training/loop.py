@@ -26,7 +26,7 @@ class LoopSettings:
     """
 
     epochs: int = 30
-    batch_size: int = 32
+    batch_size: int = 16
     learning_rate: float = 1e-3
     pretrained_rate: float = 0.05
     weight_decay: float = 0.01

@@ -72,7 +72,7 @@ def _groups(ctx: click.Context, param: click.Parameter, text: str | None) -> tup
     help="What follows the backbone; mean shows what the LSTM adds.",
 )
 @click.option("--epochs", type=click.IntRange(1), default=30, show_default=True, help="Times through the clips.")
-@click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True, help="Windows in a step.")
+@click.option("--batch-size", type=click.IntRange(1), default=16, show_default=True, help="Windows in a step.")
 @click.option(
     "--learning-rate",
     type=click.FloatRange(0, min_open=True),

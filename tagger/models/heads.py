@@ -18,9 +18,14 @@ class SpatialMean(nn.Module):
         return x.mean(dim=(3, 4)).transpose(1, 2)
 
 
-def _standardised(features: torch.Tensor) -> torch.Tensor:
-    """Each step's features with mean 0 and deviation 1, float32: how bright or busy a frame is then counts no more."""
-    return functional.layer_norm(features.float(), features.shape[-1:])
+def _normalised(features: torch.Tensor) -> torch.Tensor:
+    """Each step's features, none of them negative, as their square roots scaled to length 25, in float32.
+
+    The power normalisation of Perronnin et al. (2010, https://doi.org/10.1007/978-3-642-15561-1_11): a few strong
+    features no longer drown the others, and how bright or busy a frame is counts no more.
+    """
+    # The bound keeps the gradient of the root finite where a feature is 0.
+    return 25 * functional.normalize(features.float().clamp(min=1e-6).sqrt(), dim=-1)
 
 
 class LSTMHead(nn.Module):
@@ -41,7 +46,7 @@ class LSTMHead(nn.Module):
         """``[n, T, C]`` to ``[n, classes]``."""
         # A head is cheap, and float32 keeps its confidences sharp, whatever the backbone was trained in.
         with torch.autocast(features.device.type, enabled=False):
-            features = _standardised(features)
+            features = _normalised(features)
             steps, _ = self.lstm(self.dropout(features))
             averages = torch.cat([steps.mean(dim=1), features.mean(dim=1)], dim=1)
             return self.dense(self.dropout(averages))
@@ -58,7 +63,7 @@ class MeanHead(nn.Module):
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """``[n, T, C]`` to ``[n, classes]``."""
         with torch.autocast(features.device.type, enabled=False):
-            return self.dense(self.dropout(_standardised(features).mean(dim=1)))
+            return self.dense(self.dropout(_normalised(features).mean(dim=1)))
 
 
 def build_head(head: HeadName, features: int, classes: int, hidden: int, dropout: float) -> nn.Module:
