@@ -52,9 +52,9 @@ def choose_workers(cpus: float, gpus: float, device: str = "auto", actors: int |
     """Spreads the work over ``cpus`` and ``gpus`` of the whole cluster. Raises VtagError for a device that is missing.
 
     With GPUs, one actor each. Without, one single-threaded actor per core: for the built-in network in bfloat16 two
-    threads on two cores are 1.5 times as fast as one (measured on a Xeon with AMX), two processes twice as fast. Decoding may use
-    every core: it is paused when the actors fall behind, so the operating system finds the right shares. Half
-    of the logical CPUs go to either side, so neither can keep the other from starting, on a single CPU too.
+    threads on two cores are 1.5 times as fast as one, two processes twice as fast (measured on a Xeon with AMX).
+    Decoding may use every core: it is paused when the actors fall behind, so the operating system finds the right
+    shares. Half of the logical CPUs go to either side, so neither can keep the other from starting, even on one CPU.
     """
     if device == "cuda" and gpus < 1:
         raise VtagError("--device cuda: no GPU is available to Ray here; use --device cpu or auto")

@@ -23,8 +23,8 @@ def choose_device(device: DeviceName = "auto") -> torch.device:
 def choose_precision(device: torch.device) -> torch.dtype:
     """bfloat16 where the hardware multiplies it natively, float32 elsewhere.
 
-    On a CPU with AVX-512 BF16 or AMX the 3D convolutions run 2 to 4 times faster in bfloat16 (measured on Zen 4 and on a
-    Xeon with AMX); without native support it is emulated and slower.
+    On a CPU with AVX-512 BF16 or AMX the 3D convolutions run 2 to 4 times faster in bfloat16 (measured on Zen 4 and on
+    a Xeon with AMX); without native support it is emulated and slower.
     """
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
