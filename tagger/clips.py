@@ -117,8 +117,10 @@ def _read_windows(
         try:
             # Everything is taken before anything is passed on: an open decord reader must never wait.
             drained = list(_cut(path, sampling, preprocessing, reading, choice))
+        except VideoError as error:
+            choice = Choice("pyav", str(error).removeprefix(f"{path}: "))
         except Exception as error:
-            choice = Choice("pyav", f"decord failed: {str(error).removeprefix(f'{path}: ')}")
+            choice = Choice("pyav", f"decord failed ({type(error).__name__}: {error})")
         else:
             yield from drained
             return

@@ -1,5 +1,6 @@
 """What follows a backbone: a sequence of features in time becomes class scores."""
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
 
 import torch
@@ -16,6 +17,12 @@ class SpatialMean(nn.Module):
         """``[n, C, T, H, W]`` to ``[n, T, C]``."""
         # Not nn.AdaptiveAvgPool3d, which does not exist in bfloat16 on the CPU.
         return x.mean(dim=(3, 4)).transpose(1, 2)
+
+
+def _without_autocast(device: torch.device) -> AbstractContextManager[object]:
+    if torch.amp.is_autocast_available(device.type):
+        return torch.autocast(device.type, enabled=False)
+    return nullcontext()
 
 
 def _normalised(features: torch.Tensor) -> torch.Tensor:
@@ -45,7 +52,7 @@ class LSTMHead(nn.Module):
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """``[n, T, C]`` to ``[n, classes]``."""
         # A head is cheap, and float32 keeps its confidences sharp, whatever the backbone was trained in.
-        with torch.autocast(features.device.type, enabled=False):
+        with _without_autocast(features.device):
             features = _normalised(features)
             steps, _ = self.lstm(self.dropout(features))
             averages = torch.cat([steps.mean(dim=1), features.mean(dim=1)], dim=1)
@@ -62,7 +69,7 @@ class MeanHead(nn.Module):
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """``[n, T, C]`` to ``[n, classes]``."""
-        with torch.autocast(features.device.type, enabled=False):
+        with _without_autocast(features.device):
             return self.dense(self.dropout(_normalised(features).mean(dim=1)))
 
 
