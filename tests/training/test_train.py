@@ -7,6 +7,7 @@ import torch
 
 from tagger import ModelFileError, OutputError, load_model, read_model_info
 from tagger.model_file import read_weights
+from tagger.models.i3d import checkpoint_shapes
 from tagger.models.i3d_lite import imagenet_weights, inflate
 from tests.training.trees import hash_of, ucf11_tree, ucf101_tree, write_clip
 from training import (
@@ -144,6 +145,29 @@ def test_the_last_layers_of_a_backbone_learn_and_the_file_holds_what_they_learnt
     # What was fitted in pieces and what the file gives as a whole are the same network.
     val = evaluate_clips(load_model(str(outs[0])), split.val)
     assert val.windows.accuracy == results[0].epochs[results[0].best_epoch - 1].val_accuracy
+
+
+@pytest.mark.slow
+def test_i3d_lstm_starts_from_a_kinetics_checkpoint_and_the_result_tags(tree: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    checkpoint = tmp_path / "I3D_8x8_R50.pyth"
+    shapes = checkpoint_shapes()
+    # Small weights and unit variances: activations stay in a sane range through fifty layers.
+    state = {
+        name: torch.ones(shape) if name.endswith("running_var") else 0.05 * torch.randn(shape)
+        for name, shape in shapes.items()
+    }
+    torch.save({"model_state": state}, checkpoint)
+    data = read_data_set(tree)
+    split = split_by_group(data, seed=1)
+    out = tmp_path / "i3d.safetensors"
+    loop = LoopSettings(epochs=2, batch_size=4)
+    result = train(data, split, TrainConfig("i3d-lstm", out, weights=checkpoint, train_layers=0, loop=loop))
+    assert result.epochs[-1].train_loss < result.epochs[0].train_loss
+    stem = next(name for name, shape in shapes.items() if shape == (64, 3, 5, 7, 7))
+    kept = read_weights(out)["backbone." + stem.removeprefix("blocks.")]
+    assert torch.allclose(kept, state[stem], atol=1e-4)
+    assert {segment.label for segment in load_model(str(out)).tag(split.test[0].path)} <= {"Across", "Down"}
 
 
 @pytest.mark.parametrize(
