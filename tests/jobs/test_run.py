@@ -1,7 +1,12 @@
 import math
+import os
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pyarrow.parquet as pq
 import pytest
 
@@ -176,3 +181,48 @@ def test_a_dry_run_counts_what_there_is_and_writes_nothing(config: RunConfig, ar
     assert found == DryRun(videos=3, kept=0, unreadable=1, video_s=found.video_s, windows=windows)
     assert math.isclose(found.video_s, 29, abs_tol=0.2)
     assert list(config.out.parent.iterdir()) == []
+
+
+PROGRAM = """
+import os, signal, sys
+from pathlib import Path
+from jobs import Interrupted, RunConfig, make_plan, run_job
+
+def stop(progress):
+    if progress.videos_done == 1:
+        print("stopping", flush=True)
+        sys.stdin.readline()
+
+try:
+    run_job(make_plan(RunConfig((sys.argv[1],), Path(sys.argv[2]), model=sys.argv[3], top_k=3, device="cpu")), stop)
+except Interrupted as interrupted:
+    print(interrupted)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_job_with_one_line_and_leaves_no_process(config: RunConfig, number: signal.Signals) -> None:
+    arguments = [config.inputs[0], str(config.out), config.model]
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert process.stdout.readline() == "stopping\n", process.stderr.read()
+    children = psutil.Process(process.pid).children(recursive=True)
+    assert children
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert "1 of 6 videos are finished and kept" in out
+    assert err == "", "nothing of Ray's is shown"
+    _, alive = psutil.wait_procs(children, timeout=10)
+    assert [child for child in alive if child.status() != psutil.STATUS_ZOMBIE] == []
+    assert len(make_plan(config).kept) == 1
