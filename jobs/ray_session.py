@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -118,6 +119,7 @@ def _silenced(verbose: bool) -> Iterator[None]:
     ]
     for handler in handlers:
         handler.addFilter(_show_nothing)
+    _quiet_threads_of_ray()
     try:
         with _stderr_of_python_only(), _without_worker_errors(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", module=r"ray\.")
@@ -127,6 +129,21 @@ def _silenced(verbose: bool) -> Iterator[None]:
     finally:
         for handler in handlers:
             handler.removeFilter(_show_nothing)
+
+
+def _quiet_threads_of_ray() -> None:
+    """Keeps the tracebacks of Ray Data's own threads off the terminal, for good.
+
+    Its prefetching thread fails when Ray is shut down under it, which may be after the session has ended. Exceptions
+    of all other threads are shown as before.
+    """
+    shown = threading.excepthook
+
+    def show(failed: threading.ExceptHookArgs) -> None:
+        if failed.thread is None or not failed.thread.name.startswith("ray-data"):
+            shown(failed)
+
+    threading.excepthook = show
 
 
 def _show_nothing(record: logging.LogRecord) -> bool:
