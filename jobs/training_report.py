@@ -36,9 +36,8 @@ def print_data_set(console: Console, data: DataSet, split: Split) -> None:
 class TrainingProgress:
     """Shows bars for reading clips and one line for each epoch; plain lines when the console is not a terminal."""
 
-    def __init__(self, console: Console, epochs: int):
+    def __init__(self, console: Console):
         self._console = console
-        self._epochs = epochs
         self._bars = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -71,7 +70,7 @@ class TrainingProgress:
     def on_epoch(self, epoch: Epoch) -> None:
         """An epoch has ended."""
         self._console.print(
-            f"Epoch {epoch.number:>{len(str(self._epochs))}}/{self._epochs}  "
+            f"Epoch {epoch.number:>{len(str(epoch.of))}}/{epoch.of}  "
             f"loss {epoch.train_loss:.3f}, accuracy {epoch.train_accuracy:.3f}; validation: "
             f"loss {epoch.val_loss:.3f}, windows {epoch.val_accuracy:.3f}, videos {epoch.val_video_accuracy:.3f}",
             highlight=False,

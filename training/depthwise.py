@@ -13,6 +13,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from tagger.models.i3d_lite import SamePadConv3d, same_pad
+
 
 class _FixedDepthwise(torch.autograd.Function):
     """Depthwise 2D convolution with a kernel that is not trained; its backward pass is a forward convolution."""
@@ -33,24 +35,29 @@ class _FixedDepthwise(torch.autograd.Function):
 class FactorisedDepthwise(nn.Module):
     """A depthwise convolution as a fixed 2D kernel followed by three trainable ``taps`` ``[3, C]`` over time.
 
-    Takes the place of a ``Conv3d`` with a 3×k×k kernel, k odd and stride 1, whose outer two k×k slices are zero.
+    Takes the place of a ``SamePadConv3d`` with a 3×k×k kernel, k odd, whose outer two k×k slices are zero.
     """
 
-    def __init__(self, convolution: nn.Conv3d):
+    def __init__(self, convolution: SamePadConv3d):
         super().__init__()
         weight = convolution.weight.detach()
-        if weight.shape[2] != 3 or convolution.stride != (1, 1, 1) or weight[:, :, (0, 2)].any():
-            raise ValueError("only a freshly inflated depthwise convolution of stride 1 can be taken apart")
+        if weight.shape[2] != 3 or weight[:, :, (0, 2)].any():
+            raise ValueError("only a freshly inflated depthwise convolution can be taken apart")
+        self._stride = convolution.stride[1]
         self.register_buffer("kernel", weight[:, :, 1].clone())
         self.taps = nn.Parameter(torch.tensor([0.0, 1.0, 0.0])[:, None].repeat(1, len(weight)))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """``[n, C, T, H, W]`` to the same shape."""
+        """``[n, C, T, H, W]``, H and W divided by the stride, rounded up."""
         n, _, time = x.shape[:3]
         kernel = cast(torch.Tensor, self.kernel).to(x.dtype)
         # [n, C, T, H, W] in channels_last_3d is [n * T, C, H, W] in channels_last: a change of strides.
         frames = x.transpose(1, 2).flatten(0, 1)
-        frames = _FixedDepthwise.apply(frames, kernel)
+        if self._stride == 1:
+            frames = _FixedDepthwise.apply(frames, kernel)
+        else:
+            frames = same_pad(frames, kernel.shape[-1], self._stride)
+            frames = functional.conv2d(frames, kernel, stride=self._stride, groups=len(kernel))
         y = frames.unflatten(0, (n, time)).transpose(1, 2)
         before, now, after = self.taps.to(y.dtype)[..., None, None, None]
         padded = functional.pad(y, (0, 0, 0, 0, 1, 1))
@@ -61,19 +68,19 @@ class FactorisedDepthwise(nn.Module):
         return torch.einsum("tc,cixy->citxy", self.taps.detach(), cast(torch.Tensor, self.kernel))
 
 
-def take_apart(layers: nn.Module) -> dict[str, nn.Conv3d]:
+def take_apart(layers: nn.Module) -> dict[str, SamePadConv3d]:
     """Replaces the depthwise 3D convolutions inside ``layers`` that can be; returns the originals by name."""
     originals = {
         name: module
         for name, module in layers.named_modules()
-        if isinstance(module, nn.Conv3d) and module.groups > 1 and module.stride == (1, 1, 1)
+        if isinstance(module, SamePadConv3d) and module.groups > 1
     }
     for name, convolution in originals.items():
         _replace(layers, name, FactorisedDepthwise(convolution))
     return originals
 
 
-def put_together(layers: nn.Module, originals: dict[str, nn.Conv3d]) -> None:
+def put_together(layers: nn.Module, originals: dict[str, SamePadConv3d]) -> None:
     """Puts the ``originals`` back in place of their factorised forms, with the kernels that those have learnt."""
     for name, convolution in originals.items():
         factorised = cast(FactorisedDepthwise, layers.get_submodule(name))

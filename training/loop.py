@@ -2,8 +2,10 @@
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import numpy as np
 import torch
@@ -38,9 +40,13 @@ class LoopSettings:
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one epoch came to. Losses are cross-entropies per window; validation accuracy is by window and by video."""
+    """What epoch ``number`` of ``of`` came to.
+
+    Losses are cross-entropies per window; validation accuracy is by window and by video.
+    """
 
     number: int
+    of: int
     train_loss: float
     train_accuracy: float
     val_loss: float
@@ -62,29 +68,24 @@ def fit(
     val: Source,
     settings: LoopSettings,
     *,
-    pretrained: nn.Module | None = None,
+    pretrained: Collection[nn.Parameter] = (),
     precision: torch.dtype = torch.float32,
     on_epoch: Callable[[Epoch], None] = lambda _: None,
 ) -> Fit:
     """Trains the parameters of ``network`` that require gradients; leaves it with the weights of the best epoch.
 
     The best epoch has the lowest validation loss. With the same seed, inputs and number of threads the result is the
-    same on a CPU. ``pretrained`` is the part of ``network`` that learns at its own rate. ``precision`` bfloat16
-    computes under autocast.
+    same on a CPU. ``pretrained`` are the parameters that learn at their own rate. ``precision`` bfloat16 computes under
+    autocast.
     """
     generator = torch.Generator().manual_seed(settings.seed)
     torch.manual_seed(settings.seed)  # dropout
     device = next(network.parameters()).device
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    slow = {id(parameter) for parameter in pretrained.parameters()} if pretrained is not None else set()
+    slow = {id(parameter) for parameter in pretrained}
+    rates = {False: settings.learning_rate, True: settings.learning_rate * settings.pretrained_rate}
     optimizer = torch.optim.AdamW(
-        [
-            {"params": [p for p in parameters if id(p) not in slow], "lr": settings.learning_rate},
-            {
-                "params": [p for p in parameters if id(p) in slow],
-                "lr": settings.learning_rate * settings.pretrained_rate,
-            },
-        ],
+        [{"params": [p for p in parameters if (id(p) in slow) is is_slow], "lr": rates[is_slow]} for is_slow in rates],
         weight_decay=settings.weight_decay,
     )
     windows = len(train.targets.labels)
@@ -97,9 +98,9 @@ def fit(
     for number in range(1, settings.epochs + 1):
         _train_mode(network)
         loss_sum, right = 0.0, 0
-        for batch in torch.randperm(windows, generator=generator).split(settings.batch_size):
-            labels = train.targets.labels[batch].to(device)
-            inputs = train.inputs(batch, generator).to(device)
+        batches = torch.randperm(windows, generator=generator).split(settings.batch_size)
+        for batch, drawn in _ahead(batches, lambda batch: train.inputs(batch, generator)):
+            labels, inputs = train.targets.labels[batch].to(device), drawn.to(device)
             with torch.autocast(device.type, dtype=precision, enabled=precision != torch.float32):
                 logits = network(inputs).float()
             loss = loss_of(logits, labels)
@@ -114,7 +115,12 @@ def fit(
         logits = predict(network, val, settings.batch_size, precision=precision)
         val_loss = nn.functional.cross_entropy(logits, val.targets.labels).item()
         epoch = Epoch(
-            number, loss_sum / windows, right / windows, val_loss, *_accuracies(logits, val.targets.labels, val)
+            number,
+            settings.epochs,
+            loss_sum / windows,
+            right / windows,
+            val_loss,
+            *_accuracies(logits, val.targets.labels, val),
         )
         epochs.append(epoch)
         on_epoch(epoch)
@@ -165,6 +171,19 @@ def _settle_norms(
             network(source.inputs(batch, None).to(device))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
+
+
+def _ahead(
+    batches: Sequence[torch.Tensor], make: Callable[[torch.Tensor], torch.Tensor]
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Each batch with what ``make`` makes of it, made in order by one thread while the batch before is in use."""
+    with ThreadPoolExecutor(1) as pool:
+        made = pool.submit(make, batches[0])
+        for batch, following in zip_longest(batches, batches[1:]):
+            inputs = made.result()
+            if following is not None:
+                made = pool.submit(make, following)
+            yield batch, inputs
 
 
 def _train_mode(network: nn.Module) -> None:

@@ -1,9 +1,7 @@
 """From a folder of labelled clips to a model file."""
 
-import copy
 import os
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -14,20 +12,18 @@ import torch
 from torch import nn
 
 import tagger
-from tagger.classifier import Classifier, DeviceName, choose_device, choose_precision
+from tagger.classifier import DeviceName
 from tagger.errors import ModelFileError, OutputError
 from tagger.model_file import ModelInfo, save_model_file
 from tagger.models import ARCHITECTURES, build_network
 from tagger.models.heads import HeadName
-from tagger.preprocessing import Preprocessing
 from tagger.tagger import load_model
 from tagger.windows import Sampling
-from training.calibration import fit_temperature
 from training.data_set import DataSet, LabelledClip
-from training.depthwise import put_together, take_apart
 from training.evaluate import Evaluation, evaluate_clips
-from training.loop import Epoch, Fit, LoopSettings, fit, predict
-from training.sources import FeatureSource, OnClip, PixelSource, Source
+from training.fitting import Inputs, fit_head, fit_layers
+from training.loop import Epoch, LoopSettings
+from training.sources import OnClip
 from training.splits import Split
 
 Part = Literal["train", "val", "test"]
@@ -38,15 +34,18 @@ class TrainConfig:
     """What ``vtag train`` was asked to do.
 
     ``weights`` is a local file of pretrained weights for the backbone: a Kinetics-400 checkpoint of pytorchvideo for
-    ``i3d-lstm``, a 2D ImageNet EfficientNet-Lite0 for ``i3d-lite-lstm``. ``train_layers`` is how many layers at the end
-    of a pretrained backbone are trained together with the head, on the features of the layers before them, which are
-    computed once, and kept in the folder ``cache`` when one is given; None trains everything, on pixels.
+    ``i3d-lstm``, a 2D ImageNet EfficientNet-Lite0 for ``i3d-lite-lstm``. The head of a pretrained backbone is first
+    trained alone for ``head_epochs``, on features that are computed once, and kept in the folder ``cache`` when one is
+    given. Then ``train_layers`` layers at the end of the backbone are trained with it for ``loop.epochs``, None being
+    all and 0 none, on random views of ``train_frames`` frames each, None being as many as a window has.
     """
 
     model: str
     out: Path
     weights: Path | None = None
     train_layers: int | None = None
+    train_frames: int | None = None
+    head_epochs: int = 8
     cache: Path | None = None
     head: HeadName = "lstm"
     loop: LoopSettings = field(default_factory=LoopSettings)
@@ -108,16 +107,31 @@ def train(
         raise ModelFileError(
             f"{config.model} starts from scratch: layers that are not trained would never learn anything"
         )
-    fit_network = _fit_last_layers if config.train_layers is not None else partial(_fit_everything, is_pretrained)
-    fitted, temperature = fit_network(network, data, split, sampling, preprocessing, config, on_stage, on_epoch)
+    inputs = Inputs(split, data.labels, sampling, preprocessing, partial(clip_counter, on_stage=on_stage))
+    if is_pretrained:
+        epochs = config.loop.epochs if config.train_layers == 0 else config.head_epochs
+        loop = replace(config.loop, epochs=epochs)
+        fitted = fit_head(network, inputs, loop, config.device, cache=config.cache, on_epoch=on_epoch)
+    if config.train_layers != 0:
+        fitted = fit_layers(
+            network,
+            inputs,
+            config.loop,
+            config.device,
+            train_layers=config.train_layers,
+            frames=config.train_frames,
+            is_pretrained=is_pretrained,
+            on_epoch=on_epoch,
+        )
+    best = fitted.fit.epochs[fitted.fit.best - 1]
     info = ModelInfo(
         architecture=config.model,
         labels=data.labels,
         sampling=sampling,
         preprocessing=preprocessing,
-        temperature=temperature,
+        temperature=fitted.temperature,
         options=options,
-        training=_description(data, split, config, fitted.epochs[fitted.best - 1]),
+        training=_description(data, split, config, best),
     )
     weights = {name: _half(tensor) for name, tensor in network.state_dict().items()}
     save_model_file(config.out, info, weights)
@@ -125,88 +139,10 @@ def train(
     evaluation = evaluate_clips(
         load_model(str(config.out), device=config.device),
         split.test,
-        on_clip=clip_counter("test", len(split.test), on_stage),
+        on_clip=clip_counter("test", len(split.test), on_stage=on_stage),
     )
     save_model_file(config.out, replace(info, scores={"split": "test", **evaluation.to_json()}), weights)
-    return TrainResult(config.out, fitted.epochs, fitted.best, temperature, evaluation)
-
-
-def _fit_everything(
-    is_pretrained: bool,
-    network: nn.Module,
-    data: DataSet,
-    split: Split,
-    sampling: Sampling,
-    preprocessing: Preprocessing,
-    config: TrainConfig,
-    on_stage: OnStage,
-    on_epoch: OnEpoch,
-) -> tuple[Fit, float]:
-    """Trains the whole network on pixels."""
-    device = choose_device(config.device)
-    network = network.to(device).to(memory_format=torch.channels_last_3d)
-    pretrained = network.get_submodule("backbone") if is_pretrained else None
-    if pretrained is not None:
-        _freeze_norms(pretrained)
-
-    def source(part: Part, clips: Sequence[LabelledClip]) -> PixelSource:
-        counted = clip_counter(part, len(clips), on_stage)
-        return PixelSource(clips, data.labels, sampling, preprocessing, on_clip=counted)
-
-    return _fit(network, pretrained, source("train", split.train), source("val", split.val), config, on_epoch)
-
-
-def _fit_last_layers(
-    network: nn.Module,
-    data: DataSet,
-    split: Split,
-    sampling: Sampling,
-    preprocessing: Preprocessing,
-    config: TrainConfig,
-    on_stage: OnStage,
-    on_epoch: OnEpoch,
-) -> tuple[Fit, float]:
-    """Trains the head and the last layers of the backbone, on features of the layers before."""
-    assert config.train_layers is not None
-    backbone = network.get_submodule("backbone")
-    assert isinstance(backbone, nn.Sequential)
-    # The last layer only averages over the picture and has nothing to train.
-    last = 0 if config.train_layers == 0 else config.train_layers + 1
-    first = max(0, len(backbone) - last)
-    named = list(backbone.named_children())
-    fixed, trained = nn.Sequential(OrderedDict(named[:first])), nn.Sequential(OrderedDict(named[first:]))
-    _freeze_norms(trained)
-    # A copy, because the classifier turns its layers into what they run in.
-    parts = nn.ModuleDict({"backbone": copy.deepcopy(fixed), "head": nn.Identity()})
-    layers = Classifier(parts, preprocessing, device=config.device)
-
-    def source(part: Part, clips: Sequence[LabelledClip]) -> FeatureSource:
-        return FeatureSource(
-            clips,
-            data.labels,
-            sampling,
-            preprocessing,
-            layers,
-            mirrored=part == "train",
-            cache=config.cache,
-            on_clip=clip_counter(part, len(clips), on_stage),
-        )
-
-    train, val = source("train", split.train), source("val", split.val)
-    originals = take_apart(trained.to(memory_format=torch.channels_last_3d))
-    end = nn.Sequential(trained, network.get_submodule("head")).to(layers.device)
-    fitted, temperature = _fit(end, trained, train, val, config, on_epoch)
-    put_together(trained, originals)
-    return fitted, temperature
-
-
-def _fit(
-    network: nn.Module, pretrained: nn.Module | None, train: Source, val: Source, config: TrainConfig, on_epoch: OnEpoch
-) -> tuple[Fit, float]:
-    precision = choose_precision(choose_device(config.device))
-    fitted = fit(network, train, val, config.loop, pretrained=pretrained, precision=precision, on_epoch=on_epoch)
-    logits = predict(network, val, config.loop.batch_size, precision=precision)
-    return fitted, fit_temperature(logits, val.targets.labels)
+    return TrainResult(config.out, fitted.fit.epochs, fitted.fit.best, fitted.temperature, evaluation)
 
 
 def load_backbone(network: nn.Module, model: str, weights: Path | None) -> bool:
@@ -228,7 +164,7 @@ def load_backbone(network: nn.Module, model: str, weights: Path | None) -> bool:
     return False
 
 
-def clip_counter(part: Part, total: int, on_stage: OnStage) -> OnClip:
+def clip_counter(part: Part, total: int, *, on_stage: OnStage) -> OnClip:
     """A callback that counts clips and reports each as a ``Stage`` of ``part``."""
     done = 0
 
@@ -238,12 +174,6 @@ def clip_counter(part: Part, total: int, on_stage: OnStage) -> OnClip:
         on_stage(Stage(part, done, total, problem))
 
     return on_clip
-
-
-def _freeze_norms(backbone: nn.Module) -> None:
-    for module in backbone.modules():
-        if isinstance(module, nn.BatchNorm3d):
-            module.requires_grad_(False)
 
 
 def _half(tensor: torch.Tensor) -> torch.Tensor:
@@ -258,6 +188,8 @@ def _description(data: DataSet, split: Split, config: TrainConfig, best: Epoch) 
         "grouped_by": dict(data.grouped_by),
         "groups": {part: split.groups(part) for part in ("val", "test")},
         "train_layers": "all" if config.train_layers is None else config.train_layers,
+        "train_frames": config.train_frames or Sampling().num_frames,
+        "head_epochs": config.head_epochs,
         "settings": asdict(config.loop),
         "best_epoch": asdict(best),
         "date": datetime.now(UTC).date().isoformat(),

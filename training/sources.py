@@ -5,7 +5,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -16,6 +16,7 @@ from tagger.classifier import Classifier, normalise
 from tagger.errors import DataSetError
 from tagger.preprocessing import Preprocessing
 from tagger.windows import Sampling
+from training.augment import Augmentation, random_times, random_view
 from training.data_set import LabelledClip
 from training.decoding import decode_clips
 
@@ -95,6 +96,55 @@ class PixelSource:
             flip = torch.rand(len(windows), generator=augment) < 0.5
             pixels[flip] = pixels[flip].flip(3)
         return normalise(pixels, self._preprocessing)
+
+
+class RandomViewSource:
+    """A random view of each clip at each look: a window at a random time, randomly cropped, mirrored and lit.
+
+    Looking once at every clip is an epoch. Without a generator a clip gives the first window, as the tagger sees it.
+    ``frames`` is how many frames a view has.
+    """
+
+    def __init__(
+        self,
+        clips: Sequence[LabelledClip],
+        labels: Sequence[str],
+        sampling: Sampling,
+        preprocessing: Preprocessing,
+        augmentation: Augmentation,
+        *,
+        frames: int,
+        on_clip: OnClip,
+    ):
+        # Kept as large as the tagger scales them, before its crop: room for random crops. Windows lie end to end, so
+        # those of one clip are a film with a frame every step.
+        whole = replace(preprocessing, size=preprocessing.resize)
+        file = _WindowFile(labels)
+        for decoded in decode_clips(clips, replace(sampling, hop_s=None), whole):
+            file.add(decoded.clip, decoded.windows)
+            on_clip(decoded.clip, decoded.problem)
+        self._windows, by_window = file.finish()
+        videos, first, counts = np.unique(by_window.videos, return_index=True, return_counts=True)
+        self._spans = list(zip(first.tolist(), (first + counts).tolist(), strict=True))
+        self.targets = Targets(by_window.labels[first], videos)
+        self._augmentation, self._frames, self._preprocessing = augmentation, frames, preprocessing
+
+    def inputs(self, windows: torch.Tensor, augment: torch.Generator | None) -> torch.Tensor:
+        """``[n, 3, frames, size, size]`` normalised float32 pixels."""
+        views = [self._view(clip, augment) for clip in windows.tolist()]
+        return normalise(torch.stack(views), self._preprocessing)
+
+    def _view(self, clip: int, augment: torch.Generator | None) -> torch.Tensor:
+        first, end = self._spans[clip]
+        film = self._windows[first:end].reshape(-1, *self._windows.shape[2:])
+        if augment is None:
+            return torch.from_numpy(np.stack([self._preprocessing.crop(frame) for frame in film[: self._frames]]))
+
+        def draw(low: float, high: float) -> float:
+            return low + (high - low) * torch.rand((), generator=augment).item()
+
+        times = random_times(len(film), self._frames, self._augmentation, draw)
+        return random_view(torch.from_numpy(film[times.numpy()]), self._preprocessing.size, self._augmentation, draw)
 
 
 class FeatureSource:

@@ -36,8 +36,8 @@ def evaluate(
     tagger = load_model(model, device=device)
     clips = clips_of_split(tagger, read_data_set(data), split)
     console = Console(quiet=json_path == "-")
-    with TrainingProgress(console, epochs=0) as progress:
-        evaluation = evaluate_clips(tagger, clips, on_clip=clip_counter("test", len(clips), progress.on_stage))
+    with TrainingProgress(console) as progress:
+        evaluation = evaluate_clips(tagger, clips, on_clip=clip_counter("test", len(clips), on_stage=progress.on_stage))
     print_evaluation(console, evaluation, f"{tagger.source.name} on {len(clips)} clips ({split})")
     text = json.dumps(
         {"model": tagger.source.name, "model_hash": tagger.source.hash, "split": split, **evaluation.to_json()},

@@ -57,12 +57,26 @@ def _groups(ctx: click.Context, param: click.Parameter, text: str | None) -> tup
     type=click.IntRange(0),
     metavar="N",
     show_default="all",
-    help="Train the last N layers of a pretrained backbone and the head, on features computed once.",
+    help="Train the head, then also the last N layers of a pretrained backbone, on random views of the clips.",
+)
+@click.option(
+    "--train-frames",
+    type=click.IntRange(1),
+    metavar="N",
+    show_default="a whole window",
+    help="Frames of a random view: half of a window trains twice as fast.",
+)
+@click.option(
+    "--head-epochs",
+    type=click.IntRange(1),
+    default=8,
+    show_default=True,
+    help="Times through the clips for the head alone, before layers of the backbone are trained.",
 )
 @click.option(
     "--cache",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Keep the features in this folder, for another training with --freeze-backbone or --train-layers.",
+    help="Keep the features of the frozen backbone in this folder, for another training.",
 )
 @click.option(
     "--head",
@@ -107,6 +121,8 @@ def train(
     weights: Path | None,
     freeze_backbone: bool,
     train_layers: int | None,
+    train_frames: int | None,
+    head_epochs: int,
     cache: Path | None,
     head: Literal["lstm", "mean"],
     epochs: int,
@@ -152,12 +168,14 @@ def train(
         out=out,
         weights=weights,
         train_layers=0 if freeze_backbone else train_layers,
+        train_frames=train_frames,
+        head_epochs=head_epochs,
         cache=cache,
         head=head,
         loop=loop,
         device=device,
     )
-    with TrainingProgress(console, epochs) as progress:
+    with TrainingProgress(console) as progress:
         result = train_model(data_set, split, config, on_stage=progress.on_stage, on_epoch=progress.on_epoch)
     print_evaluation(Console(), result.evaluation, f"{out} on {len(split.test)} held-out clips")
     console.print(

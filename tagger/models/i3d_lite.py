@@ -48,15 +48,17 @@ class SamePadConv3d(nn.Conv3d):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``[n, C, T, H, W]``, H and W divided by the stride, rounded up."""
-        stride = self.stride[1]
-        if stride > 1:
-            pads: list[int] = []
-            for axis in (4, 3):
-                size, kernel = x.shape[axis], self.kernel_size[axis - 2]
-                total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
-                pads += [total // 2, total - total // 2]
-            x = functional.pad(x, pads)
-        return super().forward(x)
+        return super().forward(same_pad(x, self.kernel_size[1], self.stride[1]))
+
+
+def same_pad(x: torch.Tensor, kernel: int, stride: int) -> torch.Tensor:
+    """Pads the last two axes as TensorFlow's SAME does before a convolution of ``stride``; at stride 1 not at all."""
+    pads: list[int] = []
+    if stride > 1:
+        for size in (x.shape[-1], x.shape[-2]):
+            total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+            pads += [total // 2, total - total // 2]
+    return functional.pad(x, pads) if pads else x
 
 
 def _norm(channels: int) -> nn.BatchNorm3d:

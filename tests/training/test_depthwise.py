@@ -4,21 +4,22 @@ import pytest
 import torch
 from torch import nn
 
+from tagger.models.i3d_lite import SamePadConv3d
 from training.depthwise import FactorisedDepthwise, put_together, take_apart
 
 
-def inflated(channels: int = 6, kernel: int = 5) -> nn.Conv3d:
-    padding = (1, kernel // 2, kernel // 2)
-    convolution = nn.Conv3d(channels, channels, (3, kernel, kernel), padding=padding, groups=channels, bias=False)
+def inflated(channels: int = 6, kernel: int = 5, stride: int = 1) -> SamePadConv3d:
+    convolution = SamePadConv3d(channels, channels, (3, kernel, kernel), stride, groups=channels)
     with torch.no_grad():
         convolution.weight[:, :, (0, 2)] = 0
     return convolution
 
 
+@pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("kernel", [3, 5])
-def test_it_computes_the_same_before_and_after_its_taps_have_learnt(kernel: int) -> None:
+def test_it_computes_the_same_before_and_after_its_taps_have_learnt(kernel: int, stride: int) -> None:
     torch.manual_seed(0)
-    layers = nn.Sequential(nn.Conv3d(3, 6, 1), inflated(kernel=kernel))
+    layers = nn.Sequential(nn.Conv3d(3, 6, 1), inflated(kernel=kernel, stride=stride))
     x = torch.randn(2, 3, 7, 9, 8)
     before = layers(x)
     originals = take_apart(layers)
@@ -29,17 +30,18 @@ def test_it_computes_the_same_before_and_after_its_taps_have_learnt(kernel: int)
         factorised.taps += torch.randn_like(factorised.taps)
     learnt = layers(x)
     put_together(layers, originals)
-    assert isinstance(layers[1], nn.Conv3d)
+    assert isinstance(layers[1], SamePadConv3d)
     assert torch.allclose(layers(x), learnt, atol=1e-5)
     assert not torch.allclose(learnt, before, atol=1e-2)
 
 
-def test_its_gradients_are_those_of_the_ordinary_convolution() -> None:
+@pytest.mark.parametrize("stride", [1, 2])
+def test_its_gradients_are_those_of_the_ordinary_convolution(stride: int) -> None:
     torch.manual_seed(0)
-    convolution = inflated().double()
+    convolution = inflated(stride=stride).double()
     factorised = FactorisedDepthwise(convolution).double()
     x = torch.randn(2, 6, 5, 7, 7, dtype=torch.double, requires_grad=True)
-    gradient = torch.randn(2, 6, 5, 7, 7, dtype=torch.double)
+    gradient = torch.randn_like(convolution(x))
     (expected,) = torch.autograd.grad(convolution(x), (x, convolution.weight), gradient)[:1]
     weight_gradient = torch.autograd.grad(convolution(x), convolution.weight, gradient)[0]
     actual, taps_gradient = torch.autograd.grad(factorised(x), (x, factorised.taps), gradient)
@@ -50,9 +52,8 @@ def test_its_gradients_are_those_of_the_ordinary_convolution() -> None:
 
 
 @pytest.mark.parametrize(
-    "convolution",
-    [nn.Conv3d(4, 4, (3, 3, 3), padding=1, groups=4), nn.Conv3d(4, 4, (1, 3, 3), padding=(0, 1, 1), groups=4)],
+    "convolution", [SamePadConv3d(4, 4, (3, 3, 3), groups=4), SamePadConv3d(4, 4, (1, 3, 3), groups=4)]
 )
-def test_a_convolution_that_is_not_freshly_inflated_is_refused(convolution: nn.Conv3d) -> None:
+def test_a_convolution_that_is_not_freshly_inflated_is_refused(convolution: SamePadConv3d) -> None:
     with pytest.raises(ValueError, match="freshly inflated"):
         FactorisedDepthwise(convolution)

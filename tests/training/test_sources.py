@@ -11,8 +11,9 @@ from tagger import Classifier, DataSetError, Preprocessing, Sampling
 from tagger.models import CNN3D_PREPROCESSING, build_network
 from tests.training.trees import ucf101_tree
 from training import read_data_set
+from training.augment import Augmentation
 from training.data_set import LabelledClip
-from training.sources import FeatureSource, PixelSource
+from training.sources import FeatureSource, PixelSource, RandomViewSource
 
 
 @pytest.fixture(scope="module")
@@ -107,3 +108,33 @@ def test_nothing_but_broken_clips_is_refused(tmp_path: Path) -> None:
             CNN3D_PREPROCESSING,
             on_clip=lambda clip, problem: None,
         )
+
+
+def random_views(clips: tuple[LabelledClip, ...], frames: int = 8) -> RandomViewSource:
+    return RandomViewSource(
+        clips,
+        ["Across", "Down"],
+        Sampling(),
+        CNN3D_PREPROCESSING,
+        Augmentation(),
+        frames=frames,
+        on_clip=lambda clip, problem: None,
+    )
+
+
+def test_a_random_view_is_another_at_each_look_and_the_same_for_the_same_generator(
+    clips: tuple[LabelledClip, ...],
+) -> None:
+    source = random_views(clips)
+    everything = torch.arange(len(clips))
+    first, again, other = (source.inputs(everything, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
+    assert first.shape == (len(clips), 3, 8, CNN3D_PREPROCESSING.size, CNN3D_PREPROCESSING.size)
+    assert torch.equal(first, again) and not torch.equal(first, other)
+
+
+def test_without_a_generator_a_view_is_what_the_tagger_sees(clips: tuple[LabelledClip, ...]) -> None:
+    views = random_views(clips, frames=16)
+    pixels = PixelSource(clips, ["Across", "Down"], Sampling(), CNN3D_PREPROCESSING, on_clip=lambda clip, problem: None)
+    first = torch.from_numpy(np.unique(pixels.targets.videos, return_index=True)[1])
+    assert torch.equal(views.inputs(torch.arange(len(clips)), None), pixels.inputs(first, None))
+    assert torch.equal(views.targets.labels, pixels.targets.labels[first])
