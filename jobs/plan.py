@@ -1,6 +1,5 @@
 """What a job will do, found out before anything is started."""
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -9,10 +8,13 @@ from jobs.job import RunConfig, Video
 from jobs.ledger import Ledger, RunIdentity, read_identity
 from jobs.listing import find_videos
 from jobs.output import Output, choose_output
-from tagger.errors import InputError, OutputError
+from tagger.errors import InputError, OutputError, VideoError
 from tagger.tagger import ModelSource, find_model
-from tagger.video.facts import probe
+from tagger.video.isolation import decoder_of_this_thread
 from tagger.windows import Sampling
+
+PROBES = 8
+"""Processes that open videos at a time. On a network disk most of their time is waiting."""
 
 
 @dataclass(frozen=True)
@@ -102,16 +104,15 @@ def dry_run(plan: Plan, on_probed: Callable[[int], None] = lambda probed: None) 
 
     def windows_of(video: Video) -> tuple[float, int] | None:
         try:
-            facts = probe(video.path)
-        except Exception:  # Whatever a decoder comes up with; the run will say it in its row.
+            facts = decoder_of_this_thread().probe(video.path)
+        except VideoError:  # The run will say it in its row.
             return None
         duration_s = facts.duration_s or 0.0
         return duration_s, plan.sampling.window_count(duration_s)
 
     unreadable = windows = 0
     video_s = 0.0
-    # FFmpeg lets go of the interpreter, and on a network disk most of the time is waiting.
-    with ThreadPoolExecutor(max_workers=4 * (os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(max_workers=min(PROBES, max(1, len(plan.todo)))) as pool:
         for probed, found in enumerate(pool.map(windows_of, plan.todo), start=1):
             if found is None:
                 unreadable += 1

@@ -1,10 +1,11 @@
 """From a video file to clips: the stream of spans that decoding sends to prediction."""
 
+import errno
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -34,6 +35,13 @@ class VideoEnd:
     error: str | None = None
     decode_s: float = 0.0
 
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "VideoEnd":
+        """The inverse of ``dataclasses.asdict`` after a trip through JSON."""
+        facts, choice = values["facts"], values["choice"]
+        facts = None if facts is None else VideoFacts(**facts)
+        return cls(**{**values, "facts": facts, "choice": None if choice is None else Choice(**choice)})
+
 
 @dataclass(frozen=True)
 class Span:
@@ -47,13 +55,36 @@ class Span:
     end: VideoEnd | None = None
 
 
-@dataclass
-class _Reading:
-    """What is known so far of the video being read."""
+@dataclass(frozen=True)
+class LooseSpan:
+    """A span whose clips are not stacked yet: ``frames[i]`` are the ``num_frames`` pictures of window ``i``.
 
-    facts: VideoFacts | None = None
-    choice: Choice | None = None
-    duration_s: float = 0.0
+    A picture is ``[H, W, 3] uint8`` and contiguous, and may stand several times, in one window or in several.
+    """
+
+    windows: tuple[Window, ...]
+    frames: tuple[list[np.ndarray], ...]
+    end: VideoEnd | None = None
+
+
+class Reading:
+    """What is known so far of a video that is being read. Whoever wants to know it early overrides a method."""
+
+    def __init__(self) -> None:
+        self.facts: VideoFacts | None = None
+        self.choice: Choice | None = None
+        self.duration_s = 0.0
+
+    def found(self, facts: VideoFacts) -> None:
+        """The video could be opened."""
+        self.facts = facts
+
+    def chose(self, choice: Choice) -> None:
+        """A reader will be used, or was replaced by another."""
+        self.choice = choice
+
+    def decoded(self) -> None:
+        """The decoder gave another frame, whether its pixels are wanted or not."""
 
 
 def read_spans(
@@ -61,20 +92,40 @@ def read_spans(
 ) -> Iterator[Span]:
     """Reads a video and yields its windows in order, up to ``span_windows`` at a time, the last span with its end.
 
-    Never raises because of a video: one that cannot be read ends with a span whose ``end`` says why.
+    Never raises because of a video: one that cannot be read ends with a span whose ``end`` says why. A decoder that
+    crashes takes this process with it; ``tagger.video.isolation`` does the same in a process of its own.
     """
+    size = preprocessing.size
+    for span in read_loose_spans(path, sampling, preprocessing, span_windows=span_windows):
+        clips = np.empty((len(span.windows), sampling.num_frames, size, size, 3), np.uint8)
+        for clip, frames in zip(clips, span.frames, strict=True):
+            np.stack(frames, out=clip)
+        yield Span(span.windows, clips, span.end)
+
+
+def read_loose_spans(
+    path: str | Path,
+    sampling: Sampling,
+    preprocessing: Preprocessing,
+    *,
+    span_windows: int = 8,
+    choice: Choice | None = None,
+    reading: Reading | None = None,
+) -> Iterator[LooseSpan]:
+    """Does the work of ``read_spans``. ``choice`` is a reader to be used instead of the one that the rule chooses."""
     path = Path(path)
     started = time.perf_counter()
-    reading = _Reading()
+    reading = reading or Reading()
+    version = _version(path)
     pending: list[tuple[Window, list[np.ndarray]]] = []
     windows = 0
     waited_s = 0.0
     failure: VideoError | None = None
     try:
-        for window, frames in _read_windows(path, sampling, preprocessing, reading):
+        for window, frames in _read_windows(path, sampling, preprocessing, choice, reading):
             # One window is held back so that the last one can travel with the end.
             if len(pending) == span_windows:
-                span, pending = _span(pending, sampling, preprocessing), []
+                span, pending = _span(pending), []
                 passed_on = time.perf_counter()
                 yield span
                 waited_s += time.perf_counter() - passed_on
@@ -83,11 +134,12 @@ def read_spans(
         if reading.facts is not None and reading.facts.is_truncated:
             # The cut lay between two frames, so that the reader met nothing wrong.
             raise VideoError("damaged", f"{path} is cut off after {reading.duration_s:.2f} s")
-    except VideoError as error:
-        failure = error
     except Exception as error:
         # Whatever a decoder comes up with: one video never stops an archive.
-        failure = VideoError("damaged", f"{path} cannot be read ({type(error).__name__}: {error})")
+        failure = video_error(path, error)
+    if version is not None and _version(path) != version:
+        # What else went wrong came of it, and what went right may be half of the old file and half of the new.
+        failure = VideoError("changed", f"{path} was written to, or removed, while it was read")
     facts = reading.facts
     if facts is not None and windows:
         facts = replace(facts, duration_s=reading.duration_s)
@@ -98,25 +150,26 @@ def read_spans(
         facts=facts,
         choice=reading.choice,
         error_kind=failure.kind if failure else None,
-        error=_one_line(str(failure)) if failure else None,
+        error=one_line(str(failure)) if failure else None,
         decode_s=time.perf_counter() - started - waited_s,
     )
-    yield _span(pending, sampling, preprocessing, end)
+    yield _span(pending, end)
 
 
 def _read_windows(
-    path: Path, sampling: Sampling, preprocessing: Preprocessing, reading: _Reading
+    path: Path, sampling: Sampling, preprocessing: Preprocessing, choice: Choice | None, reading: Reading
 ) -> Iterator[tuple[Window, list[np.ndarray]]]:
-    facts = reading.facts = probe(path)
-    frame_bytes = 3 * preprocessing.size**2
-    # A frame is sampled at most once per source frame and, over all windows, about once per sample.
-    samples = sampling.num_frames * sampling.window_count(facts.duration_s) if facts.duration_s else None
-    drained_bytes = samples * frame_bytes if samples is not None else None
-    choice = choose_reader(facts, drained_bytes=drained_bytes)
+    facts = probe(path)
+    reading.found(facts)
+    if choice is None:
+        frame_bytes = 3 * preprocessing.size**2
+        # A frame is sampled at most once per source frame and, over all windows, about once per sample.
+        samples = sampling.num_frames * sampling.window_count(facts.duration_s) if facts.duration_s else None
+        choice = choose_reader(facts, drained_bytes=samples * frame_bytes if samples is not None else None)
     if choice.decoder == "decord":
         try:
             # Everything is taken before anything is passed on: an open decord reader must never wait.
-            drained = list(_cut(path, sampling, preprocessing, reading, choice))
+            drained = list(_cut(path, sampling, preprocessing, choice, facts, reading))
         except VideoError as error:
             choice = Choice("pyav", str(error).removeprefix(f"{path}: "))
         except Exception as error:
@@ -124,18 +177,31 @@ def _read_windows(
         else:
             yield from drained
             return
-    yield from _cut(path, sampling, preprocessing, reading, choice)
+    yield from _cut(path, sampling, preprocessing, choice, facts, reading)
 
 
 def _cut(
-    path: Path, sampling: Sampling, preprocessing: Preprocessing, reading: _Reading, choice: Choice
+    path: Path,
+    sampling: Sampling,
+    preprocessing: Preprocessing,
+    choice: Choice,
+    facts: VideoFacts,
+    reading: Reading,
 ) -> Iterator[tuple[Window, list[np.ndarray]]]:
-    assert reading.facts is not None
-    width, height = preprocessing.scaled(reading.facts.width, reading.facts.height)
-    reader, reading.choice = open_video(path, reading.facts, choice, width, height)
+    # Said before it is opened, because that is when it may crash.
+    reading.chose(choice)
+    width, height = preprocessing.scaled(*facts.display_size)
+    reader, opened = open_video(path, facts, choice, width, height)
+    if opened != choice:
+        reading.chose(opened)
     cutter: WindowCutter[np.ndarray] = WindowCutter(sampling)
+
+    def needs(shown_until_s: float) -> bool:
+        reading.decoded()
+        return cutter.needs(shown_until_s)
+
     try:
-        for frame in reader.frames(cutter.needs):
+        for frame in reader.frames(needs):
             pixels = np.ascontiguousarray(preprocessing.crop(frame.pixels))
             reading.duration_s = frame.end_s
             yield from (cutter.finish if frame.is_last else cutter.push)(frame.end_s, pixels)
@@ -143,19 +209,31 @@ def _cut(
         reader.close()
 
 
-def _span(
-    pending: list[tuple[Window, list[np.ndarray]]],
-    sampling: Sampling,
-    preprocessing: Preprocessing,
-    end: VideoEnd | None = None,
-) -> Span:
-    size = preprocessing.size
-    clips = np.empty((len(pending), sampling.num_frames, size, size, 3), np.uint8)
-    for clip, (_, frames) in zip(clips, pending, strict=True):
-        np.stack(frames, out=clip)
-    return Span(tuple(window for window, _ in pending), clips, end)
+def _span(pending: list[tuple[Window, list[np.ndarray]]], end: VideoEnd | None = None) -> LooseSpan:
+    return LooseSpan(tuple(window for window, _ in pending), tuple(frames for _, frames in pending), end)
 
 
-def _one_line(text: str) -> str:
-    # A path may hold bytes that are no UTF-8, which no table can store.
+def _version(path: Path) -> tuple[int, int] | None:
+    """Size and time of last writing, which a file that is being written changes; None when there is no such file."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError):
+        return None
+    return status.st_size, status.st_mtime_ns
+
+
+def video_error(path: Path, error: Exception) -> VideoError:
+    """What an exception, of whatever kind, says about the video at ``path``."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, MemoryError) or getattr(cause, "errno", None) == errno.ENOMEM:
+            return VideoError("memory", f"{path} needs more memory to decode than there is")
+        cause = cause.__cause__
+    if isinstance(error, VideoError):
+        return error
+    return VideoError("damaged", f"{path} cannot be read ({type(error).__name__}: {error})")
+
+
+def one_line(text: str) -> str:
+    """``text`` as one line that a table can store: a path may hold line ends, and bytes that are no UTF-8."""
     return " ".join(text.split()).encode("utf-8", "backslashreplace").decode()

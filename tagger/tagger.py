@@ -5,11 +5,12 @@ from functools import cached_property
 from pathlib import Path
 
 from tagger.classifier import Classifier, DeviceName
-from tagger.clips import VideoEnd, read_spans
+from tagger.clips import VideoEnd
 from tagger.errors import ModelFileError, VideoError
 from tagger.model_file import ModelInfo, file_hash, read_model_info, read_weights
 from tagger.models import ARCHITECTURES, BUILTIN, KINETICS, build_network, builtin_model_path
 from tagger.segments import Segment, make_segments
+from tagger.video.isolation import decoder_of_this_thread
 from tagger.windows import Sampling
 
 
@@ -75,7 +76,7 @@ def find_model(model: str = BUILTIN, weights: str | Path | None = None) -> Model
 
 
 class Tagger:
-    """A loaded model that tags videos in this process."""
+    """A loaded model that tags videos in this process; they are decoded in another, one for each thread."""
 
     def __init__(self, source: ModelSource, device: DeviceName = "auto"):
         self.source = source
@@ -98,13 +99,13 @@ class Tagger:
         """Like ``tag``, but never raises VideoError: the segments that could be made, and how reading ended."""
         sampling: Sampling = self.sampling if hop_s is None else replace(self.sampling, hop_s=hop_s)
         segments: list[Segment] = []
-        for span in read_spans(path, sampling, self.source.info.preprocessing):
+        for span in decoder_of_this_thread().spans(path, sampling, self.source.info.preprocessing):
             if span.windows:
                 probabilities = self.classifier.probabilities(span.clips)
                 segments += make_segments(span.windows, probabilities, self.labels, top_k)
             if span.end is not None:
                 return segments, span.end
-        raise AssertionError("read_spans always ends with an end")
+        raise AssertionError("the last span always has the end")
 
 
 def load_model(model: str = BUILTIN, *, weights: str | Path | None = None, device: DeviceName = "auto") -> Tagger:

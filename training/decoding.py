@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tagger.clips import VideoEnd, read_spans
+from tagger.clips import VideoEnd
 from tagger.preprocessing import Preprocessing
+from tagger.video.isolation import decoder_of_this_thread
 from tagger.windows import Sampling
 from training.data_set import LabelledClip
 
@@ -36,7 +37,7 @@ def decode_clips(
     """Decodes ``clips`` as the tagger samples them, in the given order. A clip that cannot be read has no windows."""
 
     def decode(clip: LabelledClip) -> DecodedClip:
-        spans = list(read_spans(clip.path, sampling, preprocessing))
+        spans = list(decoder_of_this_thread().spans(clip.path, sampling, preprocessing))
         end = spans[-1].end
         assert end is not None
         return DecodedClip(clip, np.concatenate([span.clips for span in spans]), end)

@@ -1,7 +1,9 @@
 """Promises about clips: how frames are cut out, and how the windows of a video travel in spans."""
 
+import errno
 import inspect
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import NoReturn
@@ -133,14 +135,48 @@ def test_a_reader_is_closed_when_its_spans_are_abandoned(tmp_path: Path, monkeyp
     assert closed
 
 
+@pytest.mark.parametrize(
+    ("error", "kind", "words"),
+    [
+        (RuntimeError("no idea\nwhat to do"), "damaged", "cannot be read (RuntimeError: no idea what to do)"),
+        (MemoryError("no room"), "memory", "needs more memory to decode than there is"),
+        (OSError(errno.ENOMEM, "no room"), "memory", "needs more memory to decode than there is"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
+)
 def test_an_error_that_no_reader_should_raise_costs_only_the_video(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    error: Exception, kind: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def explode(*_: object) -> NoReturn:
-        raise MemoryError("no room\nfor a frame")
+        raise error
 
     path = encode(tmp_path / "clip.mp4", frames=30)
     monkeypatch.setattr("tagger.clips.probe", explode)
     (span,) = read_spans(path, SAMPLING, PREPROCESSING)
-    assert span.end is not None and span.end.status == "failed" and span.end.error_kind == "damaged"
-    assert span.end.error == f"{path} cannot be read (MemoryError: no room for a frame)"
+    assert span.end is not None
+    assert (span.end.status, span.end.error_kind, span.end.error) == ("failed", kind, f"{path} {words}")
+
+
+def grow(path: Path) -> None:
+    with path.open("ab") as file:
+        file.write(bytes(188))
+
+
+def touch(path: Path) -> None:
+    os.utime(path, ns=(0, 10**9))
+
+
+@pytest.mark.parametrize("change", [grow, touch, Path.unlink], ids=lambda change: change.__name__)
+def test_a_file_that_changes_while_it_is_read_keeps_its_windows_and_says_so(
+    change: Callable[[Path], None], tmp_path: Path
+) -> None:
+    path = encode(tmp_path / "a.ts", seconds=2)
+    spans = read_spans(path, SAMPLING, PREPROCESSING, span_windows=1)
+    windows = list(next(spans).windows)
+    change(path)
+    for span in spans:
+        windows += span.windows
+    assert [window.index for window in windows] == [0, 1, 2, 3, 4]
+    assert span.end is not None
+    assert (span.end.status, span.end.windows, span.end.error_kind) == ("partial", 5, "changed")
+    assert span.end.error == f"{path} was written to, or removed, while it was read"

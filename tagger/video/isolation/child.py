@@ -1,0 +1,113 @@
+"""What runs in a decoder process: it reads one video after the other, as its parent asks.
+
+Its parent may vanish while a decoder is stuck in C code, where no Python runs. So it holds one end of a socket on which
+nothing is ever sent, and has the kernel send SIGIO when the other end closes, whose default action on Linux ends the
+process. (PR_SET_PDEATHSIG would fire when the parent's *thread* ends. On other systems SIGIO is ignored by default, and
+a process that is stuck stays until its decoder returns.)
+"""
+
+import fcntl
+import os
+import resource
+import signal
+import socket
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from tagger.clips import Reading, read_loose_spans, video_error
+from tagger.preprocessing import Preprocessing
+from tagger.video.choose import Choice
+from tagger.video.facts import VideoFacts, probe
+from tagger.video.isolation.channel import FrameCounter, Message, receive, send, write_clips
+from tagger.windows import Sampling
+
+STANDARD_ERROR = 2
+
+
+class _ToldReading(Reading):
+    """Tells the parent at once what is known, in case the decoder does not live to send an end."""
+
+    def __init__(self, channel: socket.socket, counter: FrameCounter):
+        super().__init__()
+        self._channel, self._counter = channel, counter
+
+    def found(self, facts: VideoFacts) -> None:
+        super().found(facts)
+        send(self._channel, {"facts": asdict(facts)})
+
+    def chose(self, choice: Choice) -> None:
+        super().chose(choice)
+        send(self._channel, {"choice": asdict(choice)})
+
+    def decoded(self) -> None:
+        self._counter.advance()
+
+
+def main() -> None:
+    """Serves the parent until it hangs up. Its arguments: three descriptors, and the limit of memory in bytes."""
+    channel, lifeline, memory, memory_bytes = map(int, sys.argv[1:])
+    end_with_parent(lifeline)
+    set_limits(memory_bytes)
+    serve(socket.socket(fileno=channel), memory)
+
+
+def end_with_parent(lifeline: int) -> None:
+    """Ends this process when the other end of ``lifeline`` closes, even while it is stuck in C code."""
+    signal.signal(signal.SIGIO, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGIO})
+    fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
+
+
+def set_limits(memory_bytes: int) -> None:
+    """Bounds this process's own memory, and keeps a crash from leaving a core file behind."""
+    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+    limit = memory_bytes if hard == resource.RLIM_INFINITY else min(memory_bytes, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+
+
+def serve(channel: socket.socket, memory: int) -> None:
+    """Answers requests until there are no more."""
+    counter = FrameCounter(memory)
+    send(channel, {"ready": True})
+    while (request := receive(channel)) is not None:
+        # What a decoder writes belongs to one video, and must not pile up.
+        os.ftruncate(STANDARD_ERROR, 0)
+        os.lseek(STANDARD_ERROR, 0, os.SEEK_SET)
+        if "probe" in request:
+            send(channel, _probe(Path(request["probe"])))
+        else:
+            _read(channel, memory, request, counter)
+
+
+def _probe(path: Path) -> Message:
+    try:
+        return {"facts": asdict(probe(path))}
+    except Exception as error:
+        problem = video_error(path, error)
+        return {"kind": problem.kind, "problem": str(problem)}
+
+
+def _read(channel: socket.socket, memory: int, request: Message, counter: FrameCounter) -> None:
+    choice = request["choice"]
+    spans = read_loose_spans(
+        Path(request["read"]),
+        Sampling(**request["sampling"]),
+        Preprocessing.from_json(request["preprocessing"]),
+        span_windows=request["span_windows"],
+        choice=None if choice is None else Choice(**choice),
+        reading=_ToldReading(channel, counter),
+    )
+    for span in spans:
+        write_clips(memory, span.frames)
+        windows = [[window.index, window.start_s, window.end_s] for window in span.windows]
+        send(channel, {"windows": windows, "end": None if span.end is None else asdict(span.end)})
+        # The memory is the parent's until it asks for the next span.
+        if span.end is None and receive(channel) is None:
+            return
+
+
+if __name__ == "__main__":
+    main()

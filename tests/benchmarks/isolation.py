@@ -1,0 +1,130 @@
+"""What a decoder process costs: time against decoding in this process, and its memory on a long video.
+
+The time is that of both processes together, on clips of 7 seconds, in rounds that take turns; the memory is the peak
+of the decoder process while it reads a video of hours, made by joining one encoded minute many times.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import av
+import psutil
+
+from tagger.clips import Span, read_spans
+from tagger.preprocessing import Preprocessing
+from tagger.video.isolation import DecoderProcess
+from tagger.windows import Sampling
+from tests.videos import encode
+
+SAMPLING, PREPROCESSING = Sampling(), Preprocessing()
+SIZES = ((320, 240), (240, 320), (320, 180))
+
+
+def main() -> None:
+    """Measures and prints."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--clips", type=int, default=12, help="clips of 7 seconds in a round")
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--hours", type=float, default=3.0, help="length of the long video; 0 leaves it out")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder, DecoderProcess() as decoder:
+        clips = [
+            encode(Path(folder) / f"{number}.mp4", seconds=7, width=width, height=height)
+            for number in range(options.clips)
+            for width, height in [SIZES[number % len(SIZES)]]
+        ]
+        compare(clips, options.rounds, decoder)
+        if options.hours:
+            measure_memory(join(Path(folder), options.hours), DecoderProcess())
+
+
+def compare(clips: list[Path], rounds: int, decoder: DecoderProcess) -> None:
+    """Prints the time of ``rounds`` over ``clips`` in this process, and the ratios of the decoder process to it."""
+
+    def here(path: Path) -> Iterator[Span]:
+        return read_spans(path, SAMPLING, PREPROCESSING)
+
+    def isolated(path: Path) -> Iterator[Span]:
+        return decoder.spans(path, SAMPLING, PREPROCESSING)
+
+    list(isolated(clips[0]))
+    list(here(clips[0]))
+    times: dict[str, list[tuple[float, float]]] = {"here": [], "isolated": []}
+    for number in range(rounds):
+        for name, read in sorted({"here": here, "isolated": isolated}.items(), reverse=bool(number % 2)):
+            times[name].append(timed(clips, read))
+    for index, what in enumerate(("wall", "CPU ")):
+        before = [pair[index] for pair in times["here"]]
+        after = [pair[index] for pair in times["isolated"]]
+        ratios = [b / a for a, b in zip(before, after, strict=True)]
+        quartiles = statistics.quantiles(ratios, n=4)
+        print(
+            f"{what}: {1000 * statistics.median(before) / len(clips):.1f} ms a clip in this process; in its own "
+            f"{100 * (quartiles[1] - 1):+.1f} % (middle half {100 * (quartiles[0] - 1):+.1f} "
+            f"to {100 * (quartiles[2] - 1):+.1f} %)"
+        )
+
+
+def timed(clips: list[Path], read: Callable[[Path], Iterator[Span]]) -> tuple[float, float]:
+    """Wall and CPU seconds, children included, of reading all clips."""
+    wall_s, cpu_s = time.perf_counter(), cpu_of_all()
+    for path in clips:
+        for span in read(path):
+            assert span.end is None or span.end.status == "ok"
+    return time.perf_counter() - wall_s, cpu_of_all() - cpu_s
+
+
+def cpu_of_all() -> float:
+    """CPU seconds of this process and its children."""
+    times = [time.process_time()]
+    for child in psutil.Process().children():
+        used = child.cpu_times()
+        times.append(used.user + used.system)
+    return sum(times)
+
+
+def join(folder: Path, hours: float) -> Path:
+    """A video of ``hours``, its packets those of one minute over and over."""
+    minute = encode(folder / "minute.mp4", seconds=60, rate=25, width=320, height=240, options={"g": "50"})
+    path = folder / "long.mp4"
+    with av.open(str(minute)) as source, av.open(str(path), "w") as target:
+        stream = source.streams.video[0]
+        copy = target.add_stream_from_template(stream)
+        packets = [packet for packet in source.demux(stream) if packet.pts is not None and packet.dts is not None]
+        content = [(bytes(packet), packet.pts, packet.dts, packet.is_keyframe) for packet in packets]
+        minute_ticks = round(60 / stream.time_base)
+        for turn in range(round(hours * 60)):
+            for data, pts, dts, is_keyframe in content:
+                packet = av.Packet(data)
+                packet.pts, packet.dts = pts + turn * minute_ticks, dts + turn * minute_ticks
+                packet.time_base, packet.stream, packet.is_keyframe = stream.time_base, copy, is_keyframe
+                target.mux(packet)
+    return path
+
+
+def measure_memory(path: Path, decoder: DecoderProcess) -> None:
+    """Prints the peak resident memory of the decoder process over one video."""
+    windows = 0
+    peak_kb = 0
+    started = time.perf_counter()
+    with decoder:
+        for span in decoder.spans(path, SAMPLING, PREPROCESSING):
+            windows += len(span.windows)
+            assert decoder.pid is not None
+            # The kernel's own high-water mark.
+            status = Path(f"/proc/{decoder.pid}/status").read_text()
+            peak_kb = max(peak_kb, int(status.split("VmHWM:")[1].split()[0]))
+            end = span.end
+    assert end is not None and end.facts is not None and end.facts.duration_s is not None and end.choice is not None
+    print(
+        f"{end.facts.duration_s / 3600:.2f} h, {windows} windows with {end.choice.decoder}: {end.status}; peak "
+        f"{peak_kb / 1000:,.0f} MB resident; {time.perf_counter() - started:.0f} s"
+    )
+
+
+if __name__ == "__main__":
+    main()
