@@ -18,7 +18,7 @@ class Preprocessing:
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
 
-    def scaled(self, width: int, height: int) -> tuple[int, int]:
+    def scaled(self, width: float, height: float) -> tuple[int, int]:
         """Width and height to which a ``width × height`` picture is scaled before the crop."""
         scale = self.resize / min(width, height)
         return max(self.size, round(width * scale)), max(self.size, round(height * scale))

@@ -28,6 +28,8 @@ def encode(
     height: int = 64,
     start_s: Fraction | float = 0,
     rotation: int = 0,
+    pixel_format: str | None = None,
+    sample_aspect: Fraction | None = None,
     options: dict[str, str] | None = None,
     container_options: dict[str, str] | None = None,
     metadata: dict[str, str] | None = None,
@@ -35,8 +37,8 @@ def encode(
     """Writes a video to ``path``, its container given by the suffix, and returns ``path``.
 
     Its length is ``frames`` or ``seconds`` at ``rate``, or one frame at each of ``times_s``. ``start_s`` moves all
-    times. ``rotation`` (mp4 and mov only) marks the file to be shown turned clockwise by so many degrees. ``options``
-    go to the encoder. libx264 writes B-frames.
+    times. ``rotation`` (mp4 and mov only) marks the file to be shown turned clockwise by so many degrees.
+    ``sample_aspect`` is the width of a pixel over its height. ``options`` go to the encoder. libx264 writes B-frames.
     """
     rate = Fraction(rate)
     if times_s is None:
@@ -50,15 +52,19 @@ def encode(
         options = {"preset": "ultrafast", "bf": "2", "g": "24", "crf": "18"} | (options or {})
     elif codec.startswith("libvpx"):
         options = {"deadline": "realtime", "cpu-used": "8", "crf": "10", "b": "1M"} | (options or {})
+    elif codec == "libx265":
+        options = {"preset": "ultrafast", "x265-params": "log-level=none"} | (options or {})
+    elif codec == "libsvtav1":
+        options = {"preset": "10", "crf": "10", "svtav1-params": "lp=1:enable-tf=0:pred-struct=1"} | (options or {})
     with av.open(str(path), "w", options=container_options or {}) as container:
         container.metadata.update(metadata or {})
         stream = container.add_stream(codec, rate=rate, options=options or {})
         stream.width, stream.height = width, height
-        # libx264 writes odd sizes only without chroma subsampling.
-        is_odd = codec == "libx264" and (width % 2 or height % 2)
-        stream.pix_fmt = {"mjpeg": "yuvj420p", "gif": "rgb8"}.get(codec, "yuv444p" if is_odd else "yuv420p")
+        stream.pix_fmt = pixel_format or _usual_pixel_format(codec, width, height)
         stream.codec_context.thread_count = 1
-        if not options or "b" not in options:
+        if sample_aspect:
+            stream.codec_context.sample_aspect_ratio = sample_aspect
+        if not options or not {"b", "crf"} & options.keys():
             stream.bit_rate = 20 * width * height + 200_000
         stream.codec_context.time_base = time_base
         for number, tick in enumerate(pts):
@@ -69,6 +75,13 @@ def encode(
     if rotation:
         _turn(path, rotation)
     return path
+
+
+def _usual_pixel_format(codec: str, width: int, height: int) -> str:
+    usual = {"mjpeg": "yuvj420p", "gif": "rgb8", "ffv1": "yuv444p", "prores_ks": "yuv422p10le", "huffyuv": "rgb24"}
+    if codec == "libx264" and (width % 2 or height % 2):
+        return "yuv444p"  # libx264 writes odd sizes only without chroma subsampling.
+    return usual.get(codec, "yuv420p")
 
 
 def encode_audio(path: Path, *, codec: str = "aac", seconds: float = 1.0) -> Path:
@@ -85,9 +98,14 @@ def encode_audio(path: Path, *, codec: str = "aac", seconds: float = 1.0) -> Pat
 
 
 def picture(number: int, width: int, height: int) -> np.ndarray:
-    """The picture of one frame, ``[height, width, 3] uint8``: red moves to the right, green moves down, little blue."""
+    """The picture of one frame, ``[height, width, 3] uint8``: red moves to the right, green moves down, little blue.
+
+    A picture too small for the board is plain grey, unlike that of its neighbours.
+    """
     if not 0 <= number < 2**BITS:
         raise ValueError(f"frame numbers have {BITS} bits, got {number}")
+    if min(width, height) < 2 * CELLS:
+        return np.full((height, width, 3), 20 + number * 83 % 216, np.uint8)
     y, x = np.mgrid[:height, :width]
     light = np.zeros((height, width))
     side = min(width, height)

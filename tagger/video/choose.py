@@ -1,7 +1,9 @@
 """The rule that chooses a reader: decord where it is right, PyAV elsewhere, then with a reason.
 
-The rule comes from measurements of decord 0.6.0: MPEG-PS, MPEG-TS, ASF and files with edit lists give wrong frames or
-times; AV1 and GIF do not open; rotation metadata is ignored; damaged files may repeat frames, hang or abort.
+The rule comes from measurements of decord 0.6.0, reading in sequence: MPEG-PS, MPEG-TS and files with edit lists give
+wrong frames or times; AV1 and GIF do not open; rotation metadata is ignored; damaged files may repeat frames, hang or
+abort. What a header does not tell is checked when decord has opened the file, frame times against packets, and while it
+reads (``DecordReader``).
 """
 
 import importlib.util
@@ -14,11 +16,18 @@ from tagger.video.facts import VideoFacts
 from tagger.video.pyav_reader import PyAVReader
 from tagger.video.reader import DecoderName, Reader
 
-DECORD_CONTAINERS = frozenset({"mp4", "mov", "m4a", "3gp", "3g2", "matroska", "webm", "avi", "flv"})
+DECORD_CONTAINERS = frozenset({"mp4", "mov", "m4a", "3gp", "3g2", "matroska", "webm", "avi", "flv", "asf"})
 DRAIN_LIMIT_BYTES = 256 * 2**20
 """Sampled frames of one video that may be held in memory, so that decord can be drained and closed before a wait."""
 
-DECORD_CODECS = frozenset({"h264", "hevc", "mpeg4", "vp8", "vp9", "mjpeg"})
+DECORD_CODECS = frozenset(
+    name
+    for line in (
+        "cinepak dvvideo ffv1 flv1 h263 h264 hevc huffyuv mjpeg mpeg1video mpeg2video mpeg4 msmpeg4v2 msmpeg4v3",
+        "png prores qtrle svq1 vp8 vp9 wmv1 wmv2",
+    )
+    for name in line.split()
+)
 
 
 @dataclass(frozen=True)
@@ -50,8 +59,8 @@ def choose_reader(facts: VideoFacts, drained_bytes: int | None) -> Choice:
         reason = f"decord is not trusted with {facts.codec} video"
     elif facts.rotation:
         reason = f"decord ignores the rotation by {facts.rotation} degrees"
-    elif facts.start_s:
-        reason = f"decord is not trusted with a start at {facts.start_s:.3f} s"
+    elif facts.video_streams > 1:
+        reason = f"decord may take another of its {facts.video_streams} video streams"
     elif facts.is_truncated:
         reason = "the file is cut off, and decord may hang on its end"
     elif drained_bytes is None:

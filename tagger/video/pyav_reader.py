@@ -29,7 +29,7 @@ class PyAVReader:
 
     def __init__(self, path: Path, facts: VideoFacts, width: int, height: int):
         self._path = path
-        self._container, self._stream = open_container(path)
+        self._container, self._stream, _ = open_container(path)
         self._container_name = facts.container
         self._turns = facts.rotation // 90
         self._width, self._height = (height, width) if self._turns % 2 else (width, height)
@@ -39,6 +39,7 @@ class PyAVReader:
         origin_s = 0.0
         held: av.VideoFrame | None = None
         held_s = 0.0
+        has_clock = False
         step_s = 1.0 / float(self._stream.average_rate or 25)
         error: VideoError | None = None
         decoded = self._container.decode(self._stream)
@@ -61,7 +62,8 @@ class PyAVReader:
                 due_s = held_s + (_duration_s(held) or step_s)
                 # Raw streams carry no times; their frames follow each other.
                 start_s = due_s if time_s is None else time_s - origin_s
-                if self._is_join(start_s - held_s):
+                if (not has_clock and time_s is not None) or self._is_join(start_s - held_s):
+                    # Frames before 0 have no times in Matroska: the first that has one follows them.
                     origin_s += start_s - due_s
                     start_s = due_s
                 if start_s <= held_s:
@@ -69,6 +71,7 @@ class PyAVReader:
                 if needs(start_s):
                     yield Frame(held_s, start_s, self._pixels(held), is_last=False)
                 step_s = start_s - held_s
+            has_clock = has_clock or time_s is not None
             held, held_s = frame, start_s
         if held is not None and needs(math.inf):
             yield Frame(held_s, held_s + (_duration_s(held) or step_s), self._pixels(held), is_last=True)

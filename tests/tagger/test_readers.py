@@ -1,7 +1,5 @@
 """Promises about what is read from a video: the right frames, at the right times, by the right reader."""
 
-import os
-import socket
 import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,61 +16,16 @@ from tagger.preprocessing import Preprocessing
 from tagger.video.choose import has_decord
 from tagger.video.decord_reader import DecordReader, _timeline_problem
 from tagger.video.facts import probe
+from tagger.video.packets import packet_times
 from tagger.video.pyav_reader import PyAVReader
 from tagger.windows import Sampling, Window
-from tests.tagger.look_up import look_up
 from tests.videos import encode, encode_audio, picture, read_frame_number
 
 SAMPLING = Sampling(num_frames=8, sampling_rate=2, target_fps=20.0)  # 0.8 s, a sample every 0.1 s
 PREPROCESSING = Preprocessing(size=64, resize=64)
 NTSC = Fraction(30000, 1001)
-UNEVEN_S = [0, 0.04, 0.05, 0.31, 0.33, 0.34, 0.36, 0.7, 0.71, 1.15, 1.17, 1.19, 1.21, 1.5, 1.9, 1.91]
-X265 = {"preset": "ultrafast", "x265-params": "log-level=none"}
 
 needs_decord = pytest.mark.skipif(not has_decord(), reason="decord has no wheel for this machine")
-
-# What decord is to read.
-DECORD: dict[str, dict[str, Any]] = {
-    "24 fps.mp4": {"rate": 24},
-    "25 fps.mp4": {"rate": 25},
-    "ntsc.mp4": {"rate": NTSC},
-    "30 fps.mp4": {"rate": 30},
-    "60 fps.mp4": {"rate": 60},
-    "index first.mp4": {"container_options": {"movflags": "faststart"}},
-    "shorter than a window.mp4": {"frames": 5},
-    "one frame.mp4": {"frames": 1},
-    "odd.mp4": {"width": 175, "height": 131},
-    "portrait.mp4": {"width": 66, "height": 98},
-    "tiny.mp4": {"width": 16, "height": 16},
-    "uneven.mp4": {"times_s": UNEVEN_S, "options": {"bf": "0"}},
-    "uneven.mkv": {"times_s": UNEVEN_S},
-    "hevc.mp4": {"codec": "libx265", "options": X265},
-    "h264.mov": {},
-    "h264.mkv": {},
-    "ntsc.mkv": {"rate": NTSC},
-    "vp8.webm": {"codec": "libvpx"},
-    "vp9.webm": {"codec": "libvpx-vp9"},
-    "mpeg4.avi": {"codec": "mpeg4"},
-    "mpeg4 odd.avi": {"codec": "mpeg4", "width": 175, "height": 131},
-    "mjpeg.avi": {"codec": "mjpeg"},
-}
-
-# What PyAV is to read, and a word of the reason.
-PYAV: dict[str, tuple[dict[str, Any], str]] = {
-    "mpeg1.mpg": ({"codec": "mpeg1video"}, "mpeg files"),
-    "b-frames.mpg": ({"codec": "mpeg1video", "rate": 25, "options": {"bf": "2"}}, "mpeg files"),
-    "mpeg2.mpg": ({"codec": "mpeg2video"}, "mpeg files"),
-    "h264.ts": ({}, "mpegts files"),
-    "wmv2.wmv": ({"codec": "wmv2"}, "asf files"),
-    "flv1.flv": ({"codec": "flv"}, "flv video"),
-    "picture.gif": ({"codec": "gif", "rate": 25}, "gif files"),
-    "raw.h264": ({}, "h264 files"),
-    "b-frames.avi": ({}, "do not increase"),
-    "mpeg4 b-frames.avi": ({"codec": "mpeg4", "options": {"bf": "2"}}, ""),
-    "late.mp4": ({"start_s": 1}, "start at 1.000 s"),
-    "late.mkv": ({"start_s": 1.5}, "start at 1.500 s"),
-    "one frame.mkv": ({"frames": 1}, ""),
-}
 
 
 def read(
@@ -87,58 +40,6 @@ def read(
 
 def numbers(clips: np.ndarray) -> list[list[int]]:
     return [[read_frame_number(pixels) for pixels in clip] for clip in clips]
-
-
-def assert_right(path: Path, settings: dict[str, Any]) -> VideoEnd:
-    """Encodes a video, reads it, and compares it with a look-up on the times it was made of."""
-    settings = {"seconds": 2} | settings
-    encode(path, **settings)
-    rate = Fraction(settings.get("rate", 30))
-    starts_s = [float(time_s) for time_s in settings.get("times_s") or []]
-    if not starts_s:
-        count = settings.get("frames") or round(settings["seconds"] * rate)
-        starts_s = [float(i / rate) for i in range(count)]
-    # Samples fall exactly on frames, also at 29.97 fps: a clock of milliseconds must not move them to the frame before.
-    sampling = replace(SAMPLING, target_fps=float(20 * rate / round(rate)))
-    expected = look_up(sampling, starts_s, starts_s[-1] + float(1 / rate))
-    windows, clips, end = read(path, sampling)
-    assert end.status == "ok", end.error
-    assert end.windows == len(windows) == len(expected)
-    for window, (other, _) in zip(windows, expected, strict=True):
-        assert window.index == other.index
-        assert window.start_s == other.start_s
-        assert window.end_s == pytest.approx(other.end_s, abs=2e-3)  # a clock of milliseconds, rounded twice
-    assert numbers(clips) == [frames for _, frames in expected]
-    assert end.facts is not None
-    assert end.facts.duration_s == pytest.approx(expected[-1][0].end_s, abs=2e-3)
-    return end
-
-
-@needs_decord
-@pytest.mark.parametrize("name", DECORD)
-def test_decord_reads_what_it_reads_right(name: str, tmp_path: Path) -> None:
-    end = assert_right(tmp_path / name, DECORD[name])
-    assert end.choice is not None
-    assert (end.choice.decoder, end.choice.reason) == ("decord", None)
-
-
-@pytest.mark.parametrize("name", PYAV)
-def test_pyav_reads_what_decord_gets_wrong_and_the_reason_is_recorded(name: str, tmp_path: Path) -> None:
-    settings, reason = PYAV[name]
-    end = assert_right(tmp_path / name, settings)
-    assert end.choice is not None
-    assert end.choice.decoder == "pyav"
-    assert end.choice.reason
-    assert not has_decord() or reason in end.choice.reason
-    assert str(tmp_path) not in end.choice.reason
-
-
-@pytest.mark.usefixtures("without_decord")
-@pytest.mark.parametrize("name", DECORD)
-def test_pyav_reads_everything_where_there_is_no_decord(name: str, tmp_path: Path) -> None:
-    end = assert_right(tmp_path / name, DECORD[name])
-    assert end.choice is not None
-    assert (end.choice.decoder, end.choice.reason) == ("pyav", "decord is not installed")
 
 
 @needs_decord
@@ -195,16 +96,6 @@ def test_a_turned_video_is_read_upright(degrees: int, tmp_path: Path) -> None:
     assert np.abs(clips.astype(int) - upright).mean() < 3
 
 
-def test_streams_joined_byte_by_byte_are_read_to_the_end(tmp_path: Path) -> None:
-    parts = [encode(tmp_path / f"{n}.mpg", codec="mpeg1video", frames=n) for n in (60, 45)]
-    joined = tmp_path / "joined.mpg"
-    joined.write_bytes(b"".join(part.read_bytes() for part in parts))
-    windows, clips, _ = read(joined)
-    expected = look_up(SAMPLING, [i / 30 for i in range(105)], 3.5)
-    assert [window.end_s for window in windows] == pytest.approx([window.end_s for window, _ in expected])
-    assert numbers(clips) == [[i if i < 60 else i - 60 for i in frames] for _, frames in expected]
-
-
 def test_a_frame_without_a_time_follows_the_one_before_and_one_that_goes_back_is_not_shown(tmp_path: Path) -> None:
     path = encode(tmp_path / "a.mkv")
     frames = []
@@ -258,31 +149,39 @@ def test_decord_gives_times_as_exact_as_the_clock_of_the_file(tmp_path: Path) ->
     assert times == pytest.approx([i * 1001 / 30000 for i in range(120)], abs=1e-9)
 
 
+@needs_decord
 @pytest.mark.parametrize(
-    ("times_s", "words"),
+    ("change", "words"),
     [
-        ([[0.0, 0.1], [0.1, 0.2], [0.2, 0.3]], None),
-        ([[0.0, 0.1], [0.2, 0.3], [0.1, 0.2]], "do not increase"),
-        ([[0.0, 0.1], [0.1, 0.2], [0.1, 0.2]], "do not increase"),
-        ([[0.0, 0.1], [0.1, 0.2], [0.2, 0.2]], "do not increase"),
-        ([[0.0, 0.1], [0.1, 0.2], [np.nan, 0.3]], "do not increase"),
-        ([[-3e17, -3e17], [0.1, 0.2], [0.2, 0.3]], "first frame is at -3e+17 s"),
-        ([[0.0, 0.1], [0.1, 0.2]], "decord finds 2 frames where the file declares 3"),
+        (lambda own: own, None),
+        (lambda own: own[:2], "decord finds 2 frames where the file has 3"),
+        (lambda own: own[[0, 2, 1]], "frame times are not those of the file"),
+        (lambda own: own[[0, 1, 1]], "frame times are not those of the file"),
+        (lambda own: np.where(own == own[1, 0], np.nan, own), "frame times are not those of the file"),
+        (lambda own: np.where(own == 0, -3e17, own), "frame times are not those of the file"),
     ],
 )
-def test_a_timeline_that_cannot_be_true_is_noticed(
-    times_s: list[list[float]], words: str | None, tmp_path: Path
+def test_times_of_decord_that_are_not_those_of_the_packets_are_noticed(
+    change: Callable[[np.ndarray], np.ndarray], words: str | None, tmp_path: Path
 ) -> None:
-    problem = _timeline_problem(np.array(times_s), probe(encode(tmp_path / "a.mp4", frames=3)))
+    path = encode(tmp_path / "a.mp4", frames=3)
+    times_s = packet_times(path)
+    assert times_s == pytest.approx(np.array([[0, 1], [1, 2], [2, 3]]) / 30, abs=1e-6)
+    problem = _timeline_problem(change(times_s), times_s, probe(path))
     assert problem is None if words is None else words in (problem or "")
 
 
-def test_metadata_in_an_old_encoding_does_not_matter(tmp_path: Path) -> None:
-    path = encode(tmp_path / "a.avi", codec="mpeg4", frames=5, metadata={"title": "Cafe in 1999"})
-    data = path.read_bytes()
-    assert b"Cafe" in data
-    path.write_bytes(data.replace(b"Cafe", b"Caf\xe9"))
-    assert read(path)[2].status == "ok"
+@needs_decord
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [({"frames": 4}, "the file has 3 frames where it declares 4"), ({"duration_s": 0.01}, None)],
+)
+def test_a_count_that_is_not_that_of_the_packets_is_noticed(
+    change: dict[str, Any], words: str | None, tmp_path: Path
+) -> None:
+    path = encode(tmp_path / "a.mp4", frames=3)
+    problem = _timeline_problem(packet_times(path), packet_times(path), replace(probe(path), **change))
+    assert problem is None if words is None else words in (problem or "")
 
 
 def test_facts_are_what_the_file_says(tmp_path: Path) -> None:
@@ -294,36 +193,6 @@ def test_facts_are_what_the_file_says(tmp_path: Path) -> None:
     assert not facts.is_truncated
     assert probe(encode(tmp_path / "a.mpg", codec="mpeg1video")).start_s == pytest.approx(0.5, abs=0.1)
     assert probe(encode(tmp_path / "raw.h264")).duration_s is None
-
-
-@pytest.mark.parametrize("name", ["12:30.mp4", "%03d [1] *.mp4", "-y.mp4", "déjà vu 日本.mp4", "two\nlines.mp4"])
-def test_any_file_name_is_read(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    encode(tmp_path / "a.mp4", frames=5).rename(tmp_path / name)
-    monkeypatch.chdir(tmp_path)
-    assert read(Path(name))[2].status == "ok"
-
-
-def test_a_file_name_that_is_not_utf8_is_read(tmp_path: Path) -> None:
-    path = tmp_path / os.fsdecode(b"caf\xe9.mp4")
-    try:
-        encode(tmp_path / "a.mp4", frames=5).rename(path)
-    except OSError:
-        pytest.skip("this file system takes UTF-8 names only")
-    end = read(path)[2]
-    assert end.status == "ok"
-    assert end.choice is not None
-    assert end.choice.reason is None or end.choice.reason.encode()
-
-
-def test_a_playlist_makes_no_connection(tmp_path: Path) -> None:
-    path = tmp_path / "list.m3u8"
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        server.setblocking(False)
-        url = f"http://127.0.0.1:{server.getsockname()[1]}/a.ts"
-        path.write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{url}\n#EXT-X-ENDLIST\n")
-        assert read(path)[2].status == "failed"
-        with pytest.raises(BlockingIOError):
-            server.accept()
 
 
 @needs_decord

@@ -1,0 +1,57 @@
+"""When the frames of a video are shown, told from its packets, without decoding."""
+
+from pathlib import Path
+
+import av
+import numpy as np
+
+from tagger.errors import VideoError
+from tagger.video.facts import ffmpeg_reason, open_container
+
+
+def packet_times(path: Path) -> np.ndarray:
+    """Start and end in seconds of every frame of a video, ``[frames, 2] float64``, in presentation order.
+
+    Raises VideoError when the packets do not tell, because a decoder would not give one frame for each of them: packets
+    without times, or marked as damaged, or cut out by an edit list, or before the first key frame.
+    """
+    container, stream, _ = open_container(path)
+    ticks: list[tuple[int, int]] = []
+    problem: str | None = None
+    with container:
+        rate = float(stream.average_rate or 25)
+        time_base = stream.time_base or 1
+        if container.format.name == "avi" and stream.codec_context.has_b_frames:
+            problem = "AVI does not tell when B-frames are shown"
+        try:
+            for packet in container.demux(stream):
+                if problem:
+                    break
+                if not packet.size:
+                    continue  # The last packet, which flushes decoders; and AVI's empty ones, which repeat a frame.
+                if packet.pts is None:
+                    problem = "frames have no times"
+                elif packet.is_corrupt:
+                    problem = "a packet is marked as damaged"
+                elif packet.is_discard:
+                    problem = "an edit list cuts frames out"
+                elif not ticks and not packet.is_keyframe:
+                    problem = "the first frame is no key frame"
+                elif ticks and packet.pts < ticks[0][0]:
+                    problem = "frames are shown before the first key frame"
+                else:
+                    ticks.append((packet.pts, packet.duration or 0))
+        except (av.error.FFmpegError, ValueError) as error:
+            problem = ffmpeg_reason(error)
+    if not problem and not ticks:
+        problem = "there are no packets"
+    if not problem:
+        starts, durations = np.array(sorted(ticks)).T
+        if np.any(np.diff(starts) <= 0):
+            problem = "two frames have the same time"
+    if problem:
+        raise VideoError("damaged", f"{path}: {problem}")
+    starts_s = starts * float(time_base)
+    step_s = starts_s[-1] - starts_s[-2] if len(starts_s) > 1 else 1 / rate
+    last_s = durations[-1] * float(time_base) or step_s
+    return np.stack([starts_s, np.append(starts_s[1:], starts_s[-1] + last_s)], axis=-1)

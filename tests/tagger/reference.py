@@ -1,0 +1,47 @@
+"""The slow and obvious reference: every frame of a video, decoded with PyAV in sequence and scaled at once."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import numpy as np
+
+from tagger.preprocessing import Preprocessing
+from tests.tagger.zoo import Specimen
+from tests.videos import read_frame_number
+
+
+@dataclass(frozen=True)
+class ReferenceFrame:
+    """A frame: its start in seconds from the first one, the number that it shows, its scaled and cropped picture."""
+
+    start_s: float
+    number: int | None
+    pixels: np.ndarray
+
+
+def decode_all(path: Path, specimen: Specimen, preprocessing: Preprocessing) -> tuple[list[ReferenceFrame], float]:
+    """All frames that a plain decode of the first video stream gives, and the end of the last one in seconds."""
+    with av.open(str(path), metadata_errors="replace") as container:
+        cover = av.stream.Disposition.attached_pic
+        stream = next(s for s in container.streams.video if not s.disposition & cover)
+        frames = list(container.decode(stream))
+    times = [frame.pts * float(frame.time_base) if frame.pts is not None else float("nan") for frame in frames]
+    starts_s = [time_s - times[0] for time_s in times]
+    last_s = float(frames[-1].duration * frames[-1].time_base) or starts_s[-1] - starts_s[-2]
+    end_s = starts_s[-1] + last_s
+    if not np.all(np.diff(starts_s) > 0):
+        # Raw streams have no times, AVI has wrong ones, and those of joined streams start again.
+        assert specimen.shown is not None and specimen.end_s is not None
+        starts_s, end_s = [start_s for start_s, _ in specimen.shown], specimen.end_s
+    turns = specimen.rotation // 90
+    stored_width, stored_height = frames[0].width, frames[0].height
+    width, height = stored_width * float(specimen.pixel_aspect), float(stored_height)
+    scaled = preprocessing.scaled(*((height, width) if turns % 2 else (width, height)))
+    scaled = scaled[::-1] if turns % 2 else scaled
+    pictures = []
+    for frame, start_s in zip(frames, starts_s, strict=True):
+        picture = frame.reformat(*scaled, format="rgb24", interpolation="BICUBIC").to_ndarray()
+        number = read_frame_number(frame.to_ndarray(format="rgb24")) if specimen.is_legible else None
+        pictures.append(ReferenceFrame(start_s, number, preprocessing.crop(np.rot90(picture, -turns))))
+    return pictures, end_s

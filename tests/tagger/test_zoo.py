@@ -1,0 +1,88 @@
+"""Promises about every kind of video: each window shows what a plain decode of the whole video shows at its times."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tagger.clips import read_spans
+from tagger.preprocessing import Preprocessing
+from tagger.video.choose import has_decord
+from tagger.windows import Sampling
+from tests.tagger.look_up import look_up
+from tests.tagger.reference import decode_all
+from tests.tagger.zoo import ZOO
+
+# A sample about every 0.1 s, and never at the edge of a frame, where a rounded clock would decide.
+SAMPLING = Sampling(num_frames=6, sampling_rate=2, target_fps=19.37, hop_s=0.41)
+PREPROCESSING = Preprocessing(size=64, resize=64)
+
+PathOf = Callable[[str], Path]
+
+
+@pytest.fixture(scope="session")
+def path_of(tmp_path_factory: pytest.TempPathFactory) -> PathOf:
+    """Where a video of the zoo is; it is made when it is first asked for."""
+    folder = tmp_path_factory.mktemp("zoo")
+
+    def path_of(name: str) -> Path:
+        path = folder / name
+        if not path.exists():
+            ZOO[name].make(path)
+        return path
+
+    return path_of
+
+
+@pytest.mark.parametrize("with_decord", [True, False], ids=["by the rule", "without decord"])
+@pytest.mark.parametrize("name", ZOO)
+def test_every_window_shows_what_a_plain_decode_shows_at_its_times(
+    name: str, with_decord: bool, path_of: PathOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if with_decord and not has_decord():
+        pytest.skip("decord has no wheel for this machine")
+    if not with_decord:
+        monkeypatch.setattr("tagger.video.choose.has_decord", lambda: False)
+    specimen, path = ZOO[name], path_of(name)
+    frames, end_s = decode_all(path, specimen, PREPROCESSING)
+    if specimen.shown is not None and specimen.is_legible:
+        assert [frame.number for frame in frames] == [number for _, number in specimen.shown]
+        assert [frame.start_s for frame in frames] == pytest.approx([s for s, _ in specimen.shown], abs=1.1e-3)
+        assert specimen.end_s is None or end_s == pytest.approx(specimen.end_s, abs=2e-3)
+
+    spans = list(read_spans(path, SAMPLING, PREPROCESSING))
+    end = spans[-1].end
+    assert end is not None and end.choice is not None and end.facts is not None
+    assert end.status == "ok", end.error
+    expected = look_up(SAMPLING, [frame.start_s for frame in frames], end_s)
+    windows = [window for span in spans for window in span.windows]
+    assert [(window.index, window.start_s) for window in windows] == [(w.index, w.start_s) for w, _ in expected]
+    assert [window.end_s for window in windows] == pytest.approx([w.end_s for w, _ in expected], abs=2e-3)
+    assert all(0 <= window.start_s < window.end_s <= end_s + 2e-3 for window in windows)
+    assert end.facts.duration_s == pytest.approx(end_s, abs=2e-3)
+
+    # Another frame differs by 10 at least, most by 60.
+    clips = np.concatenate([span.clips for span in spans])
+    tolerance = 6.0 if end.choice.decoder == "decord" else 0.5
+    for clip, (window, numbers) in zip(clips, expected, strict=True):
+        for pixels, number in zip(clip, numbers, strict=True):
+            difference = np.abs(pixels.astype(int) - frames[number].pixels).mean()
+            assert difference < tolerance, f"window {window.index}, frame {number}"
+
+    if not with_decord:
+        assert (end.choice.decoder, end.choice.reason) == ("pyav", "decord is not installed")
+    elif specimen.pyav is None:
+        assert (end.choice.decoder, end.choice.reason) == ("decord", None)
+    else:
+        assert end.choice.decoder == "pyav"
+        assert end.choice.reason and specimen.pyav in end.choice.reason
+        assert str(path.parent) not in end.choice.reason
+
+
+@pytest.mark.parametrize("name", [name for name, specimen in ZOO.items() if not specimen.is_legible])
+def test_neighbouring_frames_of_a_tiny_video_are_told_apart(name: str, path_of: PathOf) -> None:
+    # Otherwise the comparison above would pass with a wrong frame.
+    frames, _ = decode_all(path_of(name), ZOO[name], PREPROCESSING)
+    light = [frame.pixels.astype(float).mean() for frame in frames]
+    assert np.abs(np.diff(light)).min() > 10
