@@ -17,6 +17,10 @@ from tagger.windows import Sampling, Window, WindowCutter
 
 Status = Literal["ok", "partial", "failed"]
 
+LONGEST_FRAME_S = 3600.0
+"""A frame that claims to be shown for longer has a damaged time: one flipped bit of a small file can claim a month,
+which would be a million windows of the same picture."""
+
 
 @dataclass(frozen=True)
 class VideoEnd:
@@ -203,6 +207,13 @@ def _cut(
     try:
         for frame in reader.frames(needs):
             pixels = np.ascontiguousarray(preprocessing.crop(frame.pixels))
+            if frame.end_s - frame.start_s > LONGEST_FRAME_S:
+                reading.duration_s = frame.start_s + sampling.step_s
+                yield from cutter.finish(reading.duration_s, pixels)
+                hours = (frame.end_s - frame.start_s) / 3600
+                raise VideoError(
+                    "damaged", f"{path}: one frame, at {frame.start_s:.2f} s, claims to last {hours:,.0f} h"
+                )
             reading.duration_s = frame.end_s
             yield from (cutter.finish if frame.is_last else cutter.push)(frame.end_s, pixels)
     finally:

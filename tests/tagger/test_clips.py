@@ -157,6 +157,22 @@ def test_an_error_that_no_reader_should_raise_costs_only_the_video(
     assert (span.end.status, span.end.error_kind, span.end.error) == ("failed", kind, f"{path} {words}")
 
 
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
+@pytest.mark.parametrize(("last_good", "windows"), [(0, 1), (20, 2)])
+def test_a_frame_that_claims_to_last_for_days_is_damage_and_not_a_million_windows(
+    name: str, last_good: int, windows: int, tmp_path: Path
+) -> None:
+    times_s = [i / 30 + (100_000 if i > last_good else 0) for i in range(last_good + 5)]
+    path = encode(tmp_path / name, times_s=times_s)
+    spans = list(read_spans(path, SAMPLING, PREPROCESSING))
+    numbers = [[read_frame_number(pixels) for pixels in clip] for span in spans for clip in span.clips]
+    assert numbers == [[min(12 * k + 3 * i, last_good) for i in range(4)] for k in range(windows)]
+    end = spans[-1].end
+    assert end is not None
+    assert (end.status, end.windows, end.error_kind) == ("partial", windows, "damaged")
+    assert f"one frame, at {last_good / 30:.2f} s, claims to last 28 h" in (end.error or "")
+
+
 def grow(path: Path) -> None:
     with path.open("ab") as file:
         file.write(bytes(188))

@@ -32,6 +32,7 @@ from tagger.video.choose import has_decord
 from tagger.video.isolation import DecoderProcess, Limits, decoder_of_this_thread
 from tagger.video.isolation.channel import frames_decoded
 from tagger.windows import Sampling
+from tests.benchmarks.fuzz import fuzz
 from tests.videos import encode, read_frame_number
 from training.data_set import LabelledClip
 from training.decoding import decode_clips
@@ -268,6 +269,12 @@ def test_a_forked_copy_of_this_process_does_not_end_its_decoder(videos: Path) ->
         os.waitpid(pid, 0)
         assert_reads_the_next(decoder, videos)
         assert decoder.started == 1
+
+
+def test_no_mutant_of_a_video_gets_past_its_process(tmp_path: Path) -> None:
+    report = fuzz(tmp_path, seed=3, count=60, seconds=60)
+    assert report.broken == []
+    assert {status for status, _, _ in report.ends} == {"ok", "partial", "failed"}
 
 
 PARENT = """

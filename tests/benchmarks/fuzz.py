@@ -1,0 +1,225 @@
+"""Damages small videos in every way it can think of and reads them through a decoder process.
+
+Whatever a mutant does, the promise is: this process meets no exception, no mutant takes longer than its limits allow,
+and windows come in order with an end that says what happened. Exits with 1 when that is broken. Mutant N of a seed is
+always the same: ``--first N --count 1`` does it again.
+"""
+
+import argparse
+import itertools
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tagger.clips import Span
+from tagger.errors import ERROR_KINDS
+from tagger.preprocessing import Preprocessing
+from tagger.video.isolation import DecoderProcess, Limits
+from tagger.windows import Sampling
+from tests.videos import encode
+
+SAMPLING = Sampling(num_frames=4, sampling_rate=2, target_fps=20.0, hop_s=0.3)
+PREPROCESSING = Preprocessing(size=32, resize=32)
+LIMITS = Limits(frame_s=5.0, memory_bytes=2**30)
+
+START_S = 10.0
+"""Room for starting two processes on a busy machine, and for the frames that do come."""
+
+VIDEOS: dict[str, dict[str, Any]] = {
+    "index-last.mp4": {},
+    "index-first.mp4": {"container_options": {"movflags": "faststart"}},
+    "fragments.mp4": {"container_options": {"movflags": "frag_keyframe+empty_moov"}},
+    "h264.mkv": {},
+    "mjpeg.mov": {"codec": "mjpeg"},
+    "mpeg4.avi": {"codec": "mpeg4"},
+    "mpeg1.mpg": {"codec": "mpeg1video"},
+    "h264.ts": {},
+    "vp9.webm": {"codec": "libvpx-vp9"},
+    "flv1.flv": {"codec": "flv"},
+    "wmv2.wmv": {"codec": "wmv2"},
+    "h263.3gp": {"codec": "h263", "width": 128, "height": 96},
+    "gif.gif": {"codec": "gif", "rate": 20},
+}
+
+
+def truncate(data: bytearray, random: np.random.Generator) -> None:
+    """Cuts the end off, or the start."""
+    at = int(random.integers(1, len(data)))
+    del data[slice(at, None) if random.random() < 0.7 else slice(at)]
+
+
+def flip_bits(data: bytearray, random: np.random.Generator) -> None:
+    """Turns single bits over, anywhere."""
+    for at in random.integers(0, len(data), int(2 ** random.uniform(0, 8))):
+        data[at] ^= 1 << int(random.integers(8))
+
+
+def change_header(data: bytearray, random: np.random.Generator) -> None:
+    """Writes extreme numbers where sizes, counts and offsets stand: at the start, or at the end of an mp4."""
+    extremes = [b"\0", b"\xff", b"\x7f\xff\xff\xff", b"\x80\0\0\0", b"\xff\xff\xff\xff", b"\0\0\0\0", b"\0\0\0\1"]
+    room = min(len(data), 1500)
+    base = 0 if random.random() < 0.6 else len(data) - room
+    for _ in range(int(random.integers(1, 6))):
+        at = base + int(random.integers(room))
+        value = extremes[int(random.integers(len(extremes)))]
+        data[at : at + len(value)] = value
+
+
+def overwrite(data: bytearray, random: np.random.Generator) -> None:
+    """Replaces a stretch with zeros or noise."""
+    first, last = _stretch(data, random)
+    data[first:last] = bytes(last - first) if random.random() < 0.5 else random.bytes(last - first)
+
+
+def shuffle(data: bytearray, random: np.random.Generator) -> None:
+    """Swaps two stretches."""
+    first, last = _stretch(data, random)
+    at = int(random.integers(0, len(data) - (last - first) + 1))
+    data[first:last], data[at : at + last - first] = data[at : at + last - first], data[first:last]
+
+
+def duplicate(data: bytearray, random: np.random.Generator) -> None:
+    """Inserts a stretch once more, somewhere else."""
+    first, last = _stretch(data, random)
+    at = int(random.integers(0, len(data)))
+    data[at:at] = data[first:last]
+
+
+def drop(data: bytearray, random: np.random.Generator) -> None:
+    """Takes a stretch out."""
+    first, last = _stretch(data, random)
+    del data[first:last]
+
+
+MUTATIONS: Sequence[Callable[[bytearray, np.random.Generator], None]] = (
+    truncate,
+    flip_bits,
+    change_header,
+    overwrite,
+    shuffle,
+    duplicate,
+    drop,
+)
+
+
+def _stretch(data: bytearray, random: np.random.Generator) -> tuple[int, int]:
+    length = min(len(data), int(2 ** random.uniform(0, np.log2(len(data)))))
+    first = int(random.integers(0, len(data) - length + 1))
+    return first, first + length
+
+
+@dataclass
+class Report:
+    """What became of the mutants: how often each (status, error kind, decoder), and every broken promise."""
+
+    mutants: int = 0
+    ends: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    replaced: int = 0
+    slowest_s: float = 0.0
+    slowest: str = ""
+    broken: list[str] = field(default_factory=list)
+    troubles: list[str] = field(default_factory=list)
+
+
+def fuzz(folder: Path, *, seed: int, first: int = 0, count: int, seconds: float, limits: Limits = LIMITS) -> Report:
+    """Reads the mutants ``first`` to ``first + count`` of ``seed``, for about ``seconds`` at most."""
+    originals = {name: encode(folder / name, seconds=1.5, **how).read_bytes() for name, how in VIDEOS.items()}
+    names = list(VIDEOS)
+    report = Report()
+    deadline = time.monotonic() + seconds
+    with DecoderProcess(limits) as decoder:
+        for number in range(first, first + count):
+            if time.monotonic() > deadline:
+                break
+            random = np.random.default_rng([seed, number])
+            name = names[number % len(names)]
+            mutation = MUTATIONS[int(random.integers(len(MUTATIONS)))]
+            data = bytearray(originals[name])
+            mutation(data, random)
+            path = folder / f"mutant{Path(name).suffix}"
+            path.write_bytes(data)
+            _read(decoder, path, f"mutant {number} ({name}, {mutation.__name__})", limits, report)
+        report.replaced = decoder.started - 1
+    return report
+
+
+def _read(decoder: DecoderProcess, path: Path, label: str, limits: Limits, report: Report) -> None:
+    report.mutants += 1
+    started, processes = time.monotonic(), max(1, decoder.started)
+    try:
+        spans = list(decoder.spans(path, SAMPLING, PREPROCESSING, span_windows=2))
+    except Exception as error:
+        report.broken.append(f"{label}: {type(error).__name__}: {error}")
+        return
+    took_s = time.monotonic() - started
+    if took_s > report.slowest_s:
+        report.slowest_s, report.slowest = took_s, label
+    if took_s > 2 * limits.frame_s + START_S:
+        report.broken.append(f"{label}: took {took_s:.1f} s")
+    problem = _problem(spans)
+    if problem:
+        report.broken.append(f"{label}: {problem}")
+    end = spans[-1].end if spans else None
+    if end is not None:
+        decoder_name = end.choice.decoder if end.choice else "none"
+        report.ends[end.status, end.error_kind or "", decoder_name] += 1
+        if decoder.started > processes:
+            report.troubles.append(f"{label}: {end.error or (end.choice and end.choice.reason)}")
+
+
+def _problem(spans: Sequence[Span]) -> str | None:
+    """Which promise of ``read_spans`` these spans break; None when they keep them all."""
+    windows = [window for span in spans for window in span.windows]
+    if not spans or [span.end is not None for span in spans] != [False] * (len(spans) - 1) + [True]:
+        return "not exactly one end, at the end"
+    end = spans[-1].end
+    assert end is not None
+    size = PREPROCESSING.size
+    if any(span.clips.shape != (len(span.windows), SAMPLING.num_frames, size, size, 3) for span in spans):
+        return "clips that do not go with their windows"
+    if [window.index for window in windows] != list(range(end.windows)):
+        return f"windows {[window.index for window in windows]} of {end.windows}"
+    ends_s = [window.end_s for window in windows]
+    if any(window.start_s < 0 or window.end_s <= window.start_s for window in windows):
+        return "a window that ends before it starts"
+    if any(after <= before for before, after in itertools.pairwise(ends_s)):
+        return f"window ends {ends_s}"
+    if (end.status == "failed") != (not windows) or (end.status == "ok") != (end.error_kind is None):
+        return f"{end.status} with {len(windows)} windows and {end.error_kind}"
+    if end.error_kind is not None and (end.error_kind not in ERROR_KINDS or not end.error or "\n" in end.error):
+        return f"{end.error_kind}: {end.error!r}"
+    return None
+
+
+def main() -> None:
+    """Fuzzes and prints what became of the mutants."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--count", type=int, default=2000)
+    parser.add_argument("--seconds", type=float, default=3600.0, help="stop after this time")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--first", type=int, default=0, help="number of the first mutant")
+    options = parser.parse_args()
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        report = fuzz(
+            Path(folder), seed=options.seed, first=options.first, count=options.count, seconds=options.seconds
+        )
+    print(f"{report.mutants} mutants in {time.monotonic() - started:.0f} s, {report.replaced} processes replaced")
+    for (status, kind, decoder), mutants in report.ends.most_common():
+        print(f"{mutants:6}  {status:8} {kind:16} {decoder}")
+    print(f"slowest: {report.slowest_s:.1f} s, {report.slowest}")
+    for line in report.troubles:
+        print(f"trouble: {line}")
+    for line in report.broken:
+        print(f"BROKEN: {line}")
+    raise SystemExit(1 if report.broken else 0)
+
+
+if __name__ == "__main__":
+    main()
