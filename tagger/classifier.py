@@ -66,8 +66,8 @@ class Classifier:
         self._preprocessing = preprocessing
 
     def fingerprint(self) -> str:
-        """A hash of the backbone's weights and the precision it runs in: the same features come from the same one."""
-        digest = hashlib.sha256(str(self.precision).encode())
+        """A hash of the backbone's layers, weights and precision: the same features come from the same one."""
+        digest = hashlib.sha256(f"{self._backbone} {self.precision}".encode())
         for name, tensor in self._backbone.state_dict().items():
             digest.update(name.encode() + tensor.float().cpu().numpy().tobytes())
         return digest.hexdigest()

@@ -18,7 +18,7 @@ KINETICS = "i3d-kinetics400"
 
 KINETICS_PREPROCESSING = Preprocessing(size=224, resize=256, mean=(0.45,) * 3, std=(0.225,) * 3)
 # Of EfficientNet-Lite: (pixel - 127) / 128.
-LITE_PREPROCESSING = Preprocessing(size=224, resize=224, mean=(127 / 255,) * 3, std=(128 / 255,) * 3)
+LITE_PREPROCESSING = Preprocessing(size=224, resize=240, mean=(127 / 255,) * 3, std=(128 / 255,) * 3)
 CNN3D_PREPROCESSING = Preprocessing(size=112, resize=112, mean=(0.5,) * 3, std=(0.25,) * 3)
 
 

@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn import functional
 
 from tagger.errors import WeightsError
-from tagger.models.heads import HeadName, SpatialMean, build_head
+from tagger.models.heads import HeadName, MeanAndChange, build_head
 
 # (kernel, spatial stride, expansion, output channels, repeats) of each stage; the input has 32 channels.
 STAGES = (
@@ -30,7 +30,8 @@ STAGES = (
     (3, 1, 6, 320, 1),
 )
 STEM_CHANNELS = 32
-FEATURES = 1280
+CHANNELS = 1280
+FEATURES = (1 + MeanAndChange.STRIPS) * CHANNELS
 TEMPORAL_KERNEL = 3
 
 
@@ -85,9 +86,10 @@ class InvertedBottleneck(nn.Module):
 
 
 class LiteBackbone(nn.Sequential):
-    """Inflated EfficientNet-Lite0 without its classifier: ``[n, 3, T, H, W]`` to features ``[n, T, 1280]``.
+    """Inflated EfficientNet-Lite0 without its classifier: ``[n, 3, T, H, W]`` to features ``[n, T, 5120]``.
 
-    One feature vector for each frame. The layers are ``stem``, ``block0`` to ``block15``, ``top`` and ``mean``.
+    One feature vector for each frame: 1280 averages, as in the 2D network, and how each of them changes in three parts
+    of the picture. The layers are ``stem``, ``block0`` to ``block15``, ``top`` and ``pool``.
     """
 
     def __init__(self) -> None:
@@ -99,15 +101,15 @@ class LiteBackbone(nn.Sequential):
                 block = InvertedBottleneck(inputs, outputs, kernel, stride if repeat == 0 else 1, expansion)
                 layers[f"block{len(layers) - 1}"] = block
                 inputs = outputs
-        layers["top"] = nn.Sequential(SamePadConv3d(inputs, FEATURES, (1, 1, 1)), _norm(FEATURES), nn.ReLU6())
-        layers["mean"] = SpatialMean()
+        layers["top"] = nn.Sequential(SamePadConv3d(inputs, CHANNELS, (1, 1, 1)), _norm(CHANNELS), nn.ReLU6())
+        layers["pool"] = MeanAndChange()
         super().__init__(OrderedDict(layers))
 
 
 class I3DLiteLSTM(nn.Module):
     """The inflated EfficientNet-Lite0 and a head: ``[n, 3, T, H, W]`` to logits ``[n, classes]``."""
 
-    def __init__(self, classes: int, head: HeadName = "lstm", hidden: int = 256, dropout: float = 0.5):
+    def __init__(self, classes: int, head: HeadName = "lstm", hidden: int = 128, dropout: float = 0.5):
         super().__init__()
         self.backbone = LiteBackbone()
         self.head = build_head(head, FEATURES, classes, hidden, dropout)

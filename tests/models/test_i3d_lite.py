@@ -5,7 +5,7 @@ import torch
 from efficientnet_lite_pytorch import EfficientNet
 
 from tagger.errors import WeightsError
-from tagger.models.i3d_lite import I3DLiteLSTM, LiteBackbone, imagenet_weights, inflate
+from tagger.models.i3d_lite import CHANNELS, I3DLiteLSTM, LiteBackbone, imagenet_weights, inflate
 
 FRAMES = 4
 
@@ -43,9 +43,15 @@ def test_every_frame_starts_with_the_2d_networks_features(
     clip = torch.stack(frames, dim=1)[None]
     with torch.inference_mode():
         expected = network_2d.extract_features(torch.stack(frames)).mean(dim=(2, 3))
-        actual = backbone(clip)[0]
+        actual = backbone(clip)[0, :, :CHANNELS]
     assert expected.std() > 0.05
     assert (actual - expected).norm() <= 1e-4 * expected.norm()
+
+
+def test_nothing_changes_in_a_still_clip(backbone: LiteBackbone) -> None:
+    with torch.inference_mode():
+        change = backbone(torch.stack([a_picture(0)] * FRAMES, dim=1)[None])[0, :, CHANNELS:]
+    assert change.abs().max() < 1e-4
 
 
 def test_neighbouring_frames_count_as_soon_as_the_kernels_say_so(backbone: LiteBackbone) -> None:
