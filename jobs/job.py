@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from tagger.errors import ErrorKind, VtagError
 
@@ -14,6 +14,28 @@ class Video:
     path: str
     size: int
     mtime_ns: int
+
+
+@dataclass(frozen=True)
+class MaxFailures:
+    """How many videos may fail, or be read only in part, before a job gives up.
+
+    ``videos`` is a number of them, ``share`` a share of the videos done, which counts once there are ``AT_LEAST``.
+    """
+
+    videos: int | None = None
+    share: float | None = None
+
+    AT_LEAST: ClassVar[int] = 20
+
+    def are_exceeded(self, failed: int, done: int) -> bool:
+        """Whether ``failed`` out of ``done`` videos are too many."""
+        if self.videos is not None and failed > self.videos:
+            return True
+        return self.share is not None and done >= self.AT_LEAST and failed > self.share * done
+
+    def __str__(self) -> str:
+        return f"{self.videos}" if self.share is None else f"{100 * self.share:g}%"
 
 
 @dataclass(frozen=True)
@@ -36,6 +58,7 @@ class RunConfig:
     address: str | None = None
     extensions: tuple[str, ...] = ()
     overwrite: bool = False
+    max_failures: MaxFailures = MaxFailures()
     verbose: bool = False
 
 
@@ -103,7 +126,10 @@ class Summary:
 
 
 class JobError(VtagError):
-    """A job that cannot go on: the model fails, or a worker dies again and again. What is finished is kept."""
+    """A job that cannot go on: the model fails, a worker dies again and again, or too many videos cannot be read.
+
+    What is finished is kept.
+    """
 
 
 class Interrupted(VtagError):  # noqa: N818 - an outcome rather than an error

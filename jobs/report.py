@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,14 +11,17 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from jobs.job import Summary
+from jobs.job import Failure, Summary
 from jobs.progress import why
 from jobs.wording import amount, clock, count, percent, printable, significant
+from tagger.errors import ErrorKind
 
 if TYPE_CHECKING:
     from jobs.plan import DryRun
 
-FAILURES_SHOWN = 5
+EXAMPLES_SHOWN = 3
+"""Videos that are named for each kind of failure."""
+
 LABELS_SHOWN = 8
 
 
@@ -65,7 +69,7 @@ def print_summary(summary: Summary, console: Console) -> None:
     if summary.failures:
         console.print()
         console.print(_failures(summary))
-        if summary.failed + summary.partial > FAILURES_SHOWN:
+        if any(len(failures) > EXAMPLES_SHOWN for _, failures in _by_kind(summary.failures)):
             console.print(
                 f" all of them: {shell_line(failures_query(summary.videos_out))}", soft_wrap=True, markup=False
             )
@@ -138,12 +142,23 @@ def _videos(summary: Summary) -> Text:
 
 def _failures(summary: Summary) -> Table:
     table = Table(title="Not read, or only in part", title_justify="left", title_style="bold red", box=None)
-    table.add_column("video", overflow="fold", max_width=40)
     table.add_column("kind", no_wrap=True)
+    table.add_column("videos", justify="right", no_wrap=True)
+    table.add_column("for example", overflow="fold", max_width=40)
     table.add_column("why", overflow="fold")
-    for failure in summary.failures[:FAILURES_SHOWN]:
-        table.add_row(Text(printable(Path(failure.path).name)), failure.kind, Text(why(failure)))
+    for kind, failures in _by_kind(summary.failures):
+        for row, failure in enumerate(failures[:EXAMPLES_SHOWN]):
+            first = (kind, f"{len(failures):,}") if row == 0 else ("", "")
+            table.add_row(*first, Text(printable(Path(failure.path).name)), Text(why(failure)))
     return table
+
+
+def _by_kind(failures: Sequence[Failure]) -> list[tuple[ErrorKind, list[Failure]]]:
+    """The failures of each kind, the most frequent kind first."""
+    kinds: dict[ErrorKind, list[Failure]] = {}
+    for failure in failures:
+        kinds.setdefault(failure.kind, []).append(failure)
+    return sorted(kinds.items(), key=lambda item: -len(item[1]))
 
 
 def _labels(summary: Summary) -> Table:

@@ -173,11 +173,22 @@ def _tag(plan: Plan, ledger: Ledger, run: _Run) -> None:
                     committer.add(video)
                     run.note(video)
                 committer.commit_when_due()
+                if config.max_failures.are_exceeded(run.failed, run.done):
+                    raise _too_many_failures(run)
                 if time.monotonic() - run.reported_s >= REPORT_S:
                     run.report()
         run.tagging_s = time.monotonic() - began_s
     if run.done != len(plan.todo):
         raise JobError(f"only {run.done} of {len(plan.todo)} videos came back; run the same command again for the rest")
+
+
+def _too_many_failures(run: _Run) -> JobError:
+    assert run.last_failure is not None
+    return JobError(
+        f"{run.failed} of the first {run.done} videos could not be read, or only in part, more than --max-failures "
+        f"{run.plan.config.max_failures} allows; the last: {run.last_failure.reason}; "
+        "what is finished is kept, and the same command continues"
+    )
 
 
 class _Committer:

@@ -10,7 +10,7 @@ import click
 
 from jobs.cli.endings import SOME_VIDEOS_FAILED
 from jobs.cli.options import device_option, json_option, verbose_option
-from jobs.job import RunConfig
+from jobs.job import MaxFailures, RunConfig
 
 DEFAULT = RunConfig(inputs=(), out=Path())
 
@@ -19,6 +19,22 @@ def _finite(ctx: click.Context, param: click.Parameter, value: float | None) -> 
     if value is not None and not math.isfinite(value):
         raise click.BadParameter(f"{value} is not a finite number.")
     return value
+
+
+def parse_max_failures(text: str | None) -> MaxFailures:
+    """``"100"`` or ``"5%"`` as MaxFailures; None for no bound."""
+    if text is None:
+        return MaxFailures()
+    number = text.strip()
+    if number.isdecimal():
+        return MaxFailures(videos=int(number))
+    try:
+        percent = float(number.removesuffix("%")) if number.endswith("%") else math.nan
+    except ValueError:
+        percent = math.nan
+    if not 0 <= percent <= 100:
+        raise click.BadParameter(f"{text!r} is neither a number of videos, such as 100, nor a percentage, such as 5%.")
+    return MaxFailures(share=percent / 100)
 
 
 @click.command(short_help="Tag videos: a row per segment, in Parquet.")
@@ -94,6 +110,14 @@ def _finite(ctx: click.Context, param: click.Parameter, value: float | None) -> 
     multiple=True,
     help="One more file extension to take for a video; may be repeated.",
 )
+@click.option(
+    "--max-failures",
+    metavar="N|P%",
+    callback=lambda ctx, param, text: parse_max_failures(text),
+    show_default="never",
+    help="Give up when more videos than this cannot be read: 100, or 5% of those done so far "
+    f"(from the {MaxFailures.AT_LEAST}th on).",
+)
 @click.option("--overwrite", is_flag=True, help="Replace an earlier result.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be done: videos, hours, windows.")
 @json_option("Print progress and summary as JSON lines on standard output.")
@@ -114,6 +138,7 @@ def run(
     actors: int | None,
     address: str | None,
     extensions: tuple[str, ...],
+    max_failures: MaxFailures,
     overwrite: bool,
     dry_run: bool,
     as_json: bool,
@@ -146,6 +171,7 @@ def run(
         actors=actors,
         address=address,
         extensions=extensions,
+        max_failures=max_failures,
         overwrite=overwrite,
         verbose=verbose,
     )

@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 import jobs.plan
 import jobs.run
 from jobs.cli import main
-from jobs.job import Failure, Interrupted, LabelCount, Progress, RunConfig, Summary
+from jobs.job import Failure, Interrupted, LabelCount, MaxFailures, Progress, RunConfig, Summary
 from tagger.errors import InputError
 
 BAD = Failure("/v/bad.mp4", "failed", "empty", "/v/bad.mp4 is empty (0 bytes)")
@@ -151,6 +151,10 @@ def test_exit_130_when_interrupted_outside_the_job(job: Job, monkeypatch: pytest
         ["--actors", "-1"],
         ["--batch-size", "0"],
         ["--device", "tpu"],
+        ["--max-failures", "-1"],
+        ["--max-failures", "101%"],
+        ["--max-failures", "nan%"],
+        ["--max-failures", "many"],
         ["--weights", "no-such-file"],
         ["--no-such-option"],
     ],
@@ -171,7 +175,8 @@ def test_every_option_reaches_the_job(job: Job, tmp_path: Path) -> None:
     weights = tmp_path / "w.pyth"
     weights.touch()
     options = f"--model m.safetensors --weights {weights} --hop 1.5 --top-k 3 --batch-size 8 --device cpu --actors 2"
-    assert vtag(*options.split(), "--address", "ray:1", "--ext", "a", "--ext", ".b", "--overwrite").exit_code == 0
+    more = "--address ray:1 --ext a --ext .b --overwrite --max-failures 12"
+    assert vtag(*options.split(), *more.split()).exit_code == 0
     assert job.config == RunConfig(
         inputs=("/v",),
         out=Path("t.parquet"),
@@ -185,7 +190,14 @@ def test_every_option_reaches_the_job(job: Job, tmp_path: Path) -> None:
         address="ray:1",
         extensions=("a", ".b"),
         overwrite=True,
+        max_failures=MaxFailures(videos=12),
     )
+
+
+def test_failures_may_be_bounded_by_a_percentage(job: Job) -> None:
+    assert vtag("--max-failures", "2.5%").exit_code == 0
+    assert job.config is not None
+    assert job.config.max_failures == MaxFailures(share=0.025)
 
 
 def test_the_defaults_are_those_of_the_library(job: Job) -> None:

@@ -62,10 +62,16 @@ def test_the_summary_tells_how_much_how_fast_and_what_was_found(width: int) -> N
         assert part in text, part
 
 
-def test_the_first_failures_are_named_and_the_others_can_be_found() -> None:
+def test_failures_are_grouped_by_kind_the_most_frequent_first() -> None:
+    damaged = Failure("/v/cut.mp4", "partial", "damaged", "/v/cut.mp4 is cut off after 3.00 s")
+    text = shown(replace(SUMMARY, failures=(damaged, *SUMMARY.failures)))
+    lines = [line.split() for line in text.splitlines() if "empty" in line or "cut" in line]
+    assert lines[0][:3] == ["empty", "14", "bad0.mp4"] and lines[3][:3] == ["damaged", "1", "cut.mp4"]
+
+
+def test_a_few_failures_of_each_kind_are_named_and_the_others_can_be_found() -> None:
     text = shown(SUMMARY)
-    assert text.count("is empty (0 bytes)") == 5
-    assert "bad0.mp4  empty  is empty (0 bytes)" in text
+    assert text.count("is empty (0 bytes)") == 3
     assert f"all of them: {shell_line(failures_query('tags.videos.parquet'))}" in text
     few = shown(replace(SUMMARY, partial=0, failed=1, failures=SUMMARY.failures[:1]))
     assert "all of them" not in few

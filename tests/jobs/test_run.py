@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import tagger
-from jobs.job import Interrupted, Progress, RunConfig
+from jobs.job import Interrupted, JobError, MaxFailures, Progress, RunConfig
 from jobs.plan import DryRun, dry_run, make_plan
 from jobs.publish import file_metadata
 from jobs.run import run_job
@@ -121,6 +121,13 @@ class TestThroughRay:
         )
         assert summary.sampling == "16×4 @ 30 fps, hop 1 s"
 
+    def test_too_many_failures_end_the_job_which_can_go_on(self, config: RunConfig) -> None:
+        with pytest.raises(JobError, match=r"[23] of the first \d videos .* --max-failures 1 allows; the last: /"):
+            run_job(make_plan(replace(config, max_failures=MaxFailures(videos=1))))
+        assert not config.out.exists()
+        assert len(make_plan(config).kept) >= 2
+        assert run_job(make_plan(config)).videos == 6
+
     def test_a_model_that_fails_ends_the_job_with_one_line_that_says_how(self, config: RunConfig) -> None:
         plan = make_plan(config)
         missing = replace(plan.source, file=plan.source.file.with_name("gone.safetensors"))
@@ -226,3 +233,22 @@ def test_a_signal_ends_the_job_with_one_line_and_leaves_no_process(config: RunCo
     _, alive = psutil.wait_procs(children, timeout=10)
     assert [child for child in alive if child.status() != psutil.STATUS_ZOMBIE] == []
     assert len(make_plan(config).kept) == 1
+
+
+@pytest.mark.parametrize(
+    ("bound", "failed", "done", "exceeded"),
+    [
+        (MaxFailures(), 1000, 1000, False),
+        (MaxFailures(videos=0), 0, 10, False),
+        (MaxFailures(videos=0), 1, 10, True),
+        (MaxFailures(videos=5), 5, 5, False),
+        (MaxFailures(share=0.5), 10, 19, False),
+        (MaxFailures(share=0.5), 19, 19, False),
+        (MaxFailures(share=0.5), 10, 20, False),
+        (MaxFailures(share=0.5), 11, 20, True),
+    ],
+)
+def test_failures_are_too_many_above_a_number_or_a_share_of_enough(
+    bound: MaxFailures, failed: int, done: int, exceeded: bool
+) -> None:
+    assert bound.are_exceeded(failed, done) is exceeded
