@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from tagger.errors import VideoError
+from tagger.video.decord_log import errors
 from tagger.video.facts import VideoFacts, open_file
 from tagger.video.packets import packet_times
 from tagger.video.reader import DecoderName, Frame, Needs
@@ -25,7 +26,8 @@ class DecordReader:
     """Reads frames with decord, scaled to ``width × height``.
 
     decord counts the frames that it decodes and does not say when each is shown. So its frames are taken for those of
-    the packets of the file, one by one: its own list of times must agree, and none may be made up.
+    the packets of the file, one by one: its own list of times must agree, none may be made up, and its
+    FFmpeg must not report errors while it decodes.
 
     An open decord reader spins on the CPU while nobody takes its frames, so the caller must drain it and close it
     without waiting for anything in between.
@@ -41,6 +43,8 @@ class DecordReader:
         self._width, self._height = width, height
         self._error = decord.DECORDError
         self._reader: decord.VideoReader | None = None
+        self._log = errors()
+        self._known_errors = self._log.count
         times_s = packet_times(path)
         descriptor, head = open_file(path)
         try:
@@ -79,6 +83,8 @@ class DecordReader:
             except (self._error, StopIteration, RuntimeError) as error:
                 # When it notices varies from run to run, so no time is named.
                 raise VideoError("damaged", f"{self._path}: decord failed ({_first_line(error)})") from error
+            if self._log.count > self._known_errors:
+                raise VideoError("damaged", f"{self._path}: decord's FFmpeg reports errors, which decord would hide")
             # decord pads rows, and takes the padding of a narrow picture (48 pixels wide, say) for more channels.
             pixels = rows[:, : 3 * self._width].reshape(self._height, self._width, 3)
             yield Frame(start_s, end_s, pixels, is_last)

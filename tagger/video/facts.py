@@ -3,6 +3,7 @@
 import errno
 import os
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
@@ -157,7 +158,11 @@ def _video_stream(container: "av.container.InputContainer", path: Path) -> "av.v
     if max(width, height) > MAX_ASPECT * max(1, min(width, height)):
         raise VideoError("unsupported", f"{path} declares {width}×{height} pixels, a shape that no model reads")
     # A later header may declare a larger picture.
-    stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
+    # What a decoder notices of a damage ends the video; left alone, it would fill in what is missing.
+    stream.codec_context.options = {
+        "max_pixels": str(MAX_PIXELS),
+        "err_detect": "crccheck+bitstream+buffer+explode",
+    }
     # The job runs one decoder per core; more threads only add switching.
     stream.codec_context.thread_count = 1
     return stream
@@ -205,14 +210,53 @@ def probe(path: str | Path) -> VideoFacts:
 def _first_frame(
     container: "av.container.InputContainer", stream: "av.video.stream.VideoStream", path: Path
 ) -> "av.VideoFrame":
-    try:
-        for frame in container.decode(stream):
-            return frame
-    except (av.error.FFmpegError, ValueError) as error:
-        if isinstance(error, av.error.DecoderNotFoundError):
-            raise VideoError("unsupported", f"{path}: FFmpeg has no decoder for its codec") from error
-        raise VideoError("damaged", f"{path} cannot be decoded ({ffmpeg_reason(error)})") from error
+    for frame in decoded_frames(container, stream, path):
+        return frame
     raise VideoError("damaged", f"{path} has a video stream but no frame can be decoded from it")
+
+
+def decoded_frames(
+    container: "av.container.InputContainer", stream: "av.video.stream.VideoStream", path: Path
+) -> "Iterator[av.VideoFrame]":
+    """All frames of a stream in presentation order, up to the first sign of damage, which raises VideoError.
+
+    What comes before the first frame is no damage: a recording may start in the middle of a group of pictures. Decoders
+    that check little notice little: in VP8, VP9, HEVC, MJPEG and GIF a damage may give wrong pixels and no sign at all.
+    """
+    has_frames = False
+    last_s = 0.0
+    failure: av.error.FFmpegError | ValueError | None = None
+    try:
+        for packet in container.demux(stream):
+            if packet.is_corrupt and has_frames:
+                raise VideoError("damaged", f"{path}: its data are damaged after {last_s:.2f} s")
+            try:
+                frames = packet.decode()
+            except (av.error.FFmpegError, ValueError) as error:
+                if has_frames:
+                    raise
+                failure = error
+                continue
+            for frame in frames:
+                if frame.is_corrupt:
+                    if has_frames:
+                        raise VideoError("damaged", f"{path}: a frame is damaged after {last_s:.2f} s")
+                    continue
+                has_frames = True
+                last_s = frame.time or last_s
+                yield frame
+    except (av.error.FFmpegError, ValueError) as error:
+        if has_frames:
+            reason = f"{path}: decoding failed after {last_s:.2f} s ({ffmpeg_reason(error)})"
+            raise VideoError("damaged", reason) from error
+        failure = error
+    if isinstance(failure, av.error.DecoderNotFoundError):
+        raise VideoError("unsupported", f"{path}: FFmpeg has no decoder for its codec") from failure
+    if failure is not None and not has_frames and not stream.codec_context.width:
+        reason = f"{path} declares no size of its pictures, or one beyond the {MAX_PIXELS:,} pixels that vtag reads"
+        raise VideoError("unsupported", reason) from failure
+    if failure is not None and not has_frames:
+        raise VideoError("damaged", f"{path} cannot be decoded ({ffmpeg_reason(failure)})") from failure
 
 
 def _container_name(names: str, path: Path) -> str:

@@ -8,7 +8,7 @@ import av
 import numpy as np
 
 from tagger.errors import VideoError
-from tagger.video.facts import VideoFacts, ffmpeg_reason, open_container
+from tagger.video.facts import VideoFacts, decoded_frames, open_container
 from tagger.video.reader import DecoderName, Frame, Needs
 
 JOINED_CONTAINERS = frozenset({"mpeg", "mpegts"})
@@ -42,15 +42,12 @@ class PyAVReader:
         has_clock = False
         step_s = 1.0 / float(self._stream.average_rate or 25)
         error: VideoError | None = None
-        decoded = self._container.decode(self._stream)
+        decoded = decoded_frames(self._container, self._stream, self._path)
         while True:
             try:
                 frame = next(decoded, None)
-            except (av.error.FFmpegError, ValueError) as cause:
-                error = VideoError(
-                    "damaged", f"{self._path}: decoding failed after {held_s:.2f} s ({ffmpeg_reason(cause)})"
-                )
-                error.__cause__ = cause
+            except VideoError as damage:
+                error = damage
                 break
             if frame is None:
                 break

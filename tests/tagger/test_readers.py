@@ -96,7 +96,9 @@ def test_a_turned_video_is_read_upright(degrees: int, tmp_path: Path) -> None:
     assert np.abs(clips.astype(int) - upright).mean() < 3
 
 
-def test_a_frame_without_a_time_follows_the_one_before_and_one_that_goes_back_is_not_shown(tmp_path: Path) -> None:
+def test_a_frame_without_a_time_follows_the_one_before_and_one_that_goes_back_is_not_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = encode(tmp_path / "a.mkv")
     frames = []
     for pts, duration in [(1000, 40), (None, 0), (1080, 0), (1080, 40), (1060, 40), (1120, 0)]:
@@ -104,12 +106,8 @@ def test_a_frame_without_a_time_follows_the_one_before_and_one_that_goes_back_is
         frame.pts, frame.time_base, frame.duration = pts, Fraction(1, 1000), duration
         frames.append(frame)
 
-    class Container:
-        def decode(self, _stream: object) -> Any:
-            return iter(frames)
-
     reader = PyAVReader(path, probe(path), 64, 64)
-    reader._container = Container()  # type: ignore[assignment]
+    monkeypatch.setattr("tagger.video.pyav_reader.decoded_frames", lambda *_: iter(frames))
     found = [(f.start_s, f.end_s, read_frame_number(f.pixels), f.is_last) for f in reader.frames(lambda _: True)]
     times = pytest.approx([0.0, 0.04, 0.04, 0.08, 0.08, 0.12, 0.12, 0.16])
     assert [time_s for frame in found for time_s in frame[:2]] == times
