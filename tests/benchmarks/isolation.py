@@ -28,18 +28,20 @@ def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--clips", type=int, default=12, help="clips of 7 seconds in a round")
-    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=20, help="at least 2; 0 leaves the times out")
     parser.add_argument("--hours", type=float, default=3.0, help="length of the long video; 0 leaves it out")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, DecoderProcess() as decoder:
-        clips = [
-            encode(Path(folder) / f"{number}.mp4", seconds=7, width=width, height=height)
-            for number in range(options.clips)
-            for width, height in [SIZES[number % len(SIZES)]]
-        ]
-        compare(clips, options.rounds, decoder)
+        if options.rounds:
+            compare([encode_clip(Path(folder), number) for number in range(options.clips)], options.rounds, decoder)
         if options.hours:
-            measure_memory(join(Path(folder), options.hours), DecoderProcess())
+            measure_memory(join(Path(folder), options.hours), decoder)
+
+
+def encode_clip(folder: Path, number: int) -> Path:
+    """A clip of 7 seconds."""
+    width, height = SIZES[number % len(SIZES)]
+    return encode(folder / f"{number}.mp4", seconds=7, width=width, height=height)
 
 
 def compare(clips: list[Path], rounds: int, decoder: DecoderProcess) -> None:
@@ -111,14 +113,13 @@ def measure_memory(path: Path, decoder: DecoderProcess) -> None:
     windows = 0
     peak_kb = 0
     started = time.perf_counter()
-    with decoder:
-        for span in decoder.spans(path, SAMPLING, PREPROCESSING):
-            windows += len(span.windows)
-            assert decoder.pid is not None
-            # The kernel's own high-water mark.
-            status = Path(f"/proc/{decoder.pid}/status").read_text()
-            peak_kb = max(peak_kb, int(status.split("VmHWM:")[1].split()[0]))
-            end = span.end
+    for span in decoder.spans(path, SAMPLING, PREPROCESSING):
+        windows += len(span.windows)
+        assert decoder.pid is not None
+        # The kernel's own high-water mark.
+        status = Path(f"/proc/{decoder.pid}/status").read_text()
+        peak_kb = max(peak_kb, int(status.split("VmHWM:")[1].split()[0]))
+        end = span.end
     assert end is not None and end.facts is not None and end.facts.duration_s is not None and end.choice is not None
     print(
         f"{end.facts.duration_s / 3600:.2f} h, {windows} windows with {end.choice.decoder}: {end.status}; peak "
