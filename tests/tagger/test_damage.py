@@ -48,7 +48,7 @@ def read(path: Path) -> tuple[list[Window], np.ndarray, VideoEnd]:
     return windows, np.concatenate([span.clips for span in spans]), end
 
 
-# What destroys the frame around a packet of Matroska or AVI loses the packet: a gap, as a variable rate has, and no sign.
+# What destroys the frame around a packet of Matroska or AVI loses the packet: a gap, as at a variable rate, no sign.
 CASES = [(name, zeroed) for name in SEEDS] + [(name, flipped) for name in SEEDS]
 CASES += [(name, overwritten) for name in SEEDS if not name.endswith(("mkv", "avi"))]
 
@@ -68,8 +68,8 @@ def test_windows_of_a_damaged_video_are_those_of_the_whole_one(
         path.write_bytes(data)
         windows, clips, end = read(path)
         noticed += end.status != "ok"
-        # The last window is filled up with the last good frame, and may end earlier: headers are not trusted so far that
-        # frames missing at the end would be a damage.
+        # The last window is filled up with the last good frame, and may end earlier: headers are not trusted so far
+        # that frames missing at the end would be a damage.
         count = len(windows) - 1
         assert windows[:count] == whole_windows[:count]
         for clip, whole_clip in zip(clips[:count], whole_clips[:count], strict=True):

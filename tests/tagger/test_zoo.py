@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from tagger.clips import read_spans
 from tagger.preprocessing import Preprocessing
@@ -13,6 +15,7 @@ from tagger.windows import Sampling
 from tests.tagger.look_up import look_up
 from tests.tagger.reference import decode_all
 from tests.tagger.zoo import ZOO
+from tests.videos import encode, read_frame_number
 
 # A sample about every 0.1 s, and never at the edge of a frame, where a rounded clock would decide.
 SAMPLING = Sampling(num_frames=6, sampling_rate=2, target_fps=19.37, hop_s=0.41)
@@ -86,3 +89,28 @@ def test_neighbouring_frames_of_a_tiny_video_are_told_apart(name: str, path_of: 
     frames, _ = decode_all(path_of(name), ZOO[name], PREPROCESSING)
     light = [frame.pixels.astype(float).mean() for frame in frames]
     assert np.abs(np.diff(light)).min() > 10
+
+
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    name=st.sampled_from(["a.mp4", "a.mkv", "a.avi", "a.ts"]),
+    rate=st.sampled_from([5, 12, 25, 30, 50]),
+    count=st.integers(1, 60),
+    gop=st.integers(1, 30),
+    samples=st.integers(1, 6),
+    step=st.integers(1, 9),
+    hop=st.integers(1, 3),
+)
+def test_any_rate_length_window_and_hop(
+    name: str, rate: int, count: int, gop: int, samples: int, step: int, hop: int, tmp_path: Path
+) -> None:
+    codec = "mpeg4" if name.endswith("avi") else "libx264"
+    path = encode(tmp_path / name, codec=codec, rate=rate, frames=count, width=64, options={"g": str(gop)})
+    # Times with a fraction that no frame rate shares, so that no sample falls on the edge of a frame.
+    sampling = Sampling(samples, step, 31.37, hop_s=hop * step / 31.37)
+    spans = list(read_spans(path, sampling, PREPROCESSING))
+    expected = look_up(sampling, [i / rate for i in range(count)], count / rate)
+    windows = [window for span in spans for window in span.windows]
+    assert [window.start_s for window in windows] == [window.start_s for window, _ in expected]
+    numbers = [[read_frame_number(pixels) for pixels in clip] for span in spans for clip in span.clips]
+    assert numbers == [frames for _, frames in expected]
