@@ -21,6 +21,7 @@ from tagger.windows import Sampling, Window
 if TYPE_CHECKING:
     from tagger.classifier import Classifier
     from tagger.clips import Span, VideoEnd, read_spans
+    from tagger.inspection import Inspection, inspect_video
     from tagger.model_file import ModelInfo, read_model_info, save_model_file
     from tagger.preprocessing import Preprocessing
     from tagger.schema import TAGS_SCHEMA, VIDEOS_SCHEMA
@@ -36,6 +37,7 @@ __all__ = [
     "Classifier",
     "DataSetError",
     "InputError",
+    "Inspection",
     "ModelFileError",
     "ModelInfo",
     "ModelSource",
@@ -51,6 +53,7 @@ __all__ = [
     "WeightsError",
     "Window",
     "find_model",
+    "inspect_video",
     "load_model",
     "make_segments",
     "read_model_info",
@@ -64,6 +67,8 @@ _LAZY = {
     "Span": "clips",
     "VideoEnd": "clips",
     "read_spans": "clips",
+    "Inspection": "inspection",
+    "inspect_video": "inspection",
     "ModelInfo": "model_file",
     "read_model_info": "model_file",
     "save_model_file": "model_file",

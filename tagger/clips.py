@@ -160,16 +160,20 @@ def read_loose_spans(
     yield _span(pending, end)
 
 
+def rule(facts: VideoFacts, sampling: Sampling, preprocessing: Preprocessing) -> Choice:
+    """The reader with which reading a video begins, as ``choose_reader`` says."""
+    frame_bytes = 3 * preprocessing.size**2
+    # A frame is sampled at most once per source frame and, over all windows, about once per sample.
+    samples = sampling.num_frames * sampling.window_count(facts.duration_s) if facts.duration_s else None
+    return choose_reader(facts, drained_bytes=samples * frame_bytes if samples is not None else None)
+
+
 def _read_windows(
     path: Path, sampling: Sampling, preprocessing: Preprocessing, choice: Choice | None, reading: Reading
 ) -> Iterator[tuple[Window, list[np.ndarray]]]:
     facts = probe(path)
     reading.found(facts)
-    if choice is None:
-        frame_bytes = 3 * preprocessing.size**2
-        # A frame is sampled at most once per source frame and, over all windows, about once per sample.
-        samples = sampling.num_frames * sampling.window_count(facts.duration_s) if facts.duration_s else None
-        choice = choose_reader(facts, drained_bytes=samples * frame_bytes if samples is not None else None)
+    choice = choice or rule(facts, sampling, preprocessing)
     if choice.decoder == "decord":
         try:
             # Everything is taken before anything is passed on: an open decord reader must never wait.

@@ -12,6 +12,7 @@ from jobs.cli.lazy_group import LazyGroup
 COMMANDS = {
     "run": "jobs.cli.run:run",
     "demo": "jobs.cli.demo:demo",
+    "probe": "jobs.cli.probe:probe",
     "models": "jobs.cli.models:models",
     "train": "jobs.cli.train:train",
     "evaluate": "jobs.cli.evaluate:evaluate",

@@ -1,5 +1,6 @@
 """When the frames of a video are shown, told from its packets, without decoding."""
 
+import contextlib
 from pathlib import Path
 
 import av
@@ -7,6 +8,34 @@ import numpy as np
 
 from tagger.errors import VideoError
 from tagger.video.facts import ffmpeg_reason, open_container
+
+SAMPLE = 1000
+"""Packets from which the rate is told."""
+
+ROUNDING_S = 2.1e-3
+"""How far two distances of frames may differ at a constant rate: two times, each rounded to milliseconds, and a bit."""
+
+
+def rate_varies(path: Path) -> bool | None:
+    """Whether the first thousand frames of a video come at a variable rate; None when their times do not tell.
+
+    Raises VideoError when the file cannot be opened.
+    """
+    container, stream, _ = open_container(path)
+    ticks: set[int] = set()
+    tick_s = float(stream.time_base or 0)
+    with container, contextlib.suppress(av.error.FFmpegError, ValueError):
+        for packet in container.demux(stream):
+            if packet.pts is not None and packet.size:
+                ticks.add(packet.pts)
+            if len(ticks) == SAMPLE:
+                break
+    if len(ticks) < 3 or not tick_s:
+        return None
+    steps_s = np.diff(sorted(ticks)) * tick_s
+    # Of the last packets read, those are missing that are stored later but shown earlier.
+    steps_s = steps_s[: max(2, len(steps_s) - 16)] if len(ticks) == SAMPLE else steps_s
+    return bool(steps_s.max() - steps_s.min() > max(ROUNDING_S, 2.1 * tick_s))
 
 
 def packet_times(path: Path) -> np.ndarray:

@@ -12,6 +12,7 @@ import resource
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from tagger.preprocessing import Preprocessing
 from tagger.video.choose import Choice
 from tagger.video.facts import VideoFacts, probe
 from tagger.video.isolation.channel import FrameCounter, Message, receive, send, write_clips
+from tagger.video.packets import rate_varies
 from tagger.windows import Sampling
 
 STANDARD_ERROR = 2
@@ -77,14 +79,16 @@ def serve(channel: socket.socket, memory: int) -> None:
         os.ftruncate(STANDARD_ERROR, 0)
         os.lseek(STANDARD_ERROR, 0, os.SEEK_SET)
         if "probe" in request:
-            send(channel, _probe(Path(request["probe"])))
+            send(channel, _answer(Path(request["probe"]), lambda path: asdict(probe(path))))
+        elif "rate" in request:
+            send(channel, _answer(Path(request["rate"]), lambda path: {"varies": rate_varies(path)}))
         else:
             _read(channel, memory, request, counter)
 
 
-def _probe(path: Path) -> Message:
+def _answer(path: Path, ask: Callable[[Path], Message]) -> Message:
     try:
-        return {"facts": asdict(probe(path))}
+        return {"answer": ask(path)}
     except Exception as error:
         problem = video_error(path, error)
         return {"kind": problem.kind, "problem": str(problem)}

@@ -60,26 +60,36 @@ class DecoderProcess:
 
     def probe(self, path: bytes | str | Path) -> VideoFacts:
         """``tagger.video.probe`` within bounds: the facts of a video. Raises VideoError."""
+        return VideoFacts(**self._ask("probe", path, {"container"}))
+
+    def rate_varies(self, path: bytes | str | Path) -> bool | None:
+        """``tagger.video.packets.rate_varies`` within bounds. Raises VideoError."""
+        varies: bool | None = self._ask("rate", path, {"varies"})["varies"]
+        return varies
+
+    def _ask(self, question: str, path: bytes | str | Path, fields: set[str]) -> Message:
+        """The answer to a question about a video, which has at least ``fields``. Raises VideoError."""
         path = _absolute(path)
         process = self._ready()
         process.busy = True
         try:
-            process.send({"probe": str(path)})
+            process.send({question: str(path)})
             answer = process.receive()
-            problem = None if "facts" in answer else VideoError(answer["kind"], answer["problem"])
-            facts = None if problem else VideoFacts(**answer["facts"])
+            problem = VideoError(answer["kind"], answer["problem"]) if "problem" in answer else None
+            answered: Message = {} if problem else answer["answer"]
+            if not problem and not fields <= answered.keys():
+                raise KeyError
             process.busy = False
         except TroubleError as trouble:
             problem = VideoError(trouble.kind, one_line(f"{path}: the decoder {trouble}"))
-        except (KeyError, TypeError):
+        except (AttributeError, KeyError, TypeError):
             problem = VideoError("crashed", one_line(f"{path}: the decoder sent what is no message"))
         finally:
             if process.busy:
                 self.close()
         if problem is not None:
             raise problem
-        assert facts is not None
-        return facts
+        return answered
 
     def spans(
         self, path: bytes | str | Path, sampling: Sampling, preprocessing: Preprocessing, *, span_windows: int = 8

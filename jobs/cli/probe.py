@@ -1,0 +1,115 @@
+"""``vtag probe``: what vtag sees in a video, without tagging it."""
+
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from jobs.cli.endings import SOME_VIDEOS_FAILED
+from jobs.cli.options import json_option, verbose_option
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from tagger.inspection import Inspection
+    from tagger.video.facts import VideoFacts
+
+
+@click.command(short_help="Show what vtag sees in a video.")
+@click.argument("inputs", metavar="INPUT...", nargs=-1, required=True)
+@click.option(
+    "--model",
+    metavar="NAME|FILE",
+    default="ucf20",
+    show_default=True,
+    help="The model whose windows are counted.",
+)
+@click.option("--decode", is_flag=True, help="Read every video to its end instead of its headers alone.")
+@json_option("Print a JSON object a line for each video.")
+@verbose_option
+@click.pass_context
+def probe(ctx: click.Context, inputs: tuple[str, ...], model: str, decode: bool, as_json: bool, verbose: bool) -> None:
+    """Show what vtag sees in a video: container, codec, size, rate, length, the reader and why, windows, problems.
+
+    INPUT is what `vtag run` takes: a video, a folder, a quoted glob, @list.txt, or - for a list on standard input.
+
+    \b
+    vtag probe clip.mp4
+    vtag probe clip.mp4 --decode
+    vtag probe /videos --json | jq 'select(.error_kind)'
+    """
+    from rich.console import Console
+
+    from jobs.listing import find_videos
+    from jobs.results import video_name
+    from tagger import find_model, inspect_video
+
+    info = find_model(model).info
+    console = Console()
+    bad = False
+    for number, video in enumerate(find_videos(inputs)):
+        inspection = inspect_video(video.path, info.sampling, info.preprocessing, decode=decode)
+        bad = bad or inspection.error_kind is not None
+        if as_json:
+            # A name that is not UTF-8 is written as in the result's tables.
+            click.echo(json.dumps({**asdict(inspection), "path": video_name(video.path)}, ensure_ascii=False))
+        else:
+            if number:
+                console.print()
+            _print(inspection, console)
+    if bad:
+        ctx.exit(SOME_VIDEOS_FAILED)
+
+
+def _print(inspection: "Inspection", console: "Console") -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from jobs.wording import count, printable
+
+    path = Path(inspection.path)
+    shown = os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
+    console.print(Text(printable(shown), "bold"), soft_wrap=True)
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    if inspection.facts is not None:
+        for name, value in _facts(inspection.facts, inspection.rate_varies).items():
+            table.add_row(f"  {name}", value)
+    if inspection.choice is not None:
+        reason = inspection.choice.reason
+        table.add_row("  reader", Text(inspection.choice.decoder + (f": {reason}" if reason else "")))
+    if inspection.windows is not None:
+        table.add_row("  windows", count(inspection.windows, "window").split()[0])
+    for problem in inspection.problems:
+        kind = f"{inspection.error_kind}: " if inspection.error_kind else ""
+        text = problem.removeprefix(f"{inspection.path}: ").removeprefix(f"{inspection.path} ")
+        table.add_row("  problem", Text(printable(kind + text), "red" if inspection.error_kind else "yellow"))
+    console.print(table, highlight=False)
+
+
+def _facts(facts: "VideoFacts", rate_varies: bool | None) -> dict[str, str]:
+    """What a video says of itself, in words."""
+    from jobs.wording import amount
+
+    size = f"{facts.width}×{facts.height}"
+    if facts.rotation:
+        size += f", turned by {facts.rotation}° to stand upright"
+    if facts.pixel_aspect != 1:
+        width, height = facts.display_size
+        size += f", shown as {width:.0f}×{height:.0f} (pixel aspect {facts.pixel_aspect:.3g})"
+    rate = "unknown" if facts.fps is None else f"{facts.fps:.5g} frames/s"
+    if rate_varies is not None:
+        rate += " on average, variable" if rate_varies else ", constant"
+    streams = f", the first of {facts.video_streams} video streams" if facts.video_streams > 1 else ""
+    return {
+        "container": facts.container,
+        "codec": facts.codec + streams,
+        "size": size,
+        "rate": rate,
+        "duration": "not declared" if facts.duration_s is None else amount(facts.duration_s),
+        "start": f"{facts.start_s:g} s",
+    }

@@ -1,0 +1,69 @@
+"""What vtag sees in a video, without tagging it."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tagger.clips import rule
+from tagger.errors import ErrorKind, VideoError
+from tagger.preprocessing import Preprocessing
+from tagger.video.choose import Choice
+from tagger.video.facts import VideoFacts
+from tagger.video.isolation import decoder_of_this_thread
+from tagger.windows import Sampling
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What a video says of itself, which reader would read it, and what is wrong with it.
+
+    ``rate_varies`` is None when the times of its frames do not tell. ``windows`` is how many windows a job would cut,
+    None when the length is not declared; after a complete reading it is how many there are. ``error_kind`` is set when
+    not all of it can be read, as far as was looked. ``problems`` are one line each.
+    """
+
+    path: str
+    facts: VideoFacts | None = None
+    rate_varies: bool | None = None
+    choice: Choice | None = None
+    windows: int | None = None
+    error_kind: ErrorKind | None = None
+    problems: tuple[str, ...] = ()
+
+
+def inspect_video(
+    path: str | Path, sampling: Sampling, preprocessing: Preprocessing, *, decode: bool = False
+) -> Inspection:
+    """Looks at the headers and the first frame of a video; with ``decode`` reads it to its end. Never raises for it."""
+    decoder = decoder_of_this_thread()
+    try:
+        facts = decoder.probe(path)
+        varies = decoder.rate_varies(path)
+    except VideoError as error:
+        return Inspection(str(path), error_kind=error.kind, problems=(str(error),))
+    if decode:
+        return replace(_read_through(path, sampling, preprocessing), rate_varies=varies)
+    problems = []
+    kind: ErrorKind | None = None
+    if facts.is_truncated:
+        kind = "damaged"
+        problems.append("the file ends before the end that it declares")
+    if facts.duration_s is None:
+        problems.append("its length is not declared")
+    return Inspection(
+        str(path),
+        facts,
+        varies,
+        rule(facts, sampling, preprocessing),
+        None if facts.duration_s is None else sampling.window_count(facts.duration_s),
+        kind,
+        tuple(problems),
+    )
+
+
+def _read_through(path: str | Path, sampling: Sampling, preprocessing: Preprocessing) -> Inspection:
+    end = None
+    for span in decoder_of_this_thread().spans(path, sampling, preprocessing):
+        end = span.end
+    assert end is not None
+    problems = () if end.error is None else (end.error,)
+    return Inspection(str(path), end.facts, None, end.choice, end.windows, end.error_kind, problems)
