@@ -48,11 +48,15 @@ def save_model_file(path: str | Path, info: ModelInfo, weights: Mapping[str, tor
     metadata = {"format": FORMAT, **asdict(info)}
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        # As any new file, where the library would let nobody else read it.
+        temporary.touch()
+        mode = temporary.stat().st_mode
         save_file(
             {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()},
             temporary,
             metadata={"vtag": json.dumps(metadata, sort_keys=True)},
         )
+        temporary.chmod(mode)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

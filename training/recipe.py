@@ -189,7 +189,7 @@ def _description(data: DataSet, split: Split, config: TrainConfig, best: Epoch) 
         "groups": {part: split.groups(part) for part in ("val", "test")},
         "train_layers": "all" if config.train_layers is None else config.train_layers,
         "train_frames": config.train_frames or Sampling().num_frames,
-        "head_epochs": config.head_epochs,
+        "head_epochs": None if config.train_layers == 0 else config.head_epochs,
         "settings": asdict(config.loop),
         "best_epoch": asdict(best),
         "date": datetime.now(UTC).date().isoformat(),

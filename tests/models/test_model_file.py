@@ -86,6 +86,12 @@ def test_half_precision_weights_come_back_as_float32(tmp_path: Path) -> None:
     assert loaded["count"].dtype == torch.int64
 
 
+def test_others_may_read_a_model_file_as_they_may_any_new_file(tmp_path: Path) -> None:
+    save_model_file(tmp_path / "m.safetensors", INFO, {"w": torch.rand(2)})
+    (tmp_path / "any").touch()
+    assert (tmp_path / "m.safetensors").stat().st_mode == (tmp_path / "any").stat().st_mode
+
+
 def test_a_save_that_fails_leaves_the_old_file(model: Path, model_bytes: bytes) -> None:
     with pytest.raises(TypeError):
         save_model_file(model, ModelInfo(**{**vars(INFO), "scores": {"x": object()}}), {"w": torch.zeros(1)})
