@@ -14,8 +14,6 @@ import pyarrow as pa
 
 from tagger.clips import Span, VideoEnd
 from tagger.segments import Segment
-from tagger.video.choose import Choice
-from tagger.video.facts import VideoFacts
 
 _ROW = [
     pa.field("video", pa.int64(), nullable=False),
@@ -98,8 +96,4 @@ def segments_table(table: pa.Table, segments: Sequence[Segment], predict_s: floa
 
 def end_from_json(text: str) -> VideoEnd:
     """The inverse of what ``span_to_table`` writes to the ``end`` column."""
-    values = json.loads(text)
-    facts, choice = values["facts"], values["choice"]
-    values["facts"] = None if facts is None else VideoFacts(**facts)
-    values["choice"] = None if choice is None else Choice(**choice)
-    return VideoEnd(**values)
+    return VideoEnd.from_json(json.loads(text))
