@@ -59,6 +59,7 @@ class RunConfig:
     extensions: tuple[str, ...] = ()
     overwrite: bool = False
     max_failures: MaxFailures = MaxFailures()
+    retry_failed: bool = False
     verbose: bool = False
 
 

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from jobs.durable import write_table, write_text
 from jobs.job import Video
 from jobs.results import FinishedVideo, tags_table, video_name, videos_table
+from tagger.clips import Status
 from tagger.errors import OutputError
 from tagger.schema import VIDEOS_SCHEMA
 
@@ -40,11 +41,12 @@ class RunIdentity:
 
 @dataclass(frozen=True)
 class Kept:
-    """A finished video of the ledger: its size and time when it was read, and the part that holds its rows."""
+    """A finished video of the ledger: its size and time when it was read, how, and the part that holds its rows."""
 
     size: int
     mtime_ns: int
     part: int
+    status: Status
 
 
 class Ledger:
@@ -84,7 +86,7 @@ class Ledger:
         write_table(record, self.videos_part(part))
         self._next_part += 1
         for done in videos:
-            self._kept[video_name(done.video.path)] = Kept(done.video.size, done.video.mtime_ns, part)
+            self._kept[video_name(done.video.path)] = Kept(done.video.size, done.video.mtime_ns, part, done.end.status)
 
     def tags_part(self, part: int) -> Path:
         """The file with the segments of a part."""
@@ -122,9 +124,9 @@ def _read_kept(folder: Path) -> dict[str, Kept]:
     # In the order of their commits: a video that was read again counts as it was read last.
     for path in sorted(folder.glob("part-*.videos.parquet")):
         part = _part_number(path)
-        table = pq.read_table(path, columns=["video", "size", "mtime_ns"], schema=RECORD_SCHEMA)
-        for name, size, mtime_ns in zip(*(column.to_pylist() for column in table.columns), strict=True):
-            kept[name] = Kept(size, mtime_ns, part)
+        table = pq.read_table(path, columns=["video", "size", "mtime_ns", "status"], schema=RECORD_SCHEMA)
+        for name, size, mtime_ns, status in zip(*(column.to_pylist() for column in table.columns), strict=True):
+            kept[name] = Kept(size, mtime_ns, part, status)
     return kept
 
 

@@ -21,6 +21,9 @@ from tagger.windows import Sampling
 WINDOWS_PER_CALL = {"cpu": 4, "cuda": 16}
 """Windows that an actor takes at a time. On a CPU few, so that results come early and the last ones are shared."""
 
+SPAN_WINDOWS = 16
+"""Most windows that travel together from a decoder; they lie in its memory until they are complete."""
+
 VIDEOS_PER_TASK = 8
 """Most videos that one decoding task reads, one after the other; a task costs the driver about as much as a row."""
 
@@ -107,7 +110,11 @@ def tag_videos(
         cast(Any, decode),  # Ray's own annotation leaves no room for keyword arguments.
         batch_size=None,
         batch_format="pyarrow",
-        fn_kwargs={"sampling": sampling, "preprocessing": source.info.preprocessing, "span_windows": rows},
+        fn_kwargs={
+            "sampling": sampling,
+            "preprocessing": source.info.preprocessing,
+            "span_windows": min(rows, SPAN_WINDOWS),
+        },
         compute=TaskPoolStrategy(size=min(workers.decoders, tasks)),
         num_cpus=workers.decoder_cpus,
         max_retries=RETRIES,

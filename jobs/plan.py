@@ -62,7 +62,7 @@ def make_plan(config: RunConfig) -> Plan:
             raise InputError(str(error)) from None
     top_k = min(config.top_k, len(source.info.labels))
     identity = RunIdentity(source.name, source.hash, sampling.to_json(), top_k)
-    kept = set() if config.overwrite else _kept(output, identity, videos)
+    kept = set() if config.overwrite else _kept(output, identity, videos, retry_failed=config.retry_failed)
     return Plan(
         config=config,
         videos=videos,
@@ -76,7 +76,7 @@ def make_plan(config: RunConfig) -> Plan:
     )
 
 
-def _kept(output: Output, identity: RunIdentity, videos: tuple[Video, ...]) -> set[Video]:
+def _kept(output: Output, identity: RunIdentity, videos: tuple[Video, ...], *, retry_failed: bool) -> set[Video]:
     """What an interrupted run of the same kind has finished. Raises OutputError for a run of another kind."""
     earlier = read_identity(output.run)
     if earlier is None:
@@ -88,7 +88,8 @@ def _kept(output: Output, identity: RunIdentity, videos: tuple[Video, ...]) -> s
             "use --overwrite to start over, or choose another --out"
         )
     ledger = Ledger(output.run)
-    return {video for video in videos if ledger.kept(video)}
+    kept = {video: ledger.kept(video) for video in videos}
+    return {video for video, record in kept.items() if record and not (retry_failed and record.status == "failed")}
 
 
 def _difference(earlier: RunIdentity, now: RunIdentity) -> str:

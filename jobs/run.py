@@ -173,7 +173,7 @@ def _tag(plan: Plan, ledger: Ledger, run: _Run) -> None:
                     committer.add(video)
                     run.note(video)
                 committer.commit_when_due()
-                if config.max_failures.are_exceeded(run.failed, run.done):
+                if run.done < len(plan.todo) and config.max_failures.are_exceeded(run.failed, run.done):
                     raise _too_many_failures(run)
                 if time.monotonic() - run.reported_s >= REPORT_S:
                     run.report()
@@ -187,7 +187,7 @@ def _too_many_failures(run: _Run) -> JobError:
     return JobError(
         f"{run.failed} of the first {run.done} videos could not be read, or only in part, more than --max-failures "
         f"{run.plan.config.max_failures} allows; the last: {run.last_failure.reason}; "
-        "what is finished is kept, and the same command continues"
+        "what is finished is kept, and the same command with --retry-failed tries those again and continues"
     )
 
 

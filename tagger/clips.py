@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from tagger.errors import ErrorKind, VideoError
+from tagger.errors import ErrorKind, VideoError, one_line
 from tagger.preprocessing import Preprocessing
 from tagger.video.choose import Choice, choose_reader, open_video
 from tagger.video.facts import VideoFacts, probe
@@ -179,9 +179,9 @@ def _read_windows(
             # Everything is taken before anything is passed on: an open decord reader must never wait.
             drained = list(_cut(path, sampling, preprocessing, choice, facts, reading))
         except VideoError as error:
-            choice = Choice("pyav", str(error).removeprefix(f"{path}: "))
+            choice = Choice("pyav", one_line(str(error).removeprefix(f"{path}: ")))
         except Exception as error:
-            choice = Choice("pyav", f"decord failed ({type(error).__name__}: {error})")
+            choice = Choice("pyav", one_line(f"decord failed ({type(error).__name__}: {error})"))
         else:
             yield from drained
             return
@@ -247,8 +247,3 @@ def video_error(path: Path, error: Exception) -> VideoError:
     if isinstance(error, VideoError):
         return error
     return VideoError("damaged", f"{path} cannot be read ({type(error).__name__}: {error})")
-
-
-def one_line(text: str) -> str:
-    """``text`` as one line that a table can store: a path may hold line ends, and bytes that are no UTF-8."""
-    return " ".join(text.split()).encode("utf-8", "backslashreplace").decode()

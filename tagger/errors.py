@@ -58,3 +58,8 @@ class OutputError(VtagError):
 
 class InputError(VtagError):
     """An input that matches no video."""
+
+
+def one_line(text: str) -> str:
+    """``text`` as one line that a table can store: a path may hold line ends, and bytes that are no UTF-8."""
+    return " ".join(text.split()).encode("utf-8", "backslashreplace").decode()

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tagger.clips import rule
-from tagger.errors import ErrorKind, VideoError
+from tagger.errors import ErrorKind, VideoError, one_line
 from tagger.preprocessing import Preprocessing
 from tagger.video.choose import Choice
 from tagger.video.facts import VideoFacts
@@ -37,9 +37,12 @@ def inspect_video(
     decoder = decoder_of_this_thread()
     try:
         facts = decoder.probe(path)
-        varies = decoder.rate_varies(path)
     except VideoError as error:
-        return Inspection(str(path), error_kind=error.kind, problems=(str(error),))
+        return Inspection(str(path), error_kind=error.kind, problems=(one_line(str(error)),))
+    try:
+        varies = decoder.rate_varies(path)
+    except VideoError:
+        varies = None
     if decode:
         return replace(_read_through(path, sampling, preprocessing), rate_varies=varies)
     problems = []

@@ -131,7 +131,7 @@ def train(
         preprocessing=preprocessing,
         temperature=fitted.temperature,
         options=options,
-        training=_description(data, split, config, best),
+        training=_description(data, split, config, best, is_pretrained),
     )
     weights = {name: _half(tensor) for name, tensor in network.state_dict().items()}
     save_model_file(config.out, info, weights)
@@ -181,15 +181,15 @@ def _half(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.half() if tensor.is_floating_point() and tensor.ndim >= 2 else tensor
 
 
-def _description(data: DataSet, split: Split, config: TrainConfig, best: Epoch) -> dict[str, Any]:
+def _description(data: DataSet, split: Split, config: TrainConfig, best: Epoch, is_pretrained: bool) -> dict[str, Any]:
     return {
         "data": data.root.name,
         "clips": {part: len(getattr(split, part)) for part in ("train", "val", "test")},
         "grouped_by": dict(data.grouped_by),
         "groups": {part: split.groups(part) for part in ("val", "test")},
         "train_layers": "all" if config.train_layers is None else config.train_layers,
-        "train_frames": config.train_frames or Sampling().num_frames,
-        "head_epochs": None if config.train_layers == 0 else config.head_epochs,
+        "train_frames": None if config.train_layers == 0 else config.train_frames or Sampling().num_frames,
+        "head_epochs": config.head_epochs if is_pretrained and config.train_layers != 0 else None,
         "settings": asdict(config.loop),
         "best_epoch": asdict(best),
         "date": datetime.now(UTC).date().isoformat(),

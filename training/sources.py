@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import tempfile
 from collections.abc import Callable, Sequence
@@ -18,7 +19,7 @@ from tagger.preprocessing import Preprocessing
 from tagger.windows import Sampling
 from training.augment import Augmentation, random_times, random_view
 from training.data_set import LabelledClip
-from training.decoding import decode_clips
+from training.decoding import DecodedClip, decode_clips
 
 OnClip = Callable[[LabelledClip, str | None], None]
 """Told of each clip that is done, and why it could not be read when it could not."""
@@ -120,12 +121,15 @@ class RandomViewSource:
         # those of one clip are a film with a frame every step.
         whole = replace(preprocessing, size=preprocessing.resize)
         file = _WindowFile(labels)
+        lengths: list[int] = []
         for decoded in decode_clips(clips, replace(sampling, hop_s=None), whole):
             file.add(decoded.clip, decoded.windows)
+            lengths.append(_film_frames(decoded, sampling))
             on_clip(decoded.clip, decoded.problem)
         self._windows, by_window = file.finish()
         videos, first, counts = np.unique(by_window.videos, return_index=True, return_counts=True)
         self._spans = list(zip(first.tolist(), (first + counts).tolist(), strict=True))
+        self._lengths = [lengths[video] for video in videos]
         self.targets = Targets(by_window.labels[first], videos)
         self._augmentation, self._frames, self._preprocessing = augmentation, frames, preprocessing
 
@@ -136,15 +140,24 @@ class RandomViewSource:
 
     def _view(self, clip: int, augment: torch.Generator | None) -> torch.Tensor:
         first, end = self._spans[clip]
-        film = self._windows[first:end].reshape(-1, *self._windows.shape[2:])
+        film = self._windows[first:end].reshape(-1, *self._windows.shape[2:])[: self._lengths[clip]]
         if augment is None:
-            return torch.from_numpy(np.stack([self._preprocessing.crop(frame) for frame in film[: self._frames]]))
+            first_frames = film[np.minimum(np.arange(self._frames), len(film) - 1)]
+            return torch.from_numpy(np.stack([self._preprocessing.crop(frame) for frame in first_frames]))
 
         def draw(low: float, high: float) -> float:
             return low + (high - low) * torch.rand((), generator=augment).item()
 
         times = random_times(len(film), self._frames, self._augmentation, draw)
         return random_view(torch.from_numpy(film[times.numpy()]), self._preprocessing.size, self._augmentation, draw)
+
+
+def _film_frames(decoded: DecodedClip, sampling: Sampling) -> int:
+    """How many frames a clip's windows have, lying end to end, until the last of the clip begins to be repeated."""
+    facts = decoded.end.facts
+    duration_s = facts.duration_s if facts is not None and facts.duration_s else math.inf
+    whole = len(decoded.windows) * sampling.num_frames
+    return whole if math.isinf(duration_s) else min(whole, math.ceil(duration_s / sampling.step_s - 1e-3) + 1)
 
 
 class FeatureSource:

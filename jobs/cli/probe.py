@@ -46,8 +46,11 @@ def probe(ctx: click.Context, inputs: tuple[str, ...], model: str, decode: bool,
     from jobs.listing import find_videos
     from jobs.results import video_name
     from tagger import find_model, inspect_video
+    from tagger.models import KINETICS
+    from tagger.models.i3d import kinetics_info
 
-    info = find_model(model).info
+    # The weights of a model by that name would have to be downloaded, and are of no use here.
+    info = kinetics_info() if model == KINETICS else find_model(model).info
     console = Console()
     bad = False
     for number, video in enumerate(find_videos(inputs)):

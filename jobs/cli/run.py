@@ -118,6 +118,9 @@ def parse_max_failures(text: str | None) -> MaxFailures:
     help="Give up when more videos than this cannot be read: 100, or 5% of those done so far "
     f"(from the {MaxFailures.AT_LEAST}th on).",
 )
+@click.option(
+    "--retry-failed", is_flag=True, help="When going on after an interruption, also try again what could not be read."
+)
 @click.option("--overwrite", is_flag=True, help="Replace an earlier result.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be done: videos, hours, windows.")
 @json_option("Print progress and summary as JSON lines on standard output.")
@@ -139,6 +142,7 @@ def run(
     address: str | None,
     extensions: tuple[str, ...],
     max_failures: MaxFailures,
+    retry_failed: bool,
     overwrite: bool,
     dry_run: bool,
     as_json: bool,
@@ -172,6 +176,7 @@ def run(
         address=address,
         extensions=extensions,
         max_failures=max_failures,
+        retry_failed=retry_failed,
         overwrite=overwrite,
         verbose=verbose,
     )

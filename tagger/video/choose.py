@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from tagger.errors import VideoError
+from tagger.errors import VideoError, one_line
 from tagger.video.facts import VideoFacts
 from tagger.video.pyav_reader import PyAVReader
 from tagger.video.reader import DecoderName, Reader
@@ -81,5 +81,5 @@ def open_video(path: Path, facts: VideoFacts, choice: Choice, width: int, height
         try:
             return DecordReader(path, facts, width, height), choice
         except VideoError as error:
-            choice = Choice("pyav", str(error).removeprefix(f"{path}: "))
+            choice = Choice("pyav", one_line(str(error).removeprefix(f"{path}: ")))
     return PyAVReader(path, facts, width, height), choice

@@ -18,6 +18,9 @@ from tagger.video.reader import DecoderName, Frame, Needs
 ATOMS = frozenset({b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot"})
 """What an MP4 or QuickTime file may start with (ISO/IEC 14496-12, QuickTime File Format)."""
 
+SKIP_AT_ONCE = 100
+"""Frames that are passed over in one go. Whoever watches the reader sees it advance only with what it asks next."""
+
 NO_MADE_UP_FRAMES = 1e-9
 """The share of frames that decord may make up, by repeating others, before it raises. Zero would switch that off."""
 
@@ -73,16 +76,20 @@ class DecordReader:
         skipped = 0
         for index, (start_s, end_s) in enumerate(self._times_s.tolist()):
             is_last = index == count - 1
-            if not needs(math.inf if is_last else end_s):
+            is_needed = needs(math.inf if is_last else end_s)
+            if not is_needed and skipped < SKIP_AT_ONCE:
                 skipped += 1
                 continue
             try:
                 self._skip(index - skipped, index)
                 skipped = 0
-                rows = self._reader.next().asnumpy().reshape(self._height, -1)
+                frame = self._reader.next()
             except (self._error, StopIteration, RuntimeError) as error:
                 # When it notices varies from run to run, so no time is named.
                 raise VideoError("damaged", f"{self._path}: decord failed ({_first_line(error)})") from error
+            if not is_needed:
+                continue
+            rows = frame.asnumpy().reshape(self._height, -1)
             if self._log.count > self._known_errors:
                 raise VideoError("damaged", f"{self._path}: decord's FFmpeg reports errors, which decord would hide")
             # decord pads rows, and takes the padding of a narrow picture (48 pixels wide, say) for more channels.

@@ -224,11 +224,15 @@ def decoded_frames(
     that check little notice little: in VP8, VP9, HEVC, MJPEG and GIF a damage may give wrong pixels and no sign at all.
     """
     has_frames = False
+    first_s: float | None = None
     last_s = 0.0
+    # A gap in the numbers of packets marks the next one as corrupt, also where two recordings were joined; what is
+    # really missing the decoder notices.
+    trusts_mark = container.format.name != "mpegts"
     failure: av.error.FFmpegError | ValueError | None = None
     try:
         for packet in container.demux(stream):
-            if packet.is_corrupt and has_frames:
+            if packet.is_corrupt and has_frames and trusts_mark:
                 raise VideoError("damaged", f"{path}: its data are damaged after {last_s:.2f} s")
             try:
                 frames = packet.decode()
@@ -243,7 +247,8 @@ def decoded_frames(
                         raise VideoError("damaged", f"{path}: a frame is damaged after {last_s:.2f} s")
                     continue
                 has_frames = True
-                last_s = frame.time or last_s
+                first_s = frame.time if first_s is None else first_s
+                last_s = (frame.time or 0.0) - (first_s or 0.0)
                 yield frame
     except (av.error.FFmpegError, ValueError) as error:
         if has_frames:

@@ -10,31 +10,34 @@ from tagger.errors import VideoError
 from tagger.video.facts import ffmpeg_reason, open_container
 
 SAMPLE = 1000
-"""Packets from which the rate is told."""
+SAMPLE_BYTES = 64 * 2**20
+"""Packets from which the rate is told, and how much of the file is read for them at most."""
 
 ROUNDING_S = 2.1e-3
 """How far two distances of frames may differ at a constant rate: two times, each rounded to milliseconds, and a bit."""
 
 
 def rate_varies(path: Path) -> bool | None:
-    """Whether the first thousand frames of a video come at a variable rate; None when their times do not tell.
+    """Whether the first frames of a video, a thousand at most, come at a variable rate; None when nothing tells.
 
     Raises VideoError when the file cannot be opened.
     """
     container, stream, _ = open_container(path)
     ticks: set[int] = set()
+    read_bytes = 0
     tick_s = float(stream.time_base or 0)
     with container, contextlib.suppress(av.error.FFmpegError, ValueError):
         for packet in container.demux(stream):
             if packet.pts is not None and packet.size:
                 ticks.add(packet.pts)
-            if len(ticks) == SAMPLE:
+            read_bytes += packet.size
+            if len(ticks) == SAMPLE or read_bytes > SAMPLE_BYTES:
                 break
     if len(ticks) < 3 or not tick_s:
         return None
     steps_s = np.diff(sorted(ticks)) * tick_s
     # Of the last packets read, those are missing that are stored later but shown earlier.
-    steps_s = steps_s[: max(2, len(steps_s) - 16)] if len(ticks) == SAMPLE else steps_s
+    steps_s = steps_s[: max(2, len(steps_s) - 16)]
     return bool(steps_s.max() - steps_s.min() > max(ROUNDING_S, 2.1 * tick_s))
 
 

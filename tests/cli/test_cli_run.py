@@ -175,7 +175,7 @@ def test_every_option_reaches_the_job(job: Job, tmp_path: Path) -> None:
     weights = tmp_path / "w.pyth"
     weights.touch()
     options = f"--model m.safetensors --weights {weights} --hop 1.5 --top-k 3 --batch-size 8 --device cpu --actors 2"
-    more = "--address ray:1 --ext a --ext .b --overwrite --max-failures 12"
+    more = "--address ray:1 --ext a --ext .b --overwrite --max-failures 12 --retry-failed"
     assert vtag(*options.split(), *more.split()).exit_code == 0
     assert job.config == RunConfig(
         inputs=("/v",),
@@ -191,6 +191,7 @@ def test_every_option_reaches_the_job(job: Job, tmp_path: Path) -> None:
         extensions=("a", ".b"),
         overwrite=True,
         max_failures=MaxFailures(videos=12),
+        retry_failed=True,
     )
 
 

@@ -43,6 +43,18 @@ def numbers(clips: np.ndarray) -> list[list[int]]:
 
 
 @needs_decord
+def test_far_between_windows_show_the_same_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = encode(tmp_path / "a.mp4", seconds=40, options={"g": "90"})
+    sampling = replace(SAMPLING, hop_s=9.5)
+    by_decord = read(path, sampling)
+    assert by_decord[2].choice is not None and by_decord[2].choice.decoder == "decord"
+    monkeypatch.setattr("tagger.video.choose.has_decord", lambda: False)
+    by_pyav = read(path, sampling)
+    assert by_decord[0] == by_pyav[0] and len(by_decord[0]) == 5
+    assert numbers(by_decord[1]) == numbers(by_pyav[1])
+
+
+@needs_decord
 # decord lays out the rows of pictures 24, 48 and 72 pixels wide differently.
 @pytest.mark.parametrize("size", [24, 32, 48, 64, 72, 112])
 def test_both_readers_give_nearly_the_same_pixels(size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -156,7 +156,8 @@ def _end_dropped(**settings: Any) -> Callable[[Path], None]:
 
 
 def _joined(path: Path) -> None:
-    parts = [_beside(path, f"{i}.mpg", codec="mpeg1video", frames=n) for i, n in enumerate((60, 45))]
+    codec = {".mpg": "mpeg1video", ".ts": "libx264"}[path.suffix]
+    parts = [_beside(path, f"{i}{path.suffix}", codec=codec, frames=n) for i, n in enumerate((60, 45))]
     path.write_bytes(b"".join(part.read_bytes() for part in parts))
 
 
@@ -335,6 +336,7 @@ ZOO: dict[str, Specimen] = {
     "old metadata.avi": made(_old_metadata),
     # Cuts and joins.
     "joined.mpg": made(_joined, "mpeg files", numbers=[*range(60), *range(45)]),
+    "joined.ts": made(_joined, "mpegts files", numbers=[*range(60), *range(45)]),
     "first packets dropped.mkv": made(_first_packets_dropped, "no key frame", numbers=None),
     "first packets dropped.mp4": made(_first_packets_dropped, "", numbers=None),
     "from the second gop.mkv": made(_from_the_second_open_gop, "before the first key frame", numbers=None),

@@ -9,7 +9,7 @@ import torch
 
 from tagger import Classifier, DataSetError, Preprocessing, Sampling
 from tagger.models import CNN3D_PREPROCESSING, build_network
-from tests.training.trees import ucf101_tree
+from tests.training.trees import ucf101_tree, write_clip
 from training import read_data_set
 from training.augment import Augmentation
 from training.data_set import LabelledClip
@@ -130,6 +130,17 @@ def test_a_random_view_is_another_at_each_look_and_the_same_for_the_same_generat
     first, again, other = (source.inputs(everything, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
     assert first.shape == (len(clips), 3, 8, CNN3D_PREPROCESSING.size, CNN3D_PREPROCESSING.size)
     assert torch.equal(first, again) and not torch.equal(first, other)
+
+
+def test_a_random_view_never_shows_what_only_fills_up_the_last_window(tmp_path: Path) -> None:
+    # Two windows of 16 frames hold a film of 18 and the clip's last frame.
+    clip = LabelledClip(write_clip(tmp_path / "short.mp4", "Down", 1, frames=72), "Down", "1", "file")
+    source = random_views((clip,))
+    for seed in range(60):
+        view = source.inputs(torch.tensor([0]), torch.Generator().manual_seed(seed))[0]
+        still = (view[:, 1:] == view[:, :-1]).flatten(2).all(dim=2).all(dim=0)
+        # At four fifths of the pace a frame in five comes twice.
+        assert still.sum() <= 2
 
 
 def test_without_a_generator_a_view_is_what_the_tagger_sees(clips: tuple[LabelledClip, ...]) -> None:

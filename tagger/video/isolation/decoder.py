@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tagger.clips import Span, VideoEnd, one_line
-from tagger.errors import VideoError
+from tagger.clips import Span, VideoEnd
+from tagger.errors import VideoError, one_line
 from tagger.preprocessing import Preprocessing
 from tagger.video.choose import Choice
 from tagger.video.facts import VideoFacts
@@ -218,7 +218,8 @@ def _parse(message: Message, expected: int) -> tuple[list[Window], VideoEnd | No
 def _second_choice(first: Choice | None, trouble: TroubleError) -> Choice:
     """PyAV: decord is the more likely to crash, and a video that was read with PyAV had its reason."""
     if first is not None and first.decoder == "pyav":
-        return first
+        earlier = f"{first.reason}; " if first.reason else ""
+        return Choice("pyav", one_line(f"{earlier}at first the decoder {trouble}"))
     return Choice("pyav", one_line(f"{'the decoder' if first is None else first.decoder} {trouble}"))
 
 
