@@ -1,6 +1,7 @@
 """Fixtures that several tests share."""
 
 import os
+import signal
 
 # Two threads that share two cores with anything else spend most of their time waiting for each other: the forward pass
 # of an LSTM took 580 ms instead of 7.5 ms on a busy machine. Set before torch is imported, and passed on to children.
@@ -8,6 +9,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 from hypothesis import settings
+
+# A shell that starts the tests in the background has them, and all that they start, ignore Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A busy machine must not fail a test.
 settings.register_profile("no deadline", deadline=None)
