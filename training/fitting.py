@@ -98,7 +98,7 @@ def fit_layers(
     if train_layers is not None:
         assert isinstance(backbone, nn.Sequential)
         named = list(backbone.named_children())
-        # The last layer only averages over the picture and has nothing to train.
+        # The last layer only pools and has nothing to train.
         first = max(0, len(named) - 1 - train_layers)
         fixed, trained = nn.Sequential(OrderedDict(named[:first])), nn.Sequential(OrderedDict(named[first:]))
     if is_pretrained:

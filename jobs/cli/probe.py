@@ -10,6 +10,7 @@ import click
 
 from jobs.cli.endings import SOME_VIDEOS_FAILED
 from jobs.cli.options import json_option, verbose_option
+from jobs.job import RunConfig
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 @click.option(
     "--model",
     metavar="NAME|FILE",
-    default="ucf20",
+    default=RunConfig.model,
     show_default=True,
     help="The model whose windows are counted.",
 )
@@ -71,7 +72,7 @@ def _print(inspection: "Inspection", console: "Console") -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from jobs.wording import count, printable
+    from jobs.wording import printable
 
     path = Path(inspection.path)
     shown = os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
@@ -86,7 +87,7 @@ def _print(inspection: "Inspection", console: "Console") -> None:
         reason = inspection.choice.reason
         table.add_row("  reader", Text(inspection.choice.decoder + (f": {reason}" if reason else "")))
     if inspection.windows is not None:
-        table.add_row("  windows", count(inspection.windows, "window").split()[0])
+        table.add_row("  windows", f"{inspection.windows:,}")
     for problem in inspection.problems:
         kind = f"{inspection.error_kind}: " if inspection.error_kind else ""
         text = problem.removeprefix(f"{inspection.path}: ").removeprefix(f"{inspection.path} ")

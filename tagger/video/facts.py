@@ -157,10 +157,10 @@ def _video_stream(container: "av.container.InputContainer", path: Path) -> "av.v
         raise VideoError("unsupported", f"{path} declares {width}×{height} pixels; vtag reads up to {MAX_PIXELS:,}")
     if max(width, height) > MAX_ASPECT * max(1, min(width, height)):
         raise VideoError("unsupported", f"{path} declares {width}×{height} pixels, a shape that no model reads")
-    # A later header may declare a larger picture.
-    # What a decoder notices of a damage ends the video; left alone, it would fill in what is missing.
     stream.codec_context.options = {
+        # A later header may declare a larger picture.
         "max_pixels": str(MAX_PIXELS),
+        # What a decoder notices of a damage ends the video; left alone, it would fill in what is missing.
         "err_detect": "crccheck+bitstream+buffer+explode",
     }
     # The job runs one decoder per core; more threads only add switching.

@@ -30,7 +30,9 @@ def test_all_commands_are_listed_in_the_order_in_which_they_are_needed() -> None
     assert [command.name for command in commands()[1:]] == list(COMMANDS)
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["run", "-h"], ["demo", "-h"], ["models", "-h"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], ["run", "-h"], ["demo", "-h"], ["models", "-h"], ["probe", "-h"]]
+)
 def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     program = f"""
 import sys
