@@ -7,13 +7,28 @@ from typing import ClassVar, Literal
 from tagger.errors import ErrorKind, VtagError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Video:
-    """A video file of the archive. ``path`` is absolute; ``mtime_ns`` is its modification time in ns since 1970."""
+    """A video of the archive, as it was listed: an absolute path or an address, and its version then.
+
+    ``mtime_ns`` is its modification time in nanoseconds since 1970. Both are 0 when there was no such file.
+    """
 
     path: str
     size: int
     mtime_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """Which content of a video was read: size in bytes, modification time in nanoseconds, fingerprint.
+
+    ``fingerprint`` is None when the content could not be read.
+    """
+
+    size: int
+    mtime_ns: int
+    fingerprint: str | None
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ def eat_in_cpp() -> None:
 
 
 def send(data: bytes) -> None:
-    os.write(int(sys.argv[1]), data)
+    os.write(int(sys.argv[2]), data)
     time.sleep(60)
 
 

@@ -30,7 +30,7 @@ from tagger.tagger import Tagger
 from tagger.video import probe
 from tagger.video.choose import has_decord
 from tagger.video.isolation import DecoderProcess, Limits, decoder_of_this_thread
-from tagger.video.isolation.channel import frames_decoded
+from tagger.video.isolation.memory import frames_decoded
 from tagger.windows import Sampling
 from tests.benchmarks.fuzz import fuzz
 from tests.videos import encode, read_frame_number
@@ -217,16 +217,16 @@ def test_a_decoder_that_nobody_asks_waits_at_most_one_span_ahead_without_using_t
         spans = decoder.spans(path, SAMPLING, PREPROCESSING, span_windows=2)
         next(spans)
         assert decoder._process is not None and decoder.pid is not None
-        memory, child = decoder._process._memory.fileno(), psutil.Process(decoder.pid)
+        count, child = decoder._process._count.fileno(), psutil.Process(decoder.pid)
         time.sleep(1.5 * LIMITS.frame_s)
         assert wait_until(lambda: child.status() == psutil.STATUS_SLEEPING)
         # A span is 24 frames; one was taken, one waits, one window is held back and decoders work some frames ahead.
-        frames = int.from_bytes(frames_decoded(memory), sys.byteorder)
+        frames = int.from_bytes(frames_decoded(count), sys.byteorder)
         assert 48 <= frames < 90
         used = child.cpu_times()
         time.sleep(0.5)
         assert child.cpu_times() == used
-        assert int.from_bytes(frames_decoded(memory), sys.byteorder) == frames
+        assert int.from_bytes(frames_decoded(count), sys.byteorder) == frames
         *_, last = spans
         assert last.end is not None
         assert (last.end.status, last.end.windows, decoder.started) == ("ok", 75, 1)

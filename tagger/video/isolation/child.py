@@ -12,15 +12,18 @@ import resource
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+
+import numpy as np
 
 from tagger.clips import Reading, read_loose_spans, video_error
 from tagger.preprocessing import Preprocessing
 from tagger.video.choose import Choice
 from tagger.video.facts import VideoFacts, probe
-from tagger.video.isolation.channel import FrameCounter, Message, receive, send, write_clips
+from tagger.video.isolation.channel import Message, receive, send
+from tagger.video.isolation.memory import FrameCounter, Place
 from tagger.video.packets import rate_varies
 from tagger.windows import Sampling
 
@@ -47,11 +50,11 @@ class _ToldReading(Reading):
 
 
 def main() -> None:
-    """Serves the parent until it hangs up. Its arguments: three descriptors, and the limit of memory in bytes."""
-    channel, lifeline, memory, memory_bytes = map(int, sys.argv[1:])
+    """Serves the parent until it hangs up. Its arguments: the limit of memory in bytes, and descriptors."""
+    memory_bytes, channel, lifeline, count, *memories = map(int, sys.argv[1:])
     end_with_parent(lifeline)
     set_limits(memory_bytes)
-    serve(socket.socket(fileno=channel), memory)
+    serve(socket.socket(fileno=channel), FrameCounter(count), [Place(memory) for memory in memories])
 
 
 def end_with_parent(lifeline: int) -> None:
@@ -70,9 +73,8 @@ def set_limits(memory_bytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
 
 
-def serve(channel: socket.socket, memory: int) -> None:
+def serve(channel: socket.socket, counter: FrameCounter, places: Sequence[Place]) -> None:
     """Answers requests until there are no more."""
-    counter = FrameCounter(memory)
     send(channel, {"ready": True})
     while (request := receive(channel)) is not None:
         # What a decoder writes belongs to one video, and must not pile up.
@@ -83,7 +85,7 @@ def serve(channel: socket.socket, memory: int) -> None:
         elif "rate" in request:
             send(channel, _answer(Path(request["rate"]), lambda path: {"varies": rate_varies(path)}))
         else:
-            _read(channel, memory, request, counter)
+            _read(channel, counter, places, request)
 
 
 def _answer(path: Path, ask: Callable[[Path], Message]) -> Message:
@@ -94,23 +96,32 @@ def _answer(path: Path, ask: Callable[[Path], Message]) -> Message:
         return {"kind": problem.kind, "problem": str(problem)}
 
 
-def _read(channel: socket.socket, memory: int, request: Message, counter: FrameCounter) -> None:
+def _read(channel: socket.socket, counter: FrameCounter, places: Sequence[Place], request: Message) -> None:
     choice = request["choice"]
+    sampling = Sampling(**request["sampling"])
+    preprocessing = Preprocessing.from_json(request["preprocessing"])
     spans = read_loose_spans(
         Path(request["read"]),
-        Sampling(**request["sampling"]),
-        Preprocessing.from_json(request["preprocessing"]),
+        sampling,
+        preprocessing,
         span_windows=request["span_windows"],
         choice=None if choice is None else Choice(**choice),
         reading=_ToldReading(channel, counter),
     )
+    place = places[request["place"]]
     for span in spans:
-        write_clips(memory, span.frames)
+        if span.windows:
+            clips = place.clips((len(span.windows), sampling.num_frames, preprocessing.size, preprocessing.size, 3))
+            for clip, frames in zip(clips, span.frames, strict=True):
+                np.stack(frames, out=clip)
         windows = [[window.index, window.start_s, window.end_s] for window in span.windows]
         send(channel, {"windows": windows, "end": None if span.end is None else asdict(span.end)})
-        # The memory is the parent's until it asks for the next span.
-        if span.end is None and receive(channel) is None:
-            return
+        if span.end is None:
+            # What lies there is the parent's until it names the place again.
+            answer = receive(channel)
+            if answer is None:
+                return
+            place = places[answer["place"]]
 
 
 if __name__ == "__main__":

@@ -133,14 +133,15 @@ class DecoderProcess:
         process.busy = True
         waited_s = process.waited_s
         expected = 0
+        most: int = request["span_windows"]
         try:
-            process.send(request)
+            process.send(request | {"place": process.place_for((most, *shape))})
             while process.busy:
                 message = process.receive()
                 if "windows" not in message:
                     _note(message, progress)
                     continue
-                windows, end = _parse(message, expected)
+                windows, end = _parse(message, expected, most)
                 if end is not None and end.error_kind == "memory" and not is_last_try:
                     raise TroubleError("memory", "needed more memory than there is")
                 expected += len(windows)
@@ -154,7 +155,7 @@ class DecoderProcess:
                     yield Span(tuple(fresh), clips, _complete(end, progress))
                     return
                 # Before the span is used, so that the next is decoded meanwhile.
-                process.send({"next": True})
+                process.send({"place": process.place_for((most, *shape))})
                 if fresh:
                     yield Span(tuple(fresh), clips)
                     if process is not self._process:
@@ -203,8 +204,8 @@ def _note(message: Message, progress: _Progress) -> None:
         raise TroubleError("crashed", "sent what is no message") from None
 
 
-def _parse(message: Message, expected: int) -> tuple[list[Window], VideoEnd | None]:
-    """The windows and the end of a span whose first window is number ``expected``."""
+def _parse(message: Message, expected: int, most: int) -> tuple[list[Window], VideoEnd | None]:
+    """The windows, up to ``most``, and the end of a span whose first window is number ``expected``."""
     try:
         windows = [Window(*values) for values in message["windows"]]
         end = None if message["end"] is None else VideoEnd.from_json(message["end"])
@@ -212,6 +213,8 @@ def _parse(message: Message, expected: int) -> tuple[list[Window], VideoEnd | No
         raise TroubleError("crashed", "sent what is no message") from None
     if [window.index for window in windows] != list(range(expected, expected + len(windows))):
         raise TroubleError("crashed", "sent windows out of order")
+    if len(windows) > most:
+        raise TroubleError("crashed", "sent more windows than it was asked for")
     return windows, end
 
 

@@ -1,6 +1,7 @@
 """The process that decodes: how it is started, watched and ended."""
 
 import contextlib
+import math
 import os
 import signal
 import socket
@@ -15,16 +16,8 @@ from typing import IO
 import numpy as np
 
 from tagger.errors import ErrorKind, VtagError
-from tagger.video.isolation.channel import (
-    CLIPS_AT,
-    Message,
-    NoMessageError,
-    anonymous_file,
-    frames_decoded,
-    read_clips,
-    receive,
-    send,
-)
+from tagger.video.isolation.channel import Message, NoMessageError, receive, send
+from tagger.video.isolation.memory import COUNT_BYTES, PLACES, Place, anonymous_file, frames_decoded, growing_file
 
 CHILD = "tagger.video.isolation.child"
 """The module that the process runs."""
@@ -71,16 +64,18 @@ class Process:
         self.limits = limits
         self.busy = False
         self.waited_s = 0.0
-        self._memory = anonymous_file()
-        self._memory.truncate(CLIPS_AT)
+        self._count = growing_file(COUNT_BYTES)
+        memories = [growing_file() for _ in range(PLACES)]
+        self._places = [Place(memory.fileno()) for memory in memories]
+        self._place = 0
         self._words = anonymous_file()
         self._channel, channel = socket.socketpair()
         self._lifeline, lifeline = socket.socketpair()
-        fds = [channel.fileno(), lifeline.fileno(), self._memory.fileno()]
+        fds = [file.fileno() for file in (channel, lifeline, self._count, *memories)]
         with channel, lifeline:
             try:
                 self._process = subprocess.Popen(
-                    [sys.executable, "-P", "-m", CHILD, *map(str, fds), str(limits.memory_bytes)],
+                    [sys.executable, "-P", "-m", CHILD, str(limits.memory_bytes), *map(str, fds)],
                     pass_fds=fds,
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
@@ -92,7 +87,7 @@ class Process:
             except OSError as error:
                 raise VtagError(f"a decoder process cannot be started: {error.strerror or error}") from error
         self._end = weakref.finalize(
-            self, _end, self._process, (self._channel, self._lifeline, self._memory, self._words), os.getpid()
+            self, _end, self._process, (self._channel, self._lifeline, self._count, self._words, *memories), os.getpid()
         )
         self._await_start()
 
@@ -121,20 +116,28 @@ class Process:
         """Waits for its answer, as long as frames keep coming. Raises TroubleError."""
         return self._receive(self.limits.frame_s)
 
+    def place_for(self, shape: tuple[int, ...]) -> int:
+        """The number of the place where it shall put its next clips, ``shape`` at most."""
+        self._places[self._place].make_room(math.prod(shape))
+        return self._place
+
     def clips(self, shape: tuple[int, ...]) -> np.ndarray:
-        """The clips of the span that it has just announced. Raises TroubleError."""
-        try:
-            return read_clips(self._memory.fileno(), shape)
-        except NoMessageError:
-            raise TroubleError("crashed", "sent fewer frames than it said") from None
+        """The clips that it has just put there, no more than there was room for."""
+        others = (number for number, place in enumerate(self._places) if number != self._place and place.is_free)
+        other = next(others, None)
+        if other is None:
+            return self._places[self._place].clips(shape).copy()
+        clips = self._places[self._place].lend(shape)
+        self._place = other
+        return clips
 
     def _receive(self, patience_s: float) -> Message:
-        frames = frames_decoded(self._memory.fileno())
+        frames = frames_decoded(self._count.fileno())
         started = since = time.monotonic()
 
         def check() -> None:
             nonlocal frames, since
-            now = frames_decoded(self._memory.fileno())
+            now = frames_decoded(self._count.fileno())
             if now != frames:
                 frames, since = now, time.monotonic()
             elif time.monotonic() - since >= patience_s:
