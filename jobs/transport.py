@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from jobs.job import Version
 from tagger.clips import Span, VideoEnd
 from tagger.segments import Segment
 
@@ -26,7 +27,7 @@ _ROW = [
 
 WINDOWS_SCHEMA = pa.schema([*_ROW, pa.field("clip", pa.large_binary())])
 """Decoding to prediction. ``video`` is the video's number in the job; ``decode_s`` the time this row took to decode;
-``end`` is JSON, set on the last row of a video."""
+``end`` is JSON, set on the last row of a video: how it ended, and which version of it was read."""
 
 SEGMENTS_SCHEMA = pa.schema(
     [
@@ -39,8 +40,11 @@ SEGMENTS_SCHEMA = pa.schema(
 """Prediction to the driver: the same rows without their frames."""
 
 
-def span_to_table(video: int, span: Span, decode_s: float) -> pa.Table:
-    """The rows of one span, its clips not copied. ``decode_s`` is the time the whole span took."""
+def span_to_table(video: int, span: Span, decode_s: float, version: Version | None = None) -> pa.Table:
+    """The rows of one span, its clips not copied. ``decode_s`` is the time the whole span took.
+
+    ``version`` is the content that was read; it travels with the end of the video.
+    """
     windows = span.windows
     rows = max(len(windows), 1)
     if windows:
@@ -50,7 +54,9 @@ def span_to_table(video: int, span: Span, decode_s: float) -> pa.Table:
         clips = pa.Array.from_buffers(pa.large_binary(), len(windows), [None, pa.py_buffer(offsets), data])
     else:
         clips = pa.nulls(1, pa.large_binary())
-    end = None if span.end is None else json.dumps(asdict(span.end))
+    end = None
+    if span.end is not None:
+        end = json.dumps({"end": asdict(span.end), "version": None if version is None else asdict(version)})
     columns: list[list[Any]] = [
         [video] * rows,
         [window.index for window in windows] or [None],
@@ -94,6 +100,8 @@ def segments_table(table: pa.Table, segments: Sequence[Segment], predict_s: floa
     return pa.Table.from_arrays([*kept, *arrays], schema=SEGMENTS_SCHEMA)
 
 
-def end_from_json(text: str) -> VideoEnd:
-    """The inverse of what ``span_to_table`` writes to the ``end`` column."""
-    return VideoEnd.from_json(json.loads(text))
+def end_from_json(text: str) -> tuple[VideoEnd, Version | None]:
+    """The inverse of what ``span_to_table`` writes to the ``end`` column: the end, and the version that was read."""
+    values = json.loads(text)
+    version = values["version"]
+    return VideoEnd.from_json(values["end"]), None if version is None else Version(**version)

@@ -3,6 +3,7 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jobs.job import Version
 from jobs.transport import SEGMENTS_SCHEMA, WINDOWS_SCHEMA, clips_of, end_from_json, segments_table, span_to_table
 from tagger.clips import Span, VideoEnd
 from tagger.segments import Segment
@@ -47,10 +48,11 @@ def test_clips_are_not_copied_on_the_way_in_or_out() -> None:
     assert np.shares_memory(clips_of(table.slice(1, 1), SHAPE), span.clips[1])
 
 
-def test_the_end_of_a_video_travels_on_its_last_row_only() -> None:
-    column = span_to_table(0, make_span(0, 3, END), 0.3)["end"].to_pylist()
+def test_the_end_of_a_video_and_its_version_travel_on_its_last_row_only() -> None:
+    version = Version(2**40, 1_700_000_000_123_456_789, "s1:0123")
+    column = span_to_table(0, make_span(0, 3, END), 0.3, version)["end"].to_pylist()
     assert column[:2] == [None, None]
-    assert end_from_json(column[2]) == END
+    assert end_from_json(column[2]) == (END, version)
 
 
 def test_a_video_without_windows_is_one_row_without_a_clip() -> None:
@@ -58,7 +60,7 @@ def test_a_video_without_windows_is_one_row_without_a_clip() -> None:
     table = span_to_table(5, make_span(0, 0, end), 0.1)
     (row,) = table.to_pylist()
     assert (row["video"], row["window"], row["clip"]) == (5, None, None)
-    assert end_from_json(row["end"]) == end
+    assert end_from_json(row["end"]) == (end, None)
 
 
 def test_segments_take_the_place_of_clips_in_the_rows_they_belong_to() -> None:
