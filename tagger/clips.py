@@ -13,6 +13,7 @@ from tagger.errors import ErrorKind, VideoError, one_line
 from tagger.preprocessing import Preprocessing
 from tagger.video.choose import Choice, choose_reader, open_video
 from tagger.video.facts import VideoFacts, probe
+from tagger.video.reader import Frame
 from tagger.windows import Sampling, Window, WindowCutter
 
 Status = Literal["ok", "partial", "failed"]
@@ -20,6 +21,10 @@ Status = Literal["ok", "partial", "failed"]
 LONGEST_FRAME_S = 3600.0
 """A frame that claims to be shown for longer has a damaged time: one flipped bit of a small file can claim a month,
 which would be a million windows of the same picture."""
+
+STILL_S, STILL_FRAME_S = 12 * 3600.0, 60.0
+"""A video that is longer than the first has damaged times when its frames last longer than the second on average. Many
+frames of less than an hour each are as many windows as one of a month; a slide show is neither so long nor so slow."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +93,7 @@ class Reading:
         self.choice = choice
 
     def decoded(self) -> None:
-        """The decoder gave another frame, whether its pixels are wanted or not."""
+        """The reader came to another frame: looked at its time, passed over it, or decoded it."""
 
 
 def read_spans(
@@ -199,29 +204,41 @@ def _cut(
     # Said before it is opened, because that is when it may crash.
     reading.chose(choice)
     width, height = preprocessing.scaled(*facts.display_size)
-    reader, opened = open_video(path, facts, choice, width, height)
+    reader, opened = open_video(path, facts, choice, width, height, reading.decoded)
     if opened != choice:
         reading.chose(opened)
     cutter: WindowCutter[np.ndarray] = WindowCutter(sampling)
 
+    frames = 0
+
     def needs(shown_until_s: float) -> bool:
+        nonlocal frames
+        frames += 1
         reading.decoded()
         return cutter.needs(shown_until_s)
 
     try:
         for frame in reader.frames(needs):
             pixels = np.ascontiguousarray(preprocessing.crop(frame.pixels))
-            if frame.end_s - frame.start_s > LONGEST_FRAME_S:
+            problem = _stillness(frame, frames)
+            if problem:
                 reading.duration_s = frame.start_s + sampling.step_s
                 yield from cutter.finish(reading.duration_s, pixels)
-                hours = (frame.end_s - frame.start_s) / 3600
-                raise VideoError(
-                    "damaged", f"{path}: one frame, at {frame.start_s:.2f} s, claims to last {hours:,.0f} h"
-                )
+                raise VideoError("damaged", f"{path}: {problem}")
             reading.duration_s = frame.end_s
             yield from (cutter.finish if frame.is_last else cutter.push)(frame.end_s, pixels)
     finally:
         reader.close()
+
+
+def _stillness(frame: Frame, frames: int) -> str | None:
+    """Why the time of ``frame``, the last of the first ``frames`` of a video, cannot be true; None when it can."""
+    shown_s = frame.end_s - frame.start_s
+    if shown_s > LONGEST_FRAME_S:
+        return f"one frame, at {frame.start_s:.2f} s, claims to last {shown_s / 3600:,.0f} h"
+    if frame.end_s > max(STILL_S, STILL_FRAME_S * frames):
+        return f"its first {frames} frames claim to last {frame.end_s / 3600:,.0f} h"
+    return None
 
 
 def _span(pending: list[tuple[Window, list[np.ndarray]]], end: VideoEnd | None = None) -> LooseSpan:

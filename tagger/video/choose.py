@@ -7,6 +7,7 @@ reads (``DecordReader``).
 """
 
 import importlib.util
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -70,16 +71,24 @@ def choose_reader(facts: VideoFacts, drained_bytes: int | None) -> Choice:
     return Choice("decord") if reason is None else Choice("pyav", reason)
 
 
-def open_video(path: Path, facts: VideoFacts, choice: Choice, width: int, height: int) -> tuple[Reader, Choice]:
+def open_video(
+    path: Path,
+    facts: VideoFacts,
+    choice: Choice,
+    width: int,
+    height: int,
+    on_packet: Callable[[], None] = lambda: None,
+) -> tuple[Reader, Choice]:
     """Opens a video with the chosen reader, frames scaled to ``width × height``; PyAV when decord refuses it.
 
-    Returns the reader and the choice that held. Raises VideoError when neither reads it.
+    Returns the reader and the choice that held. Raises VideoError when neither reads it. ``on_packet`` is called for
+    each packet that is looked at: to open a video may mean to go through all of it.
     """
     if choice.decoder == "decord":
         from tagger.video.decord_reader import DecordReader
 
         try:
-            return DecordReader(path, facts, width, height), choice
+            return DecordReader(path, facts, width, height, on_packet), choice
         except VideoError as error:
             choice = Choice("pyav", one_line(str(error).removeprefix(f"{path}: ")))
-    return PyAVReader(path, facts, width, height), choice
+    return PyAVReader(path, facts, width, height, on_packet), choice

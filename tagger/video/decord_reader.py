@@ -4,14 +4,15 @@ import math
 import os
 import re
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 
 from tagger.errors import VideoError
+from tagger.video.container import open_file
 from tagger.video.decord_log import errors
-from tagger.video.facts import VideoFacts, open_file
+from tagger.video.facts import VideoFacts
 from tagger.video.packets import packet_times
 from tagger.video.reader import DecoderName, Frame, Needs
 
@@ -38,7 +39,9 @@ class DecordReader:
 
     name: DecoderName = "decord"
 
-    def __init__(self, path: Path, facts: VideoFacts, width: int, height: int):
+    def __init__(
+        self, path: Path, facts: VideoFacts, width: int, height: int, on_packet: Callable[[], None] = lambda: None
+    ):
         import decord
 
         decord.logging.set_level(decord.logging.FATAL)
@@ -48,7 +51,7 @@ class DecordReader:
         self._reader: decord.VideoReader | None = None
         self._log = errors()
         self._known_errors = self._log.count
-        times_s = packet_times(path)
+        times_s = packet_times(path, on_packet)
         descriptor, head = open_file(path)
         try:
             # decord's FFmpeg would follow a playlist, so it gets only what it cannot take for one, and no name.

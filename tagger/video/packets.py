@@ -1,13 +1,14 @@
 """When the frames of a video are shown, told from its packets, without decoding."""
 
 import contextlib
+from collections.abc import Callable
 from pathlib import Path
 
 import av
 import numpy as np
 
 from tagger.errors import VideoError
-from tagger.video.facts import ffmpeg_reason, open_container
+from tagger.video.container import ffmpeg_reason, open_container
 
 SAMPLE = 1000
 SAMPLE_BYTES = 64 * 2**20
@@ -41,9 +42,10 @@ def rate_varies(path: Path) -> bool | None:
     return bool(steps_s.max() - steps_s.min() > max(ROUNDING_S, 2.1 * tick_s))
 
 
-def packet_times(path: Path) -> np.ndarray:
+def packet_times(path: Path, on_packet: Callable[[], None] = lambda: None) -> np.ndarray:
     """Start and end in seconds of every frame of a video, ``[frames, 2] float64``, in presentation order.
 
+    It reads the whole file, which may take long, and calls ``on_packet`` for each packet.
     Raises VideoError when the packets do not tell, because a decoder would not give one frame for each of them: packets
     without times, or marked as damaged, or cut out by an edit list, or before the first key frame.
     """
@@ -57,6 +59,7 @@ def packet_times(path: Path) -> np.ndarray:
             problem = "AVI does not tell when B-frames are shown"
         try:
             for packet in container.demux(stream):
+                on_packet()
                 if problem:
                     break
                 if not packet.size:

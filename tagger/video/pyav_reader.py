@@ -1,14 +1,16 @@
 """The second reader: PyAV, for what decord does not read right. It uses no CPU while it waits."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import av
 import numpy as np
 
 from tagger.errors import VideoError
-from tagger.video.facts import VideoFacts, decoded_frames, open_container
+from tagger.video.container import open_container
+from tagger.video.decoding import decoded_frames
+from tagger.video.facts import VideoFacts
 from tagger.video.reader import DecoderName, Frame, Needs
 
 JOINED_CONTAINERS = frozenset({"mpeg", "mpegts"})
@@ -27,8 +29,11 @@ class PyAVReader:
 
     name: DecoderName = "pyav"
 
-    def __init__(self, path: Path, facts: VideoFacts, width: int, height: int):
+    def __init__(
+        self, path: Path, facts: VideoFacts, width: int, height: int, on_packet: Callable[[], None] = lambda: None
+    ):
         self._path = path
+        self._on_packet = on_packet
         self._container, self._stream, _ = open_container(path)
         self._container_name = facts.container
         self._turns = facts.rotation // 90
@@ -42,7 +47,7 @@ class PyAVReader:
         has_clock = False
         step_s = 1.0 / float(self._stream.average_rate or 25)
         error: VideoError | None = None
-        decoded = decoded_frames(self._container, self._stream, self._path)
+        decoded = decoded_frames(self._container, self._stream, self._path, self._on_packet)
         while True:
             try:
                 frame = next(decoded, None)

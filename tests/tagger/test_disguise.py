@@ -69,7 +69,7 @@ def test_ffmpeg_itself_would_follow_the_list(kind: str, tmp_path: Path) -> None:
 def test_the_formats_that_refer_to_others_are_refused_even_if_the_head_of_the_file_does_not_tell(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tagger.video.facts.playlist_name", lambda head: None)
+    monkeypatch.setattr("tagger.video.container.playlist_name", lambda head: None)
     encode(tmp_path / "target.ts", seconds=1)
     path = tmp_path / "list.m3u8"
     path.write_text(LISTS[kind]("target.ts"))
