@@ -40,6 +40,11 @@ def eat_in_cpp() -> None:
     os.abort()
 
 
+def cut_memory() -> None:
+    for memory in sys.argv[4:]:
+        os.ftruncate(int(memory), 0)
+
+
 def send(data: bytes) -> None:
     os.write(int(sys.argv[2]), data)
     time.sleep(60)
@@ -54,6 +59,8 @@ FAULTS: dict[str, Callable[[], None]] = {
     "exit": lambda: os._exit(0),
     "noise": lambda: send(np.random.default_rng(1).bytes(100_000)),
     "nonsense": lambda: send(b"\0\0\0\x0f" + b'{"windows": 12}'),
+    "many": lambda: send(b"\0\0\0\x63" + b'{"windows": [' + b"[0,0,1]," * 8 + b'[0,0,1]], "end": null}'),
+    "cut": cut_memory,
     "slow": lambda: time.sleep(0.2),
 }
 
@@ -82,8 +89,8 @@ class FaultyReader:
             yield frame
 
 
-def open_faulty(path: Path, facts: VideoFacts, choice: Choice, *size: Any) -> tuple[Reader, Choice]:
-    reader, choice = open_video(path, facts, choice, *size)
+def open_faulty(path: Path, facts: VideoFacts, choice: Choice, *rest: Any, **options: Any) -> tuple[Reader, Choice]:
+    reader, choice = open_video(path, facts, choice, *rest, **options)
     is_faulty = "-" in path.stem and is_met(path, choice.decoder)
     return (FaultyReader(reader, path) if is_faulty else reader), choice
 

@@ -1,7 +1,7 @@
 """Decoding in a process of its own, so that a hostile video harms only itself.
 
 ``decoder.py`` is what others use, ``process.py`` the life and death of the process, ``child.py`` what runs in it,
-``channel.py`` how the two talk.
+``channel.py`` how the two talk, ``memory.py`` where clips pass from one to the other.
 """
 
 from tagger.video.isolation.decoder import DecoderProcess, decoder_of_this_thread

@@ -57,12 +57,14 @@ class TroubleError(Exception):
 class Process:
     """A running decoder process. It ends with this object, with this process, or when told to, whichever is first.
 
-    It is killed without ceremony, for it has nothing to save. ``busy`` is whether it is in the middle of a video.
+    It is killed without ceremony, for it has nothing to save. ``busy`` is whether it is in the middle of a video,
+    ``videos`` how many it was given.
     """
 
     def __init__(self, limits: Limits):
         self.limits = limits
         self.busy = False
+        self.videos = 0
         self.waited_s = 0.0
         self._count = growing_file(COUNT_BYTES)
         memories = [growing_file() for _ in range(PLACES)]
@@ -71,7 +73,7 @@ class Process:
         self._words = anonymous_file()
         self._channel, channel = socket.socketpair()
         self._lifeline, lifeline = socket.socketpair()
-        fds = [file.fileno() for file in (channel, lifeline, self._count, *memories)]
+        fds = [channel.fileno(), lifeline.fileno(), *(memory.fileno() for memory in (self._count, *memories))]
         with channel, lifeline:
             try:
                 self._process = subprocess.Popen(
