@@ -5,9 +5,11 @@ renamed. In a bucket an object appears when its upload is complete, so it is mad
 """
 
 import contextlib
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -15,14 +17,24 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
+from jobs.address import is_address, split
+from jobs.file_systems import StorageError, explained, file_system
+
 COMPRESSION = "zstd"
+
+CHUNK_BYTES = 8 << 20
+"""A request to a bucket costs some 30 ms, in which this much arrives at 250 MB/s."""
+
+_BUCKETS = (fs.S3FileSystem, fs.GcsFileSystem, fs.AzureFileSystem)
+"""File systems without folders, in which a file appears when its upload is complete."""
 
 
 @dataclass(frozen=True)
 class Location:
     """A file or folder, which need not exist. ``str`` of it is what a user calls it: a local path, or an address.
 
-    ``path`` is its path within ``filesystem``. Everything here raises OSError for what cannot be done.
+    ``path`` is its path within ``filesystem``. Everything here raises OSError for what cannot be done; its ``strerror``
+    says why in a few words. In another process it is located anew, with the settings of that process.
     """
 
     filesystem: fs.FileSystem
@@ -31,6 +43,9 @@ class Location:
 
     def __str__(self) -> str:
         return self.address
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return locate, (self.address,)
 
     @property
     def is_local(self) -> bool:
@@ -53,7 +68,8 @@ class Location:
 
     def info(self) -> fs.FileInfo:
         """What is there: nothing (``FileType.NotFound``), a file with its size and time, or a folder."""
-        return self.filesystem.get_file_info(self.path)
+        with self._explained():
+            return at_whole_seconds(self.filesystem, self.filesystem.get_file_info(self.path))
 
     def is_file(self) -> bool:
         """Whether there is a file."""
@@ -65,18 +81,34 @@ class Location:
 
     def names(self) -> list[str]:
         """The names of what is in this folder, sorted; none when there is no such folder."""
-        selector = fs.FileSelector(self.path, allow_not_found=True)
-        return sorted(info.base_name for info in self.filesystem.get_file_info(selector))
+        with self._explained():
+            infos = self.filesystem.get_file_info(fs.FileSelector(self.path, allow_not_found=True))
+        return sorted(info.base_name for info in infos)
 
     def create_folder(self) -> None:
         """Makes the folder where there are folders; a bucket has none."""
         if self.is_local:
             Path(self.path).mkdir(exist_ok=True)
+        elif not isinstance(self.filesystem, _BUCKETS):
+            with self._explained():
+                self.filesystem.create_dir(self.path)
 
     def read_text(self) -> str:
         """The content of a UTF-8 text file. Raises FileNotFoundError."""
-        with self.filesystem.open_input_stream(self.path) as stream:
+        with self._explained(), self.filesystem.open_input_stream(self.path) as stream:
             return str(stream.read().decode("utf-8"))
+
+    def chunks(self) -> Iterator[bytes]:
+        """The content of a file, a few megabytes at a time."""
+        with self._explained():
+            source = self.filesystem.open_input_stream(self.path)
+        with source:
+            while True:
+                with self._explained():
+                    chunk = source.read(CHUNK_BYTES)
+                if not chunk:
+                    return
+                yield chunk
 
     def write_text(self, text: str) -> None:
         """Writes a UTF-8 text file, whole or not at all."""
@@ -116,26 +148,44 @@ class Location:
             with tempfile.TemporaryDirectory(prefix="vtag-") as folder:
                 temporary = Path(folder, self.name)
                 yield temporary
-                # One call, which an interrupt cannot cut in two: closing half an upload would complete it.
-                fs.copy_files(
-                    str(temporary),
-                    self.path,
-                    source_filesystem=fs.LocalFileSystem(),
-                    destination_filesystem=self.filesystem,
-                )
-                if self.info().size != temporary.stat().st_size:
-                    raise OSError(f"{self} does not hold what was written to it")
+                if isinstance(self.filesystem, _BUCKETS):
+                    self._upload(temporary)
+                else:
+                    # Here a file may be seen, and stay, half written.
+                    unfinished = self.beside(f".{self.name}.tmp")
+                    unfinished._upload(temporary)
+                    with self._explained():
+                        self.filesystem.move(unfinished.path, self.path)
+
+    def _upload(self, file: Path) -> None:
+        # Closing half an upload would complete it, and so would dropping it. Ctrl-C is raised in the main thread only,
+        # so another one uploads; leaving the block waits for it.
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(self._copy, file).result()
+        if self.info().size != file.stat().st_size:
+            raise OSError(errno.EIO, "it does not hold what was written to it", str(self))
+
+    def _copy(self, file: Path) -> None:
+        # pyarrow's own copy_files swallows the errors of closing, which in a bucket are those of the upload.
+        with file.open("rb") as source, self._explained(), self.filesystem.open_output_stream(self.path) as target:
+            while chunk := source.read(CHUNK_BYTES):
+                target.write(chunk)
+
+    def _explained(self) -> contextlib.AbstractContextManager[None]:
+        return explained(self.filesystem, self.address)
 
     def parquet(self) -> pq.ParquetFile:
         """The Parquet file here, opened. Raises OSError, also when it is none."""
+        with self._explained():
+            file = self.filesystem.open_input_file(self.path)
         try:
-            return pq.ParquetFile(self.filesystem.open_input_file(self.path), page_checksum_verification=True)
+            return pq.ParquetFile(file, page_checksum_verification=True)
         except pa.ArrowInvalid as error:
             raise OSError(f"{self} is no Parquet file ({error})") from error
 
     def delete(self) -> None:
         """Removes a file; there need be none."""
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError), self._explained():
             self.filesystem.delete_file(self.path)
 
     def delete_empty_folder(self) -> None:
@@ -143,17 +193,58 @@ class Location:
         if self.is_local:
             with contextlib.suppress(OSError):
                 Path(self.path).rmdir()
+        elif self.is_folder() and not self.names():
+            # In a bucket pyarrow leaves an object for a folder whose last file it has deleted.
+            with self._explained():
+                self.filesystem.delete_dir(self.path)
 
 
 def locate(text: str | Path) -> Location:
-    """The location that a user calls ``text``: a path, or an address such as ``s3://bucket/videos``."""
-    path = os.path.abspath(text)  # noqa: PTH100 - Path.absolute keeps ".."
-    return Location(fs.LocalFileSystem(), path, path)
+    """The location that a user calls ``text``: a path, or an address such as ``s3://bucket/videos``.
+
+    It need not exist. Raises StorageError for an address that nothing here can reach.
+    """
+    address = str(text)
+    if not is_address(address):
+        path = os.path.abspath(text)  # noqa: PTH100 - Path.absolute keeps ".."
+        return Location(fs.LocalFileSystem(), path, path)
+    scheme, root, path = split(address)
+    if scheme == "file":
+        if root not in ("", "localhost"):
+            raise StorageError(f"{address} names another machine; a file on this one begins with file:///")
+        return locate(f"/{path}")
+    filesystem, start = file_system(address)
+    if start is None:
+        return Location(filesystem, filesystem.handler.fs._strip_protocol(address), address.rstrip("/"))
+    return Location(filesystem, f"{start}/{path}".rstrip("/"), address.rstrip("/"))
 
 
-def is_address(text: str | Path) -> bool:
-    """Whether ``text`` is an address, not a path."""
-    return "://" in str(text)
+def at_whole_seconds(filesystem: fs.FileSystem, info: fs.FileInfo) -> fs.FileInfo:
+    """What is there, with its time in whole seconds unless it is local.
+
+    Some services tell the time of an object to the millisecond when they list it and to the second when asked about it.
+    """
+    if isinstance(filesystem, fs.LocalFileSystem) or info.mtime_ns is None:
+        return info
+    return fs.FileInfo(info.path, info.type, size=info.size, mtime_ns=info.mtime_ns // 10**9 * 10**9)
+
+
+def download(location: Location, to: Path) -> fs.FileInfo:
+    """Copies a file to the local path ``to``, a few megabytes at a time; returns what was copied: its size and time.
+
+    Raises OSError: FileNotFoundError when there is no such file, PermissionError when it may not be read.
+    """
+    before = location.info()
+    if before.type != fs.FileType.File:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(location))
+    with to.open("wb") as target:
+        for chunk in location.chunks():
+            target.write(chunk)
+    after = location.info()
+    # A large object is read in several requests, between which it can be replaced.
+    if (after.size, after.mtime_ns) != (before.size, before.mtime_ns) or to.stat().st_size != before.size:
+        raise OSError(errno.EAGAIN, "it changed while it was read", str(location))
+    return before
 
 
 def hidden(path: Path) -> Path:
