@@ -57,12 +57,13 @@ class MaxFailures:
 class RunConfig:
     """What ``vtag run`` was asked to do. None means: chosen automatically.
 
-    ``inputs`` are files, folders, globs, ``@list.txt`` or ``-``. ``out`` ending in ``.parquet`` is one file, anything
-    else a folder of part files. ``hop_s`` is the distance between window starts in seconds.
+    ``inputs`` are files, folders, globs, ``@list.txt`` or ``-``; ``out`` ending in ``.parquet`` is one file, anything
+    else a folder of part files; both may be addresses such as ``s3://bucket/videos``. ``hop_s`` is the distance between
+    window starts in seconds. ``prune`` removes videos from the result that ``inputs`` do not have.
     """
 
     inputs: tuple[str, ...]
-    out: Path
+    out: str | Path
     model: str = "ucf20"
     weights: Path | None = None
     hop_s: float | None = None
@@ -75,6 +76,7 @@ class RunConfig:
     overwrite: bool = False
     max_failures: MaxFailures = MaxFailures()
     retry_failed: bool = False
+    prune: bool = False
     verbose: bool = False
 
 
@@ -92,9 +94,9 @@ class Failure:
 class Progress:
     """A snapshot of a running job, made by the driver whenever a video is finished and about once a second.
 
-    ``videos_kept`` were finished by an earlier, interrupted run and are not done again; they count in ``videos_total``
-    but not in ``videos_done``. ``decode_busy`` and ``predict_busy`` are the shares of time, 0 to 1, that the decoding
-    workers and the model actors spent working since the first result.
+    ``videos_total`` are those of the inputs. ``videos_kept`` of them were finished before and are not done again; they
+    do not count in ``videos_done``. ``decode_busy`` and ``predict_busy`` are the shares of time, 0 to 1, that the
+    decoding workers and the model actors spent working since the first result.
     """
 
     phase: Literal["starting", "tagging", "publishing"]
@@ -121,7 +123,14 @@ class LabelCount:
 
 @dataclass(frozen=True)
 class Summary:
-    """What a finished job did. Counts are of the whole result, with videos kept from an interrupted run."""
+    """What a finished job did.
+
+    ``videos``, ``ok``, ``partial``, ``failed``, ``segments``, ``video_s`` and ``top_labels`` are of the whole result.
+    ``new``, ``changed`` and ``retried`` videos were read by this run, and ``failures`` are those of them that could not
+    be, or only in part, together with what an interruption left. ``kept`` were as they are recorded, or only
+    ``touched``: the same content at another time. ``gone`` are in the result but not in the inputs; ``pruned`` were
+    removed for it. ``tagged_s`` is the length of the videos that this run read.
+    """
 
     out: str
     videos_out: str
@@ -131,9 +140,16 @@ class Summary:
     ok: int
     partial: int
     failed: int
+    new: int
+    changed: int
+    retried: int
+    touched: int
     kept: int
+    gone: int
+    pruned: int
     video_s: float
     segments: int
+    tagged_s: float
     windows_done: int
     elapsed_s: float
     tagging_s: float

@@ -1,134 +1,147 @@
 """The run folder: what a job has finished so far, in plain files, so that an interrupted job can go on.
 
 ``plan.json`` says which model, sampling and top-k the rows come from. Each commit adds two Parquet files,
-``part-000000.tags.parquet`` and ``part-000000.videos.parquet``: rows of finished videos, with the schemas of the result
-(the second with the modification time in nanoseconds added). The videos part is written last and is the record; a
-tags part without it is as good as absent and is written over by the next commit.
+``part-000000.tags.parquet`` and ``part-000000.videos.parquet``: rows of finished videos, with the schemas of the
+result. The videos part is written last and is the record; a tags part without it is as good as absent and is written
+over by the next commit. ``log-000.jsonl`` tells when what happened, a file for each time the job was started.
 """
 
 import json
+import re
+import time
+import uuid
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from jobs.durable import write_table, write_text
-from jobs.job import Video
-from jobs.results import FinishedVideo, tags_table, video_name, videos_table
-from tagger.clips import Status
+import tagger
+from jobs.identity import RunIdentity
+from jobs.merge import Source
+from jobs.results import FinishedVideo, tags_table, videos_table
+from jobs.storage import Location
 from tagger.errors import OutputError
-from tagger.schema import VIDEOS_SCHEMA
 
-LEDGER_FORMAT = 1
+LEDGER_FORMAT = 2
 """Version of the run folder's layout."""
 
-MTIME = pa.field("mtime_ns", pa.int64(), nullable=False)
-RECORD_SCHEMA = VIDEOS_SCHEMA.append(MTIME)
-"""Rows of a videos part."""
+PART = re.compile(r"part-(\d{6,})\.(tags|videos)\.parquet")
 
-
-@dataclass(frozen=True)
-class RunIdentity:
-    """What the rows of a run depend on, beside the videos themselves; ``sampling`` is its JSON form."""
-
-    model: str
-    model_hash: str
-    sampling: dict
-    top_k: int
-
-
-@dataclass(frozen=True)
-class Kept:
-    """A finished video of the ledger: its size and time when it was read, how, and the part that holds its rows."""
-
-    size: int
-    mtime_ns: int
-    part: int
-    status: Status
+LOG_S = 30.0
+"""Where nothing can be appended to a file, in a bucket, the log is written again this often, in seconds."""
 
 
 class Ledger:
-    """A run folder, opened to be continued. One process writes to it."""
+    """A run folder that is being written to, by one process: see ``jobs.lock``."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Location):
         self.folder = folder
-        self._kept = _read_kept(folder)
-        self._next_part = 1 + max((_part_number(path) for path in folder.glob("part-*.videos.parquet")), default=-1)
+        self._next_part = len(parts(folder))
+        started = read_plan(folder)
+        assert started is not None, "Ledger.create makes one"
+        self.run = started.run
+        self._log = folder.child(f"log-{sum(name.startswith('log-') for name in folder.names()):03d}.jsonl")
+        self._lines: list[str] = []
+        self._logged_s = -LOG_S
 
     @classmethod
-    def create(cls, folder: Path, identity: RunIdentity, about: dict) -> "Ledger":
-        """Opens the ledger at ``folder``, and makes it first where there is none. ``about`` is noted, not compared."""
-        folder.mkdir(exist_ok=True)
-        if read_identity(folder) is None:
-            remove(folder)
-            folder.mkdir(exist_ok=True)
-            plan = {"format": LEDGER_FORMAT, **asdict(identity), **about}
-            write_text(json.dumps(plan, indent=2, sort_keys=True) + "\n", folder / "plan.json")
-        return cls(folder)
+    def create(cls, folder: Location, identity: RunIdentity, *, replaces: bool = False) -> "Ledger":
+        """Opens the ledger at ``folder``, and makes it first where there is none.
 
-    def kept(self, video: Video) -> Kept | None:
-        """The record of ``video`` when it was finished and has not changed since."""
-        kept = self._kept.get(video_name(video.path))
-        return kept if kept and (kept.size, kept.mtime_ns) == (video.size, video.mtime_ns) else None
+        ``replaces``: the run will take the place of an earlier result, not add to it.
+        """
+        if read_plan(folder) is None:
+            folder.create_folder()
+            remove(folder, keep_lock=True)
+            plan = {
+                "format": LEDGER_FORMAT,
+                **identity.to_json(),
+                "replaces": replaces,
+                "run": uuid.uuid4().hex,
+                "started": datetime.now(UTC).isoformat(timespec="seconds"),
+                "vtag_version": tagger.__version__,
+            }
+            folder.child("plan.json").write_text(json.dumps(plan, indent=2, sort_keys=True) + "\n")
+        return cls(folder)
 
     def commit(self, videos: Sequence[FinishedVideo]) -> None:
         """Adds finished videos, all or none of them. They are on disk when this returns."""
-        if not videos:
-            return
-        part = self._next_part
-        mtimes_ns = {video_name(done.video.path): done.video.mtime_ns for done in videos}
-        record = videos_table(videos)
-        column = [mtimes_ns[name] for name in record["video"].to_pylist()]
-        record = record.append_column(MTIME, pa.array(column, MTIME.type))
-        write_table(tags_table(videos), self.tags_part(part))
-        write_table(record, self.videos_part(part))
+        if videos:
+            self.commit_tables(videos_table(videos), tags_table(videos))
+
+    def commit_tables(self, videos: pa.Table, tags: pa.Table) -> None:
+        """Adds rows of VIDEOS_SCHEMA and the rows of TAGS_SCHEMA that belong to them, both sorted by video."""
+        part = part_source(self.folder, self._next_part)
+        part.tags.write_table(tags)
+        part.videos.write_table(videos)
         self._next_part += 1
-        for done in videos:
-            self._kept[video_name(done.video.path)] = Kept(done.video.size, done.video.mtime_ns, part, done.end.status)
+        self.log("committed", part=part.videos.name, videos=videos.num_rows, segments=tags.num_rows)
 
-    def tags_part(self, part: int) -> Path:
-        """The file with the segments of a part."""
-        return self.folder / f"part-{part:06d}.tags.parquet"
+    def log(self, event: str, **facts: Any) -> None:
+        """Notes what happened. A log that cannot be written is no reason to stop."""
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        line = json.dumps({"time": now, "event": event, **facts}) + "\n"
+        if self.folder.is_local:
+            with open(self._log.path, "a", encoding="utf-8") as file:  # noqa: PTH123
+                file.write(line)
+            return
+        self._lines.append(line)
+        if time.monotonic() - self._logged_s >= LOG_S or event != "committed":
+            self._log.write_text("".join(self._lines))
+            self._logged_s = time.monotonic()
 
-    def videos_part(self, part: int) -> Path:
-        """The file with the video rows of a part."""
-        return self.folder / f"part-{part:06d}.videos.parquet"
+
+def part_source(folder: Location, number: int) -> Source:
+    """The two files of a part."""
+    name = f"part-{number:06d}"
+    return Source(folder.child(f"{name}.tags.parquet"), folder.child(f"{name}.videos.parquet"))
 
 
-def read_identity(folder: Path) -> RunIdentity | None:
-    """What the run at ``folder`` was started with; None when there is no run. Raises OutputError for a newer vtag's."""
+def parts(folder: Location) -> list[Source]:
+    """The parts that were committed to a run folder, in order. Raises OutputError when one is missing."""
+    names = set(folder.names())
+    numbers = sorted(int(match[1]) for name in names if (match := PART.fullmatch(name)) and match[2] == "videos")
+    found = [part_source(folder, number) for number in numbers]
+    if numbers != list(range(len(numbers))) or not all(part.tags.name in names for part in found):
+        raise OutputError(f"{folder} lacks parts that were committed to it; start over with --overwrite")
+    return found
+
+
+@dataclass(frozen=True)
+class StartedRun:
+    """A run that has a run folder: its number, and whether it takes the place of an earlier result."""
+
+    identity: RunIdentity
+    run: str
+    replaces: bool
+
+
+def read_plan(folder: Location) -> StartedRun | None:
+    """What the run at ``folder`` was started with; None when there is no run.
+
+    Raises OutputError for a damaged run folder, and for one of another version of vtag.
+    """
     try:
-        plan = json.loads((folder / "plan.json").read_text("utf-8"))
-        if plan["format"] > LEDGER_FORMAT:
-            raise OutputError(f"{folder} was written by a newer vtag; upgrade vtag, or choose another --out")
-        return RunIdentity(**{name: plan[name] for name in ("model", "model_hash", "sampling", "top_k")})
+        plan = json.loads(folder.child("plan.json").read_text())
+        if plan["format"] != LEDGER_FORMAT:
+            raise OutputError(
+                f"{folder} was written by another version of vtag ({plan.get('vtag_version')}); finish it with that "
+                "one, use --overwrite to start over, or choose another --out"
+            )
+        return StartedRun(RunIdentity.from_json(plan), plan["run"], bool(plan["replaces"]))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise OutputError(f"{folder / 'plan.json'} is damaged; use --overwrite to start over ({error})") from error
+        raise OutputError(f"{folder.child('plan.json')} is damaged; use --overwrite to start over ({error})") from error
 
 
-def remove(folder: Path) -> None:
+def remove(folder: Location, *, keep_lock: bool = False) -> None:
     """Removes a run folder, and from it only what vtag puts there; the plan goes first, so half of it is no run."""
-    for pattern in ("plan.json", "part-*.parquet", ".*.tmp"):
-        for path in sorted(folder.glob(pattern)):
-            path.unlink(missing_ok=True)
-    if folder.is_dir() and not any(folder.iterdir()):
-        folder.rmdir()
-
-
-def _read_kept(folder: Path) -> dict[str, Kept]:
-    kept = {}
-    # In the order of their commits: a video that was read again counts as it was read last.
-    for path in sorted(folder.glob("part-*.videos.parquet")):
-        part = _part_number(path)
-        table = pq.read_table(path, columns=["video", "size", "mtime_ns", "status"], schema=RECORD_SCHEMA)
-        for name, size, mtime_ns, status in zip(*(column.to_pylist() for column in table.columns), strict=True):
-            kept[name] = Kept(size, mtime_ns, part, status)
-    return kept
-
-
-def _part_number(path: Path) -> int:
-    return int(path.name.split(".")[0].removeprefix("part-"))
+    mine = re.compile(rf"plan\.json|{PART.pattern}|log-\d+\.jsonl|\..*\.tmp" + ("" if keep_lock else r"|lock\.json"))
+    for name in sorted(folder.names(), key=lambda name: name != "plan.json"):
+        if mine.fullmatch(name):
+            folder.child(name).delete()
+    if not keep_lock:
+        folder.delete_empty_folder()

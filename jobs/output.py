@@ -1,51 +1,68 @@
-"""Where a result goes: one Parquet file for each table, or a folder of part files."""
+"""Where a result goes: one Parquet file for each table, or a folder of part files with a manifest."""
 
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from jobs.storage import Location, locate
 from tagger.errors import OutputError
 
 
 @dataclass(frozen=True)
 class Output:
-    """The places of a result: both tables (files, or folders of parts) and the run folder beside them."""
+    """The places of a result, and of the run folder beside it."""
 
-    out: Path
-    tags: Path
-    videos: Path
-    run: Path
+    out: Location
+    run: Location
     is_folder: bool
 
+    @property
+    def tags(self) -> Location:
+        """Where the segments are: a file, or a folder of parts."""
+        return self.out.child("tags") if self.is_folder else self.out
 
-def choose_output(out: Path, *, overwrite: bool = False) -> Output:
-    """Where the result of ``--out`` goes, checked to be writable before anything is done.
+    @property
+    def videos(self) -> Location:
+        """Where the videos are: a file, or a folder of parts."""
+        if self.is_folder:
+            return self.out.child("videos")
+        return self.out.beside(self.out.name.removesuffix(".parquet") + ".videos.parquet")
 
-    Raises OutputError for an existing result without ``overwrite``, a folder that holds something else, or a place that
-    cannot be written.
-    """
-    if "://" in str(out) or str(out).split("/")[0] in ("s3:", "gs:", "http:", "https:"):
-        raise OutputError(f"--out {out}: buckets are not supported yet; write to a local path and copy it")
-    path = Path(os.path.abspath(out))  # noqa: PTH100 - Path.absolute keeps ".."
-    run = path.with_name(path.name + ".run")
+    @property
+    def manifest(self) -> Location:
+        """What says which parts a folder is made of."""
+        return self.out.child("manifest.json")
+
+
+def choose_output(out: str | Path) -> Output:
+    """Where the result of ``--out`` goes. Nothing is changed there. Raises OutputError for a place that cannot be."""
+    try:
+        location = locate(out)
+        output = Output(location, location.beside(location.name + ".run"), not location.name.endswith(".parquet"))
+        if location.is_local:
+            _check_local(Path(location.path), str(out), is_folder=output.is_folder)
+        elif not location.name:
+            raise OutputError(
+                f"--out {out}: name a file or a folder in the bucket, such as {str(out).rstrip('/')}/tags"
+            )
+        if output.is_folder:
+            names = set(location.names())
+            if not names <= {"tags", "videos", "manifest.json", ".manifest.json.tmp"}:
+                raise OutputError(f"--out {out} is a folder that holds other things; choose a new or empty one")
+    except OSError as error:
+        raise OutputError(f"--out {out} cannot be reached: {error.strerror or error}") from error
+    return output
+
+
+def _check_local(path: Path, out: str, *, is_folder: bool) -> None:
     if not path.parent.is_dir():
         raise OutputError(f"--out {out}: the folder {path.parent} does not exist; create it or choose another --out")
     if not os.access(path.parent, os.W_OK | os.X_OK):
         raise OutputError(f"--out {out}: the folder {path.parent} cannot be written; choose another --out")
-    if path.suffix == ".parquet":
-        output = Output(path, path, path.with_name(path.stem + ".videos.parquet"), run, is_folder=False)
-        if path.is_dir():
-            raise OutputError(f"--out {out} is a folder; a single file cannot take its place")
-    else:
-        output = Output(path, path / "tags", path / "videos", run, is_folder=True)
-        if path.exists() and not path.is_dir():
+    if not is_folder and path.is_dir():
+        raise OutputError(f"--out {out} is a folder; a single file cannot take its place")
+    if is_folder and path.exists():
+        if not path.is_dir():
             raise OutputError(f"--out {out} is an existing file; choose a name ending in .parquet, or a new folder")
-        names = {entry.name for entry in path.iterdir()} if path.is_dir() else set()
-        if not names <= {"tags", "videos", ".tags.tmp", ".videos.tmp"}:
-            raise OutputError(f"--out {out} is a folder that holds other things; choose a new or empty one")
-        if names and not os.access(path, os.W_OK | os.X_OK):
+        if not os.access(path, os.W_OK | os.X_OK):
             raise OutputError(f"--out {out} cannot be written; choose another --out")
-    # The tags are put in place last: while they are missing, a job that stopped in between can finish.
-    if not overwrite and (output.tags.exists() or (output.videos.exists() and not run.exists())):
-        raise OutputError(f"{output.out} exists; use --overwrite to replace it, or choose another --out")
-    return output

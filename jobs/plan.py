@@ -4,10 +4,17 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
+import pyarrow as pa
+
+from jobs.changes import Changes, find_changes, read_records
+from jobs.identity import RunIdentity
 from jobs.job import RunConfig, Video
-from jobs.ledger import Ledger, RunIdentity, read_identity
+from jobs.ledger import parts, read_plan
 from jobs.listing import find_videos
 from jobs.output import Output, choose_output
+from jobs.result import Result, read_result
+from jobs.results import video_name
+from jobs.staging import staged
 from tagger.errors import InputError, OutputError, VideoError
 from tagger.tagger import ModelSource, find_model
 from tagger.video.isolation import decoder_of_this_thread
@@ -19,40 +26,71 @@ PROBES = 8
 
 @dataclass(frozen=True)
 class Plan:
-    """A job ready to run. ``kept`` are the videos that an interrupted run has finished; ``todo`` are the others.
+    """A job ready to run: what it does with which videos, and where its rows go.
 
-    ``identity`` is what the rows depend on; ``discards`` tells that an earlier run folder will be removed.
+    ``base`` is the result that it adds to, None when there is none or it is to be replaced (``replaces``). ``run`` is
+    an interrupted run that goes on, and ``parts`` how many parts it has; without, what lies in the run folder will be
+    removed. ``identity`` is what the rows depend on.
     """
 
     config: RunConfig
     videos: tuple[Video, ...]
     todo: tuple[Video, ...]
-    kept: tuple[Video, ...]
+    changes: Changes
     source: ModelSource
     sampling: Sampling
     output: Output
     identity: RunIdentity
-    discards: bool
+    base: Result | None
+    replaces: bool
+    run: str | None
+    parts: int
+
+    @property
+    def prunes(self) -> bool:
+        """Whether the result loses videos that are not listed any more."""
+        return self.config.prune and self.changes.gone > 0
+
+    @property
+    def keep(self) -> pa.Array | None:
+        """The names of the videos that stay in the result; None for all."""
+        return pa.array([video_name(video.path) for video in self.videos]) if self.config.prune else None
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the result is what the job would make it."""
+        work = self.todo or self.changes.touched or self.prunes or self.parts
+        return self.base is not None and not work
 
 
 @dataclass(frozen=True)
 class DryRun:
-    """What a job would do: videos, how many of them cannot even be opened, hours and windows still to be done."""
+    """What a job would do.
+
+    ``videos`` are listed; ``new``, ``changed``, ``retried`` of them would be read, ``kept`` not, among them ``touched``
+    ones: the same content at another time. ``gone`` are in the result only, and would be removed if ``pruned``.
+    ``unreadable`` cannot even be opened; ``video_s`` and ``windows`` are still to be done.
+    """
 
     videos: int
+    new: int
+    changed: int
+    retried: int
+    touched: int
     kept: int
+    gone: int
+    pruned: bool
     unreadable: int
     video_s: float
     windows: int
 
 
-def make_plan(config: RunConfig) -> Plan:
+def make_plan(config: RunConfig, on_found: Callable[[int], None] = lambda found: None) -> Plan:
     """Plans a job without changing anything on disk (a model by name may be downloaded).
 
-    Raises InputError, OutputError, ModelFileError or WeightsError.
+    ``on_found`` gets the number of videos found so far. Raises InputError, OutputError, ModelFileError or WeightsError.
     """
-    output = choose_output(config.out, overwrite=config.overwrite)
-    videos = tuple(find_videos(config.inputs, config.extensions))
+    output = choose_output(config.out)
     source = find_model(config.model, config.weights)
     sampling = source.info.sampling
     if config.hop_s is not None:
@@ -62,42 +100,65 @@ def make_plan(config: RunConfig) -> Plan:
             raise InputError(str(error)) from None
     top_k = min(config.top_k, len(source.info.labels))
     identity = RunIdentity(source.name, source.hash, sampling.to_json(), top_k)
-    kept = set() if config.overwrite else _kept(output, identity, videos, retry_failed=config.retry_failed)
+    run, replaces = _interrupted(output, identity, overwrite=config.overwrite)
+    base = None if replaces else _base(output, identity)
+    videos = tuple(find_videos(config.inputs, config.extensions, on_found))
+    earlier = parts(output.run) if run is not None else []
+    try:
+        records = read_records([*(base.sources if base else ()), *earlier])
+    except OSError as error:
+        raise OutputError(f"{output.out} cannot be read: {error}; use --overwrite to start over") from error
+    changes = find_changes(videos, records, retry_failed=config.retry_failed)
     return Plan(
         config=config,
         videos=videos,
-        todo=tuple(video for video in videos if video not in kept),
-        kept=tuple(video for video in videos if video in kept),
+        todo=tuple(changes.todo),
+        changes=changes,
         source=source,
         sampling=sampling,
         output=output,
         identity=identity,
-        discards=config.overwrite,
+        base=base,
+        replaces=replaces,
+        run=run,
+        parts=len(earlier),
     )
 
 
-def _kept(output: Output, identity: RunIdentity, videos: tuple[Video, ...], *, retry_failed: bool) -> set[Video]:
-    """What an interrupted run of the same kind has finished. Raises OutputError for a run of another kind."""
-    earlier = read_identity(output.run)
+def _interrupted(output: Output, identity: RunIdentity, *, overwrite: bool) -> tuple[str | None, bool]:
+    """The interrupted run that goes on, if any, and whether the run takes the place of an earlier result.
+
+    Raises OutputError for an interrupted run of another kind.
+    """
+    try:
+        earlier = read_plan(output.run)
+    except OutputError:
+        if overwrite:
+            return None, True
+        raise
     if earlier is None:
-        return set()
-    # The name is what the user calls it; the hash is what it is.
-    if replace(earlier, model=identity.model) != identity:
+        return None, overwrite
+    difference = identity.difference(earlier.identity)
+    if overwrite:
+        # Given again after an interruption, the same command goes on.
+        return earlier.run if difference is None and earlier.replaces else None, True
+    if difference is not None:
         raise OutputError(
-            f"{output.run} holds an interrupted run with {_difference(earlier, identity)}; "
+            f"{output.run} holds an interrupted run with {difference}; "
             "use --overwrite to start over, or choose another --out"
         )
-    ledger = Ledger(output.run)
-    kept = {video: ledger.kept(video) for video in videos}
-    return {video for video, record in kept.items() if record and not (retry_failed and record.status == "failed")}
+    return earlier.run, earlier.replaces
 
 
-def _difference(earlier: RunIdentity, now: RunIdentity) -> str:
-    if earlier.model_hash != now.model_hash:
-        return f"another model ({earlier.model})"
-    if earlier.sampling != now.sampling:
-        return f"another sampling ({Sampling(**earlier.sampling)})"
-    return f"another top-k ({earlier.top_k})"
+def _base(output: Output, identity: RunIdentity) -> Result | None:
+    """The result that the run adds to. Raises OutputError for one of another kind."""
+    base = read_result(output)
+    difference = base and identity.difference(base.identity)
+    if difference:
+        raise OutputError(
+            f"{output.out} was made with {difference}; use --overwrite to replace it, or choose another --out"
+        )
+    return base
 
 
 def dry_run(plan: Plan, on_probed: Callable[[int], None] = lambda probed: None) -> DryRun:
@@ -105,7 +166,8 @@ def dry_run(plan: Plan, on_probed: Callable[[int], None] = lambda probed: None) 
 
     def windows_of(video: Video) -> tuple[float, int] | None:
         try:
-            facts = decoder_of_this_thread().probe(video.path)
+            with staged(video.path) as path:
+                facts = decoder_of_this_thread().probe(path)
         except VideoError:  # The run will say it in its row.
             return None
         duration_s = facts.duration_s or 0.0
@@ -121,4 +183,17 @@ def dry_run(plan: Plan, on_probed: Callable[[int], None] = lambda probed: None) 
                 video_s += found[0]
                 windows += found[1]
             on_probed(probed)
-    return DryRun(len(plan.videos), len(plan.kept), unreadable, video_s, windows)
+    changes = plan.changes
+    return DryRun(
+        videos=len(plan.videos),
+        new=len(changes.new),
+        changed=len(changes.changed),
+        retried=len(changes.retried),
+        touched=len(changes.touched),
+        kept=changes.kept + len(changes.touched),
+        gone=changes.gone,
+        pruned=plan.config.prune,
+        unreadable=unreadable,
+        video_s=video_s,
+        windows=windows,
+    )

@@ -1,137 +1,183 @@
-"""From the parts of a run to the result: sorted, described, and put in place at once."""
+"""From the rows of a run, and those of the result before it, to the result: sorted, described, put in place at once."""
 
-import json
-import shutil
-from collections.abc import Iterable
-from dataclasses import dataclass
-from pathlib import Path
+import contextlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 import tagger
-from jobs.durable import COMPRESSION, put_in_place, temporary_name
-from jobs.job import Failure, LabelCount, Video
-from jobs.ledger import Ledger, RunIdentity
+from jobs.identity import RunIdentity, file_metadata
+from jobs.job import Failure, LabelCount
+from jobs.merge import ROW_GROUP_ROWS, Merged, Source, merge
 from jobs.output import Output
-from jobs.results import video_name
+from jobs.result import Part, Result, next_number, remove_left_overs, write_manifest
+from jobs.storage import COMPRESSION
 from tagger.errors import OutputError
 from tagger.schema import TAGS_SCHEMA, VIDEOS_SCHEMA
 
-ROWS_PER_FILE = 1_000_000
-"""Most rows of one part file of a result that is a folder."""
+ROWS_PER_FILE = 5_000_000
+"""Most rows of one part file of a result that is a folder, give or take a range of the merge."""
 
 TOP_LABELS = 10
 
 
-@dataclass(frozen=True)
+@dataclass
 class Published:
-    """What a result holds."""
+    """What a result holds. ``failures`` are those of the run that published it, not of earlier ones."""
 
-    statuses: dict[str, int]
-    segments: int
-    video_s: float
-    failures: tuple[Failure, ...]
-    top_labels: tuple[LabelCount, ...]
+    videos: int = 0
+    statuses: Counter[str] = field(default_factory=Counter)
+    segments: int = 0
+    video_s: float = 0.0
+    failures: list[Failure] = field(default_factory=list)
+    labels: Counter[str] = field(default_factory=Counter)
+    label_s: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def top_labels(self) -> tuple[LabelCount, ...]:
+        """The most frequent labels."""
+        best = sorted(self.labels, key=lambda label: (-self.labels[label], label))[:TOP_LABELS]
+        return tuple(LabelCount(label, self.labels[label], self.label_s[label]) for label in best)
+
+    def add(self, merged: Merged, first_new: int) -> None:
+        """Counts rows; those of sources from number ``first_new`` on are of this run."""
+        videos, tags = merged.videos, merged.tags
+        self.videos += videos.num_rows
+        self.segments += tags.num_rows
+        self.statuses.update({row["values"]: row["counts"] for row in pc.value_counts(videos["status"]).to_pylist()})
+        self.video_s += pc.sum(videos["duration_s"]).as_py() or 0.0
+        is_bad = pc.and_(pc.not_equal(videos["status"], "ok"), pa.array(merged.sources >= first_new))
+        for row in videos.filter(is_bad).select(["video", "status", "error_kind", "error"]).to_pylist():
+            self.failures.append(Failure(row["video"], row["status"], row["error_kind"], row["error"] or "unknown"))
+        table = pa.table({"label": tags["label"], "seconds": pc.subtract(tags["end_s"], tags["start_s"])})
+        for row in table.group_by("label").aggregate([("seconds", "count"), ("seconds", "sum")]).to_pylist():
+            self.labels[row["label"]] += row["seconds_count"]
+            self.label_s[row["label"]] += row["seconds_sum"]
 
 
-def file_metadata(identity: RunIdentity) -> dict[str, str]:
-    """What both files of a result say of themselves in their Parquet metadata."""
-    return {
-        "vtag.version": tagger.__version__,
-        "vtag.model": identity.model,
-        "vtag.model_hash": identity.model_hash,
-        "vtag.sampling": json.dumps(identity.sampling, sort_keys=True),
-        "vtag.top_k": str(identity.top_k),
-    }
+def publish(
+    output: Output,
+    identity: RunIdentity,
+    run: str,
+    base: Result | None,
+    parts: Sequence[Source],
+    *,
+    keep: pa.Array | None = None,
+) -> Published:
+    """Makes ``parts`` of a run, and the rows of ``base`` that they do not replace, the result at ``output``.
 
-
-def publish(ledger: Ledger, videos: Iterable[Video], identity: RunIdentity, output: Output) -> Published:
-    """Writes the rows of ``videos``, all of them finished in ``ledger``, to ``output``.
-
-    The tags are put in place last. Raises OutputError when the place cannot be written; the ledger is left as it is,
-    so that the same command can publish again.
+    ``keep``: names of videos; those of others are left out. Raises OutputError when the place cannot be written;
+    nothing has been taken away then, and the same call can be made again. Writing the same again gives the same.
     """
-    tags, records = _gather(ledger, videos)
-    metadata = file_metadata(identity)
     try:
         if output.is_folder:
-            output.out.mkdir(exist_ok=True)
-        tables = ((records, output.videos), (tags, output.tags))
-        for table, path in tables:
-            described = table.replace_schema_metadata(metadata)
-            if output.is_folder:
-                _write_folder(described, temporary_name(path))
-            else:
-                pq.write_table(described, temporary_name(path), compression=COMPRESSION)
-        # Both are complete before either takes the place of an earlier one.
-        for _, path in tables:
-            if output.is_folder:
-                shutil.rmtree(path, ignore_errors=True)
-            put_in_place(temporary_name(path), path)
+            return _publish_folder(output, identity, run, base, parts, keep)
+        return _publish_files(output, identity, run, base, parts, keep)
     except OSError as error:
-        for path in (output.videos, output.tags):
-            _discard(temporary_name(path))
         reason = error.strerror or str(error)
-        raise OutputError(f"{output.out} cannot be written: {reason.lower()}; run the same command again") from error
-    return Published(
-        statuses={row["values"]: row["counts"] for row in pc.value_counts(records["status"]).to_pylist()},
-        segments=tags.num_rows,
-        video_s=pc.sum(records["duration_s"]).as_py() or 0.0,
-        failures=_failures(records),
-        top_labels=_top_labels(tags),
-    )
-
-
-def _discard(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def _gather(ledger: Ledger, videos: Iterable[Video]) -> tuple[pa.Table, pa.Table]:
-    """The rows of ``videos`` from all parts, sorted; each video from the one part that counts."""
-    names_of_part: dict[int, list[str]] = {}
-    for video in videos:
-        kept = ledger.kept(video)
-        if kept is None:
-            raise AssertionError(f"{video.path} is not finished")
-        names_of_part.setdefault(kept.part, []).append(video_name(video.path))
-    tags, records = [TAGS_SCHEMA.empty_table()], [VIDEOS_SCHEMA.empty_table()]
-    for part, names in sorted(names_of_part.items()):
-        chosen = pc.field("video").isin(names)
-        tags.append(pq.read_table(ledger.tags_part(part), schema=TAGS_SCHEMA, filters=chosen))
-        records.append(pq.read_table(ledger.videos_part(part), filters=chosen).select(VIDEOS_SCHEMA.names))
-    all_tags = pa.concat_tables(tags).sort_by([("video", "ascending"), ("segment", "ascending")])
-    all_records = pa.concat_tables(records).cast(VIDEOS_SCHEMA).sort_by("video")
-    expected = sum(map(len, names_of_part.values())), pc.sum(all_records["segments"]).as_py() or 0
-    if (all_records.num_rows, all_tags.num_rows) != expected:
         raise OutputError(
-            f"{ledger.folder} does not hold what was committed to it; has another vtag run written there? "
-            "Start over with --overwrite"
-        )
-    return all_tags, all_records
+            f"{output.out} cannot be written: {reason.lower()}; what is finished is kept, run the same command again"
+        ) from error
 
 
-def _write_folder(table: pa.Table, folder: Path) -> None:
-    _discard(folder)
-    folder.mkdir()
-    for number, start in enumerate(range(0, max(table.num_rows, 1), ROWS_PER_FILE)):
-        part = table.slice(start, ROWS_PER_FILE)
-        pq.write_table(part, folder / f"part-{number:05d}.parquet", compression=COMPRESSION)
+def count(sources: Sequence[Source]) -> Published:
+    """What ``sources`` hold, none of it new."""
+    published = Published()
+    for merged in merge(sources):
+        published.add(merged, len(sources))
+    return published
 
 
-def _failures(records: pa.Table) -> tuple[Failure, ...]:
-    bad = records.filter(pc.field("status") != "ok").select(["video", "status", "error_kind", "error"])
-    return tuple(
-        Failure(row["video"], row["status"], row["error_kind"], row["error"] or "unknown") for row in bad.to_pylist()
-    )
+@contextlib.contextmanager
+def _pair(files: Source, metadata: dict[str, str]) -> Iterator[tuple[pq.ParquetWriter, pq.ParquetWriter]]:
+    """Writers of both files, tags and videos. Both are complete before either is put in place, the videos first."""
+    with files.tags.whole() as tags, files.videos.whole() as videos:
+        options = {"compression": COMPRESSION, "write_page_checksum": True}
+        with (
+            pq.ParquetWriter(tags, TAGS_SCHEMA.with_metadata(metadata), **options) as tags_writer,
+            pq.ParquetWriter(videos, VIDEOS_SCHEMA.with_metadata(metadata), **options) as videos_writer,
+        ):
+            yield tags_writer, videos_writer
+        for path, schema in ((tags, TAGS_SCHEMA), (videos, VIDEOS_SCHEMA)):
+            if not pq.read_schema(path).equals(schema):
+                raise OSError(f"{path} does not hold what was written to it")
 
 
-def _top_labels(tags: pa.Table) -> tuple[LabelCount, ...]:
-    table = pa.table({"label": tags["label"], "seconds": pc.subtract(tags["end_s"], tags["start_s"])})
-    counts = table.group_by("label").aggregate([("seconds", "count"), ("seconds", "sum")])
-    best = counts.sort_by([("seconds_count", "descending"), ("label", "ascending")]).slice(0, TOP_LABELS)
-    return tuple(LabelCount(row["label"], row["seconds_count"], row["seconds_sum"]) for row in best.to_pylist())
+def _publish_files(
+    output: Output,
+    identity: RunIdentity,
+    run: str,
+    base: Result | None,
+    parts: Sequence[Source],
+    keep: pa.Array | None,
+) -> Published:
+    before = base.sources if base is not None else ()
+    published = Published()
+    with _pair(Source(output.tags, output.videos), file_metadata(identity, run)) as (tags, videos):
+        for merged in merge([*before, *parts], keep=keep):
+            tags.write_table(merged.tags, row_group_size=ROW_GROUP_ROWS)
+            videos.write_table(merged.videos, row_group_size=ROW_GROUP_ROWS)
+            published.add(merged, len(before))
+    return published
+
+
+def _publish_folder(
+    output: Output,
+    identity: RunIdentity,
+    run: str,
+    base: Result | None,
+    parts: Sequence[Source],
+    keep: pa.Array | None,
+) -> Published:
+    for folder in (output.out, output.tags, output.videos):
+        folder.create_folder()
+    untouched, touched = _split(output, base, parts, keep)
+    number = next_number(output)
+    metadata = file_metadata(identity, run)
+    new: list[Part] = []
+    published = count([part.source(output) for part in untouched])
+    batches = merge([*(part.source(output) for part in touched), *parts], keep=keep)
+    merged = next(batches, None)
+    while merged is not None:
+        part = Part(number, 0, 0)
+        with _pair(part.source(output), metadata) as (tags, videos):
+            while merged is not None and part.segments < ROWS_PER_FILE:
+                tags.write_table(merged.tags, row_group_size=ROW_GROUP_ROWS)
+                videos.write_table(merged.videos, row_group_size=ROW_GROUP_ROWS)
+                published.add(merged, len(touched))
+                part = Part(number, part.videos + merged.videos.num_rows, part.segments + merged.tags.num_rows)
+                merged = next(batches, None)
+        new.append(part)
+        number += 1
+    # Whoever reads the manifest sees the new result from here on.
+    listed = [*untouched, *new]
+    write_manifest(output, identity, run, tagger.__version__, listed)
+    remove_left_overs(output, listed)
+    return published
+
+
+def _split(
+    output: Output, base: Result | None, parts: Sequence[Source], keep: pa.Array | None
+) -> tuple[list[Part], list[Part]]:
+    """The parts of ``base`` that can stay as they are, and those with videos that were read again or are to go."""
+    if base is None:
+        return [], []
+    new = pa.concat_arrays([_names(part) for part in parts]) if parts else pa.array([], pa.string())
+    untouched: list[Part] = []
+    touched: list[Part] = []
+    for part in base.parts:
+        names = _names(part.source(output))
+        stays = not pc.any(pc.is_in(names, new)).as_py()
+        if stays and keep is not None:
+            stays = bool(pc.all(pc.is_in(names, keep)).as_py())
+        (untouched if stays else touched).append(part)
+    return untouched, touched
+
+
+def _names(source: Source) -> pa.Array:
+    with source.videos.parquet() as file:
+        return file.read(columns=["video"])["video"].combine_chunks()

@@ -61,6 +61,11 @@ def print_summary(summary: Summary, console: Console) -> None:
     facts.add_column(style="bold", no_wrap=True)
     facts.add_column(overflow="fold")
     facts.add_row("Videos", _videos(summary))
+    if summary.kept or summary.gone:
+        facts.add_row("This run", what_is_done(summary))
+    if summary.gone:
+        fate = "removed" if summary.pruned else "not among the inputs, still in the result (--prune removes them)"
+        facts.add_row("Gone", f"{count(summary.gone, 'video')} {fate}")
     facts.add_row("Video time", amount(summary.video_s))
     facts.add_row("Segments", f"{summary.segments:,}")
     facts.add_row("Speed", speed(summary))
@@ -98,12 +103,12 @@ def print_dry_run(found: "DryRun", console: Console) -> None:
     facts = Table.grid(padding=(0, 2))
     facts.add_column(style="bold", no_wrap=True)
     facts.add_column(overflow="fold")
-    videos = Text(f"{found.videos:,}")
-    if found.kept:
-        videos.append(f", {found.kept:,} of them kept from an earlier run")
+    facts.add_row("Videos", f"{found.videos:,}: {what_is_done(found)}")
+    if found.gone:
+        fate = "will be removed from it" if found.pruned else "stay in it; --prune removes them"
+        facts.add_row("Gone", f"{count(found.gone, 'video')} of the result not among the inputs {fate}")
     if found.unreadable:
-        videos.append(f", {found.unreadable:,} cannot be opened", "red")
-    facts.add_row("Videos", videos)
+        facts.add_row("Unreadable", Text(f"{count(found.unreadable, 'video')} cannot be opened", "red"))
     facts.add_row("To be done", f"{amount(found.video_s)} of video, {count(found.windows, 'window')}")
     console.print(facts)
 
@@ -119,9 +124,7 @@ def speed(summary: Summary) -> str:
     if not summary.windows_done or summary.tagging_s <= 0:
         return took
     parts = [f"{significant(summary.windows_done / summary.tagging_s)} windows/s"]
-    if not summary.kept:
-        # The time of kept videos is in video_s but was not spent in this run.
-        parts.append(f"{significant(summary.video_s / summary.tagging_s)}× real time")
+    parts.append(f"{significant(summary.tagged_s / summary.tagging_s)}× real time")
     return " · ".join([*parts, took])
 
 
@@ -135,9 +138,19 @@ def _videos(summary: Summary) -> Text:
             text.append(f", {summary.failed:,} failed", "red")
     elif summary.videos > 1:
         text.append(", all read to the end")
-    if summary.kept:
-        text.append(f" ({summary.kept:,} kept from an earlier run)")
     return text
+
+
+def what_is_done(found: "Summary | DryRun") -> str:
+    """What a run does with the videos of its inputs: ``3 new, 1 changed, 40 kept``."""
+    parts = [
+        (found.new, "new"),
+        (found.changed, "changed"),
+        (found.retried, "tried again"),
+        (found.kept - found.touched, "kept"),
+        (found.touched, "kept with a new time, the content being the same"),
+    ]
+    return ", ".join(f"{number:,} {what}" for number, what in parts if number) or "none"
 
 
 def _failures(summary: Summary) -> Table:

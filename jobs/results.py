@@ -3,12 +3,15 @@
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from jobs.job import Failure, Video
-from jobs.transport import end_from_json
+from jobs.job import Failure, Version, Video
+from jobs.transport import SEGMENTS_SCHEMA, end_from_json
 from tagger.clips import VideoEnd
 from tagger.schema import TAGS_SCHEMA, VIDEOS_SCHEMA
 
@@ -18,10 +21,15 @@ FACT_COLUMNS = ("container", "codec", "width", "height", "fps", "duration_s")
 
 @dataclass(frozen=True)
 class FinishedVideo:
-    """A video whose every window is back. ``segments`` are rows of SEGMENTS_SCHEMA, in order."""
+    """A video whose every window is back.
+
+    ``version`` is what was read of it, None when it could not be found. ``segments`` are rows of SEGMENTS_SCHEMA, in
+    order.
+    """
 
     video: Video
-    segments: tuple[dict, ...]
+    version: Version | None
+    segments: pa.Table
     end: VideoEnd
     predict_s: float
 
@@ -35,17 +43,23 @@ class FinishedVideo:
 
 @dataclass
 class _OpenVideo:
-    segments: dict[int, dict] = field(default_factory=dict)
+    slices: list[pa.Table] = field(default_factory=list)
+    rows: int = 0
     reached_s: float = 0.0
     end: VideoEnd | None = None
+    version: Version | None = None
 
 
 class Collector:
-    """Gathers the rows of the videos under way; a video is finished when its end and all its windows are here."""
+    """Gathers the rows of the videos under way; a video is finished when its end and all its windows are here.
+
+    Rows that come a second time, because a worker died and its work was done again, are left out.
+    """
 
     def __init__(self, videos: Sequence[Video]):
         self._videos = videos
         self._open: dict[int, _OpenVideo] = {}
+        self._is_finished = bytearray(len(videos))
         self.windows = 0
         self.video_s = 0.0
         self.decode_s = 0.0
@@ -53,26 +67,52 @@ class Collector:
 
     def add(self, table: pa.Table) -> list[FinishedVideo]:
         """Takes rows of SEGMENTS_SCHEMA and returns the videos that they complete."""
+        self.decode_s += pc.sum(table["decode_s"]).as_py() or 0.0
+        self.predict_s += pc.sum(table["predict_s"]).as_py() or 0.0
+        numbers = table["video"].to_numpy()
+        # Rows of one video stand together, as they were decoded.
+        edges = [*np.flatnonzero(np.diff(numbers, prepend=-1)).tolist(), len(numbers)]
         finished = []
-        for row in table.to_pylist():
-            number = row["video"]
-            video = self._open.setdefault(number, _OpenVideo())
-            self.decode_s += row["decode_s"]
-            self.predict_s += row["predict_s"]
-            if row["window"] is not None:
-                self.windows += 1
-                # Windows may overlap: what counts is how far the video has got.
-                self.video_s += max(row["end_s"] - video.reached_s, 0.0)
-                video.reached_s = max(row["end_s"], video.reached_s)
-                video.segments[row["window"]] = row
-            if row["end"] is not None:
-                video.end = end_from_json(row["end"])
-            if video.end is not None and len(video.segments) == video.end.windows:
-                del self._open[number]
-                segments = tuple(video.segments[i] for i in sorted(video.segments))
-                predict_s = sum(segment["predict_s"] for segment in segments)
-                finished.append(FinishedVideo(self._videos[number], segments, video.end, predict_s))
+        for start, stop in pairwise(edges):
+            number = int(numbers[start])
+            if not self._is_finished[number] and self._add(number, table.slice(start, stop - start)):
+                done = self._finish(number)
+                if done is not None:
+                    finished.append(done)
         return finished
+
+    def _add(self, number: int, rows: pa.Table) -> bool:
+        """Takes rows of one video; returns whether it may be complete."""
+        video = self._open.setdefault(number, _OpenVideo())
+        ends = rows["end"]
+        if ends.null_count < len(ends):
+            video.end, video.version = end_from_json(ends.drop_null()[-1].as_py())
+        if rows["window"].null_count:
+            rows = rows.filter(pc.is_valid(rows["window"]))
+        if rows.num_rows:
+            video.slices.append(rows)
+            video.rows += rows.num_rows
+            self.windows += rows.num_rows
+            # Windows may overlap: what counts is how far the video has got.
+            reached_s = rows["end_s"][-1].as_py()
+            self.video_s += max(reached_s - video.reached_s, 0.0)
+            video.reached_s = max(reached_s, video.reached_s)
+        return video.end is not None and video.rows >= video.end.windows
+
+    def _finish(self, number: int) -> FinishedVideo | None:
+        video = self._open[number]
+        assert video.end is not None
+        segments = pa.concat_tables([SEGMENTS_SCHEMA.empty_table(), *video.slices])
+        windows, first = np.unique(segments["window"].to_numpy(), return_index=True)
+        if len(windows) != video.end.windows:
+            return None
+        if not np.array_equal(first, np.arange(len(segments))):
+            segments = segments.take(first)
+        self.windows -= video.rows - len(windows)
+        del self._open[number]
+        self._is_finished[number] = True
+        predict_s = pc.sum(segments["predict_s"]).as_py() or 0.0
+        return FinishedVideo(self._videos[number], video.version, segments, video.end, predict_s)
 
 
 def video_name(path: str) -> str:
@@ -86,21 +126,21 @@ def video_name(path: str) -> str:
 
 def tags_table(videos: Iterable[FinishedVideo]) -> pa.Table:
     """The segments of finished videos, as rows of TAGS_SCHEMA sorted by video and start."""
-    rows = [
-        {
-            "video": video_name(done.video.path),
-            "segment": segment["window"],
-            "start_s": segment["start_s"],
-            "end_s": segment["end_s"],
-            "label": segment["top_labels"][0],
-            "confidence": segment["top_confidences"][0],
-            "top_labels": segment["top_labels"],
-            "top_confidences": segment["top_confidences"],
-        }
-        for done in _sorted(videos)
-        for segment in done.segments
-    ]
-    return pa.Table.from_pylist(rows, TAGS_SCHEMA)
+    done = _sorted(videos)
+    names = pa.array([video_name(video.video.path) for video in done], pa.string())
+    numbers = np.repeat(np.arange(len(done)), [len(video.segments) for video in done])
+    rows = pa.concat_tables([SEGMENTS_SCHEMA.empty_table(), *(video.segments for video in done)])
+    columns = {
+        "video": names.take(pa.array(numbers)),
+        "segment": rows["window"],
+        "start_s": rows["start_s"],
+        "end_s": rows["end_s"],
+        "label": pc.list_element(rows["top_labels"], 0),
+        "confidence": pc.list_element(rows["top_confidences"], 0),
+        "top_labels": rows["top_labels"],
+        "top_confidences": rows["top_confidences"],
+    }
+    return pa.table([columns[name] for name in TAGS_SCHEMA.names], schema=TAGS_SCHEMA)
 
 
 def videos_table(videos: Iterable[FinishedVideo]) -> pa.Table:
@@ -110,9 +150,6 @@ def videos_table(videos: Iterable[FinishedVideo]) -> pa.Table:
         end, facts = done.end, done.end.facts
         row = {
             "video": video_name(done.video.path),
-            "size": done.video.size,
-            # Whole microseconds: a float of seconds would not hold them.
-            "mtime": done.video.mtime_ns // 1000,
             "segments": len(done.segments),
             "status": end.status,
             "error_kind": end.error_kind,
@@ -120,12 +157,29 @@ def videos_table(videos: Iterable[FinishedVideo]) -> pa.Table:
             "decode_s": end.decode_s,
             "predict_s": done.predict_s,
         }
+        if done.version is not None:
+            row |= {
+                "size": done.version.size,
+                # Whole microseconds: a float of seconds would not hold them.
+                "mtime": done.version.mtime_ns // 1000,
+                "mtime_ns": done.version.mtime_ns,
+                "fingerprint": done.version.fingerprint,
+            }
         if facts is not None:
             row |= {name: getattr(facts, name) for name in FACT_COLUMNS}
         if end.choice is not None:
             row |= {"decoder": end.choice.decoder, "decoder_reason": end.choice.reason}
         rows.append(row)
     return pa.Table.from_pylist(rows, VIDEOS_SCHEMA)
+
+
+def with_times(videos: pa.Table, mtimes_ns: Sequence[int]) -> pa.Table:
+    """Rows of VIDEOS_SCHEMA with other modification times."""
+    for name, values in (("mtime", [time_ns // 1000 for time_ns in mtimes_ns]), ("mtime_ns", mtimes_ns)):
+        at = videos.schema.get_field_index(name)
+        field = videos.schema.field(at)
+        videos = videos.set_column(at, field, pa.array(values, field.type))
+    return videos
 
 
 def _sorted(videos: Iterable[FinishedVideo]) -> list[FinishedVideo]:

@@ -8,24 +8,31 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
 import pyarrow as pa
 
 import tagger
-from jobs.job import Failure, Interrupted, JobError, Progress, Summary
-from jobs.ledger import Ledger, remove
+from jobs.job import Failure, Interrupted, JobError, Progress, RunConfig, Summary
+from jobs.ledger import Ledger, parts, read_plan, remove
+from jobs.lock import Lock, locked
+from jobs.merge import merge
 from jobs.pipeline import Workers, choose_workers, tag_videos
 from jobs.plan import Plan
-from jobs.publish import Published, publish
+from jobs.publish import Published, count, publish
 from jobs.ray_session import ray_session
-from jobs.results import Collector, FinishedVideo
+from jobs.result import read_result
+from jobs.results import Collector, FinishedVideo, video_name, with_times
+from jobs.storage import Location, is_address
 from tagger.errors import OutputError, VtagError
 
-COMMIT_VIDEOS = 200
+COMMIT_VIDEOS = 1000
 """Finished videos that wait to be committed at most; what waits is done again after a crash."""
+
+COMMIT_ROWS = 100_000
+"""Segments that wait to be committed at most."""
 
 COMMIT_S = 5.0
 """Longest time in seconds that a finished video waits to be committed."""
@@ -38,50 +45,89 @@ def run_job(plan: Plan, on_progress: Callable[[Progress], None] = lambda progres
     """Tags the videos of ``plan`` and publishes the result. ``on_progress`` is called in this thread.
 
     Raises Interrupted on Ctrl-C and SIGTERM, JobError when the model or the workers fail, OutputError when results
-    cannot be written. What was finished is kept in the run folder then, and the same plan made again continues.
+    cannot be written or another job writes to the same place. What was finished is kept in the run folder then, and the
+    same plan made again continues.
     """
     run = _Run(plan, on_progress)
     try:
         # Ray sets its own handler of SIGTERM when it starts, so _tag sets ours again.
         with _sigterm_interrupts():
-            published = _finish(plan, run)
+            published = count(plan.base.sources) if plan.is_done and plan.base else _finish(plan, run)
     except KeyboardInterrupt:
-        ledger = Ledger(plan.output.run)
-        kept = sum(ledger.kept(video) is not None for video in plan.videos)
+        kept = plan.changes.kept + len(plan.changes.touched) + run.committed
         raise Interrupted(
             f"interrupted; {kept} of {len(plan.videos)} videos are finished and kept in {plan.output.run}, "
             "and the same command continues from there"
         ) from None
-    shown = str if plan.config.out.is_absolute() else os.path.relpath
+    changes = plan.changes
     return Summary(
-        out=shown(plan.output.tags),
-        videos_out=shown(plan.output.videos),
+        out=_shown(plan.output.tags, plan.config),
+        videos_out=_shown(plan.output.videos, plan.config),
         model=plan.source.name,
         sampling=str(plan.sampling),
-        videos=len(plan.videos),
-        ok=published.statuses.get("ok", 0),
-        partial=published.statuses.get("partial", 0),
-        failed=published.statuses.get("failed", 0),
-        kept=len(plan.kept),
+        videos=published.videos,
+        ok=published.statuses["ok"],
+        partial=published.statuses["partial"],
+        failed=published.statuses["failed"],
+        new=len(changes.new),
+        changed=len(changes.changed),
+        retried=len(changes.retried),
+        touched=len(changes.touched),
+        kept=changes.kept + len(changes.touched),
+        gone=changes.gone,
+        pruned=changes.gone if plan.prunes else 0,
         video_s=published.video_s,
         segments=published.segments,
+        tagged_s=run.collector.video_s,
         windows_done=run.collector.windows,
         elapsed_s=time.monotonic() - run.started_s,
         tagging_s=run.tagging_s,
-        failures=published.failures,
+        failures=tuple(published.failures),
         top_labels=published.top_labels,
     )
 
 
+def _shown(place: Location, config: RunConfig) -> str:
+    """A place as the user would write it."""
+    return place.address if is_address(place.address) or Path(config.out).is_absolute() else os.path.relpath(place.path)
+
+
 def _finish(plan: Plan, run: "_Run") -> Published:
     run.report("starting")
-    ledger = _open_ledger(plan)
-    if plan.todo:
-        _tag(plan, ledger, run)
-    run.report("publishing")
-    published = publish(ledger, plan.videos, plan.identity, plan.output)
-    remove(plan.output.run)
+    folder = plan.output.run
+    try:
+        with locked(folder) as lock:
+            _check_unchanged(plan)
+            ledger = _open_ledger(plan)
+            try:
+                _adopt(plan, ledger)
+                if plan.todo:
+                    _tag(plan, ledger, run, lock)
+                run.report("publishing")
+                lock.check()
+                published = publish(plan.output, plan.identity, ledger.run, plan.base, parts(folder), keep=plan.keep)
+            except BaseException as error:
+                with contextlib.suppress(OSError):
+                    ledger.log("stopped", reason=type(error).__name__, words=str(error))
+                raise
+            remove(folder, keep_lock=True)
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+    finally:
+        folder.delete_empty_folder()
     return published
+
+
+def _check_unchanged(plan: Plan) -> None:
+    """Raises OutputError when another job has finished, or begun, between the plan and the lock."""
+    base = None if plan.replaces else read_result(plan.output)
+    started = read_plan(plan.output.run) if plan.run is not None else None
+    is_same = (base and base.run) == (plan.base and plan.base.run)
+    if plan.run is not None:
+        is_same = is_same and started is not None and started.run == plan.run
+        is_same = is_same and len(parts(plan.output.run)) == plan.parts
+    if not is_same:
+        raise OutputError(f"{plan.output.out} was changed by another vtag run just now; run the same command again")
 
 
 @dataclass
@@ -95,6 +141,7 @@ class _Run:
     first_row_s: float | None = None
     tagging_s: float = 0.0
     done: int = 0
+    committed: int = 0
     failed: int = 0
     last_failure: Failure | None = None
     reported_s: float = 0.0
@@ -116,7 +163,7 @@ class _Run:
             Progress(
                 phase=phase or ("starting" if self.first_row_s is None else "tagging"),  # type: ignore[arg-type]
                 videos_total=len(self.plan.videos),
-                videos_kept=len(self.plan.kept),
+                videos_kept=len(self.plan.videos) - len(self.plan.todo),
                 videos_done=self.done,
                 videos_failed=self.failed,
                 video_s=self.collector.video_s,
@@ -144,16 +191,38 @@ class _Run:
 
 
 def _open_ledger(plan: Plan) -> Ledger:
-    try:
-        if plan.discards:
-            remove(plan.output.run)
-        about = {"vtag_version": tagger.__version__, "started": datetime.now(UTC).isoformat(timespec="seconds")}
-        return Ledger.create(plan.output.run, plan.identity, about)
-    except OSError as error:
-        raise OutputError(f"{plan.output.run} cannot be written: {(error.strerror or str(error)).lower()}") from error
+    if plan.run is None:
+        remove(plan.output.run, keep_lock=True)
+    ledger = Ledger.create(plan.output.run, plan.identity, replaces=plan.replaces)
+    changes = plan.changes
+    ledger.log(
+        "started",
+        vtag_version=tagger.__version__,
+        inputs=list(plan.config.inputs),
+        videos=len(plan.videos),
+        new=len(changes.new),
+        changed=len(changes.changed),
+        retried=len(changes.retried),
+        touched=len(changes.touched),
+        kept=changes.kept,
+        gone=changes.gone,
+    )
+    return ledger
 
 
-def _tag(plan: Plan, ledger: Ledger, run: _Run) -> None:
+def _adopt(plan: Plan, ledger: Ledger) -> None:
+    """Records the new time of videos whose content is the same, with the rows that they have."""
+    mtimes_ns = {video_name(video.path): video.mtime_ns for video in plan.changes.touched}
+    if not mtimes_ns:
+        return
+    sources = [*(plan.base.sources if plan.base else ()), *parts(plan.output.run)]
+    for merged in merge(sources, keep=pa.array(mtimes_ns)):
+        if merged.videos.num_rows:
+            times_ns = [mtimes_ns[name] for name in merged.videos["video"].to_pylist()]
+            ledger.commit_tables(with_times(merged.videos, times_ns), merged.tags)
+
+
+def _tag(plan: Plan, ledger: Ledger, run: _Run, lock: Lock) -> None:
     """Does what is still to be done, and commits it."""
     config = plan.config
     with ray_session(config.address, verbose=config.verbose) as session, _sigterm_interrupts():
@@ -167,7 +236,7 @@ def _tag(plan: Plan, ledger: Ledger, run: _Run) -> None:
             top_k=plan.identity.top_k,
             batch_size=config.batch_size,
         )
-        with _Committer(ledger) as committer:
+        with _Committer(ledger, run, lock) as committer:
             for table in _polled(tables, REPORT_S):
                 for video in run.collect(table) if table is not None else ():
                     committer.add(video)
@@ -182,6 +251,13 @@ def _tag(plan: Plan, ledger: Ledger, run: _Run) -> None:
         raise JobError(f"only {run.done} of {len(plan.todo)} videos came back; run the same command again for the rest")
 
 
+def _unwritable(place: Location, error: OSError) -> OutputError:
+    reason = (error.strerror or str(error)).lower()
+    return OutputError(
+        f"{place} cannot be written: {reason}; what was finished before is kept, and the same command continues"
+    )
+
+
 def _too_many_failures(run: _Run) -> JobError:
     assert run.last_failure is not None
     return JobError(
@@ -194,9 +270,12 @@ def _too_many_failures(run: _Run) -> JobError:
 class _Committer:
     """Commits finished videos in small batches, and the rest when the job ends, however it ends."""
 
-    def __init__(self, ledger: Ledger):
+    def __init__(self, ledger: Ledger, run: _Run, lock: Lock):
         self._ledger = ledger
+        self._run = run
+        self._lock = lock
         self._waiting: list[FinishedVideo] = []
+        self._rows = 0
         self._committed_s = time.monotonic()
 
     def __enter__(self) -> "_Committer":
@@ -208,22 +287,24 @@ class _Committer:
     def add(self, video: FinishedVideo) -> None:
         """Takes a finished video."""
         self._waiting.append(video)
+        self._rows += len(video.segments)
 
     def commit_when_due(self) -> None:
-        """Commits when enough videos wait, or for long enough."""
-        if len(self._waiting) >= COMMIT_VIDEOS or time.monotonic() - self._committed_s >= COMMIT_S:
+        """Commits when enough waits, or for long enough."""
+        due_s = self._committed_s + COMMIT_S
+        if len(self._waiting) >= COMMIT_VIDEOS or self._rows >= COMMIT_ROWS or time.monotonic() >= due_s:
             self._commit()
 
     def _commit(self) -> None:
+        self._lock.check()
         try:
             # The list is emptied afterwards: an interrupted commit is done again, over itself.
             self._ledger.commit(self._waiting)
         except OSError as error:
-            reason = (error.strerror or str(error)).lower()
-            raise OutputError(
-                f"{self._ledger.folder} cannot be written: {reason}; what was finished before is kept"
-            ) from error
+            raise _unwritable(self._ledger.folder, error) from error
+        self._run.committed += len(self._waiting)
         self._waiting = []
+        self._rows = 0
         self._committed_s = time.monotonic()
 
 

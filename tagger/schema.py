@@ -21,6 +21,8 @@ VIDEOS_SCHEMA = pa.schema(
         pa.field("video", pa.string(), nullable=False),
         pa.field("size", pa.int64()),
         pa.field("mtime", pa.timestamp("us", tz="UTC")),
+        pa.field("mtime_ns", pa.int64()),
+        pa.field("fingerprint", pa.string()),
         pa.field("container", pa.string()),
         pa.field("codec", pa.string()),
         pa.field("width", pa.int32()),
@@ -37,4 +39,9 @@ VIDEOS_SCHEMA = pa.schema(
         pa.field("predict_s", pa.float64(), nullable=False),
     ]
 )
-"""One row per video, sorted by video. ``status`` is ok, partial or failed."""
+"""One row per video, sorted by video. ``status`` is ok, partial or failed.
+
+``size``, ``mtime`` and ``fingerprint`` (of the content) are those of what was read; null when it could not be found.
+``mtime_ns`` is the same time in nanoseconds since 1970, as exact as file systems are; few tools do much with a
+timestamp of nanoseconds.
+"""

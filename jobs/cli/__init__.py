@@ -12,6 +12,8 @@ from jobs.cli.lazy_group import LazyGroup
 COMMANDS = {
     "run": "jobs.cli.run:run",
     "demo": "jobs.cli.demo:demo",
+    "verify": "jobs.cli.verify:verify",
+    "compact": "jobs.cli.compact:compact",
     "probe": "jobs.cli.probe:probe",
     "models": "jobs.cli.models:models",
     "train": "jobs.cli.train:train",

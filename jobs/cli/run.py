@@ -12,7 +12,7 @@ from jobs.cli.endings import SOME_VIDEOS_FAILED
 from jobs.cli.options import device_option, json_option, verbose_option
 from jobs.job import MaxFailures, RunConfig
 
-DEFAULT = RunConfig(inputs=(), out=Path())
+DEFAULT = RunConfig(inputs=(), out="")
 
 
 def _finite(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
@@ -41,9 +41,10 @@ def parse_max_failures(text: str | None) -> MaxFailures:
 @click.argument("inputs", metavar="INPUT...", nargs=-1, required=True)
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    metavar="PATH",
     required=True,
-    help="Where the result goes: FILE.parquet, or a folder for a result of many part files.",
+    help="Where the result goes: FILE.parquet, or a folder for a result of many part files; also s3://BUCKET/... "
+    "A result that is there is added to.",
 )
 @click.option(
     "--model",
@@ -118,10 +119,9 @@ def parse_max_failures(text: str | None) -> MaxFailures:
     help="Give up when more videos than this cannot be read: 100, or 5% of those done so far "
     f"(from the {MaxFailures.AT_LEAST}th on).",
 )
-@click.option(
-    "--retry-failed", is_flag=True, help="When going on after an interruption, also try again what could not be read."
-)
-@click.option("--overwrite", is_flag=True, help="Replace an earlier result.")
+@click.option("--retry-failed", is_flag=True, help="Also try again what could not be read before, or only in part.")
+@click.option("--prune", is_flag=True, help="Remove videos from the result that INPUT does not have any more.")
+@click.option("--overwrite", is_flag=True, help="Start over: replace an earlier result instead of adding to it.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be done: videos, hours, windows.")
 @json_option("Print progress and summary as JSON lines on standard output.")
 @click.option("-q", "--quiet", is_flag=True, help="Print neither progress nor summary.")
@@ -130,7 +130,7 @@ def parse_max_failures(text: str | None) -> MaxFailures:
 def run(
     ctx: click.Context,
     inputs: tuple[str, ...],
-    out: Path,
+    out: str,
     model: str,
     weights: Path | None,
     hop_s: float | None,
@@ -143,6 +143,7 @@ def run(
     extensions: tuple[str, ...],
     max_failures: MaxFailures,
     retry_failed: bool,
+    prune: bool,
     overwrite: bool,
     dry_run: bool,
     as_json: bool,
@@ -151,8 +152,8 @@ def run(
 ) -> None:
     """Tag videos: one row per segment, with a label and its confidence, in Parquet.
 
-    INPUT is a video, a folder (with all below it), a quoted glob ("/videos/**/*.mp4"), @list.txt with one path a line,
-    or - for such a list on standard input.
+    INPUT is a video, a folder (with all below it), a quoted glob ("/videos/**/*.mp4"), an address (s3://bucket/videos),
+    @list.txt with one path a line, or - for such a list on standard input. Run again, it tags what is new or changed.
 
     \b
     vtag run /videos --out tags.parquet
@@ -177,6 +178,7 @@ def run(
         extensions=extensions,
         max_failures=max_failures,
         retry_failed=retry_failed,
+        prune=prune,
         overwrite=overwrite,
         verbose=verbose,
     )

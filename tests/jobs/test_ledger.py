@@ -1,116 +1,122 @@
 import json
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
-from jobs.job import Video
-from jobs.ledger import RECORD_SCHEMA, Ledger, RunIdentity, read_identity, remove
-from tagger import Sampling
+from jobs.changes import read_records
+from jobs.ledger import Ledger, parts, read_plan, remove
+from jobs.output import Output, choose_output
 from tagger.errors import OutputError
-from tagger.schema import TAGS_SCHEMA
-from tests.jobs.finished import make_finished
-
-IDENTITY = RunIdentity("ucf20", "abc123", Sampling().to_json(), 5)
+from tagger.schema import TAGS_SCHEMA, VIDEOS_SCHEMA
+from tests.jobs.finished import IDENTITY, commit_to, make_finished
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Ledger:
-    return Ledger.create(tmp_path / "tags.parquet.run", IDENTITY, {"started": "now"})
+def output(tmp_path: Path) -> Output:
+    return choose_output(tmp_path / "tags.parquet")
+
+
+@pytest.fixture
+def ledger(output: Output) -> Ledger:
+    return commit_to(output)
+
+
+def folder_of(ledger: Ledger) -> Path:
+    return Path(ledger.folder.path)
+
+
+def recorded(ledger: Ledger) -> list[str]:
+    return sorted(read_records(parts(ledger.folder)).rows)
 
 
 def test_a_new_run_folder_says_what_its_rows_depend_on(ledger: Ledger) -> None:
-    assert read_identity(ledger.folder) == IDENTITY
-    assert json.loads((ledger.folder / "plan.json").read_text())["started"] == "now"
+    started = read_plan(ledger.folder)
+    assert started is not None
+    assert (started.identity, started.run, started.replaces) == (IDENTITY, ledger.run, False)
+    plan = json.loads((folder_of(ledger) / "plan.json").read_text())
+    assert {"started", "vtag_version", "model_hash", "sampling", "top_k"} <= plan.keys()
 
 
-def test_a_folder_without_a_plan_is_no_run(tmp_path: Path) -> None:
-    assert read_identity(tmp_path) is None
-    assert read_identity(tmp_path / "gone") is None
+def test_a_folder_without_a_plan_is_no_run(output: Output) -> None:
+    assert read_plan(output.run) is None
+    output.run.create_folder()
+    assert read_plan(output.run) is None
 
 
-def test_a_damaged_plan_is_an_error_that_says_how_to_start_over(ledger: Ledger) -> None:
-    (ledger.folder / "plan.json").write_text("{")
+@pytest.mark.parametrize("text", ["{", "[]", '{"format": 2}'])
+def test_a_damaged_plan_is_an_error_that_says_how_to_start_over(ledger: Ledger, text: str) -> None:
+    (folder_of(ledger) / "plan.json").write_text(text)
     with pytest.raises(OutputError, match="--overwrite"):
-        read_identity(ledger.folder)
+        read_plan(ledger.folder)
 
 
-def test_committed_videos_are_kept_by_whoever_opens_the_folder_next(ledger: Ledger) -> None:
-    first, second = make_finished("/v/a.mp4"), make_finished("/v/b.mp4", "")
-    ledger.commit([first])
-    ledger.commit([second])
-    again = Ledger(ledger.folder)
-    assert again.kept(first.video) == ledger.kept(first.video)
-    assert again.kept(second.video) is not None
-    assert again.kept(Video("/v/c.mp4", 1000, first.video.mtime_ns)) is None
+def test_a_run_folder_of_another_version_is_refused(ledger: Ledger) -> None:
+    (folder_of(ledger) / "plan.json").write_text('{"format": 1, "vtag_version": "0.1"}')
+    with pytest.raises(OutputError, match=r"another version of vtag \(0\.1\)"):
+        read_plan(ledger.folder)
 
 
-def test_a_video_that_has_changed_is_not_kept(ledger: Ledger) -> None:
-    done = make_finished("/v/a.mp4")
-    ledger.commit([done])
-    assert ledger.kept(replace(done.video, size=1001)) is None
-    # By less than a microsecond, which is as fine as the result's column is.
-    assert ledger.kept(replace(done.video, mtime_ns=done.video.mtime_ns + 1)) is None
+def test_committed_videos_are_there_for_whoever_opens_the_folder_next(ledger: Ledger) -> None:
+    ledger.commit([make_finished("/v/a.mp4"), make_finished("/v/c.mp4")])
+    ledger.commit([make_finished("/v/b.mp4", "")])
+    assert recorded(Ledger(ledger.folder)) == ["/v/a.mp4", "/v/b.mp4", "/v/c.mp4"]
 
 
-def test_a_video_read_again_counts_as_it_was_read_last(ledger: Ledger) -> None:
-    ledger.commit([make_finished("/v/a.mp4", "a", mtime_ns=1)])
-    ledger.commit([make_finished("/v/a.mp4", "b", mtime_ns=2)])
-    again = Ledger(ledger.folder)
-    assert again.kept(Video("/v/a.mp4", 1000, 1)) is None
-    kept = again.kept(Video("/v/a.mp4", 1000, 2))
-    assert kept is not None
-    assert pq.read_table(ledger.tags_part(kept.part))["label"].to_pylist() == ["b"]
-
-
-def test_parts_have_the_columns_of_the_result(ledger: Ledger) -> None:
+def test_parts_are_numbered_in_order_and_have_the_columns_of_the_result(ledger: Ledger) -> None:
     ledger.commit([make_finished("/v/a.mp4")])
-    assert sorted(path.name for path in ledger.folder.iterdir()) == [
+    Ledger(ledger.folder).commit([make_finished("/v/b.mp4")])
+    assert sorted(path.name for path in folder_of(ledger).glob("part-*")) == [
         "part-000000.tags.parquet",
         "part-000000.videos.parquet",
-        "plan.json",
+        "part-000001.tags.parquet",
+        "part-000001.videos.parquet",
     ]
-    assert pq.read_schema(ledger.tags_part(0)).equals(TAGS_SCHEMA)
-    assert pq.read_schema(ledger.videos_part(0)).equals(RECORD_SCHEMA)
+    (part, _) = parts(ledger.folder)
+    assert pq.read_schema(part.tags.path).equals(TAGS_SCHEMA)
+    assert pq.read_schema(part.videos.path).equals(VIDEOS_SCHEMA)
 
 
 def test_a_commit_that_broke_off_halfway_is_as_good_as_absent_and_written_over(ledger: Ledger) -> None:
     ledger.commit([make_finished("/v/a.mp4")])
     ledger.commit([make_finished("/v/b.mp4", "x")])
-    ledger.videos_part(1).unlink()
+    parts(ledger.folder)[1].videos.delete()
     again = Ledger(ledger.folder)
-    assert again.kept(make_finished("/v/b.mp4").video) is None
+    assert recorded(again) == ["/v/a.mp4"]
     again.commit([make_finished("/v/c.mp4", "yy")])
-    assert set(pq.read_table(ledger.tags_part(1))["video"].to_pylist()) == {"/v/c.mp4"}
+    assert set(pq.read_table(parts(ledger.folder)[1].tags.path)["video"].to_pylist()) == {"/v/c.mp4"}
 
 
-def test_the_record_of_a_commit_is_written_after_its_rows(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    order: list[str] = []
-    replace_file = Path.replace
-
-    def note(self: Path, target: Path) -> Path:
-        order.append(Path(target).name)
-        return replace_file(self, target)
-
-    monkeypatch.setattr(Path, "replace", note)
-    ledger.commit([make_finished("/v/a.mp4")])
-    assert order == ["part-000000.tags.parquet", "part-000000.videos.parquet"]
+def test_a_run_folder_that_lost_a_part_is_not_continued(ledger: Ledger) -> None:
+    for path in ("/v/a.mp4", "/v/b.mp4"):
+        ledger.commit([make_finished(path)])
+    parts(ledger.folder)[0].videos.delete()
+    with pytest.raises(OutputError, match="lacks parts"):
+        Ledger(ledger.folder)
 
 
 def test_a_file_name_that_is_not_text_is_kept_like_any_other(ledger: Ledger) -> None:
-    done = make_finished(os.fsdecode(b"/v/caf\xe9.mp4"))
-    ledger.commit([done])
-    assert Ledger(ledger.folder).kept(done.video) is not None
-    assert pq.read_table(ledger.tags_part(0))["video"][0].as_py() == "file:///v/caf%E9.mp4"
+    ledger.commit([make_finished(os.fsdecode(b"/v/caf\xe9.mp4"))])
+    assert recorded(ledger) == ["file:///v/caf%E9.mp4"]
+
+
+def test_the_log_tells_when_what_happened(ledger: Ledger) -> None:
+    ledger.commit([make_finished("/v/a.mp4")])
+    Ledger(ledger.folder).log("started", videos=3)
+    first, second = (json.loads((folder_of(ledger) / f"log-00{i}.jsonl").read_text()) for i in (0, 1))
+    assert (first["event"], first["videos"], first["segments"]) == ("committed", 1, 2)
+    assert (second["event"], second["videos"]) == ("started", 3)
+    assert first["time"] <= second["time"]
 
 
 def test_removing_a_run_folder_leaves_what_is_not_its_own(ledger: Ledger) -> None:
     ledger.commit([make_finished("/v/a.mp4")])
-    (ledger.folder / "mine.txt").touch()
+    folder = folder_of(ledger)
+    (folder / "mine.txt").touch()
+    (folder / "lock.json").touch()
+    remove(ledger.folder, keep_lock=True)
+    assert sorted(path.name for path in folder.iterdir()) == ["lock.json", "mine.txt"]
+    (folder / "mine.txt").unlink()
     remove(ledger.folder)
-    assert [path.name for path in ledger.folder.iterdir()] == ["mine.txt"]
-    (ledger.folder / "mine.txt").unlink()
-    remove(ledger.folder)
-    assert not ledger.folder.exists()
+    assert not folder.exists()

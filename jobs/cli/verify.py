@@ -1,0 +1,36 @@
+"""``vtag verify``: checks a result."""
+
+import json
+from dataclasses import asdict
+
+import click
+
+from jobs.cli.endings import Ending
+from jobs.cli.options import json_option, verbose_option
+
+
+@click.command(short_help="Check that a result is complete.")
+@click.argument("path")
+@json_option("Print what was found as a JSON object.")
+@verbose_option
+def verify(path: str, as_json: bool, verbose: bool) -> None:
+    """Check the result at PATH, what `vtag run --out PATH` wrote: every video complete, once, and in order.
+
+    Reads all of its rows. The exit status is 1 when something is wrong.
+    """
+    from jobs.verify import verify
+    from jobs.wording import count
+
+    found = verify(path)
+    if as_json:
+        click.echo(json.dumps(asdict(found)))
+    if found.problem is not None:
+        raise Ending(f"{found.out} is not as it should be: {found.problem}")
+    if not as_json:
+        waiting = (
+            f"; {count(found.waiting, 'video')} of an interrupted run wait to be published" if found.waiting else ""
+        )
+        click.echo(
+            f"{path}: {count(found.videos, 'video')}, {count(found.segments, 'segment')}, every video complete and "
+            f"once, from {found.identity.model} ({found.identity.model_hash[:12]}){waiting}"
+        )

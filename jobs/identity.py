@@ -1,0 +1,66 @@
+"""What the rows of a result depend on, beside the videos themselves."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import tagger
+from tagger.windows import Sampling
+
+
+@dataclass(frozen=True)
+class RunIdentity:
+    """The model, the sampling (in its JSON form) and the number of labels that rows were made with."""
+
+    model: str
+    model_hash: str
+    sampling: dict[str, Any]
+    top_k: int
+
+    def difference(self, other: "RunIdentity") -> str | None:
+        """In which way rows of ``other`` are of another kind; None when they are not.
+
+        The name of a model is what a user calls it; its hash is what it is.
+        """
+        if self.model_hash != other.model_hash:
+            return f"another model ({other.model}, {other.model_hash[:12]})"
+        if self.sampling != other.sampling:
+            return f"another sampling ({Sampling(**other.sampling)})"
+        if self.top_k != other.top_k:
+            return f"another top-k ({other.top_k})"
+        assert replace(self, model=other.model) == other
+        return None
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-ready form."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "RunIdentity":
+        """The inverse of ``to_json``; further entries are left alone. Raises KeyError."""
+        return cls(**{name: values[name] for name in ("model", "model_hash", "sampling", "top_k")})
+
+
+def file_metadata(identity: RunIdentity, run: str) -> dict[str, str]:
+    """What both tables of a result say of themselves in their Parquet metadata. ``run`` is the run that made them."""
+    return {
+        "vtag.version": tagger.__version__,
+        "vtag.model": identity.model,
+        "vtag.model_hash": identity.model_hash,
+        "vtag.sampling": json.dumps(identity.sampling, sort_keys=True),
+        "vtag.top_k": str(identity.top_k),
+        "vtag.run": run,
+    }
+
+
+def from_metadata(metadata: Mapping[bytes, bytes] | None) -> tuple[RunIdentity, str]:
+    """The inverse of ``file_metadata``: the identity and the run. Raises KeyError or ValueError for other metadata."""
+    values = {key.decode(): value.decode() for key, value in (metadata or {}).items() if key.startswith(b"vtag.")}
+    identity = RunIdentity(
+        values["vtag.model"],
+        values["vtag.model_hash"],
+        json.loads(values["vtag.sampling"]),
+        int(values["vtag.top_k"]),
+    )
+    return identity, values["vtag.run"]
