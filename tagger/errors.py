@@ -5,6 +5,7 @@ from typing import Literal, get_args
 ErrorKind = Literal[
     "missing",
     "permission",
+    "unreachable",
     "empty",
     "not_video",
     "no_video_stream",
@@ -17,12 +18,12 @@ ErrorKind = Literal[
 ]
 """Why a video has no rows, or not all of them. A closed set, written to the ``error_kind`` column.
 
-``missing``: no such file. ``permission``: the file cannot be opened. ``empty``: zero bytes. ``not_video``: no
-container format is recognised. ``no_video_stream``: only audio, subtitles or pictures. ``unsupported``: no decoder
-for the codec. ``damaged``: decoding failed. ``changed``: the file was written to, or removed, while it was read.
-``crashed``: the decoder's process ended in the middle. ``timeout``: the decoder gave no frame for too long.
-``memory``: the decoder needed more memory than it may use. The last three have been tried twice. Windows before any
-trouble are kept.
+``missing``: no such file. ``permission``: the file cannot be opened. ``unreachable``: the bucket or the server that
+has it did not give it, however often it was asked. ``empty``: zero bytes. ``not_video``: no container format is
+recognised. ``no_video_stream``: only audio, subtitles or pictures. ``unsupported``: no decoder for the codec.
+``damaged``: decoding failed. ``changed``: the file was written to, or removed, while it was read. ``crashed``: the
+decoder's process ended in the middle. ``timeout``: the decoder gave no frame for too long. ``memory``: the decoder
+needed more memory than it may use. The last three have been tried twice. Windows before any trouble are kept.
 """
 
 ERROR_KINDS: tuple[ErrorKind, ...] = get_args(ErrorKind)

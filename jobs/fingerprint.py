@@ -1,0 +1,55 @@
+"""What tells a changed video from one that was only touched: a short fingerprint of its content.
+
+Scheme ``s1``: the SHA-256, in hexadecimal, of the size in bytes as 8 bytes, least significant first, followed by the
+whole content when that is 64 MiB at most. Of a larger file, 64 blocks of 1 MiB follow instead, block ``i`` beginning at
+byte ``i * (size - 1 MiB) // 63``: the first block begins with the file, the last one ends with it, the others lie
+evenly between. So no fingerprint reads more than 64 MiB; a change of a larger file that keeps its size and spares
+every block goes unnoticed, which no new recording and no new encoding does.
+"""
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Protocol
+
+SCHEME = "s1:"
+"""Begins every fingerprint. Fingerprints of different schemes cannot be compared."""
+
+BLOCK_BYTES = 2**20
+BLOCKS = 64
+
+
+class Readable(Protocol):
+    """A seekable binary file, as Python and pyarrow open them: ``read`` gives less only at the end."""
+
+    def seek(self, position: int, /) -> object:
+        """Goes to a position in bytes from the start."""
+
+    def read(self, count: int, /) -> bytes:
+        """The next ``count`` bytes."""
+
+
+def fingerprint(path: str | Path) -> str:
+    """The fingerprint of a local file. Raises OSError for one that cannot be read."""
+    # A pipe that has taken the file's place would otherwise wait for its writer.
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        return fingerprint_of(file, os.fstat(file.fileno()).st_size)
+
+
+def fingerprint_of(file: Readable, size: int) -> str:
+    """The fingerprint of an open file of ``size`` bytes. Raises OSError when it cannot be read, or is shorter."""
+    digest = hashlib.sha256(size.to_bytes(8, "little"))
+    for start, count in _blocks(size):
+        file.seek(start)
+        block = file.read(count)
+        if len(block) != count:
+            raise OSError(f"the file ends within its {size} bytes")
+        digest.update(block)
+    return SCHEME + digest.hexdigest()
+
+
+def _blocks(size: int) -> list[tuple[int, int]]:
+    """Where the bytes lie that count: starts and lengths."""
+    if size <= BLOCKS * BLOCK_BYTES:
+        return [(start, min(BLOCK_BYTES, size - start)) for start in range(0, size, BLOCK_BYTES)]
+    return [(i * (size - BLOCK_BYTES) // (BLOCKS - 1), BLOCK_BYTES) for i in range(BLOCKS)]
