@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import pyarrow as pa
 
@@ -18,6 +18,9 @@ from tagger.errors import VtagError
 from tagger.tagger import ModelSource
 from tagger.windows import Sampling
 
+if TYPE_CHECKING:
+    from ray.data import Dataset
+
 WINDOWS_PER_CALL = {"cpu": 4, "cuda": 16}
 """Windows that an actor takes at a time. On a CPU few, so that results come early and the last ones are shared."""
 
@@ -27,6 +30,9 @@ SPAN_WINDOWS = 16
 VIDEOS_PER_TASK = 8
 """Most videos that one decoding task reads, one after the other; a task costs the driver about as much as a row."""
 
+VIDEOS_PER_BLOCK = 10_000
+"""Videos that the driver hands to Ray at a time. A block costs it 1.5 ms, which would be minutes for one per task."""
+
 RETRIES = 3
 """How often a task is done again whose process died. Ray Data's own default is for ever."""
 
@@ -35,50 +41,47 @@ RETRIES = 3
 class Workers:
     """How the work is spread: model actors with their threads and devices, and decoding tasks at a time.
 
-    ``actor_cpus`` and ``decoder_cpus`` are what each of them claims of Ray's logical CPUs.
+    ``actor_cpus``, ``actor_gpus`` and ``decoder_cpus`` are what each of them claims of Ray's logical CPUs and GPUs.
     """
 
     device: Literal["cpu", "cuda"]
     actors: int
     threads: int
     actor_cpus: float
+    actor_gpus: float
     decoders: int
     decoder_cpus: float
-
-    @property
-    def actor_gpus(self) -> int:
-        """GPUs of one actor."""
-        return 1 if self.device == "cuda" else 0
 
 
 def choose_workers(cpus: float, gpus: float, device: str = "auto", actors: int | None = None) -> Workers:
     """Spreads the work over ``cpus`` and ``gpus`` of the whole cluster. Raises VtagError for a device that is missing.
 
-    With GPUs, one actor each. Without, one single-threaded actor per core: for the built-in network in bfloat16 two
-    threads on two cores are 1.5 times as fast as one, two processes twice as fast (measured on a Xeon with AMX).
-    Decoding may use every core: it is paused when the actors fall behind, so the operating system finds the right
-    shares. Half of the logical CPUs go to either side, so neither can keep the other from starting, even on one CPU.
+    With GPUs, one actor each; more actors than GPUs share them evenly. Without, one single-threaded actor per core:
+    for the built-in network in bfloat16 two threads on two cores are 1.5 times as fast as one, two processes twice as
+    fast (measured on a Xeon with AMX). Decoding may use every core: it is paused when the actors fall behind, so the
+    operating system finds the right shares. Half of the logical CPUs go to either side, so neither can keep the other
+    from starting, even on one CPU.
     """
     if device == "cuda" and gpus < 1:
         raise VtagError("--device cuda: no GPU is available to Ray here; use --device cpu or auto")
     cores = max(1, int(cpus))
     use_gpu = device != "cpu" and gpus >= 1
     count = actors or (int(gpus) if use_gpu else cores)
-    if use_gpu and count > gpus:
-        raise VtagError(f"--actors {count}: each takes a GPU, and there are {int(gpus)}")
     return Workers(
         device="cuda" if use_gpu else "cpu",
         actors=count,
         threads=max(1, cores // count),
         actor_cpus=_share(cpus / 2, count),
+        # An actor's share lies on one GPU: three actors on two GPUs take halves, not two thirds.
+        actor_gpus=_share(1, math.ceil(count / int(gpus)), most=1) if use_gpu else 0,
         decoders=cores,
         decoder_cpus=_share(cpus / 2, cores),
     )
 
 
-def _share(cpus: float, parts: int) -> float:
+def _share(whole: float, parts: int, most: float = 0.5) -> float:
     # Ray counts in steps of 1/10,000; the shares must not add up to more than there is.
-    return min(0.5, math.floor(cpus / parts * 10_000) / 10_000)
+    return min(most, math.floor(whole / parts * 10_000) / 10_000)
 
 
 def tag_videos(
@@ -102,11 +105,8 @@ def tag_videos(
     size = source.info.preprocessing.size
     clip_bytes = sampling.num_frames * size * size * 3
     _configure(workers, rows * clip_bytes)
-    # Paths travel as bytes: they need not be text.
-    items = [{"video": number, "path": os.fsencode(video.path)} for number, video in enumerate(videos)]
-    per_task = max(1, min(VIDEOS_PER_TASK, len(items) // (4 * workers.decoders)))
-    tasks = math.ceil(len(items) / per_task)
-    windows = ray.data.from_items(items, override_num_blocks=tasks).map_batches(
+    per_task = max(1, min(VIDEOS_PER_TASK, len(videos) // (4 * workers.decoders)))
+    windows = _in_blocks(videos, per_task).map_batches(
         cast(Any, decode),  # Ray's own annotation leaves no room for keyword arguments.
         batch_size=None,
         batch_format="pyarrow",
@@ -115,7 +115,7 @@ def tag_videos(
             "preprocessing": source.info.preprocessing,
             "span_windows": min(rows, SPAN_WINDOWS),
         },
-        compute=TaskPoolStrategy(size=min(workers.decoders, tasks)),
+        compute=TaskPoolStrategy(size=min(workers.decoders, math.ceil(len(videos) / per_task))),
         num_cpus=workers.decoder_cpus,
         max_retries=RETRIES,
     )
@@ -126,6 +126,8 @@ def tag_videos(
         zero_copy_batch=True,
         fn_constructor_kwargs={
             "source": source,
+            # Once, for all actors and for machines that join later.
+            "content": ray.put(source.content()),
             "sampling": sampling,
             "device": workers.device,
             "threads": workers.threads,
@@ -139,6 +141,25 @@ def tag_videos(
         max_task_retries=RETRIES,
     )
     yield from segments.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
+
+
+def _in_blocks(videos: Sequence[Video], rows: int) -> "Dataset":
+    """The videos by number and name, as a data set that makes blocks of ``rows`` videos as they are needed."""
+    import ray
+    from ray.data import TaskPoolStrategy
+
+    blocks = []
+    for start in range(0, len(videos), VIDEOS_PER_BLOCK):
+        # Names travel as bytes: they need not be text.
+        names = [os.fsencode(video.path) for video in videos[start : start + VIDEOS_PER_BLOCK]]
+        blocks.append(pa.table({"video": range(start, start + len(names)), "path": names}))
+    dataset = ray.data.from_arrow(blocks).repartition(target_num_rows_per_block=rows)
+    # Ray Data has no arguments for this. By itself the task that cuts the blocks waits for a whole CPU, which need not
+    # be left, and there is one for each block at the same time.
+    operator: Any = dataset._logical_plan.dag
+    operator.ray_remote_args["num_cpus"] = 0
+    object.__setattr__(operator, "compute", TaskPoolStrategy(size=1))
+    return dataset
 
 
 def _configure(workers: Workers, call_bytes: int) -> None:

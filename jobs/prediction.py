@@ -1,24 +1,32 @@
 """What a model actor does: windows in, segments out."""
 
+import os
+import tempfile
 import time
 import warnings
+from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import torch
 
 from jobs.transport import clips_of, segments_table
-from tagger.classifier import DeviceName
+from tagger.classifier import Classifier, DeviceName
 from tagger.segments import make_segments
 from tagger.tagger import ModelSource
 from tagger.windows import Sampling, Window
 
 
 class Predictor:
-    """A loaded model in an actor: tables of WINDOWS_SCHEMA in, tables of SEGMENTS_SCHEMA out."""
+    """A loaded model in an actor: tables of WINDOWS_SCHEMA in, tables of SEGMENTS_SCHEMA out.
+
+    ``content`` is a reference to the bytes of the weights file, for a machine that does not have it.
+    """
 
     def __init__(
         self,
         source: ModelSource,
+        content: Any,
         sampling: Sampling,
         device: DeviceName,
         threads: int,
@@ -27,13 +35,14 @@ class Predictor:
     ):
         # Frames come read-only from the object store, and are only ever read.
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        torch.set_num_threads(threads)
+        # They are counted over the whole cluster; this machine may be a small part of it.
+        torch.set_num_threads(min(threads, os.cpu_count() or 1))
         self._labels = source.info.labels
         size = source.info.preprocessing.size
         self._shape = (sampling.num_frames, size, size, 3)
         self._top_k = top_k
         self._batch_size = batch_size
-        self._classifier = source.load(device)
+        self._classifier = _load(source, content, device)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Classifies the windows of ``table``."""
@@ -46,3 +55,12 @@ class Predictor:
             windows = [Window(*values) for values in zip(*columns, strict=True)]
             segments = make_segments(windows, probabilities, self._labels, self._top_k)
         return segments_table(table, segments, time.perf_counter() - started)
+
+
+def _load(source: ModelSource, content: Any, device: DeviceName) -> Classifier:
+    if source.is_here():
+        return source.load(device)
+    import ray
+
+    with tempfile.TemporaryDirectory(prefix="vtag-model-") as folder:
+        return source.unpacked(ray.get(content), Path(folder)).load(device)

@@ -1,5 +1,6 @@
 """The library's front door: load a model, tag a video."""
 
+import hashlib
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -28,13 +29,44 @@ class ModelSource:
 
     @cached_property
     def hash(self) -> str:
-        """SHA-256 of the weights file."""
+        """SHA-256 of the weights file, where it was found; known to other processes once it was asked for."""
         return file_hash(self.file)
+
+    @property
+    def file_here(self) -> Path:
+        """Where the weights should be in this process: another machine has a copy of the built-in model of its own."""
+        return builtin_model_path() if self.is_builtin else self.file
+
+    def is_here(self) -> bool:
+        """Whether the weights are there, and are those of ``hash``."""
+        try:
+            return file_hash(self.file_here) == self.hash
+        except OSError:
+            return False
+
+    def content(self) -> bytes:
+        """The weights file, to be sent to where it is not. Raises ModelFileError."""
+        try:
+            content = self.file.read_bytes()
+            is_same = hashlib.sha256(content).hexdigest() == self.hash
+        except OSError as error:
+            raise ModelFileError(f"{self.file} cannot be read: {(error.strerror or str(error)).lower()}") from error
+        if not is_same:
+            raise ModelFileError(f"{self.file} has been replaced by another model just now; run the command again")
+        return content
+
+    def unpacked(self, content: bytes, folder: Path) -> "ModelSource":
+        """The same model with its weights file, made of ``content``, in ``folder``. Raises ModelFileError."""
+        file = folder / self.file.name
+        file.write_bytes(content)
+        source = replace(self, file=file, is_builtin=False)
+        if source.hash != self.hash:
+            raise ModelFileError(f"the weights of {self.name} were damaged on their way to this machine")
+        return source
 
     def load(self, device: DeviceName = "auto") -> Classifier:
         """Builds the network, loads the weights and moves it to the device."""
-        # Another machine has its own copy of the built-in model, in its own place.
-        file = builtin_model_path() if self.is_builtin else self.file
+        file = self.file_here
         network = build_network(self.info.architecture, len(self.info.labels), dict(self.info.options))
         if self.info.architecture == KINETICS:
             from tagger.models.i3d import load_kinetics_checkpoint

@@ -19,13 +19,13 @@ from tagger.errors import VtagError
     actors=st.none() | st.integers(1, 600),
 )
 def test_actors_and_one_decoder_always_fit_together(cpus: float, gpus: int, device: str, actors: int | None) -> None:
-    if actors and device == "auto" and gpus:
-        actors = min(actors, gpus)
     workers = choose_workers(cpus, gpus, device, actors)
     assert workers.actors * workers.actor_cpus + workers.decoders * workers.decoder_cpus <= cpus
     assert workers.actor_cpus > 0
     assert workers.decoder_cpus > 0
-    assert workers.actors * workers.actor_gpus <= gpus
+    if workers.device == "cuda":
+        # An actor's share of a GPU is never spread over two.
+        assert workers.actors <= gpus * int(1 / workers.actor_gpus)
     assert workers.threads >= 1
     assert workers.actors == actors or actors is None
 
@@ -47,8 +47,12 @@ def test_with_gpus_every_gpu_has_a_model() -> None:
 def test_asking_for_gpus_that_are_not_there_is_an_error() -> None:
     with pytest.raises(VtagError, match="no GPU"):
         choose_workers(cpus=8, gpus=0, device="cuda")
-    with pytest.raises(VtagError, match="there are 2"):
-        choose_workers(cpus=8, gpus=2, actors=3)
+
+
+@pytest.mark.parametrize(("actors", "share"), [(1, 1), (2, 1), (3, 0.5), (4, 0.5), (5, 0.3333), (20, 0.1)])
+def test_more_actors_than_gpus_share_them(actors: int, share: float) -> None:
+    workers = choose_workers(cpus=16, gpus=2, actors=actors)
+    assert (workers.device, workers.actors, workers.actor_gpus) == ("cuda", actors, share)
 
 
 @pytest.mark.slow
