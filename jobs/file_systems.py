@@ -38,8 +38,9 @@ _MEANINGS: tuple[tuple[str, int, str], ...] = (
         errno.EACCES,
         "Access is denied",
     ),
+    (r"Empty path component", errno.EINVAL, "A name with an empty part, as in a//b, cannot be used"),
     (r"NETWORK_CONNECTION|curl error|connection refused|resolve host", errno.EHOSTUNREACH, "It cannot be reached"),
-    (r"SLOW_DOWN|SERVICE_UNAVAILABLE|HTTP status 50\d|UNAVAILABLE", errno.EIO, "The service is failing"),
+    (r"SLOW_DOWN|INTERNAL_FAILURE|SERVICE_UNAVAILABLE|HTTP status 50\d|UNAVAILABLE", errno.EIO, "The service fails"),
 )
 """What is found in the text of an error, and what it means. The first match counts."""
 
@@ -59,7 +60,7 @@ def file_system(address: str) -> tuple[fs.FileSystem, str | None]:
     if scheme == "s3":
         if not root:
             raise StorageError(f"{address} names no bucket; S3 addresses are s3://BUCKET/KEY")
-        return _s3(root, settings), root
+        return s3_file_system(root, settings), root
     if scheme in ("gs", "gcs"):
         if not root:
             raise StorageError(f"{address} names no bucket; Google's addresses are gs://BUCKET/OBJECT")
@@ -70,7 +71,8 @@ def file_system(address: str) -> tuple[fs.FileSystem, str | None]:
 
 
 @functools.lru_cache(maxsize=64)
-def _s3(bucket: str, settings: tuple[tuple[str, str], ...]) -> fs.S3FileSystem:
+def s3_file_system(bucket: str, settings: tuple[tuple[str, str], ...]) -> fs.S3FileSystem:
+    """The file system of a bucket; ``settings`` are the variables of the environment that count."""
     variables = dict(settings)
     # pyarrow leaves credentials, profile and region to the AWS SDK, but these variables are read by nobody.
     name = next((key for key in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL") if variables.get(key)), None)
@@ -141,8 +143,12 @@ def explained(filesystem: fs.FileSystem, address: str) -> Iterator[None]:
 
 def explanation(error: Exception, address: str) -> OSError:
     """What an error of a file system means: FileNotFoundError, PermissionError or another OSError, of one line."""
-    if isinstance(error, OSError) and error.errno is not None:
-        return OSError(error.errno, os.strerror(error.errno), address)
+    if isinstance(error, OSError):
+        # File systems in Python raise FileNotFoundError without a number.
+        kinds = {FileNotFoundError: errno.ENOENT, PermissionError: errno.EACCES}
+        number = error.errno or kinds.get(type(error), 0)
+        if number:
+            return OSError(number, os.strerror(number), address)
     text = one_line(str(error)) or type(error).__name__
     number, reason = next(
         ((number, reason) for pattern, number, reason in _MEANINGS if re.search(pattern, text, re.IGNORECASE)),
@@ -155,7 +161,7 @@ def explanation(error: Exception, address: str) -> OSError:
     elif number == errno.EHOSTUNREACH and detail:
         # The AWS SDK says it twice.
         said = said.rpartition("Details: ")[2]
-    if number != errno.ENOENT and said:
+    if number not in (errno.ENOENT, errno.EINVAL) and said:
         reason = f"{reason} ({said})" if reason else said
     return OSError(number, reason, address)
 

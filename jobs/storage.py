@@ -6,6 +6,7 @@ renamed. In a bucket an object appears when its upload is complete, so it is mad
 
 import contextlib
 import errno
+import glob
 import os
 import tempfile
 from collections.abc import Iterator
@@ -24,9 +25,6 @@ COMPRESSION = "zstd"
 
 CHUNK_BYTES = 8 << 20
 """A request to a bucket costs some 30 ms, in which this much arrives at 250 MB/s."""
-
-_BUCKETS = (fs.S3FileSystem, fs.GcsFileSystem, fs.AzureFileSystem)
-"""File systems without folders, in which a file appears when its upload is complete."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +51,11 @@ class Location:
         return isinstance(self.filesystem, fs.LocalFileSystem)
 
     @property
+    def is_in_bucket(self) -> bool:
+        """Whether it is in a bucket: there are no folders, and a file appears when its upload is complete."""
+        return isinstance(self.filesystem, (fs.S3FileSystem, fs.GcsFileSystem, fs.AzureFileSystem))
+
+    @property
     def name(self) -> str:
         """The last part of its path."""
         return PurePosixPath(self.path).name
@@ -63,13 +66,21 @@ class Location:
 
     def beside(self, name: str) -> "Location":
         """What is called ``name`` in the same folder as this."""
+        return self.parent.child(name)
+
+    @property
+    def parent(self) -> "Location":
+        """The folder that this is in."""
         path, address = (text.rstrip("/").rpartition("/")[0] for text in (self.path, self.address))
-        return Location(self.filesystem, f"{path}/{name}" if path or self.is_local else name, f"{address}/{name}")
+        return Location(self.filesystem, path or ("/" if self.is_local else ""), address or "/")
 
     def info(self) -> fs.FileInfo:
         """What is there: nothing (``FileType.NotFound``), a file with its size and time, or a folder."""
         with self._explained():
-            return at_whole_seconds(self.filesystem, self.filesystem.get_file_info(self.path))
+            info = self.filesystem.get_file_info(self.path)
+        if self.is_local or info.mtime_ns is None:
+            return info
+        return fs.FileInfo(info.path, info.type, size=info.size, mtime_ns=whole_seconds(info.mtime_ns))
 
     def is_file(self) -> bool:
         """Whether there is a file."""
@@ -89,7 +100,7 @@ class Location:
         """Makes the folder where there are folders; a bucket has none."""
         if self.is_local:
             Path(self.path).mkdir(exist_ok=True)
-        elif not isinstance(self.filesystem, _BUCKETS):
+        elif not self.is_in_bucket:
             with self._explained():
                 self.filesystem.create_dir(self.path)
 
@@ -148,9 +159,11 @@ class Location:
             with tempfile.TemporaryDirectory(prefix="vtag-") as folder:
                 temporary = Path(folder, self.name)
                 yield temporary
-                if isinstance(self.filesystem, _BUCKETS):
+                if self.is_in_bucket:
                     self._upload(temporary)
                 else:
+                    if glob.has_magic(self.path):
+                        raise OSError(errno.EINVAL, "Fsspec would take its *, ? or [ for a pattern", str(self))
                     # Here a file may be seen, and stay, half written.
                     unfinished = self.beside(f".{self.name}.tmp")
                     unfinished._upload(temporary)
@@ -219,14 +232,12 @@ def locate(text: str | Path) -> Location:
     return Location(filesystem, f"{start}/{path}".rstrip("/"), address.rstrip("/"))
 
 
-def at_whole_seconds(filesystem: fs.FileSystem, info: fs.FileInfo) -> fs.FileInfo:
-    """What is there, with its time in whole seconds unless it is local.
+def whole_seconds(mtime_ns: int) -> int:
+    """The modification time of an object, which has the same value however it was found out.
 
-    Some services tell the time of an object to the millisecond when they list it and to the second when asked about it.
+    Some services tell it to the millisecond when they list an object and to the second when asked about one.
     """
-    if isinstance(filesystem, fs.LocalFileSystem) or info.mtime_ns is None:
-        return info
-    return fs.FileInfo(info.path, info.type, size=info.size, mtime_ns=info.mtime_ns // 10**9 * 10**9)
+    return mtime_ns // 10**9 * 10**9
 
 
 def download(location: Location, to: Path) -> fs.FileInfo:

@@ -2,10 +2,14 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.videos import encode
+
+if TYPE_CHECKING:
+    from tests.jobs.s3_server import Bucket, S3Server
 
 
 @pytest.fixture(scope="session")
@@ -49,3 +53,21 @@ def two_cpus() -> Iterator[None]:
 
     with ray_session(cpus=2):
         yield
+
+
+@pytest.fixture(scope="session")
+def s3() -> "Iterator[S3Server]":
+    """A server of the S3 protocol."""
+    from tests.jobs.s3_server import s3_server
+
+    with s3_server() as server:
+        yield server
+
+
+@pytest.fixture
+def bucket(s3: "S3Server", monkeypatch: pytest.MonkeyPatch) -> "Iterator[Bucket]":
+    """A new bucket, which this process may use."""
+    for name, value in s3.environment.items():
+        monkeypatch.setenv(name, value)
+    yield s3.bucket()
+    s3.recover()
