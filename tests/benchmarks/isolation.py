@@ -1,7 +1,8 @@
-"""What a decoder process costs: time against decoding in this process, and its memory on a long video.
+"""What a decoder process costs: time against decoding in this process, and its memory on a long video and on many.
 
 The time is that of both processes together, on clips of 7 seconds, in rounds that take turns; the memory is the peak
-of the decoder process while it reads a video of hours, made by joining one encoded minute many times.
+of the decoder process while it reads a video of hours, made by joining one encoded minute many times, and its growth
+over many videos of 1 to 3 seconds. Last, the time that it takes to read the facts of a video and its first frame.
 """
 
 import argparse
@@ -16,7 +17,10 @@ import psutil
 
 from tagger.clips import Span, read_spans
 from tagger.preprocessing import Preprocessing
+from tagger.video import probe
+from tagger.video.choose import Choice, open_video
 from tagger.video.isolation import DecoderProcess
+from tagger.video.reader import DecoderName
 from tagger.windows import Sampling
 from tests.videos import encode
 
@@ -30,12 +34,18 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=12, help="clips of 7 seconds in a round")
     parser.add_argument("--rounds", type=int, default=20, help="at least 2; 0 leaves the times out")
     parser.add_argument("--hours", type=float, default=3.0, help="length of the long video; 0 leaves it out")
+    parser.add_argument("--videos", type=int, default=3000, help="number of short videos; 0 leaves them out")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, DecoderProcess() as decoder:
         if options.rounds:
             compare([encode_clip(Path(folder), number) for number in range(options.clips)], options.rounds, decoder)
         if options.hours:
-            measure_memory(join(Path(folder), options.hours), decoder)
+            long = Path(folder) / "long.mp4"
+            measure_memory(join(encode_minute(Path(folder)), long, round(options.hours * 60)), decoder)
+        for suffix in ("mp4", "ts") if options.videos else ():
+            measure_growth(Path(folder), suffix, options.videos)
+        for width, height in ((320, 240), (1280, 720)):
+            measure_first_frame(make_10_mb(Path(folder), width, height))
 
 
 def encode_clip(folder: Path, number: int) -> Path:
@@ -89,23 +99,32 @@ def cpu_of_all() -> float:
     return sum(times)
 
 
-def join(folder: Path, hours: float) -> Path:
-    """A video of ``hours``, its packets those of one minute over and over."""
-    minute = encode(folder / "minute.mp4", seconds=60, rate=25, width=320, height=240, options={"g": "50"})
-    path = folder / "long.mp4"
-    with av.open(str(minute)) as source, av.open(str(path), "w") as target:
+def encode_minute(folder: Path) -> Path:
+    """A minute of video."""
+    return encode(folder / "minute.mp4", seconds=60, rate=25, width=320, height=240, options={"g": "50"})
+
+
+def join(source_path: Path, path: Path, times: int) -> Path:
+    """A video whose packets are those of another over and over."""
+    with av.open(str(source_path)) as source, av.open(str(path), "w") as target:
         stream = source.streams.video[0]
         copy = target.add_stream_from_template(stream)
         packets = [packet for packet in source.demux(stream) if packet.pts is not None and packet.dts is not None]
         content = [(bytes(packet), packet.pts, packet.dts, packet.is_keyframe) for packet in packets]
-        minute_ticks = round(60 / stream.time_base)
-        for turn in range(round(hours * 60)):
+        length = sum(packet.duration or 0 for packet in packets)
+        for turn in range(times):
             for data, pts, dts, is_keyframe in content:
                 packet = av.Packet(data)
-                packet.pts, packet.dts = pts + turn * minute_ticks, dts + turn * minute_ticks
+                packet.pts, packet.dts = pts + turn * length, dts + turn * length
                 packet.time_base, packet.stream, packet.is_keyframe = stream.time_base, copy, is_keyframe
                 target.mux(packet)
     return path
+
+
+def make_10_mb(folder: Path, width: int, height: int) -> Path:
+    """An mp4 of 10 MB or a little more."""
+    part = encode(folder / f"part-{width}.mp4", seconds=2, width=width, height=height)
+    return join(part, folder / f"{width}x{height}.mp4", -(-10_000_000 // part.stat().st_size))
 
 
 def measure_memory(path: Path, decoder: DecoderProcess) -> None:
@@ -125,6 +144,47 @@ def measure_memory(path: Path, decoder: DecoderProcess) -> None:
         f"{end.facts.duration_s / 3600:.2f} h, {windows} windows with {end.choice.decoder}: {end.status}; peak "
         f"{peak_kb / 1000:,.0f} MB resident; {time.perf_counter() - started:.0f} s"
     )
+
+
+def measure_growth(folder: Path, suffix: str, videos: int) -> None:
+    """Prints the memory of its own of a decoder process after a tenth, two tenths ... of many short videos."""
+    clips = [
+        encode(folder / f"{number}.{suffix}", seconds=number + 1, width=width, height=height)
+        for number, (width, height) in enumerate(SIZES)
+    ]
+    sizes = []
+    with DecoderProcess() as decoder:
+        for number in range(1, videos + 1):
+            *_, last = decoder.spans(clips[number % len(clips)], SAMPLING, PREPROCESSING)
+            assert last.end is not None and last.end.choice is not None and last.end.status == "ok"
+            if number % (videos // 10) == 0:
+                status = Path(f"/proc/{decoder.pid}/status").read_text()
+                sizes.append(int(status.split("RssAnon:")[1].split()[0]) / 1000)
+        print(
+            f"{videos} videos with {last.end.choice.decoder}, {decoder.started} processes; MB after each tenth: "
+            + " ".join(f"{size:.1f}" for size in sizes)
+        )
+
+
+def measure_first_frame(path: Path) -> None:
+    """Prints the time of reading the facts of a video and its first frame, by either reader, the file being cached."""
+    facts = probe(path)
+    width, height = PREPROCESSING.scaled(*facts.display_size)
+    names: tuple[DecoderName, ...] = ("decord", "pyav")
+    for name in names:
+        times_s = []
+        for _ in range(20):
+            started = time.perf_counter()
+            reader, opened = open_video(path, probe(path), Choice(name), width, height)
+            next(reader.frames(lambda _: True))
+            times_s.append(time.perf_counter() - started)
+            reader.close()
+            assert opened.decoder == name
+        quartiles = [1000 * time_s for time_s in statistics.quantiles(times_s, n=4)]
+        print(
+            f"facts and first frame of {path.stem}, {path.stat().st_size / 1e6:.1f} MB, {facts.duration_s:.0f} s, with "
+            f"{name}: {quartiles[1]:.1f} ms (middle half {quartiles[0]:.1f} to {quartiles[2]:.1f} ms)"
+        )
 
 
 if __name__ == "__main__":
