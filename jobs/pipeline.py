@@ -36,6 +36,13 @@ VIDEOS_PER_BLOCK = 10_000
 RETRIES = 3
 """How often a task is done again whose process died. Ray Data's own default is for ever."""
 
+RESTARTS = 10
+"""How often a model actor is started again. Machines that go away under it count, too, so they are more."""
+
+ACTOR_CPUS = 0.1
+"""Most logical CPUs that an actor claims. When machines go away, the actors move to those that are left, where they
+must not take all CPUs, for then nothing would be decoded any more: with this, one machine of ten may be left."""
+
 
 @dataclass(frozen=True)
 class Workers:
@@ -71,7 +78,7 @@ def choose_workers(cpus: float, gpus: float, device: str = "auto", actors: int |
         device="cuda" if use_gpu else "cpu",
         actors=count,
         threads=max(1, cores // count),
-        actor_cpus=_share(cpus / 2, count),
+        actor_cpus=_share(cpus / 2, count, most=ACTOR_CPUS),
         # An actor's share lies on one GPU: three actors on two GPUs take halves, not two thirds.
         actor_gpus=_share(1, math.ceil(count / int(gpus)), most=1) if use_gpu else 0,
         decoders=cores,
@@ -137,8 +144,9 @@ def tag_videos(
         compute=ActorPoolStrategy(size=workers.actors, max_tasks_in_flight_per_actor=2),
         num_cpus=workers.actor_cpus,
         num_gpus=workers.actor_gpus,
-        max_restarts=RETRIES,
-        max_task_retries=RETRIES,
+        max_restarts=RESTARTS,
+        # Bounded by the restarts. While nobody knows yet that a machine is gone, many are used up in a second.
+        max_task_retries=-1,
     )
     yield from segments.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
 
