@@ -87,8 +87,7 @@ def _open_descriptor(path: Path, descriptor: int, head: bytes) -> "av.container.
         "max_pixels": str(MAX_PIXELS),
     }
     try:
-        # Metadata may be in any encoding.
-        return av.open("fd:", options=options, metadata_errors="replace")
+        return _open(options, head)
     except (av.error.FFmpegError, OSError, ValueError) as error:
         if getattr(error, "errno", None) == errno.ENOMEM:
             reason = f"{path} declares more than can be read, {MAX_STREAMS} streams or {MAX_PIXELS:,} pixels say"
@@ -96,6 +95,18 @@ def _open_descriptor(path: Path, descriptor: int, head: bytes) -> "av.container.
         raise VideoError(
             "not_video", f"{path} is not a video that FFmpeg recognises ({ffmpeg_reason(error)})"
         ) from error
+
+
+def _open(options: dict[str, str], head: bytes) -> "av.container.InputContainer":
+    try:
+        # Metadata may be in any encoding.
+        return av.open("fd:", options=options, metadata_errors="replace")
+    except av.error.FFmpegError:
+        if b"moof" not in head:
+            raise
+    os.lseek(int(options["fd"]), 0, os.SEEK_SET)
+    # A fragmented MP4 whose last fragment is cut off is refused for it, unless fragments are met one by one.
+    return av.open("fd:", options=options | {"fflags": "ignidx"}, metadata_errors="replace")
 
 
 @cache

@@ -1,7 +1,8 @@
 """The frames of a video, up to the first sign of damage."""
 
+import itertools
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import av
@@ -18,7 +19,8 @@ reports what is none (a group of pictures that starts with frames of another), a
 """
 
 JOIN_PACKETS = 4
-"""How many packets after a gap in a transport stream a new recording begins, with a key frame."""
+"""How many packets are looked at after one before which others are missing; the key frame of a new recording is one of
+the first half."""
 
 CHUNK_HEADER = 8
 """Bytes before the data of a frame in AVI. The index has the position of either."""
@@ -39,11 +41,13 @@ def decoded_frames(
     first_s: float | None = None
     last_s = 0.0
     failure: av.error.FFmpegError | ValueError | None = None
+    failed: set[int | None] = set()
     log = _ErrorLog()
     try:
         for packet, is_lost in _packets(container, stream):
             on_packet()
-            if has_frames and (is_lost or log.tells()):
+            is_lost = log.tells() or is_lost
+            if has_frames and is_lost:
                 raise VideoError("damaged", f"{path}: its data are damaged after {last_s:.2f} s")
             try:
                 frames = packet.decode()
@@ -51,11 +55,12 @@ def decoded_frames(
                 if has_frames:
                     raise
                 failure = error
+                failed.add(packet.pts)
                 continue
-            if has_frames and log.tells():
-                raise VideoError("damaged", f"{path}: a frame is damaged after {last_s:.2f} s")
+            is_damaged = log.tells()
             for frame in frames:
-                if frame.is_corrupt:
+                # MPEG-1 gives a picture that failed later on, as if nothing was wrong with it.
+                if is_damaged or frame.is_corrupt or (not has_frames and frame.pts in failed):
                     if has_frames:
                         raise VideoError("damaged", f"{path}: a frame is damaged after {last_s:.2f} s")
                     continue
@@ -100,25 +105,45 @@ def _packets(
     if container.format.name == "mpegts":
         yield from _with_gaps(packets)
         return
-    is_lost = _IndexCheck(stream).is_lost if container.format.name == "avi" else lambda packet: False
+    check = {"avi": _IndexCheck(stream).is_lost, "gif": _is_cut_gif}.get(container.format.name, lambda packet: False)
     for packet in packets:
-        yield packet, packet.is_corrupt or is_lost(packet)
+        yield packet, packet.is_corrupt or check(packet)
+
+
+def _is_cut_gif(packet: "av.Packet") -> bool:
+    """Whether a picture of a GIF lacks its end, a block of no bytes; the decoder may take what is there for all."""
+    return packet.size > 0 and bytes(packet)[-1:] not in (b"\0", b";")
 
 
 def _with_gaps(packets: "Iterator[av.Packet]") -> "Iterator[tuple[av.Packet, bool]]":
     """Packets of a transport stream, which are marked as corrupt around a gap in their numbers.
 
-    Where recordings were joined there is a gap, too, and a key frame after it.
+    Where recordings were joined there is a gap, too.
     """
+    before: deque[av.Packet] = deque(maxlen=2)
     ahead: deque[av.Packet] = deque()
-    for packet in packets:
+    for packet in itertools.chain(packets, [None] * JOIN_PACKETS):
         ahead.append(packet)
         if len(ahead) > JOIN_PACKETS:
-            first = ahead.popleft()
-            yield first, first.is_corrupt and not any(later.is_keyframe for later in ahead)
-    while ahead:
-        first = ahead.popleft()
-        yield first, first.is_corrupt and not any(later.is_keyframe for later in ahead)
+            packet = ahead.popleft()
+            if packet is not None:
+                yield packet, packet.is_corrupt and not _is_join([*before, packet], [p for p in ahead if p is not None])
+                before.append(packet)
+
+
+def _is_join(before: "Sequence[av.Packet]", after: "Sequence[av.Packet]") -> bool:
+    """Whether a recording ends whole soon after ``before``, and another begins with a key frame: none is missing."""
+    key = next((i for i, packet in enumerate(after[: JOIN_PACKETS // 2]) if packet.is_keyframe), None)
+    return key is not None and _are_steady([*before, *after[:key]]) and _are_steady(after[key:])
+
+
+def _are_steady(packets: "Sequence[av.Packet]") -> bool:
+    """Whether packets follow each other in steps of the same length."""
+    ticks = [packet.dts for packet in packets if packet.size]
+    if None in ticks:
+        return False
+    steps = np.diff(ticks)
+    return len(steps) < 2 or bool(np.abs(steps - steps[0]).max() * 2 < steps[0])
 
 
 class _IndexCheck:

@@ -104,12 +104,15 @@ def test_neighbouring_frames_of_a_tiny_video_are_told_apart(name: str, path_of: 
 def test_any_rate_length_window_and_hop(
     name: str, rate: int, count: int, gop: int, samples: int, step: int, hop: int, tmp_path: Path
 ) -> None:
-    codec = "mpeg4" if name.endswith("avi") else "libx264"
-    path = encode(tmp_path / name, codec=codec, rate=rate, frames=count, width=64, options={"g": str(gop)})
     # Times with a fraction that no frame rate shares, so that no sample falls on the edge of a frame.
     sampling = Sampling(samples, step, 31.37, hop_s=hop * step / 31.37)
+    codec = "mpeg4" if name.endswith("avi") else "libx264"
+    path = encode(tmp_path / name, codec=codec, rate=rate, frames=count, width=64, options={"g": str(gop)})
     spans = list(read_spans(path, sampling, PREPROCESSING))
-    expected = look_up(sampling, [i / rate for i in range(count)], count / rate)
+    # Matroska rounds to milliseconds, which moves an edge across some samples.
+    digits = 3 if name.endswith("mkv") else 9
+    starts_s = [round(i / rate, digits) for i in range(count)]
+    expected = look_up(sampling, starts_s, starts_s[-1] + round(1 / rate, digits))
     windows = [window for span in spans for window in span.windows]
     assert [window.start_s for window in windows] == [window.start_s for window, _ in expected]
     numbers = [[read_frame_number(pixels) for pixels in clip] for span in spans for clip in span.clips]
