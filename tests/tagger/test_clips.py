@@ -4,7 +4,7 @@ import errno
 import inspect
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from tagger import clips
-from tagger.clips import Span, read_spans
+from tagger.clips import Reading, Span, read_loose_spans, read_spans
 from tagger.preprocessing import Preprocessing
+from tagger.video.choose import has_decord
 from tagger.windows import Sampling
 from tests.videos import encode, read_frame_number
 
@@ -171,6 +172,52 @@ def test_a_frame_that_claims_to_last_for_days_is_damage_and_not_a_million_window
     assert end is not None
     assert (end.status, end.windows, end.error_kind) == ("partial", windows, "damaged")
     assert f"one frame, at {last_good / 30:.2f} s, claims to last 28 h" in (end.error or "")
+
+
+def slides(path: Path, count: int, seconds: float) -> Path:
+    """A video of ``count`` pictures, each shown for so long."""
+    return encode(path, times_s=[i * seconds for i in range(count)], options={"bf": "0"})
+
+
+def test_a_slide_show_of_hours_is_read_to_its_end(tmp_path: Path) -> None:
+    sampling = Sampling(num_frames=1, sampling_rate=1, target_fps=10.0, hop_s=300.0)
+    spans = list(read_spans(slides(tmp_path / "a.mkv", 30, 600.0), sampling, PREPROCESSING))
+    end = spans[-1].end
+    assert end is not None and (end.status, end.windows) == ("ok", 2 * 29 + 1)
+    numbers = [read_frame_number(clip[0]) for span in spans for clip in span.clips]
+    assert numbers == [i // 2 for i in range(59)]
+
+
+def test_few_frames_that_claim_to_last_for_days_together_are_damage(tmp_path: Path) -> None:
+    sampling = Sampling(num_frames=1, sampling_rate=1, target_fps=10.0, hop_s=300.0)
+    spans = list(read_spans(slides(tmp_path / "a.mkv", 30, 3000.0), sampling, PREPROCESSING))
+    end = spans[-1].end
+    assert end is not None and (end.status, end.error_kind) == ("partial", "damaged")
+    assert "its first 15 frames claim to last 12 h" in (end.error or "")
+    # 14 frames are believed, 10 windows each, and the first window of the next.
+    assert end.windows == 141
+
+
+@pytest.mark.parametrize("decord", [True, False])
+def test_a_reader_that_goes_through_a_file_without_giving_frames_shows_that_it_goes_on(
+    decord: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if decord and not has_decord():
+        pytest.skip("decord has no wheel for this machine")
+    monkeypatch.setattr("tagger.video.choose.has_decord", lambda: decord)
+    path = encode(tmp_path / "a.mp4", seconds=2)
+    signs = 0
+
+    class Watched(Reading):
+        def decoded(self) -> None:
+            nonlocal signs
+            signs += 1
+
+    reading = Watched()
+    list(read_loose_spans(path, replace(SAMPLING, hop_s=100.0), PREPROCESSING, reading=reading))
+    assert reading.choice is not None and reading.choice.decoder == ("decord" if decord else "pyav")
+    # Once for each packet, and once for each frame.
+    assert signs >= 120
 
 
 def grow(path: Path) -> None:
