@@ -166,8 +166,8 @@ def dry_run(plan: Plan, on_probed: Callable[[int], None] = lambda probed: None) 
 
     def windows_of(video: Video) -> tuple[float, int] | None:
         try:
-            with staged(video.path) as path:
-                facts = decoder_of_this_thread().probe(path)
+            with staged(video.path) as copy:
+                facts = decoder_of_this_thread().probe(copy.path)
         except VideoError:  # The run will say it in its row.
             return None
         duration_s = facts.duration_s or 0.0

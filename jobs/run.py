@@ -19,11 +19,12 @@ from jobs.job import Failure, Interrupted, JobError, Progress, RunConfig, Summar
 from jobs.ledger import Ledger, parts, read_plan, remove
 from jobs.lock import Lock, locked
 from jobs.merge import merge
+from jobs.output import Output
 from jobs.pipeline import Workers, choose_workers, tag_videos
 from jobs.plan import Plan
 from jobs.publish import Published, count, publish
 from jobs.ray_session import ray_session
-from jobs.result import read_result
+from jobs.result import Result, read_result
 from jobs.results import Collector, FinishedVideo, video_name, with_times
 from jobs.storage import Location, is_address
 from tagger.errors import OutputError, VtagError
@@ -52,7 +53,7 @@ def run_job(plan: Plan, on_progress: Callable[[Progress], None] = lambda progres
     try:
         # Ray sets its own handler of SIGTERM when it starts, so _tag sets ours again.
         with _sigterm_interrupts():
-            published = count(plan.base.sources) if plan.is_done and plan.base else _finish(plan, run)
+            published = _look(plan.output, plan.base) if plan.base and plan.is_done else _finish(plan, run)
     except KeyboardInterrupt:
         kept = plan.changes.kept + len(plan.changes.touched) + run.committed
         raise Interrupted(
@@ -90,6 +91,16 @@ def run_job(plan: Plan, on_progress: Callable[[Progress], None] = lambda progres
 def _shown(place: Location, config: RunConfig) -> str:
     """A place as the user would write it."""
     return place.address if is_address(place.address) or Path(config.out).is_absolute() else os.path.relpath(place.path)
+
+
+def _look(output: Output, base: Result) -> Published:
+    """What there is already. Removes what a job has left that was killed after it had published."""
+    if output.run.is_folder():
+        with locked(output.run):
+            if read_plan(output.run) is None:
+                remove(output.run, keep_lock=True)
+        output.run.delete_empty_folder()
+    return count(base.sources)
 
 
 def _finish(plan: Plan, run: "_Run") -> Published:

@@ -11,10 +11,14 @@ import pyarrow.parquet as pq
 import pytest
 
 import tagger
-from jobs.job import Interrupted, JobError, MaxFailures, Progress, RunConfig
+from jobs.identity import file_metadata
+from jobs.job import Interrupted, JobError, MaxFailures, Progress, RunConfig, Version
+from jobs.ledger import Ledger
 from jobs.plan import DryRun, dry_run, make_plan
-from jobs.publish import file_metadata
+from jobs.results import FinishedVideo
 from jobs.run import run_job
+from jobs.transport import SEGMENTS_SCHEMA
+from tagger.clips import VideoEnd
 from tagger.errors import InputError, OutputError
 
 
@@ -71,7 +75,7 @@ class TestThroughRay:
         assert summary.video_s == pytest.approx(sum(video["duration_s"] or 0 for video in videos))
         assert [Path(failure.path).name for failure in summary.failures] == ["cut.mp4", "empty.mp4", "text.mp4"]
         assert sum(label.segments for label in summary.top_labels) == len(tags)
-        assert not make_plan(replace(config, overwrite=True)).output.run.exists()
+        assert sorted(path.name for path in config.out.parent.iterdir()) == ["tags.parquet", "tags.videos.parquet"]
 
         assert [progress.videos_done for progress in seen if progress.phase == "tagging"][-1] == 6
         assert [seen[0].phase, seen[-1].phase] == ["starting", "publishing"]
@@ -89,13 +93,12 @@ class TestThroughRay:
             run_job(make_plan(config), stop_after(3))
         assert not config.out.exists()
         plan = make_plan(config)
-        assert len(plan.kept) == 3
-        kept_rows = {path: path.read_bytes() for path in plan.output.run.glob("part-*")}
-        assert kept_rows
+        assert (plan.changes.kept, len(plan.todo)) == (3, 3)
 
         again: list[Progress] = []
         summary = run_job(plan, again.append)
-        assert (summary.kept, summary.videos) == (3, 6)
+        assert (summary.kept, summary.new, summary.videos) == (3, 3, 6)
+        assert len(summary.failures) == 3, "those from before the interruption, too"
         assert again[-1].videos_done == 3
         assert pq.read_table(config.out).equals(pq.read_table(whole.out))
         timings = ["decode_s", "predict_s"]
@@ -115,19 +118,17 @@ class TestThroughRay:
         segments = tagger.load_model(str(model_file), device="cpu").tag(archive / "good.mp4", hop_s=1.0)
         assert tags["start_s"].to_pylist() == [segment.start_s for segment in segments]
         assert tags["top_confidences"][0].as_py() == pytest.approx(segments[0].top_confidences[:3], abs=1e-3)
-        assert (
-            file_metadata(plan.identity).items()
-            <= {key.decode(): value.decode() for key, value in tags.schema.metadata.items()}.items()
-        )
+        metadata = {key.decode(): value.decode() for key, value in tags.schema.metadata.items()}
+        assert file_metadata(plan.identity, metadata["vtag.run"]).items() <= metadata.items()
         assert summary.sampling == "16×4 @ 30 fps, hop 1 s"
 
     def test_too_many_failures_end_the_job_which_can_go_on(self, config: RunConfig) -> None:
         with pytest.raises(JobError, match=r"[23] of the first \d videos .* --max-failures 1 allows; the last: /"):
             run_job(make_plan(replace(config, max_failures=MaxFailures(videos=1))))
         assert not config.out.exists()
-        assert len(make_plan(config).kept) >= 2
+        assert make_plan(config).changes.kept >= 2
         again = make_plan(replace(config, retry_failed=True))
-        assert {"empty.mp4", "text.mp4"} <= {Path(video.path).name for video in again.todo}
+        assert {"empty.mp4", "text.mp4", "cut.mp4"} <= {Path(video.path).name for video in again.todo}
         summary = run_job(again)
         assert (summary.ok, summary.partial, summary.failed) == (3, 1, 2)
 
@@ -140,43 +141,46 @@ class TestThroughRay:
         assert "\n" not in str(caught.value)
 
 
+def finish_all(config: RunConfig) -> None:
+    """Leaves the run folder of a job that was interrupted when all of its videos were finished."""
+    plan = make_plan(config)
+    end = VideoEnd("failed", 0, error_kind="empty", error="nothing there")
+    ledger = Ledger.create(plan.output.run, plan.identity)
+    version = {video: Version(video.size, video.mtime_ns, None) for video in plan.videos}
+    ledger.commit([FinishedVideo(v, version[v], SEGMENTS_SCHEMA.empty_table(), end, 0.0) for v in plan.videos])
+
+
 def test_a_job_whose_videos_are_all_finished_publishes_without_starting_ray(
     config: RunConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from jobs.ledger import Ledger
-    from jobs.results import FinishedVideo
-    from tagger.clips import VideoEnd
-
-    plan = make_plan(config)
-    end = VideoEnd("failed", 0, error_kind="empty", error="nothing there")
-    Ledger.create(plan.output.run, plan.identity, {}).commit([FinishedVideo(v, (), end, 0.0) for v in plan.videos])
+    finish_all(config)
     monkeypatch.setattr("jobs.run.ray_session", None)
     summary = run_job(make_plan(config))
     assert (summary.failed, summary.kept) == (6, 6)
 
 
-def test_overwrite_starts_over_even_what_is_the_same(config: RunConfig) -> None:
-    from jobs.ledger import Ledger
-    from jobs.results import FinishedVideo
-    from tagger.clips import VideoEnd
+class TestOverwrite:
+    def test_it_starts_over_even_what_is_the_same(self, config: RunConfig) -> None:
+        finish_all(config)
+        assert make_plan(config).todo == ()
+        again = make_plan(replace(config, overwrite=True))
+        assert (again.todo, again.run) == (again.videos, None)
 
-    plan = make_plan(config)
-    end = VideoEnd("failed", 0, error_kind="empty", error="nothing there")
-    Ledger.create(plan.output.run, plan.identity, {}).commit([FinishedVideo(v, (), end, 0.0) for v in plan.videos])
-    assert make_plan(config).todo == ()
-    again = make_plan(replace(config, overwrite=True))
-    assert again.todo == plan.videos and again.discards
+    def test_given_again_after_an_interruption_it_goes_on(self, config: RunConfig) -> None:
+        again = make_plan(replace(config, overwrite=True))
+        Ledger.create(again.output.run, again.identity, replaces=True)
+        finish_all(config)
+        assert make_plan(replace(config, overwrite=True)).todo == ()
+        assert make_plan(config).replaces, "also without the option, for that is what was begun"
 
 
 @pytest.mark.parametrize("change", [{"top_k": 2}, {"hop_s": 0.5}])
 def test_an_interrupted_run_of_something_else_is_refused_or_started_over(config: RunConfig, change: dict) -> None:
-    from jobs.ledger import Ledger
-
     plan = make_plan(config)
-    Ledger.create(plan.output.run, plan.identity, {})
+    Ledger.create(plan.output.run, plan.identity)
     with pytest.raises(OutputError, match=r"another (top-k|sampling).*--overwrite"):
         make_plan(replace(config, **change))
-    assert make_plan(replace(config, overwrite=True, **change)).discards
+    assert make_plan(replace(config, overwrite=True, **change)).run is None
 
 
 def test_a_hop_shorter_than_a_sample_step_is_an_error(config: RunConfig) -> None:
@@ -188,7 +192,19 @@ def test_a_dry_run_counts_what_there_is_and_writes_nothing(config: RunConfig, ar
     inputs = [str(archive / name) for name in ("good.mp4", "long.mkv", "empty.mp4")]
     found = dry_run(make_plan(replace(config, inputs=tuple(inputs))))
     windows = sum(len(tagger.load_model(str(model_file)).read(path)[0]) for path in inputs)
-    assert found == DryRun(videos=3, kept=0, unreadable=1, video_s=found.video_s, windows=windows)
+    assert found == DryRun(
+        videos=3,
+        new=3,
+        changed=0,
+        retried=0,
+        touched=0,
+        kept=0,
+        gone=0,
+        pruned=False,
+        unreadable=1,
+        video_s=found.video_s,
+        windows=windows,
+    )
     assert math.isclose(found.video_s, 29, abs_tol=0.2)
     assert list(config.out.parent.iterdir()) == []
 
@@ -235,7 +251,7 @@ def test_a_signal_ends_the_job_with_one_line_and_leaves_no_process(config: RunCo
     assert err == "", "nothing of Ray's is shown"
     _, alive = psutil.wait_procs(children, timeout=10)
     assert [child for child in alive if child.status() != psutil.STATUS_ZOMBIE] == []
-    assert len(make_plan(config).kept) == 1
+    assert make_plan(config).changes.kept == 1
 
 
 @pytest.mark.parametrize(
