@@ -95,6 +95,8 @@ def _globbed(location: Location, endings: frozenset[str]) -> Iterator[Video]:
     """Matches of a glob; ``**`` matches any folders, as in the shell."""
     parts = location.path.split("/")
     fixed = next(i for i, part in enumerate(parts) if glob.has_magic(part))
+    if fixed == 0 and location.is_in_bucket:
+        raise InputError(f"{location} cannot be read: a bucket is called by its name, not by a pattern")
     pattern = tuple(parts[fixed:])
     root = location
     for _ in pattern:
@@ -147,7 +149,8 @@ def _walk(root: Location, endings: frozenset[str]) -> Iterator[Video]:
 def _entries(folder: Location) -> list[tuple[str, fs.FileInfo]]:
     """What is in a folder: names and what is there; nothing when the folder has gone meanwhile."""
 
-    start = len(folder.path.strip("/")) + 1
+    base = folder.path.strip("/")
+    start = len(base) + 1 if base else 0
 
     def look(*, recursive: bool) -> list[tuple[str, fs.FileInfo]]:
         selector = fs.FileSelector(folder.path, allow_not_found=True, recursive=recursive)

@@ -207,7 +207,8 @@ class Location:
             with contextlib.suppress(OSError):
                 Path(self.path).rmdir()
         elif self.is_folder() and not self.names():
-            # In a bucket pyarrow leaves an object for a folder whose last file it has deleted.
+            # In a bucket pyarrow makes an empty object for the folder of what it deletes, "out/tags.parquet.run/" so far.
+            # This leaves "out/", which is the lesser evil: that folder is there anyway.
             with self._explained():
                 self.filesystem.delete_dir(self.path)
 
@@ -217,11 +218,11 @@ def locate(text: str | Path) -> Location:
 
     It need not exist. Raises StorageError for an address that nothing here can reach.
     """
-    address = str(text)
-    if not is_address(address):
+    if not is_address(text):
         path = os.path.abspath(text)  # noqa: PTH100 - Path.absolute keeps ".."
         return Location(fs.LocalFileSystem(), path, path)
-    scheme, root, path = split(address)
+    scheme, root, path = split(str(text))
+    address = f"{scheme}://{str(text).partition('://')[2]}"
     if scheme == "file":
         if root not in ("", "localhost"):
             raise StorageError(f"{address} names another machine; a file on this one begins with file:///")

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import boto3
@@ -26,10 +27,12 @@ class _Quiet(MotoRequestHandler):
 class S3Server:
     """A running server. Requests that carry no credentials are refused, as by a bucket that is not public.
 
-    ``requests`` are those that came: method and path, as in ``GET /bucket/key``.
+    ``requests`` are those that came: method and path, as in ``GET /bucket/key``. ``page`` is how many objects a listing
+    gives at a time.
     """
 
     endpoint: str = ""
+    page: int = 1000
     requests: list[str] = field(default_factory=list)
     _failures: list[tuple[str, int]] = field(default_factory=list)
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
@@ -57,16 +60,19 @@ class S3Server:
 
     def bucket(self) -> "Bucket":
         """A new bucket."""
-        client = boto3.client(
+        name = f"bucket-{next(self._numbers)}"
+        self._client.create_bucket(Bucket=name)
+        return Bucket(self, name, self._client)
+
+    @cached_property
+    def _client(self) -> Any:
+        return boto3.client(
             "s3",
             endpoint_url=self.endpoint,
             region_name="us-east-1",
             aws_access_key_id="key",
             aws_secret_access_key="secret",
         )
-        name = f"bucket-{next(self._numbers)}"
-        client.create_bucket(Bucket=name)
-        return Bucket(self, name, client)
 
     def answer(self, app: Callable[..., Iterable[bytes]], request: dict[str, Any], respond: Any) -> Iterable[bytes]:
         """Answers a request with an error, when that was asked for, or lets the server answer."""
@@ -80,6 +86,7 @@ class S3Server:
             return self._refuse(request, respond, failure[1], FAILURES[failure[1]], "Not now")
         if "HTTP_AUTHORIZATION" not in request:
             return self._refuse(request, respond, 403, "AccessDenied", "Access Denied")
+        request["QUERY_STRING"] = request["QUERY_STRING"].replace("max-keys=1000", f"max-keys={self.page}")
         return app(request, respond)
 
     @staticmethod
@@ -112,7 +119,7 @@ class Bucket:
         """The content of an object."""
         return bytes(self._client.get_object(Bucket=self.name, Key=key)["Body"].read())
 
-    def keys(self) -> list[str]:
+    def list(self) -> "list[str]":
         """The names of all objects, sorted."""
         return [found["Key"] for found in self._client.list_objects_v2(Bucket=self.name).get("Contents", [])]
 

@@ -5,8 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from jobs import listing
 from jobs.listing import find_videos
+from jobs.storage import locate
 from tagger.errors import InputError
+from tests.jobs.s3_server import Bucket, S3Server
 
 
 @pytest.fixture
@@ -120,3 +123,188 @@ def test_an_input_that_gives_nothing_is_an_error_of_one_line_that_names_it(archi
         find_videos(["b.mp4", text])
     assert text.removeprefix("@") in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+BUCKET_KEYS = ("b.mp4", "a.MOV", "notes.txt", "deep/er/c.mkv", "deep/d.avi", ".hidden.mp4", ".git/e.mp4", "odd.bin")
+
+
+def keys(bucket: Bucket, *inputs: str, extensions: tuple[str, ...] = ()) -> list[str]:
+    """What is found, without the bucket's address."""
+    addresses = [f"{bucket.address}/{text}".rstrip("/") for text in inputs]
+    return [video.path.removeprefix(f"{bucket.address}/") for video in find_videos(addresses, extensions)]
+
+
+@pytest.fixture(scope="module")
+def filled_once(s3: S3Server) -> Bucket:
+    bucket = s3.bucket()
+    for key in BUCKET_KEYS:
+        bucket.put(key, b"x" * len(key))
+    bucket.put("empty/", b"")
+    return bucket
+
+
+@pytest.fixture
+def filled(filled_once: Bucket, bucket: Bucket) -> Bucket:
+    """A bucket that has the same files as the folder, and which no test changes; ``bucket`` is the test's own."""
+    return filled_once
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "deep",
+        "deep/d.avi",
+        "odd.bin",
+        "*.mp4",
+        "*",
+        "d*p",
+        "*/*",
+        ".git/*.mp4",
+        ".*.mp4",
+        "deep/*/c.mkv",
+        "**/*.mkv",
+        "**",
+        "deep/**/*",
+        "**/er/[a-c].*",
+    ],
+)
+def test_a_bucket_gives_what_a_folder_of_the_same_files_gives(filled: Bucket, archive: Path, text: str) -> None:
+    found = keys(filled, text)
+    assert found == names(text or ".")
+    assert found
+
+
+def test_objects_carry_their_address_size_and_time_in_whole_seconds(filled: Bucket) -> None:
+    (video,) = find_videos([f"{filled.address}/b.mp4"])
+    assert (video.path, video.size) == (f"{filled.address}/b.mp4", 5)
+    assert video.mtime_ns > 0
+    assert video.mtime_ns % 10**9 == 0
+    assert find_videos([f"{filled.address}/*.mp4"]) == [video], "however it was found"
+
+
+def test_more_endings_can_be_searched_for_in_a_bucket(filled: Bucket) -> None:
+    assert "odd.bin" in keys(filled, "", extensions=("bin",))
+
+
+ODD_KEYS = [
+    "50% off.mp4",
+    "a+b=c&d.mp4",
+    "#1?.mp4",
+    "%41%2F.mp4",
+    "café 日本 🎬.mp4",
+    'it\'s "so".mp4',
+    "[1]*.mp4",
+    "~{}|^`\\.mp4",
+]
+
+
+@pytest.mark.parametrize("key", ODD_KEYS)
+def test_a_key_may_hold_any_character(bucket: Bucket, key: str) -> None:
+    bucket.put(f"in here/{key}")
+    assert keys(bucket, "") == keys(bucket, f"in here/{key}") == [f"in here/{key}"]
+
+
+def test_a_key_may_hold_a_line_end() -> None:
+    # moto's server does not take it, S3 does.
+    file = locate("memory://listing/a\nb.mp4")
+    file.write_text("x")
+    assert [video.path for video in find_videos(["memory://listing"])] == ["memory://listing/a\nb.mp4"]
+    file.delete()
+
+
+def test_a_key_with_an_empty_part_is_found_so_that_the_job_reports_it(bucket: Bucket) -> None:
+    for key in ("/a.mp4", "deep//b.mp4", "deep/c.mp4"):
+        bucket.put(key)
+    assert keys(bucket, "") == ["/a.mp4", "deep//b.mp4", "deep/c.mp4"]
+
+
+def test_markers_of_folders_are_not_videos(bucket: Bucket) -> None:
+    bucket.put("folder.mp4/", b"")
+    bucket.put("folder.mp4/a.mp4")
+    bucket.put("empty/", b"")
+    assert keys(bucket, "") == ["folder.mp4/a.mp4"]
+
+
+def test_an_object_that_shares_its_name_with_a_folder_is_the_object_and_the_folder_has_a_slash(bucket: Bucket) -> None:
+    bucket.put("a.mp4")
+    bucket.put("a.mp4/b.mp4")
+    assert keys(bucket, "a.mp4") == ["a.mp4"]
+    assert [video.path for video in find_videos([f"{bucket.address}/a.mp4/"])] == [f"{bucket.address}/a.mp4/b.mp4"]
+    assert keys(bucket, "") == ["a.mp4", "a.mp4/b.mp4"]
+
+
+def test_a_list_mixes_paths_and_addresses_and_may_be_in_a_bucket(filled: Bucket, bucket: Bucket, archive: Path) -> None:
+    lines = f"# mine\nb.mp4\n{filled.address}/deep\n\n{filled.address}/gone.mp4\n{filled.address}/odd.bin\nfile://{archive}/a.MOV\n"
+    (archive / "list.txt").write_text(lines)
+    bucket.put("list.txt", lines.encode())
+    expected = [str(archive / "a.MOV"), str(archive / "b.mp4")]
+    expected += [f"{filled.address}/{key}" for key in ("deep/d.avi", "deep/er/c.mkv", "gone.mp4", "odd.bin")]
+    for text in ("@list.txt", f"@{bucket.address}/list.txt"):
+        found = find_videos([text])
+        assert [video.path for video in found] == expected
+        assert [video.path for video in found if video.size == 0] == [f"{filled.address}/gone.mp4"]
+
+
+def test_a_bucket_of_several_pages_is_listed_to_its_end_and_reported_as_it_goes(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listing, "REPORT_EVERY", 2)
+    monkeypatch.setattr(bucket.server, "page", 2)
+    paths = ["1.mp4", "2.mp4", "3.mp4", "4.mp4", "more/1.mp4"]
+    for key in paths:
+        bucket.put(key)
+    reports: list[int] = []
+    assert len(find_videos([bucket.address], on_found=reports.append)) == 5
+    assert reports == [2, 4, 5]
+    assert sum("GET" in request for request in bucket.server.requests if bucket.name in request) >= 4, "pages of two"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("gone.mp4", "gone.mp4 cannot be read: no such file"),
+        ("none/*.mp4", "no such file"),
+        ("*.webm", "holds no videos"),
+        ("empty", "holds no videos"),
+        ("@gone.txt", "gone.txt cannot be read: no such file"),
+    ],
+)
+def test_an_address_that_gives_nothing_is_an_error_of_one_line_that_names_it(
+    filled: Bucket, text: str, message: str
+) -> None:
+    address = f"@{filled.address}/{text[1:]}" if text.startswith("@") else f"{filled.address}/{text}"
+    with pytest.raises(InputError, match=message) as caught:
+        find_videos([f"{filled.address}/b.mp4", address])
+    assert address.removeprefix("@") in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("s3://no-such-bucket/a", "there is no bucket no-such-bucket"),
+        ("s3://no-such-bucket/*", "there is no bucket no-such-bucket"),
+        ("s3://no-such-bucket", "there is no bucket no-such-bucket"),
+        ("s3://*/a", "a bucket is called by its name"),
+        ("what://a/b", "nothing here knows what://"),
+    ],
+)
+def test_a_bucket_that_is_not_there_is_an_error(bucket: Bucket, address: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        find_videos([address])
+
+
+@pytest.mark.parametrize("text", ["", "b.mp4", "*.mp4"])
+def test_missing_credentials_are_an_error_of_one_line(
+    filled: Bucket, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    with pytest.raises(InputError, match="access is denied, and there are no credentials in AWS_ACCESS_KEY_ID"):
+        keys(filled, text)
+
+
+def test_a_page_that_fails_twice_is_asked_for_again(filled: Bucket) -> None:
+    filled.server.fail(2)
+    assert len(keys(filled, "")) == 4

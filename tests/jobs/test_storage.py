@@ -106,7 +106,7 @@ def test_an_upload_is_whole_although_it_is_interrupted(bucket: Bucket) -> None:
     with pytest.raises(KeyboardInterrupt), file.whole() as temporary:
         temporary.write_bytes(content)
         threading.Thread(target=interrupt, daemon=True).start()
-    assert bucket.keys() == ["big"]
+    assert bucket.list() == ["big"]
     assert bucket.get("big") == content
 
 
