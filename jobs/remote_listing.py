@@ -129,7 +129,7 @@ def _walk(root: Location, endings: frozenset[str]) -> Iterator[Video]:
     at_a_time = 1 if isinstance(root.filesystem, fs.PyFileSystem) else REQUESTS
     waiting = [root]
     with ThreadPoolExecutor(at_a_time) as pool:
-        asked: dict[Future[list[tuple[str, fs.FileInfo]]], Location] = {}
+        asked: dict[Future[Iterator[tuple[str, fs.FileInfo]]], Location] = {}
         while waiting or asked:
             while waiting and len(asked) < at_a_time:
                 folder = waiting.pop()
@@ -146,26 +146,34 @@ def _walk(root: Location, endings: frozenset[str]) -> Iterator[Video]:
                         yield _video(f"{folder.address}/{name}", found)
 
 
-def _entries(folder: Location) -> list[tuple[str, fs.FileInfo]]:
+def _entries(folder: Location) -> Iterator[tuple[str, fs.FileInfo]]:
     """What is in a folder: names and what is there; nothing when the folder has gone meanwhile."""
-
     base = folder.path.strip("/")
     start = len(base) + 1 if base else 0
 
-    def look(*, recursive: bool) -> list[tuple[str, fs.FileInfo]]:
+    def look(*, recursive: bool) -> list[fs.FileInfo]:
         selector = fs.FileSelector(folder.path, allow_not_found=True, recursive=recursive)
         with explained(folder.filesystem, folder.address):
-            infos = folder.filesystem.get_file_info(selector)
+            return folder.filesystem.get_file_info(selector)
+
+    def name(info: fs.FileInfo) -> str:
         # Some file systems of fsspec begin paths with a slash.
-        return [(info.path.lstrip("/")[start:], info) for info in infos]
+        return info.path.lstrip("/")[start:]
+
+    def named(infos: list[fs.FileInfo]) -> Iterator[tuple[str, fs.FileInfo]]:
+        # What was handed on is let go of: a folder may hold a million.
+        infos.reverse()
+        while infos:
+            info = infos.pop()
+            yield name(info), info
 
     found = look(recursive=False)
-    if all(name for name, _ in found):
-        return found
-    # Keys such as "a//b.mp4" are in a folder without a name, which pyarrow neither lists nor opens. They are found all
-    # the same, so that the job says of each that it cannot be read.
-    odd = [entry for entry in look(recursive=True) if entry[0].startswith("/") and entry[1].is_file]
-    return [entry for entry in found if entry[0]] + odd
+    if not all(map(name, found)):
+        # Keys such as "a//b.mp4" are in a folder without a name, which pyarrow neither lists nor opens. They are found
+        # all the same, so that the job says of each that it cannot be read.
+        odd = [info for info in look(recursive=True) if info.is_file and name(info).startswith("/")]
+        found = [info for info in found if name(info)] + odd
+    return named(found)
 
 
 def _video(address: str, found: fs.FileInfo) -> Video:

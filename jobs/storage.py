@@ -207,8 +207,8 @@ class Location:
             with contextlib.suppress(OSError):
                 Path(self.path).rmdir()
         elif self.is_folder() and not self.names():
-            # In a bucket pyarrow makes an empty object for the folder of what it deletes, "out/tags.parquet.run/" so far.
-            # This leaves "out/", which is the lesser evil: that folder is there anyway.
+            # In a bucket pyarrow makes an empty object for the folder of what it deletes, so far "tags.parquet.run/"
+            # and now one for the folder around it, which is the lesser evil: that folder is there anyway.
             with self._explained():
                 self.filesystem.delete_dir(self.path)
 
