@@ -14,8 +14,12 @@ from jobs.output import Output, choose_output
 from jobs.result import PART, read_result
 from jobs.storage import Location
 from tagger.errors import OutputError
+from tagger.schema import TAGS_SCHEMA
 
 BATCH_VIDEOS = 20_000
+
+COLUMNS = ["video", "segment", "start_s", "end_s"]
+"""Columns of the tags whose values are checked."""
 
 
 class DamagedError(Exception):
@@ -87,8 +91,9 @@ def _check(source: Source) -> _Found:
     videos = segments = 0
     first = last = ""
     with source.tags.parquet() as tags_file, source.videos.parquet() as videos_file:
-        tags = _Rows(tags_file.iter_batches(columns=["video", "segment", "start_s", "end_s"]))
-        for batch in videos_file.iter_batches(BATCH_VIDEOS, columns=["video", "segments"]):
+        # All columns are read, for their checksums are looked at then.
+        tags = _Rows(batch.select(COLUMNS) for batch in tags_file.iter_batches())
+        for batch in videos_file.iter_batches(BATCH_VIDEOS):
             names = batch["video"]
             if pc.any(pc.less_equal(names, pa.concat_arrays([pa.array([last]), names[:-1]]))).as_py():
                 raise DamagedError(f"{source.videos} has a video twice, or is not sorted, after {last or 'its start'}")
@@ -133,13 +138,7 @@ class _Rows:
         while sum(batch.num_rows for batch in self._rest) < rows and (batch := next(self._batches, None)) is not None:
             self._rest.append(batch)
         if not self._rest:
-            fields = [
-                ("video", pa.string()),
-                ("segment", pa.int32()),
-                ("start_s", pa.float64()),
-                ("end_s", pa.float64()),
-            ]
-            return pa.schema(fields).empty_table()
+            return TAGS_SCHEMA.empty_table().select(COLUMNS)
         table = pa.Table.from_batches(self._rest)
         self._rest = table.slice(rows).to_batches()
         return table.slice(0, rows)

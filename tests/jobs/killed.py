@@ -35,7 +35,7 @@ LOG = "read.log"
 
 def rows_of(number: int, video: Video) -> pa.Table:
     """A segment for each byte of the file."""
-    with open(Path(video.path).parent.parent / LOG, "a") as log:
+    with (Path(video.path).parent.parent / LOG).open("a") as log:
         log.write(Path(video.path).name + "\n")
     data = Path(video.path).read_bytes()
     end = VideoEnd("ok", len(data), decode_s=0.1)
@@ -147,7 +147,7 @@ def content(out: Path) -> dict[str, Any]:
 
 
 def try_every_step(folder: Path, config: RunConfig) -> dict[str, int]:
-    """Kills the job of ``config`` at each step. ``folder`` holds what there is before: the archive, perhaps a result."""
+    """Kills the job of ``config`` at each step. ``folder`` holds what there is before: an archive, perhaps a result."""
     before = folder.with_name("before")
     folder.rename(before)
 

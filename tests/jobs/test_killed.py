@@ -3,9 +3,19 @@
 import json
 import subprocess
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 
+import psutil
+import pyarrow.parquet as pq
 import pytest
+
+from jobs.job import RunConfig
+from jobs.plan import make_plan
+from jobs.run import run_job
+from jobs.verify import verify
+from tests.videos import encode
 
 
 @pytest.mark.slow
@@ -19,3 +29,51 @@ def test_a_job_killed_at_any_step_of_its_commits_and_publication_goes_on_to_the_
     found = json.loads(done.stdout)
     assert found["steps"] > 60, "every commit and the publication have steps"
     assert found["videos"] == (3 if begins == "anew" else 2), "what is only touched is not read"
+
+
+JOB = """
+import sys
+from pathlib import Path
+import jobs.run
+from jobs import RunConfig, make_plan, run_job
+
+jobs.run.COMMIT_VIDEOS = 2
+run_job(make_plan(RunConfig((sys.argv[1],), Path(sys.argv[2]), model=sys.argv[3], device="cpu")))
+"""
+
+
+@pytest.mark.slow
+def test_a_real_job_killed_again_and_again_gives_what_an_undisturbed_one_gives(
+    tmp_path: Path, model_file: Path
+) -> None:
+    archive = tmp_path / "archive"
+    archive.mkdir()
+    video = encode(archive / "000.mp4", seconds=5)
+    for number in range(1, 40):
+        (archive / f"{number:03}.mp4").hardlink_to(video)
+    out = tmp_path / "tags.parquet"
+    run = tmp_path / "tags.parquet.run"
+    kept = 0
+    for _ in range(2):
+        job = subprocess.Popen([sys.executable, "-c", JOB, str(archive), str(out), str(model_file)])
+        while job.poll() is None and len(list(run.glob("part-*.videos.parquet"))) < kept + 2:
+            time.sleep(0.05)
+        assert job.poll() is None, "it was to be killed in the middle"
+        # Ray's agent, which does no work, may sit there for a while.
+        children = psutil.Process(job.pid).children(recursive=True)
+        workers = [child for child in children if "Agent" not in child.name()]
+        job.kill()
+        job.wait()
+        assert not out.exists()
+        _, alive = psutil.wait_procs(workers, timeout=60)
+        assert [child for child in alive if child.status() != psutil.STATUS_ZOMBIE] == []
+        kept = len(list(run.glob("part-*.videos.parquet")))
+    config = RunConfig((str(archive),), out, model=str(model_file), device="cpu")
+    plan = make_plan(config)
+    assert plan.changes.kept >= 4
+    summary = run_job(plan)
+    assert (summary.videos, summary.kept) == (40, plan.changes.kept)
+    assert verify(str(out)).problem is None
+    whole = replace(config, out=tmp_path / "whole.parquet")
+    run_job(make_plan(whole))
+    assert pq.read_table(out).equals(pq.read_table(whole.out))
