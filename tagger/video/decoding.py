@@ -105,9 +105,11 @@ def _packets(
     if container.format.name == "mpegts":
         yield from _with_gaps(packets)
         return
-    check = {"avi": _IndexCheck(stream).is_lost, "gif": _is_cut_gif}.get(container.format.name, lambda packet: False)
+    is_avi, is_gif = container.format.name == "avi", container.format.name == "gif"
+    index = _IndexCheck(stream)
     for packet in packets:
-        yield packet, packet.is_corrupt or check(packet)
+        is_lost = (is_avi and index.is_lost(packet)) or (is_gif and _is_cut_gif(packet))
+        yield packet, packet.is_corrupt or is_lost
 
 
 def _is_cut_gif(packet: "av.Packet") -> bool:
@@ -122,13 +124,13 @@ def _with_gaps(packets: "Iterator[av.Packet]") -> "Iterator[tuple[av.Packet, boo
     """
     before: deque[av.Packet] = deque(maxlen=2)
     ahead: deque[av.Packet] = deque()
-    for packet in itertools.chain(packets, [None] * JOIN_PACKETS):
-        ahead.append(packet)
-        if len(ahead) > JOIN_PACKETS:
+    for coming in itertools.chain(packets, [None] * JOIN_PACKETS):
+        if coming is not None:
+            ahead.append(coming)
+        if ahead and (coming is None or len(ahead) > JOIN_PACKETS):
             packet = ahead.popleft()
-            if packet is not None:
-                yield packet, packet.is_corrupt and not _is_join([*before, packet], [p for p in ahead if p is not None])
-                before.append(packet)
+            yield packet, packet.is_corrupt and not _is_join([*before, packet], list(ahead))
+            before.append(packet)
 
 
 def _is_join(before: "Sequence[av.Packet]", after: "Sequence[av.Packet]") -> bool:
@@ -140,9 +142,10 @@ def _is_join(before: "Sequence[av.Packet]", after: "Sequence[av.Packet]") -> boo
 def _are_steady(packets: "Sequence[av.Packet]") -> bool:
     """Whether packets follow each other in steps of the same length."""
     ticks = [packet.dts for packet in packets if packet.size]
-    if None in ticks:
+    known = np.array([tick for tick in ticks if tick is not None])
+    if len(known) < len(ticks):
         return False
-    steps = np.diff(ticks)
+    steps = np.diff(known)
     return len(steps) < 2 or bool(np.abs(steps - steps[0]).max() * 2 < steps[0])
 
 
@@ -153,9 +156,8 @@ class _IndexCheck:
     """
 
     def __init__(self, stream: "av.video.stream.VideoStream"):
-        entries = stream.index_entries
-        listed = (entries[i] for i in range(len(entries)))
-        self._positions = np.sort(np.array([entry.pos for entry in listed if entry.size > 0], np.int64))
+        self._stream = stream
+        self._positions: np.ndarray | None = None
         self._last: int | None = None
 
     def is_lost(self, packet: "av.Packet") -> bool:
@@ -166,5 +168,9 @@ class _IndexCheck:
         self._last = packet.pos
         if after is None:
             return False
+        if self._positions is None:
+            entries = self._stream.index_entries
+            listed = (entries[i] for i in range(len(entries)))
+            self._positions = np.sort(np.array([entry.pos for entry in listed if entry.size > 0], np.int64))
         between = np.searchsorted(self._positions, until) - np.searchsorted(self._positions, after, "right")
         return bool(between > 0)

@@ -161,6 +161,38 @@ def _joined(path: Path) -> None:
     path.write_bytes(b"".join(part.read_bytes() for part in parts))
 
 
+def _growing(path: Path) -> None:
+    """Pictures that become larger in the middle, in the same shape."""
+    parts = [_beside(path, f"{i}.ts", frames=40, width=96 * i, height=64 * i) for i in (1, 2)]
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+
+
+def _growing_matroska(path: Path) -> None:
+    joined = path.with_name(f"{path.stem} - joined.ts")
+    _growing(joined)
+    with av.open(str(joined)) as source, av.open(str(path), "w") as out:
+        stream = out.add_stream_from_template(source.streams.video[0])
+        for number, packet in enumerate(p for p in source.demux(video=0) if p.size):
+            # The clock of the second part starts again.
+            late = 120_000 if number >= 40 else 0
+            packet.pts, packet.dts = packet.pts + late, packet.dts + late
+            packet.stream = stream
+            out.mux(packet)
+
+
+def _edited(path: Path) -> None:
+    """An edit list of two entries: the first half second, and then the second second."""
+    data = bytearray(encode(path, seconds=2, options={"bf": "0", "g": "12"}).read_bytes())
+    at = data.index(b"elst") - 4
+    media_s = struct.unpack_from(">I", data, data.index(b"mdhd") + 16)[0]
+    entries = [(500, 0, 1 << 16), (1000, media_s, 1 << 16)]
+    data[at : at + 28] = struct.pack(">I4sII", 40, b"elst", 0, 2) + b"".join(struct.pack(">IiI", *e) for e in entries)
+    for box in (b"moov", b"trak", b"edts"):
+        start = data.index(box) - 4
+        struct.pack_into(">I", data, start, struct.unpack_from(">I", data, start)[0] + 12)
+    path.write_bytes(data)
+
+
 def _patched(pattern: bytes, offset: int, value: bytes, **settings: Any) -> Callable[[Path], None]:
     """A video with ``value`` written ``offset`` bytes after the start of ``pattern``."""
 
@@ -258,6 +290,8 @@ ZOO: dict[str, Specimen] = {
     "wmv2.wmv": video(codec="wmv2"),
     "msmpeg4v3.wmv": video(codec="msmpeg4v3"),
     "picture.gif": video("gif files", codec="gif", rate=25),
+    "vp9.mkv": video(codec="libvpx-vp9"),
+    "hevc 10 bit.mkv": video(codec="libx265", pixel_format="yuv420p10le"),
     "h264.3gp": video(),
     "mpeg4.3gp": video(codec="mpeg4"),
     "h263.3gp": video(codec="h263", width=176, height=144, sample_aspect=Fraction(12, 11)),
@@ -276,6 +310,8 @@ ZOO: dict[str, Specimen] = {
     "60 fps.mp4": video(rate=60),
     "120 fps.mkv": video(rate=120, seconds=1),
     "240 fps.mp4": video(rate=240, seconds=1),
+    "240 fps.mkv": video(rate=240, seconds=1),
+    "240 fps.ts": video("mpegts files", rate=240, seconds=1),
     "uneven.mp4": video(times_s=UNEVEN_S, options={"bf": "0"}),
     "uneven.mkv": video(times_s=UNEVEN_S),
     "uneven.flv": replace(video(times_s=UNEVEN_S, options={"bf": "0"}), end_s=1.92),  # FLV holds no durations.
@@ -288,6 +324,7 @@ ZOO: dict[str, Specimen] = {
     "cut by an edit list.mov": made(
         lambda p: encode(p, seconds=2, start_s=-0.3, options={"bf": "0"}), "edit list", numbers=range(9, 60)
     ),
+    "two edits.mp4": made(_edited, "edit list", numbers=[*range(15), *range(30, 60)]),
     "one frame.mp4": video(frames=1),
     "one frame.mkv": video("", frames=1),
     "one frame.gif": video("gif files", codec="gif", rate=25, frames=1),
@@ -305,6 +342,8 @@ ZOO: dict[str, Specimen] = {
     "turned 90.mp4": video("rotation", rotation=90),
     "turned 180.mov": video("rotation", rotation=180),
     "turned 270.mp4": video("rotation", rotation=270),
+    "growing.ts": made(_growing, "mpegts files", numbers=[*range(40), *range(40)]),
+    "growing.mkv": made(_growing_matroska, numbers=[*range(40), *range(40)]),
     "odd.mp4": video(width=175, height=131),
     "odd.avi": video(codec="mpeg4", width=175, height=131),
     "portrait.mp4": video(width=66, height=98),
