@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import pyarrow as pa
 
+from jobs.cluster import check_nodes
 from jobs.decoding import decode
 from jobs.job import Video
 from jobs.prediction import Predictor
@@ -103,11 +104,14 @@ def tag_videos(
     """Tags ``videos`` and yields tables of SEGMENTS_SCHEMA as they come; ``video`` is the number in ``videos``.
 
     Needs a running Ray. Rows come in any order. Every window of every video comes back once, and every video has
-    exactly one row with an ``end``, whatever was wrong with it.
+    exactly one row with an ``end``, whatever was wrong with it. What a process or a machine had under way when it died
+    is done again. Raises JobError when a machine of the cluster cannot do its part, ModelFileError when the model is
+    not what it was.
     """
     import ray
     from ray.data import ActorPoolStrategy, TaskPoolStrategy
 
+    check_nodes(videos)
     rows = batch_size or WINDOWS_PER_CALL[workers.device]
     size = source.info.preprocessing.size
     clip_bytes = sampling.num_frames * size * size * 3

@@ -1,4 +1,5 @@
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from jobs.job import Version
 from jobs.transport import end_from_json
 from tagger.clips import VideoEnd
 from tagger.preprocessing import Preprocessing
+from tagger.video.isolation import decoder_of_this_thread
+from tagger.video.isolation.process import Process
 from tagger.windows import Sampling
 from tests.videos import encode
 
@@ -103,3 +106,21 @@ def test_a_video_in_a_bucket_has_the_version_of_the_bucket_and_messages_name_its
     assert staging.PREFIX not in repr((read, partial, missing))
     assert (missing.error_kind, nothing) == ("missing", None)
     assert len(copies) == 3 and not any(path.exists() for path in copies)
+
+
+def test_a_decoder_that_is_killed_while_it_starts_is_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = encode(tmp_path / "clip.mp4", seconds=3)
+    await_start, killed = Process._await_start, []
+
+    def kill_first(process: Process) -> None:
+        if not killed:
+            killed.append(process.pid)
+            os.kill(process.pid, signal.SIGKILL)
+        await_start(process)
+
+    monkeypatch.setattr(Process, "_await_start", kill_first)
+    decoder_of_this_thread().close()
+    ((end, _),) = ends(str(path))
+    assert (end.status, len(killed)) == ("ok", 1)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from tagger.clips import Span, VideoEnd
-from tagger.errors import VideoError, one_line
+from tagger.errors import VideoError, VtagError, one_line
 from tagger.preprocessing import Preprocessing
 from tagger.video.choose import Choice
 from tagger.video.facts import VideoFacts
@@ -177,10 +177,18 @@ class DecoderProcess:
         # Busy: the spans of the last video were not all taken.
         if process is None or process.busy or process.videos >= VIDEOS_PER_PROCESS or not process.is_alive:
             self.close()
-            process = self._process = Process(self.limits)
+            process = self._process = _start(self.limits)
             self.started += 1
         process.videos += 1
         return process
+
+
+def _start(limits: Limits) -> Process:
+    try:
+        return Process(limits)
+    except VtagError:
+        # What ends a process at any moment may end it before its first word.
+        return Process(limits)
 
 
 class _ThreadsDecoder(threading.local):
