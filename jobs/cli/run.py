@@ -11,6 +11,7 @@ import click
 from jobs.cli.endings import SOME_VIDEOS_FAILED
 from jobs.cli.options import device_option, json_option, verbose_option
 from jobs.job import MaxFailures, RunConfig
+from jobs.wording import count
 
 DEFAULT = RunConfig(inputs=(), out="")
 
@@ -192,7 +193,7 @@ def _run(ctx: click.Context, config: RunConfig, as_json: bool, quiet: bool) -> N
     from jobs.cli.tagging import tag
 
     summary = tag(config, as_json=as_json, quiet=quiet)
-    bad = summary.failed + summary.partial
+    bad = len(summary.failures)
     if as_json:
         from jobs.report import summary_json
 
@@ -204,9 +205,7 @@ def _run(ctx: click.Context, config: RunConfig, as_json: bool, quiet: bool) -> N
 
         print_summary(summary, Console())
     elif bad:
-        click.echo(
-            f"vtag: {bad:,} of {summary.videos:,} videos not read, or only in part: {summary.videos_out}", err=True
-        )
+        click.echo(f"vtag: {count(bad, 'video')} not read, or only in part: {summary.videos_out}", err=True)
     if bad:
         ctx.exit(SOME_VIDEOS_FAILED)
 

@@ -1,14 +1,20 @@
 """What ``vtag run`` and ``vtag demo`` share: the job with its progress in view."""
 
+import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import click
 
 from jobs.cli.endings import InterruptedEnding
 from jobs.job import Interrupted, RunConfig, Summary
+from jobs.wording import count
 
 if TYPE_CHECKING:
     from jobs.plan import DryRun
+
+TELL_S = 5.0
+"""Seconds between two lines about a listing that takes long."""
 
 
 def tag(config: RunConfig, *, as_json: bool = False, quiet: bool = False) -> Summary:
@@ -19,7 +25,7 @@ def tag(config: RunConfig, *, as_json: bool = False, quiet: bool = False) -> Sum
     from jobs.run import run_job
 
     # The view comes after the plan, which may show a download's progress of its own.
-    plan = make_plan(config)
+    plan = make_plan(config, _teller(quiet or as_json))
     try:
         with choose_view(as_json=as_json, quiet=quiet) as view:
             return run_job(plan, view)
@@ -35,7 +41,7 @@ def look(config: RunConfig, *, quiet: bool = False) -> "DryRun":
 
     from jobs.plan import dry_run, make_plan
 
-    plan = make_plan(config)
+    plan = make_plan(config, _teller(quiet))
     console = Console(stderr=True)
     with Bars(console=console, transient=True, disable=quiet or not console.is_terminal) as bars:
         opened = bars.add_task("Opening videos", total=len(plan.todo))
@@ -46,3 +52,16 @@ def _announce(quiet: bool) -> None:
     """Says what the seconds are spent on that importing Ray and torch and walking an archive take."""
     if not quiet:
         click.echo("vtag: looking for videos", err=True)
+
+
+def _teller(quiet: bool) -> Callable[[int], None]:
+    """Tells how many videos have been found so far, every few seconds."""
+    told_s = time.monotonic()
+
+    def tell(found: int) -> None:
+        nonlocal told_s
+        if not quiet and time.monotonic() - told_s >= TELL_S:
+            told_s = time.monotonic()
+            click.echo(f"vtag: {count(found, 'video')} found so far", err=True)
+
+    return tell

@@ -26,9 +26,16 @@ GOOD = Summary(
     ok=2,
     partial=0,
     failed=0,
+    new=2,
+    changed=0,
+    retried=0,
+    touched=0,
     kept=0,
+    gone=0,
+    pruned=0,
     video_s=60.0,
     segments=29,
+    tagged_s=60.0,
     windows_done=29,
     elapsed_s=20.0,
     tagging_s=10.0,
@@ -49,7 +56,7 @@ class Job:
         self.config: RunConfig | None = None
         self.ending: Summary | BaseException = GOOD
 
-    def make_plan(self, config: RunConfig) -> SimpleNamespace:
+    def make_plan(self, config: RunConfig, on_found: Callable[[int], None]) -> SimpleNamespace:
         self.config = config
         return SimpleNamespace(todo=())
 
@@ -175,11 +182,11 @@ def test_every_option_reaches_the_job(job: Job, tmp_path: Path) -> None:
     weights = tmp_path / "w.pyth"
     weights.touch()
     options = f"--model m.safetensors --weights {weights} --hop 1.5 --top-k 3 --batch-size 8 --device cpu --actors 2"
-    more = "--address ray:1 --ext a --ext .b --overwrite --max-failures 12 --retry-failed"
+    more = "--address ray:1 --ext a --ext .b --overwrite --max-failures 12 --retry-failed --prune"
     assert vtag(*options.split(), *more.split()).exit_code == 0
     assert job.config == RunConfig(
         inputs=("/v",),
-        out=Path("t.parquet"),
+        out="t.parquet",
         model="m.safetensors",
         weights=weights,
         hop_s=1.5,
@@ -192,6 +199,7 @@ def test_every_option_reaches_the_job(job: Job, tmp_path: Path) -> None:
         overwrite=True,
         max_failures=MaxFailures(videos=12),
         retry_failed=True,
+        prune=True,
     )
 
 
@@ -203,7 +211,7 @@ def test_failures_may_be_bounded_by_a_percentage(job: Job) -> None:
 
 def test_the_defaults_are_those_of_the_library(job: Job) -> None:
     assert vtag().exit_code == 0
-    assert job.config == RunConfig(inputs=("/v",), out=Path("t.parquet"))
+    assert job.config == RunConfig(inputs=("/v",), out="t.parquet")
 
 
 def test_the_cluster_can_come_from_the_environment(job: Job) -> None:
@@ -251,22 +259,31 @@ def test_quiet_prints_nothing_unless_something_failed(job: Job) -> None:
     job.ending = replace(GOOD, ok=1, failed=1, failures=(BAD,))
     done = vtag("-q")
     assert (done.exit_code, done.stdout) == (3, "")
-    assert done.stderr == "vtag: 1 of 2 videos not read, or only in part: t.videos.parquet\n"
+    assert done.stderr == "vtag: 1 video not read, or only in part: t.videos.parquet\n"
+
+
+def test_exit_0_when_only_earlier_runs_met_bad_videos(job: Job) -> None:
+    job.ending = replace(GOOD, videos=5, ok=3, failed=2, kept=3)
+    done = vtag()
+    assert done.exit_code == 0
+    assert "5: 3 read to the end, 2 failed" in done.stdout
+    assert "2 new, 3 kept" in done.stdout
 
 
 def test_dry_run_only_says_what_would_be_done(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = jobs.plan.DryRun(videos=12, kept=2, unreadable=1, video_s=7200.0, windows=3375)
+    counts = {"videos": 12, "new": 5, "changed": 1, "retried": 2, "touched": 1, "kept": 4, "gone": 3, "pruned": False}
+    found = jobs.plan.DryRun(**counts, unreadable=1, video_s=7200.0, windows=3375)
     monkeypatch.setattr(jobs.plan, "dry_run", lambda plan, on_probed: found)
     job.ending = AssertionError("the job must not run")
     done = vtag("--dry-run")
     assert done.exit_code == 0
-    for text in ("12", "2 of them kept", "1 cannot be opened", "2.00 h of video", "3,375 windows"):
-        assert text in done.stdout
-    assert json.loads(vtag("--dry-run", "--json").stdout) == {
-        "event": "dry-run",
-        "videos": 12,
-        "kept": 2,
-        "unreadable": 1,
-        "video_s": 7200.0,
-        "windows": 3375,
-    }
+    text = " ".join(done.stdout.split())
+    for part in (
+        "12: 5 new, 1 changed, 2 tried again, 3 kept, 1 kept with a new time, the content being the same",
+        "3 videos of the result not among the inputs stay in it; --prune removes them",
+        "1 video cannot be opened",
+        "2.00 h of video, 3,375 windows",
+    ):
+        assert part in text, part
+    expected = {"event": "dry-run", **counts, "unreadable": 1, "video_s": 7200.0, "windows": 3375}
+    assert json.loads(vtag("--dry-run", "--json").stdout) == expected

@@ -25,9 +25,16 @@ SUMMARY = Summary(
     ok=1950,
     partial=4,
     failed=10,
+    new=1964,
+    changed=0,
+    retried=0,
+    touched=0,
     kept=0,
+    gone=0,
+    pruned=0,
     video_s=6720,
     segments=3200,
+    tagged_s=6720,
     windows_done=3200,
     elapsed_s=330,
     tagging_s=320,
@@ -78,11 +85,18 @@ def test_a_few_failures_of_each_kind_are_named_and_the_others_can_be_found() -> 
 
 
 def test_nothing_is_said_of_failures_when_there_are_none() -> None:
-    text = shown(replace(SUMMARY, ok=1964, partial=0, failed=0, failures=(), kept=64))
-    assert "1,964, all read to the end (64 kept from an earlier run)" in text
+    text = shown(replace(SUMMARY, ok=1964, partial=0, failed=0, failures=()))
+    assert "1,964, all read to the end" in text
     assert "Not read" not in text
-    # What earlier runs read was not read at this run's speed.
-    assert "× real time" not in text
+
+
+def test_a_run_that_adds_to_a_result_says_what_it_did_and_how_fast_it_was_itself() -> None:
+    grown = replace(SUMMARY, new=5, changed=1, kept=1958, touched=3, gone=2, tagged_s=640)
+    text = " ".join(shown(grown).split())
+    assert "5 new, 1 changed, 1,955 kept, 3 kept with a new time, the content being the same" in text
+    assert "2 videos not among the inputs, still in the result (--prune removes them)" in text
+    assert "2.00× real time" in text
+    assert "2 videos removed" in " ".join(shown(replace(grown, pruned=2)).split())
 
 
 def test_lines_to_copy_are_never_broken() -> None:
