@@ -57,8 +57,8 @@ class Location:
 
     @property
     def name(self) -> str:
-        """The last part of its path."""
-        return PurePosixPath(self.path).name
+        """The last part of its path; a bucket itself has none."""
+        return "" if self.is_in_bucket and "/" not in self.path else PurePosixPath(self.path).name
 
     def child(self, name: str) -> "Location":
         """What is called ``name`` in this folder."""

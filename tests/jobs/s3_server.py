@@ -54,6 +54,11 @@ class S3Server:
         """Has the next ``times`` requests (of a method, or any) fail."""
         self._failures += [(method, status)] * times
 
+    @property
+    def is_failing(self) -> bool:
+        """Whether requests are yet to fail."""
+        return bool(self._failures)
+
     def recover(self) -> None:
         """Has no more requests fail."""
         self._failures.clear()

@@ -1,0 +1,167 @@
+"""Jobs whose videos, results and run folder are in a bucket."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from jobs.job import Interrupted, Progress, RunConfig, Summary
+from jobs.output import choose_output
+from jobs.plan import make_plan
+from jobs.run import run_job
+from jobs.storage import locate
+from tagger.errors import InputError, OutputError, VtagError
+from tests.jobs.s3_server import Bucket, S3Server
+
+
+@pytest.fixture(scope="module")
+def through_ray(s3: S3Server) -> Iterator[None]:
+    """A Ray with two CPUs, whose workers know the server."""
+    from jobs.ray_session import ray_session
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in s3.environment.items():
+            patch.setenv(name, value)
+        with ray_session(cpus=2):
+            yield
+
+
+@pytest.fixture
+def config(bucket: Bucket, archive: Path, model_file: Path) -> RunConfig:
+    """A job from a bucket into the same bucket."""
+    for path in archive.rglob("*"):
+        if path.is_file():
+            bucket.put(f"in/50% of {path.relative_to(archive)}", path.read_bytes())
+    return RunConfig(
+        (f"{bucket.address}/in",), f"{bucket.address}/out/tags.parquet", model=str(model_file), top_k=3, device="cpu"
+    )
+
+
+def run(config: RunConfig) -> Summary:
+    return run_job(make_plan(config))
+
+
+def results(bucket: Bucket) -> list[str]:
+    """What there is below ``out/``, less the mark of the folder itself."""
+    return [key for key in bucket.list() if key.startswith("out/") and key != "out/"]
+
+
+def read(place: str) -> pa.Table:
+    return locate(place).parquet().read()
+
+
+def rows(table: pa.Table, prefix: str) -> list[dict[str, object]]:
+    """Rows of the videos of a place, their names less the place, without what differs from one to the other."""
+    kept = [
+        {**row, "video": row["video"].removeprefix(prefix)}
+        for row in table.to_pylist()
+        if row["video"].startswith(prefix)
+    ]
+    differs = {"mtime", "mtime_ns", "error", "decode_s", "predict_s", "confidence", "top_confidences"}
+    return [{key: value for key, value in row.items() if key not in differs} for row in kept]
+
+
+@pytest.mark.usefixtures("through_ray")
+class TestThroughRay:
+    def test_rows_are_those_of_the_same_files_on_a_local_disk(
+        self, config: RunConfig, bucket: Bucket, archive: Path, tmp_path: Path
+    ) -> None:
+        copy = tmp_path / "in"
+        for path in archive.rglob("*"):
+            if path.is_file():
+                target = copy / f"50% of {path.relative_to(archive)}"
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(path.read_bytes())
+        summary = run(replace(config, inputs=(*config.inputs, str(copy))))
+        assert (summary.videos, summary.ok, summary.partial, summary.failed) == (12, 6, 2, 4)
+        assert summary.out == f"{bucket.address}/out/tags.parquet"
+        assert results(bucket) == ["out/tags.parquet", "out/tags.videos.parquet"]
+        for table in (read(summary.out), read(summary.videos_out)):
+            assert rows(table, f"{bucket.address}/in/") == rows(table, f"{copy}/") != []
+        tags = read(summary.out).to_pylist()
+        confidences = [
+            [row["confidence"] for row in tags if row["video"].startswith(place)]
+            for place in (bucket.address, str(copy))
+        ]
+        assert confidences[0] == pytest.approx(confidences[1], abs=1e-6)
+        failed = [video for video in read(summary.videos_out).to_pylist() if video["status"] == "failed"]
+        assert all(video["video"] in video["error"] for video in failed), "a failure names the object, not its copy"
+
+    def test_a_second_run_does_only_what_is_new_or_changed(self, config: RunConfig, bucket: Bucket) -> None:
+        first = run(config)
+        again = run(config)
+        assert (again.kept, again.new, again.changed) == (6, 0, 0)
+        bucket.put("in/new.mp4", bucket.get("in/50% of good.mp4"))
+        bucket.put("in/50% of text.mp4", bucket.get("in/50% of good.mp4"))
+        grown = run(config)
+        assert (grown.kept, grown.new, grown.changed) == (5, 1, 1)
+        assert (grown.videos, grown.failed) == (7, first.failed - 1)
+
+    def test_an_interrupted_job_keeps_what_is_finished_in_the_bucket_and_goes_on(
+        self, config: RunConfig, bucket: Bucket
+    ) -> None:
+        def stop(progress: Progress) -> None:
+            if progress.videos_done == 3:
+                raise KeyboardInterrupt
+
+        with pytest.raises(Interrupted, match=r"3 of 6 videos .* kept in s3://.*/out/tags\.parquet\.run"):
+            run_job(make_plan(config), stop)
+        kept = results(bucket)
+        assert "out/tags.parquet.run/part-000000.videos.parquet" in kept
+        assert "out/tags.parquet" not in kept
+        summary = run(config)
+        assert (summary.kept, summary.videos) == (3, 6)
+        assert results(bucket) == ["out/tags.parquet", "out/tags.videos.parquet"]
+        assert len(set(read(summary.videos_out)["video"].to_pylist())) == 6
+
+    def test_a_folder_in_a_bucket_takes_part_files(self, config: RunConfig, bucket: Bucket) -> None:
+        summary = run(replace(config, out=f"{bucket.address}/result", inputs=(f"{bucket.address}/in/**/*.mkv",)))
+        assert summary.ok == 1
+        keys = [key for key in bucket.list() if key.startswith("result")]
+        assert "result/manifest.json" in keys
+        assert not [key for key in keys if ".run" in key]
+
+    def test_requests_that_fail_now_and_then_are_not_noticed(self, config: RunConfig, bucket: Bucket) -> None:
+        plan = make_plan(config)
+        failing = {"GET": 2, "HEAD": 2, "PUT": 2}
+
+        def fail(progress: Progress) -> None:
+            if progress.videos_done == 1 and failing:
+                for method, times in failing.items():
+                    bucket.server.fail(times, method=method)
+                failing.clear()
+
+        summary = run_job(plan, fail)
+        assert not failing
+        assert not bucket.server.is_failing, "all of them have been made"
+        assert (summary.videos, summary.ok, summary.partial, summary.failed) == (6, 3, 1, 2)
+
+
+def test_missing_credentials_stop_a_job_before_it_starts(
+    config: RunConfig, archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    with pytest.raises(InputError, match="there are no credentials"):
+        make_plan(replace(config, out="tags.parquet"))
+    with pytest.raises(OutputError, match="there are no credentials"):
+        make_plan(replace(config, inputs=(str(archive),)))
+
+
+def test_a_bucket_for_the_result_that_does_not_exist_stops_a_job_before_it_starts(
+    config: RunConfig, archive: Path
+) -> None:
+    with pytest.raises(OutputError, match=r"no-such-bucket.*there is no such bucket"):
+        run(replace(config, inputs=(str(archive),), out="s3://no-such-bucket/tags.parquet"))
+
+
+def test_a_result_needs_a_name_in_its_bucket(bucket: Bucket) -> None:
+    with pytest.raises(OutputError, match=f"such as {bucket.address}/tags"):
+        choose_output(f"{bucket.address}/")
+
+
+def test_a_place_that_nothing_knows_is_an_error_of_one_line() -> None:
+    with pytest.raises(VtagError, match="nothing here knows what://"):
+        choose_output("what://bucket/tags.parquet")
