@@ -1,7 +1,8 @@
 """The videos of buckets and of other places that have addresses: objects, folders and globs.
 
 Folders are listed one by one, several at a time, and their videos are handed on as they come, so that of what a service
-says of its objects only a few folders are in memory. (pyarrow gives a folder as a whole: one of a million objects is.)
+says of its objects only a few folders are in memory. pyarrow gives a folder as a whole: a million objects in a single
+folder take 0.7 GB while they are listed, half of that in folders of 10,000.
 """
 
 import glob
