@@ -1,0 +1,178 @@
+"""How many rows a second the driver collects and commits, and what publishing many rows takes.
+
+``commit``: tables as they come from the model actors go through the collector to the run folder. ``publish``: the parts
+of a run become one sorted file. Each in a process of its own, so that its peak memory is its own.
+"""
+
+import argparse
+import json
+import multiprocessing
+import resource
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from jobs.identity import RunIdentity
+from jobs.job import Version, Video
+from jobs.ledger import Ledger, parts
+from jobs.output import Output, choose_output
+from jobs.publish import publish
+from jobs.results import Collector, FinishedVideo
+from jobs.run import COMMIT_ROWS, COMMIT_VIDEOS
+from jobs.transport import SEGMENTS_SCHEMA
+from tagger import Sampling
+from tagger.clips import VideoEnd
+from tagger.schema import TAGS_SCHEMA, VIDEOS_SCHEMA
+
+IDENTITY = RunIdentity("benchmark", "0", Sampling().to_json(), 5)
+LABELS = ["WalkingWithDog", "Basketball", "Biking", "CliffDiving", "HandstandWalking"]
+
+
+def main() -> None:
+    """Measures and prints."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=20_000_000, help="rows that are published")
+    parser.add_argument("--commit-rows", type=int, default=1_000_000, help="rows that are committed")
+    parser.add_argument("--per-video", type=int, default=100, help="segments of a video")
+    parser.add_argument("--per-table", type=int, default=16, help="rows that come from an actor at a time")
+    options = parser.parse_args()
+    in_process(commit, options)
+    in_process(publish_all, options)
+
+
+def in_process(measure: Callable[[argparse.Namespace], None], options: argparse.Namespace) -> None:
+    """Runs ``measure`` in a new process."""
+    process = multiprocessing.get_context("spawn").Process(target=measure, args=(options,))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+
+
+def name(number: int) -> str:
+    """A path of the made-up archive."""
+    return f"/archive/camera-{number // 1000:05d}/recording-{number:09d}.mp4"
+
+
+def commit(options: argparse.Namespace) -> None:
+    """Prints rows a second from the actors' tables to the disk."""
+    count = options.commit_rows // options.per_video
+    videos = [Video(name(number), 10**7, 10**18) for number in range(count)]
+    tables = list(actors_tables(videos[:1000], options.per_video, options.per_table))
+    with tempfile.TemporaryDirectory() as folder:
+        ledger = Ledger.create(choose_output(Path(folder, "tags.parquet")).run, IDENTITY)
+        collector = Collector(videos)
+        waiting: list[FinishedVideo] = []
+        seconds = 0.0
+        rows = 0
+        for first in range(0, count, 1000):
+            batch = [with_numbers(table, first) for table in tables]
+            started = time.perf_counter()
+            for table in batch:
+                waiting += collector.add(table)
+                if len(waiting) >= min(COMMIT_VIDEOS, COMMIT_ROWS // options.per_video):
+                    ledger.commit(waiting)
+                    rows += sum(len(video.segments) for video in waiting)
+                    waiting = []
+            seconds += time.perf_counter() - started
+    print(f"commit: {rows:,} rows in {seconds:.1f} s, {rows / seconds:,.0f} rows/s, in tables of {options.per_table}")
+
+
+def actors_tables(videos: list[Video], per_video: int, per_table: int) -> Iterator[pa.Table]:
+    """Rows of ``videos`` as they come from the actors."""
+    end = VideoEnd("ok", per_video, decode_s=1.0)
+    version = Version(10**7, 10**18, "s1:" + "0" * 64)
+    last = json.dumps({"end": asdict(end), "version": asdict(version)})
+    for number in range(len(videos)):
+        windows = np.arange(per_video, dtype=np.int32)
+        columns = {
+            "video": pa.array(np.full(per_video, number)),
+            "window": pa.array(windows),
+            "start_s": pa.array(windows * 2.0),
+            "end_s": pa.array(windows * 2.0 + 2),
+            "decode_s": pa.array(np.full(per_video, 0.01)),
+            "end": pa.array([None] * (per_video - 1) + [last], pa.string()),
+            "predict_s": pa.array(np.full(per_video, 0.01)),
+            "top_labels": pa.array([LABELS] * per_video),
+            "top_confidences": pa.array([[0.5, 0.2, 0.1, 0.1, 0.1]] * per_video, pa.list_(pa.float32())),
+        }
+        table = pa.table([columns[field.name] for field in SEGMENTS_SCHEMA], schema=SEGMENTS_SCHEMA)
+        for start in range(0, per_video, per_table):
+            yield table.slice(start, per_table)
+
+
+def with_numbers(table: pa.Table, first: int) -> pa.Table:
+    """``table`` about videos whose numbers are higher by ``first``."""
+    numbers = pa.array(table["video"].to_numpy() + first)
+    return table.set_column(0, SEGMENTS_SCHEMA.field("video"), numbers)
+
+
+def publish_all(options: argparse.Namespace) -> None:
+    """Prints how long publishing takes, and the peak memory of it."""
+    with tempfile.TemporaryDirectory() as folder:
+        output = choose_output(Path(folder, "tags.parquet"))
+        in_process_parts(output, options)
+        started = time.perf_counter()
+        found = publish(output, IDENTITY, "benchmark", None, parts(output.run))
+        seconds = time.perf_counter() - started
+        size = Path(output.tags.path).stat().st_size / 1e6
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    print(
+        f"publish: {found.segments:,} rows of {found.videos:,} videos in {seconds:.0f} s "
+        f"({found.segments / seconds:,.0f} rows/s), peak {peak:.2f} GB, {size:.0f} MB on disk"
+    )
+
+
+def in_process_parts(output: Output, options: argparse.Namespace) -> None:
+    """Writes the parts in another process, whose memory does not count."""
+    context = multiprocessing.get_context("spawn")
+    process = context.Process(target=write_parts, args=(output, options.rows, options.per_video))
+    process.start()
+    process.join()
+
+
+def write_parts(output: Output, rows: int, per_video: int) -> None:
+    """A run folder with ``rows`` segments in parts of the size that a job commits, which overlap a little."""
+    ledger = Ledger.create(output.run, IDENTITY)
+    per_part = COMMIT_ROWS // per_video
+    order = np.arange(rows // per_video)
+    # Videos are finished nearly in order.
+    order = order[np.argsort(order + np.random.default_rng(0).normal(0, 200, len(order)))]
+    for start in range(0, len(order), per_part):
+        numbers = np.sort(order[start : start + per_part])
+        count = len(numbers)
+        names = pa.array([name(number) for number in numbers])
+        total = count * per_video
+        confidences = np.random.default_rng(start).random(5 * total).astype(np.float32)
+        offsets = pa.array(np.arange(0, 5 * total + 1, 5, dtype=np.int32))
+        tags = {
+            "video": names.take(pa.array(np.repeat(np.arange(count), per_video))),
+            "segment": pa.array(np.tile(np.arange(per_video, dtype=np.int32), count)),
+            "start_s": pa.array(np.tile(np.arange(per_video) * 2.0, count)),
+            "end_s": pa.array(np.tile(np.arange(per_video) * 2.0 + 2, count)),
+            "label": pa.array(LABELS * (total // 5)),
+            "confidence": pa.array(confidences[::5]),
+            "top_labels": pa.ListArray.from_arrays(offsets, pa.array(LABELS * total)),
+            "top_confidences": pa.ListArray.from_arrays(offsets, pa.array(confidences)),
+        }
+        columns = {field.name: pa.nulls(count, field.type) for field in VIDEOS_SCHEMA}
+        columns |= {
+            "video": names,
+            "segments": pa.array(np.full(count, per_video, np.int32)),
+            "status": pa.array(["ok"] * count),
+            "duration_s": pa.array(np.full(count, 2.0 * per_video)),
+            "decode_s": pa.array(np.zeros(count)),
+            "predict_s": pa.array(np.zeros(count)),
+        }
+        ledger.commit_tables(
+            pa.table(columns, schema=VIDEOS_SCHEMA),
+            pa.table([tags[field.name] for field in TAGS_SCHEMA], names=TAGS_SCHEMA.names).cast(TAGS_SCHEMA),
+        )
+
+
+if __name__ == "__main__":
+    main()
