@@ -1,0 +1,100 @@
+"""What a job costs beside decoding and the model: thousands of tiny videos, and a model that costs nothing.
+
+    python -m tests.benchmarks.overhead [--videos N] [--pipeline-only]
+
+Prints the time of the driver for each video, CPU and wall, and how many videos per second the first and the last
+thousand were. The driver is this process with all its threads. With --pipeline-only rows are thrown away.
+"""
+
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import psutil
+
+from tests.videos import encode
+
+BATCH = 1000
+"""Videos whose throughput is compared."""
+
+
+@click.command()
+@click.option("--videos", default=10_000, show_default=True)
+@click.option("--pipeline-only", is_flag=True)
+def main(videos: int, pipeline_only: bool) -> None:
+    """Runs a job over links to one video of four frames."""
+    with tempfile.TemporaryDirectory(prefix="vtag-overhead-") as name:
+        folder = Path(name)
+        model = make_model(folder / "model.safetensors")
+        archive = make_archive(folder / "videos", videos)
+        process = psutil.Process()
+        before = process.cpu_times()
+        began_s = time.monotonic()
+        done_s = list((pipeline if pipeline_only else job)(archive, model, folder / "out.parquet"))
+        wall_s = time.monotonic() - began_s
+        after = process.cpu_times()
+    cpu_s = after.user + after.system - before.user - before.system
+    assert len(done_s) == videos, f"{len(done_s)} of {videos} videos came back"
+    count = min(BATCH, videos // 3)
+    # The first of all ends the start; the rate of a batch is that of the videos after its first one.
+    first, last = done_s[:count], done_s[-count:]
+    rates = [(len(part) - 1) / (part[-1] - part[0]) for part in (first, last)]
+    print(f"driver: {1000 * cpu_s / videos:.2f} ms of CPU time for each of {videos} videos, with the start of Ray")
+    print(f"wall:   {1000 * wall_s / videos:.2f} ms, of which {done_s[0] - began_s:.1f} s until the first was done")
+    print(f"first {count}: {rates[0]:.0f} videos/s, last {count}: {rates[1]:.0f} videos/s")
+    print(f"driver's memory at the end: {process.memory_info().rss / 2**20:.0f} MB")
+
+
+def make_archive(folder: Path, count: int) -> Path:
+    """A folder of links to one tiny video."""
+    folder.mkdir()
+    video = encode(folder.parent / "tiny.mp4", frames=4, width=64, height=64)
+    for number in range(count):
+        (folder / f"{number:06d}.mp4").hardlink_to(video)
+    return folder
+
+
+def make_model(path: Path) -> Path:
+    """The smallest network there is, looking at 8×8 pixels."""
+    from tagger import ModelInfo, Preprocessing, Sampling, save_model_file
+    from tagger.models import build_network
+
+    options = {"filters": [1, 1, 1], "hidden": 1}
+    network = build_network("cnn3d-lstm", 4, options)
+    info = ModelInfo("cnn3d-lstm", ("a", "b", "c", "d"), Sampling(), Preprocessing(8, 8), options=options)
+    save_model_file(path, info, network.state_dict())
+    return path
+
+
+def job(archive: Path, model: Path, out: Path) -> Iterator[float]:
+    """Runs the whole job; when each video was done, in seconds."""
+    from jobs import RunConfig, make_plan, run_job
+
+    done_s: list[float] = []
+
+    def note(progress: object) -> None:
+        done = progress.videos_done  # type: ignore[attr-defined]
+        done_s.extend([time.monotonic()] * (done - len(done_s)))
+
+    run_job(make_plan(RunConfig((str(archive),), out, model=str(model), device="cpu")), note)
+    yield from done_s
+
+
+def pipeline(archive: Path, model: Path, out: Path) -> Iterator[float]:
+    """Runs the pipeline and throws its rows away; when each video came back, in seconds."""
+    from jobs.listing import find_videos
+    from jobs.pipeline import choose_workers, tag_videos
+    from jobs.ray_session import ray_session
+    from tagger import find_model
+
+    source = find_model(str(model))
+    with ray_session() as session:
+        workers = choose_workers(session.cpus, session.gpus, "cpu")
+        for table in tag_videos(find_videos([str(archive)]), source, source.info.sampling, workers, top_k=5):
+            yield from [time.monotonic()] * (len(table) - table["end"].null_count)
+
+
+if __name__ == "__main__":
+    main()
