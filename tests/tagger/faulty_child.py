@@ -32,7 +32,8 @@ def hang() -> None:
 def eat() -> None:
     eaten = []
     while True:
-        eaten.append(np.ones(2**20))
+        # Never touched, so that a busy machine gets to the limit at once, too: what is reserved counts.
+        eaten.append(np.empty(2**23))
 
 
 def eat_in_cpp() -> None:
