@@ -16,10 +16,10 @@ from jobs.storage import Location
 from tagger.errors import OutputError
 from tagger.schema import TAGS_SCHEMA, VIDEOS_SCHEMA
 
-RANGE_ROWS = 200_000
+RANGE_ROWS = 100_000
 """About how many rows are in memory at a time."""
 
-ROW_GROUP_ROWS = 50_000
+ROW_GROUP_ROWS = 25_000
 """Rows of a row group in files that will be merged again: what is read of a file is a multiple of it."""
 
 

@@ -5,16 +5,17 @@ import tempfile
 import time
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import torch
 
 from jobs.transport import clips_of, segments_table
-from tagger.classifier import Classifier, DeviceName
 from tagger.segments import make_segments
 from tagger.tagger import ModelSource
 from tagger.windows import Sampling, Window
+
+if TYPE_CHECKING:
+    from tagger.classifier import Classifier, DeviceName
 
 
 class Predictor:
@@ -28,11 +29,14 @@ class Predictor:
         source: ModelSource,
         content: Any,
         sampling: Sampling,
-        device: DeviceName,
+        device: "DeviceName",
         threads: int,
         top_k: int,
         batch_size: int | None,
     ):
+        # The driver has this class, too, and does without torch, which takes half a gigabyte.
+        import torch
+
         # Frames come read-only from the object store, and are only ever read.
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         # They are counted over the whole cluster; this machine may be a small part of it.
@@ -57,7 +61,7 @@ class Predictor:
         return segments_table(table, segments, time.perf_counter() - started)
 
 
-def _load(source: ModelSource, content: Any, device: DeviceName) -> Classifier:
+def _load(source: ModelSource, content: Any, device: "DeviceName") -> "Classifier":
     if source.is_here():
         return source.load(device)
     import ray

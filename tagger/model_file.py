@@ -10,15 +10,16 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from tagger.errors import ModelFileError
 from tagger.preprocessing import Preprocessing
 from tagger.windows import Sampling
+
+if TYPE_CHECKING:
+    import torch
 
 FORMAT = 1
 """Version of the metadata written here. A file with a higher one comes from a newer vtag."""
@@ -42,8 +43,10 @@ class ModelInfo:
     scores: Mapping[str, Any] = field(default_factory=dict)
 
 
-def save_model_file(path: str | Path, info: ModelInfo, weights: Mapping[str, torch.Tensor]) -> None:
+def save_model_file(path: str | Path, info: ModelInfo, weights: "Mapping[str, torch.Tensor]") -> None:
     """Writes a model file, under a temporary name first, so that ``path`` is never half a file."""
+    from safetensors.torch import save_file
+
     path = Path(path)
     metadata = {"format": FORMAT, **asdict(info)}
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -65,7 +68,8 @@ def save_model_file(path: str | Path, info: ModelInfo, weights: Mapping[str, tor
 def read_model_info(path: str | Path) -> ModelInfo:
     """Reads what a model file says of itself, without its weights. Raises ModelFileError."""
     try:
-        with safe_open(path, framework="pt") as file:
+        # As NumPy: the job's driver reads this and nothing else of a model, and does without torch.
+        with safe_open(path, framework="np") as file:
             metadata = file.metadata() or {}
     except FileNotFoundError:
         raise ModelFileError(f"{path} does not exist; `vtag models` lists the models that need no file") from None
@@ -90,7 +94,7 @@ def read_model_info(path: str | Path) -> ModelInfo:
         raise ModelFileError(f"{path} has damaged vtag metadata; copy or train it again ({error})") from error
 
 
-def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
+def read_weights(path: str | Path) -> "dict[str, torch.Tensor]":
     """Reads the weights of a model file, as float32 where they are floating point. Raises ModelFileError."""
     try:
         with safe_open(path, framework="pt") as file:

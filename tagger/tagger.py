@@ -4,8 +4,8 @@ import hashlib
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from tagger.classifier import Classifier, DeviceName
 from tagger.clips import VideoEnd
 from tagger.errors import ModelFileError, VideoError
 from tagger.model_file import ModelInfo, file_hash, read_model_info, read_weights
@@ -13,6 +13,9 @@ from tagger.models import ARCHITECTURES, BUILTIN, KINETICS, build_network, built
 from tagger.segments import Segment, make_segments
 from tagger.video.isolation import decoder_of_this_thread
 from tagger.windows import Sampling
+
+if TYPE_CHECKING:
+    from tagger.classifier import Classifier, DeviceName
 
 
 @dataclass(frozen=True)
@@ -64,8 +67,10 @@ class ModelSource:
             raise ModelFileError(f"the weights of {self.name} were damaged on their way to this machine")
         return source
 
-    def load(self, device: DeviceName = "auto") -> Classifier:
+    def load(self, device: "DeviceName" = "auto") -> "Classifier":
         """Builds the network, loads the weights and moves it to the device."""
+        from tagger.classifier import Classifier
+
         file = self.file_here
         network = build_network(self.info.architecture, len(self.info.labels), dict(self.info.options))
         if self.info.architecture == KINETICS:
@@ -110,7 +115,7 @@ def find_model(model: str = BUILTIN, weights: str | Path | None = None) -> Model
 class Tagger:
     """A loaded model that tags videos in this process; they are decoded in another, one for each thread."""
 
-    def __init__(self, source: ModelSource, device: DeviceName = "auto"):
+    def __init__(self, source: ModelSource, device: "DeviceName" = "auto"):
         self.source = source
         self.labels = source.info.labels
         self.sampling = source.info.sampling
@@ -140,6 +145,6 @@ class Tagger:
         raise AssertionError("the last span always has the end")
 
 
-def load_model(model: str = BUILTIN, *, weights: str | Path | None = None, device: DeviceName = "auto") -> Tagger:
+def load_model(model: str = BUILTIN, *, weights: str | Path | None = None, device: "DeviceName" = "auto") -> Tagger:
     """Loads a model by name or file: ``load_model().tag("clip.mp4")`` returns segments. See ``find_model``."""
     return Tagger(find_model(model, weights), device)

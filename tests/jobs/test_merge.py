@@ -25,7 +25,7 @@ def write(folder: Path, number: int, videos: list[FinishedVideo], row_group_size
 
 
 def merged(
-    sources: list[Source], keep: list[str] | None = None, range_rows: int = 200_000
+    sources: list[Source], keep: list[str] | None = None, range_rows: int = 100_000
 ) -> tuple[pa.Table, pa.Table]:
     names = None if keep is None else pa.array(keep, pa.string())
     ranges = list(merge(sources, keep=names, range_rows=range_rows))

@@ -271,3 +271,16 @@ def test_failures_are_too_many_above_a_number_or_a_share_of_enough(
     bound: MaxFailures, failed: int, done: int, exceeded: bool
 ) -> None:
     assert bound.are_exceeded(failed, done) is exceeded
+
+
+def test_the_driver_does_without_torch() -> None:
+    # Half a gigabyte and seconds, on a machine that may have no use for it.
+    program = """
+import sys
+import jobs.plan, jobs.run, jobs.verify
+from tagger.tagger import find_model
+find_model("ucf20").hash
+print([name for name in ("torch", "ray", "sklearn") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
