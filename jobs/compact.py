@@ -5,6 +5,7 @@ from jobs.lock import locked
 from jobs.output import Output, choose_output
 from jobs.publish import Published, publish
 from jobs.result import read_result
+from jobs.wording import reason
 from tagger.errors import OutputError
 
 
@@ -23,7 +24,7 @@ def compact(path: str, out: str | None = None) -> Published:
             _check_free(source, target)
             return publish(target, result.identity, result.run, None, result.sources)
     except OSError as error:
-        raise OutputError(f"{source.run} cannot be written: {(error.strerror or str(error)).lower()}") from error
+        raise OutputError(f"{source.run} cannot be written: {reason(error)}") from error
     finally:
         source.run.delete_empty_folder()
 

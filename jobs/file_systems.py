@@ -17,6 +17,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from jobs.address import split
+from jobs.wording import reason
 from tagger.errors import VtagError, one_line
 
 ATTEMPTS = 8
@@ -164,12 +165,6 @@ def explanation(error: Exception, address: str) -> OSError:
     if number not in (errno.ENOENT, errno.EINVAL) and said:
         reason = f"{reason} ({said})" if reason else said
     return OSError(number, reason, address)
-
-
-def reason(error: OSError) -> str:
-    """Why something cannot be done, to be put after a colon."""
-    text = error.strerror or str(error)
-    return text[:1].lower() + text[1:]
 
 
 def _about_credentials(scheme: str) -> str:

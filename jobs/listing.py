@@ -8,6 +8,7 @@ from pathlib import Path
 from jobs.address import is_address
 from jobs.job import Video
 from jobs.local_listing import listed_video, local_videos
+from jobs.wording import reason
 from tagger.errors import InputError
 from tagger.video.extensions import VIDEO_EXTENSIONS
 
@@ -66,7 +67,7 @@ def _read_list(name: str) -> bytes:
     try:
         return Path(name).read_bytes()
     except OSError as error:
-        raise InputError(f"the list {name} cannot be read: {(error.strerror or str(error)).lower()}") from None
+        raise InputError(f"the list {name} cannot be read: {reason(error)}") from None
 
 
 def _listed(content: bytes, name: str, endings: frozenset[str]) -> Iterator[Video]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from jobs.job import Video
 from jobs.listing_rules import has_ending, is_skipped, matches
+from jobs.wording import reason
 from tagger.errors import InputError
 
 
@@ -33,7 +34,7 @@ def _named(text: str, endings: frozenset[str]) -> Iterator[Video]:
     try:
         status = Path(path).stat()
     except OSError as error:
-        raise InputError(f"{text} cannot be read: {(error.strerror or str(error)).lower()}") from None
+        raise InputError(f"{text} cannot be read: {reason(error)}") from None
     if stat.S_ISDIR(status.st_mode):
         yield from _walk(path, endings)
     elif stat.S_ISREG(status.st_mode):
@@ -77,9 +78,7 @@ def _walk(root: str, endings: frozenset[str]) -> Iterator[Video]:
         except FileNotFoundError:
             continue  # Removed while the job looks around.
         except OSError as error:
-            raise InputError(
-                f"the folder {folder} cannot be listed: {(error.strerror or str(error)).lower()}"
-            ) from None
+            raise InputError(f"the folder {folder} cannot be listed: {reason(error)}") from None
         for entry in entries:
             if is_skipped(entry.name):
                 continue

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jobs.storage import Location, locate
+from jobs.wording import reason
 from tagger.errors import OutputError
 
 
@@ -50,7 +51,7 @@ def choose_output(out: str | Path) -> Output:
             if not names <= {"tags", "videos", "manifest.json", ".manifest.json.tmp"}:
                 raise OutputError(f"--out {out} is a folder that holds other things; choose a new or empty one")
     except OSError as error:
-        raise OutputError(f"--out {out} cannot be reached: {error.strerror or error}") from error
+        raise OutputError(f"--out {out} cannot be reached: {reason(error)}") from error
     return output
 
 

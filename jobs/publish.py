@@ -16,6 +16,7 @@ from jobs.merge import ROW_GROUP_ROWS, Merged, Source, merge
 from jobs.output import Output
 from jobs.result import Part, Result, next_number, remove_left_overs, write_manifest
 from jobs.storage import COMPRESSION
+from jobs.wording import reason
 from tagger.errors import OutputError
 from tagger.schema import TAGS_SCHEMA, VIDEOS_SCHEMA
 
@@ -78,9 +79,8 @@ def publish(
             return _publish_folder(output, identity, run, base, parts, keep)
         return _publish_files(output, identity, run, base, parts, keep)
     except OSError as error:
-        reason = error.strerror or str(error)
         raise OutputError(
-            f"{output.out} cannot be written: {reason.lower()}; what is finished is kept, run the same command again"
+            f"{output.out} cannot be written: {reason(error)}; what is finished is kept, run the same command again"
         ) from error
 
 

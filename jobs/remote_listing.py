@@ -12,11 +12,12 @@ from fnmatch import fnmatchcase
 
 from pyarrow import fs
 
-from jobs.file_systems import StorageError, explained, reason
+from jobs.file_systems import StorageError, explained
 from jobs.job import Video
 from jobs.listing_rules import has_ending, is_skipped, matches
 from jobs.local_listing import listed_video, local_videos
 from jobs.storage import Location, locate, whole_seconds
+from jobs.wording import reason
 from tagger.errors import InputError
 
 REQUESTS = 16

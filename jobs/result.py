@@ -15,6 +15,7 @@ from jobs.identity import RunIdentity, from_metadata
 from jobs.merge import Source
 from jobs.output import Output
 from jobs.storage import Location
+from jobs.wording import reason
 from tagger.errors import OutputError
 from tagger.schema import TAGS_SCHEMA, VIDEOS_SCHEMA
 
@@ -57,7 +58,7 @@ def read_result(output: Output) -> Result | None:
     try:
         return _read_folder(output) if output.is_folder else _read_file(output)
     except OSError as error:
-        raise OutputError(f"{output.out} cannot be read: {error.strerror or error}") from error
+        raise OutputError(f"{output.out} cannot be read: {reason(error)}") from error
     except (ValueError, KeyError, TypeError) as error:
         raise OutputError(
             f"{output.out} is no result of this version of vtag; use --overwrite to replace it, or choose another --out"

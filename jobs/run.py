@@ -27,6 +27,7 @@ from jobs.ray_session import ray_session
 from jobs.result import Result, read_result
 from jobs.results import Collector, FinishedVideo, video_name, with_times
 from jobs.storage import Location, is_address
+from jobs.wording import reason
 from tagger.errors import OutputError, VtagError
 
 COMMIT_VIDEOS = 1000
@@ -263,9 +264,8 @@ def _tag(plan: Plan, ledger: Ledger, run: _Run, lock: Lock) -> None:
 
 
 def _unwritable(place: Location, error: OSError) -> OutputError:
-    reason = (error.strerror or str(error)).lower()
     return OutputError(
-        f"{place} cannot be written: {reason}; what was finished before is kept, and the same command continues"
+        f"{place} cannot be written: {reason(error)}; what was finished before is kept, and the same command continues"
     )
 
 

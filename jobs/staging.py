@@ -18,9 +18,10 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 
 from jobs.address import is_address
-from jobs.file_systems import StorageError, reason
+from jobs.file_systems import StorageError
 from jobs.job import JobError
 from jobs.storage import download, locate
+from jobs.wording import reason
 from tagger.errors import VideoError, one_line
 
 PREFIX = "vtag-staged-"

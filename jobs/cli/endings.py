@@ -12,6 +12,7 @@ from typing import IO, Any
 
 import click
 
+from jobs.wording import reason
 from tagger.errors import VtagError
 
 SOME_VIDEOS_FAILED = 3
@@ -55,7 +56,7 @@ def one_line_errors(ctx: click.Context) -> Iterator[None]:
         if isinstance(error, VtagError):
             raise Ending(" ".join(str(error).split())) from error
         if isinstance(error, OSError) and error.filename and error.strerror:
-            raise Ending(f"{error.filename}: {error.strerror.lower()}") from error
+            raise Ending(f"{error.filename}: {reason(error)}") from error
         lines = str(error).split("\n")
         # The last line, because Ray puts a worker's traceback before what went wrong.
         what = f"{type(error).__name__}: {next((line for line in reversed(lines) if line.strip()), 'no reason given')}"

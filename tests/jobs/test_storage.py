@@ -13,8 +13,9 @@ import pytest
 from pyarrow import fs
 
 from jobs import file_systems
-from jobs.file_systems import StorageError, reason
+from jobs.file_systems import StorageError
 from jobs.storage import CHUNK_BYTES, Location, download, is_address, locate
+from jobs.wording import reason
 from tests.jobs.s3_server import Bucket
 
 TABLE = pa.table({"number": list(range(1000))})
