@@ -2,9 +2,9 @@
 
     python -m tests.benchmarks.overhead [--videos N] [--pipeline-only]
 
-Prints the time of the driver for each video, CPU and wall, and how many videos per second each thousand were. The driver
-is this process with all its threads. The first thousand are always faster: many of them were decoded while the model
-was being loaded. With --pipeline-only rows are thrown away.
+Prints the time of the driver for each video, CPU and wall, and how many videos per second each thousand were. The
+driver is this process with all its threads. The first thousand are always faster: many of them were decoded while the
+model was being loaded. With --pipeline-only rows are thrown away.
 """
 
 import tempfile
