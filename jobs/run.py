@@ -39,6 +39,9 @@ COMMIT_ROWS = 100_000
 COMMIT_S = 5.0
 """Longest time in seconds that a finished video waits to be committed."""
 
+LEAVE_S = 9.0
+"""Time in seconds that a job may take to end after SIGTERM before it is cut off."""
+
 REPORT_S = 1.0
 """Time in seconds between two progress reports while no video is finished."""
 
@@ -52,8 +55,8 @@ def run_job(plan: Plan, on_progress: Callable[[Progress], None] = lambda progres
     """
     run = _Run(plan, on_progress)
     try:
-        # Ray sets its own handler of SIGTERM when it starts, so _tag sets ours again.
-        with _sigterm_interrupts():
+        with _Sigterm() as sigterm:
+            run.sigterm = sigterm
             published = _look(plan.output, plan.base) if plan.base and plan.is_done else _finish(plan, run)
     except KeyboardInterrupt:
         kept = plan.changes.kept + len(plan.changes.touched) + run.committed
@@ -142,6 +145,42 @@ def _check_unchanged(plan: Plan) -> None:
         raise OutputError(f"{plan.output.out} was changed by another vtag run just now; run the same command again")
 
 
+class _Sigterm:
+    """Lets SIGTERM do what Ctrl-C does, but within ``LEAVE_S``: whoever sends it switches the machine off soon.
+
+    Only the main thread can arrange that; elsewhere nothing changes.
+    """
+
+    def __init__(self) -> None:
+        self._is_main = threading.current_thread() is threading.main_thread()
+        self._timer: threading.Timer | None = None
+
+    def __enter__(self) -> "_Sigterm":
+        if self._is_main:
+            self._before = signal.getsignal(signal.SIGTERM)
+        self.set()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._is_main:
+            signal.signal(signal.SIGTERM, self._before)
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def set(self) -> None:
+        """Sets the handler, also again, for Ray sets its own when it starts."""
+        if self._is_main:
+            signal.signal(signal.SIGTERM, self._interrupt)
+
+    def _interrupt(self, number: int, frame: FrameType | None) -> NoReturn:
+        if self._timer is None:
+            # What is committed is safe, and a commit that is cut off is as good as absent.
+            self._timer = threading.Timer(LEAVE_S, os._exit, [128 + signal.SIGTERM])
+            self._timer.daemon = True
+            self._timer.start()
+        raise KeyboardInterrupt
+
+
 @dataclass
 class _Run:
     """What is known of a job under way."""
@@ -149,6 +188,7 @@ class _Run:
     plan: Plan
     on_progress: Callable[[Progress], None]
     started_s: float = field(default_factory=time.monotonic)
+    sigterm: _Sigterm = field(default_factory=_Sigterm)
     workers: Workers | None = None
     first_row_s: float | None = None
     tagging_s: float = 0.0
@@ -237,7 +277,8 @@ def _adopt(plan: Plan, ledger: Ledger) -> None:
 def _tag(plan: Plan, ledger: Ledger, run: _Run, lock: Lock) -> None:
     """Does what is still to be done, and commits it."""
     config = plan.config
-    with ray_session(config.address, verbose=config.verbose) as session, _sigterm_interrupts():
+    with ray_session(config.address, verbose=config.verbose) as session:
+        run.sigterm.set()
         run.workers = choose_workers(session.cpus, session.gpus, config.device, config.actors)
         began_s = time.monotonic()
         tables = tag_videos(
@@ -378,20 +419,3 @@ def _explain(error: BaseException) -> VtagError:
         return JobError(reason.split(": ", 1)[1])
     hint = "; try a smaller --batch-size" if "out of memory" in str(cause).lower() else ""
     return JobError(f"tagging stopped: {reason[:300]}{hint}")
-
-
-@contextlib.contextmanager
-def _sigterm_interrupts() -> Iterator[None]:
-    """SIGTERM does what Ctrl-C does. Only the main thread can arrange that; elsewhere nothing changes."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(number: int, frame: FrameType | None) -> NoReturn:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

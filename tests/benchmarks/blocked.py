@@ -184,7 +184,7 @@ def _act(path: str, model: str, calls: int, rows: int, threads: int) -> None:
     with DecoderProcess() as decoder:
         (span, *_) = decoder.spans(path, sampling, preprocessing, span_windows=1)
         table = pa.concat_tables([span_to_table(0, span, 0.0)] * rows).combine_chunks()
-    predictor = Predictor(source, sampling, "cpu", threads, top_k=5, batch_size=None)
+    predictor = Predictor(source, None, sampling, "cpu", threads, top_k=5, batch_size=None)
     for _ in range(calls):
         predictor(table)
 

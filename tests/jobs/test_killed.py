@@ -1,6 +1,7 @@
 """Promises about jobs that are killed: run again, they give what an undisturbed job gives, and do nothing twice."""
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -77,3 +78,45 @@ def test_a_real_job_killed_again_and_again_gives_what_an_undisturbed_one_gives(
     whole = replace(config, out=tmp_path / "whole.parquet")
     run_job(make_plan(whole))
     assert pq.read_table(out).equals(pq.read_table(whole.out))
+
+
+STUCK = """
+import contextlib, sys, time
+from pathlib import Path
+import jobs.run
+from jobs import RunConfig, make_plan, run_job
+from tests.jobs import killed
+
+killed.prepare()
+jobs.run.LEAVE_S = 0.5
+
+def tag_videos(videos, *_, **__):
+    yield killed.rows_of(0, videos[0])
+    print("one is done", flush=True)
+    time.sleep(600)
+
+@contextlib.contextmanager
+def ray_session(*_, **__):
+    with killed.no_ray() as session:
+        try:
+            yield session
+        finally:
+            time.sleep(600)
+
+vars(jobs.run).update(tag_videos=tag_videos, ray_session=ray_session)
+run_job(make_plan(RunConfig((sys.argv[1],), Path(sys.argv[2]))))
+"""
+
+
+def test_after_sigterm_a_job_that_cannot_end_is_cut_off_and_what_is_finished_is_kept(tmp_path: Path) -> None:
+    archive = tmp_path / "videos"
+    archive.mkdir()
+    for name in ("a", "b"):
+        (archive / f"{name}.mp4").write_text(name)
+    out = tmp_path / "tags.parquet"
+    job = subprocess.Popen([sys.executable, "-c", STUCK, str(archive), str(out)], stdout=subprocess.PIPE, text=True)
+    assert job.stdout is not None
+    assert job.stdout.readline() == "one is done\n"
+    job.terminate()
+    assert job.wait() == 128 + signal.SIGTERM
+    assert make_plan(RunConfig((str(archive),), out)).changes.kept == 1
