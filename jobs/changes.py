@@ -59,13 +59,16 @@ class Records:
 
 def read_records(sources: Iterable[Source]) -> Records:
     """What ``sources`` record, each video as the last of them has it. Raises OSError."""
-    tables = []
-    for source in sources:
+
+    def read(source: Source) -> pa.Table:
         with source.videos.parquet() as file:
-            tables.append(file.read(columns=COLUMNS))
+            return file.read(columns=COLUMNS).replace_schema_metadata()
+
+    with ThreadPoolExecutor(READERS) as pool:
+        tables = list(pool.map(read, sources))
     if not tables:
         return Records()
-    table = pa.concat_tables([table.replace_schema_metadata() for table in tables])
+    table = pa.concat_tables(tables)
     # Of two rows with one name, the later one stays.
     rows = dict(zip(table["video"].to_pylist(), range(table.num_rows), strict=True))
     return Records(

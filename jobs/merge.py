@@ -5,7 +5,9 @@ from every source that reaches into the range.
 """
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -21,6 +23,10 @@ RANGE_ROWS = 100_000
 
 ROW_GROUP_ROWS = 25_000
 """Rows of a row group in files that will be merged again: what is read of a file is a multiple of it."""
+
+
+READERS = 8
+"""Files that are read at a time. In a bucket most of the time is waiting."""
 
 
 @dataclass(frozen=True)
@@ -55,16 +61,26 @@ def merge(sources: Sequence[Source], *, keep: pa.Array | None = None, range_rows
     ``keep``: names of videos; those of others are left out. Raises OutputError when a source has not the tags that its
     videos should have, OSError when it cannot be read.
     """
-    outlines = [_outline(source, range_rows // 4) for source in sources]
-    low = ""
-    for high in _bounds(outlines, range_rows):
-        reaching = [
-            (number, source)
-            for number, (source, outline) in enumerate(zip(sources, outlines, strict=True))
-            if outline is not None and low < outline.last and (high is None or outline.first <= high)
-        ]
-        yield _merge_range(reaching, low, high, keep)
-        low = high or low
+    with ThreadPoolExecutor(READERS) as pool:
+        outlines = list(pool.map(lambda source: _outline(source, range_rows // 4), sources))
+        low = ""
+        for high in _bounds(outlines, range_rows):
+            reaching = [
+                _Reaching(number, source, is_whole=low < outline.first and (high is None or outline.last <= high))
+                for number, (source, outline) in enumerate(zip(sources, outlines, strict=True))
+                if outline is not None and low < outline.last and (high is None or outline.first <= high)
+            ]
+            yield _merge_range(pool, reaching, low, high, keep)
+            low = high or low
+
+
+@dataclass(frozen=True)
+class _Reaching:
+    """A source, and its number, that reaches into a range, or lies in it as a whole."""
+
+    number: int
+    source: Source
+    is_whole: bool
 
 
 def _outline(source: Source, quantum: int) -> _Outline | None:
@@ -100,12 +116,14 @@ def _bounds(outlines: Sequence[_Outline | None], range_rows: int) -> Iterator[st
         yield None
 
 
-def _merge_range(reaching: Sequence[tuple[int, Source]], low: str, high: str | None, keep: pa.Array | None) -> Merged:
+def _merge_range(
+    pool: ThreadPoolExecutor, reaching: Sequence[_Reaching], low: str, high: str | None, keep: pa.Array | None
+) -> Merged:
     chosen = pc.field("video") > low
     if high is not None:
         chosen = chosen & (pc.field("video") <= high)
-    videos = _read([(number, source.videos) for number, source in reaching], VIDEOS_SCHEMA, chosen)
-    tags = _read([(number, source.tags) for number, source in reaching], TAGS_SCHEMA, chosen)
+    videos = _read(pool, reaching, "videos", VIDEOS_SCHEMA, chosen)
+    tags = _read(pool, reaching, "tags", TAGS_SCHEMA, chosen)
     if len(reaching) > 1:
         videos = videos.take(pc.sort_indices(videos, [("video", "ascending"), ("source", "descending")]))
         names = videos["video"].combine_chunks()
@@ -122,7 +140,7 @@ def _merge_range(reaching: Sequence[tuple[int, Source]], low: str, high: str | N
     if len(reaching) > 1:
         tags = tags.sort_by([("video", "ascending"), ("segment", "ascending")])
     if (pc.sum(videos["segments"]).as_py() or 0) != tags.num_rows:
-        places = ", ".join(str(source.tags) for _, source in reaching[:3])
+        places = ", ".join(str(found.source.tags) for found in reaching[:3])
         raise OutputError(
             f"{places}: not the rows that the videos beside it should have; vtag verify says more, and --overwrite "
             "starts over"
@@ -130,12 +148,24 @@ def _merge_range(reaching: Sequence[tuple[int, Source]], low: str, high: str | N
     return Merged(videos.select(VIDEOS_SCHEMA.names), tags.select(TAGS_SCHEMA.names), videos["source"].to_numpy())
 
 
-def _read(files: Sequence[tuple[int, Location]], schema: pa.Schema, chosen: pc.Expression) -> pa.Table:
-    tables = [schema.append(pa.field("source", pa.int32())).empty_table()]
-    for number, file in files:
-        # Without the schema that is expected, metadata of the file would come along.
-        table = pq.read_table(
-            file.path, filesystem=file.filesystem, schema=schema, filters=chosen, page_checksum_verification=True
-        )
-        tables.append(table.append_column("source", pa.array(np.full(table.num_rows, number, np.int32))))
-    return pa.concat_tables(tables)
+def _read(
+    pool: ThreadPoolExecutor,
+    reaching: Sequence[_Reaching],
+    table: Literal["tags", "videos"],
+    schema: pa.Schema,
+    chosen: pc.Expression,
+) -> pa.Table:
+    def read(found: _Reaching) -> pa.Table:
+        file: Location = getattr(found.source, table)
+        if found.is_whole:
+            # Ten times as quick for the small parts of a run.
+            with file.parquet() as parquet:
+                rows = parquet.read().replace_schema_metadata()
+        else:
+            # Reads no more than the groups of rows that it needs.
+            rows = pq.read_table(
+                file.path, filesystem=file.filesystem, schema=schema, filters=chosen, page_checksum_verification=True
+            )
+        return rows.append_column("source", pa.array(np.full(rows.num_rows, found.number, np.int32)))
+
+    return pa.concat_tables([schema.append(pa.field("source", pa.int32())).empty_table(), *pool.map(read, reaching)])
