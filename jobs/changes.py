@@ -28,13 +28,14 @@ class Changes:
     ``new``: not in the records. ``changed``: another content than what was read, or changed while it was read.
     ``retried``: could not be read, or only in part, and is to be tried again. ``touched``: another modification time,
     the same content. ``kept``: how many are as they were, ``kept_bad`` of them not read, or only in part. ``gone``: how
-    many are in the records only.
+    many are in the records only, with those that are ``missing``: listed by name, but not there any more.
     """
 
     new: tuple[Video, ...] = ()
     changed: tuple[Video, ...] = ()
     retried: tuple[Video, ...] = ()
     touched: tuple[Video, ...] = ()
+    missing: tuple[Video, ...] = ()
     kept: int = 0
     kept_bad: int = 0
     gone: int = 0
@@ -104,18 +105,19 @@ def find_changes(
     bad[known] = records.is_bad[rows]
     unstable = np.zeros(len(videos), bool)
     unstable[known] = records.is_unstable[rows]
+    missing = known & ~same & (sizes == 0) & (mtimes_ns == 0)
     retried = known & same & bad & ~unstable & retry_failed
     kept = known & same & ~unstable & ~retried
     perhaps = np.zeros(len(videos), bool)
     perhaps[known] = sizes[known] == records.sizes[rows]
-    perhaps &= ~same & ~unstable & ~(bad & retry_failed)
+    perhaps &= ~same & ~missing & ~unstable & ~(bad & retry_failed)
     touched = np.zeros(len(videos), bool)
     candidates = np.flatnonzero(perhaps).tolist()
     with ThreadPoolExecutor(READERS) as pool:
         found = pool.map(content or _content, (videos[i].path for i in candidates))
         for i, text in zip(candidates, found, strict=True):
             touched[i] = text is not None and text == records.fingerprints[int(at[i])].as_py()
-    changed = known & ~kept & ~retried & ~touched
+    changed = known & ~kept & ~retried & ~touched & ~missing
 
     def chosen(mask: np.ndarray) -> tuple[Video, ...]:
         return tuple(videos[i] for i in np.flatnonzero(mask).tolist())
@@ -125,9 +127,10 @@ def find_changes(
         changed=chosen(changed),
         retried=chosen(retried),
         touched=chosen(touched),
+        missing=chosen(missing),
         kept=int(kept.sum()),
         kept_bad=int((kept & bad).sum()),
-        gone=len(records.rows) - len(np.unique(rows)),
+        gone=len(records.rows) - len(np.unique(rows)) + int(missing.sum()),
     )
 
 

@@ -6,6 +6,7 @@ result. The videos part is written last and is the record; a tags part without i
 over by the next commit. ``log-000.jsonl`` tells when what happened, a file for each time the job was started.
 """
 
+import contextlib
 import json
 import re
 import time
@@ -83,14 +84,15 @@ class Ledger:
         """Notes what happened. A log that cannot be written is no reason to stop."""
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         line = json.dumps({"time": now, "event": event, **facts}) + "\n"
-        if self.folder.is_local:
-            with open(self._log.path, "a", encoding="utf-8") as file:  # noqa: PTH123
-                file.write(line)
-            return
-        self._lines.append(line)
-        if time.monotonic() - self._logged_s >= LOG_S or event != "committed":
-            self._log.write_text("".join(self._lines))
-            self._logged_s = time.monotonic()
+        with contextlib.suppress(OSError):
+            if self.folder.is_local:
+                with open(self._log.path, "a", encoding="utf-8") as file:  # noqa: PTH123
+                    file.write(line)
+                return
+            self._lines.append(line)
+            if time.monotonic() - self._logged_s >= LOG_S or event != "committed":
+                self._log.write_text("".join(self._lines))
+                self._logged_s = time.monotonic()
 
 
 def part_source(folder: Location, number: int) -> Source:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
-from jobs.changes import Changes, find_changes, read_records
+from jobs.changes import Changes, Records, find_changes, read_records
 from jobs.identity import RunIdentity
 from jobs.job import RunConfig, Video
 from jobs.ledger import parts, read_plan
@@ -54,12 +54,18 @@ class Plan:
     @property
     def keep(self) -> pa.Array | None:
         """The names of the videos that stay in the result; None for all."""
-        return pa.array([video_name(video.path) for video in self.videos]) if self.config.prune else None
+        if not self.config.prune:
+            return None
+        missing = set(self.changes.missing)
+        return pa.array([video_name(video.path) for video in self.videos if video not in missing], pa.string())
 
     @property
     def is_done(self) -> bool:
-        """Whether the result is what the job would make it."""
-        work = self.todo or self.changes.touched or self.prunes or self.parts
+        """Whether the result is what the job would make it.
+
+        Of a run that was interrupted, the publication may be half done, whatever is left to do.
+        """
+        work = self.todo or self.changes.touched or self.prunes or self.run is not None
         return self.base is not None and not work
 
 
@@ -103,11 +109,16 @@ def make_plan(config: RunConfig, on_found: Callable[[int], None] = lambda found:
     run, replaces = _interrupted(output, identity, overwrite=config.overwrite)
     base = None if replaces else _base(output, identity)
     videos = tuple(find_videos(config.inputs, config.extensions, on_found))
-    earlier = parts(output.run) if run is not None else []
     try:
+        earlier = parts(output.run) if run is not None else []
         records = read_records([*(base.sources if base else ()), *earlier])
-    except OSError as error:
-        raise OutputError(f"{output.out} cannot be read: {error}; use --overwrite to start over") from error
+    except (OSError, OutputError) as error:
+        if not config.overwrite:
+            if isinstance(error, OutputError):
+                raise
+            raise OutputError(f"{output.out} cannot be read: {error}; use --overwrite to start over") from error
+        # What an interrupted --overwrite has left is damaged: it starts over, too.
+        run, earlier, records = None, [], Records()
     changes = find_changes(videos, records, retry_failed=config.retry_failed)
     return Plan(
         config=config,

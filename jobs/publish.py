@@ -116,6 +116,9 @@ def _publish_files(
     keep: pa.Array | None,
 ) -> Published:
     before = base.sources if base is not None else ()
+    if keep is None and base is not None and base.is_half:
+        # The tags may have rows of videos that the run was to prune.
+        keep = pa.concat_arrays([_names(source) for source in (*before, *parts)])
     published = Published()
     with _pair(Source(output.tags, output.videos), file_metadata(identity, run)) as (tags, videos):
         for merged in merge([*before, *parts], keep=keep):

@@ -64,7 +64,8 @@ def print_summary(summary: Summary, console: Console) -> None:
     if summary.kept or summary.gone:
         facts.add_row("This run", what_is_done(summary))
     if summary.gone:
-        fate = "removed" if summary.pruned else "not among the inputs, still in the result (--prune removes them)"
+        stays = "not among the inputs or missing there, still in the result (--prune removes them)"
+        fate = "removed" if summary.pruned else stays
         facts.add_row("Gone", f"{count(summary.gone, 'video')} {fate}")
     facts.add_row("Video time", amount(summary.video_s))
     facts.add_row("Segments", f"{summary.segments:,}")
@@ -106,7 +107,9 @@ def print_dry_run(found: "DryRun", console: Console) -> None:
     facts.add_row("Videos", f"{found.videos:,}: {what_is_done(found)}")
     if found.gone:
         fate = "will be removed from it" if found.pruned else "stay in it; --prune removes them"
-        facts.add_row("Gone", f"{count(found.gone, 'video')} of the result not among the inputs {fate}")
+        facts.add_row(
+            "Gone", f"{count(found.gone, 'video')} of the result not among the inputs or missing there {fate}"
+        )
     if found.unreadable:
         facts.add_row("Unreadable", Text(f"{count(found.unreadable, 'video')} cannot be opened", "red"))
     facts.add_row("To be done", f"{amount(found.video_s)} of video, {count(found.windows, 'window')}")

@@ -45,12 +45,16 @@ class Part:
 
 @dataclass(frozen=True)
 class Result:
-    """A published result. ``run`` is the run that published it last; ``parts`` is empty for a single file."""
+    """A published result. ``run`` is the run that published it last; ``parts`` is empty for a single file.
+
+    ``is_half``: the videos are of that run already, the tags still of the one before.
+    """
 
     identity: RunIdentity
     run: str
     sources: tuple[Source, ...]
     parts: tuple[Part, ...] = ()
+    is_half: bool = False
 
 
 def read_result(output: Output) -> Result | None:
@@ -82,7 +86,7 @@ def _read_file(output: Output) -> Result | None:
             "use --overwrite to start over, or choose another --out"
         )
     identity, run = videos
-    return Result(identity, run, (Source(output.tags, output.videos),))
+    return Result(identity, run, (Source(output.tags, output.videos),), is_half=tags != videos)
 
 
 def _metadata(file: Location, schema: pa.Schema) -> tuple[RunIdentity, str]:
@@ -98,7 +102,10 @@ def _read_folder(output: Output) -> Result | None:
         manifest = json.loads(output.manifest.read_text())
     except (FileNotFoundError, NotADirectoryError):
         if output.tags.names() and not output.run.child("plan.json").is_file():
-            raise ValueError("part files without a manifest") from None
+            raise OutputError(
+                f"{output.manifest}, which tells the parts of {output.out}, is missing; use --overwrite to start over, "
+                "or choose another --out"
+            ) from None
         return None
     if manifest["format"] != MANIFEST_FORMAT:
         raise ValueError

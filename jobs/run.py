@@ -137,7 +137,8 @@ def _check_unchanged(plan: Plan) -> None:
     """Raises OutputError when another job has finished, or begun, between the plan and the lock."""
     base = None if plan.replaces else read_result(plan.output)
     started = read_plan(plan.output.run) if plan.run is not None else None
-    is_same = (base and base.run) == (plan.base and plan.base.run)
+    # vtag compact makes other parts of what the same run has published.
+    is_same = (base and (base.run, base.parts)) == (plan.base and (plan.base.run, plan.base.parts))
     if plan.run is not None:
         is_same = is_same and started is not None and started.run == plan.run
         is_same = is_same and len(parts(plan.output.run)) == plan.parts

@@ -280,7 +280,7 @@ def test_dry_run_only_says_what_would_be_done(job: Job, monkeypatch: pytest.Monk
     text = " ".join(done.stdout.split())
     for part in (
         "12: 5 new, 1 changed, 2 tried again, 3 kept, 1 kept with a new time, the content being the same",
-        "3 videos of the result not among the inputs stay in it; --prune removes them",
+        "3 videos of the result not among the inputs or missing there stay in it; --prune removes them",
         "1 video cannot be opened",
         "2.00 h of video, 3,375 windows",
     ):

@@ -94,7 +94,7 @@ def test_a_run_that_adds_to_a_result_says_what_it_did_and_how_fast_it_was_itself
     grown = replace(SUMMARY, new=5, changed=1, kept=1958, touched=3, gone=2, tagged_s=640)
     text = " ".join(shown(grown).split())
     assert "5 new, 1 changed, 1,955 kept, 3 kept with a new time, the content being the same" in text
-    assert "2 videos not among the inputs, still in the result (--prune removes them)" in text
+    assert "2 videos not among the inputs or missing there, still in the result (--prune removes them)" in text
     assert "2.00× real time" in text
     assert "2 videos removed" in " ".join(shown(replace(grown, pruned=2)).split())
 

@@ -195,7 +195,7 @@ def try_every_step(folder: Path, config: RunConfig) -> dict[str, int]:
 
 
 def main() -> None:
-    folder, out, grows = Path(sys.argv[1]), sys.argv[2], sys.argv[3] == "grows"
+    folder, out, begins = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
     prepare()
     archive = folder / "videos"
     archive.mkdir(parents=True)
@@ -203,14 +203,15 @@ def main() -> None:
         (archive / f"{name}.mp4").write_text(name * 3)
         os.utime(archive / f"{name}.mp4", (1, 1))
     config = RunConfig((str(archive),), folder / out, prune=True)
-    if grows:
+    if begins != "anew":
         assert fork(lambda: run_job(make_plan(config))) == 0
-        (archive / "a.mp4").write_text("changed")
         (archive / "c.mp4").unlink()
+    if begins == "grows":
+        (archive / "a.mp4").write_text("changed")
         (archive / "d.mp4").write_text("new")
         for name in ("a", "b", "d"):  # b is only touched
             os.utime(archive / f"{name}.mp4", (2, 2))
-    (folder / LOG).unlink(missing_ok=True)
+    (folder / LOG).write_text("")
     print(json.dumps(try_every_step(folder, config)))
 
 

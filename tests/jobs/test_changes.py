@@ -98,6 +98,12 @@ def test_a_video_that_could_not_be_found_is_kept_until_it_is_there(tmp_path: Pat
     assert find_changes([there], records, content=no_content).changed == (there,)
 
 
+def test_a_video_that_a_list_names_but_that_is_not_there_any_more_is_gone_and_not_read_again(records: Records) -> None:
+    missing = replace(DONE.video, size=0, mtime_ns=0)
+    changes = find_changes([missing, BAD.video], records, retry_failed=True, content=no_content)
+    assert (changes.todo, changes.missing, changes.gone) == ([BAD.video], (missing,), 3)
+
+
 def test_the_later_record_counts(tmp_path: Path) -> None:
     output = choose_output(tmp_path / "t.parquet")
     old, new = make_finished("/v/a.mp4", mtime_ns=1), make_finished("/v/a.mp4", mtime_ns=2)

@@ -20,16 +20,25 @@ from tests.videos import encode
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("out", "begins"), [("tags.parquet", "anew"), ("tags.parquet", "grows"), ("result", "grows")])
+@pytest.mark.parametrize(
+    ("out", "begins", "steps", "videos"),
+    [
+        ("tags.parquet", "anew", 60, 3),
+        ("tags.parquet", "grows", 60, 2),
+        ("result", "grows", 60, 2),
+        ("tags.parquet", "only loses a video", 20, 0),
+        ("result", "only loses a video", 20, 0),
+    ],
+)
 def test_a_job_killed_at_any_step_of_its_commits_and_publication_goes_on_to_the_same_result(
-    out: str, begins: str, tmp_path: Path
+    out: str, begins: str, steps: int, videos: int, tmp_path: Path
 ) -> None:
     command = [sys.executable, "-m", "tests.jobs.killed", str(tmp_path / "work"), out, begins]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     found = json.loads(done.stdout)
-    assert found["steps"] > 60, "every commit and the publication have steps"
-    assert found["videos"] == (3 if begins == "anew" else 2), "what is only touched is not read"
+    assert found["steps"] > steps, "every commit and the publication have steps"
+    assert found["videos"] == videos, "what is only touched is not read"
 
 
 JOB = """

@@ -110,6 +110,12 @@ def test_the_log_tells_when_what_happened(ledger: Ledger) -> None:
     assert first["time"] <= second["time"]
 
 
+def test_a_log_that_cannot_be_written_is_no_reason_to_stop(ledger: Ledger) -> None:
+    Path(ledger.folder.path, "log-000.jsonl").mkdir()
+    ledger.commit([make_finished("/v/a.mp4")])
+    assert len(parts(ledger.folder)) == 1
+
+
 def test_removing_a_run_folder_leaves_what_is_not_its_own(ledger: Ledger) -> None:
     ledger.commit([make_finished("/v/a.mp4")])
     folder = folder_of(ledger)

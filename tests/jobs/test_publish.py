@@ -149,6 +149,17 @@ def test_a_file_that_has_new_videos_but_old_tags_is_put_right(tmp_path: Path) ->
     assert (tmp_path / "t.parquet").read_bytes() == new
 
 
+def test_half_a_publication_that_pruned_is_put_right_also_without_pruning(tmp_path: Path) -> None:
+    publish_to(tmp_path / "t.parquet", *COMMITS)
+    old = (tmp_path / "t.parquet").read_bytes()
+    output = choose_output(tmp_path / "t.parquet")
+    ledger = commit_to(output)
+    publish(output, IDENTITY, ledger.run, read_result(output), [], keep=pa.array(["/v/b.mp4"]))
+    (tmp_path / "t.parquet").write_bytes(old)
+    publish(output, IDENTITY, ledger.run, read_result(output), [])
+    assert sorted(labels_in(tmp_path / "t.parquet")) == [("/v/b.mp4", "a"), ("/v/b.mp4", "c")]
+
+
 class TestAFolder:
     def test_its_part_files_read_as_one_table(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("jobs.publish.ROWS_PER_FILE", 4)
@@ -290,5 +301,5 @@ class TestPlaces:
             read_result(choose_output(tmp_path / "u.parquet"))
         (tmp_path / "result/tags").mkdir(parents=True)
         (tmp_path / "result/tags/part-00000.parquet").touch()
-        with pytest.raises(OutputError, match="is no result"):
+        with pytest.raises(OutputError, match=r"manifest\.json.* is missing"):
             read_result(choose_output(tmp_path / "result"))

@@ -1,5 +1,6 @@
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -172,6 +173,54 @@ class TestOverwrite:
         finish_all(config)
         assert make_plan(replace(config, overwrite=True)).todo == ()
         assert make_plan(config).replaces, "also without the option, for that is what was begun"
+
+    def test_damage_to_what_an_interruption_left_does_not_stop_it(self, config: RunConfig) -> None:
+        config = replace(config, overwrite=True)
+        plan = make_plan(config)
+        Ledger.create(plan.output.run, plan.identity, replaces=True)
+        finish_all(config)
+        part = Path(plan.output.run.path, "part-000000.videos.parquet")
+        part.write_bytes(part.read_bytes()[:100])
+        assert make_plan(config).todo == plan.videos
+        part.with_name("part-000000.tags.parquet").unlink()
+        assert make_plan(config).todo == plan.videos
+        with pytest.raises(OutputError, match="--overwrite"):
+            make_plan(replace(config, overwrite=False))
+
+
+class TestNothingToDo:
+    @pytest.fixture
+    def done(self, config: RunConfig) -> RunConfig:
+        finish_all(config)
+        run_job(make_plan(config))
+        return config
+
+    def test_the_files_stay_as_they_are(self, done: RunConfig) -> None:
+        before = {path: path.stat() for path in Path(done.out).parent.iterdir()}
+        run_job(make_plan(done))
+        assert {path: path.stat() for path in Path(done.out).parent.iterdir()} == before
+
+    def test_a_run_that_was_interrupted_before_its_first_commit_ends(self, done: RunConfig) -> None:
+        plan = make_plan(done)
+        Ledger.create(plan.output.run, plan.identity)
+        run_job(make_plan(done))
+        assert not plan.output.run.is_folder()
+
+    def test_a_list_of_videos_on_a_disk_that_is_not_there_takes_nothing_away(
+        self, done: RunConfig, tmp_path: Path
+    ) -> None:
+        disk = tmp_path / "disk"
+        shutil.copytree(done.inputs[0], disk)
+        names = sorted(str(path) for path in disk.rglob("*.mp4"))
+        (tmp_path / "list.txt").write_text("\n".join(names))
+        listed = replace(done, inputs=(f"@{tmp_path}/list.txt",), out=tmp_path / "listed.parquet")
+        finish_all(listed)
+        before = run_job(make_plan(listed))
+        disk.rename(tmp_path / "away")
+        summary = run_job(make_plan(listed))
+        assert (summary.videos, summary.new, summary.changed, summary.gone) == (before.videos, 0, 0, before.videos)
+        (tmp_path / "away").rename(disk)
+        assert make_plan(listed).todo == ()
 
 
 @pytest.mark.parametrize("change", [{"top_k": 2}, {"hop_s": 0.5}])
