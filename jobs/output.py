@@ -4,9 +4,13 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from jobs.listing_rules import is_skipped
 from jobs.storage import Location, locate
 from jobs.wording import reason
 from tagger.errors import OutputError
+
+OWN = frozenset({"tags", "videos", "manifest.json"})
+"""What a result that is a folder is made of."""
 
 
 @dataclass(frozen=True)
@@ -35,11 +39,20 @@ class Output:
         return self.out.child("manifest.json")
 
 
+def find_output(path: str | Path) -> Output:
+    """Where the result at ``path`` is, if there is one. Raises OutputError for an address that cannot be reached."""
+    try:
+        location = locate(path)
+    except OSError as error:
+        raise OutputError(f"{path} cannot be reached: {reason(error)}") from error
+    return Output(location, location.beside(location.name + ".run"), not location.name.endswith(".parquet"))
+
+
 def choose_output(out: str | Path) -> Output:
     """Where the result of ``--out`` goes. Nothing is changed there. Raises OutputError for a place that cannot be."""
     try:
-        location = locate(out)
-        output = Output(location, location.beside(location.name + ".run"), not location.name.endswith(".parquet"))
+        output = find_output(out)
+        location = output.out
         if location.is_local:
             _check_local(Path(location.path), str(out), is_folder=output.is_folder)
         elif not location.name:
@@ -47,9 +60,12 @@ def choose_output(out: str | Path) -> Output:
                 f"--out {out}: name a file or a folder in the bucket, such as {str(out).rstrip('/')}/tags"
             )
         if output.is_folder:
-            names = set(location.names())
-            if not names <= {"tags", "videos", "manifest.json", ".manifest.json.tmp"}:
-                raise OutputError(f"--out {out} is a folder that holds other things; choose a new or empty one")
+            # What file managers and network disks leave in any folder is hidden.
+            others = [name for name in location.names() if name not in OWN and not is_skipped(name)]
+            if others:
+                raise OutputError(
+                    f"--out {out} is a folder that holds other things ({others[0]}); choose a new or empty one"
+                )
     except OSError as error:
         raise OutputError(f"--out {out} cannot be reached: {reason(error)}") from error
     return output

@@ -1,7 +1,7 @@
 """Checks a published result: every video complete, once, and in order. Reads all of it, a little at a time."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -10,8 +10,8 @@ import pyarrow.compute as pc
 from jobs.identity import RunIdentity
 from jobs.ledger import parts, read_plan
 from jobs.merge import Source
-from jobs.output import Output, choose_output
-from jobs.result import PART, read_result
+from jobs.output import Output, find_output
+from jobs.result import PART, Result, read_result
 from jobs.storage import Location
 from tagger.errors import OutputError
 from tagger.schema import TAGS_SCHEMA
@@ -46,12 +46,33 @@ def verify(out: str) -> Verdict:
 
     Raises OutputError when there is none.
     """
-    output = choose_output(out)
+    output = find_output(out)
+    result = _read(output)
+    while True:
+        verdict = _verify(output, result)
+        if verdict.problem is None:
+            return verdict
+        before, result = result, _read(output)
+        if (result.run, result.parts, result.is_half) == (before.run, before.parts, before.is_half):
+            break
+        # What was read has been replaced meanwhile.
+    if not result.is_half:
+        return verdict
+    return replace(
+        verdict, problem="its last run was ended in the middle of publishing; the same command continues from there"
+    )
+
+
+def _read(output: Output) -> Result:
     result = read_result(output)
     if result is None:
         started = read_plan(output.run)
         hint = f"; {output.run} holds an interrupted run, and the same command continues it" if started else ""
         raise OutputError(f"there is no result at {output.out}{hint}")
+    return result
+
+
+def _verify(output: Output, result: Result) -> Verdict:
     videos = segments = waiting = 0
     problem = None
     try:

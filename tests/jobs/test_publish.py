@@ -11,6 +11,7 @@ import tagger
 from jobs.compact import compact
 from jobs.job import Failure, LabelCount
 from jobs.ledger import parts
+from jobs.lock import locked
 from jobs.output import choose_output
 from jobs.publish import publish
 from jobs.result import read_result
@@ -229,8 +230,14 @@ class TestAFolder:
         with pytest.raises(OutputError, match="nothing to merge"):
             compact(str(tmp_path / "none"))
         publish_to(tmp_path / "result", *COMMITS)
-        with pytest.raises(OutputError, match="exists"):
-            compact(str(tmp_path / "result"), str(tmp_path / "t.parquet"))
+        for out in ("t.parquet", "result"):
+            with pytest.raises(OutputError, match="exists"):
+                compact(str(tmp_path / "result"), str(tmp_path / out))
+        commit_to(choose_output(tmp_path / "u.parquet"))
+        with pytest.raises(OutputError, match="interrupted run"):
+            compact(str(tmp_path / "result"), str(tmp_path / "u.parquet"))
+        with locked(choose_output(tmp_path / "w.parquet").run), pytest.raises(OutputError, match="being written"):
+            compact(str(tmp_path / "result"), str(tmp_path / "w.parquet"))
 
 
 @pytest.mark.parametrize("failing", ["t.parquet", "t.videos.parquet"])
@@ -269,8 +276,14 @@ class TestPlaces:
 
     def test_a_folder_with_other_things_is_never_taken(self, tmp_path: Path) -> None:
         (tmp_path / "photo.jpg").touch()
-        with pytest.raises(OutputError, match="other things"):
+        with pytest.raises(OutputError, match=r"other things \(photo.jpg\)"):
             choose_output(tmp_path)
+
+    def test_what_file_managers_and_network_disks_leave_in_a_result_does_not_matter(self, tmp_path: Path) -> None:
+        publish_to(tmp_path / "result", *COMMITS)
+        for name in (".DS_Store", ".nfs0123", ".manifest.json.tmp"):
+            (tmp_path / "result" / name).touch()
+        assert read_result(choose_output(tmp_path / "result")) is not None
 
     def test_an_empty_folder_may_be_filled(self, tmp_path: Path) -> None:
         assert choose_output(tmp_path).is_folder

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import tagger
+from jobs.compact import compact
 from jobs.identity import file_metadata
 from jobs.job import Interrupted, JobError, MaxFailures, Progress, RunConfig, Version
 from jobs.ledger import Ledger
@@ -221,6 +222,16 @@ class TestNothingToDo:
         assert (summary.videos, summary.new, summary.changed, summary.gone) == (before.videos, 0, 0, before.videos)
         (tmp_path / "away").rename(disk)
         assert make_plan(listed).todo == ()
+
+
+def test_a_plan_that_was_made_before_the_parts_were_merged_is_refused(config: RunConfig, tmp_path: Path) -> None:
+    config = replace(config, out=tmp_path / "result")
+    finish_all(config)
+    run_job(make_plan(config))
+    plan = make_plan(replace(config, retry_failed=True))
+    compact(str(config.out))
+    with pytest.raises(OutputError, match="changed by another vtag run just now"):
+        run_job(plan)
 
 
 @pytest.mark.parametrize("change", [{"top_k": 2}, {"hop_s": 0.5}])

@@ -8,7 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs.output import choose_output
-from jobs.verify import Verdict, verify
+from jobs.result import read_result
+from jobs.verify import DamagedError, Verdict, verify
 from tagger.errors import OutputError
 from tests.jobs.finished import commit_to, make_finished, publish_to
 
@@ -39,6 +40,40 @@ class TestAGoodResult:
         commit_to(choose_output(tmp_path / out), VIDEOS)
         with pytest.raises(OutputError, match="interrupted run"):
             check(tmp_path / out)
+        with pytest.raises(OutputError, match="there is no result"):
+            check(tmp_path / "no folder" / out)
+
+    def test_what_a_run_replaces_meanwhile_is_read_again(
+        self, tmp_path: Path, out: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        publish_to(tmp_path / out, VIDEOS)
+        outdated = read_result(choose_output(tmp_path / out))
+        publish_to(tmp_path / out, [make_finished("/v/a.mp4", "x", mtime_ns=2)])
+        readings = iter([outdated])
+        monkeypatch.setattr("jobs.verify.read_result", lambda output: next(readings, None) or read_result(output))
+        if out == "t.parquet":
+            monkeypatch.setattr("jobs.verify._check_apart", failing_once(DamagedError("half old, half new")))
+        found = check(tmp_path / out)
+        assert (found.problem, found.segments) == (None, 3)
+
+
+def failing_once(error: Exception):  # type: ignore[no-untyped-def]
+    errors = [error]
+
+    def fail(*_: object) -> None:
+        if errors:
+            raise errors.pop()
+
+    return fail
+
+
+def test_half_a_publication_is_called_that(tmp_path: Path) -> None:
+    publish_to(tmp_path / "t.parquet", VIDEOS)
+    old = (tmp_path / "t.parquet").read_bytes()
+    publish_to(tmp_path / "t.parquet", [make_finished("/v/a.mp4", "x", mtime_ns=2)])
+    (tmp_path / "t.parquet").write_bytes(old)
+    commit_to(choose_output(tmp_path / "t.parquet"))
+    assert "middle of publishing" in (check(tmp_path / "t.parquet").problem or "")
 
 
 def rewrite(path: Path, change) -> None:  # type: ignore[no-untyped-def]
