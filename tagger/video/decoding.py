@@ -135,8 +135,9 @@ def _with_gaps(packets: "Iterator[av.Packet]") -> "Iterator[tuple[av.Packet, boo
 
 def _is_join(before: "Sequence[av.Packet]", after: "Sequence[av.Packet]") -> bool:
     """Whether a recording ends whole soon after ``before``, and another begins with a key frame: none is missing."""
-    key = next((i for i, packet in enumerate(after[: JOIN_PACKETS // 2]) if packet.is_keyframe), None)
-    return key is not None and _are_steady([*before, *after[:key]]) and _are_steady(after[key:])
+    # Not with the first key frame, necessarily: the recording that ends may have one among its last frames.
+    keys = [i for i, packet in enumerate(after[: JOIN_PACKETS // 2]) if packet.is_keyframe]
+    return any(_are_steady([*before, *after[:key]]) and _are_steady(after[key:]) for key in keys)
 
 
 def _are_steady(packets: "Sequence[av.Packet]") -> bool:

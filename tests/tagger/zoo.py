@@ -161,6 +161,12 @@ def _joined(path: Path) -> None:
     path.write_bytes(b"".join(part.read_bytes() for part in parts))
 
 
+def _joined_at_key_frames(path: Path) -> None:
+    """Recordings whose last frame but one, or last, is a key frame."""
+    parts = [_beside(path, f"{n}.ts", frames=n, options={"g": "12", "bf": "2"}) for n in (38, 37, 30)]
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+
+
 def _growing(path: Path) -> None:
     """Pictures that become larger in the middle, in the same shape."""
     parts = [_beside(path, f"{i}.ts", frames=40, width=96 * i, height=64 * i) for i in (1, 2)]
@@ -376,6 +382,9 @@ ZOO: dict[str, Specimen] = {
     # Cuts and joins.
     "joined.mpg": made(_joined, "mpeg files", numbers=[*range(60), *range(45)]),
     "joined.ts": made(_joined, "mpegts files", numbers=[*range(60), *range(45)]),
+    "joined at key frames.ts": made(
+        _joined_at_key_frames, "mpegts files", numbers=[*range(38), *range(37), *range(30)]
+    ),
     "first packets dropped.mkv": made(_first_packets_dropped, "no key frame", numbers=None),
     "first packets dropped.mp4": made(_first_packets_dropped, "", numbers=None),
     "from the second gop.mkv": made(_from_the_second_open_gop, "before the first key frame", numbers=None),
