@@ -23,6 +23,7 @@ from jobs.identity import RunIdentity
 from jobs.merge import Source
 from jobs.results import FinishedVideo, tags_table, videos_table
 from jobs.storage import Location
+from jobs.wording import reason
 from tagger.errors import OutputError
 
 LEDGER_FORMAT = 2
@@ -123,7 +124,7 @@ class StartedRun:
 def read_plan(folder: Location) -> StartedRun | None:
     """What the run at ``folder`` was started with; None when there is no run.
 
-    Raises OutputError for a damaged run folder, and for one of another version of vtag.
+    Raises OutputError for a damaged run folder, for one that cannot be read, and for one of another version of vtag.
     """
     try:
         plan = json.loads(folder.child("plan.json").read_text())
@@ -135,7 +136,9 @@ def read_plan(folder: Location) -> StartedRun | None:
         return StartedRun(RunIdentity.from_json(plan), plan["run"], bool(plan["replaces"]))
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except OSError as error:
+        raise OutputError(f"{folder.child('plan.json')} cannot be read: {reason(error)}") from error
+    except (ValueError, KeyError, TypeError) as error:
         raise OutputError(f"{folder.child('plan.json')} is damaged; use --overwrite to start over ({error})") from error
 
 

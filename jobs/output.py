@@ -40,11 +40,13 @@ class Output:
 
 
 def find_output(path: str | Path) -> Output:
-    """Where the result at ``path`` is, if there is one. Raises OutputError for an address that cannot be reached."""
+    """Where the result at ``path`` is, if there is one. Raises OutputError for an address that cannot be."""
     try:
         location = locate(path)
     except OSError as error:
         raise OutputError(f"{path} cannot be reached: {reason(error)}") from error
+    if not location.is_local and not location.name:
+        raise OutputError(f"{path} is a bucket; name a file or a folder in it, such as {str(path).rstrip('/')}/tags")
     return Output(location, location.beside(location.name + ".run"), not location.name.endswith(".parquet"))
 
 
@@ -55,10 +57,6 @@ def choose_output(out: str | Path) -> Output:
         location = output.out
         if location.is_local:
             _check_local(Path(location.path), str(out), is_folder=output.is_folder)
-        elif not location.name:
-            raise OutputError(
-                f"--out {out}: name a file or a folder in the bucket, such as {str(out).rstrip('/')}/tags"
-            )
         if output.is_folder:
             # What file managers and network disks leave in any folder is hidden.
             others = [name for name in location.names() if name not in OWN and not is_skipped(name)]

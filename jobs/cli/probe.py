@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from jobs.address import is_address
 from jobs.cli.endings import SOME_VIDEOS_FAILED
 from jobs.cli.options import json_option, verbose_option
 from jobs.job import RunConfig
@@ -35,7 +36,8 @@ if TYPE_CHECKING:
 def probe(ctx: click.Context, inputs: tuple[str, ...], model: str, decode: bool, as_json: bool, verbose: bool) -> None:
     """Show what vtag sees in a video: container, codec, size, rate, length, the reader and why, windows, problems.
 
-    INPUT is what `vtag run` takes: a video, a folder, a quoted glob, @list.txt, or - for a list on standard input.
+    INPUT is what `vtag run` takes: a video, a folder, a quoted glob, an address (s3://bucket/videos), @list.txt, or -
+    for a list on standard input. A video in a bucket is copied to the local disk while it is looked at.
 
     \b
     vtag probe clip.mp4
@@ -44,9 +46,10 @@ def probe(ctx: click.Context, inputs: tuple[str, ...], model: str, decode: bool,
     """
     from rich.console import Console
 
+    from jobs.inspection import inspect
     from jobs.listing import find_videos
     from jobs.results import video_name
-    from tagger import find_model, inspect_video
+    from tagger import find_model
     from tagger.models import KINETICS
     from tagger.models.i3d import kinetics_info
 
@@ -55,7 +58,7 @@ def probe(ctx: click.Context, inputs: tuple[str, ...], model: str, decode: bool,
     console = Console()
     bad = False
     for number, video in enumerate(find_videos(inputs)):
-        inspection = inspect_video(video.path, info.sampling, info.preprocessing, decode=decode)
+        inspection = inspect(video.path, info.sampling, info.preprocessing, decode=decode)
         bad = bad or inspection.error_kind is not None
         if as_json:
             # A name that is not UTF-8 is written as in the result's tables.
@@ -74,8 +77,9 @@ def _print(inspection: "Inspection", console: "Console") -> None:
 
     from jobs.wording import printable
 
-    path = Path(inspection.path)
-    shown = os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
+    path = inspection.path
+    is_below = not is_address(path) and Path(path).is_relative_to(Path.cwd())
+    shown = os.path.relpath(path) if is_below else path
     console.print(Text(printable(shown), "bold"), soft_wrap=True)
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True)

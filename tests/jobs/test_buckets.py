@@ -1,17 +1,21 @@
 """Jobs whose videos, results and run folder are in a bucket."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from click.testing import CliRunner
 
+from jobs.cli import main
 from jobs.job import Interrupted, Progress, RunConfig, Summary
 from jobs.output import choose_output
 from jobs.plan import make_plan
 from jobs.run import run_job
 from jobs.storage import locate
+from jobs.verify import verify
 from tagger.errors import InputError, OutputError, VtagError
 from tests.jobs.s3_server import Bucket, S3Server
 
@@ -146,8 +150,23 @@ def test_missing_credentials_stop_a_job_before_it_starts(
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     with pytest.raises(InputError, match="there are no credentials"):
         make_plan(replace(config, out="tags.parquet"))
-    with pytest.raises(OutputError, match="there are no credentials"):
+    with pytest.raises(OutputError, match="cannot be read: access is denied, and there are no credentials"):
         make_plan(replace(config, inputs=(str(archive),)))
+
+
+def test_probe_looks_at_copies_of_videos_and_calls_them_by_their_addresses(bucket: Bucket, archive: Path) -> None:
+    for name in ("good.mp4", "text.mp4"):
+        bucket.put(f"in/{name}", (archive / name).read_bytes())
+    listed = f"{bucket.address}/in/good.mp4\n{bucket.address}/in/gone.mp4\n{bucket.address}/in/text.mp4\n"
+    bucket.put("list.txt", listed.encode())
+    done = CliRunner().invoke(main, ["probe", f"@{bucket.address}/list.txt", "--decode", "--json"])
+    assert done.exit_code == 3
+    gone, good, text = (json.loads(line) for line in done.stdout.splitlines())
+    assert (good["path"], good["error_kind"], good["windows"]) == (f"{bucket.address}/in/good.mp4", None, 3)
+    assert gone["problems"] == [f"{bucket.address}/in/gone.mp4 does not exist"]
+    assert text["error_kind"] == "not_video" and text["problems"][0].startswith(f"{bucket.address}/in/text.mp4 is not")
+    shown = CliRunner().invoke(main, ["probe", f"{bucket.address}/in/good.mp4"])
+    assert shown.stdout.splitlines()[0] == f"{bucket.address}/in/good.mp4"
 
 
 def test_a_bucket_for_the_result_that_does_not_exist_stops_a_job_before_it_starts(
@@ -158,8 +177,9 @@ def test_a_bucket_for_the_result_that_does_not_exist_stops_a_job_before_it_start
 
 
 def test_a_result_needs_a_name_in_its_bucket(bucket: Bucket) -> None:
-    with pytest.raises(OutputError, match=f"such as {bucket.address}/tags"):
-        choose_output(f"{bucket.address}/")
+    for look in (choose_output, verify):
+        with pytest.raises(OutputError, match=f"such as {bucket.address}/tags"):
+            look(f"{bucket.address}/")
 
 
 def test_a_place_that_nothing_knows_is_an_error_of_one_line() -> None:
