@@ -4,6 +4,7 @@ The sources are outlined first, by the names that stand in them; then the rows a
 from every source that reaches into the range.
 """
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from jobs.storage import Location
+from jobs.wording import reason
 from tagger.errors import OutputError
 from tagger.schema import TAGS_SCHEMA, VIDEOS_SCHEMA
 
@@ -59,7 +61,7 @@ def merge(sources: Sequence[Source], *, keep: pa.Array | None = None, range_rows
     """The rows of ``sources`` in ascending ranges of videos; where two have a video, the later one counts.
 
     ``keep``: names of videos; those of others are left out. Raises OutputError when a source has not the tags that its
-    videos should have, OSError when it cannot be read.
+    videos should have, or cannot be read.
     """
     with ThreadPoolExecutor(READERS) as pool:
         outlines = list(pool.map(lambda source: _outline(source, range_rows // 4), sources))
@@ -83,11 +85,23 @@ class _Reaching:
     is_whole: bool
 
 
+@contextlib.contextmanager
+def _readable(file: Location) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        why = "it is missing" if isinstance(error, FileNotFoundError) else " ".join(reason(error).split())
+        raise OutputError(
+            f"{file} cannot be read: {why}; what is finished is kept: run the same command again, "
+            "or start over with --overwrite"
+        ) from error
+
+
 def _outline(source: Source, quantum: int) -> _Outline | None:
     first = last = ""
     marks = []
     rows = 0
-    with source.videos.parquet() as file:
+    with _readable(source.videos), source.videos.parquet() as file:
         for batch in file.iter_batches(columns=["video", "segments"]):
             if not batch.num_rows:
                 continue
@@ -157,15 +171,20 @@ def _read(
 ) -> pa.Table:
     def read(found: _Reaching) -> pa.Table:
         file: Location = getattr(found.source, table)
-        if found.is_whole:
-            # Ten times as quick for the small parts of a run.
-            with file.parquet() as parquet:
-                rows = parquet.read().replace_schema_metadata()
-        else:
-            # Reads no more than the groups of rows that it needs.
-            rows = pq.read_table(
-                file.path, filesystem=file.filesystem, schema=schema, filters=chosen, page_checksum_verification=True
-            )
+        with _readable(file):
+            if found.is_whole:
+                # Ten times as quick for the small parts of a run.
+                with file.parquet() as parquet:
+                    rows = parquet.read().replace_schema_metadata()
+            else:
+                # Reads no more than the groups of rows that it needs.
+                rows = pq.read_table(
+                    file.path,
+                    filesystem=file.filesystem,
+                    schema=schema,
+                    filters=chosen,
+                    page_checksum_verification=True,
+                )
         return rows.append_column("source", pa.array(np.full(rows.num_rows, found.number, np.int32)))
 
     return pa.concat_tables([schema.append(pa.field("source", pa.int32())).empty_table(), *pool.map(read, reaching)])

@@ -169,6 +169,14 @@ def _base(output: Output, identity: RunIdentity) -> Result | None:
         raise OutputError(
             f"{output.out} was made with {difference}; use --overwrite to replace it, or choose another --out"
         )
+    if base is not None and base.parts:
+        lacking = sorted({part.name for part in base.parts}.difference(output.tags.names()))
+        if lacking:
+            # The videos are read for the plan, the segments not before the end.
+            raise OutputError(
+                f"{output.tags.child(lacking[0])} is missing, which {output.manifest} lists; "
+                "use --overwrite to start over, or choose another --out"
+            )
     return base
 
 

@@ -65,6 +65,8 @@ def run_job(plan: Plan, on_progress: Callable[[Progress], None] = lambda progres
             "and the same command continues from there"
         ) from None
     changes = plan.changes
+    # Their rows are written again, but they were not read.
+    touched = {video_name(video.path) for video in changes.touched}
     return Summary(
         out=_shown(plan.output.tags, plan.config),
         videos_out=_shown(plan.output.videos, plan.config),
@@ -87,7 +89,7 @@ def run_job(plan: Plan, on_progress: Callable[[Progress], None] = lambda progres
         windows_done=run.collector.windows,
         elapsed_s=time.monotonic() - run.started_s,
         tagging_s=run.tagging_s,
-        failures=tuple(published.failures),
+        failures=tuple(failure for failure in published.failures if failure.path not in touched),
         top_labels=published.top_labels,
     )
 

@@ -90,6 +90,18 @@ def test_rows_that_do_not_fit_their_videos_are_not_merged(tmp_path: Path) -> Non
         list(merge([source]))
 
 
+@pytest.mark.parametrize("table", ["tags", "videos"])
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, table: str) -> None:
+    source = write(tmp_path, 0, [make_finished("/v/a.mp4")])
+    file = tmp_path / f"0.{table}.parquet"
+    file.write_bytes(file.read_bytes()[:50])
+    with pytest.raises(OutputError, match=rf"{file.name} cannot be read: .*run the same command again"):
+        merged([source])
+    file.unlink()
+    with pytest.raises(OutputError, match=f"{file.name} cannot be read: it is missing"):
+        merged([source])
+
+
 def test_nothing_merges_to_nothing(tmp_path: Path) -> None:
     assert list(merge([])) == []
     videos, tags = merged([write(tmp_path, 0, [])])

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import tagger
+from jobs.changes import Changes
 from jobs.compact import compact
 from jobs.identity import file_metadata
 from jobs.job import Interrupted, JobError, MaxFailures, Progress, RunConfig, Version
@@ -207,6 +208,11 @@ class TestNothingToDo:
         run_job(make_plan(done))
         assert not plan.output.run.is_folder()
 
+    def test_what_could_not_be_read_and_is_only_touched_is_no_failure_of_this_run(self, done: RunConfig) -> None:
+        plan = make_plan(done)
+        summary = run_job(replace(plan, changes=Changes(touched=plan.videos)))
+        assert (summary.failed, summary.touched, summary.failures) == (6, 6, ())
+
     def test_a_list_of_videos_on_a_disk_that_is_not_there_takes_nothing_away(
         self, done: RunConfig, tmp_path: Path
     ) -> None:
@@ -222,6 +228,17 @@ class TestNothingToDo:
         assert (summary.videos, summary.new, summary.changed, summary.gone) == (before.videos, 0, 0, before.videos)
         (tmp_path / "away").rename(disk)
         assert make_plan(listed).todo == ()
+
+
+@pytest.mark.parametrize("table", ["tags", "videos"])
+def test_a_result_that_lacks_a_part_is_refused_before_any_work(config: RunConfig, tmp_path: Path, table: str) -> None:
+    config = replace(config, out=tmp_path / "result")
+    finish_all(config)
+    run_job(make_plan(config))
+    (tmp_path / "result" / table / "part-00000.parquet").unlink()
+    with pytest.raises(OutputError, match=r"part-00000\.parquet.*--overwrite"):
+        make_plan(config)
+    assert make_plan(replace(config, overwrite=True)).todo
 
 
 def test_a_plan_that_was_made_before_the_parts_were_merged_is_refused(config: RunConfig, tmp_path: Path) -> None:
