@@ -156,7 +156,7 @@ def _interrupted(output: Output, identity: RunIdentity, *, overwrite: bool) -> t
     if difference is not None:
         raise OutputError(
             f"{output.run} holds an interrupted run with {difference}; "
-            "use --overwrite to start over, or choose another --out"
+            "use --overwrite to start over, remove it to go on with the result as it is, or choose another --out"
         )
     return earlier.run, earlier.replaces
 
