@@ -4,17 +4,26 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from training.data_set import DataSet, LabelledClip, read_data_set
+    from training.data_set import DataSet, LabelledClip
+    from training.duplicates import find_identical
     from training.evaluate import Evaluation, clips_of_split, evaluate_clips
+    from training.folds import Fold, leave_one_group_out
+    from training.inventory import Inventory, take_inventory
     from training.loop import Epoch, LoopSettings, fit
     from training.metrics import Scores, score
+    from training.reading import read_data_set
     from training.recipe import TrainConfig, TrainResult, train
-    from training.splits import Split, split_by_group
+    from training.splits import Split, split_as_given, split_at_random, split_by_group
+    from training.trial import FoldResult, run_trial, train_fold
+    from training.ucf import read_split_lists
 
 __all__ = [
     "DataSet",
     "Epoch",
     "Evaluation",
+    "Fold",
+    "FoldResult",
+    "Inventory",
     "LabelledClip",
     "LoopSettings",
     "Scores",
@@ -23,27 +32,46 @@ __all__ = [
     "TrainResult",
     "clips_of_split",
     "evaluate_clips",
+    "find_identical",
     "fit",
+    "leave_one_group_out",
     "read_data_set",
+    "read_split_lists",
+    "run_trial",
     "score",
+    "split_as_given",
+    "split_at_random",
     "split_by_group",
+    "take_inventory",
     "train",
+    "train_fold",
 ]
 
 _LAZY = {
     "DataSet": "data_set",
     "LabelledClip": "data_set",
-    "read_data_set": "data_set",
+    "find_identical": "duplicates",
     "Evaluation": "evaluate",
     "clips_of_split": "evaluate",
     "evaluate_clips": "evaluate",
+    "Fold": "folds",
+    "leave_one_group_out": "folds",
+    "Inventory": "inventory",
+    "take_inventory": "inventory",
     "Epoch": "loop",
     "LoopSettings": "loop",
     "fit": "loop",
     "Scores": "metrics",
     "score": "metrics",
+    "read_data_set": "reading",
     "Split": "splits",
+    "split_as_given": "splits",
+    "split_at_random": "splits",
     "split_by_group": "splits",
+    "FoldResult": "trial",
+    "run_trial": "trial",
+    "train_fold": "trial",
+    "read_split_lists": "ucf",
     "TrainConfig": "recipe",
     "TrainResult": "recipe",
     "train": "recipe",

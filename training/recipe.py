@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
@@ -19,14 +19,12 @@ from tagger.models import ARCHITECTURES, build_network
 from tagger.models.heads import HeadName
 from tagger.tagger import load_model
 from tagger.windows import Sampling
-from training.data_set import DataSet, LabelledClip
+from training.data_set import DataSet, LabelledClip, Part
 from training.evaluate import Evaluation, evaluate_clips
 from training.fitting import Inputs, fit_head, fit_layers
 from training.loop import Epoch, LoopSettings
 from training.sources import OnClip
 from training.splits import Split
-
-Part = Literal["train", "val", "test"]
 
 
 @dataclass(frozen=True)
@@ -94,10 +92,7 @@ def train(
     if architecture is None or not architecture.is_trainable:
         trainable = ", ".join(name for name, known in ARCHITECTURES.items() if known.is_trainable)
         raise ModelFileError(f"{config.model!r} cannot be trained; choose one of {trainable}")
-    if not config.out.parent.is_dir():
-        raise OutputError(f"cannot write {config.out}: the folder {config.out.parent} does not exist; create it first")
-    if not os.access(config.out.parent, os.W_OK):
-        raise OutputError(f"cannot write {config.out}: no permission to write in {config.out.parent}")
+    check_out(config.out)
     sampling, preprocessing = Sampling(), architecture.preprocessing
     torch.manual_seed(config.loop.seed)
     options = {"head": config.head}
@@ -143,6 +138,14 @@ def train(
     )
     save_model_file(config.out, replace(info, scores={"split": "test", **evaluation.to_json()}), weights)
     return TrainResult(config.out, fitted.fit.epochs, fitted.fit.best, fitted.temperature, evaluation)
+
+
+def check_out(out: Path) -> None:
+    """Raises OutputError when the file ``out`` cannot be written, which is better known before than after hours."""
+    if not out.parent.is_dir():
+        raise OutputError(f"cannot write {out}: the folder {out.parent} does not exist; create it first")
+    if not os.access(out.parent, os.W_OK):
+        raise OutputError(f"cannot write {out}: no permission to write in {out.parent}")
 
 
 def load_backbone(network: nn.Module, model: str, weights: Path | None) -> bool:

@@ -154,10 +154,10 @@ class RandomViewSource:
 
 def _film_frames(decoded: DecodedClip, sampling: Sampling) -> int:
     """How many frames a clip's windows have, lying end to end, until the last of the clip begins to be repeated."""
-    facts = decoded.end.facts
-    duration_s = facts.duration_s if facts is not None and facts.duration_s else math.inf
     whole = len(decoded.windows) * sampling.num_frames
-    return whole if math.isinf(duration_s) else min(whole, math.ceil(duration_s / sampling.step_s - 1e-3) + 1)
+    if not decoded.duration_s:
+        return whole
+    return min(whole, math.ceil(decoded.duration_s / sampling.step_s - 1e-3) + 1)
 
 
 class FeatureSource:
@@ -252,7 +252,8 @@ class FeatureCache:
         if self._folder is None or not clip.path.exists():
             return None
         stat = clip.path.stat()
-        key = json.dumps([str(clip.path.resolve()), stat.st_size, stat.st_mtime_ns, self._identity])
+        file = [str(clip.path.resolve()), stat.st_size, stat.st_mtime_ns]
+        key = json.dumps([*file, clip.start_s, clip.end_s, self._identity])
         return self._folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npy"
 
 

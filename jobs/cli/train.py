@@ -1,11 +1,18 @@
 """``vtag train``: from a folder of labelled clips to a model file."""
 
+import json
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 import click
 
 from jobs.cli.options import device_option, verbose_option
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from jobs.training_plan import SplitName, TrainingPlan
+    from training import TrainConfig
 
 
 def parse_groups(text: str) -> tuple[str, ...]:
@@ -24,12 +31,20 @@ def parse_groups(text: str) -> tuple[str, ...]:
     return tuple(groups)
 
 
+def _split(ctx: click.Context, param: click.Parameter, text: str | None) -> "SplitName | Path | None":
+    if text is None or text in ("holdout", "logo", "random"):
+        return cast("SplitName | None", text)
+    if not Path(text).is_file():
+        raise click.BadParameter(f"{text!r} is none of holdout, logo and random, and no file.")
+    return Path(text)
+
+
 def _groups(ctx: click.Context, param: click.Parameter, text: str | None) -> tuple[str, ...] | None:
     return None if text is None else parse_groups(text)
 
 
 @click.command(short_help="Train a model on your own labelled clips.")
-@click.argument("data", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("data", type=click.Path(exists=True, path_type=Path))
 @click.option(
     "--model",
     type=click.Choice(["i3d-lite-lstm", "i3d-lstm", "cnn3d-lstm"]),
@@ -40,8 +55,7 @@ def _groups(ctx: click.Context, param: click.Parameter, text: str | None) -> tup
 @click.option(
     "--out",
     type=click.Path(dir_okay=False, path_type=Path),
-    required=True,
-    help="The model file to write, e.g. model.safetensors.",
+    help="The model file to write: model.safetensors. --split logo makes no model; it writes its scores: folds.json.",
 )
 @click.option(
     "--weights",
@@ -104,6 +118,16 @@ def _groups(ctx: click.Context, param: click.Parameter, text: str | None) -> tup
 @click.option(
     "--weight-decay", type=click.FloatRange(0), default=0.01, show_default=True, help="Weight decay of AdamW."
 )
+@click.option(
+    "--split",
+    "how",
+    metavar="holdout|logo|random|FILE",
+    callback=_split,
+    show_default="the manifest's, else holdout",
+    help="holdout: a fifth of each class's groups is the test. logo: leave one group out, a model for each group, only "
+    "to judge. random: by clip, which leaks; judged beside holdout, which makes the model. FILE: an official list such "
+    "as ucfTrainTestlist/testlist01.txt, with its trainlist01.txt beside it.",
+)
 @click.option("--val-groups", callback=_groups, help="Groups for validation, the same in every class: 15,16 or 14-16.")
 @click.option(
     "--test-groups",
@@ -112,12 +136,22 @@ def _groups(ctx: click.Context, param: click.Parameter, text: str | None) -> tup
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the split, the weights and the order.")
 @device_option
+@click.option(
+    "--address",
+    envvar="RAY_ADDRESS",
+    show_envvar=True,
+    show_default="this machine",
+    help="The Ray cluster on which --split logo trains its models.",
+)
+@click.option(
+    "--dry-run", is_flag=True, help="Only look at DATA: classes, clips, groups, hours, what is unreadable, the split."
+)
 @click.option("-q", "--quiet", is_flag=True, help="Print only the result.")
 @verbose_option
 def train(
     data: Path,
     model: str,
-    out: Path,
+    out: Path | None,
     weights: Path | None,
     freeze_backbone: bool,
     train_layers: int | None,
@@ -130,39 +164,51 @@ def train(
     learning_rate: float,
     pretrained_rate: float,
     weight_decay: float,
+    how: "SplitName | Path | None",
     val_groups: tuple[str, ...] | None,
     test_groups: tuple[str, ...] | None,
     seed: int,
     device: Literal["auto", "cpu", "cuda"],
+    address: str | None,
+    dry_run: bool,
     quiet: bool,
     verbose: bool,
 ) -> None:
     """Train a model on the clips in DATA and write it to a model file for `vtag run --model`.
 
     DATA has one folder of clips for each class: CLASS/CLIP.mp4, CLASS/GROUP/CLIP.mp4, or UCF-11, UCF-50 and UCF-101 as
-    they are distributed. Clips of one group stay together when the clips are split into training, validation and test;
-    the best epoch is chosen on the validation groups, and the scores printed are those on the test groups.
+    they are distributed. Or it is a manifest: a CSV or Parquet file with the columns path and label, and if you like
+    group, split (train, val or test), start_s and end_s. Clips of one group stay together when the clips are split into
+    training, validation and test; the best epoch is chosen on the validation groups, and the scores printed are those
+    on the test groups.
+
+    \b
+    vtag train clips --dry-run
+    vtag train clips --model i3d-lite-lstm --freeze-backbone --out mine.safetensors
+    vtag train UCF11_updated_mpg --model cnn3d-lstm --split logo --out folds.json
     """
     from rich.console import Console
 
-    from jobs.training_report import TrainingProgress, print_data_set, print_evaluation
-    from training import LoopSettings, TrainConfig, read_data_set, split_by_group
-    from training import train as train_model
+    from jobs.data_set_report import print_data_set
+    from jobs.training_plan import plan_training
 
     if freeze_backbone and train_layers:
         raise click.UsageError("--freeze-backbone and --train-layers contradict each other; give one of them.")
+    if (how == "logo" or isinstance(how, Path)) and (val_groups or test_groups):
+        raise click.UsageError("--val-groups and --test-groups are for --split holdout and random.")
     console = Console(quiet=quiet)
-    data_set = read_data_set(data)
-    split = split_by_group(data_set, seed=seed, val_groups=val_groups, test_groups=test_groups)
-    print_data_set(console, data_set, split)
-    loop = LoopSettings(
-        epochs=epochs,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        pretrained_rate=pretrained_rate,
-        weight_decay=weight_decay,
-        seed=seed,
-    )
+    if dry_run:
+        _look(plan_training(data, how, seed=seed, val_groups=val_groups, test_groups=test_groups))
+        return
+    if out is None:
+        raise click.UsageError("Missing option '--out'.")
+    if how == "logo" and out.suffix != ".json":
+        raise click.UsageError("--split logo judges and makes no model; --out is where its results go: folds.json.")
+    plan = plan_training(data, how, seed=seed, val_groups=val_groups, test_groups=test_groups)
+    print_data_set(console, plan)
+
+    from training import LoopSettings, TrainConfig
+
     config = TrainConfig(
         model=model,
         out=out,
@@ -172,13 +218,74 @@ def train(
         head_epochs=head_epochs,
         cache=cache,
         head=head,
-        loop=loop,
+        loop=LoopSettings(
+            epochs=epochs,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            pretrained_rate=pretrained_rate,
+            weight_decay=weight_decay,
+            seed=seed,
+        ),
         device=device,
     )
+    if plan.folds:
+        _train_folds(plan, config, console, address, verbose)
+    else:
+        _train(plan, config, console)
+
+
+def _look(plan: "TrainingPlan") -> None:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from jobs.data_set_report import print_inventory
+    from training.inventory import take_inventory
+
+    stderr = Console(stderr=True)
+    with Progress(console=stderr, transient=True, disable=not stderr.is_terminal) as bars:
+        opened = bars.add_task("Opening videos", total=len({clip.path for clip in plan.data.clips}))
+        inventory = take_inventory(plan.data, lambda probed: bars.update(opened, completed=probed))
+    print_inventory(Console(), plan, inventory)
+
+
+def _train(plan: "TrainingPlan", config: "TrainConfig", console: "Console") -> None:
+    from rich.console import Console
+
+    from jobs.training_report import TrainingProgress, print_evaluation
+    from jobs.trial_report import print_leak
+    from training import run_trial
+    from training import train as train_model
+
+    assert plan.split is not None
     with TrainingProgress(console) as progress:
-        result = train_model(data_set, split, config, on_stage=progress.on_stage, on_epoch=progress.on_epoch)
-    print_evaluation(Console(), result.evaluation, f"{out} on {len(split.test)} held-out clips")
+        result = train_model(plan.data, plan.split, config, on_stage=progress.on_stage, on_epoch=progress.on_epoch)
+    print_evaluation(Console(), result.evaluation, f"{config.out} on {len(plan.split.test)} held-out clips")
+    if plan.leaking:
+        console.print("\nNow the split at random:", highlight=False)
+        with TrainingProgress(console) as progress:
+            leaking = run_trial(plan.data, plan.leaking, config, on_stage=progress.on_stage, on_epoch=progress.on_epoch)
+        print_leak(Console(), leaking.evaluation, result.evaluation)
     console.print(
-        f"\nBest epoch {result.best_epoch} of {epochs}; temperature {result.temperature:.2f}.", highlight=False
+        f"\nBest epoch {result.best_epoch} of {config.loop.epochs}; temperature {result.temperature:.2f}.",
+        highlight=False,
     )
-    console.print(f"Next: vtag run YOUR_FOLDER --model {out} --out tags.parquet", highlight=False, soft_wrap=True)
+    console.print(
+        f"Next: vtag run YOUR_FOLDER --model {config.out} --out tags.parquet", highlight=False, soft_wrap=True
+    )
+
+
+def _train_folds(
+    plan: "TrainingPlan", config: "TrainConfig", console: "Console", address: str | None, verbose: bool
+) -> None:
+    from rich.console import Console
+
+    from jobs.folds import run_folds
+    from jobs.trial_report import FoldProgress, print_folds
+    from training.recipe import check_out
+    from training.trial import folds_json
+
+    check_out(config.out)
+    progress = FoldProgress(console, len(plan.folds))
+    results = run_folds(plan.data, plan.folds, config, address=address, verbose=verbose, on_fold=progress.on_fold)
+    config.out.write_text(json.dumps(folds_json(results), indent=1) + "\n", "utf-8")
+    print_folds(Console(), results)

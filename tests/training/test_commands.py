@@ -1,6 +1,9 @@
 """`vtag train` and `vtag evaluate`, as a person types them."""
 
 import json
+import re
+import shutil
+import statistics
 from pathlib import Path
 
 import click
@@ -9,7 +12,8 @@ from click.testing import CliRunner, Result
 
 from jobs.cli import main
 from jobs.cli.train import parse_groups
-from tests.training.trees import ucf101_tree
+from tagger import read_model_info
+from tests.training.trees import CLASSES, hash_of, ucf11_tree, ucf101_tree, write_clip
 
 
 def vtag(*arguments: object) -> Result:
@@ -44,6 +48,109 @@ def test_train_prints_the_split_each_epoch_and_scores_that_evaluate_prints_again
     assert json.loads(alone.output)["videos"]["examples"] == 10
 
 
+def test_a_dry_run_prints_classes_groups_hours_what_is_unreadable_and_the_split(tree: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "clips"
+    shutil.copytree(tree, copy)
+    (copy / "Down/v_Down_g01_c01.mp4").write_bytes(b"not a video")
+    shutil.copy(copy / "Across/v_Across_g01_c01.mp4", copy / "Across/v_Across_g02_c02.mp4")
+    looked = vtag("train", copy, "--dry-run", "--val-groups", "04", "--test-groups", "05")
+    assert looked.exit_code == 0, looked.output
+    assert "11 clips of 2 classes, in 10 groups." in looked.output
+    assert "2 files are byte-identical" in looked.output
+    assert "Across/v_Across_g01_c01.mp4 = Across/v_Across_g02_c02.mp4." in looked.output
+    assert "Split by group: 7 training, 2 validation, 2 test clips." in looked.output
+    skipped = [line for line in looked.output.splitlines() if line.startswith("Skipped: ")]
+    assert len(skipped) == 1 and "Down/v_Down_g01_c01.mp4" in skipped[0]
+    rows = {words[0]: words[1:] for words in map(str.split, looked.output.splitlines()) if words}
+    # Groups, clips, seconds of video (40 frames each), unreadable; then clips and groups of each part.
+    assert rows["Across"] == ["5", "6", "8.00", "s", "0", "4", "(3)", "1", "(1)", "1", "(1)"]
+    assert rows["Down"] == ["5", "5", "5.33", "s", "1", "3", "(3)", "1", "(1)", "1", "(1)"]
+    assert rows["all"][:5] == ["10", "11", "13.3", "s", "1"]
+    assert not list(tmp_path.glob("*.safetensors"))
+
+
+def test_a_dry_run_of_leave_one_out_lists_the_folds(tmp_path: Path) -> None:
+    root = ucf11_tree(tmp_path / "UCF11_updated_mpg", groups=3)
+    looked = vtag("train", root, "--dry-run", "--split", "logo")
+    assert looked.exit_code == 0, looked.output
+    assert "Leave one group out: 3 folds, a model for each." in looked.output
+    rows = [line.split() for line in looked.output.splitlines()]
+    assert all([group, "2", "2", "2"] in rows for group in ("01", "02", "03"))
+
+
+def test_a_manifest_with_parts_of_videos_trains_as_its_split_says(tmp_path: Path) -> None:
+    for label in CLASSES:
+        for part in ("train", "val", "test"):
+            write_clip(tmp_path / f"{label}-{part}.mp4", label, hash_of(label, len(part), 1), frames=150)
+    rows = [
+        f"{label}-{part}.mp4,{label},{part},{start},{start + 2}"
+        for label in CLASSES
+        for part in ("train", "val", "test")
+        for start in (0.5, 2.5)
+    ]
+    manifest = tmp_path / "clips.csv"
+    manifest.write_text("\n".join(["path,label,split,start_s,end_s", *rows, "gone.mp4,Down,train,1,2"]))
+    out = tmp_path / "model.safetensors"
+    trained = vtag("train", manifest, "--model", "cnn3d-lstm", "--out", out, "--epochs", 1, "--batch-size", 4)
+    assert trained.exit_code == 0, trained.output
+    assert "Split as in clips.csv: 5 training, 4 validation, 4 test clips." in trained.output
+    skipped = [line for line in trained.output.splitlines() if line.startswith("Skipped: ")]
+    assert skipped and all("gone.mp4" in line for line in skipped)
+    assert read_model_info(out).scores["videos"]["examples"] == 4
+    assert read_model_info(out).scores["windows"]["examples"] == 4
+
+
+def test_official_lists_split_a_data_set(tree: Path, tmp_path: Path) -> None:
+    names = [f"{label}/v_{label}_g{group:02}_c01.avi" for group in range(1, 6) for label in CLASSES]
+    (tmp_path / "testlist01.txt").write_text("\n".join(names[:4]))
+    (tmp_path / "trainlist01.txt").write_text("\n".join(f"{name} 1" for name in names[4:]))
+    looked = vtag("train", tree, "--dry-run", "--split", tmp_path / "testlist01.txt")
+    assert "Split as in testlist01.txt: 4 training, 2 validation, 4 test clips." in looked.output
+
+
+@pytest.mark.slow
+def test_a_split_at_random_is_judged_beside_one_by_group_and_said_to_leak(tree: Path, tmp_path: Path) -> None:
+    out = tmp_path / "model.safetensors"
+    trained = vtag(
+        *("train", tree, "--model", "cnn3d-lstm", "--out", out, "--split", "random"),
+        *("--epochs", 1, "--batch-size", 4, "--val-groups", "04", "--test-groups", "05"),
+    )
+    assert trained.exit_code == 0, trained.output
+    assert "A split at random leaks" in trained.output
+    scores = read_model_info(out).scores
+    rows = {
+        name: row for row in trained.output.splitlines() for name in ("at random (leaks)", "by group ") if name in row
+    }
+    assert f"{scores['videos']['accuracy']:.3f}" in rows["by group "]
+    assert len(re.findall(r"[01]\.\d{3}", rows["at random (leaks)"])) == 2
+    # The model is the one whose test groups it never saw.
+    assert read_model_info(out).training["groups"]["test"] == {"Across": ["05"], "Down": ["05"]}
+
+
+@pytest.mark.slow
+def test_leave_one_group_out_trains_a_model_for_each_group_of_ucf11(tmp_path: Path) -> None:
+    root = ucf11_tree(tmp_path / "UCF11_updated_mpg", groups=3)
+    broken = root / "down/v_falling_02/v_falling_02_07.mpg"
+    broken.write_bytes(b"not a video")
+    out = tmp_path / "folds.json"
+    trained = vtag(
+        *("train", root, "--model", "cnn3d-lstm", "--out", out, "--split", "logo"), *("--epochs", 1, "--batch-size", 4)
+    )
+    assert trained.exit_code == 0, trained.output
+    results = json.loads(out.read_text())
+    assert [fold["groups"] for fold in results["folds"]] == [["01"], ["02"], ["03"]]
+    assert all(fold["videos"]["examples"] == 2 for fold in results["folds"])
+    accuracies = [fold["videos"]["accuracy"] for fold in results["folds"]]
+    assert results["video_accuracy"]["mean"] == pytest.approx(statistics.mean(accuracies))
+    assert results["video_accuracy"]["deviation"] == pytest.approx(statistics.stdev(accuracies))
+    assert (
+        f"Accuracy: {statistics.mean(accuracies):.3f} ± {statistics.stdev(accuracies):.3f} of videos" in trained.output
+    )
+    assert trained.output.count("Fold ") == 3 and "Fold 3/3" in trained.output
+    assert trained.output.count(str(broken)) == 1
+    assert not list(tmp_path.glob("*.safetensors"))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -58,6 +165,21 @@ def test_what_cannot_be_trained_ends_with_one_line(
     result = vtag("train", tree, "--out", tmp_path / "m.safetensors", *arguments, "-q")
     assert result.exit_code == 1
     assert message in result.output and len(result.output.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "Missing option '--out'"),
+        (("--out", "m.safetensors", "--split", "logo"), "--out is where its results go: folds.json"),
+        (("--out", "f.json", "--split", "logo", "--test-groups", "1"), "are for --split holdout and random"),
+        (("--out", "m.safetensors", "--split", "half"), "'half' is none of holdout, logo and random, and no file"),
+    ],
+)
+def test_options_that_do_not_fit_are_wrong_usage(tree: Path, arguments: tuple[str, ...], message: str) -> None:
+    result = vtag("train", tree, *arguments)
+    assert result.exit_code == 2
+    assert message in " ".join(result.output.replace("│", " ").split())
 
 
 def test_evaluating_classes_that_the_model_does_not_know_is_refused(tree: Path) -> None:

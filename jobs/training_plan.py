@@ -1,0 +1,61 @@
+"""How a data set will be split for training, decided before anything is trained."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from training.data_set import DataSet
+from training.duplicates import find_identical
+from training.folds import Fold, leave_one_group_out
+from training.reading import read_data_set
+from training.splits import Split, split_as_given, split_at_random, split_by_group
+from training.ucf import read_split_lists
+
+SplitName = Literal["holdout", "logo", "random"]
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """What is trained on what.
+
+    ``split`` makes the model file; it is None when a model is trained for each of the ``folds`` instead. ``given_by``
+    is the name of the file that laid the split down, None when groups were drawn; ``absent`` clips of it are not there.
+    ``leaking`` is a split at random, to be judged beside it.
+    """
+
+    data: DataSet
+    split: Split | None = None
+    given_by: str | None = None
+    absent: int = 0
+    leaking: Split | None = None
+    folds: tuple[Fold, ...] = ()
+
+
+def plan_training(
+    root: Path,
+    split: SplitName | Path | None = None,
+    *,
+    seed: int = 0,
+    val_groups: Collection[str] | None = None,
+    test_groups: Collection[str] | None = None,
+) -> TrainingPlan:
+    """Reads the data set at ``root`` and splits it.
+
+    ``split`` is a path for official lists (see ``read_split_lists``), and None for what a manifest says, or
+    ``holdout`` when none says anything. Raises DataSetError.
+    """
+    # Other machines, and decoders, have another current folder.
+    data = find_identical(read_data_set(root.absolute()))
+    if isinstance(split, Path):
+        listed = read_split_lists(split, data)
+        given = split_as_given(data, listed.parts, seed=seed)
+        return TrainingPlan(data, given, split.name, listed.absent)
+    if split == "logo":
+        return TrainingPlan(data, folds=leave_one_group_out(data, seed=seed))
+    if split is None and data.has_parts and not val_groups and not test_groups:
+        parts = {clip: clip.part for clip in data.clips if clip.part}
+        return TrainingPlan(data, split_as_given(data, parts, seed=seed), data.root.name)
+    leaking = split_at_random(data, seed=seed) if split == "random" else None
+    by_group = split_by_group(data, seed=seed, val_groups=val_groups, test_groups=test_groups)
+    return TrainingPlan(data, by_group, leaking=leaking)
