@@ -4,6 +4,7 @@ The sources are outlined first, by the names that stand in them; then the rows a
 from every source that reaches into the range.
 """
 
+import bisect
 import contextlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -63,6 +64,8 @@ def merge(sources: Sequence[Source], *, keep: pa.Array | None = None, range_rows
     ``keep``: names of videos; those of others are left out. Raises OutputError when a source has not the tags that its
     videos should have, or cannot be read.
     """
+    if keep is not None:
+        keep = keep.take(pc.array_sort_indices(keep))
     with ThreadPoolExecutor(READERS) as pool:
         outlines = list(pool.map(lambda source: _outline(source, range_rows // 4), sources))
         low = ""
@@ -72,7 +75,7 @@ def merge(sources: Sequence[Source], *, keep: pa.Array | None = None, range_rows
                 for number, (source, outline) in enumerate(zip(sources, outlines, strict=True))
                 if outline is not None and low < outline.last and (high is None or outline.first <= high)
             ]
-            yield _merge_range(pool, reaching, low, high, keep)
+            yield _merge_range(pool, reaching, low, high, None if keep is None else _between(keep, low, high))
             low = high or low
 
 
@@ -83,6 +86,19 @@ class _Reaching:
     number: int
     source: Source
     is_whole: bool
+
+
+def _between(names: pa.Array, low: str, high: str | None) -> pa.Array:
+    """Those of sorted names that are above ``low`` and not above ``high``.
+
+    To look among all of ten million names for those of a range takes seconds, for each range.
+    """
+
+    def up_to(bound: str) -> int:
+        return bisect.bisect_right(range(len(names)), bound, key=lambda i: names[i].as_py())
+
+    start = up_to(low)
+    return names.slice(start, None if high is None else up_to(high) - start)
 
 
 @contextlib.contextmanager

@@ -55,7 +55,7 @@ def test_every_video_is_there_once_as_the_last_source_has_it(
     last: dict[str, str] = {}
     for source in sources:
         last |= source
-    keep = sorted(last)[::2] if prune else None
+    keep = sorted(last, reverse=True)[::2] if prune else None
     expected = {name: labels for name, labels in last.items() if keep is None or name in keep}
 
     videos, tags = merged(written, keep, range_rows)
