@@ -52,6 +52,10 @@ class DecordReader:
         self._log = errors()
         self._known_errors = self._log.count
         times_s = packet_times(path, on_packet)
+        if facts.frames and facts.frames != len(times_s):
+            # Before decord makes room for that many: a header may say a billion.
+            reason = f"the file has {len(times_s)} frames where it declares {facts.frames}"
+            raise VideoError("damaged", f"{path}: {reason}")
         descriptor, head = open_file(path)
         try:
             # decord's FFmpeg would follow a playlist, so it gets only what it cannot take for one, and no name.
@@ -141,8 +145,6 @@ def _timeline_problem(own_s: np.ndarray, times_s: np.ndarray, facts: VideoFacts)
     """
     if len(own_s) != len(times_s):
         return f"decord finds {len(own_s)} frames where the file has {len(times_s)}"
-    if facts.frames and facts.frames != len(times_s):
-        return f"the file has {len(times_s)} frames where it declares {facts.frames}"
     starts_s = times_s[:, 0] - times_s[0, 0]
     # Frames without a time stand first, at -1e14 s or so.
     if not np.all(np.abs(own_s[:, 0] - own_s[0, 0] - starts_s) < 1e-3 + 1e-6 * np.abs(own_s[:, 0])):

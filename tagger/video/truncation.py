@@ -12,6 +12,9 @@ FLV_SIZE = b"\0\x08filesize\0"
 RIFF_SLACK = 1024
 """Bytes that the outermost size of AVI may promise too much: some writers count their own header twice."""
 
+RIFF_UNKNOWN = 0xFFFFFFFF
+"""The size that FFmpeg writes in advance, and that stays where it cannot go back: in a pipe."""
+
 
 class IndexEntry(Protocol):
     """A frame in the index of a file: the bytes ``pos`` to ``pos + size`` hold it."""
@@ -44,12 +47,14 @@ def _declared_end(head: bytes) -> int | None:
     return None
 
 
-def _avi_end(head: bytes) -> int:
+def _avi_end(head: bytes) -> int | None:
     """The end of the list of frames, where its start is in ``head``, or about that of the whole."""
-    whole = 8 + int.from_bytes(head[4:8], "little") - RIFF_SLACK
     movi = head.find(b"movi", 12)
     is_list = movi >= 8 and head[movi - 8 : movi - 4] == b"LIST"
-    return max(whole, movi + int.from_bytes(head[movi - 4 : movi], "little")) if is_list else whole
+    # Where the size is and what it counts from, with what it may promise too much.
+    sizes = [(4, 8 - RIFF_SLACK), (movi - 4, movi)] if is_list else [(4, 8 - RIFF_SLACK)]
+    ends = [start + size for at, start in sizes if (size := _number("<I", head, at)) != RIFF_UNKNOWN]
+    return max(ends, default=None)
 
 
 def _asf_end(head: bytes) -> int | None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import av
@@ -223,6 +224,19 @@ def _live(path: Path) -> None:
     encode(path, seconds=2, container_options={"live": "1"})
 
 
+def _piped(path: Path) -> None:
+    """As a program writes it to a pipe: sizes and counts at its start stay as they were before the first frame."""
+    whole = _beside(path, f"whole{path.suffix}", codec="mpeg4")
+    with av.open(str(whole)) as source, path.open("wb") as file:
+        pipe: Any = SimpleNamespace(write=file.write)
+        with av.open(pipe, "w", format=source.format.name) as out:
+            stream = out.add_stream_from_template(source.streams[0])
+            for packet in source.demux(video=0):
+                if packet.size:
+                    packet.stream = stream
+                    out.mux(packet)
+
+
 EARLY = Specimen(
     lambda path: encode(path, seconds=2, start_s=-0.5, container_options={"avoid_negative_ts": "disabled"}),
     # The 15 frames before 0 have no times, only lengths of 33 ms.
@@ -369,6 +383,7 @@ ZOO: dict[str, Specimen] = {
     "3x7.mkv": video(codec="ffv1", width=3, height=7),
     # Headers that are wrong or silent, and other streams.
     "no length.mkv": made(_live, ""),
+    "through a pipe.avi": made(_piped, "60 frames where it declares"),
     "wrong count.avi": made(_patched(b"avih", 24, struct.pack("<I", 7), codec="mpeg4"), None),
     "wrong length.mp4": made(_patched(b"mdhd", 20, struct.pack(">I", 5)), ""),
     "wrong length.flv": made(_patched(b"duration\0", 9, struct.pack(">d", 0.1), codec="flv"), ""),
