@@ -1,36 +1,37 @@
 """What training and evaluation show in the terminal."""
 
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
-from training.data_set import DataSet
+from jobs.wording import printable
+from training.compare import Comparison
 from training.evaluate import Evaluation
 from training.loop import Epoch
 from training.recipe import Stage
-from training.splits import Split
+from training.report_folder import REPORT
+from training.tables import (
+    CALIBRATION_NOTE,
+    CONTEST_NOTE,
+    COST_NOTE,
+    TextTable,
+    averages_table,
+    class_table,
+    comparison_table,
+    confused_lines,
+    contest_table,
+    interval_note,
+)
 
-GROUPED_BY = {
-    "name": "have their group from the file name (v_…_gNN_cNN)",
-    "folder": "have their group from the folder inside the class folder",
-    "file": "have no group: each is its own, so clips of one scene may be on both sides of the split",
-}
+PAIRS = 6
+"""Confusions that are named."""
+
 STAGES = {"train": "Training clips", "val": "Validation clips", "test": "Scoring clips"}
-
-
-def print_data_set(console: Console, data: DataSet, split: Split) -> None:
-    """Prints how many clips there are, how they are grouped and how they are split."""
-    console.print(f"{len(data.clips)} clips of {len(data.labels)} classes.", highlight=False)
-    for source, clips in data.grouped_by.items():
-        who = "All" if clips == len(data.clips) else f"{clips} clips"
-        console.print(f"{who} {GROUPED_BY[source]}.", highlight=False)
-    console.print(
-        f"Split by group: {len(split.train)} training, {len(split.val)} validation, {len(split.test)} test clips.",
-        highlight=False,
-    )
 
 
 class TrainingProgress:
@@ -79,20 +80,45 @@ class TrainingProgress:
 
 def print_evaluation(console: Console, evaluation: Evaluation, title: str) -> None:
     """Prints scores by class and over all classes, by video and by window."""
-    table = Table(title=title, title_justify="left")
-    table.add_column("class")
-    for heading in ("precision", "recall", "F1", "videos"):
-        table.add_column(heading, justify="right")
-    for row in evaluation.videos.classes:
-        table.add_row(row.label, *(f"{value:.3f}" for value in (row.precision, row.recall, row.f1)), str(row.support))
-    table.add_section()
-    for name, scores in (("macro average, videos", evaluation.videos), ("macro average, windows", evaluation.windows)):
-        averages = (f"{value:.3f}" for value in (scores.precision, scores.recall, scores.f1))
-        table.add_row(name, *averages, str(scores.examples))
-    console.print(table)
-    console.print(
-        f"Accuracy: {evaluation.videos.accuracy:.3f} of videos, {evaluation.windows.accuracy:.3f} of windows.",
-        highlight=False,
-    )
+    print_table(console, class_table(evaluation.videos, "videos"), title)
+    print_table(console, averages_table(evaluation))
+    _print_note(console, f"{interval_note(evaluation.videos)} {CALIBRATION_NOTE}")
+    if confused := confused_lines(evaluation.videos, PAIRS):
+        _print_note(console, f"Most confused videos: {'; '.join(confused)}.")
+    accuracies = f"{evaluation.videos.accuracy:.3f} of videos, {evaluation.windows.accuracy:.3f} of windows"
+    console.print(f"Accuracy: {accuracies}.", highlight=False)
     if evaluation.unreadable:
         console.print(f"{evaluation.unreadable} clips could not be read and are not counted.", highlight=False)
+
+
+def print_comparison(console: Console, comparison: Comparison, title: str) -> None:
+    """Prints scores and costs of all models, each pair of them, and what each model confuses."""
+    print_table(console, comparison_table(comparison), title)
+    print_table(console, contest_table(comparison))
+    scores = comparison.contenders[0].evaluation.videos
+    _print_note(console, f"{interval_note(scores)} {COST_NOTE}")
+    _print_note(console, CONTEST_NOTE)
+    for contender in comparison.contenders:
+        confused = "; ".join(confused_lines(contender.evaluation.videos, PAIRS)) or "none"
+        _print_note(console, f"Most confused by {contender.name}: {confused}.")
+
+
+def print_report_folder(console: Console, folder: Path) -> None:
+    """Prints where the report is."""
+    console.print(Text(f"Report: {printable(str(folder / REPORT))}"), soft_wrap=True, highlight=False)
+
+
+def print_table(console: Console, content: TextTable, title: str | None = None) -> None:
+    """Prints a table of names and numbers. Classes and files may be called anything: no markup is read in it."""
+    table = Table(title=None if title is None else Text(printable(title)), title_justify="left")
+    first, *others = content.columns
+    table.add_column(Text(printable(first)), overflow="fold")
+    for column in others:
+        table.add_column(Text(printable(column)), justify="right", overflow="fold")
+    for row in content.rows:
+        table.add_row(*(Text(printable(cell)) for cell in row))
+    console.print(table)
+
+
+def _print_note(console: Console, text: str) -> None:
+    console.print(Text(printable(text)), highlight=False)

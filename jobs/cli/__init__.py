@@ -18,6 +18,7 @@ COMMANDS = {
     "models": "jobs.cli.models:models",
     "train": "jobs.cli.train:train",
     "evaluate": "jobs.cli.evaluate:evaluate",
+    "compare": "jobs.cli.compare:compare",
 }
 
 EPILOG = """\b

@@ -11,7 +11,7 @@ from jobs.cli.options import device_option, verbose_option
 
 @click.command(short_help="Score a model on labelled clips.")
 @click.argument("model")
-@click.argument("data", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("data", type=click.Path(exists=True, path_type=Path))
 @click.option(
     "--split",
     type=click.Choice(["test", "val", "all"]),
@@ -19,30 +19,45 @@ from jobs.cli.options import device_option, verbose_option
     show_default=True,
     help="Which clips: the groups that the model file says were held out, or all of DATA.",
 )
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="FOLDER",
+    help="Write report.html, metrics.json and plots to this folder.",
+)
 @click.option("--json", "json_path", help="Also write the scores as JSON to this file; - for standard output alone.")
 @device_option
 @verbose_option
 def evaluate(
-    model: str, data: Path, split: str, json_path: str | None, device: Literal["auto", "cpu", "cuda"], verbose: bool
+    model: str,
+    data: Path,
+    split: str,
+    out: Path | None,
+    json_path: str | None,
+    device: Literal["auto", "cpu", "cuda"],
+    verbose: bool,
 ) -> None:
     """Score MODEL (a name or a model file) on the labelled clips in DATA, by video and by window, for each class."""
     from rich.console import Console
 
-    from jobs.training_report import TrainingProgress, print_evaluation
+    from jobs.training_report import TrainingProgress, print_evaluation, print_report_folder
     from tagger import load_model
     from training import clips_of_split, evaluate_clips, read_data_set
     from training.recipe import clip_counter
+    from training.report_folder import evaluation_metrics, prepare_folder, write_evaluation
 
+    if out is not None:
+        prepare_folder(out)
     tagger = load_model(model, device=device)
     clips = clips_of_split(tagger, read_data_set(data), split)
     console = Console(quiet=json_path == "-")
     with TrainingProgress(console) as progress:
         evaluation = evaluate_clips(tagger, clips, on_clip=clip_counter("test", len(clips), on_stage=progress.on_stage))
     print_evaluation(console, evaluation, f"{tagger.source.name} on {len(clips)} clips ({split})")
-    text = json.dumps(
-        {"model": tagger.source.name, "model_hash": tagger.source.hash, "split": split, **evaluation.to_json()},
-        indent=1,
-    )
+    if out is not None:
+        write_evaluation(out, tagger, evaluation, data=data, split=split)
+        print_report_folder(console, out)
+    text = json.dumps(evaluation_metrics(tagger, evaluation, split), indent=1)
     if json_path == "-":
         click.echo(text)
     elif json_path:

@@ -26,7 +26,7 @@ def test_every_command_and_every_option_has_help(command: click.Command) -> None
 
 
 def test_all_commands_are_listed_in_the_order_in_which_they_are_needed() -> None:
-    assert list(COMMANDS) == ["run", "demo", "verify", "compact", "probe", "models", "train", "evaluate"]
+    assert list(COMMANDS) == ["run", "demo", "verify", "compact", "probe", "models", "train", "evaluate", "compare"]
     assert [command.name for command in commands()[1:]] == list(COMMANDS)
 
 

@@ -1,0 +1,84 @@
+"""``vtag compare``: which of several models is better on the same clips, and whether that could be chance."""
+
+import json
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from jobs.cli.options import device_option, json_option, verbose_option
+
+
+@click.command(short_help="Compare models on the same labelled clips.")
+@click.argument("models", metavar="MODEL MODEL...", nargs=-1, required=True)
+@click.argument("data", type=click.Path(exists=True, path_type=Path))
+@click.option(
+    "--split",
+    type=click.Choice(["test", "val", "all"]),
+    default="test",
+    show_default=True,
+    help="Which clips: those that all model files say were held out, or all of DATA.",
+)
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="FOLDER",
+    help="Write report.html, metrics.json and the confusion matrices to this folder.",
+)
+@json_option("Print JSON.")
+@device_option
+@verbose_option
+def compare(
+    models: tuple[str, ...],
+    data: Path,
+    split: str,
+    out: Path | None,
+    as_json: bool,
+    device: Literal["auto", "cpu", "cuda"],
+    verbose: bool,
+) -> None:
+    """Compare MODELs (names or model files) on the labelled clips in DATA that none of them was trained on.
+
+    One table of scores by video and of costs, and McNemar's test for each pair. The models must know the same classes.
+    """
+    from rich.console import Console
+
+    from jobs.training_report import TrainingProgress, print_comparison, print_report_folder
+    from tagger import load_model
+    from training import read_data_set
+    from training.compare import Contender, check_labels, clips_of_none, judge_together
+    from training.compare import compare as compare_contenders
+    from training.cost import measure_cost
+    from training.evaluate import classify_clips
+    from training.recipe import clip_counter
+    from training.report_folder import comparison_metrics, prepare_folder, write_comparison
+
+    if len(models) < 2:
+        raise click.UsageError("give at least two models, then DATA.")
+    if len(set(models)) < len(models):
+        raise click.UsageError("the same model is given twice.")
+    if out is not None:
+        prepare_folder(out)
+    taggers = [load_model(model, device=device) for model in models]
+    stems = [tagger.source.name for tagger in taggers]
+    names = stems if len(set(stems)) == len(stems) else list(models)
+    check_labels(list(zip(names, (tagger.labels for tagger in taggers), strict=True)))
+    clips = clips_of_none(taggers, read_data_set(data), split)
+    console = Console(quiet=as_json)
+    costs, predictions = [], []
+    for name, tagger in zip(names, taggers, strict=True):
+        console.print(name, highlight=False, markup=False)
+        costs.append(measure_cost(tagger))
+        with TrainingProgress(console) as progress:
+            counter = clip_counter("test", len(clips), on_stage=progress.on_stage)
+            predictions.append(classify_clips(tagger, clips, on_clip=counter))
+    evaluations = judge_together(predictions)
+    comparison = compare_contenders(
+        [Contender(name, evaluation, cost) for name, evaluation, cost in zip(names, evaluations, costs, strict=True)]
+    )
+    print_comparison(console, comparison, f"{evaluations[0].videos.examples} clips ({split}), by video")
+    if out is not None:
+        write_comparison(out, comparison, data=data, split=split)
+        print_report_folder(console, out)
+    if as_json:
+        click.echo(json.dumps(comparison_metrics(comparison, split), indent=1))
