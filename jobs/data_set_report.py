@@ -62,7 +62,8 @@ def _lines(plan: TrainingPlan) -> list[str]:
     if plan.folds:
         return [*lines, f"Leave one group out: {count(len(plan.folds), 'fold')}, a model for each."]
     split = plan.split
-    assert split is not None
+    if split is None:
+        return lines
     if plan.leaking:
         lines += [LEAK, f"Split at random: {_sizes(plan.leaking)}."]
     lines.append(f"Split {f'as in {plan.given_by}' if plan.given_by else 'by group'}: {_sizes(split)}.")

@@ -19,9 +19,9 @@ SplitName = Literal["holdout", "logo", "random"]
 class TrainingPlan:
     """What is trained on what.
 
-    ``split`` makes the model file; it is None when a model is trained for each of the ``folds`` instead. ``given_by``
-    is the name of the file that laid the split down, None when groups were drawn; ``absent`` clips of it are not there.
-    ``leaking`` is a split at random, to be judged beside it.
+    ``split`` makes the model file; it is None when a model is trained for each of the ``folds`` instead, or none at
+    all. ``given_by`` is the name of the file that laid the split down, None when groups were drawn; ``absent`` clips of
+    it are not there. ``leaking`` is a split at random, to be judged beside it.
     """
 
     data: DataSet
@@ -32,21 +32,25 @@ class TrainingPlan:
     folds: tuple[Fold, ...] = ()
 
 
+def read_labelled(root: Path) -> DataSet:
+    """The data set at ``root``, with its identical files. Raises DataSetError."""
+    # Other machines, and decoders, have another current folder.
+    return find_identical(read_data_set(root.absolute()))
+
+
 def plan_training(
-    root: Path,
+    data: DataSet,
     split: SplitName | Path | None = None,
     *,
     seed: int = 0,
     val_groups: Collection[str] | None = None,
     test_groups: Collection[str] | None = None,
 ) -> TrainingPlan:
-    """Reads the data set at ``root`` and splits it.
+    """Splits ``data``.
 
     ``split`` is a path for official lists (see ``read_split_lists``), and None for what a manifest says, or
     ``holdout`` when none says anything. Raises DataSetError.
     """
-    # Other machines, and decoders, have another current folder.
-    data = find_identical(read_data_set(root.absolute()))
     if isinstance(split, Path):
         listed = read_split_lists(split, data)
         given = split_as_given(data, listed.parts, seed=seed)

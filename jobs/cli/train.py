@@ -1,6 +1,8 @@
 """``vtag train``: from a folder of labelled clips to a model file."""
 
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
@@ -12,7 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from jobs.training_plan import SplitName, TrainingPlan
-    from training import TrainConfig
+    from training import DataSet, TrainConfig
 
 
 def parse_groups(text: str) -> tuple[str, ...]:
@@ -190,21 +192,23 @@ def train(
     from rich.console import Console
 
     from jobs.data_set_report import print_data_set
-    from jobs.training_plan import plan_training
+    from jobs.training_plan import plan_training, read_labelled
 
     if freeze_backbone and train_layers:
         raise click.UsageError("--freeze-backbone and --train-layers contradict each other; give one of them.")
     if (how == "logo" or isinstance(how, Path)) and (val_groups or test_groups):
         raise click.UsageError("--val-groups and --test-groups are for --split holdout and random.")
-    console = Console(quiet=quiet)
-    if dry_run:
-        _look(plan_training(data, how, seed=seed, val_groups=val_groups, test_groups=test_groups))
-        return
-    if out is None:
+    if out is None and not dry_run:
         raise click.UsageError("Missing option '--out'.")
-    if how == "logo" and out.suffix != ".json":
+    if out and how == "logo" and out.suffix != ".json":
         raise click.UsageError("--split logo judges and makes no model; --out is where its results go: folds.json.")
-    plan = plan_training(data, how, seed=seed, val_groups=val_groups, test_groups=test_groups)
+    data_set = read_labelled(data)
+    split = partial(plan_training, data_set, how, seed=seed, val_groups=val_groups, test_groups=test_groups)
+    if out is None or dry_run:
+        _look(data_set, split)
+        return
+    console = Console(quiet=quiet)
+    plan = split()
     print_data_set(console, plan)
 
     from training import LoopSettings, TrainConfig
@@ -234,18 +238,28 @@ def train(
         _train(plan, config, console)
 
 
-def _look(plan: "TrainingPlan") -> None:
+def _look(data: "DataSet", split: "Callable[[], TrainingPlan]") -> None:
     from rich.console import Console
     from rich.progress import Progress
 
     from jobs.data_set_report import print_inventory
+    from jobs.training_plan import TrainingPlan
+    from tagger.errors import DataSetError
     from training.inventory import take_inventory
 
+    problem: DataSetError | None = None
+    try:
+        plan = split()
+    except DataSetError as error:
+        # What cannot be split is looked at with more reason.
+        plan, problem = TrainingPlan(data), error
     stderr = Console(stderr=True)
     with Progress(console=stderr, transient=True, disable=not stderr.is_terminal) as bars:
-        opened = bars.add_task("Opening videos", total=len({clip.path for clip in plan.data.clips}))
-        inventory = take_inventory(plan.data, lambda probed: bars.update(opened, completed=probed))
+        opened = bars.add_task("Opening videos", total=len({clip.path for clip in data.clips}))
+        inventory = take_inventory(data, lambda probed: bars.update(opened, completed=probed))
     print_inventory(Console(), plan, inventory)
+    if problem:
+        raise problem
 
 
 def _train(plan: "TrainingPlan", config: "TrainConfig", console: "Console") -> None:

@@ -69,6 +69,14 @@ def test_a_dry_run_prints_classes_groups_hours_what_is_unreadable_and_the_split(
     assert not list(tmp_path.glob("*.safetensors"))
 
 
+def test_a_dry_run_shows_what_cannot_be_split_too(tmp_path: Path) -> None:
+    root = ucf101_tree(tmp_path / "clips", groups=2)
+    looked = vtag("train", root, "--dry-run")
+    assert looked.exit_code == 1
+    assert "4 clips of 2 classes, in 4 groups." in looked.output
+    assert looked.output.splitlines()[-1].startswith("vtag: class 'Across' has no clips left for train")
+
+
 def test_a_dry_run_of_leave_one_out_lists_the_folds(tmp_path: Path) -> None:
     root = ucf11_tree(tmp_path / "UCF11_updated_mpg", groups=3)
     looked = vtag("train", root, "--dry-run", "--split", "logo")
