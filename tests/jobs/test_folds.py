@@ -1,0 +1,71 @@
+"""Folds on several machines: at the same time, each with its result, and a failure is told as it would be at home."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobs.folds import run_folds
+from tagger import DataSetError
+from tests.training.test_splits import data_of
+from training import Fold, TrainConfig, leave_one_group_out
+
+DATA = data_of({"a": [1] * 4, "b": [2] * 4})
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    """Two machines with a core each."""
+    from ray.cluster_utils import Cluster
+
+    nodes = Cluster()
+    settings = {"num_cpus": 1, "object_store_memory": 100 * 2**20, "include_dashboard": False}
+    try:
+        nodes.add_node(**settings)
+        nodes.add_node(**settings)
+        yield nodes.address
+    finally:
+        nodes.shutdown()
+
+
+def run(address: str, folds: int) -> list[Any]:
+    done: list[Any] = []
+    config = TrainConfig("cnn3d-lstm", Path("out"))
+    results = run_folds(DATA, leave_one_group_out(DATA)[:folds], config, address=address, on_fold=done.append)
+    assert sorted(done) == sorted(results)
+    return list(results)
+
+
+@pytest.mark.slow
+def test_folds_are_trained_on_all_machines_at_the_same_time(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def train(data: object, fold: Fold, config: object) -> tuple[str, str]:
+        import ray
+
+        # Nobody gets further before two are here.
+        (tmp_path / fold.name).touch()
+        deadline = time.monotonic() + 120
+        while len(list(tmp_path.iterdir())) < 2 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert len(list(tmp_path.iterdir())) >= 2
+        return fold.name, ray.get_runtime_context().get_node_id()
+
+    monkeypatch.setattr("jobs.folds.train_fold", train)
+    results = run(address, folds=3)
+    assert [name for name, _ in results] == ["00", "01", "02"]
+    assert len({node for _, node in results}) == 2
+
+
+@pytest.mark.slow
+def test_what_is_wrong_with_a_fold_is_told_as_it_would_be_at_home(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(data: object, fold: Fold, config: object) -> None:
+        raise DataSetError(f"none of the clips of {fold.name} could be read")
+
+    monkeypatch.setattr("jobs.folds.train_fold", fail)
+    with pytest.raises(DataSetError, match=r"^none of the clips of 00 could be read$"):
+        run(address, folds=1)
