@@ -108,7 +108,9 @@ def parts(folder: Location) -> list[Source]:
     numbers = sorted(int(match[1]) for name in names if (match := PART.fullmatch(name)) and match[2] == "videos")
     found = [part_source(folder, number) for number in numbers]
     if numbers != list(range(len(numbers))) or not all(part.tags.name in names for part in found):
-        raise OutputError(f"{folder} lacks parts that were committed to it; start over with --overwrite")
+        raise OutputError(
+            f"{folder} lacks parts that were committed to it; remove it, and what it holds is tagged again"
+        )
     return found
 
 
@@ -131,7 +133,7 @@ def read_plan(folder: Location) -> StartedRun | None:
         if plan["format"] != LEDGER_FORMAT:
             raise OutputError(
                 f"{folder} was written by another version of vtag ({plan.get('vtag_version')}); finish it with that "
-                "one, use --overwrite to start over, or choose another --out"
+                "one, or remove it, and what it holds is tagged again"
             )
         return StartedRun(RunIdentity.from_json(plan), plan["run"], bool(plan["replaces"]))
     except (FileNotFoundError, NotADirectoryError):
@@ -139,7 +141,9 @@ def read_plan(folder: Location) -> StartedRun | None:
     except OSError as error:
         raise OutputError(f"{folder.child('plan.json')} cannot be read: {reason(error)}") from error
     except (ValueError, KeyError, TypeError) as error:
-        raise OutputError(f"{folder.child('plan.json')} is damaged; use --overwrite to start over ({error})") from error
+        raise OutputError(
+            f"{folder.child('plan.json')} is damaged ({error}); remove {folder}, and what it holds is tagged again"
+        ) from error
 
 
 def remove(folder: Location, *, keep_lock: bool = False) -> None:

@@ -139,7 +139,8 @@ def make_plan(config: RunConfig, on_found: Callable[[int], None] = lambda found:
 def _interrupted(output: Output, identity: RunIdentity, *, overwrite: bool) -> tuple[str | None, bool]:
     """The interrupted run that goes on, if any, and whether the run takes the place of an earlier result.
 
-    Raises OutputError for an interrupted run of another kind.
+    Raises OutputError for an interrupted run of another kind, or one whose end would take a result away that this one
+    would add to.
     """
     try:
         earlier = read_plan(output.run)
@@ -157,6 +158,11 @@ def _interrupted(output: Output, identity: RunIdentity, *, overwrite: bool) -> t
         raise OutputError(
             f"{output.run} holds an interrupted run with {difference}; "
             "use --overwrite to start over, remove it to go on with the result as it is, or choose another --out"
+        )
+    if earlier.replaces and (output.manifest if output.is_folder else output.tags).is_file():
+        raise OutputError(
+            f"{output.run} holds an interrupted --overwrite; give --overwrite again to finish it, "
+            "or remove it to go on with the result that is there"
         )
     return earlier.run, earlier.replaces
 

@@ -16,7 +16,7 @@ from jobs.changes import Changes
 from jobs.compact import compact
 from jobs.identity import file_metadata
 from jobs.job import Interrupted, JobError, MaxFailures, Progress, RunConfig, Version
-from jobs.ledger import Ledger
+from jobs.ledger import Ledger, remove
 from jobs.plan import DryRun, dry_run, make_plan
 from jobs.results import FinishedVideo
 from jobs.run import run_job
@@ -174,7 +174,17 @@ class TestOverwrite:
         Ledger.create(again.output.run, again.identity, replaces=True)
         finish_all(config)
         assert make_plan(replace(config, overwrite=True)).todo == ()
-        assert make_plan(config).replaces, "also without the option, for that is what was begun"
+        assert make_plan(config).replaces, "also without the option, while there is nothing to be lost"
+
+    def test_begun_over_a_result_it_is_not_finished_by_who_would_add_to_it(self, config: RunConfig) -> None:
+        finish_all(config)
+        run_job(make_plan(config))
+        again = make_plan(replace(config, overwrite=True))
+        Ledger.create(again.output.run, again.identity, replaces=True)
+        with pytest.raises(OutputError, match=r"interrupted --overwrite; give --overwrite again .* or remove it"):
+            make_plan(config)
+        remove(again.output.run)
+        assert make_plan(config).is_done
 
     def test_damage_to_what_an_interruption_left_does_not_stop_it(self, config: RunConfig) -> None:
         config = replace(config, overwrite=True)
@@ -186,7 +196,7 @@ class TestOverwrite:
         assert make_plan(config).todo == plan.videos
         part.with_name("part-000000.tags.parquet").unlink()
         assert make_plan(config).todo == plan.videos
-        with pytest.raises(OutputError, match="--overwrite"):
+        with pytest.raises(OutputError, match="remove it, and what it holds is tagged again"):
             make_plan(replace(config, overwrite=False))
 
 
