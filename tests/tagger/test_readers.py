@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from tagger.clips import VideoEnd, read_spans
+from tagger.errors import VideoError
 from tagger.preprocessing import Preprocessing
 from tagger.video.choose import has_decord
 from tagger.video.decord_reader import DecordReader, _timeline_problem
@@ -182,16 +183,20 @@ def test_times_of_decord_that_are_not_those_of_the_packets_are_noticed(
 
 
 @needs_decord
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [({"frames": 4}, "the file has 3 frames where it declares 4"), ({"duration_s": 0.01}, None)],
-)
-def test_a_count_that_is_not_that_of_the_packets_is_noticed(
-    change: dict[str, Any], words: str | None, tmp_path: Path
+def test_a_declared_count_that_is_not_that_of_the_packets_is_noticed_before_decord_makes_room_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("decord.VideoReader", lambda *_, **__: pytest.fail("decord was asked to open it"))
     path = encode(tmp_path / "a.mp4", frames=3)
-    problem = _timeline_problem(packet_times(path), packet_times(path), replace(probe(path), **change))
-    assert problem is None if words is None else words in (problem or "")
+    with pytest.raises(VideoError, match="the file has 3 frames where it declares 1073741824"):
+        DecordReader(path, replace(probe(path), frames=2**30), 32, 32)
+
+
+@needs_decord
+def test_a_declared_length_a_little_too_short_is_no_problem(tmp_path: Path) -> None:
+    path = encode(tmp_path / "a.mp4", frames=3)
+    times_s = packet_times(path)
+    assert _timeline_problem(times_s, times_s, replace(probe(path), duration_s=0.01)) is None
 
 
 def test_facts_are_what_the_file_says(tmp_path: Path) -> None:
