@@ -106,6 +106,8 @@ def test_a_manifest_with_parts_of_videos_trains_as_its_split_says(tmp_path: Path
     assert skipped and all("gone.mp4" in line for line in skipped)
     assert read_model_info(out).scores["videos"]["examples"] == 4
     assert read_model_info(out).scores["windows"]["examples"] == 4
+    evaluated = json.loads(vtag("evaluate", out, manifest, "--json", "-").output)
+    assert evaluated["videos"] == read_model_info(out).scores["videos"]
 
 
 def test_official_lists_split_a_data_set(tree: Path, tmp_path: Path) -> None:

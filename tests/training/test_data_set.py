@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tagger import DataSetError
-from training import read_data_set
+from training import leave_one_group_out, read_data_set
 
 
 def touch(root: Path, *names: str) -> Path:
@@ -34,6 +34,42 @@ def test_ucf11_takes_the_label_from_the_class_folder_and_the_group_from_the_fold
         ("walking/v_walk_dog_03/v_walk_dog_03_01.mpg", "walking", "03"),
     ]
     assert read_data_set(tmp_path).grouped_by == {"folder": 3}
+
+
+UCF11 = {
+    "basketball": "shooting",
+    "biking": "biking",
+    "diving": "diving",
+    "golf_swing": "golf",
+    "horse_riding": "riding",
+    "soccer_juggling": "juggle",
+    "swing": "swing",
+    "tennis_swing": "tennis",
+    "trampoline_jumping": "jumping",
+    "volleyball_spiking": "spiking",
+    "walking": "walk_dog",
+}
+"""The class folders of UCF-11, and what its clips call the classes."""
+
+
+def test_all_of_ucf11_has_eleven_classes_of_25_groups_and_a_fold_for_each_group(tmp_path: Path) -> None:
+    for label, name in UCF11.items():
+        groups = range(1, 26)
+        touch(tmp_path, *(f"{label}/v_{name}_{g:02}/v_{name}_{g:02}_{clip:02}.mpg" for g in groups for clip in (1, 2)))
+        touch(tmp_path, *(f"{label}/Annotation/v_{name}_{g:02}_01.xgtf" for g in groups))
+    data = read_data_set(tmp_path)
+    assert data.labels == tuple(sorted(UCF11)) and len(data.clips) == 11 * 25 * 2
+    folds = leave_one_group_out(data)
+    assert [fold.name for fold in folds] == [f"{group:02}" for group in range(1, 26)]
+    for fold in folds:
+        assert fold.split.groups("test") == {label: [fold.name] for label in UCF11}
+        assert set(fold.split.groups("val")) == set(fold.split.groups("train")) == set(UCF11)
+
+
+def test_without_groups_none_can_be_left_out(tmp_path: Path) -> None:
+    touch(tmp_path, "cat/a.mp4", "cat/b.mp4", "dog/a.mov", "dog/b.mov")
+    with pytest.raises(DataSetError, match="has no groups to leave out"):
+        leave_one_group_out(read_data_set(tmp_path))
 
 
 def test_ucf101_takes_the_group_from_the_file_name(tmp_path: Path) -> None:

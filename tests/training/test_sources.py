@@ -80,6 +80,16 @@ def test_other_weights_or_preprocessing_do_not_use_the_same_features(
     assert features(clips, tmp_path, preprocessing=replace(CNN3D_PREPROCESSING, resize=120))[1] > 0
 
 
+def test_parts_of_one_video_have_features_of_their_own(clips: tuple[LabelledClip, ...], tmp_path: Path) -> None:
+    parts = (replace(clips[0], end_s=0.5), replace(clips[0], start_s=0.5))
+    first, calls = features(parts, tmp_path)
+    again, calls_again = features(parts, tmp_path)
+    assert calls > 0 and calls_again == 0
+    both = torch.arange(2)
+    assert torch.equal(first.inputs(both, None), again.inputs(both, None))
+    assert not torch.equal(*first.inputs(both, None))
+
+
 def test_a_clip_that_cannot_be_read_is_reported_and_has_no_windows(
     clips: tuple[LabelledClip, ...], tmp_path: Path
 ) -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tagger import DataSetError
-from training import DataSet, LabelledClip, split_by_group
+from training import DataSet, LabelledClip, split_at_random, split_by_group
 from training.splits import select_groups
 
 
@@ -55,6 +55,38 @@ def test_named_groups_go_where_they_were_named() -> None:
     assert split.groups("val") == {"a": ["03"], "b": ["03"]}
     assert split.groups("test") == {"a": ["04", "05"], "b": ["04", "05"]}
     assert split.groups("train") == {"a": ["00", "01", "02"], "b": ["00", "01", "02"]}
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 9)), min_size=20, max_size=60), st.integers(0, 99))
+def test_groups_that_a_manifest_names_in_several_classes_are_never_divided(
+    drawn: list[tuple[str, int]], seed: int
+) -> None:
+    clips = [LabelledClip(Path(f"{i}.mp4"), label, str(group), "manifest") for i, (label, group) in enumerate(drawn)]
+    data = DataSet(Path("clips.csv"), tuple(clips))
+    try:
+        split = split_by_group(data, seed=seed)
+    except DataSetError as error:
+        assert "has no clips left for" in str(error)
+        return
+    parts = [{clip.group for clip in part} for part in (split.train, split.val, split.test)]
+    assert sum(map(len, parts)) == len(set.union(*parts))
+    assert len(split.train) + len(split.val) + len(split.test) == len(clips)
+
+
+def test_classes_that_share_all_groups_share_the_split() -> None:
+    clips = [LabelledClip(Path(f"{g}.mp4"), label, f"{g:02}", "manifest") for label in "abc" for g in range(10)]
+    split = split_by_group(DataSet(Path("clips.csv"), tuple(clips)))
+    assert {len(groups) for groups in split.groups("test").values()} == {2}
+    assert {len(groups) for groups in split.groups("val").values()} == {2}
+
+
+def test_a_split_at_random_divides_groups_and_gives_each_class_its_share() -> None:
+    data = data_of({"a": [10] * 5, "b": [4] * 5})
+    split = split_at_random(data, seed=1)
+    assert sorted([*split.train, *split.val, *split.test], key=str) == sorted(data.clips, key=str)
+    assert [sum(clip.label == label for clip in split.test) for label in "ab"] == [10, 4]
+    assert {clip.key for clip in split.train} & {clip.key for clip in split.test}
+    assert split == split_at_random(data, seed=1) != split_at_random(data, seed=2)
 
 
 def test_what_a_model_file_remembers_finds_the_same_clips_again() -> None:
