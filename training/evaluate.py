@@ -1,7 +1,7 @@
 """Judging a model file on labelled clips, through the same path that tags an archive."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -98,8 +98,13 @@ class Evaluation:
         return {
             "videos": self.videos.to_json(),
             "windows": self.windows.to_json(),
-            "temperature": self.temperature,
-            "calibration": {"videos": asdict(self.videos_calibration), "windows": asdict(self.windows_calibration)},
+            "calibration": {
+                "temperature": self.temperature,
+                "videos_before": self.videos_calibration.before.error,
+                "videos_after": self.videos_calibration.after.error,
+                "windows_before": self.windows_calibration.before.error,
+                "windows_after": self.windows_calibration.after.error,
+            },
             "unreadable": self.unreadable,
         }
 

@@ -52,8 +52,9 @@ class Scores:
     confusion: tuple[tuple[int, ...], ...]
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON-ready form."""
-        return asdict(self)
+        """A JSON-ready form, with the intervals as rows of ``score``, ``low`` and ``high``."""
+        classes = [{**asdict(row), "intervals": _interval_rows(row.intervals)} for row in self.classes]
+        return {**asdict(self), "intervals": _interval_rows(self.intervals), "classes": classes}
 
 
 def score(truth: np.ndarray, probabilities: np.ndarray, labels: Sequence[str], groups: np.ndarray) -> Scores:
@@ -118,6 +119,10 @@ def average_by_video(probabilities: np.ndarray, videos: np.ndarray) -> tuple[np.
     sums = np.zeros((len(distinct), probabilities.shape[1]))
     np.add.at(sums, position, probabilities)
     return distinct, sums / np.bincount(position)[:, None]
+
+
+def _interval_rows(intervals: Mapping[str, Interval]) -> list[dict[str, str | float]]:
+    return [{"score": name, "low": low, "high": high} for name, (low, high) in intervals.items()]
 
 
 def _intervals(

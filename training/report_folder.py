@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,15 @@ def write_evaluation(folder: Path, tagger: Tagger, evaluation: Evaluation, *, da
         for verdict in verdicts(predictions)
     ]
     problems = [{"path": str(clip.path), "problem": problem} for clip, problem in predictions.unreadable]
-    metrics = {**evaluation_metrics(tagger, evaluation, split), "clips": clips, "unreadable_clips": problems}
+    metrics = {
+        **evaluation_metrics(tagger, evaluation, split),
+        "reliability": {
+            "videos": asdict(evaluation.videos_calibration),
+            "windows": asdict(evaluation.windows_calibration),
+        },
+        "clips": clips,
+        "unreadable_clips": problems,
+    }
     report = evaluation_report(f"Evaluation of {source.name}", facts, evaluation, pictures, mistakes)
     _write(folder, pictures, metrics, report)
 

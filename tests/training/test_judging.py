@@ -55,8 +55,8 @@ def test_evaluate_prints_scores_with_intervals_by_video_and_by_window(tree: Path
     scores = json.loads(vtag("evaluate", model, tree, "--json", "-").output)
     row = next(line for line in lines if line[0] == "accuracy")
     for cell, level in zip(row[1:], ("videos", "windows"), strict=True):
-        low, high = scores[level]["intervals"]["accuracy"]
-        assert cell == f"{scores[level]['accuracy']:.3f} ({low:.2f}–{high:.2f})"
+        interval = next(row for row in scores[level]["intervals"] if row["score"] == "accuracy")
+        assert cell == f"{scores[level]['accuracy']:.3f} ({interval['low']:.2f}–{interval['high']:.2f})"
     assert {"precision, macro", "F1, weighted", "calibration error, temperature 1"} <= {line[0] for line in lines}
     assert ["class", "precision", "recall", "F1", "videos", "groups"] in lines
     assert next(line for line in lines if line[0] == "Across")[-2:] == ["2", "2"]
@@ -78,6 +78,8 @@ def test_evaluate_writes_a_report_metrics_and_plots(tree: Path, model: Path, tmp
     metrics = json.loads((folder / "metrics.json").read_text())
     right = [clip["predicted"] == clip["label"] for clip in metrics["clips"]]
     assert len(right) == 10 and np.mean(right) == metrics["videos"]["accuracy"]
+    bins = metrics["reliability"]["windows"]["after"]["bins"]
+    assert sum(each["examples"] for each in bins) == metrics["windows"]["examples"]
     report = (folder / "report.html").read_text("utf-8")
     assert "Evaluation of first" in report and "10 of 2 classes, in 10 groups" in report
     # Four plots and a picture of each mistake.
