@@ -47,6 +47,9 @@ def find_output(path: str | Path) -> Output:
         raise OutputError(f"{path} cannot be reached: {reason(error)}") from error
     if not location.is_local and not location.name:
         raise OutputError(f"{path} is a bucket; name a file or a folder in it, such as {str(path).rstrip('/')}/tags")
+    if location.name.endswith(".videos.parquet"):
+        result = location.name.removesuffix(".videos.parquet") + ".parquet"
+        raise OutputError(f"{path} is the name of a table of videos; name the result that it belongs to: {result}")
     return Output(location, location.beside(location.name + ".run"), not location.name.endswith(".parquet"))
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
+from jobs.address import is_address
 from jobs.changes import Changes, Records, find_changes, read_records
 from jobs.identity import RunIdentity
 from jobs.job import RunConfig, Video
@@ -14,7 +15,6 @@ from jobs.listing import find_videos
 from jobs.output import Output, choose_output
 from jobs.result import Result, read_result
 from jobs.results import video_name
-from jobs.staging import staged
 from tagger.errors import InputError, OutputError, VideoError
 from tagger.tagger import ModelSource, find_model
 from tagger.video.isolation import decoder_of_this_thread
@@ -75,7 +75,8 @@ class DryRun:
 
     ``videos`` are listed; ``new``, ``changed``, ``retried`` of them would be read, ``kept`` not, among them ``touched``
     ones: the same content at another time. ``gone`` are in the result only, and would be removed if ``pruned``.
-    ``unreadable`` cannot even be opened; ``video_s`` and ``windows`` are still to be done.
+    ``unreadable`` cannot even be opened; ``video_s`` and ``windows`` are still to be done. ``unopened`` are in buckets,
+    where opening them would mean copying them, and not counted in the three.
     """
 
     videos: int
@@ -87,6 +88,7 @@ class DryRun:
     gone: int
     pruned: bool
     unreadable: int
+    unopened: int
     video_s: float
     windows: int
 
@@ -187,21 +189,24 @@ def _base(output: Output, identity: RunIdentity) -> Result | None:
 
 
 def dry_run(plan: Plan, on_probed: Callable[[int], None] = lambda probed: None) -> DryRun:
-    """Opens every video that is still to be done and adds up what there is. ``on_probed`` gets the count so far."""
+    """Opens every local video that is still to be done and adds up what there is.
+
+    ``on_probed`` gets the count so far.
+    """
 
     def windows_of(video: Video) -> tuple[float, int] | None:
         try:
-            with staged(video.path) as copy:
-                facts = decoder_of_this_thread().probe(copy.path)
+            facts = decoder_of_this_thread().probe(video.path)
         except VideoError:  # The run will say it in its row.
             return None
         duration_s = facts.duration_s or 0.0
         return duration_s, plan.sampling.window_count(duration_s)
 
+    here = [video for video in plan.todo if not is_address(video.path)]
     unreadable = windows = 0
     video_s = 0.0
-    with ThreadPoolExecutor(max_workers=min(PROBES, max(1, len(plan.todo)))) as pool:
-        for probed, found in enumerate(pool.map(windows_of, plan.todo), start=1):
+    with ThreadPoolExecutor(max_workers=min(PROBES, max(1, len(here)))) as pool:
+        for probed, found in enumerate(pool.map(windows_of, here), start=1):
             if found is None:
                 unreadable += 1
             else:
@@ -219,6 +224,7 @@ def dry_run(plan: Plan, on_probed: Callable[[int], None] = lambda probed: None) 
         gone=changes.gone,
         pruned=plan.config.prune,
         unreadable=unreadable,
+        unopened=len(plan.todo) - len(here),
         video_s=video_s,
         windows=windows,
     )

@@ -112,6 +112,9 @@ def print_dry_run(found: "DryRun", console: Console) -> None:
         )
     if found.unreadable:
         facts.add_row("Unreadable", Text(f"{count(found.unreadable, 'video')} cannot be opened", "red"))
+    if found.unopened:
+        words = f"{count(found.unopened, 'video')} in buckets, which would have to be copied for it"
+        facts.add_row("Not opened", words)
     facts.add_row("To be done", f"{amount(found.video_s)} of video, {count(found.windows, 'window')}")
     console.print(facts)
 

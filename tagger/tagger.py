@@ -105,6 +105,8 @@ def find_model(model: str = BUILTIN, weights: str | Path | None = None) -> Model
         raise ModelFileError(
             f"{model} has to be trained first: vtag train DATA --model {model} --out model.safetensors"
         )
+    if "://" in model:
+        raise ModelFileError(f"{model}: models are read from local files only; copy it to this machine first")
     path = Path(model).absolute()
     if not path.exists() and path.suffix != ".safetensors":
         known = f"{BUILTIN}, {KINETICS}"

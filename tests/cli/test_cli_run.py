@@ -272,7 +272,7 @@ def test_exit_0_when_only_earlier_runs_met_bad_videos(job: Job) -> None:
 
 def test_dry_run_only_says_what_would_be_done(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     counts = {"videos": 12, "new": 5, "changed": 1, "retried": 2, "touched": 1, "kept": 4, "gone": 3, "pruned": False}
-    found = jobs.plan.DryRun(**counts, unreadable=1, video_s=7200.0, windows=3375)
+    found = jobs.plan.DryRun(**counts, unreadable=1, unopened=2, video_s=7200.0, windows=3375)
     monkeypatch.setattr(jobs.plan, "dry_run", lambda plan, on_probed: found)
     job.ending = AssertionError("the job must not run")
     done = vtag("--dry-run")
@@ -282,8 +282,9 @@ def test_dry_run_only_says_what_would_be_done(job: Job, monkeypatch: pytest.Monk
         "12: 5 new, 1 changed, 2 tried again, 3 kept, 1 kept with a new time, the content being the same",
         "3 videos of the result not among the inputs or missing there stay in it; --prune removes them",
         "1 video cannot be opened",
+        "2 videos in buckets, which would have to be copied for it",
         "2.00 h of video, 3,375 windows",
     ):
         assert part in text, part
-    expected = {"event": "dry-run", **counts, "unreadable": 1, "video_s": 7200.0, "windows": 3375}
+    expected = {"event": "dry-run", **counts, "unreadable": 1, "unopened": 2, "video_s": 7200.0, "windows": 3375}
     assert json.loads(vtag("--dry-run", "--json").stdout) == expected

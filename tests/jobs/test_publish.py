@@ -288,7 +288,14 @@ class TestPlaces:
     def test_an_empty_folder_may_be_filled(self, tmp_path: Path) -> None:
         assert choose_output(tmp_path).is_folder
 
-    @pytest.mark.parametrize(("out", "says"), [("gone/t.parquet", "does not exist"), ("plain", "existing file")])
+    @pytest.mark.parametrize(
+        ("out", "says"),
+        [
+            ("gone/t.parquet", "does not exist"),
+            ("plain", "existing file"),
+            ("t.videos.parquet", r"belongs to: t\.parquet"),
+        ],
+    )
     def test_a_place_that_cannot_be_is_refused_before_any_work(self, tmp_path: Path, out: str, says: str) -> None:
         (tmp_path / "plain").touch()
         with pytest.raises(OutputError, match=says):

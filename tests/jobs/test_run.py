@@ -289,6 +289,7 @@ def test_a_dry_run_counts_what_there_is_and_writes_nothing(config: RunConfig, ar
         gone=0,
         pruned=False,
         unreadable=1,
+        unopened=0,
         video_s=found.video_s,
         windows=windows,
     )

@@ -57,3 +57,8 @@ def test_the_kinetics_labels_are_400_different_names_in_alphabetical_order() -> 
     assert len(set(labels)) == 400
     assert (labels[0], labels[-1]) == ("abseiling", "zumba")
     assert list(labels) == sorted(labels)
+
+
+def test_a_model_in_a_bucket_is_said_to_be_wanted_as_a_file() -> None:
+    with pytest.raises(ModelFileError, match=r"s3://b/m\.safetensors: models are read from local files only"):
+        find_model("s3://b/m.safetensors")
