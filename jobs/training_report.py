@@ -80,7 +80,8 @@ class TrainingProgress:
 
 def print_evaluation(console: Console, evaluation: Evaluation, title: str) -> None:
     """Prints scores by class and over all classes, by video and by window."""
-    print_table(console, class_table(evaluation.videos, "videos"), title)
+    # One interval in a row, so that it fits 80 columns.
+    print_table(console, class_table(evaluation.videos, "videos", with_intervals=("f1",)), title)
     print_table(console, averages_table(evaluation))
     _print_note(console, f"{interval_note(evaluation.videos)} {CALIBRATION_NOTE}")
     if confused := confused_lines(evaluation.videos, PAIRS):

@@ -2,6 +2,7 @@
 
 import statistics
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,7 @@ from tagger.model_file import ModelInfo
 from tagger.models import build_network
 from tagger.tagger import Tagger
 
-TIMINGS = 5
+WARM_UPS, TIMINGS = 2, 7
 
 
 @dataclass(frozen=True)
@@ -31,18 +32,29 @@ class Cost:
     precision: str
 
 
-def measure_cost(tagger: Tagger) -> Cost:
-    """Counts and times a loaded model. The rate is the median of five timings."""
-    classifier = tagger.classifier
-    parameters, flop = count_operations(tagger.source.info)
-    return Cost(
-        parameters=parameters,
-        gflop_per_window=flop / 1e9,
-        file_bytes=tagger.source.file_here.stat().st_size,
-        windows_per_s=_windows_per_s(tagger),
-        device=str(classifier.device),
-        precision=str(classifier.precision).removeprefix("torch."),
-    )
+def measure_costs(taggers: Sequence[Tagger]) -> list[Cost]:
+    """Counts and times loaded models. A rate is the median of a few timings.
+
+    The models take turns, so that whatever else this machine does meanwhile slows down all of them.
+    """
+    taken_s: list[list[float]] = [[] for _ in taggers]
+    for _ in range(WARM_UPS + TIMINGS):
+        for tagger, times in zip(taggers, taken_s, strict=True):
+            times.append(_time_a_batch(tagger))
+    costs: list[Cost] = []
+    for tagger, times in zip(taggers, taken_s, strict=True):
+        parameters, flop = count_operations(tagger.source.info)
+        costs.append(
+            Cost(
+                parameters=parameters,
+                gflop_per_window=flop / 1e9,
+                file_bytes=tagger.source.file_here.stat().st_size,
+                windows_per_s=_batch(tagger) / statistics.median(times[WARM_UPS:]),
+                device=str(tagger.classifier.device),
+                precision=str(tagger.classifier.precision).removeprefix("torch."),
+            )
+        )
+    return costs
 
 
 def count_operations(info: ModelInfo) -> tuple[int, int]:
@@ -58,15 +70,16 @@ def count_operations(info: ModelInfo) -> tuple[int, int]:
     return sum(parameter.numel() for parameter in network.parameters()), counter.get_total_flops()
 
 
-def _windows_per_s(tagger: Tagger) -> float:
-    classifier, size = tagger.classifier, tagger.source.info.preprocessing.size
-    count = 1 if classifier.device.type == "cpu" else 16  # As many as the classifier takes at a time.
-    shape = (count, tagger.sampling.num_frames, size, size, 3)
+def _batch(tagger: Tagger) -> int:
+    """As many windows as the classifier takes at a time."""
+    return 1 if tagger.classifier.device.type == "cpu" else 16
+
+
+def _time_a_batch(tagger: Tagger) -> float:
+    """Seconds that the classifier takes for one batch."""
+    size = tagger.source.info.preprocessing.size
+    shape = (_batch(tagger), tagger.sampling.num_frames, size, size, 3)
     windows = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    classifier.probabilities(windows)  # The first run also prepares kernels.
-    taken_s: list[float] = []
-    for _ in range(TIMINGS):
-        started = time.perf_counter()
-        classifier.probabilities(windows)
-        taken_s.append(time.perf_counter() - started)
-    return count / statistics.median(taken_s)
+    started = time.perf_counter()
+    tagger.classifier.probabilities(windows)
+    return time.perf_counter() - started

@@ -31,7 +31,7 @@ def plot_confusion(scores: Scores, title: str) -> Figure:
     confusion = confusion[np.ix_(occurs, occurs)]
     names = [short(scores.classes[i].label) for i in occurs]
     count = len(names)
-    cell_in, font = (0.42, 9) if count <= 30 else (0.19, 7)
+    cell_in, font = (0.37, 9) if count <= 30 else (0.19, 7)
     side_in = max(2.0, cell_in * count) + (2.4 if count <= 30 else 4.0)
     figure = Figure(figsize=(side_in, side_in), dpi=DPI, layout="constrained")
     axes = figure.add_subplot()

@@ -17,6 +17,7 @@ from training.evaluate import Evaluation, Verdict
 from training.plots import jpeg
 from training.tables import (
     CALIBRATION_NOTE,
+    CLASS_SCORES,
     CONTEST_NOTE,
     COST_NOTE,
     TextTable,
@@ -103,7 +104,7 @@ def evaluation_report(
             _table(averages_table(evaluation)),
             _note(f"{interval_note(evaluation.videos)} {CALIBRATION_NOTE}"),
         ),
-        _section("Classes", _table(class_table(evaluation.videos, "videos"))),
+        _section("Classes", _table(class_table(evaluation.videos, "videos", with_intervals=CLASS_SCORES))),
         *(_section(picture.title, _picture(picture)) for picture in pictures),
     ]
     if confused := confused_lines(evaluation.videos, PAIRS):

@@ -1,6 +1,6 @@
 """What there is to say of an evaluation or a comparison, as tables of text for the terminal and for reports."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from training.bootstrap import RESAMPLES, Interval
@@ -20,6 +20,8 @@ AVERAGES = {
     "weighted_f1": "F1, weighted",
 }
 """The averages of ``Scores`` in the order in which they are shown, and what they are called."""
+
+CLASS_SCORES = ("precision", "recall", "f1")
 
 COMPARED = ("accuracy", "precision", "recall", "f1")
 
@@ -55,7 +57,7 @@ def averages_table(evaluation: Evaluation) -> TextTable:
         for name, title in AVERAGES.items()
         if getattr(evaluation.videos, name) is not None
     ]
-    before, after = "calibration error, temperature 1", f"calibration error, temperature {evaluation.temperature:.3g}"
+    before, after = "calibration error, temperature 1", f"calibration error, temperature {evaluation.temperature:.2f}"
     rows += [
         (before, *(f"{calibration.before.error:.3f}" for calibration in calibrations)),
         (after, *(f"{calibration.after.error:.3f}" for calibration in calibrations)),
@@ -64,12 +66,18 @@ def averages_table(evaluation: Evaluation) -> TextTable:
     return TextTable(columns, tuple(rows))
 
 
-def class_table(scores: Scores, what: str) -> TextTable:
-    """Precision, recall and F1 of each class that has examples; ``what`` these are."""
+def class_table(scores: Scores, what: str, *, with_intervals: Collection[str]) -> TextTable:
+    """Precision, recall and F1 of each class that has examples; ``what`` these are.
+
+    ``with_intervals`` are those that are shown with their intervals: ``precision``, ``recall``, ``f1``.
+    """
     rows = tuple(
         (
             row.label,
-            *(_with_interval(getattr(row, name), row.intervals, name) for name in ("precision", "recall", "f1")),
+            *(
+                _with_interval(getattr(row, name), row.intervals if name in with_intervals else {}, name)
+                for name in CLASS_SCORES
+            ),
             f"{row.support:,}",
             f"{row.groups:,}",
         )
@@ -85,6 +93,8 @@ def interval_note(scores: Scores) -> str:
         f"In brackets: 95 % intervals, by {RESAMPLES:,} draws of the groups of each class with replacement. "
         "Macro averages count every class that has clips once, weighted ones as often as it has clips."
     )
+    if any(low == high for row in scores.classes for low, high in row.intervals.values()):
+        note += " A class that is always right is right in every draw, so its interval says little."
     alone = sum(row.groups == 1 for row in scores.classes)
     if alone:
         classes = "1 class has" if alone == 1 else f"{alone} classes have"

@@ -48,7 +48,7 @@ def compare(
     from training import read_data_set
     from training.compare import Contender, check_labels, clips_of_none, judge_together
     from training.compare import compare as compare_contenders
-    from training.cost import measure_cost
+    from training.cost import measure_costs
     from training.evaluate import classify_clips
     from training.recipe import clip_counter
     from training.report_folder import comparison_metrics, prepare_folder, write_comparison
@@ -65,10 +65,9 @@ def compare(
     check_labels(list(zip(names, (tagger.labels for tagger in taggers), strict=True)))
     clips = clips_of_none(taggers, read_data_set(data), split)
     console = Console(quiet=as_json)
-    costs, predictions = [], []
+    costs, predictions = measure_costs(taggers), []
     for name, tagger in zip(names, taggers, strict=True):
         console.print(name, highlight=False, markup=False)
-        costs.append(measure_cost(tagger))
         with TrainingProgress(console) as progress:
             counter = clip_counter("test", len(clips), on_stage=progress.on_stage)
             predictions.append(classify_clips(tagger, clips, on_clip=counter))
