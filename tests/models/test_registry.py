@@ -5,6 +5,7 @@ import torch
 
 from tagger.errors import ModelFileError
 from tagger.models import ARCHITECTURES, build_network, kinetics400_labels
+from tagger.tagger import find_model
 
 # architecture: its input, its features, its logits for 20 classes
 SHAPES = {
