@@ -2,19 +2,16 @@
 
 import contextlib
 import os
-import queue
-import signal
-import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
-from typing import NoReturn
 
 import pyarrow as pa
 
 import tagger
+from jobs.arrivals import polled
+from jobs.committer import Committer, unwritable
 from jobs.job import Failure, Interrupted, JobError, Progress, RunConfig, Summary
 from jobs.ledger import Ledger, parts, read_plan, remove
 from jobs.lock import Lock, locked
@@ -27,20 +24,8 @@ from jobs.ray_session import ray_session
 from jobs.result import Result, read_result
 from jobs.results import Collector, FinishedVideo, video_name, with_times
 from jobs.storage import Location, is_address
-from jobs.wording import reason
-from tagger.errors import OutputError, VtagError
-
-COMMIT_VIDEOS = 1000
-"""Finished videos that wait to be committed at most; what waits is done again after a crash."""
-
-COMMIT_ROWS = 100_000
-"""Segments that wait to be committed at most."""
-
-COMMIT_S = 5.0
-"""Longest time in seconds that a finished video waits to be committed."""
-
-LEAVE_S = 9.0
-"""Time in seconds that a job may take to end after SIGTERM before it is cut off."""
+from jobs.termination import Sigterm
+from tagger.errors import OutputError
 
 REPORT_S = 1.0
 """Time in seconds between two progress reports while no video is finished."""
@@ -55,11 +40,12 @@ def run_job(plan: Plan, on_progress: Callable[[Progress], None] = lambda progres
     """
     run = _Run(plan, on_progress)
     try:
-        with _Sigterm() as sigterm:
+        with Sigterm() as sigterm:
             run.sigterm = sigterm
             published = _look(plan.output, plan.base) if plan.base and plan.is_done else _finish(plan, run)
     except KeyboardInterrupt:
-        kept = plan.changes.kept + len(plan.changes.touched) + run.committed
+        committed = run.committer.committed if run.committer else 0
+        kept = plan.changes.kept + len(plan.changes.touched) + committed
         raise Interrupted(
             f"interrupted; {kept} of {len(plan.videos)} videos are finished and kept in {plan.output.run}, "
             "and the same command continues from there"
@@ -129,7 +115,7 @@ def _finish(plan: Plan, run: "_Run") -> Published:
                 raise
             remove(folder, keep_lock=True)
     except OSError as error:
-        raise _unwritable(folder, error) from error
+        raise unwritable(folder, error) from error
     finally:
         folder.delete_empty_folder()
     return published
@@ -148,42 +134,6 @@ def _check_unchanged(plan: Plan) -> None:
         raise OutputError(f"{plan.output.out} was changed by another vtag run just now; run the same command again")
 
 
-class _Sigterm:
-    """Lets SIGTERM do what Ctrl-C does, but within ``LEAVE_S``: whoever sends it switches the machine off soon.
-
-    Only the main thread can arrange that; elsewhere nothing changes.
-    """
-
-    def __init__(self) -> None:
-        self._is_main = threading.current_thread() is threading.main_thread()
-        self._timer: threading.Timer | None = None
-
-    def __enter__(self) -> "_Sigterm":
-        if self._is_main:
-            self._before = signal.getsignal(signal.SIGTERM)
-        self.set()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._is_main:
-            signal.signal(signal.SIGTERM, self._before)
-        if self._timer is not None:
-            self._timer.cancel()
-
-    def set(self) -> None:
-        """Sets the handler, also again, for Ray sets its own when it starts."""
-        if self._is_main:
-            signal.signal(signal.SIGTERM, self._interrupt)
-
-    def _interrupt(self, number: int, frame: FrameType | None) -> NoReturn:
-        if self._timer is None:
-            # What is committed is safe, and a commit that is cut off is as good as absent.
-            self._timer = threading.Timer(LEAVE_S, os._exit, [128 + signal.SIGTERM])
-            self._timer.daemon = True
-            self._timer.start()
-        raise KeyboardInterrupt
-
-
 @dataclass
 class _Run:
     """What is known of a job under way."""
@@ -191,12 +141,12 @@ class _Run:
     plan: Plan
     on_progress: Callable[[Progress], None]
     started_s: float = field(default_factory=time.monotonic)
-    sigterm: _Sigterm = field(default_factory=_Sigterm)
+    sigterm: Sigterm = field(default_factory=Sigterm)
     workers: Workers | None = None
     first_row_s: float | None = None
     tagging_s: float = 0.0
     done: int = 0
-    committed: int = 0
+    committer: Committer | None = None
     failed: int = 0
     last_failure: Failure | None = None
     reported_s: float = 0.0
@@ -292,12 +242,12 @@ def _tag(plan: Plan, ledger: Ledger, run: _Run, lock: Lock) -> None:
             top_k=plan.identity.top_k,
             batch_size=config.batch_size,
         )
-        with _Committer(ledger, run, lock) as committer:
-            for table in _polled(tables, REPORT_S):
+        with Committer(ledger, lock) as run.committer:
+            for table in polled(tables, REPORT_S):
                 for video in run.collect(table) if table is not None else ():
-                    committer.add(video)
+                    run.committer.add(video)
                     run.note(video)
-                committer.commit_when_due()
+                run.committer.commit_when_due()
                 if run.done < len(plan.todo) and config.max_failures.are_exceeded(run.failed, run.done):
                     raise _too_many_failures(run)
                 if time.monotonic() - run.reported_s >= REPORT_S:
@@ -307,12 +257,6 @@ def _tag(plan: Plan, ledger: Ledger, run: _Run, lock: Lock) -> None:
         raise JobError(f"only {run.done} of {len(plan.todo)} videos came back; run the same command again for the rest")
 
 
-def _unwritable(place: Location, error: OSError) -> OutputError:
-    return OutputError(
-        f"{place} cannot be written: {reason(error)}; what was finished before is kept, and the same command continues"
-    )
-
-
 def _too_many_failures(run: _Run) -> JobError:
     assert run.last_failure is not None
     return JobError(
@@ -320,105 +264,3 @@ def _too_many_failures(run: _Run) -> JobError:
         f"{run.plan.config.max_failures} allows; the last: {run.last_failure.reason}; "
         "what is finished is kept, and the same command with --retry-failed tries those again and continues"
     )
-
-
-class _Committer:
-    """Commits finished videos in small batches, and the rest when the job ends, however it ends."""
-
-    def __init__(self, ledger: Ledger, run: _Run, lock: Lock):
-        self._ledger = ledger
-        self._run = run
-        self._lock = lock
-        self._waiting: list[FinishedVideo] = []
-        self._rows = 0
-        self._committed_s = time.monotonic()
-
-    def __enter__(self) -> "_Committer":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._commit()
-
-    def add(self, video: FinishedVideo) -> None:
-        """Takes a finished video."""
-        self._waiting.append(video)
-        self._rows += len(video.segments)
-
-    def commit_when_due(self) -> None:
-        """Commits when enough waits, or for long enough."""
-        due_s = self._committed_s + COMMIT_S
-        if len(self._waiting) >= COMMIT_VIDEOS or self._rows >= COMMIT_ROWS or time.monotonic() >= due_s:
-            self._commit()
-
-    def _commit(self) -> None:
-        self._lock.check()
-        try:
-            # The list is emptied afterwards: an interrupted commit is done again, over itself.
-            self._ledger.commit(self._waiting)
-        except OSError as error:
-            raise _unwritable(self._ledger.folder, error) from error
-        self._run.committed += len(self._waiting)
-        self._waiting = []
-        self._rows = 0
-        self._committed_s = time.monotonic()
-
-
-def _polled(tables: Generator[pa.Table], timeout_s: float) -> Iterator[pa.Table | None]:
-    """Yields ``tables``, and None whenever none has come for ``timeout_s``.
-
-    They are read in a thread, so that the main thread can always be interrupted.
-    """
-    arrived: queue.Queue[pa.Table | BaseException | None] = queue.Queue(maxsize=64)
-    stopped = threading.Event()
-
-    def read() -> None:
-        try:
-            for table in tables:
-                arrived.put(table)
-                if stopped.is_set():
-                    break
-            tables.close()
-            arrived.put(None)
-        except BaseException as error:
-            arrived.put(error)
-
-    threading.Thread(target=read, name="vtag-rows", daemon=True).start()
-    try:
-        while True:
-            try:
-                item = arrived.get(timeout=timeout_s)
-            except queue.Empty:
-                yield None
-                continue
-            if item is None:
-                return
-            if isinstance(item, BaseException):
-                raise _explain(item) from item
-            yield item
-    finally:
-        # Whoever stops early ends the pipeline, too: the thread is let past a full queue and sees the flag.
-        stopped.set()
-        while not arrived.empty():
-            arrived.get_nowait()
-
-
-def _explain(error: BaseException) -> VtagError:
-    """One line for whatever went wrong in Ray, from what the worker raised when that is known."""
-    from ray.exceptions import RayError
-
-    cause = error
-    # Ray wraps what a worker raised, in a class that is also of the kind raised but speaks in tracebacks.
-    while isinstance(cause, RayError) and isinstance(inner := getattr(cause, "cause", None), BaseException):
-        cause = inner
-    if isinstance(cause, VtagError) and not isinstance(cause, RayError):
-        return cause
-    lines = [line.strip() for line in str(cause).splitlines() if line.strip()] or [type(cause).__name__]
-    # The last line of a traceback is what happened.
-    reason = lines[-1] if any("Traceback" in line or "ray::" in line for line in lines) else lines[0]
-    if not isinstance(cause, RayError):
-        reason = f"{type(cause).__name__}: {reason}"
-    if reason.startswith("tagger.errors."):
-        # An actor that failed to start tells only its traceback; the project's own errors need no introduction.
-        return JobError(reason.split(": ", 1)[1])
-    hint = "; try a smaller --batch-size" if "out of memory" in str(cause).lower() else ""
-    return JobError(f"tagging stopped: {reason[:300]}{hint}")

@@ -17,13 +17,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from jobs.committer import COMMIT_ROWS, COMMIT_VIDEOS
 from jobs.identity import RunIdentity
 from jobs.job import Version, Video
 from jobs.ledger import Ledger, parts
 from jobs.output import Output, choose_output
 from jobs.publish import publish
 from jobs.results import Collector, FinishedVideo
-from jobs.run import COMMIT_ROWS, COMMIT_VIDEOS
 from jobs.transport import SEGMENTS_SCHEMA
 from tagger import Sampling
 from tagger.clips import VideoEnd

@@ -20,6 +20,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+import jobs.committer
 import jobs.run
 from jobs.job import RunConfig, Version, Video
 from jobs.plan import make_plan
@@ -69,7 +70,8 @@ def no_ray(*_: object, **__: object) -> Generator[SimpleNamespace]:
 
 def prepare() -> None:
     """Puts everything but decoding, Ray and the seconds between two commits in place."""
-    vars(jobs.run).update(tag_videos=tag_videos, ray_session=no_ray, COMMIT_VIDEOS=1)
+    vars(jobs.run).update(tag_videos=tag_videos, ray_session=no_ray)
+    vars(jobs.committer).update(COMMIT_VIDEOS=1)
     vars(jobs.changes).update(fingerprint=lambda path: "s1:" + Path(path).read_bytes().hex())
     pa.set_cpu_count(1)
     pa.set_io_thread_count(1)

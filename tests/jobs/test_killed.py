@@ -44,10 +44,10 @@ def test_a_job_killed_at_any_step_of_its_commits_and_publication_goes_on_to_the_
 JOB = """
 import sys
 from pathlib import Path
-import jobs.run
+import jobs.committer
 from jobs import RunConfig, make_plan, run_job
 
-jobs.run.COMMIT_VIDEOS = 2
+jobs.committer.COMMIT_VIDEOS = 2
 run_job(make_plan(RunConfig((sys.argv[1],), Path(sys.argv[2]), model=sys.argv[3], device="cpu")))
 """
 
@@ -92,12 +92,12 @@ def test_a_real_job_killed_again_and_again_gives_what_an_undisturbed_one_gives(
 STUCK = """
 import contextlib, sys, time
 from pathlib import Path
-import jobs.run
+import jobs.run, jobs.termination
 from jobs import RunConfig, make_plan, run_job
 from tests.jobs import killed
 
 killed.prepare()
-jobs.run.LEAVE_S = 0.5
+jobs.termination.LEAVE_S = 0.5
 
 def tag_videos(videos, *_, **__):
     yield killed.rows_of(0, videos[0])
