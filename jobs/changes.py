@@ -27,8 +27,8 @@ class Changes:
 
     ``new``: not in the records. ``changed``: another content than what was read, or changed while it was read.
     ``retried``: could not be read, or only in part, and is to be tried again. ``touched``: another modification time,
-    the same content. ``kept``: how many are as they were, ``kept_bad`` of them not read, or only in part. ``gone``: how
-    many are in the records only, with those that are ``missing``: listed by name, but not there any more.
+    the same content. ``kept``: how many are as they were, also those that could not be read then. ``gone``: how many
+    are in the records only, with those that are ``missing``: listed by name, but not there any more.
     """
 
     new: tuple[Video, ...] = ()
@@ -37,7 +37,6 @@ class Changes:
     touched: tuple[Video, ...] = ()
     missing: tuple[Video, ...] = ()
     kept: int = 0
-    kept_bad: int = 0
     gone: int = 0
 
     @property
@@ -129,7 +128,6 @@ def find_changes(
         touched=chosen(touched),
         missing=chosen(missing),
         kept=int(kept.sum()),
-        kept_bad=int((kept & bad).sum()),
         gone=len(records.rows) - len(np.unique(rows)) + int(missing.sum()),
     )
 

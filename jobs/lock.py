@@ -30,7 +30,7 @@ class Lock:
     def __init__(self, file: Location, descriptor: IO[str] | None):
         self._file = file
         self._descriptor = descriptor
-        self._holder = {
+        self._holder: dict[str, Any] = {
             "host": socket.gethostname(),
             "process": os.getpid(),
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -82,7 +82,7 @@ class Lock:
                 if holder is not None and holder.get("token") != self._holder["token"]:
                     self._lost = f"{self._file.beside('')}: another job has taken over this output ({_words(holder)})"
                     return
-                self._holder["heartbeat"] = int(str(self._holder["heartbeat"])) + 1
+                self._holder["heartbeat"] += 1
                 self._write()
 
 

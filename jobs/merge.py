@@ -27,7 +27,6 @@ RANGE_ROWS = 100_000
 ROW_GROUP_ROWS = 25_000
 """Rows of a row group in files that will be merged again: what is read of a file is a multiple of it."""
 
-
 READERS = 8
 """Files that are read at a time. In a bucket most of the time is waiting."""
 
@@ -189,7 +188,7 @@ def _read(
         file: Location = getattr(found.source, table)
         with _readable(file):
             if found.is_whole:
-                # Ten times as quick for the small parts of a run.
+                # Without the cost of a filter, of which the small parts of a run have most.
                 with file.parquet() as parquet:
                     rows = parquet.read().replace_schema_metadata()
             else:

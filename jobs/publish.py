@@ -15,7 +15,7 @@ from jobs.job import Failure, LabelCount
 from jobs.merge import ROW_GROUP_ROWS, Merged, Source, merge
 from jobs.output import Output
 from jobs.result import Part, Result, next_number, remove_left_overs, write_manifest
-from jobs.storage import COMPRESSION
+from jobs.storage import parquet_writer
 from jobs.wording import reason
 from tagger.errors import OutputError
 from tagger.schema import TAGS_SCHEMA, VIDEOS_SCHEMA
@@ -95,16 +95,13 @@ def count(sources: Sequence[Source]) -> Published:
 @contextlib.contextmanager
 def _pair(files: Source, metadata: dict[str, str]) -> Iterator[tuple[pq.ParquetWriter, pq.ParquetWriter]]:
     """Writers of both files, tags and videos. Both are complete before either is put in place, the videos first."""
-    with files.tags.whole() as tags, files.videos.whole() as videos:
-        options = {"compression": COMPRESSION, "write_page_checksum": True}
-        with (
-            pq.ParquetWriter(tags, TAGS_SCHEMA.with_metadata(metadata), **options) as tags_writer,
-            pq.ParquetWriter(videos, VIDEOS_SCHEMA.with_metadata(metadata), **options) as videos_writer,
-        ):
-            yield tags_writer, videos_writer
-        for path, schema in ((tags, TAGS_SCHEMA), (videos, VIDEOS_SCHEMA)):
-            if not pq.read_schema(path).equals(schema):
-                raise OSError(f"{path} does not hold what was written to it")
+    with (
+        files.tags.whole() as tags,
+        files.videos.whole() as videos,
+        parquet_writer(tags, TAGS_SCHEMA.with_metadata(metadata)) as tags_writer,
+        parquet_writer(videos, VIDEOS_SCHEMA.with_metadata(metadata)) as videos_writer,
+    ):
+        yield tags_writer, videos_writer
 
 
 def _publish_files(

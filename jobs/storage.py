@@ -134,11 +134,8 @@ class Location:
     @contextlib.contextmanager
     def writer(self, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
         """A writer of a Parquet file, which is put in place, its footer verified, when the block ends without error."""
-        with self.whole() as temporary:
-            with pq.ParquetWriter(temporary, schema, compression=COMPRESSION, write_page_checksum=True) as writer:
-                yield writer
-            if not pq.read_schema(temporary).equals(schema):
-                raise OSError(f"{temporary} does not hold what was written to it")
+        with self.whole() as temporary, parquet_writer(temporary, schema) as writer:
+            yield writer
 
     @contextlib.contextmanager
     def whole(self) -> Iterator[Path]:
@@ -257,6 +254,15 @@ def download(location: Location, to: Path) -> fs.FileInfo:
     if (after.size, after.mtime_ns) != (before.size, before.mtime_ns) or to.stat().st_size != before.size:
         raise OSError(errno.EAGAIN, "it changed while it was read", str(location))
     return before
+
+
+@contextlib.contextmanager
+def parquet_writer(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
+    """A writer of a Parquet file on the local disk, whose footer is read back when the block ends without error."""
+    with pq.ParquetWriter(path, schema, compression=COMPRESSION, write_page_checksum=True) as writer:
+        yield writer
+    if not pq.read_schema(path).equals(schema):
+        raise OSError(errno.EIO, "it does not hold what was written to it", str(path))
 
 
 def hidden(path: Path) -> Path:
