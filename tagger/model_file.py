@@ -15,14 +15,18 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError, safe_open
 
 from tagger.errors import ModelFileError
+from tagger.ood import OODCalibration
 from tagger.preprocessing import Preprocessing
 from tagger.windows import Sampling
 
 if TYPE_CHECKING:
     import torch
 
-FORMAT = 1
-"""Version of the metadata written here. A file with a higher one comes from a newer vtag."""
+FORMAT = 2
+"""Version of the metadata written here. A file with a higher one comes from a newer vtag.
+
+Format 1 had no ``ood``, and is still read.
+"""
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,7 @@ class ModelInfo:
 
     ``architecture`` and ``options`` build the network; ``temperature`` divides its logits, so that confidences are
     calibrated; ``training`` says how it was made and ``scores`` what it scored on groups that training never saw.
+    ``ood`` tells how strange a window is; None when the model came without validation windows.
     """
 
     architecture: str
@@ -41,6 +46,7 @@ class ModelInfo:
     options: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
     scores: Mapping[str, Any] = field(default_factory=dict)
+    ood: OODCalibration | None = None
 
 
 def save_model_file(path: str | Path, info: ModelInfo, weights: "Mapping[str, torch.Tensor]") -> None:
@@ -82,12 +88,14 @@ def read_model_info(path: str | Path) -> ModelInfo:
         version = values.pop("format")
         if version > FORMAT:
             raise ModelFileError(f"{path} was written by a newer vtag (format {version}); upgrade vtag")
+        ood = values.get("ood")
         return ModelInfo(
             **{
                 **values,
                 "labels": tuple(values["labels"]),
                 "sampling": Sampling(**values["sampling"]),
                 "preprocessing": Preprocessing.from_json(values["preprocessing"]),
+                "ood": None if ood is None else OODCalibration.from_json(ood),
             }
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:

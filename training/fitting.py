@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from tagger.classifier import Classifier, DeviceName, choose_device, choose_precision
+from tagger.ood import OODCalibration
 from tagger.preprocessing import Preprocessing
 from tagger.windows import Sampling
 from training.augment import Augmentation
@@ -41,10 +42,11 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A trained network: its epochs and the temperature that calibrates it."""
+    """A trained network: its epochs, and what calibrates its confidences and its sense of what is strange."""
 
     fit: Fit
     temperature: float
+    ood: OODCalibration
 
 
 def fit_head(
@@ -154,7 +156,7 @@ def _fit(
     precision = choose_precision(next(network.parameters()).device)
     fitted = fit(network, train, val, settings, pretrained=pretrained, precision=precision, on_epoch=on_epoch)
     logits = predict(network, val, settings.batch_size, precision=precision)
-    return Fitted(fitted, fit_temperature(logits, val.targets.labels))
+    return Fitted(fitted, fit_temperature(logits, val.targets.labels), OODCalibration.fit(logits.numpy()))
 
 
 def _freeze_norms(backbone: nn.Module) -> None:

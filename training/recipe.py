@@ -127,6 +127,7 @@ def train(
         temperature=fitted.temperature,
         options=options,
         training=_description(data, split, config, best, is_pretrained),
+        ood=fitted.ood,
     )
     weights = {name: _half(tensor) for name, tensor in network.state_dict().items()}
     save_model_file(config.out, info, weights)
