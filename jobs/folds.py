@@ -9,9 +9,9 @@ from jobs.cluster import check_nodes
 from jobs.job import JobError, Video
 from jobs.ray_session import ray_session
 from tagger.errors import VtagError
+from training.config import TrainConfig
 from training.data_set import DataSet
 from training.folds import Fold
-from training.recipe import TrainConfig
 from training.trial import FoldResult, train_fold
 
 FOLD_CPUS = 4

@@ -11,9 +11,8 @@ from rich.text import Text
 
 from jobs.wording import printable
 from training.compare import Comparison
+from training.epochs import Epoch
 from training.evaluate import Evaluation
-from training.loop import Epoch
-from training.recipe import Stage
 from training.report_folder import REPORT
 from training.tables import (
     CALIBRATION_NOTE,
@@ -27,6 +26,7 @@ from training.tables import (
     contest_table,
     interval_note,
 )
+from training.watch import Reading
 
 PAIRS = 6
 """Confusions that are named."""
@@ -58,15 +58,15 @@ class TrainingProgress:
     ) -> None:
         self._bars.stop()
 
-    def on_stage(self, stage: Stage) -> None:
+    def on_reading(self, reading: Reading) -> None:
         """A clip has been read."""
-        if stage.part not in self._tasks:
-            self._tasks[stage.part] = self._bars.add_task(STAGES[stage.part], total=stage.total)
-        self._bars.update(self._tasks[stage.part], completed=stage.done)
-        if stage.unreadable:
-            self._console.print(f"Skipped: {stage.unreadable}", highlight=False, markup=False, soft_wrap=True)
-        if stage.done == stage.total and self._bars.disable:
-            self._console.print(f"{STAGES[stage.part]}: {stage.done} read", highlight=False)
+        if reading.part not in self._tasks:
+            self._tasks[reading.part] = self._bars.add_task(STAGES[reading.part], total=reading.total)
+        self._bars.update(self._tasks[reading.part], completed=reading.done)
+        if reading.unreadable:
+            self._console.print(f"Skipped: {reading.unreadable}", highlight=False, markup=False, soft_wrap=True)
+        if reading.done == reading.total and self._bars.disable:
+            self._console.print(f"{STAGES[reading.part]}: {reading.done} read", highlight=False)
 
     def on_epoch(self, epoch: Epoch) -> None:
         """An epoch has ended."""

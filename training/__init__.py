@@ -4,18 +4,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from training.config import TrainConfig
     from training.data_set import DataSet, LabelledClip
     from training.duplicates import find_identical
+    from training.epochs import Epoch, Step
     from training.evaluate import Evaluation, clips_of_split, evaluate_clips
     from training.folds import Fold, leave_one_group_out
     from training.inventory import Inventory, take_inventory
-    from training.loop import Epoch, LoopSettings, fit
+    from training.loop import LoopSettings, fit
     from training.metrics import Scores, score
     from training.reading import read_data_set
-    from training.recipe import TrainConfig, TrainResult, train
+    from training.recipe import TrainResult, train
     from training.splits import Split, split_as_given, split_at_random, split_by_group
     from training.trial import FoldResult, run_trial, train_fold
     from training.ucf import read_split_lists
+    from training.watch import Reading, Watch
 
 __all__ = [
     "DataSet",
@@ -26,10 +29,13 @@ __all__ = [
     "Inventory",
     "LabelledClip",
     "LoopSettings",
+    "Reading",
     "Scores",
     "Split",
+    "Step",
     "TrainConfig",
     "TrainResult",
+    "Watch",
     "clips_of_split",
     "evaluate_clips",
     "find_identical",
@@ -58,7 +64,8 @@ _LAZY = {
     "leave_one_group_out": "folds",
     "Inventory": "inventory",
     "take_inventory": "inventory",
-    "Epoch": "loop",
+    "Epoch": "epochs",
+    "Step": "epochs",
     "LoopSettings": "loop",
     "fit": "loop",
     "Scores": "metrics",
@@ -72,7 +79,9 @@ _LAZY = {
     "run_trial": "trial",
     "train_fold": "trial",
     "read_split_lists": "ucf",
-    "TrainConfig": "recipe",
+    "TrainConfig": "config",
+    "Reading": "watch",
+    "Watch": "watch",
     "TrainResult": "recipe",
     "train": "recipe",
 }

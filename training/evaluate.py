@@ -12,8 +12,8 @@ from tagger.tagger import Tagger
 from training.calibration import Reliability, reliability
 from training.data_set import DataSet, LabelledClip
 from training.decoding import decode_clips
+from training.ingest import OnClip
 from training.metrics import Scores, average_by_video, score
-from training.sources import OnClip
 from training.splits import select_groups
 
 

@@ -13,16 +13,19 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from tagger.classifier import Classifier, DeviceName, choose_device, choose_precision
+from tagger.classifier import Classifier, DeviceName, choose_device
 from tagger.ood import OODCalibration
 from tagger.preprocessing import Preprocessing
 from tagger.windows import Sampling
 from training.augment import Augmentation
 from training.calibration import fit_temperature
-from training.data_set import LabelledClip
+from training.clip_cache import ClipCache
 from training.depthwise import put_together, take_apart
-from training.loop import Epoch, Fit, LoopSettings, fit, predict
-from training.sources import FeatureSource, OnClip, PixelSource, RandomViewSource, Source
+from training.epochs import Epoch, Step
+from training.forms import Features, Film, Form, Windows
+from training.ingest import ClipStore, Known, OnClip
+from training.loop import Fit, LoopSettings, fit, predict
+from training.sources import FeatureSource, PixelSource, Source, ViewSource
 from training.splits import Split
 
 OnPart = Callable[[str, int], OnClip]
@@ -31,13 +34,53 @@ OnPart = Callable[[str, int], OnClip]
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a network is trained on, and how it sees it."""
+    """What a network is trained on, and how it sees it.
+
+    Clips are kept in ``cache``; what is ``known`` of them has been brought in before.
+    """
 
     split: Split
     labels: Sequence[str]
     sampling: Sampling
     preprocessing: Preprocessing
+    cache: ClipCache
     on_part: OnPart
+    known: Known | None = None
+
+    def store(self, part: str, form: Form) -> ClipStore:
+        """The clips of ``part`` of the split in ``form``."""
+        clips = getattr(self.split, part)
+        return ClipStore(clips, form, self.cache, on_clip=self.on_part(part, len(clips)), known=self.known)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """How one stage is trained: its settings and device, its checkpoint if it has one, and who is told of it."""
+
+    name: str
+    loop: LoopSettings
+    device: DeviceName
+    precision: torch.dtype
+    checkpoint: Path | None
+    on_step: Callable[[Step], None]
+    on_epoch: Callable[[Epoch], None]
+
+    def fit(self, network: nn.Module, pretrained: Collection[nn.Parameter], train: Source, val: Source) -> "Fitted":
+        """Trains ``network`` and calibrates it on the validation windows."""
+        fitted = fit(
+            network,
+            train,
+            val,
+            self.loop,
+            stage=self.name,
+            pretrained=pretrained,
+            precision=self.precision,
+            checkpoint=self.checkpoint,
+            on_step=self.on_step,
+            on_epoch=self.on_epoch,
+        )
+        logits = predict(network, val, self.loop.batch_size, precision=self.precision)
+        return Fitted(fitted, fit_temperature(logits, val.targets.labels), OODCalibration.fit(logits.numpy()))
 
 
 @dataclass(frozen=True)
@@ -49,46 +92,40 @@ class Fitted:
     ood: OODCalibration
 
 
-def fit_head(
-    network: nn.Module,
-    inputs: Inputs,
-    settings: LoopSettings,
-    device: DeviceName,
-    *,
-    cache: Path | None = None,
-    on_epoch: Callable[[Epoch], None],
-) -> Fitted:
-    """Trains the head of ``network`` on features of its backbone, which are computed once."""
+def head_forms(
+    network: nn.Module, sampling: Sampling, preprocessing: Preprocessing, device: DeviceName
+) -> dict[str, Form]:
+    """The forms in which ``fit_head`` takes the clips of training and validation."""
     # A copy, because the classifier turns its layers into what they run in.
     parts = nn.ModuleDict({"backbone": copy.deepcopy(network.get_submodule("backbone")), "head": nn.Identity()})
-    layers = Classifier(parts, inputs.preprocessing, device=device)
+    layers = Classifier(parts, preprocessing, device=device)
+    return {
+        "train": Features(sampling, preprocessing, layers, mirrored=True),
+        "val": Features(sampling, preprocessing, layers, mirrored=False),
+    }
 
-    def source(part: str, clips: Sequence[LabelledClip]) -> FeatureSource:
-        return FeatureSource(
-            clips,
-            inputs.labels,
-            inputs.sampling,
-            inputs.preprocessing,
-            layers,
-            mirrored=part == "train",
-            cache=cache,
-            on_clip=inputs.on_part(part, len(clips)),
-        )
 
-    head = network.get_submodule("head").to(layers.device)
-    return _fit(head, (), source("train", inputs.split.train), source("val", inputs.split.val), settings, on_epoch)
+def layer_forms(sampling: Sampling, preprocessing: Preprocessing) -> dict[str, Form]:
+    """The forms in which ``fit_layers`` takes the clips of training and validation."""
+    return {"train": Film(sampling, preprocessing), "val": Windows(sampling, preprocessing)}
+
+
+def fit_head(network: nn.Module, inputs: Inputs, stage: Stage) -> Fitted:
+    """Trains the head of ``network`` on features of its backbone, which are computed once."""
+    forms = head_forms(network, inputs.sampling, inputs.preprocessing, stage.device)
+    train, val = (FeatureSource(inputs.store(part, form), inputs.labels) for part, form in forms.items())
+    head = network.get_submodule("head").to(choose_device(stage.device))
+    return stage.fit(head, (), train, val)
 
 
 def fit_layers(
     network: nn.Module,
     inputs: Inputs,
-    settings: LoopSettings,
-    device: DeviceName,
+    stage: Stage,
     *,
     train_layers: int | None,
     frames: int | None,
     is_pretrained: bool,
-    on_epoch: Callable[[Epoch], None],
 ) -> Fitted:
     """Trains the last ``train_layers`` layers of the backbone, None being all, and the head, on random views.
 
@@ -105,30 +142,19 @@ def fit_layers(
         fixed, trained = nn.Sequential(OrderedDict(named[:first])), nn.Sequential(OrderedDict(named[first:]))
     if is_pretrained:
         _freeze_norms(trained)
-    split = inputs.split
-    train = RandomViewSource(
-        split.train,
-        inputs.labels,
-        inputs.sampling,
-        inputs.preprocessing,
-        Augmentation(),
-        frames=frames or inputs.sampling.num_frames,
-        on_clip=inputs.on_part("train", len(split.train)),
-    )
-    val = PixelSource(
-        split.val,
-        inputs.labels,
-        inputs.sampling,
-        inputs.preprocessing,
-        on_clip=inputs.on_part("val", len(split.val)),
-    )
+    forms = layer_forms(inputs.sampling, inputs.preprocessing)
+    preprocessing = inputs.preprocessing
+    frames = frames or inputs.sampling.num_frames
+    films, windows = (inputs.store(part, form) for part, form in forms.items())
+    train = ViewSource(films, inputs.labels, preprocessing, Augmentation(), frames=frames)
+    val = PixelSource(windows, inputs.labels, preprocessing)
     # Before the convolutions are taken apart: their pieces have fewer dimensions.
     backbone.to(memory_format=torch.channels_last_3d)
     originals = take_apart(trained)
-    whole = nn.Sequential(_Fixed(fixed), trained, network.get_submodule("head")).to(choose_device(device))
+    whole = nn.Sequential(_Fixed(fixed), trained, network.get_submodule("head")).to(choose_device(stage.device))
     # What happens over time is not pretrained: the taps start as "nothing does".
     pretrained = [p for name, p in trained.named_parameters() if not name.endswith("taps")] if is_pretrained else []
-    fitted = _fit(whole, pretrained, train, val, settings, on_epoch)
+    fitted = stage.fit(whole, pretrained, train, val)
     put_together(trained, originals)
     return fitted
 
@@ -143,20 +169,6 @@ class _Fixed(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():
             return self.layers(x)
-
-
-def _fit(
-    network: nn.Module,
-    pretrained: Collection[nn.Parameter],
-    train: Source,
-    val: Source,
-    settings: LoopSettings,
-    on_epoch: Callable[[Epoch], None],
-) -> Fitted:
-    precision = choose_precision(next(network.parameters()).device)
-    fitted = fit(network, train, val, settings, pretrained=pretrained, precision=precision, on_epoch=on_epoch)
-    logits = predict(network, val, settings.batch_size, precision=precision)
-    return Fitted(fitted, fit_temperature(logits, val.targets.labels), OODCalibration.fit(logits.numpy()))
 
 
 def _freeze_norms(backbone: nn.Module) -> None:

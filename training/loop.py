@@ -1,30 +1,54 @@
-"""The training loop: seeded, with a warm-up and a cosine schedule, keeping the best epoch by validation."""
+"""The training loop: seeded, with a warm-up and a cosine schedule, keeping the best epoch by validation.
+
+It runs alone or in several workers (see ``training.team``), and goes on from a checkpoint. Whatever is random in it
+depends on the seed, the name of the loop, the epoch and the item only: a loop that was killed and goes on comes to the
+same result as one that was not, and two workers see what one with twice the batch does.
+"""
 
 import copy
 import math
+import os
+import time
+from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import zip_longest
+from pathlib import Path
+from random import Random
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import nn
+from torch.nn import functional
 
+from training import team
+from training.checkpoint import State, load_checkpoint, save_checkpoint
+from training.epochs import Epoch, Step
 from training.metrics import average_by_video
 from training.sources import Source
 
 NORM_BATCHES = 16
 """Batches over which the statistics of batch norms are measured at the end of an epoch."""
 
+LOADERS = 4
+"""Threads that make batches ahead: views for a GPU take longer to make than to train on."""
+
+STEP_S = 0.2
+"""Seconds between two reports from within an epoch."""
+
+ClassWeights = Literal["balanced", "none"]
+
 
 @dataclass(frozen=True)
 class LoopSettings:
     """The settings of one training loop.
 
-    ``pretrained_rate`` is the learning rate of pretrained layers as a share of ``learning_rate``: they only have to
-    adapt, and at the full rate a small data set ruins them within an epoch. ``warm_up`` is the share of all steps in
-    which the learning rate rises.
+    ``batch_size`` is the number of windows in a step of one worker. ``pretrained_rate`` is the learning rate of
+    pretrained layers as a share of ``learning_rate``: they only have to adapt, and at the full rate a small data set
+    ruins them within an epoch. ``warm_up`` is the share of all steps in which the learning rate rises. Training stops
+    early when the validation loss has not fallen for ``patience`` epochs; 0 is never. With ``class_weights`` balanced
+    every class counts the same, however many windows it has.
     """
 
     epochs: int = 30
@@ -35,23 +59,9 @@ class LoopSettings:
     label_smoothing: float = 0.1
     warm_up: float = 0.05
     clip_norm: float = 1.0
+    patience: int = 10
+    class_weights: ClassWeights = "balanced"
     seed: int = 0
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """What epoch ``number`` of ``of`` came to.
-
-    Losses are cross-entropies per window; validation accuracy is by window and by video.
-    """
-
-    number: int
-    of: int
-    train_loss: float
-    train_accuracy: float
-    val_loss: float
-    val_accuracy: float
-    val_video_accuracy: float
 
 
 @dataclass(frozen=True)
@@ -68,88 +78,117 @@ def fit(
     val: Source,
     settings: LoopSettings,
     *,
+    stage: str = "training",
     pretrained: Collection[nn.Parameter] = (),
     precision: torch.dtype = torch.float32,
+    checkpoint: Path | None = None,
+    on_step: Callable[[Step], None] = lambda _: None,
     on_epoch: Callable[[Epoch], None] = lambda _: None,
 ) -> Fit:
     """Trains the parameters of ``network`` that require gradients; leaves it with the weights of the best epoch.
 
     The best epoch has the lowest validation loss. With the same seed, inputs and number of threads the result is the
-    same on a CPU. ``pretrained`` are the parameters that learn at their own rate. ``precision`` bfloat16 computes under
-    autocast.
+    same on a CPU. ``pretrained`` are the parameters that learn at their own rate. In a ``precision`` other than float32
+    it computes under autocast, in float16 with scaled gradients. After each epoch the file ``checkpoint`` is written;
+    when it is there at the start the loop goes on from it, and ``on_epoch`` is told of its epochs again. Raises
+    FloatingPointError when it never comes to a finite loss, OutputError when the checkpoint cannot be written.
     """
-    generator = torch.Generator().manual_seed(settings.seed)
-    torch.manual_seed(settings.seed)  # dropout
     device = next(network.parameters()).device
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     slow = {id(parameter) for parameter in pretrained}
-    rates = {False: settings.learning_rate, True: settings.learning_rate * settings.pretrained_rate}
+    rates = (settings.learning_rate, settings.learning_rate * settings.pretrained_rate)
     optimizer = torch.optim.AdamW(
-        [{"params": [p for p in parameters if (id(p) in slow) is is_slow], "lr": rates[is_slow]} for is_slow in rates],
+        [{"params": [p for p in parameters if (id(p) in slow) is bool(i)], "lr": rate} for i, rate in enumerate(rates)],
         weight_decay=settings.weight_decay,
     )
+    scaler = torch.amp.GradScaler(device.type, enabled=precision == torch.float16)
+    state = State()
+    if checkpoint is not None and checkpoint.exists():
+        state = load_checkpoint(checkpoint, network, optimizer, scaler)
+        for epoch in state.epochs:
+            on_epoch(epoch)
+    if team.size() > 1:
+        team.share_norms(network)
+    trained = team.parallel(network)
+    weights = _class_weights(train.targets.labels, settings.class_weights)
     windows = len(train.targets.labels)
-    steps = settings.epochs * math.ceil(windows / settings.batch_size)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps, settings.warm_up))
-    loss_of = nn.CrossEntropyLoss(label_smoothing=settings.label_smoothing)
-    epochs: list[Epoch] = []
-    best_loss, best = math.inf, 0
-    weights: dict[str, torch.Tensor] = {}
-    for number in range(1, settings.epochs + 1):
+    batch_size = settings.batch_size * team.size()
+    steps_an_epoch = math.ceil(windows / batch_size)
+    for number in range(len(state.epochs) + 1, settings.epochs + 1):
+        if settings.patience and state.epochs and number - 1 - state.best >= settings.patience:
+            break
+        moment = f"{settings.seed}/{stage}/{number}"
+        torch.manual_seed(_seed(f"{moment}/{team.rank()}"))  # dropout
         _train_mode(network)
-        loss_sum, right = 0.0, 0
-        batches = torch.randperm(windows, generator=generator).split(settings.batch_size)
-        for batch, drawn in _ahead(batches, lambda batch: train.inputs(batch, generator)):
-            labels, inputs = train.targets.labels[batch].to(device), drawn.to(device)
+        order = torch.randperm(windows, generator=torch.Generator().manual_seed(_seed(moment)))
+        sums = torch.zeros(2, device=device)
+        started = told = time.monotonic()
+        for step, (batch, own, drawn) in enumerate(_ahead(order.split(batch_size), train, moment)):
+            rate = _rate((number - 1) * steps_an_epoch + step, settings.epochs * steps_an_epoch, settings.warm_up)
+            for group, full in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = full * rate
+            labels, inputs = train.targets.labels[own].to(device), drawn.to(device)
             with torch.autocast(device.type, dtype=precision, enabled=precision != torch.float32):
-                logits = network(inputs).float()
-            loss = loss_of(logits, labels)
+                logits = trained(inputs).float()
+            each = functional.cross_entropy(logits, labels, reduction="none", label_smoothing=settings.label_smoothing)
+            # Gradients are averaged over the workers, so that each one's loss is a sum over its share of the batch.
+            of_batch = weights[train.targets.labels[batch]].sum()
+            loss = (each * weights[train.targets.labels[own]].to(device)).sum() / of_batch * team.size()
+            if len(batch) < team.size() and team.rank() >= len(batch):
+                # A last batch too small for all: this worker has a look at what another one learns from.
+                loss, each = loss * 0, each[:0]
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            scaler.scale(loss).backward()
+            scaler.unscale_(optimizer)
             nn.utils.clip_grad_norm_(parameters, settings.clip_norm)
-            optimizer.step()
-            schedule.step()
-            loss_sum += loss.item() * len(batch)
-            right += int((logits.argmax(1) == labels).sum())
-        _settle_norms(network, train, settings.batch_size, generator, precision)
-        logits = predict(network, val, settings.batch_size, precision=precision)
-        val_loss = nn.functional.cross_entropy(logits, val.targets.labels).item()
+            scaler.step(optimizer)
+            scaler.update()
+            right = (logits.argmax(1) == labels)[: len(each)]
+            sums += torch.stack([each.detach().sum(), right.sum()])
+            if time.monotonic() - told > STEP_S:
+                told = time.monotonic()
+                seen = min((step + 1) * batch_size, windows)
+                own_seen = max(1, seen // team.size())
+                loss_now, right_now = (sums / own_seen).tolist()
+                on_step(Step(stage, number, settings.epochs, seen, windows, told - started, loss_now, right_now))
+        train_loss, train_accuracy = (team.total(sums) / windows).tolist()
+        _settle_norms(network, train, batch_size, moment, precision)
+        logits = predict(network, val, batch_size, precision=precision)
+        val_loss = functional.cross_entropy(logits, val.targets.labels).item()
+        accuracies = _accuracies(logits, val.targets.labels, val)
         epoch = Epoch(
-            number,
-            settings.epochs,
-            loss_sum / windows,
-            right / windows,
-            val_loss,
-            *_accuracies(logits, val.targets.labels, val),
+            number, settings.epochs, train_loss, train_accuracy, val_loss, *accuracies, rates[0] * rate, stage
         )
-        epochs.append(epoch)
+        state.epochs.append(epoch)
+        if val_loss < state.best_loss:
+            state.best, state.best_loss = number, val_loss
+            state.weights = copy.deepcopy(network.state_dict())
+        if checkpoint is not None and team.rank() == 0:
+            save_checkpoint(checkpoint, state, network, optimizer, scaler)
         on_epoch(epoch)
-        if val_loss < best_loss:
-            best_loss, best, weights = val_loss, number, copy.deepcopy(network.state_dict())
-    if not best:
+    if state.weights is None:
         raise FloatingPointError("the loss is not a number in every epoch; lower the learning rate")
-    network.load_state_dict(weights)
-    return Fit(tuple(epochs), best)
+    network.load_state_dict(state.weights)
+    return Fit(tuple(state.epochs), state.best)
 
 
 @torch.no_grad()
 def predict(
     network: nn.Module, source: Source, batch_size: int, *, precision: torch.dtype = torch.float32
 ) -> torch.Tensor:
-    """Logits ``[n, classes]``, float32 on the CPU, of every window of ``source``."""
+    """Logits ``[n, classes]``, float32 on the CPU, of every item of ``source``; in each of the workers."""
     network.eval()
     device = next(network.parameters()).device
+    everything = torch.arange(len(source.targets.labels))
     logits = []
-    for batch in torch.arange(len(source.targets.labels)).split(batch_size):
+    for batch in team.share(everything).split(max(1, batch_size // team.size())):
         with torch.autocast(device.type, dtype=precision, enabled=precision != torch.float32):
-            logits.append(network(source.inputs(batch, None).to(device)).float().cpu())
-    return torch.cat(logits)
+            logits.append(network(source.inputs(batch, None).to(device)).float())
+    return team.together(torch.cat(logits), len(everything)).cpu()
 
 
 @torch.no_grad()
-def _settle_norms(
-    network: nn.Module, source: Source, batch_size: int, generator: torch.Generator, precision: torch.dtype
-) -> None:
+def _settle_norms(network: nn.Module, source: Source, batch_size: int, moment: str, precision: torch.dtype) -> None:
     """Measures the statistics of trainable batch norms anew, with the weights as they are now.
 
     Their running averages lag behind the weights, by more than an epoch when an epoch has few steps: a small data set
@@ -165,25 +204,36 @@ def _settle_norms(
         norm.momentum = None  # A plain average over the batches that follow.
     _train_mode(network)
     device = next(network.parameters()).device
-    windows = torch.randperm(len(source.targets.labels), generator=generator)[: NORM_BATCHES * batch_size]
-    for batch in windows.split(batch_size):
+    shuffled = torch.Generator().manual_seed(_seed(f"{moment}/norms"))
+    items = torch.randperm(len(source.targets.labels), generator=shuffled)[: NORM_BATCHES * batch_size]
+    for batch in items.split(batch_size):
+        if len(batch) < team.size():
+            continue
         with torch.autocast(device.type, dtype=precision, enabled=precision != torch.float32):
-            network(source.inputs(batch, None).to(device))
+            network(source.inputs(team.share(batch), None).to(device))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
 
 
 def _ahead(
-    batches: Sequence[torch.Tensor], make: Callable[[torch.Tensor], torch.Tensor]
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Each batch with what ``make`` makes of it, made in order by one thread while the batch before is in use."""
-    with ThreadPoolExecutor(1) as pool:
-        made = pool.submit(make, batches[0])
-        for batch, following in zip_longest(batches, batches[1:]):
-            inputs = made.result()
-            if following is not None:
-                made = pool.submit(make, following)
-            yield batch, inputs
+    batches: Sequence[torch.Tensor], source: Source, moment: str
+) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """Each batch with this worker's part of it and its inputs, made in order while the batches before are in use."""
+
+    def make(batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        own = team.share(batch) if len(batch) > team.rank() else batch[:1]
+        return own, source.inputs(own, moment)
+
+    threads = min(LOADERS, os.cpu_count() or 1)
+    waiting: deque[tuple[torch.Tensor, Future[tuple[torch.Tensor, torch.Tensor]]]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        for batch in batches:
+            waiting.append((batch, pool.submit(make, batch)))
+            if len(waiting) > threads:
+                done, made = waiting.popleft()
+                yield done, *made.result()
+        for done, made in waiting:
+            yield done, *made.result()
 
 
 def _train_mode(network: nn.Module) -> None:
@@ -192,6 +242,12 @@ def _train_mode(network: nn.Module) -> None:
     for module in network.modules():
         if isinstance(module, nn.BatchNorm3d) and not module.weight.requires_grad:
             module.eval()
+
+
+def _class_weights(labels: torch.Tensor, how: ClassWeights) -> torch.Tensor:
+    """A weight for each class, by which all classes together weigh the same, or 1 for each; float32."""
+    counts = labels.bincount().clamp(min=1).float()
+    return len(labels) / (len(counts) * counts) if how == "balanced" else torch.ones_like(counts)
 
 
 def _accuracies(logits: torch.Tensor, labels: torch.Tensor, source: Source) -> tuple[float, float]:
@@ -208,3 +264,8 @@ def _rate(step: int, steps: int, warm_up: float) -> float:
     if step < rising:
         return (step + 1) / rising
     return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
+
+
+def _seed(name: str) -> int:
+    """A seed for torch that is the same in every process."""
+    return Random(name).getrandbits(63)

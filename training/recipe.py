@@ -1,72 +1,43 @@
 """From a folder of labelled clips to a model file."""
 
+import hashlib
 import os
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 from torch import nn
 
 import tagger
-from tagger.classifier import DeviceName
-from tagger.errors import ModelFileError, OutputError
-from tagger.model_file import ModelInfo, save_model_file
+from tagger.classifier import choose_device
+from tagger.errors import OutputError
+from tagger.model_file import ModelInfo, file_hash, save_model_file
 from tagger.models import ARCHITECTURES, build_network
-from tagger.models.heads import HeadName
 from tagger.tagger import load_model
 from tagger.windows import Sampling
-from training.data_set import DataSet, LabelledClip, Part
+from training import team
+from training.clip_cache import ClipCache, large_folder
+from training.config import TrainConfig, check, training_precision
+from training.data_set import PARTS, DataSet, LabelledClip
+from training.epochs import Epoch
 from training.evaluate import Evaluation, evaluate_clips
-from training.fitting import Inputs, fit_head, fit_layers
-from training.loop import Epoch, LoopSettings
-from training.sources import OnClip
+from training.fitting import Fitted, Inputs, Stage, fit_head, fit_layers
+from training.ingest import Known
+from training.run_folder import Recorder, RunFolder
 from training.splits import Split
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """What ``vtag train`` was asked to do.
-
-    ``weights`` is a local file of pretrained weights for the backbone: a Kinetics-400 checkpoint of pytorchvideo for
-    ``i3d-lstm``, a 2D ImageNet EfficientNet-Lite0 for ``i3d-lite-lstm``. The head of a pretrained backbone is first
-    trained alone for ``head_epochs``, on features that are computed once, and kept in the folder ``cache`` when one is
-    given. Then ``train_layers`` layers at the end of the backbone are trained with it for ``loop.epochs``, None being
-    all and 0 none, on random views of ``train_frames`` frames each, None being as many as a window has.
-    """
-
-    model: str
-    out: Path
-    weights: Path | None = None
-    train_layers: int | None = None
-    train_frames: int | None = None
-    head_epochs: int = 8
-    cache: Path | None = None
-    head: HeadName = "lstm"
-    loop: LoopSettings = field(default_factory=LoopSettings)
-    device: DeviceName = "auto"
-
-
-@dataclass(frozen=True)
-class Stage:
-    """Progress through the clips of one part: reading them, and computing features when the backbone is frozen."""
-
-    part: Part
-    done: int
-    total: int
-    unreadable: str | None = None
-
-
-OnStage = Callable[[Stage], None]
-OnEpoch = Callable[[Epoch], None]
+from training.watch import Watch, clip_counter
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """A trained model: where it is, its best epoch, and what it scored on the held-out groups."""
+    """A trained model: where it is, the epochs of its last stage, the best of them, and its held-out scores."""
 
     out: Path
     epochs: tuple[Epoch, ...]
@@ -75,109 +46,200 @@ class TrainResult:
     evaluation: Evaluation
 
 
-def train(
-    data: DataSet,
-    split: Split,
-    config: TrainConfig,
-    *,
-    on_stage: OnStage = lambda stage: None,
-    on_epoch: OnEpoch = lambda epoch: None,
-) -> TrainResult:
+def train(data: DataSet, split: Split, config: TrainConfig, *, watch: Watch | None = None) -> TrainResult:
     """Trains a model on ``split.train``, keeps the best epoch by ``split.val``, and writes the model file.
 
     The scores are those of the written file, read back, on ``split.test``. Clips that cannot be read are skipped and
-    reported through ``on_stage``. Raises DataSetError, WeightsError, ModelFileError or OutputError.
+    reported to ``watch``. Raises DataSetError, WeightsError, ModelFileError or OutputError.
     """
-    architecture = ARCHITECTURES.get(config.model)
-    if architecture is None or not architecture.is_trainable:
-        trainable = ", ".join(name for name, known in ARCHITECTURES.items() if known.is_trainable)
-        raise ModelFileError(f"{config.model!r} cannot be trained; choose one of {trainable}")
-    check_out(config.out)
-    sampling, preprocessing = Sampling(), architecture.preprocessing
+    check(config)
+    with kept_clips(config) as cache:
+        run = open_run(data, split, config)
+        trained = fit_network(data, split, config, starting_network(config, len(data.labels)), cache, run, watch)
+        assert trained is not None
+        made = run.model if run is not None else config.out
+        result = write_judged(made, data, split, config, trained, watch)
+        publish(made, config.out)
+        if run is not None:
+            run.finish()
+    return result
+
+
+@contextmanager
+def kept_clips(config: TrainConfig) -> Iterator[ClipCache]:
+    """The cache of a training: the folder that was asked for, that of the run, or one that is gone afterwards."""
+    with ExitStack() as stack:
+        folder = config.cache or (config.run_folder and RunFolder(config.run_folder).cache)
+        if folder is None:
+            folder = Path(stack.enter_context(TemporaryDirectory(prefix="vtag-", dir=large_folder())))
+        yield ClipCache(folder, config.cache_bytes)
+
+
+def open_run(data: DataSet, split: Split, config: TrainConfig, *, workers: int = 1) -> RunFolder | None:
+    """Begins the run folder of a training or finds it as it was left; None when there is to be none."""
+    if config.run_folder is None:
+        return None
+    settings = {
+        "model": config.model,
+        "weights": config.weights and file_hash(config.weights),
+        "head": config.head,
+        "train_layers": config.train_layers,
+        "train_frames": config.train_frames,
+        "head_epochs": config.head_epochs,
+        "precision": config.precision,
+        "workers": workers,
+        **asdict(config.loop),
+        "labels": len(data.labels),
+        "clips": {part: _fingerprint(getattr(split, part)) for part in PARTS},
+        "vtag": tagger.__version__,
+    }
+    return RunFolder.open(config.run_folder, settings, restart=config.restart)
+
+
+def starting_network(config: TrainConfig, classes: int) -> nn.Module:
+    """The network before any training, with pretrained weights in its backbone."""
     torch.manual_seed(config.loop.seed)
-    options = {"head": config.head}
-    network = build_network(config.model, len(data.labels), options)
-    is_pretrained = load_backbone(network, config.model, config.weights)
-    if config.train_layers is not None and not is_pretrained:
-        raise ModelFileError(
-            f"{config.model} starts from scratch: layers that are not trained would never learn anything"
-        )
-    inputs = Inputs(split, data.labels, sampling, preprocessing, partial(clip_counter, on_stage=on_stage))
-    if is_pretrained:
-        epochs = config.loop.epochs if config.train_layers == 0 else config.head_epochs
-        loop = replace(config.loop, epochs=epochs)
-        fitted = fit_head(network, inputs, loop, config.device, cache=config.cache, on_epoch=on_epoch)
-    if config.train_layers != 0:
-        fitted = fit_layers(
-            network,
-            inputs,
-            config.loop,
+    network = build_network(config.model, classes, {"head": config.head})
+    load_backbone(network, config.model, config.weights)
+    return network
+
+
+def fit_network(
+    data: DataSet,
+    split: Split,
+    config: TrainConfig,
+    network: nn.Module,
+    cache: ClipCache,
+    run: RunFolder | None,
+    watch: Watch | None = None,
+    known: Known | None = None,
+) -> "Trained | None":
+    """Trains ``network`` in all of its stages; in a team of workers each calls this, and only the first has a result.
+
+    Goes on from the checkpoints of ``run``. What is ``known`` of the clips has been brought into the cache before.
+    """
+    is_first = team.rank() == 0
+    watch = watch if watch is not None and is_first else Watch()
+    recorder = Recorder(run) if run is not None and is_first else None
+    epochs: list[Epoch] = []
+
+    def on_epoch(epoch: Epoch) -> None:
+        epochs.append(epoch)
+        if recorder is not None:
+            recorder.record(epoch)
+        watch.on_epoch(epoch)
+
+    inputs = Inputs(
+        split,
+        data.labels,
+        Sampling(),
+        ARCHITECTURES[config.model].preprocessing,
+        cache,
+        partial(clip_counter, on_reading=watch.on_reading),
+        known,
+    )
+    for name in config.stages:
+        is_all = name == config.stages[-1]
+        stage = Stage(
+            name,
+            config.loop if is_all else replace(config.loop, epochs=config.head_epochs),
             config.device,
-            train_layers=config.train_layers,
-            frames=config.train_frames,
-            is_pretrained=is_pretrained,
-            on_epoch=on_epoch,
+            training_precision(choose_device(config.device), config.precision),
+            run and run.checkpoint(name),
+            watch.on_step,
+            on_epoch,
         )
-    best = fitted.fit.epochs[fitted.fit.best - 1]
+        if name == "head":
+            fitted = fit_head(network, inputs, stage)
+        else:
+            fitted = fit_layers(
+                network,
+                inputs,
+                stage,
+                train_layers=config.train_layers,
+                frames=config.train_frames,
+                is_pretrained=config.is_pretrained,
+            )
+    if recorder is not None:
+        recorder.close()
+    return Trained(network, fitted, tuple(epochs)) if is_first else None
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained network, what its last stage came to, and the epochs of all stages."""
+
+    network: nn.Module
+    fitted: Fitted
+    epochs: tuple[Epoch, ...]
+
+
+def write_judged(
+    path: Path, data: DataSet, split: Split, config: TrainConfig, trained: Trained, watch: Watch | None = None
+) -> TrainResult:
+    """Writes the model file ``path`` and scores it as anyone will load it, through the tagger's own path.
+
+    The scores are then written into it.
+    """
+    fitted = trained.fitted
     info = ModelInfo(
         architecture=config.model,
         labels=data.labels,
-        sampling=sampling,
-        preprocessing=preprocessing,
+        sampling=Sampling(),
+        preprocessing=ARCHITECTURES[config.model].preprocessing,
         temperature=fitted.temperature,
-        options=options,
-        training=_description(data, split, config, best, is_pretrained),
+        options={"head": config.head},
+        training=_description(data, split, config, trained),
         ood=fitted.ood,
     )
-    weights = {name: _half(tensor) for name, tensor in network.state_dict().items()}
-    save_model_file(config.out, info, weights)
-    # What is scored is the file as anyone will load it, through the tagger's own path.
-    evaluation = evaluate_clips(
-        load_model(str(config.out), device=config.device),
-        split.test,
-        on_clip=clip_counter("test", len(split.test), on_stage=on_stage),
-    )
-    save_model_file(config.out, replace(info, scores={"split": "test", **evaluation.to_json()}), weights)
+    weights = {name: _half(tensor) for name, tensor in trained.network.state_dict().items()}
+    save_model_file(path, info, weights)
+    on_clip = clip_counter("test", len(split.test), on_reading=(watch or Watch()).on_reading)
+    evaluation = evaluate_clips(load_model(str(path), device=config.device), split.test, on_clip=on_clip)
+    save_model_file(path, replace(info, scores={"split": "test", **evaluation.to_json()}), weights)
     return TrainResult(config.out, fitted.fit.epochs, fitted.fit.best, fitted.temperature, evaluation)
 
 
-def check_out(out: Path) -> None:
-    """Raises OutputError when the file ``out`` cannot be written, which is better known before than after hours."""
-    if not out.parent.is_dir():
-        raise OutputError(f"cannot write {out}: the folder {out.parent} does not exist; create it first")
-    if not os.access(out.parent, os.W_OK):
-        raise OutputError(f"cannot write {out}: no permission to write in {out.parent}")
+def publish(made: Path, out: Path) -> None:
+    """Copies the finished model file to where it was asked for; never half of it. Raises OutputError."""
+    if made == out:
+        return
+    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    try:
+        shutil.copyfile(made, temporary)
+        temporary.replace(out)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise OutputError(f"cannot write {out}: {reason}; the finished model is {made}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
-def load_backbone(network: nn.Module, model: str, weights: Path | None) -> bool:
-    """Loads pretrained weights into the backbone of ``network``; False for a model that starts from scratch."""
+def load_backbone(network: nn.Module, model: str, weights: Path | None) -> None:
+    """Loads pretrained weights into the backbone of ``network``, unless its model starts from scratch."""
     match model:
         case "i3d-lstm":
             from tagger.models.i3d import load_kinetics_backbone
             from tagger.models.weights import kinetics_weights
 
             load_kinetics_backbone(network, kinetics_weights(weights))
-            return True
         case "i3d-lite-lstm":
             from tagger.models.i3d_lite import imagenet_weights, inflate
 
             network.get_submodule("backbone").load_state_dict(inflate(imagenet_weights(weights)))
-            return True
-    if weights is not None:
-        raise ModelFileError(f"{model} is trained from scratch; --weights is for i3d-lstm and i3d-lite-lstm")
-    return False
 
 
-def clip_counter(part: Part, total: int, *, on_stage: OnStage) -> OnClip:
-    """A callback that counts clips and reports each as a ``Stage`` of ``part``."""
-    done = 0
-
-    def on_clip(clip: LabelledClip, problem: str | None) -> None:
-        nonlocal done
-        done += 1
-        on_stage(Stage(part, done, total, problem))
-
-    return on_clip
+def _fingerprint(clips: Sequence[LabelledClip]) -> str:
+    """A short hash of which clips there are and of the versions of their files."""
+    digest = hashlib.sha256()
+    for clip in clips:
+        try:
+            stat = clip.path.stat()
+            version = [stat.st_size, stat.st_mtime_ns]
+        except OSError:
+            version = []
+        digest.update(repr([str(clip.path), clip.label, clip.group, clip.start_s, clip.end_s, *version]).encode())
+    return digest.hexdigest()[:16]
 
 
 def _half(tensor: torch.Tensor) -> torch.Tensor:
@@ -185,17 +247,21 @@ def _half(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.half() if tensor.is_floating_point() and tensor.ndim >= 2 else tensor
 
 
-def _description(data: DataSet, split: Split, config: TrainConfig, best: Epoch, is_pretrained: bool) -> dict[str, Any]:
+def _description(data: DataSet, split: Split, config: TrainConfig, trained: Trained) -> dict[str, Any]:
+    fit = trained.fitted.fit
+    # Counted through all stages.
+    epochs = [{**asdict(epoch), "number": number} for number, epoch in enumerate(trained.epochs, 1)]
     return {
         "data": data.root.name,
-        "clips": {part: len(getattr(split, part)) for part in ("train", "val", "test")},
+        "clips": {part: len(getattr(split, part)) for part in PARTS},
         "grouped_by": dict(data.grouped_by),
         "groups": {part: split.groups(part) for part in ("val", "test")},
         "train_layers": "all" if config.train_layers is None else config.train_layers,
         "train_frames": None if config.train_layers == 0 else config.train_frames or Sampling().num_frames,
-        "head_epochs": config.head_epochs if is_pretrained and config.train_layers != 0 else None,
+        "head_epochs": config.head_epochs if len(config.stages) > 1 else None,
         "settings": asdict(config.loop),
-        "best_epoch": asdict(best),
+        "best_epoch": epochs[len(epochs) - len(fit.epochs) + fit.best - 1],
+        "epochs": epochs,
         "date": datetime.now(UTC).date().isoformat(),
         "vtag": tagger.__version__,
         "torch": torch.__version__,

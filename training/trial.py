@@ -7,11 +7,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from training.config import TrainConfig
 from training.data_set import DataSet
 from training.evaluate import Evaluation
 from training.folds import Fold
-from training.recipe import OnEpoch, OnStage, Stage, TrainConfig, TrainResult, train
+from training.recipe import TrainResult, train
 from training.splits import Split
+from training.watch import Reading, Watch
 
 
 @dataclass(frozen=True)
@@ -37,29 +39,21 @@ class Spread:
     deviation: float
 
 
-def run_trial(
-    data: DataSet,
-    split: Split,
-    config: TrainConfig,
-    *,
-    on_stage: OnStage = lambda stage: None,
-    on_epoch: OnEpoch = lambda epoch: None,
-) -> TrainResult:
+def run_trial(data: DataSet, split: Split, config: TrainConfig, *, watch: Watch | None = None) -> TrainResult:
     """Trains and scores a model as ``train`` does, but does not keep it; ``config.out`` is not used."""
     with tempfile.TemporaryDirectory(prefix="vtag-") as folder:
-        trial = replace(config, out=Path(folder) / "trial.safetensors")
-        return train(data, split, trial, on_stage=on_stage, on_epoch=on_epoch)
+        return train(data, split, replace(config, out=Path(folder) / "trial.safetensors"), watch=watch)
 
 
 def train_fold(data: DataSet, fold: Fold, config: TrainConfig) -> FoldResult:
     """Trains and judges the model of one fold, as ``run_trial`` does."""
     unreadable: dict[str, None] = {}
 
-    def on_stage(stage: Stage) -> None:
-        if stage.unreadable:
-            unreadable[stage.unreadable] = None
+    def on_reading(reading: Reading) -> None:
+        if reading.unreadable:
+            unreadable[reading.unreadable] = None
 
-    result = run_trial(data, fold.split, config, on_stage=on_stage)
+    result = run_trial(data, fold.split, config, watch=Watch(on_reading))
     return FoldResult(fold.groups, result.best_epoch, result.evaluation, tuple(unreadable))
 
 

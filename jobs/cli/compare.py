@@ -50,8 +50,8 @@ def compare(
     from training.compare import compare as compare_contenders
     from training.cost import measure_costs
     from training.evaluate import classify_clips
-    from training.recipe import clip_counter
     from training.report_folder import comparison_metrics, prepare_folder, write_comparison
+    from training.watch import clip_counter
 
     if len(models) < 2:
         raise click.UsageError("give at least two models, then DATA.")
@@ -69,7 +69,7 @@ def compare(
     for name, tagger in zip(names, taggers, strict=True):
         console.print(name, highlight=False, markup=False)
         with TrainingProgress(console) as progress:
-            counter = clip_counter("test", len(clips), on_stage=progress.on_stage)
+            counter = clip_counter("test", len(clips), on_reading=progress.on_reading)
             predictions.append(classify_clips(tagger, clips, on_clip=counter))
     evaluations = judge_together(predictions)
     comparison = compare_contenders(

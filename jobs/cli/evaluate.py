@@ -43,8 +43,8 @@ def evaluate(
     from jobs.training_report import TrainingProgress, print_evaluation, print_report_folder
     from tagger import load_model
     from training import clips_of_split, evaluate_clips, read_data_set
-    from training.recipe import clip_counter
     from training.report_folder import evaluation_metrics, prepare_folder, write_evaluation
+    from training.watch import clip_counter
 
     if out is not None:
         prepare_folder(out)
@@ -52,7 +52,8 @@ def evaluate(
     clips = clips_of_split(tagger, read_data_set(data), split)
     console = Console(quiet=json_path == "-")
     with TrainingProgress(console) as progress:
-        evaluation = evaluate_clips(tagger, clips, on_clip=clip_counter("test", len(clips), on_stage=progress.on_stage))
+        on_clip = clip_counter("test", len(clips), on_reading=progress.on_reading)
+        evaluation = evaluate_clips(tagger, clips, on_clip=on_clip)
     print_evaluation(console, evaluation, f"{tagger.source.name} on {len(clips)} clips ({split})")
     if out is not None:
         write_evaluation(out, tagger, evaluation, data=data, split=split)

@@ -295,7 +295,7 @@ def _train_folds(
 
     from jobs.folds import run_folds
     from jobs.trial_report import FoldProgress, print_folds
-    from training.recipe import check_out
+    from training.config import check_out
     from training.trial import folds_json
 
     check_out(config.out)

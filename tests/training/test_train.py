@@ -12,16 +12,17 @@ from tagger.models.i3d_lite import imagenet_weights, inflate
 from tests.training.trees import hash_of, ucf11_tree, ucf101_tree, write_clip
 from training import (
     LoopSettings,
+    Reading,
     Split,
     TrainConfig,
     TrainResult,
+    Watch,
     clips_of_split,
     evaluate_clips,
     read_data_set,
     split_by_group,
     train,
 )
-from training.recipe import Stage
 
 QUICK = LoopSettings(epochs=4, batch_size=4, seed=1)
 
@@ -95,10 +96,10 @@ def test_ucf11_trains_as_it_is_distributed_and_an_unreadable_clip_is_named_and_s
     data = read_data_set(root)
     split = split_by_group(data, seed=1)
     split.train[0].path.write_bytes(b"not a video")
-    stages: list[Stage] = []
+    readings: list[Reading] = []
     config = TrainConfig("cnn3d-lstm", tmp_path / "m.safetensors", loop=LoopSettings(epochs=1, batch_size=4))
-    result = train(data, split, config, on_stage=stages.append)
-    unreadable = [stage.unreadable for stage in stages if stage.unreadable]
+    result = train(data, split, config, watch=Watch(readings.append))
+    unreadable = [reading.unreadable for reading in readings if reading.unreadable]
     assert len(unreadable) == 1 and str(split.train[0].path) in unreadable[0]
     assert result.evaluation.videos.examples == len(split.test)
     assert read_model_info(result.out).labels == ("across", "down")

@@ -1,0 +1,85 @@
+"""Clips that need not be decoded again: one file for each, up to a number of bytes in all."""
+
+import hashlib
+import json
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from tagger.errors import OutputError
+from training.data_set import LabelledClip
+from training.forms import Form
+
+DEFAULT_BYTES = 20 * 10**9
+"""Bound of a cache: all of UCF-11 and more, and little enough for the disk of a laptop."""
+
+
+class ClipCache:
+    """Arrays of clips in ``folder``; a clip or a form that changes gets another file.
+
+    Nothing is ever thrown out for something else: all clips are asked for equally often, in every epoch, and which of
+    them are here then makes no difference. Several processes may fill the same cache; together they may exceed
+    ``max_bytes`` by the few arrays that they write at the same time. Raises OutputError when it cannot be written.
+    """
+
+    def __init__(self, folder: Path, max_bytes: int = DEFAULT_BYTES):
+        self.folder, self.max_bytes = folder, max_bytes
+        self._is_full = False
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise self._problem(error) from error
+
+    def key(self, clip: LabelledClip, form: Form) -> str:
+        """What names the file of ``clip`` in ``form``; another one when the video file has changed."""
+        try:
+            stat = clip.path.stat()
+            file = [str(clip.path.resolve()), stat.st_size, stat.st_mtime_ns]
+        except OSError:
+            file = [str(clip.path), 0, 0]
+        text = json.dumps([*file, clip.start_s, clip.end_s, json.loads(form.identity)])
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+    def load(self, key: str) -> np.ndarray | None:
+        """The array of ``key``, mapped into memory; None when it is not here."""
+        try:
+            return np.load(self._path(key), mmap_mode="r")
+        except FileNotFoundError:
+            return None
+
+    def save(self, key: str, array: np.ndarray) -> bool:
+        """Keeps ``array``, never half of it; False when the cache is full."""
+        if self._is_full or self._used() + array.nbytes > self.max_bytes:
+            self._is_full = True
+            return False
+        path = self._path(key)
+        temporary = path.with_suffix(f".{os.getpid()}.tmp")
+        try:
+            with temporary.open("wb") as file:
+                np.save(file, array)
+            temporary.replace(path)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise self._problem(error) from error
+        return True
+
+    def _used(self) -> int:
+        with os.scandir(self.folder) as entries:
+            return sum(entry.stat().st_size for entry in entries if entry.name.endswith(".npy"))
+
+    def _path(self, key: str) -> Path:
+        return self.folder / f"{key}.npy"
+
+    def _problem(self, error: OSError) -> OutputError:
+        reason = (error.strerror or str(error)).lower()
+        return OutputError(
+            f"cannot keep clips in {self.folder}: {reason}; name another folder with --cache, or less with --cache-size"
+        )
+
+
+def large_folder() -> str:
+    """A folder for large temporary files: TMPDIR if it is set, else on disk, where /tmp may be in memory."""
+    is_on_disk = "TMPDIR" not in os.environ and os.access("/var/tmp", os.W_OK)
+    return "/var/tmp" if is_on_disk else tempfile.gettempdir()

@@ -1,0 +1,87 @@
+"""Bringing clips into the form that a training needs, once for all epochs."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tagger.errors import DataSetError
+from training.clip_cache import ClipCache
+from training.data_set import LabelledClip
+from training.decoding import decode_clips
+from training.forms import Form
+
+OnClip = Callable[[LabelledClip, str | None], None]
+"""Told of each clip that is done, and why it could not be read when it could not."""
+
+
+@dataclass(frozen=True)
+class Ingested:
+    """A clip that was brought in: how many rows its array has, and why it could not be read when it could not."""
+
+    rows: int
+    problem: str | None = None
+
+
+Known = Mapping[str, Ingested]
+"""What has been brought in already, by the key that the cache gives it."""
+
+
+def ingest(
+    clips: Sequence[LabelledClip], form: Form, cache: ClipCache, known: Known | None = None
+) -> Iterator[tuple[LabelledClip, Ingested]]:
+    """Brings ``clips`` into ``form``, in order; those that are ``known`` or in the cache are not decoded."""
+    there: list[Ingested | None] = []
+    for clip in clips:
+        key = cache.key(clip, form)
+        found = (known or {}).get(key)
+        if found is None and (array := cache.load(key)) is not None:
+            found = Ingested(len(array))
+        there.append(found)
+    missing = [clip for clip, found in zip(clips, there, strict=True) if found is None]
+    decoded = decode_clips(missing, form.sampling, form.preprocessing)
+    for clip, found in zip(clips, there, strict=True):
+        if found is None:
+            read = next(decoded)
+            array = form.make(read)
+            if read.problem is None:
+                cache.save(cache.key(clip, form), array)
+            found = Ingested(len(array), read.problem)
+        yield clip, found
+
+
+class ClipStore:
+    """The arrays of ``clips`` in one form: out of the cache, or made again where it had no room.
+
+    ``rows`` is how many rows each of them has. Raises DataSetError when none of the clips could be read.
+    """
+
+    def __init__(
+        self,
+        clips: Sequence[LabelledClip],
+        form: Form,
+        cache: ClipCache,
+        *,
+        on_clip: OnClip = lambda clip, problem: None,
+        known: Known | None = None,
+    ):
+        self.clips, self.form = clips, form
+        self._cache = cache
+        self.rows: list[int] = []
+        for clip, found in ingest(clips, form, cache, known):
+            self.rows.append(found.rows)
+            on_clip(clip, found.problem)
+        if not any(self.rows):
+            raise DataSetError("none of the clips could be read")
+        self._keys = [cache.key(clip, form) for clip in clips]
+
+    def array(self, clip: int) -> np.ndarray:
+        """The array of clip number ``clip``."""
+        kept = self._cache.load(self._keys[clip])
+        if kept is not None:
+            return kept
+        (decoded,) = decode_clips([self.clips[clip]], self.form.sampling, self.form.preprocessing, threads=1)
+        array = self.form.make(decoded)
+        if len(array) != self.rows[clip]:
+            raise DataSetError(f"{self.clips[clip].path} has changed while it was used for training; train again")
+        return array

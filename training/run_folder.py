@@ -1,0 +1,161 @@
+"""The folder of a training run: its settings, metrics, TensorBoard logs and checkpoints.
+
+::
+
+    settings.json     what is trained on what, and whether it is finished
+    metrics.jsonl     one line for each epoch
+    tensorboard/      the same for TensorBoard
+    checkpoints/      one file for each stage, for going on; gone when the run is finished
+    cache/            decoded clips and features, unless --cache names a folder; gone when the run is finished
+    model.safetensors the model file
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from tagger.errors import OutputError
+from training.epochs import Epoch
+
+SETTINGS, METRICS, TENSORBOARD, CHECKPOINTS, CACHE = (
+    "settings.json",
+    "metrics.jsonl",
+    "tensorboard",
+    "checkpoints",
+    "cache",
+)
+MODEL = "model.safetensors"
+
+
+class RunFolder:
+    """The folder ``path`` of one training run, made or gone on with by ``open``."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    @classmethod
+    def open(cls, path: Path, settings: Mapping[str, Any], *, restart: bool = False) -> "RunFolder":
+        """Begins a run with ``settings``, or goes on with one that was begun with the same and not finished.
+
+        ``restart`` throws away what an unfinished run has come to. Raises OutputError when the folder cannot be
+        written, holds something else, or an unfinished run with other settings.
+        """
+        folder = cls(path)
+        settings = json.loads(json.dumps(settings))
+        before = folder._read()
+        try:
+            if before is None and path.exists() and any(path.iterdir()):
+                raise OutputError(f"{path} is no folder of a training run; name another with --run-folder")
+            if before is not None and not before["finished"] and not restart:
+                if different := _differences(before["settings"], settings):
+                    raise OutputError(
+                        f"{path} has an unfinished training with other settings ({different}); repeat its command to "
+                        "finish it, or give --restart to begin anew"
+                    )
+                return folder
+            path.mkdir(exist_ok=True)
+            for name in (CHECKPOINTS, TENSORBOARD):
+                shutil.rmtree(path / name, ignore_errors=True)
+            (path / METRICS).unlink(missing_ok=True)
+            (path / CHECKPOINTS).mkdir()
+            folder._write(settings, finished=False)
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise OutputError(f"cannot write the run folder {path}: {reason}") from error
+        return folder
+
+    @property
+    def cache(self) -> Path:
+        """Where clips are kept while the run lasts."""
+        return self.path / CACHE
+
+    @property
+    def model(self) -> Path:
+        """The model file."""
+        return self.path / MODEL
+
+    def checkpoint(self, stage: str) -> Path:
+        """The checkpoint of the stage of that name."""
+        return self.path / CHECKPOINTS / f"{stage}.pt"
+
+    def finish(self) -> None:
+        """Says that the run is finished, and removes what only an unfinished one needs."""
+        before = self._read()
+        assert before is not None
+        self._write(before["settings"], finished=True)
+        shutil.rmtree(self.path / CHECKPOINTS, ignore_errors=True)
+        shutil.rmtree(self.cache, ignore_errors=True)
+
+    def _read(self) -> dict[str, Any] | None:
+        try:
+            values = json.loads((self.path / SETTINGS).read_text("utf-8"))
+            return values if {"settings", "finished"} <= set(values) else None
+        except (OSError, ValueError):
+            return None
+
+    def _write(self, settings: Mapping[str, Any], *, finished: bool) -> None:
+        content = json.dumps({"finished": finished, "settings": settings}, indent=1)
+        _replace(self.path / SETTINGS, content + "\n")
+
+
+class Recorder:
+    """Writes epochs to a run folder, all of them again each time: nothing is there twice after an interruption."""
+
+    def __init__(self, folder: RunFolder):
+        from tensorboardX import SummaryWriter
+
+        self._file = folder.path / METRICS
+        self._epochs: list[Epoch] = []
+        logs = folder.path / TENSORBOARD
+        shutil.rmtree(logs, ignore_errors=True)
+        self._writer = SummaryWriter(str(logs))
+
+    def record(self, epoch: Epoch) -> None:
+        """An epoch has ended."""
+        self._epochs.append(epoch)
+        _replace(self._file, "".join(f"{json.dumps(asdict(epoch))}\n" for epoch in self._epochs))
+        for name, value in _scalars(epoch).items():
+            self._writer.add_scalar(f"{epoch.stage}/{name}", value, epoch.number)
+        self._writer.flush()
+
+    def close(self) -> None:
+        """No more epochs will come."""
+        self._writer.close()
+
+
+def read_metrics(folder: Path) -> tuple[Epoch, ...]:
+    """The epochs that are recorded in the run folder ``folder``."""
+    lines = (folder / METRICS).read_text("utf-8").splitlines()
+    return tuple(Epoch(**json.loads(line)) for line in lines)
+
+
+def _scalars(epoch: Epoch) -> dict[str, float]:
+    values = asdict(epoch)
+    return {name: value for name, value in values.items() if name not in ("number", "of", "stage")}
+
+
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> str:
+    """What differs, by name, with what it was and what it is."""
+    found: list[str] = []
+    for name in sorted({*before, *now}):
+        old, new = before.get(name), now.get(name)
+        if isinstance(old, dict) and isinstance(new, dict):
+            found += filter(None, [_differences(old, new, f"{prefix}{name}.")])
+        elif old != new:
+            found.append(f"{prefix}{name}: {_short(old)}, now {_short(new)}")
+    return "; ".join(found)
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) < 40 else f"{text[:36]} ..."
+
+
+def _replace(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(text, "utf-8")
+    temporary.replace(path)

@@ -1,0 +1,96 @@
+"""The workers that train one network together, as ``torch.distributed`` knows them; without it there is one.
+
+Each takes every n-th item of a batch, and gradients are averaged, so that what is learnt does not depend on how many
+workers there are.
+"""
+
+import torch
+from torch import distributed, nn
+from torch.distributed.nn import functional as differentiable
+
+
+def rank() -> int:
+    """The number of this worker, from 0."""
+    return distributed.get_rank() if _is_team() else 0
+
+
+def size() -> int:
+    """How many workers there are."""
+    return distributed.get_world_size() if _is_team() else 1
+
+
+def share(items: torch.Tensor) -> torch.Tensor:
+    """The part of ``items`` that is this worker's."""
+    return items[rank() :: size()]
+
+
+def total(values: torch.Tensor) -> torch.Tensor:
+    """The sum of ``values`` over all workers."""
+    if _is_team():
+        distributed.all_reduce(values)
+    return values
+
+
+def together(rows: torch.Tensor, count: int) -> torch.Tensor:
+    """The ``count`` rows of all workers in order, each of whom gives those of its ``share``."""
+    if not _is_team():
+        return rows
+    padded = rows.new_zeros((-(-count // size()), *rows.shape[1:]))
+    padded[: len(rows)] = rows
+    parts = [torch.empty_like(padded) for _ in range(size())]
+    distributed.all_gather(parts, padded)
+    return torch.stack(parts, dim=1).flatten(0, 1)[:count]
+
+
+def parallel(network: nn.Module) -> nn.Module:
+    """``network``, which averages its gradients over all workers."""
+    return nn.parallel.DistributedDataParallel(network) if _is_team() else network
+
+
+class TeamNorm(nn.BatchNorm3d):
+    """A batch norm whose batch is that of all workers.
+
+    ``nn.SyncBatchNorm`` does this on GPUs only.
+    """
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``[n, C, T, H, W]``, normalised."""
+        if not self.training or not _is_team():
+            return super().forward(x)
+        values = x.float()
+        axes = (0, 2, 3, 4)
+        count = total(torch.tensor(float(values.numel() // values.shape[1]), device=x.device))
+        mean = differentiable.all_reduce(values.sum(axes)) / count
+        centred = values - mean[:, None, None, None]
+        variance = differentiable.all_reduce(centred.square().sum(axes)) / count
+        self._follow(mean.detach(), variance.detach() * count / (count - 1))
+        scale = (self.weight * torch.rsqrt(variance + self.eps))[:, None, None, None]
+        return (centred * scale + self.bias[:, None, None, None]).to(x.dtype)
+
+    @torch.no_grad()
+    def _follow(self, mean: torch.Tensor, variance: torch.Tensor) -> None:
+        """Moves the running statistics; without a momentum they are plain averages."""
+        assert self.num_batches_tracked is not None
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        self.num_batches_tracked += 1
+        weight = 1 / self.num_batches_tracked.item() if self.momentum is None else self.momentum
+        self.running_mean.lerp_(mean, weight)
+        self.running_var.lerp_(variance, weight)
+
+
+def share_norms(network: nn.Module) -> None:
+    """Turns the batch norms of ``network`` into ones over all workers; parameters and their names stay."""
+    for parent in network.modules():
+        for name, module in parent.named_children():
+            if type(module) is nn.BatchNorm3d:
+                shared = TeamNorm(module.num_features, module.eps, module.momentum)
+                shared.weight, shared.bias = module.weight, module.bias
+                for buffer in ("running_mean", "running_var", "num_batches_tracked"):
+                    setattr(shared, buffer, getattr(module, buffer))
+                shared.train(module.training)
+                setattr(parent, name, shared)
+
+
+def _is_team() -> bool:
+    return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1

@@ -1,0 +1,39 @@
+"""Who is told how a training gets on, and of what."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from training.data_set import LabelledClip, Part
+from training.epochs import Epoch, Step
+from training.ingest import OnClip
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Progress through the clips of one part: reading them, and computing features when the backbone is frozen."""
+
+    part: Part
+    done: int
+    total: int
+    unreadable: str | None = None
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Who is told how a training gets on."""
+
+    on_reading: Callable[[Reading], None] = lambda reading: None
+    on_step: Callable[[Step], None] = lambda step: None
+    on_epoch: Callable[[Epoch], None] = lambda epoch: None
+
+
+def clip_counter(part: Part, total: int, *, on_reading: Callable[[Reading], None]) -> OnClip:
+    """A callback that counts clips and reports each as a ``Reading`` of ``part``."""
+    done = 0
+
+    def on_clip(clip: LabelledClip, problem: str | None) -> None:
+        nonlocal done
+        done += 1
+        on_reading(Reading(part, done, total, problem))
+
+    return on_clip
