@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from jobs.columns import completed
 from jobs.storage import Location
 from jobs.wording import reason
 from tagger.errors import OutputError
@@ -190,7 +191,7 @@ def _read(
             if found.is_whole:
                 # Without the cost of a filter, of which the small parts of a run have most.
                 with file.parquet() as parquet:
-                    rows = parquet.read().replace_schema_metadata()
+                    rows = completed(parquet.read().replace_schema_metadata(), schema)
             else:
                 # Reads no more than the groups of rows that it needs.
                 rows = pq.read_table(

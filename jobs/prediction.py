@@ -54,10 +54,10 @@ class Predictor:
         clips = clips_of(table, self._shape)
         segments = []
         if len(clips):
-            probabilities = self._classifier.probabilities(clips, self._batch_size)
+            probabilities, ood_scores = self._classifier.classify(clips, self._batch_size)
             columns = [table.column(name).drop_null().to_pylist() for name in ("window", "start_s", "end_s")]
             windows = [Window(*values) for values in zip(*columns, strict=True)]
-            segments = make_segments(windows, probabilities, self._labels, self._top_k)
+            segments = make_segments(windows, probabilities, self._labels, self._top_k, ood_scores)
         return segments_table(table, segments, time.perf_counter() - started)
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from jobs.columns import is_of
 from jobs.identity import RunIdentity, from_metadata
 from jobs.merge import Source
 from jobs.output import Output
@@ -92,7 +93,7 @@ def _read_file(output: Output) -> Result | None:
 def _metadata(file: Location, schema: pa.Schema) -> tuple[RunIdentity, str]:
     with file.parquet() as parquet:
         found = parquet.schema_arrow
-    if not found.equals(schema):
+    if not is_of(found, schema):
         raise ValueError
     return from_metadata(found.metadata)
 

@@ -137,6 +137,7 @@ def tags_table(videos: Iterable[FinishedVideo]) -> pa.Table:
         "end_s": rows["end_s"],
         "label": pc.list_element(rows["top_labels"], 0),
         "confidence": pc.list_element(rows["top_confidences"], 0),
+        "ood_score": rows["ood_score"],
         "top_labels": rows["top_labels"],
         "top_confidences": rows["top_confidences"],
     }

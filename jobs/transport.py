@@ -33,6 +33,7 @@ SEGMENTS_SCHEMA = pa.schema(
     [
         *_ROW,
         pa.field("predict_s", pa.float64(), nullable=False),
+        pa.field("ood_score", pa.float32()),
         pa.field("top_labels", pa.list_(pa.string())),
         pa.field("top_confidences", pa.list_(pa.float32())),
     ]
@@ -92,10 +93,12 @@ def segments_table(table: pa.Table, segments: Sequence[Segment], predict_s: floa
     share_s = predict_s / max(len(segments), 1)
     predicted = [
         [share_s if segment else 0.0 for segment in made],
+        [segment and segment.ood_score for segment in made],
         [segment and segment.top_labels for segment in made],
         [segment and segment.top_confidences for segment in made],
     ]
-    arrays = [pa.array(column, field.type) for column, field in zip(predicted, list(SEGMENTS_SCHEMA)[-3:], strict=True)]
+    fields = list(SEGMENTS_SCHEMA)[len(_ROW) :]
+    arrays = [pa.array(column, field.type) for column, field in zip(predicted, fields, strict=True)]
     kept = [table.column(field.name).combine_chunks() for field in _ROW]
     return pa.Table.from_arrays([*kept, *arrays], schema=SEGMENTS_SCHEMA)
 

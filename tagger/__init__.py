@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tagger.clips import Span, VideoEnd, read_spans
     from tagger.inspection import Inspection, inspect_video
     from tagger.model_file import ModelInfo, read_model_info, save_model_file
+    from tagger.ood import OODCalibration
     from tagger.preprocessing import Preprocessing
     from tagger.schema import TAGS_SCHEMA, VIDEOS_SCHEMA
     from tagger.segments import Segment, make_segments
@@ -41,6 +42,7 @@ __all__ = [
     "ModelFileError",
     "ModelInfo",
     "ModelSource",
+    "OODCalibration",
     "OutputError",
     "Preprocessing",
     "Sampling",
@@ -72,6 +74,7 @@ _LAZY = {
     "ModelInfo": "model_file",
     "read_model_info": "model_file",
     "save_model_file": "model_file",
+    "OODCalibration": "ood",
     "TAGS_SCHEMA": "schema",
     "VIDEOS_SCHEMA": "schema",
     "Segment": "segments",

@@ -1,4 +1,4 @@
-"""A network on a device: uint8 clips in, calibrated probabilities out."""
+"""A network on a device: uint8 clips in, calibrated probabilities and out-of-distribution scores out."""
 
 import hashlib
 from typing import Literal
@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from tagger.errors import VtagError
+from tagger.ood import OODCalibration
 from tagger.preprocessing import Preprocessing
 
 DeviceName = Literal["auto", "cpu", "cuda"]
@@ -52,6 +53,7 @@ class Classifier:
         network: nn.Module,
         preprocessing: Preprocessing,
         temperature: float = 1.0,
+        ood: OODCalibration | None = None,
         *,
         device: DeviceName = "auto",
         precision: torch.dtype | None = None,
@@ -59,6 +61,7 @@ class Classifier:
         self.device = choose_device(device)
         self.precision = precision or choose_precision(self.device)
         self._temperature = temperature
+        self._ood = ood
         network = network.eval().requires_grad_(False).to(self.device)
         self._backbone = network.get_submodule("backbone").to(self.precision)
         self._backbone.to(memory_format=torch.channels_last_3d)
@@ -79,8 +82,8 @@ class Classifier:
         return self._backbone(normalise(pixels, self._preprocessing).to(self.precision)).float()
 
     @torch.inference_mode()
-    def probabilities(self, clips: np.ndarray, batch_size: int | None = None) -> np.ndarray:
-        """``[n, T, H, W, 3] uint8`` clips to ``[n, classes] float32`` probabilities, ``batch_size`` clips at a time.
+    def logits(self, clips: np.ndarray, batch_size: int | None = None) -> np.ndarray:
+        """``[n, T, H, W, 3] uint8`` clips to ``[n, classes] float32`` logits, ``batch_size`` clips at a time.
 
         The automatic batch size is 1 on a CPU, where it is the fastest per clip and makes a window's result the same
         in any company, and 16 on a GPU.
@@ -89,4 +92,17 @@ class Classifier:
             raise ValueError("there are no clips to classify")
         step = batch_size or (1 if self.device.type == "cpu" else 16)
         logits = [self._head(self.features(clips[i : i + step])) for i in range(0, len(clips), step)]
-        return torch.softmax(torch.cat(logits) / self._temperature, dim=1).cpu().numpy()
+        return torch.cat(logits).cpu().numpy()
+
+    def probabilities(self, clips: np.ndarray, batch_size: int | None = None) -> np.ndarray:
+        """``[n, T, H, W, 3] uint8`` clips to ``[n, classes] float32`` probabilities; see ``logits``."""
+        return self.classify(clips, batch_size)[0]
+
+    def classify(self, clips: np.ndarray, batch_size: int | None = None) -> tuple[np.ndarray, np.ndarray | None]:
+        """Probabilities, and beside them the out-of-distribution scores ``[n] float32``, from one look at the clips.
+
+        The scores are None when the model has no calibration for them.
+        """
+        logits = self.logits(clips, batch_size)
+        probabilities = torch.softmax(torch.from_numpy(logits) / self._temperature, dim=1).numpy()
+        return probabilities, None if self._ood is None else self._ood.score(logits)

@@ -10,11 +10,16 @@ TAGS_SCHEMA = pa.schema(
         pa.field("end_s", pa.float64(), nullable=False),
         pa.field("label", pa.string(), nullable=False),
         pa.field("confidence", pa.float32(), nullable=False),
+        pa.field("ood_score", pa.float32()),
         pa.field("top_labels", pa.list_(pa.string()), nullable=False),
         pa.field("top_confidences", pa.list_(pa.float32()), nullable=False),
     ]
 )
-"""One row per segment, sorted by video and start."""
+"""One row per segment, sorted by video and start.
+
+``ood_score`` is the share of the model's validation windows that were less strange to it than the segment; null when
+the model has no calibration for it.
+"""
 
 VIDEOS_SCHEMA = pa.schema(
     [

@@ -13,6 +13,8 @@ class Segment:
     """One row of the result: what happens from ``start_s`` to ``end_s``, in seconds from the first frame.
 
     ``top_labels`` and ``top_confidences`` hold the best labels, the first of which is ``label`` with ``confidence``.
+    ``ood_score`` is the share of the model's validation windows that were less strange to it; None when the model
+    cannot tell.
     """
 
     index: int
@@ -22,19 +24,28 @@ class Segment:
     confidence: float
     top_labels: tuple[str, ...]
     top_confidences: tuple[float, ...]
+    ood_score: float | None = None
 
 
 def make_segments(
-    windows: Sequence[Window], probabilities: np.ndarray, labels: Sequence[str], top_k: int
+    windows: Sequence[Window],
+    probabilities: np.ndarray,
+    labels: Sequence[str],
+    top_k: int,
+    ood_scores: np.ndarray | None = None,
 ) -> list[Segment]:
-    """Segments of ``windows`` from their ``[n, classes]`` probabilities, each with its ``top_k`` best labels."""
+    """Segments of ``windows`` from their ``[n, classes]`` probabilities, each with its ``top_k`` best labels.
+
+    ``ood_scores`` ``[n]`` are what ``Classifier.classify`` gives beside the probabilities.
+    """
+    strange = [None] * len(windows) if ood_scores is None else [float(score) for score in ood_scores]
     # A stable sort of the negated values: equal confidences keep the order of the labels.
     best = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
     segments = []
-    for window, order, row in zip(windows, best, probabilities, strict=True):
+    for window, order, row, score in zip(windows, best, probabilities, strange, strict=True):
         names = tuple(labels[i] for i in order)
         confidences = tuple(float(row[i]) for i in order)
         segments.append(
-            Segment(window.index, window.start_s, window.end_s, names[0], confidences[0], names, confidences)
+            Segment(window.index, window.start_s, window.end_s, names[0], confidences[0], names, confidences, score)
         )
     return segments

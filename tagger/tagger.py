@@ -83,7 +83,7 @@ class ModelSource:
             except RuntimeError as error:
                 detail = " ".join(str(error).split())[:200]
                 raise ModelFileError(f"{file} does not hold the weights it describes ({detail})") from error
-        return Classifier(network, self.info.preprocessing, self.info.temperature, device=device)
+        return Classifier(network, self.info.preprocessing, self.info.temperature, self.info.ood, device=device)
 
 
 def find_model(model: str = BUILTIN, weights: str | Path | None = None) -> ModelSource:
@@ -140,8 +140,8 @@ class Tagger:
         segments: list[Segment] = []
         for span in decoder_of_this_thread().spans(path, sampling, self.source.info.preprocessing):
             if span.windows:
-                probabilities = self.classifier.probabilities(span.clips)
-                segments += make_segments(span.windows, probabilities, self.labels, top_k)
+                probabilities, ood_scores = self.classifier.classify(span.clips)
+                segments += make_segments(span.windows, probabilities, self.labels, top_k, ood_scores)
             if span.end is not None:
                 return segments, span.end
         raise AssertionError("the last span always has the end")

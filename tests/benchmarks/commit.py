@@ -97,6 +97,7 @@ def actors_tables(videos: list[Video], per_video: int, per_table: int) -> Iterat
             "decode_s": pa.array(np.full(per_video, 0.01)),
             "end": pa.array([None] * (per_video - 1) + [last], pa.string()),
             "predict_s": pa.array(np.full(per_video, 0.01)),
+            "ood_score": pa.array(np.full(per_video, 0.5, np.float32)),
             "top_labels": pa.array([LABELS] * per_video),
             "top_confidences": pa.array([[0.5, 0.2, 0.1, 0.1, 0.1]] * per_video, pa.list_(pa.float32())),
         }
@@ -156,6 +157,7 @@ def write_parts(output: Output, rows: int, per_video: int) -> None:
             "end_s": pa.array(np.tile(np.arange(per_video) * 2.0 + 2, count)),
             "label": pa.array(LABELS * (total // 5)),
             "confidence": pa.array(confidences[::5]),
+            "ood_score": pa.array(confidences[::5]),
             "top_labels": pa.ListArray.from_arrays(offsets, pa.array(LABELS * total)),
             "top_confidences": pa.ListArray.from_arrays(offsets, pa.array(confidences)),
         }

@@ -22,7 +22,9 @@ FACTS = VideoFacts("mp4", "h264", 96, 64, 30.0, 4.0, 120, 0.0, 1 / 15360, 0, Fal
 IDENTITY = RunIdentity("ucf20", "abc123", Sampling(hop_s=1.0).to_json(), 2)
 
 
-def make_finished(path: str, labels: str = "ab", *, mtime_ns: int = 1_700_000_000_123_456_789) -> FinishedVideo:
+def make_finished(
+    path: str, labels: str = "ab", *, mtime_ns: int = 1_700_000_000_123_456_789, ood_score: float | None = None
+) -> FinishedVideo:
     """A video with one two-second segment for each letter of ``labels``; one without segments failed."""
     segments = [
         {
@@ -32,6 +34,7 @@ def make_finished(path: str, labels: str = "ab", *, mtime_ns: int = 1_700_000_00
             "end_s": 2.0 * i + 2.0,
             "decode_s": 0.0,
             "predict_s": 0.125,
+            "ood_score": ood_score,
             "top_labels": [label, "other"],
             "top_confidences": [0.75, 0.25],
         }

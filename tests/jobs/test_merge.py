@@ -19,7 +19,11 @@ from tests.jobs.finished import make_finished
 
 def write(folder: Path, number: int, videos: list[FinishedVideo], row_group_size: int | None = None) -> Source:
     source = Source(locate(folder / f"{number}.tags.parquet"), locate(folder / f"{number}.videos.parquet"))
-    pq.write_table(tags_table(videos), source.tags.path, row_group_size=row_group_size)
+    tags = tags_table(videos)
+    if number % 2:
+        # As an older vtag wrote it.
+        tags = tags.drop_columns(["ood_score"])
+    pq.write_table(tags, source.tags.path, row_group_size=row_group_size)
     pq.write_table(videos_table(videos), source.videos.path, row_group_size=row_group_size)
     return source
 

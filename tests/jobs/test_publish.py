@@ -15,6 +15,7 @@ from jobs.lock import locked
 from jobs.output import choose_output
 from jobs.publish import publish
 from jobs.result import read_result
+from jobs.verify import verify
 from tagger import Sampling
 from tagger.errors import OutputError
 from tagger.schema import TAGS_SCHEMA, VIDEOS_SCHEMA
@@ -99,6 +100,62 @@ def test_a_job_without_a_single_segment_still_gives_both_tables(tmp_path: Path, 
     output = choose_output(tmp_path / out)
     assert pq.read_table(output.tags.path).num_rows == 0
     assert pq.read_table(output.videos.path).num_rows == 1
+
+
+def without_scores(tags: Path) -> None:
+    """Makes a file what a vtag wrote that knew of no ``ood_score``."""
+    table = pq.read_table(tags)
+    pq.write_table(table.drop_columns(["ood_score"]), tags, row_group_size=2)
+
+
+def test_a_score_is_published_beside_the_confidence(tmp_path: Path) -> None:
+    publish_to(tmp_path / "t.parquet", [make_finished("/v/a.mp4", "a", ood_score=0.25), make_finished("/v/b.mp4", "b")])
+    tags = pq.read_table(tmp_path / "t.parquet")
+    assert tags["ood_score"].to_pylist() == [0.25, None]
+    assert tags.schema.field("ood_score").type == pa.float32()
+
+
+@pytest.mark.parametrize("out", ["t.parquet", "result"])
+class TestAResultOfAnOlderVtagWithoutScores:
+    def test_it_is_added_to_and_its_rows_have_no_score(self, tmp_path: Path, out: str) -> None:
+        publish_to(tmp_path / out, *COMMITS)
+        output = choose_output(tmp_path / out)
+        tags = Path(output.tags.path)
+        without_scores(tags if tags.is_file() else tags / "part-00000.parquet")
+        publish_to(tmp_path / out, [make_finished("/v/b.mp4", "z", ood_score=0.5)])
+        assert verify(str(tmp_path / out)).problem is None
+        found = pq.read_table(tags, columns=["video", "label", "ood_score"]).to_pylist()
+        assert [tuple(row.values()) for row in found] == [
+            ("/v/a.mp4", "b", None),
+            ("/v/b.mp4", "z", 0.5),
+            *[("/v/c.mp4", label, None) for label in "abb"],
+        ]
+
+    def test_an_interrupted_run_of_it_is_finished(self, tmp_path: Path, out: str) -> None:
+        output = choose_output(tmp_path / out)
+        commit_to(output, *COMMITS)
+        without_scores(Path(parts(output.run)[0].tags.path))
+        published = publish(output, IDENTITY, "run", None, parts(output.run))
+        assert published.segments == 6
+        assert pq.read_table(output.tags.path)["ood_score"].null_count == 6
+
+
+def test_a_folder_of_an_older_vtag_has_scores_in_every_part_once_it_is_compacted(tmp_path: Path) -> None:
+    publish_to(tmp_path / "result", *COMMITS)
+    without_scores(tmp_path / "result" / "tags" / "part-00000.parquet")
+    publish_to(tmp_path / "result", [make_finished("/v/e.mp4", "e")])
+    assert verify(str(tmp_path / "result")).problem is None
+    compact(str(tmp_path / "result"))
+    for part in (tmp_path / "result" / "tags").iterdir():
+        assert pq.read_schema(part).equals(TAGS_SCHEMA)
+
+
+def test_a_file_that_lacks_another_column_is_no_result(tmp_path: Path) -> None:
+    publish_to(tmp_path / "t.parquet", *COMMITS)
+    table = pq.read_table(tmp_path / "t.parquet")
+    pq.write_table(table.drop_columns(["confidence"]), tmp_path / "t.parquet")
+    with pytest.raises(OutputError, match="no result of this version"):
+        read_result(choose_output(tmp_path / "t.parquet"))
 
 
 @pytest.mark.parametrize("out", ["t.parquet", "result"])

@@ -68,7 +68,7 @@ def test_segments_take_the_place_of_clips_in_the_rows_they_belong_to() -> None:
     table = pa.concat_tables([span_to_table(0, make_span(0, 1), 0.1), span_to_table(1, make_span(0, 0, failed), 0.1)])
     table = pa.concat_tables([table, span_to_table(2, make_span(4, 1, END), 0.1)])
     segments = [
-        Segment(0, 0.0, 0.5, "a", 0.75, ("a", "b"), (0.75, 0.25)),
+        Segment(0, 0.0, 0.5, "a", 0.75, ("a", "b"), (0.75, 0.25), 0.125),
         Segment(4, 4.0, 4.5, "b", 1.0, ("b",), (1.0,)),
     ]
 
@@ -78,4 +78,6 @@ def test_segments_take_the_place_of_clips_in_the_rows_they_belong_to() -> None:
     assert result["top_labels"].to_pylist() == [["a", "b"], None, ["b"]]
     assert result["top_confidences"].to_pylist() == [[0.75, 0.25], None, [1.0]]
     assert result["predict_s"].to_pylist() == [0.25, 0.0, 0.25]
-    assert result.drop_columns(["predict_s", "top_labels", "top_confidences"]).equals(table.drop_columns(["clip"]))
+    assert result["ood_score"].to_pylist() == [0.125, None, None]
+    predicted = ["predict_s", "ood_score", "top_labels", "top_confidences"]
+    assert result.drop_columns(predicted).equals(table.drop_columns(["clip"]))

@@ -8,6 +8,7 @@ from tagger.classifier import Classifier
 from tagger.errors import VtagError
 from tagger.models import CNN3D_PREPROCESSING, LITE_PREPROCESSING, build_network
 from tagger.models.i3d_lite import CHANNELS, FEATURES, I3DLiteLSTM, imagenet_weights, inflate
+from tagger.ood import OODCalibration
 
 PRECISIONS = [torch.float32, torch.bfloat16]
 
@@ -16,12 +17,14 @@ def noise(n: int, frames: int, size: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (n, frames, size, size, 3), dtype=np.uint8)
 
 
-def a_cnn3d(temperature: float = 1.0, precision: torch.dtype | None = torch.float32) -> Classifier:
+def a_cnn3d(
+    temperature: float = 1.0, precision: torch.dtype | None = torch.float32, ood: OODCalibration | None = None
+) -> Classifier:
     torch.manual_seed(0)
     network = build_network("cnn3d-lstm", 5, {"hidden": 8, "filters": [4, 8, 8]})
     with torch.no_grad():
         network.head.dense.weight *= 10  # confident, so that there are differences to see
-    return Classifier(network, CNN3D_PREPROCESSING, temperature, device="cpu", precision=precision)
+    return Classifier(network, CNN3D_PREPROCESSING, temperature, ood, device="cpu", precision=precision)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -51,6 +54,19 @@ def test_a_batch_size_changes_the_speed_and_not_the_result() -> None:
         np.testing.assert_allclose(
             classifier.probabilities(clips, batch_size), classifier.probabilities(clips), atol=1e-4
         )
+
+
+def test_one_look_at_a_clip_gives_its_probabilities_and_how_strange_it_is() -> None:
+    clips = noise(3, 4, 32)
+    plain = a_cnn3d()
+    energies = -torch.logsumexp(torch.from_numpy(plain.logits(clips)).double(), dim=1).numpy()
+    order = np.argsort(energies)
+    validation = OODCalibration(tuple(float(energy) for energy in energies[order] - 1e-6))
+    probabilities, scores = a_cnn3d(ood=validation).classify(clips)
+    np.testing.assert_array_equal(probabilities, plain.probabilities(clips))
+    assert scores is not None and scores.dtype == np.float32
+    np.testing.assert_allclose(scores[order], [1 / 3, 2 / 3, 1])
+    assert plain.classify(clips)[1] is None
 
 
 def test_the_temperature_divides_the_logits() -> None:

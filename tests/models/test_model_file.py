@@ -2,7 +2,7 @@
 
 import json
 import pickle
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from tagger.errors import ModelFileError, VtagError
 from tagger.model_file import ModelInfo, read_model_info, read_weights, save_model_file
 from tagger.models import CNN3D_PREPROCESSING, build_network
+from tagger.ood import OODCalibration
 from tagger.tagger import find_model
 from tagger.windows import Sampling
 
@@ -26,6 +27,7 @@ INFO = ModelInfo(
     options={"hidden": 8, "filters": [4, 4, 4]},
     training={"epochs": 3, "groups": ["g01", "g02"]},
     scores={"accuracy": 0.75},
+    ood=OODCalibration((-7.5, -3.25, -0.125)),
 )
 
 
@@ -50,7 +52,7 @@ def rewrite(path: Path, metadata: dict[str, str] | None) -> None:
 
 
 def with_values(**changes: object) -> dict[str, str]:
-    return {"vtag": json.dumps({"format": 1, **asdict(INFO), **changes})}
+    return {"vtag": json.dumps({"format": 2, **asdict(INFO), **changes})}
 
 
 def message(path: Path) -> str:
@@ -143,9 +145,18 @@ def test_a_safetensors_file_of_someone_else_is_refused(metadata: dict[str, str] 
 
 
 def test_a_file_from_a_newer_vtag_asks_for_an_upgrade(model: Path) -> None:
-    rewrite(model, with_values(format=2, something_new=True))
-    assert "newer vtag (format 2)" in message(model)
+    rewrite(model, with_values(format=3, something_new=True))
+    assert "newer vtag (format 3)" in message(model)
     assert "upgrade vtag" in message(model)
+
+
+def test_a_file_of_the_first_format_is_read_and_cannot_tell_what_is_strange(model: Path) -> None:
+    """As vtag wrote it before there was such a calibration; that vtag asks for an upgrade when it meets a new file."""
+    values = {name: value for name, value in asdict(INFO).items() if name != "ood"}
+    rewrite(model, {"vtag": json.dumps({"format": 1, **values})})
+    assert read_model_info(model) == replace(INFO, ood=None)
+    clips = torch.zeros(1, 2, 112, 112, 3, dtype=torch.uint8).numpy()
+    assert find_model(str(model)).load("cpu").classify(clips)[1] is None
 
 
 @pytest.mark.parametrize(
@@ -161,6 +172,11 @@ def test_a_file_from_a_newer_vtag_asks_for_an_upgrade(model: Path) -> None:
         with_values(sampling={"num_frames": 0}),
         with_values(preprocessing={}),
         with_values(colour="red"),
+        with_values(ood={}),
+        with_values(ood={"energies": []}),
+        with_values(ood={"energies": [2, 1]}),
+        with_values(ood={"energies": [1, "much"]}),
+        with_values(ood={"energies": [1, float("nan")]}),
     ],
 )
 def test_damaged_metadata_is_refused(metadata: dict[str, str], model: Path) -> None:

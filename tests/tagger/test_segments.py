@@ -45,6 +45,13 @@ def test_asking_for_more_labels_than_there_are_gives_all(top_k: int) -> None:
     assert segment.top_labels == ("rest", "swim", "jump", "run")
 
 
+def test_a_segment_has_the_score_of_its_window_or_none() -> None:
+    rows = probabilities([0.1, 0.2, 0.3, 0.4], [0.4, 0.3, 0.2, 0.1])
+    scored = make_segments(WINDOWS, rows, LABELS, 1, np.array([0.25, 1.0], np.float32))
+    assert [segment.ood_score for segment in scored] == [0.25, 1.0]
+    assert [segment.ood_score for segment in make_segments(WINDOWS, rows, LABELS, 1)] == [None, None]
+
+
 def test_no_windows_make_no_segments() -> None:
     assert make_segments([], np.empty((0, 4), np.float32), LABELS, top_k=5) == []
 
@@ -63,6 +70,7 @@ def test_a_segment_fits_the_table_of_tags() -> None:
         "end_s": segment.end_s,
         "label": segment.label,
         "confidence": segment.confidence,
+        "ood_score": segment.ood_score,
         "top_labels": segment.top_labels,
         "top_confidences": segment.top_confidences,
     }
