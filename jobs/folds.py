@@ -2,17 +2,17 @@
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 from jobs.cluster import check_nodes
 from jobs.job import JobError, Video
 from jobs.ray_session import ray_session
+from jobs.team import travelling
 from tagger.errors import VtagError
 from training.config import TrainConfig
 from training.data_set import DataSet
 from training.folds import Fold
-from training.trial import FoldResult, train_fold
+from training.trial import FoldResult, finish_folds, train_fold
 
 FOLD_CPUS = 4
 """Cores for a fold: more hardly help a small model, and another fold can use them."""
@@ -40,7 +40,7 @@ def run_folds(
         uses_gpus = session.gpus > 0 and config.device != "cpu"
         task = ray.remote(num_cpus=_cpus(ray.nodes(), uses_gpus), num_gpus=1 if uses_gpus else 0)(train_fold)
         # What is the same for all folds travels once.
-        shared = ray.put(data), ray.put(_travelling(config))
+        shared = ray.put(data), ray.put(travelling(config))
         numbers: dict[Any, int] = {task.remote(shared[0], fold, shared[1]): i for i, fold in enumerate(folds)}
         results: dict[int, FoldResult] = {}
         waiting = list(numbers)
@@ -55,6 +55,7 @@ def run_folds(
             raise
         except RayError as error:
             raise JobError(f"a process that trained a fold ended: {' '.join(str(error).split())[:300]}") from error
+    finish_folds(folds, config)
     return tuple(results[i] for i in range(len(folds)))
 
 
@@ -63,15 +64,6 @@ def _cpus(nodes: Sequence[dict], uses_gpus: bool) -> float:
     having = [node["Resources"] for node in nodes if node["Alive"]]
     able = [has["CPU"] for has in having if has.get("CPU") and (has.get("GPU") or not uses_gpus)]
     return min([FOLD_CPUS, *able])
-
-
-def _travelling(config: TrainConfig) -> TrainConfig:
-    """``config`` with paths that mean the same in another folder."""
-    return replace(
-        config,
-        weights=config.weights and config.weights.absolute(),
-        cache=config.cache and config.cache.absolute(),
-    )
 
 
 def _videos(data: DataSet) -> list[Video]:

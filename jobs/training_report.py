@@ -1,17 +1,13 @@
-"""What training and evaluation show in the terminal."""
+"""What evaluation and comparison show in the terminal."""
 
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
 from jobs.wording import printable
 from training.compare import Comparison
-from training.epochs import Epoch
 from training.evaluate import Evaluation
 from training.report_folder import REPORT
 from training.tables import (
@@ -26,56 +22,9 @@ from training.tables import (
     contest_table,
     interval_note,
 )
-from training.watch import Reading
 
 PAIRS = 6
 """Confusions that are named."""
-
-STAGES = {"train": "Training clips", "val": "Validation clips", "test": "Scoring clips"}
-
-
-class TrainingProgress:
-    """Shows bars for reading clips and one line for each epoch; plain lines when the console is not a terminal."""
-
-    def __init__(self, console: Console):
-        self._console = console
-        self._bars = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            console=console,
-            disable=not console.is_terminal or console.quiet,
-        )
-        self._tasks: dict[str, TaskID] = {}
-
-    def __enter__(self) -> Self:
-        self._bars.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._bars.stop()
-
-    def on_reading(self, reading: Reading) -> None:
-        """A clip has been read."""
-        if reading.part not in self._tasks:
-            self._tasks[reading.part] = self._bars.add_task(STAGES[reading.part], total=reading.total)
-        self._bars.update(self._tasks[reading.part], completed=reading.done)
-        if reading.unreadable:
-            self._console.print(f"Skipped: {reading.unreadable}", highlight=False, markup=False, soft_wrap=True)
-        if reading.done == reading.total and self._bars.disable:
-            self._console.print(f"{STAGES[reading.part]}: {reading.done} read", highlight=False)
-
-    def on_epoch(self, epoch: Epoch) -> None:
-        """An epoch has ended."""
-        self._console.print(
-            f"Epoch {epoch.number:>{len(str(epoch.of))}}/{epoch.of}  "
-            f"loss {epoch.train_loss:.3f}, accuracy {epoch.train_accuracy:.3f}; validation: "
-            f"loss {epoch.val_loss:.3f}, windows {epoch.val_accuracy:.3f}, videos {epoch.val_video_accuracy:.3f}",
-            highlight=False,
-        )
 
 
 def print_evaluation(console: Console, evaluation: Evaluation, title: str) -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from training.reading import read_data_set
     from training.recipe import TrainResult, train
     from training.splits import Split, split_as_given, split_at_random, split_by_group
-    from training.trial import FoldResult, run_trial, train_fold
+    from training.trial import FoldResult, train_fold
     from training.ucf import read_split_lists
     from training.watch import Reading, Watch
 
@@ -43,7 +43,6 @@ __all__ = [
     "leave_one_group_out",
     "read_data_set",
     "read_split_lists",
-    "run_trial",
     "score",
     "split_as_given",
     "split_at_random",
@@ -76,7 +75,6 @@ _LAZY = {
     "split_at_random": "splits",
     "split_by_group": "splits",
     "FoldResult": "trial",
-    "run_trial": "trial",
     "train_fold": "trial",
     "read_split_lists": "ucf",
     "TrainConfig": "config",

@@ -61,7 +61,7 @@ def decode_clips(
 
     waiting: deque[Future[list[DecodedClip]]] = deque()
     with ThreadPoolExecutor(threads) as pool:
-        for job in _jobs(clips):
+        for job in jobs_of(clips):
             waiting.append(pool.submit(decode, job))
             if len(waiting) > AHEAD:
                 yield from waiting.popleft().result()
@@ -69,8 +69,8 @@ def decode_clips(
             yield from waiting.popleft().result()
 
 
-def _jobs(clips: Sequence[LabelledClip]) -> Iterator[tuple[LabelledClip, ...]]:
-    """The clips in order: whole videos alone, parts of the same video together."""
+def jobs_of(clips: Sequence[LabelledClip]) -> Iterator[tuple[LabelledClip, ...]]:
+    """The clips in order: whole videos alone, parts of the same video together, for which it is decoded once."""
     for (_, is_whole), same in groupby(clips, key=lambda clip: (clip.path, clip.is_whole)):
         while job := tuple(islice(same, 1 if is_whole else SPANS_TOGETHER)):
             yield job

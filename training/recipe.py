@@ -46,21 +46,24 @@ class TrainResult:
     evaluation: Evaluation
 
 
-def train(data: DataSet, split: Split, config: TrainConfig, *, watch: Watch | None = None) -> TrainResult:
+def train(
+    data: DataSet, split: Split, config: TrainConfig, *, watch: Watch | None = None, finish: bool = True
+) -> TrainResult:
     """Trains a model on ``split.train``, keeps the best epoch by ``split.val``, and writes the model file.
 
     The scores are those of the written file, read back, on ``split.test``. Clips that cannot be read are skipped and
-    reported to ``watch``. Raises DataSetError, WeightsError, ModelFileError or OutputError.
+    reported to ``watch``. Without ``finish`` the run folder keeps its checkpoints. Raises DataSetError, WeightsError,
+    ModelFileError or OutputError.
     """
     check(config)
+    run = open_run(data, split, config)
     with kept_clips(config) as cache:
-        run = open_run(data, split, config)
         trained = fit_network(data, split, config, starting_network(config, len(data.labels)), cache, run, watch)
         assert trained is not None
         made = run.model if run is not None else config.out
         result = write_judged(made, data, split, config, trained, watch)
         publish(made, config.out)
-        if run is not None:
+        if run is not None and finish:
             run.finish()
     return result
 
@@ -145,7 +148,7 @@ def fit_network(
             config.loop if is_all else replace(config.loop, epochs=config.head_epochs),
             config.device,
             training_precision(choose_device(config.device), config.precision),
-            run and run.checkpoint(name),
+            None if run is None else run.checkpoint(name),
             watch.on_step,
             on_epoch,
         )

@@ -7,6 +7,7 @@
     tensorboard/      the same for TensorBoard
     checkpoints/      one file for each stage, for going on; gone when the run is finished
     cache/            decoded clips and features, unless --cache names a folder; gone when the run is finished
+    ray/              what Ray Train notes down for itself; gone when the run is finished
     model.safetensors the model file
 """
 
@@ -21,14 +22,8 @@ from typing import Any
 from tagger.errors import OutputError
 from training.epochs import Epoch
 
-SETTINGS, METRICS, TENSORBOARD, CHECKPOINTS, CACHE = (
-    "settings.json",
-    "metrics.jsonl",
-    "tensorboard",
-    "checkpoints",
-    "cache",
-)
-MODEL = "model.safetensors"
+SETTINGS, METRICS, MODEL = "settings.json", "metrics.jsonl", "model.safetensors"
+TENSORBOARD, CHECKPOINTS, CACHE, RAY = "tensorboard", "checkpoints", "cache", "ray"
 
 
 class RunFolder:
@@ -57,8 +52,8 @@ class RunFolder:
                         "finish it, or give --restart to begin anew"
                     )
                 return folder
-            path.mkdir(exist_ok=True)
-            for name in (CHECKPOINTS, TENSORBOARD):
+            path.mkdir(parents=True, exist_ok=True)
+            for name in (CHECKPOINTS, TENSORBOARD, RAY):
                 shutil.rmtree(path / name, ignore_errors=True)
             (path / METRICS).unlink(missing_ok=True)
             (path / CHECKPOINTS).mkdir()
@@ -87,8 +82,12 @@ class RunFolder:
         before = self._read()
         assert before is not None
         self._write(before["settings"], finished=True)
-        shutil.rmtree(self.path / CHECKPOINTS, ignore_errors=True)
-        shutil.rmtree(self.cache, ignore_errors=True)
+        self.clear()
+
+    def clear(self) -> None:
+        """Removes checkpoints, kept clips and what Ray has left."""
+        for name in (CHECKPOINTS, CACHE, RAY):
+            shutil.rmtree(self.path / name, ignore_errors=True)
 
     def _read(self) -> dict[str, Any] | None:
         try:
@@ -106,7 +105,7 @@ class Recorder:
     """Writes epochs to a run folder, all of them again each time: nothing is there twice after an interruption."""
 
     def __init__(self, folder: RunFolder):
-        from tensorboardX import SummaryWriter
+        from tensorboardX import SummaryWriter  # type: ignore[import-untyped]
 
         self._file = folder.path / METRICS
         self._epochs: list[Epoch] = []

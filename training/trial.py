@@ -11,8 +11,8 @@ from training.config import TrainConfig
 from training.data_set import DataSet
 from training.evaluate import Evaluation
 from training.folds import Fold
-from training.recipe import TrainResult, train
-from training.splits import Split
+from training.recipe import train
+from training.run_folder import RunFolder
 from training.watch import Reading, Watch
 
 
@@ -39,22 +39,44 @@ class Spread:
     deviation: float
 
 
-def run_trial(data: DataSet, split: Split, config: TrainConfig, *, watch: Watch | None = None) -> TrainResult:
-    """Trains and scores a model as ``train`` does, but does not keep it; ``config.out`` is not used."""
-    with tempfile.TemporaryDirectory(prefix="vtag-") as folder:
-        return train(data, split, replace(config, out=Path(folder) / "trial.safetensors"), watch=watch)
+def trial_config(config: TrainConfig, name: str) -> TrainConfig:
+    """``config`` for a trial called ``name``: in a folder of its own inside the run folder, with the same cache."""
+    assert config.run_folder is not None
+    folder = config.run_folder / name
+    folder.mkdir(parents=True, exist_ok=True)
+    run = RunFolder(folder)
+    return replace(config, out=run.model, run_folder=folder, cache=config.cache or RunFolder(config.run_folder).cache)
 
 
 def train_fold(data: DataSet, fold: Fold, config: TrainConfig) -> FoldResult:
-    """Trains and judges the model of one fold, as ``run_trial`` does."""
+    """Trains and judges the model of one fold.
+
+    With a run folder it keeps its checkpoints there, in ``folds``, until all folds are finished.
+    """
     unreadable: dict[str, None] = {}
 
     def on_reading(reading: Reading) -> None:
         if reading.unreadable:
             unreadable[reading.unreadable] = None
 
-    result = run_trial(data, fold.split, config, watch=Watch(on_reading))
+    with tempfile.TemporaryDirectory(prefix="vtag-") as folder:
+        temporary = replace(config, out=Path(folder) / "fold.safetensors")
+        config = trial_config(config, fold_folder(fold)) if config.run_folder else temporary
+        result = train(data, fold.split, config, watch=Watch(on_reading), finish=False)
     return FoldResult(fold.groups, result.best_epoch, result.evaluation, tuple(unreadable))
+
+
+def fold_folder(fold: Fold) -> str:
+    """Where a fold is in the run folder."""
+    return f"folds/{fold.name}"
+
+
+def finish_folds(folds: Sequence[Fold], config: TrainConfig) -> None:
+    """Removes from the run folder what only unfinished folds need."""
+    if config.run_folder is not None:
+        for fold in folds:
+            RunFolder(config.run_folder / fold_folder(fold)).finish()
+        RunFolder(config.run_folder).clear()
 
 
 def spread(scores: Sequence[float]) -> Spread:

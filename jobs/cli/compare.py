@@ -43,7 +43,8 @@ def compare(
     """
     from rich.console import Console
 
-    from jobs.training_report import TrainingProgress, print_comparison, print_report_folder
+    from jobs.training_progress import TrainingProgress
+    from jobs.training_report import print_comparison, print_report_folder
     from tagger import load_model
     from training import read_data_set
     from training.compare import Contender, check_labels, clips_of_none, judge_together

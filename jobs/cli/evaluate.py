@@ -40,7 +40,8 @@ def evaluate(
     """Score MODEL (a name or a model file) on the labelled clips in DATA, by video and by window, for each class."""
     from rich.console import Console
 
-    from jobs.training_report import TrainingProgress, print_evaluation, print_report_folder
+    from jobs.training_progress import TrainingProgress
+    from jobs.training_report import print_evaluation, print_report_folder
     from tagger import load_model
     from training import clips_of_split, evaluate_clips, read_data_set
     from training.report_folder import evaluation_metrics, prepare_folder, write_evaluation

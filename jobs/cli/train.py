@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from jobs.training_plan import SplitName, TrainingPlan
-    from training import DataSet, TrainConfig
+    from training import DataSet, Split, TrainConfig, TrainResult
 
 
 def parse_groups(text: str) -> tuple[str, ...]:
@@ -92,7 +92,16 @@ def _groups(ctx: click.Context, param: click.Parameter, text: str | None) -> tup
 @click.option(
     "--cache",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Keep the features of the frozen backbone in this folder, for another training.",
+    show_default="in the run folder, until the training is finished",
+    help="Keep decoded clips and features in this folder, for another training.",
+)
+@click.option(
+    "--cache-size",
+    type=click.FloatRange(0),
+    default=20,
+    show_default=True,
+    metavar="GB",
+    help="How much is kept; what has no room is decoded again in every epoch.",
 )
 @click.option(
     "--head",
@@ -121,6 +130,28 @@ def _groups(ctx: click.Context, param: click.Parameter, text: str | None) -> tup
     "--weight-decay", type=click.FloatRange(0), default=0.01, show_default=True, help="Weight decay of AdamW."
 )
 @click.option(
+    "--patience",
+    type=click.IntRange(0),
+    default=10,
+    show_default=True,
+    metavar="N",
+    help="Stop early when the validation loss has not fallen for N epochs; 0: never.",
+)
+@click.option(
+    "--class-weights",
+    type=click.Choice(["balanced", "none"]),
+    default="balanced",
+    show_default=True,
+    help="balanced: every class counts the same, however many windows it has.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
+    default="auto",
+    show_default=True,
+    help="What is computed in; auto: bf16 where the hardware has it, else fp16 on a GPU, else fp32.",
+)
+@click.option(
     "--split",
     "how",
     metavar="holdout|logo|random|FILE",
@@ -139,12 +170,28 @@ def _groups(ctx: click.Context, param: click.Parameter, text: str | None) -> tup
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the split, the weights and the order.")
 @device_option
 @click.option(
+    "--workers",
+    type=click.IntRange(1),
+    metavar="N",
+    show_default="one for each GPU, or one",
+    help="Processes that train together, each on batches of --batch-size.",
+)
+@click.option("--gpus", type=click.IntRange(0), metavar="N", show_default="all", help="GPUs that they use together.")
+@click.option(
     "--address",
     envvar="RAY_ADDRESS",
     show_envvar=True,
     show_default="this machine",
-    help="The Ray cluster on which --split logo trains its models.",
+    help="The Ray cluster to train on. All of its machines must see DATA and the run folder under the same path.",
 )
+@click.option(
+    "--run-folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    show_default="OUT with .run for its ending",
+    help="Where settings, metrics.jsonl, TensorBoard logs and checkpoints go. The same command goes on from there when "
+    "it was interrupted.",
+)
+@click.option("--restart", is_flag=True, help="Begin anew where an unfinished training is in the run folder.")
 @click.option(
     "--dry-run", is_flag=True, help="Only look at DATA: classes, clips, groups, hours, what is unreadable, the split."
 )
@@ -160,18 +207,26 @@ def train(
     train_frames: int | None,
     head_epochs: int,
     cache: Path | None,
+    cache_size: float,
     head: Literal["lstm", "mean"],
     epochs: int,
     batch_size: int,
     learning_rate: float,
     pretrained_rate: float,
     weight_decay: float,
+    patience: int,
+    class_weights: Literal["balanced", "none"],
+    precision: Literal["auto", "fp32", "bf16", "fp16"],
     how: "SplitName | Path | None",
     val_groups: tuple[str, ...] | None,
     test_groups: tuple[str, ...] | None,
     seed: int,
     device: Literal["auto", "cpu", "cuda"],
+    workers: int | None,
+    gpus: int | None,
     address: str | None,
+    run_folder: Path | None,
+    restart: bool,
     dry_run: bool,
     quiet: bool,
     verbose: bool,
@@ -221,6 +276,7 @@ def train(
         train_frames=train_frames,
         head_epochs=head_epochs,
         cache=cache,
+        cache_bytes=round(cache_size * 10**9),
         head=head,
         loop=LoopSettings(
             epochs=epochs,
@@ -228,14 +284,19 @@ def train(
             learning_rate=learning_rate,
             pretrained_rate=pretrained_rate,
             weight_decay=weight_decay,
+            patience=patience,
+            class_weights=class_weights,
             seed=seed,
         ),
         device=device,
+        precision=precision,
+        run_folder=run_folder or out.with_suffix(".run"),
+        restart=restart,
     )
     if plan.folds:
         _train_folds(plan, config, console, address, verbose)
     else:
-        _train(plan, config, console)
+        _train(plan, config, console, workers=workers, gpus=gpus, address=address, verbose=verbose)
 
 
 def _look(data: "DataSet", split: "Callable[[], TrainingPlan]") -> None:
@@ -262,22 +323,43 @@ def _look(data: "DataSet", split: "Callable[[], TrainingPlan]") -> None:
         raise problem
 
 
-def _train(plan: "TrainingPlan", config: "TrainConfig", console: "Console") -> None:
+def _train(
+    plan: "TrainingPlan",
+    config: "TrainConfig",
+    console: "Console",
+    *,
+    workers: int | None,
+    gpus: int | None,
+    address: str | None,
+    verbose: bool,
+) -> None:
     from rich.console import Console
 
-    from jobs.training_report import TrainingProgress, print_evaluation
+    from jobs.team import train_with_ray
+    from jobs.training_progress import TrainingProgress
+    from jobs.training_report import print_evaluation
     from jobs.trial_report import print_leak
-    from training import run_trial
-    from training import train as train_model
+    from training.trial import trial_config
+
+    def train(split: "Split", config: "TrainConfig") -> "TrainResult":
+        with TrainingProgress(console) as progress:
+            return train_with_ray(
+                plan.data,
+                split,
+                config,
+                workers=workers,
+                gpus=gpus,
+                address=address,
+                verbose=verbose,
+                watch=progress.watch,
+            )
 
     assert plan.split is not None
-    with TrainingProgress(console) as progress:
-        result = train_model(plan.data, plan.split, config, on_stage=progress.on_stage, on_epoch=progress.on_epoch)
+    result = train(plan.split, config)
     print_evaluation(Console(), result.evaluation, f"{config.out} on {len(plan.split.test)} held-out clips")
     if plan.leaking:
         console.print("\nNow the split at random:", highlight=False)
-        with TrainingProgress(console) as progress:
-            leaking = run_trial(plan.data, plan.leaking, config, on_stage=progress.on_stage, on_epoch=progress.on_epoch)
+        leaking = train(plan.leaking, trial_config(config, "random"))
         print_leak(Console(), leaking.evaluation, result.evaluation)
     console.print(
         f"\nBest epoch {result.best_epoch} of {config.loop.epochs}; temperature {result.temperature:.2f}.",

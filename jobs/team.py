@@ -1,0 +1,271 @@
+"""Training one network in several workers, with Ray Train.
+
+The clips are brought in first (see ``jobs.ingest``). Each worker then runs ``training.fit_network``, which knows of the
+others through ``torch.distributed`` only; the first of them writes checkpoints, metrics and the model file into the run
+folder. When a worker is lost all of them begin again from the last checkpoint.
+"""
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from jobs.cluster import check_nodes
+from jobs.ingest import ingest_with_ray
+from jobs.job import JobError, Video
+from jobs.ray_session import RaySession, ray_session
+from tagger.errors import VtagError
+from tagger.models import ARCHITECTURES
+from tagger.windows import Sampling
+from training.clip_cache import ClipCache
+from training.config import TrainConfig, check
+from training.data_set import DataSet
+from training.fitting import head_forms, layer_forms
+from training.forms import Form
+from training.ingest import Ingested, Known
+from training.recipe import TrainResult, fit_network, kept_clips, open_run, publish, starting_network, write_judged
+from training.run_folder import RAY, RunFolder
+from training.splits import Split
+from training.watch import Watch, clip_counter
+
+FAILURES = 3
+"""Times that workers are started again after one of them was lost."""
+
+POLL_S = 0.3
+"""Seconds between two looks at what the workers report."""
+
+
+def train_with_ray(
+    data: DataSet,
+    split: Split,
+    config: TrainConfig,
+    *,
+    workers: int | None = None,
+    gpus: int | None = None,
+    address: str | None = None,
+    verbose: bool = False,
+    watch: Watch | None = None,
+) -> TrainResult:
+    """Trains as ``training.train`` does, on the cluster at ``address`` or on this machine, in ``workers`` workers.
+
+    ``config`` names a run folder, which all machines share. ``gpus`` is how many GPUs the workers have together; by
+    default all there are, and as many workers, or one worker with all cores of a machine. Raises JobError when that
+    cannot be had or workers are lost again and again, and what ``train`` raises.
+    """
+    check(config)
+    watch = watch or Watch()
+    config = travelling(config)
+    with ray_session(address, verbose=verbose) as session:
+        team = _team(session, workers, gpus, config)
+        run = open_run(data, split, config, workers=team.workers)
+        assert run is not None
+        check_nodes([Video(os.fspath(path), 1, 0) for path in _paths(data, run)])
+        config = replace(config, device="cuda" if team.gpus else "cpu")
+        network = starting_network(config, len(data.labels))
+        with kept_clips(config) as cache:
+            known = _bring_in(network, split, config, session, cache, watch)
+            result = _fit(_Task(data, split, config, network, cache, run, known), team, watch)
+        publish(run.model, config.out)
+        run.finish()
+    return result
+
+
+@dataclass(frozen=True)
+class _Team:
+    """How many workers there are, and how many GPUs and cores each has."""
+
+    workers: int
+    gpus: float
+    cpus: int
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What all workers have to know."""
+
+    data: DataSet
+    split: Split
+    config: TrainConfig
+    network: nn.Module
+    cache: ClipCache
+    run: RunFolder
+    known: Known
+
+
+def _team(session: RaySession, workers: int | None, gpus: int | None, config: TrainConfig) -> _Team:
+    import ray
+
+    if gpus is None:
+        gpus = 0 if config.device == "cpu" else int(session.gpus)
+    if gpus > session.gpus:
+        raise JobError(f"--gpus {gpus}: there are {session.gpus:g} GPUs here")
+    if config.device == "cuda" and not gpus:
+        raise JobError("--device cuda: there is no GPU to be had; use --device cpu or auto")
+    workers = workers or gpus or 1
+    having = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    able = [int(has["CPU"]) for has in having if has.get("CPU", 0) >= 1 and (has.get("GPU") or not gpus)]
+    # A worker is on one machine; each machine has room for as many as it has times the cores of one.
+    for cpus in range(max(able, default=0), 0, -1):
+        if sum(cores // cpus for cores in able) >= workers:
+            return _Team(workers, gpus / workers, cpus)
+    raise JobError(f"--workers {workers}: there are {sum(able)} cores for them, and each needs one")
+
+
+def travelling(config: TrainConfig) -> TrainConfig:
+    """``config`` with paths that mean the same in another folder."""
+    paths = {name: getattr(config, name) for name in ("out", "weights", "cache", "run_folder")}
+    return replace(config, **{name: path and path.absolute() for name, path in paths.items()})
+
+
+def _paths(data: DataSet, run: RunFolder) -> list[Path]:
+    clips = dict.fromkeys(clip.path for clip in data.clips)
+    return [run.path, *(path for path in clips if path.is_file())]
+
+
+def _bring_in(
+    network: nn.Module, split: Split, config: TrainConfig, session: RaySession, cache: ClipCache, watch: Watch
+) -> Known:
+    """Brings the clips for all stages in."""
+    import ray
+
+    shared = ray.put(network)
+    known: dict[str, Ingested] = {}
+    for stage in config.stages:
+        for part in ("train", "val"):
+            clips = getattr(split, part)
+            on_clip = clip_counter(part, len(clips), on_reading=watch.on_reading)
+            make_form = partial(_form, shared, config, stage, part)
+            uses_gpu = stage == "head" and config.device == "cuda"
+            for clip, key, found in ingest_with_ray(clips, make_form, cache, session, uses_gpu=uses_gpu):
+                known[key] = found
+                on_clip(clip, found.problem)
+    return known
+
+
+def _form(network: Any, config: TrainConfig, stage: str, part: str) -> Form:
+    import ray
+
+    preprocessing = ARCHITECTURES[config.model].preprocessing
+    if stage == "head":
+        return head_forms(ray.get(network), Sampling(), preprocessing, config.device)[part]
+    return layer_forms(Sampling(), preprocessing)[part]
+
+
+def _fit(task: _Task, team: _Team, watch: Watch) -> TrainResult:
+    """Lets the workers train, and passes on what they report."""
+    import ray
+    from ray.exceptions import RayError
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+
+    board = ray.remote(num_cpus=0)(_Board).remote()
+    resources = {"CPU": team.cpus, **({"GPU": team.gpus} if team.gpus else {})}
+    trainer = TorchTrainer(
+        _work,
+        train_loop_config={"task": ray.put(task), "board": board, "threads": team.cpus},
+        scaling_config=ScalingConfig(num_workers=team.workers, use_gpu=bool(team.gpus), resources_per_worker=resources),
+        run_config=RunConfig(
+            name=RAY, storage_path=str(task.run.path), failure_config=FailureConfig(max_failures=FAILURES)
+        ),
+    )
+    results: list[Any] = []
+    try:
+        with _posted(board, watch, results):
+            trainer.fit()
+    except (RayError, ray.train.TrainingFailedError) as error:
+        raise JobError(
+            f"training ended, and goes on with the same command: {' '.join(str(error).split())[:300]}"
+        ) from error
+    if not results:
+        raise JobError("training ended without a result, and goes on with the same command")
+    result = results[-1]
+    if isinstance(result, VtagError):
+        raise result
+    assert isinstance(result, TrainResult)
+    return result
+
+
+def _work(settings: dict[str, Any]) -> None:
+    """What a worker does."""
+    import ray
+    import ray.train.torch
+    import torch
+
+    task: _Task = ray.get(settings["task"])
+    board = settings["board"]
+    if task.config.device == "cuda":
+        torch.cuda.set_device(ray.train.torch.get_device())
+    else:
+        torch.set_num_threads(settings["threads"])
+
+    def post(what: str, value: object) -> None:
+        board.post.remote(what, value)
+
+    watch = Watch(*(partial(post, what) for what in ("reading", "step", "epoch")))
+    config, cache = task.config, task.cache
+    try:
+        trained = fit_network(
+            task.data, task.split, config, task.network, cache, task.run, replace(watch, on_reading=_nobody), task.known
+        )
+        if trained is not None:
+            ray.get(
+                board.post.remote("result", write_judged(task.run.model, task.data, task.split, config, trained, watch))
+            )
+    except VtagError as error:
+        # It would come again, however often the workers were started.
+        ray.get(board.post.remote("result", error))
+
+
+def _nobody(_: object) -> None:
+    """The clips have been told of when they were brought in."""
+
+
+class _Board:
+    """An actor on which workers post what they have to tell."""
+
+    def __init__(self) -> None:
+        self._posted: list[tuple[str, object]] = []
+
+    def post(self, what: str, value: object) -> None:
+        """Posts ``value``."""
+        self._posted.append((what, value))
+
+    def take(self) -> list[tuple[str, object]]:
+        """What was posted since the last time."""
+        posted, self._posted = self._posted, []
+        return posted
+
+
+@contextmanager
+def _posted(board: Any, watch: Watch, results: list[Any]) -> Iterator[None]:
+    """Passes on what is posted to ``board``, until the end; results go to ``results``."""
+    told: dict[str, Callable[[Any], None]] = {
+        "reading": watch.on_reading,
+        "step": watch.on_step,
+        "epoch": watch.on_epoch,
+        "result": results.append,
+    }
+    ended = threading.Event()
+
+    def look() -> None:
+        import ray
+
+        is_last = False
+        while not is_last:
+            is_last = ended.wait(POLL_S)
+            for what, value in ray.get(board.take.remote()):
+                told[what](value)
+
+    thread = threading.Thread(target=look, name="vtag-board", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
