@@ -20,6 +20,7 @@ GROUPED_BY = {
     "folder": "have their group from the folder inside the class folder",
     "manifest": "have their group from the manifest",
     "file": "have no group: each file is its own, so clips of one scene may be on both sides of the split",
+    "background": "are background, without a label: each video is a group of its own",
 }
 
 LEAK = (

@@ -1,11 +1,13 @@
 """How a data set will be split for training, decided before anything is trained."""
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from training.data_set import DataSet
+from tagger.errors import DataSetError
+from training.background import add_background
+from training.data_set import PARTS, DataSet, LabelledClip, Part, leave_out
 from training.duplicates import find_identical
 from training.folds import Fold, leave_one_group_out
 from training.reading import read_data_set
@@ -32,10 +34,19 @@ class TrainingPlan:
     folds: tuple[Fold, ...] = ()
 
 
-def read_labelled(root: Path) -> DataSet:
-    """The data set at ``root``, with its identical files. Raises DataSetError."""
+def read_labelled(root: Path, *, without: Collection[str] = (), background: Path | None = None) -> DataSet:
+    """The data set at ``root``, with its identical files.
+
+    The classes ``without`` are left out; the videos in the folder ``background`` are added as a class of that name.
+    Raises DataSetError.
+    """
     # Other machines, and decoders, have another current folder.
-    return find_identical(read_data_set(root.absolute()))
+    data = read_data_set(root.absolute())
+    if without:
+        data = leave_out(data, without)
+    if background is not None:
+        data = add_background(data, background.absolute())
+    return find_identical(data)
 
 
 def plan_training(
@@ -49,17 +60,30 @@ def plan_training(
     """Splits ``data``.
 
     ``split`` is a path for official lists (see ``read_split_lists``), and None for what a manifest says, or
-    ``holdout`` when none says anything. Raises DataSetError.
+    ``holdout`` when none says anything. Neither says anything of videos that were added as background: their share is
+    drawn. Raises DataSetError.
     """
     if isinstance(split, Path):
         listed = read_split_lists(split, data)
-        given = split_as_given(data, listed.parts, seed=seed)
+        given = split_as_given(data, {**listed.parts, **_background_parts(data, seed)}, seed=seed)
         return TrainingPlan(data, given, split.name, listed.absent)
     if split == "logo":
+        if "background" in data.grouped_by:
+            raise DataSetError("--split logo leaves out groups of the classes of DATA; --background has none of them")
         return TrainingPlan(data, folds=leave_one_group_out(data, seed=seed))
     if split is None and data.has_parts and not val_groups and not test_groups:
         parts = {clip: clip.part for clip in data.clips if clip.part}
-        return TrainingPlan(data, split_as_given(data, parts, seed=seed), data.root.name)
+        given = split_as_given(data, {**parts, **_background_parts(data, seed)}, seed=seed)
+        return TrainingPlan(data, given, data.root.name)
     leaking = split_at_random(data, seed=seed) if split == "random" else None
     by_group = split_by_group(data, seed=seed, val_groups=val_groups, test_groups=test_groups)
     return TrainingPlan(data, by_group, leaking=leaking)
+
+
+def _background_parts(data: DataSet, seed: int) -> dict[LabelledClip, Part]:
+    """Where the videos belong that were added as background, of which lists and manifests know nothing."""
+    clips = tuple(clip for clip in data.clips if clip.grouped_by == "background")
+    if not clips:
+        return {}
+    split = split_by_group(replace(data, clips=clips), seed=seed)
+    return {clip: part for part in PARTS for clip in getattr(split, part)}

@@ -14,6 +14,7 @@ from training.tables import (
     CALIBRATION_NOTE,
     CONTEST_NOTE,
     COST_NOTE,
+    UNKNOWN_NOTE,
     TextTable,
     averages_table,
     class_table,
@@ -21,6 +22,7 @@ from training.tables import (
     confused_lines,
     contest_table,
     interval_note,
+    unknown_table,
 )
 
 PAIRS = 6
@@ -35,6 +37,9 @@ def print_evaluation(console: Console, evaluation: Evaluation, title: str) -> No
     _print_note(console, f"{interval_note(evaluation.videos)} {CALIBRATION_NOTE}")
     if confused := confused_lines(evaluation.videos, PAIRS):
         _print_note(console, f"Most confused videos: {'; '.join(confused)}.")
+    if unknown := evaluation.unknown:
+        print_table(console, unknown_table(unknown))
+        _print_note(console, f"{UNKNOWN_NOTE} Classes that the model does not know: {', '.join(unknown.classes)}.")
     accuracies = f"{evaluation.videos.accuracy:.3f} of videos, {evaluation.windows.accuracy:.3f} of windows"
     console.print(f"Accuracy: {accuracies}.", highlight=False)
     if evaluation.unreadable:

@@ -105,7 +105,7 @@ def judge_together(predictions: Sequence[Predictions]) -> list[Evaluation]:
     return [judge(each.of(common)) for each in predictions]
 
 
-def compare(contenders: Sequence[Contender]) -> Comparison:
+def compare_contenders(contenders: Sequence[Contender]) -> Comparison:
     """Compares models that ``judge_together`` has scored."""
     return Comparison(tuple(contenders), tuple(_contests(contenders)))
 

@@ -5,16 +5,19 @@ so groups are never divided between training and test.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
 from tagger.errors import DataSetError
 
-GroupedBy = Literal["name", "folder", "manifest", "file"]
+GroupedBy = Literal["name", "folder", "manifest", "file", "background"]
 Part = Literal["train", "val", "test"]
 PARTS: tuple[Part, ...] = get_args(Part)
+
+BACKGROUND = "background"
+"""The label of footage that was added without labels."""
 
 Key = tuple[str, str]
 """A label and one of its groups."""
@@ -25,7 +28,8 @@ class LabelledClip:
     """A video file, or a span of time in it, the label it shows, and the group it belongs to within its class.
 
     ``grouped_by`` tells where the group comes from: the file's ``name`` (UCF-50/101), the ``folder`` inside the class
-    folder (UCF-11), the ``manifest``, or the ``file`` itself, when nothing tells which clips belong together.
+    folder (UCF-11), the ``manifest``, or the ``file`` itself, when nothing tells which clips belong together; or the
+    clip is of a video that was added as ``background``.
     ``start_s`` and ``end_s`` are in seconds from the first frame; an ``end_s`` of None is the end of the file. ``part``
     is where a manifest says that the clip belongs.
     """
@@ -83,3 +87,14 @@ def data_set_of(root: Path, clips: Sequence[LabelledClip]) -> DataSet:
     if len(classes) < 2:
         raise DataSetError(f"{root} has clips of one class only ({classes.pop()}); at least two are needed")
     return DataSet(root, tuple(clips))
+
+
+def leave_out(data: DataSet, labels: Collection[str]) -> DataSet:
+    """``data`` without some of its classes. Raises DataSetError for one that it does not have, or when one is left."""
+    absent = sorted(set(labels).difference(data.labels))
+    if absent:
+        raise DataSetError(f"{data.root} has no class {absent[0]!r} to leave out; it has {', '.join(data.labels)}")
+    kept = [clip for clip in data.clips if clip.label not in labels]
+    if not kept:
+        raise DataSetError(f"all classes of {data.root} are left out; at least two are needed")
+    return data_set_of(data.root, kept)

@@ -1,13 +1,14 @@
 """Judging a model file on labelled clips, through the same path that tags an archive."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from scipy.special import log_softmax, softmax
+from scipy.special import softmax
 
 from tagger.errors import DataSetError
+from tagger.ood import OODCalibration
 from tagger.tagger import Tagger
 from training.calibration import Reliability, reliability
 from training.data_set import DataSet, LabelledClip
@@ -15,15 +16,16 @@ from training.decoding import decode_clips
 from training.ingest import OnClip
 from training.metrics import Scores, average_by_video, score
 from training.splits import select_groups
+from training.unknown import Footage, UnknownScores, score_unknown
 
 
 @dataclass(frozen=True)
 class Predictions:
     """What a model said to every window of the ``clips`` that could be read.
 
-    ``logits`` ``[n, classes]`` are those of the network, each row up to a constant; ``videos`` ``[n]`` says of which
-    clip each window is. The tagger divides logits by ``temperature``. ``unreadable`` has clips and why they are not
-    among ``clips``.
+    ``logits`` ``[n, classes]`` are those of the network; ``videos`` ``[n]`` says of which clip each window is. The
+    tagger divides logits by ``temperature``, and makes ``ood_score`` of them by ``ood``. ``unreadable`` has clips and
+    why they are not among ``clips``.
     """
 
     labels: tuple[str, ...]
@@ -32,10 +34,11 @@ class Predictions:
     logits: np.ndarray
     videos: np.ndarray
     unreadable: tuple[tuple[LabelledClip, str], ...] = ()
+    ood: OODCalibration | None = None
 
     @property
     def truth(self) -> np.ndarray:
-        """The true class index of each clip, ``[clips]``."""
+        """The true class index of each clip, ``[clips]``; all must be of classes that the model knows."""
         index = {label: i for i, label in enumerate(self.labels)}
         return np.array([index[clip.label] for clip in self.clips])
 
@@ -56,16 +59,15 @@ class Predictions:
 
     def of(self, clips: Collection[LabelledClip]) -> "Predictions":
         """The predictions for some of the clips."""
-        kept = [i for i, clip in enumerate(self.clips) if clip in clips]
+        wanted = set(clips)
+        kept = [i for i, clip in enumerate(self.clips) if clip in wanted]
         position = {old: new for new, old in enumerate(kept)}
         windows = [i for i, video in enumerate(self.videos.tolist()) if video in position]
-        return Predictions(
-            self.labels,
-            self.temperature,
-            tuple(self.clips[i] for i in kept),
-            self.logits[windows],
-            np.array([position[video] for video in self.videos[windows].tolist()]),
-            self.unreadable,
+        return replace(
+            self,
+            clips=tuple(self.clips[i] for i in kept),
+            logits=self.logits[windows],
+            videos=np.array([position[video] for video in self.videos[windows].tolist()], np.intp),
         )
 
 
@@ -81,8 +83,9 @@ class Calibration:
 class Evaluation:
     """Scores and calibration by video (probabilities averaged over its windows) and by window.
 
-    ``unreadable`` counts the clips that could not be read. ``predictions`` is what all this was calculated from; it is
-    no part of the JSON.
+    ``unreadable`` counts the clips that could not be read. ``unknown`` tells how clips of other classes were taken,
+    which count for nothing else; None when there were none. ``predictions`` is what all this was calculated from, for
+    the clips of classes that the model knows; it is no part of the JSON.
     """
 
     videos: Scores
@@ -92,6 +95,7 @@ class Evaluation:
     windows_calibration: Calibration
     unreadable: int
     predictions: Predictions = field(compare=False, repr=False)
+    unknown: UnknownScores | None = None
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready form, small enough for a model file."""
@@ -106,6 +110,7 @@ class Evaluation:
                 "windows_after": self.windows_calibration.after.error,
             },
             "unreadable": self.unreadable,
+            **({} if self.unknown is None else {"unknown": self.unknown.to_json()}),
         }
 
 
@@ -126,14 +131,16 @@ class Verdict:
 def clips_of_split(tagger: Tagger, data: DataSet, split: str) -> tuple[LabelledClip, ...]:
     """The clips of ``data`` in the ``val`` or ``test`` groups that the model file remembers, or ``all``.
 
-    Raises DataSetError when the model has no such groups or the data set none of them, or has a class that the model
-    does not know.
+    Only those of classes that the model knows; see ``unknown_clips``. Raises DataSetError when the data set has none of
+    these classes, when the model has no such groups, or the data set none of them.
     """
-    unknown = sorted(set(data.labels) - set(tagger.labels))
-    if unknown:
-        raise DataSetError(f"{data.root} has classes that the model does not know: {', '.join(unknown[:5])}")
+    known = tuple(clip for clip in data.clips if clip.label in tagger.labels)
+    if not known:
+        raise DataSetError(
+            f"{data.root} has none of the classes that the model {tagger.source.name} knows, but {_some(data.labels)}"
+        )
     if split == "all":
-        return data.clips
+        return known
     groups = tagger.source.info.training.get("groups", {}).get(split)
     if not groups:
         raise DataSetError(f"the model {tagger.source.name} does not say which groups its {split} had; use --split all")
@@ -143,10 +150,19 @@ def clips_of_split(tagger: Tagger, data: DataSet, split: str) -> tuple[LabelledC
     return clips
 
 
+def unknown_clips(tagger: Tagger, data: DataSet) -> tuple[LabelledClip, ...]:
+    """The clips of ``data`` whose classes the model does not know: what an archive is full of."""
+    return tuple(clip for clip in data.clips if clip.label not in tagger.labels)
+
+
 def evaluate_clips(
     tagger: Tagger, clips: Sequence[LabelledClip], *, on_clip: OnClip = lambda clip, problem: None
 ) -> Evaluation:
-    """Classifies every window of ``clips`` and scores windows and videos. Raises DataSetError when none can be read."""
+    """Classifies every window of ``clips`` and scores windows and videos.
+
+    Clips of classes that the model does not know are only told from the others. Raises DataSetError when none of the
+    others can be read.
+    """
     return judge(classify_clips(tagger, clips, on_clip=on_clip))
 
 
@@ -154,14 +170,14 @@ def classify_clips(
     tagger: Tagger, clips: Sequence[LabelledClip], *, on_clip: OnClip = lambda clip, problem: None
 ) -> Predictions:
     """Classifies every window of ``clips``. Raises DataSetError when none of them can be read."""
-    probabilities: list[np.ndarray] = []
+    logits: list[np.ndarray] = []
     videos: list[int] = []
     read: list[LabelledClip] = []
     unreadable: list[tuple[LabelledClip, str]] = []
     for decoded in decode_clips(clips, tagger.sampling, tagger.source.info.preprocessing):
         count = len(decoded.windows)
         if count:
-            probabilities.append(tagger.classifier.probabilities(decoded.windows))
+            logits.append(tagger.classifier.logits(decoded.windows))
             videos += [len(read)] * count
             read.append(decoded.clip)
         else:
@@ -169,19 +185,32 @@ def classify_clips(
         on_clip(decoded.clip, decoded.problem)
     if not read:
         raise DataSetError("none of the clips could be read")
-    temperature = tagger.source.info.temperature
     return Predictions(
         labels=tuple(tagger.labels),
-        temperature=temperature,
+        temperature=tagger.source.info.temperature,
         clips=tuple(read),
-        logits=_logits(np.concatenate(probabilities), temperature),
+        logits=np.concatenate(logits),
         videos=np.array(videos),
         unreadable=tuple(unreadable),
+        ood=tagger.source.info.ood,
     )
 
 
 def judge(predictions: Predictions) -> Evaluation:
-    """Scores predictions; no model is run."""
+    """Scores predictions; no model is run. Raises DataSetError when no clip is of a class that the model knows."""
+    others = [clip for clip in predictions.clips if clip.label not in predictions.labels]
+    if others:
+        known = predictions.of(set(predictions.clips).difference(others))
+        if not known.clips:
+            raise DataSetError("none of the clips of classes that the model knows could be read")
+        unknown = predictions.of(others)
+        scores = score_unknown(
+            tuple(sorted({clip.label for clip in others})),
+            Footage(known.logits, known.videos),
+            Footage(unknown.logits, unknown.videos),
+            predictions.ood,
+        )
+        return replace(judge(known), unknown=scores)
     labels, temperature, videos = predictions.labels, predictions.temperature, predictions.videos
     truth, groups = predictions.truth, predictions.groups
     by_video, by_window = predictions.by_video(temperature), predictions.by_window(temperature)
@@ -213,9 +242,5 @@ def worst_mistakes(predictions: Predictions, limit: int) -> list[Verdict]:
     return sorted(wrong, key=lambda verdict: -verdict.confidence)[:limit]
 
 
-def _logits(probabilities: np.ndarray, temperature: float) -> np.ndarray:
-    """The logits, up to a constant in each row, that gave these float32 ``[n, classes]`` probabilities."""
-    # A probability too small for float32 has become 0, and a logit of minus infinity would stay so at any temperature.
-    smallest = np.finfo(np.float32).smallest_subnormal
-    logarithms = np.log(np.maximum(probabilities, smallest).astype(np.float64))
-    return log_softmax(logarithms * temperature, axis=1)
+def _some(names: Sequence[str], limit: int = 5) -> str:
+    return ", ".join(names[:limit]) + (", …" if len(names) > limit else "")

@@ -30,20 +30,19 @@ def read_data_set(root: str | Path) -> DataSet:
             f"{root} is not a folder; DATA is a folder with one sub-folder of clips for each class, or a manifest: "
             "a CSV or Parquet file with the columns path and label"
         )
-    clips = [_clip(path, path.relative_to(root).parts) for path in sorted(_videos(root))]
+    clips = [_clip(path, path.relative_to(root).parts) for path in sorted(find_videos(root)) if path.parent != root]
     if not clips:
         raise DataSetError(f"{root} holds no video in a class folder; expected {root.name}/CLASS/CLIP.mp4")
     return data_set_of(root, clips)
 
 
-def _videos(root: Path) -> Iterator[Path]:
-    """Video files in the class folders, through symbolic links, too; each real folder once."""
+def find_videos(root: Path) -> Iterator[Path]:
+    """Video files in ``root`` and its sub-folders, through symbolic links, too; each real folder once."""
     visited = {root.resolve()}
     for folder, subfolders, files in os.walk(root, followlinks=True):
         here = Path(folder)
         subfolders[:] = [name for name in sorted(subfolders) if _counts(name) and _is_new(here / name, visited)]
-        if here != root:
-            yield from (here / name for name in files if _counts(name) and _is_video(here / name))
+        yield from (here / name for name in files if _counts(name) and _is_video(here / name))
 
 
 def _counts(name: str) -> bool:

@@ -1,7 +1,7 @@
 """Reports as one HTML page that needs nothing beside itself: no script, no other file, no request."""
 
 from base64 import b64encode
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -20,6 +20,7 @@ from training.tables import (
     CLASS_SCORES,
     CONTEST_NOTE,
     COST_NOTE,
+    UNKNOWN_NOTE,
     TextTable,
     averages_table,
     class_table,
@@ -28,6 +29,7 @@ from training.tables import (
     confused_lines,
     contest_table,
     interval_note,
+    unknown_table,
 )
 
 PAIRS = 12
@@ -105,6 +107,7 @@ def evaluation_report(
             _note(f"{interval_note(evaluation.videos)} {CALIBRATION_NOTE}"),
         ),
         _section("Classes", _table(class_table(evaluation.videos, "videos", with_intervals=CLASS_SCORES))),
+        *_unknown(evaluation),
         *(_section(picture.title, _picture(picture)) for picture in pictures),
     ]
     if confused := confused_lines(evaluation.videos, PAIRS):
@@ -143,6 +146,13 @@ def comparison_report(title: str, facts: Mapping[str, str], comparison: Comparis
 def clip_name(clip: LabelledClip) -> str:
     """A clip's file with the folder it is in."""
     return one_line("/".join(clip.path.parts[-2:]))
+
+
+def _unknown(evaluation: Evaluation) -> Iterator[str]:
+    """Nothing when all clips were of classes that the model knows."""
+    if unknown := evaluation.unknown:
+        note = f"{UNKNOWN_NOTE} Classes that the model does not know: {', '.join(unknown.classes)}."
+        yield _section("Footage of other classes", _table(unknown_table(unknown)), _note(note))
 
 
 def _page(title: str, facts: Mapping[str, str], sections: Iterable[str]) -> str:

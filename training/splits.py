@@ -46,8 +46,9 @@ def split_by_group(
     """Splits the groups of every class, so that each class has its share in each part.
 
     Groups that belong together (see ``find_scenes``) stay together. ``val_groups`` and ``test_groups`` name groups
-    explicitly, the same for all classes (UCF numbers them); the shares then do not apply to that part. Raises
-    DataSetError when a class would be missing from a part; without ``every_class_tested`` it may be from the test.
+    explicitly, the same for all classes (UCF numbers them); the shares then do not apply to that part, but for videos
+    that were added as background. Raises DataSetError when a class would be missing from a part; without
+    ``every_class_tested`` it may be from the test.
     """
     named = {*(val_groups or ()), *(test_groups or ())}
     both = set(val_groups or ()) & set(test_groups or ())
@@ -60,10 +61,13 @@ def split_by_group(
         clip.key: "test" if clip.group in (test_groups or ()) else "val" for clip in data.clips if clip.group in named
     }
     scenes = _scenes_by_label(data, find_scenes(data, apart=part_of), seed)
+    unlabelled = {clip.key for clip in data.clips if clip.grouped_by == "background"}
     for own in scenes:
-        if test_groups is None:
-            _assign(part_of, own, "test", test_share, leave=2 if val_groups is None else 1)
-        if val_groups is None:
+        is_background = all(unlabelled.intersection(scene) for scene in own)
+        draws_test, draws_val = test_groups is None or is_background, val_groups is None or is_background
+        if draws_test:
+            _assign(part_of, own, "test", test_share, leave=2 if draws_val else 1)
+        if draws_val:
             _assign(part_of, own, "val", val_share, leave=1)
     complete: tuple[Part, ...] = PARTS if every_class_tested else ("train", "val")
     return _split(data, {clip: part_of.get(clip.key, "train") for clip in data.clips}, complete)

@@ -8,6 +8,7 @@ from training.calibration import BINS
 from training.compare import EXACT_BELOW, Comparison
 from training.evaluate import Evaluation
 from training.metrics import Scores, most_confused
+from training.unknown import THRESHOLD, UnknownScores
 
 AVERAGES = {
     "accuracy": "accuracy",
@@ -32,6 +33,10 @@ CALIBRATION_NOTE = (
 COST_NOTE = (
     "A multiplication with its addition counts as two FLOP. Windows/s: the model alone, without decoding, on this "
     "machine, the median of a few timings."
+)
+UNKNOWN_NOTE = (
+    "AUROC: how often footage of a class that the model does not know has a higher energy than footage of one that it "
+    "knows; 0.5 is chance. A video has the mean energy of its windows."
 )
 CONTEST_NOTE = (
     "p: McNemar's test on the videos on which only one of the two is right, exact when they are fewer than "
@@ -85,6 +90,22 @@ def class_table(scores: Scores, what: str, *, with_intervals: Collection[str]) -
         if row.support
     )
     return TextTable(("class", "precision", "recall", "F1", what, "groups"), rows)
+
+
+def unknown_table(unknown: UnknownScores) -> TextTable:
+    """How well footage of classes that the model does not know is told from its own, by video and by window."""
+    levels = (unknown.videos, unknown.windows)
+    rows = [
+        ("known", *(f"{level.known:,}" for level in levels)),
+        ("of other classes", *(f"{level.unknown:,}" for level in levels)),
+        ("AUROC, by energy", *(f"{level.auroc:.3f}" for level in levels)),
+    ]
+    if unknown.caught is not None and unknown.lost is not None:
+        rows += [
+            (f"others with ood_score > {THRESHOLD}", "", f"{unknown.caught:.3f}"),
+            (f"known with ood_score > {THRESHOLD}", "", f"{unknown.lost:.3f}"),
+        ]
+    return TextTable(("footage of other classes", "videos", "windows"), tuple(rows))
 
 
 def interval_note(scores: Scores) -> str:

@@ -45,10 +45,10 @@ def compare(
 
     from jobs.training_progress import TrainingProgress
     from jobs.training_report import print_comparison, print_report_folder
+    from jobs.wording import printable
     from tagger import load_model
     from training import read_data_set
-    from training.compare import Contender, check_labels, clips_of_none, judge_together
-    from training.compare import compare as compare_contenders
+    from training.compare import Contender, check_labels, clips_of_none, compare_contenders, judge_together
     from training.cost import measure_costs
     from training.evaluate import classify_clips
     from training.report_folder import comparison_metrics, prepare_folder, write_comparison
@@ -64,8 +64,12 @@ def compare(
     stems = [tagger.source.name for tagger in taggers]
     names = stems if len(set(stems)) == len(stems) else list(models)
     check_labels(list(zip(names, (tagger.labels for tagger in taggers), strict=True)))
-    clips = clips_of_none(taggers, read_data_set(data), split)
+    data_set = read_data_set(data)
+    clips = clips_of_none(taggers, data_set, split)
     console = Console(quiet=as_json)
+    if other := sorted(set(data_set.labels).difference(taggers[0].labels)):
+        left_out = printable(", ".join(other))
+        console.print(f"Left out, for the models do not know them: {left_out}.", markup=False, highlight=False)
     costs, predictions = measure_costs(taggers), []
     for name, tagger in zip(names, taggers, strict=True):
         console.print(name, highlight=False, markup=False)

@@ -37,25 +37,31 @@ def evaluate(
     device: Literal["auto", "cpu", "cuda"],
     verbose: bool,
 ) -> None:
-    """Score MODEL (a name or a model file) on the labelled clips in DATA, by video and by window, for each class."""
+    """Score MODEL (a name or a model file) on the labelled clips in DATA, by video and by window, for each class.
+
+    All clips of classes that MODEL does not know count as footage of other classes: how well it tells such footage from
+    what it knows is scored, too.
+    """
     from rich.console import Console
 
     from jobs.training_progress import TrainingProgress
     from jobs.training_report import print_evaluation, print_report_folder
     from tagger import load_model
-    from training import clips_of_split, evaluate_clips, read_data_set
+    from training import clips_of_split, evaluate_clips, read_data_set, unknown_clips
     from training.report_folder import evaluation_metrics, prepare_folder, write_evaluation
     from training.watch import clip_counter
 
     if out is not None:
         prepare_folder(out)
     tagger = load_model(model, device=device)
-    clips = clips_of_split(tagger, read_data_set(data), split)
+    data_set = read_data_set(data)
+    known = clips_of_split(tagger, data_set, split)
+    clips = [*known, *unknown_clips(tagger, data_set)]
     console = Console(quiet=json_path == "-")
     with TrainingProgress(console) as progress:
         on_clip = clip_counter("test", len(clips), on_reading=progress.on_reading)
         evaluation = evaluate_clips(tagger, clips, on_clip=on_clip)
-    print_evaluation(console, evaluation, f"{tagger.source.name} on {len(clips)} clips ({split})")
+    print_evaluation(console, evaluation, f"{tagger.source.name} on {len(known)} clips ({split})")
     if out is not None:
         write_evaluation(out, tagger, evaluation, data=data, split=split)
         print_report_folder(console, out)

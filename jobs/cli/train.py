@@ -45,6 +45,10 @@ def _groups(ctx: click.Context, param: click.Parameter, text: str | None) -> tup
     return None if text is None else parse_groups(text)
 
 
+def _classes(ctx: click.Context, param: click.Parameter, text: str | None) -> tuple[str, ...]:
+    return () if text is None else tuple(name.strip() for name in text.split(",") if name.strip())
+
+
 @click.command(short_help="Train a model on your own labelled clips.")
 @click.argument("data", type=click.Path(exists=True, path_type=Path))
 @click.option(
@@ -167,6 +171,19 @@ def _groups(ctx: click.Context, param: click.Parameter, text: str | None) -> tup
     callback=_groups,
     help="Groups held out for the test: 17-20. Default: a fifth of each class's groups.",
 )
+@click.option(
+    "--leave-out",
+    metavar="CLASS,CLASS,...",
+    callback=_classes,
+    help="Leave these classes out of everything: footage that the model cannot know. vtag evaluate then tells how well "
+    "it is told from the others.",
+)
+@click.option(
+    "--background",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Add the class background: the videos in DIR, which need no labels and show none of the classes.",
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the split, the weights and the order.")
 @device_option
 @click.option(
@@ -220,6 +237,8 @@ def train(
     how: "SplitName | Path | None",
     val_groups: tuple[str, ...] | None,
     test_groups: tuple[str, ...] | None,
+    leave_out: tuple[str, ...],
+    background: Path | None,
     seed: int,
     device: Literal["auto", "cpu", "cuda"],
     workers: int | None,
@@ -257,7 +276,7 @@ def train(
         raise click.UsageError("Missing option '--out'.")
     if out and how == "logo" and out.suffix != ".json":
         raise click.UsageError("--split logo judges and makes no model; --out is where its results go: folds.json.")
-    data_set = read_labelled(data)
+    data_set = read_labelled(data, without=leave_out, background=background)
     split = partial(plan_training, data_set, how, seed=seed, val_groups=val_groups, test_groups=test_groups)
     if out is None or dry_run:
         _look(data_set, split)

@@ -192,10 +192,10 @@ def test_options_that_do_not_fit_are_wrong_usage(tree: Path, arguments: tuple[st
     assert message in " ".join(result.output.replace("│", " ").split())
 
 
-def test_evaluating_classes_that_the_model_does_not_know_is_refused(tree: Path) -> None:
+def test_evaluating_only_classes_that_the_model_does_not_know_is_refused(tree: Path) -> None:
     result = vtag("evaluate", "ucf20", tree)
     assert result.exit_code == 1
-    assert "classes that the model does not know: Across, Down" in result.output
+    assert "has none of the classes that the model ucf20 knows, but Across, Down" in result.output
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 from tagger import ModelFileError, ModelInfo, Sampling
 from tagger.models import ARCHITECTURES
 from tests.training.synthetic import class_names, predictions
-from training.compare import Contender, check_labels, compare, judge_together, mcnemar
+from training.compare import Contender, check_labels, compare_contenders, judge_together, mcnemar
 from training.cost import Cost, count_operations
 from training.evaluate import Predictions, judge
 from training.tables import comparison_table, contest_table
@@ -40,13 +40,13 @@ def test_mcnemar_agrees_with_the_textbook(only_first: int, only_second: int, p: 
 
 def test_a_model_is_as_good_as_itself() -> None:
     made = predictions(class_names(5), margin=1)
-    (contest,) = compare([contender("one", made), contender("same", made)]).contests
+    (contest,) = compare_contenders([contender("one", made), contender("same", made)]).contests
     assert (contest.difference, contest.interval, contest.p) == (0, (0, 0), 1)
 
 
 def test_each_pair_is_tested_on_the_videos_that_only_one_of_them_gets_right() -> None:
     good, bad = predictions(class_names(5), margin=3), predictions(class_names(5), margin=0.5)
-    comparison = compare([contender("good", good), contender("bad", bad), contender("good too", good)])
+    comparison = compare_contenders([contender("good", good), contender("bad", bad), contender("good too", good)])
     assert [(contest.first, contest.second) for contest in comparison.contests] == [
         ("good", "bad"),
         ("good", "good too"),
@@ -68,7 +68,7 @@ def test_each_pair_is_tested_on_the_videos_that_only_one_of_them_gets_right() ->
 def test_models_may_list_their_classes_in_another_order() -> None:
     made = predictions(class_names(5), margin=1)
     turned = replace(made, labels=made.labels[::-1], logits=made.logits[:, ::-1])
-    (contest,) = compare([contender("one", made), contender("turned", turned)]).contests
+    (contest,) = compare_contenders([contender("one", made), contender("turned", turned)]).contests
     assert (contest.only_first, contest.only_second) == (0, 0)
 
 
@@ -87,7 +87,7 @@ def test_models_of_different_classes_are_refused_with_the_difference() -> None:
 
 def test_the_table_has_scores_and_costs_of_each_model() -> None:
     made = predictions(class_names(5), margin=1)
-    table = comparison_table(compare([contender("one", made), contender("two", made)]))
+    table = comparison_table(compare_contenders([contender("one", made), contender("two", made)]))
     assert table.columns == ("", "one", "two")
     rows = {row[0]: row[1] for row in table.rows}
     scores = judge(made).videos

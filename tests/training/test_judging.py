@@ -13,7 +13,7 @@ from PIL import Image
 from jobs.cli import main
 from tagger import load_model, read_model_info, save_model_file
 from tagger.model_file import read_weights
-from tests.training.trees import ucf101_tree
+from tests.training.trees import ucf101_tree, write_clip
 from training import LoopSettings, TrainConfig, evaluate_clips, read_data_set, split_by_group, train
 from training.evaluate import Verdict
 from training.report import show_mistakes
@@ -69,6 +69,7 @@ def test_evaluate_writes_a_report_metrics_and_plots(tree: Path, model: Path, tmp
     assert f"Report: {folder / 'report.html'}" in result.output
     assert sorted(path.name for path in folder.iterdir()) == [
         "confusion.png",
+        "curves.png",
         "f1.png",
         "metrics.json",
         "reliability-videos.png",
@@ -82,8 +83,44 @@ def test_evaluate_writes_a_report_metrics_and_plots(tree: Path, model: Path, tmp
     assert sum(each["examples"] for each in bins) == metrics["windows"]["examples"]
     report = (folder / "report.html").read_text("utf-8")
     assert "Evaluation of first" in report and "10 of 2 classes, in 10 groups" in report
-    # Four plots and a picture of each mistake.
-    assert report.count("<img") == 4 + right.count(False)
+    # Five plots and a picture of each mistake.
+    assert report.count("<img") == 5 + right.count(False)
+
+
+def test_clips_of_classes_that_the_model_does_not_know_count_as_unknown_footage(
+    tree: Path, model: Path, tmp_path: Path
+) -> None:
+    wider = tmp_path / "wider"
+    shutil.copytree(tree, wider)
+    for group in range(3):
+        write_clip(wider / "Third" / f"v_Third_g{group:02}_c01.mp4", "Down", 700 + group, frames=90)
+    result = vtag("evaluate", model, wider, "--out", tmp_path / "judged")
+    assert result.exit_code == 0, result.output
+    assert "AUROC, by energy" in result.output
+    assert "Classes that the model does not know: Third." in " ".join(result.output.split())
+    metrics = json.loads((tmp_path / "judged" / "metrics.json").read_text())
+    unknown = metrics.pop("unknown")
+    assert unknown["classes"] == ["Third"]
+    assert (unknown["videos"]["known"], unknown["videos"]["unknown"]) == (4, 3)
+    assert unknown["windows"]["unknown"] == 6
+    assert unknown["caught"] is not None and unknown["lost"] is not None
+    report = (tmp_path / "judged" / "report.html").read_text("utf-8")
+    assert "Footage of other classes" in report and f"{unknown['windows']['auroc']:.3f}" in report
+    # Nothing else is counted differently.
+    assert vtag("evaluate", model, tree, "--out", tmp_path / "plain").exit_code == 0
+    plain = json.loads((tmp_path / "plain" / "metrics.json").read_text())
+    assert {**metrics, "clips": None} == {**plain, "clips": None}
+
+
+def test_comparing_says_which_classes_it_leaves_out(tree: Path, model: Path, tmp_path: Path) -> None:
+    wider = tmp_path / "wider"
+    shutil.copytree(tree, wider)
+    shutil.copytree(tree / "Down", wider / "Third")
+    other = altered(model, tmp_path / "other.safetensors", temperature=2.0)
+    result = vtag("compare", model, other, wider)
+    assert result.exit_code == 0, result.output
+    assert "Left out, for the models do not know them: Third." in result.output
+    assert "4 clips (test), by video" in result.output
 
 
 def test_curves_are_drawn_when_the_model_file_has_its_epochs(tree: Path, model: Path, tmp_path: Path) -> None:
