@@ -103,6 +103,6 @@ class Classifier:
 
         The scores are None when the model has no calibration for them.
         """
-        logits = self.logits(clips, batch_size)
-        probabilities = torch.softmax(torch.from_numpy(logits) / self._temperature, dim=1).numpy()
+        logits = self.logits(clips, batch_size) / self._temperature
+        probabilities = torch.softmax(torch.from_numpy(logits), dim=1).numpy()
         return probabilities, None if self._ood is None else self._ood.score(logits)

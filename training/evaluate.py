@@ -206,8 +206,8 @@ def judge(predictions: Predictions) -> Evaluation:
         unknown = predictions.of(others)
         scores = score_unknown(
             tuple(sorted({clip.label for clip in others})),
-            Footage(known.logits, known.videos),
-            Footage(unknown.logits, unknown.videos),
+            Footage(known.logits / predictions.temperature, known.videos),
+            Footage(unknown.logits / predictions.temperature, unknown.videos),
             predictions.ood,
         )
         return replace(judge(known), unknown=scores)

@@ -80,7 +80,8 @@ class Stage:
             on_epoch=self.on_epoch,
         )
         logits = predict(network, val, self.loop.batch_size, precision=self.precision)
-        return Fitted(fitted, fit_temperature(logits, val.targets.labels), OODCalibration.fit(logits.numpy()))
+        temperature = fit_temperature(logits, val.targets.labels)
+        return Fitted(fitted, temperature, OODCalibration.fit((logits / temperature).numpy()))
 
 
 @dataclass(frozen=True)

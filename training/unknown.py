@@ -45,7 +45,7 @@ class UnknownScores:
 
 @dataclass(frozen=True)
 class Footage:
-    """Windows of clips: their ``logits`` ``[n, classes]``, and ``videos`` ``[n]``, the clip of each."""
+    """Windows: ``logits`` ``[n, classes]``, divided by the temperature, and ``videos`` ``[n]``, the clip of each."""
 
     logits: np.ndarray
     videos: np.ndarray

@@ -8,7 +8,7 @@ from tagger.classifier import Classifier
 from tagger.errors import VtagError
 from tagger.models import CNN3D_PREPROCESSING, LITE_PREPROCESSING, build_network
 from tagger.models.i3d_lite import CHANNELS, FEATURES, I3DLiteLSTM, imagenet_weights, inflate
-from tagger.ood import OODCalibration
+from tagger.ood import OODCalibration, energies_of
 
 PRECISIONS = [torch.float32, torch.bfloat16]
 
@@ -58,11 +58,11 @@ def test_a_batch_size_changes_the_speed_and_not_the_result() -> None:
 
 def test_one_look_at_a_clip_gives_its_probabilities_and_how_strange_it_is() -> None:
     clips = noise(3, 4, 32)
-    plain = a_cnn3d()
-    energies = -torch.logsumexp(torch.from_numpy(plain.logits(clips)).double(), dim=1).numpy()
+    plain = a_cnn3d(2.0)
+    energies = energies_of(plain.logits(clips) / 2)
     order = np.argsort(energies)
     validation = OODCalibration(tuple(float(energy) for energy in energies[order] - 1e-6))
-    probabilities, scores = a_cnn3d(ood=validation).classify(clips)
+    probabilities, scores = a_cnn3d(2.0, ood=validation).classify(clips)
     np.testing.assert_array_equal(probabilities, plain.probabilities(clips))
     assert scores is not None and scores.dtype == np.float32
     np.testing.assert_allclose(scores[order], [1 / 3, 2 / 3, 1])

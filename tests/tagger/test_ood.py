@@ -21,7 +21,12 @@ def test_the_energy_is_low_where_a_class_fits() -> None:
 
 
 def test_logits_may_be_large() -> None:
-    np.testing.assert_allclose(energies_of(np.array([[1e4, 0], [-1e4, -1e4]], np.float32)), [-1e4, 1e4 - np.log(2)])
+    np.testing.assert_allclose(energies_of(np.array([[1e4, 0], [-1e4, -1e4]], np.float32)), [-5e3, -np.log(2)])
+
+
+def test_what_softmax_does_not_see_makes_nothing_strange() -> None:
+    some = logits(20)
+    np.testing.assert_allclose(energies_of(some + np.float32(7)), energies_of(some), atol=1e-5)
 
 
 def test_a_score_is_the_share_of_validation_windows_that_are_less_strange() -> None:

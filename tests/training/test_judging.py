@@ -7,12 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner, Result
 from PIL import Image
 
 from jobs.cli import main
+from jobs.prediction import Predictor
+from jobs.transport import span_to_table
 from tagger import load_model, read_model_info, save_model_file
 from tagger.model_file import read_weights
+from tagger.video.isolation import decoder_of_this_thread
 from tests.training.trees import ucf101_tree, write_clip
 from training import LoopSettings, TrainConfig, evaluate_clips, read_data_set, split_by_group, train
 from training.evaluate import Verdict
@@ -85,6 +89,20 @@ def test_evaluate_writes_a_report_metrics_and_plots(tree: Path, model: Path, tmp
     assert "Evaluation of first" in report and "10 of 2 classes, in 10 groups" in report
     # Five plots and a picture of each mistake.
     assert report.count("<img") == 5 + right.count(False)
+
+
+def test_a_trained_model_tells_how_strange_a_segment_is_and_a_job_writes_it(tree: Path, model: Path) -> None:
+    tagger = load_model(str(model), device="cpu")
+    source = tagger.source
+    # Two clips of group 03, each of one window.
+    assert source.info.ood is not None and len(source.info.ood.energies) == 2
+    clip = tree / "Down" / "v_Down_g05_c01.mp4"
+    (segment,) = tagger.tag(clip)
+    assert segment.ood_score in (0, 0.5, 1)
+    predict = Predictor(source, None, tagger.sampling, "cpu", torch.get_num_threads(), 5, None)
+    spans = decoder_of_this_thread().spans(clip, tagger.sampling, source.info.preprocessing)
+    tables = [predict(span_to_table(0, span, 0.1)) for span in spans]
+    assert [score for table in tables for score in table["ood_score"].to_pylist()] == [segment.ood_score]
 
 
 def test_clips_of_classes_that_the_model_does_not_know_count_as_unknown_footage(

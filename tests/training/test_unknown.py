@@ -15,10 +15,12 @@ from training.unknown import THRESHOLD, Footage, score_unknown
 
 
 def made(clips: int, shift: float) -> Footage:
-    """Clips of one to three windows whose logits are higher the larger ``shift`` is."""
+    """Clips of one to three windows that fit one of four classes the better the larger ``shift`` is."""
     random = np.random.default_rng(clips)
     videos = np.repeat(np.arange(clips), random.integers(1, 4, clips))
-    return Footage(random.normal(shift, 1, (len(videos), 4)).astype(np.float32), videos)
+    logits = random.normal(0, 1, (len(videos), 4))
+    logits[:, 0] += shift
+    return Footage(logits.astype(np.float32), videos)
 
 
 def share_of_pairs(known: np.ndarray, unknown: np.ndarray) -> float:
@@ -26,7 +28,7 @@ def share_of_pairs(known: np.ndarray, unknown: np.ndarray) -> float:
 
 
 def test_the_auroc_is_the_share_of_pairs_in_which_the_unknown_one_is_stranger() -> None:
-    known, unknown = made(12, 1.0), made(9, 0.0)
+    known, unknown = made(40, 2.0), made(30, 0.0)
     scores = score_unknown(("Third",), known, unknown, None)
     by_window = [energies_of(footage.logits) for footage in (known, unknown)]
     by_video = [
@@ -35,15 +37,16 @@ def test_the_auroc_is_the_share_of_pairs_in_which_the_unknown_one_is_stranger() 
     ]
     assert scores.windows.auroc == pytest.approx(share_of_pairs(*by_window))
     assert scores.videos.auroc == pytest.approx(share_of_pairs(*by_video))
-    assert 0.5 < scores.windows.auroc < scores.videos.auroc < 1
-    assert (scores.videos.known, scores.videos.unknown) == (12, 9)
+    assert 0.6 < scores.windows.auroc < 1
+    assert (scores.videos.known, scores.videos.unknown) == (40, 30)
     assert (scores.caught, scores.lost) == (None, None)
 
 
 def test_what_a_threshold_catches_and_loses_is_counted_by_window() -> None:
-    known, unknown = made(12, 1.0), made(9, 0.0)
-    ood = OODCalibration.fit(made(40, 1.0).logits)
+    known, unknown = made(40, 2.0), made(30, 0.0)
+    ood = OODCalibration.fit(made(60, 2.0).logits)
     scores = score_unknown(("Third",), known, unknown, ood)
+    assert scores.caught is not None and scores.caught > 0
     assert scores.caught == np.mean(ood.score(unknown.logits) > THRESHOLD)
     assert scores.lost == np.mean(ood.score(known.logits) > THRESHOLD)
     assert scores.to_json()["threshold"] == THRESHOLD
