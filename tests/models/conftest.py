@@ -1,11 +1,15 @@
 """What several of these tests need: a Kinetics checkpoint of the real structure, made once."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from pytorchvideo.models.hub.resnet import i3d_r50
 from torch import nn
+
+from tagger.models import weights
+from tests.models.weights_server import WeightsServer
 
 
 @pytest.fixture(scope="session")
@@ -31,3 +35,19 @@ def kinetics_checkpoint(pytorchvideo_i3d: nn.Module, tmp_path_factory: pytest.Te
     path = tmp_path_factory.mktemp("kinetics") / "I3D_8x8_R50.pyth"
     torch.save({"model_state": pytorchvideo_i3d.state_dict(), "epoch": 196}, path)
     return path
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[WeightsServer]:
+    monkeypatch.setattr(weights, "RETRY_WAITS_S", (0.0, 0.0))
+    server = WeightsServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def mirror(server: WeightsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WeightsServer:
+    """The server as the place that vtag downloads from, with an empty cache."""
+    monkeypatch.setenv("VTAG_WEIGHTS_URL", server.url)
+    monkeypatch.setenv("VTAG_CACHE", str(tmp_path / "cache"))
+    return server
