@@ -3,7 +3,7 @@
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -55,6 +55,12 @@ class TrainConfig:
         """The names of the stages of this training, in order."""
         pretrained = ("head",) if self.is_pretrained else ()
         return (*pretrained, *(("layers",) if self.train_layers != 0 else ()))
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The arguments that the network is built with."""
+        # By group cross-validation pictures of changes are worth some four points; see the built-in model's card.
+        return {"head": self.head} | ({"changes": True} if self.model == "i3d-lite-lstm" else {})
 
     @property
     def is_pretrained(self) -> bool:

@@ -102,7 +102,7 @@ def open_run(data: DataSet, split: Split, config: TrainConfig, *, workers: int =
 def starting_network(config: TrainConfig, classes: int) -> nn.Module:
     """The network before any training, with pretrained weights in its backbone."""
     torch.manual_seed(config.loop.seed)
-    network = build_network(config.model, classes, {"head": config.head})
+    network = build_network(config.model, classes, config.options)
     load_backbone(network, config.model, config.weights)
     return network
 
@@ -191,7 +191,7 @@ def write_judged(
         sampling=Sampling(),
         preprocessing=ARCHITECTURES[config.model].preprocessing,
         temperature=fitted.temperature,
-        options={"head": config.head},
+        options=config.options,
         training=_description(data, split, config, trained),
         ood=fitted.ood,
     )

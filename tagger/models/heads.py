@@ -33,15 +33,20 @@ class MeanAndChange(nn.Module):
         """``[n, C, T, H, W]`` to ``[n, T, 4 C]``."""
         mean = x.mean(dim=(3, 4))
         if x.shape[2] > 1:
-            by_row = (x[:, :, 1:] - x[:, :, :-1]).abs().mean(dim=4)
-            height = x.shape[3]
-            # As adaptive pooling cuts them: thirds that share a row where the height is not a multiple of three.
-            bounds = [(height * i // self.STRIPS, -(-height * (i + 1) // self.STRIPS)) for i in range(self.STRIPS)]
-            strips = [by_row[..., top:bottom].mean(dim=3) for top, bottom in bounds]
+            strips = in_strips((x[:, :, 1:] - x[:, :, :-1]).abs(), self.STRIPS)
             change = [torch.cat([strip[:, :, :1], strip], dim=2) for strip in strips]
         else:
             change = [torch.zeros_like(mean)] * self.STRIPS
         return torch.cat([mean, *change], dim=1).transpose(1, 2)
+
+
+def in_strips(x: torch.Tensor, strips: int) -> list[torch.Tensor]:
+    """Averages over horizontal strips of the picture, top to bottom: ``[n, C, T, H, W]`` to that many ``[n, C, T]``."""
+    by_row = x.mean(dim=4)
+    height = x.shape[3]
+    # As adaptive pooling cuts them: parts that share a row where the height is not a multiple of their number.
+    bounds = [(height * i // strips, -(-height * (i + 1) // strips)) for i in range(strips)]
+    return [by_row[..., top:bottom].mean(dim=3) for top, bottom in bounds]
 
 
 def _without_autocast(device: torch.device) -> AbstractContextManager[object]:

@@ -4,6 +4,11 @@ EfficientNet-Lite0 is the 2D network of https://github.com/tensorflow/tpu/tree/m
 (ReLU6, no squeeze-and-excitation). Its k×k depthwise kernels become 3×k×k, in the way of I3D
 (https://arxiv.org/abs/1705.07750), except that the 2D kernel goes into the middle of the three instead of a third into
 each: then every frame, not only a still clip, starts with exactly the 2D network's features, also at the ends.
+
+With ``changes`` the network looks at every other picture of a window and, through the same layers, at pictures of what
+changes between it and the next one: black, with bright outlines of whatever moves. Backgrounds, which tell a small data
+set most and mislead it most, are not in them. Feeding an image network differences of frames goes back to Wang et al.
+(2016, https://arxiv.org/abs/1608.00859).
 """
 
 from collections import OrderedDict
@@ -17,7 +22,7 @@ from torch import nn
 from torch.nn import functional
 
 from tagger.errors import WeightsError
-from tagger.models.heads import HeadName, MeanAndChange, build_head
+from tagger.models.heads import HeadName, MeanAndChange, build_head, in_strips
 
 # (kernel, spatial stride, expansion, output channels, repeats) of each stage; the input has 32 channels.
 STAGES = (
@@ -31,7 +36,13 @@ STAGES = (
 )
 STEM_CHANNELS = 32
 CHANNELS = 1280
-FEATURES = (1 + MeanAndChange.STRIPS) * CHANNELS
+STRIPS = MeanAndChange.STRIPS
+CHANGE_GAIN = 4
+"""How much brighter a picture of changes is than the changes: those of real footage are mostly small."""
+
+BLACK = -127 / 128
+"""A black pixel, as LITE_PREPROCESSING normalises it."""
+
 TEMPORAL_KERNEL = 3
 
 
@@ -85,34 +96,71 @@ class InvertedBottleneck(nn.Module):
         return x + y if self.has_skip else y
 
 
+class PicturesAndChanges(nn.Module):
+    """Every other frame, and what changes from it to the next: ``[n, 3, T, H, W]`` to ``[2 n, 3, T / 2, H, W]``."""
+
+    def forward(self, clips: torch.Tensor) -> torch.Tensor:
+        """``[n, 3, T, H, W]`` to ``[2 n, 3, T / 2, H, W]``, T / 2 rounded up: ``n`` of pictures, ``n`` of changes."""
+        pictures, following = clips[:, :, ::2], clips[:, :, 1::2]
+        if clips.shape[2] % 2:
+            following = torch.cat([following, pictures[:, :, -1:]], dim=2)
+        changes = (BLACK + CHANGE_GAIN * (following - pictures).abs()).clamp(max=1)
+        return torch.cat([pictures, changes])
+
+
+class PoolBoth(nn.Module):
+    """Puts what is in pictures and where what changes side by side: ``[2 n, C, T, H, W]`` to ``[n, T, 7 C]``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pictures = MeanAndChange()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``[2 n, C, T, H, W]``, pictures first, to ``[n, T, 7 C]``."""
+        pictures, changes = x.chunk(2)
+        strips = torch.cat(in_strips(changes, STRIPS), dim=1).transpose(1, 2)
+        return torch.cat([self.pictures(pictures), strips], dim=2)
+
+
 class LiteBackbone(nn.Sequential):
     """Inflated EfficientNet-Lite0 without its classifier: ``[n, 3, T, H, W]`` to features ``[n, T, 5120]``.
 
     One feature vector for each frame: 1280 averages, as in the 2D network, and how each of them changes in three parts
-    of the picture. The layers are ``stem``, ``block0`` to ``block15``, ``top`` and ``pool``.
+    of the picture. With ``changes`` it is one for each pair of frames, ``[n, T / 2, 8960]``: the same of the first of
+    them, then the averages of the picture of changes in the three parts. The layers are ``stem``, ``block0`` to
+    ``block15``, ``top`` and ``pool``, and before them ``views`` with ``changes``.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, changes: bool = False) -> None:
         stem = SamePadConv3d(3, STEM_CHANNELS, (1, 3, 3), stride=2)
-        layers: dict[str, nn.Module] = {"stem": nn.Sequential(stem, _norm(STEM_CHANNELS), nn.ReLU6())}
+        stem_layers = nn.Sequential(stem, _norm(STEM_CHANNELS), nn.ReLU6())
+        layers: dict[str, nn.Module] = {"views": PicturesAndChanges()} if changes else {}
+        layers["stem"] = stem_layers
+        blocks = 0
         inputs = STEM_CHANNELS
         for kernel, stride, expansion, outputs, repeats in STAGES:
             for repeat in range(repeats):
                 block = InvertedBottleneck(inputs, outputs, kernel, stride if repeat == 0 else 1, expansion)
-                layers[f"block{len(layers) - 1}"] = block
-                inputs = outputs
+                layers[f"block{blocks}"] = block
+                inputs, blocks = outputs, blocks + 1
         layers["top"] = nn.Sequential(SamePadConv3d(inputs, CHANNELS, (1, 1, 1)), _norm(CHANNELS), nn.ReLU6())
-        layers["pool"] = MeanAndChange()
+        layers["pool"] = PoolBoth() if changes else MeanAndChange()
         super().__init__(OrderedDict(layers))
+        self.features = (1 + STRIPS + (STRIPS if changes else 0)) * CHANNELS
 
 
 class I3DLiteLSTM(nn.Module):
-    """The inflated EfficientNet-Lite0 and a head: ``[n, 3, T, H, W]`` to logits ``[n, classes]``."""
+    """The inflated EfficientNet-Lite0 and a head: ``[n, 3, T, H, W]`` to logits ``[n, classes]``.
 
-    def __init__(self, classes: int, head: HeadName = "lstm", hidden: int = 128, dropout: float = 0.5):
+    ``changes``: whether it looks at pictures of changes, too.
+    """
+
+    def __init__(
+        self, classes: int, head: HeadName = "lstm", hidden: int = 128, dropout: float = 0.5, changes: bool = False
+    ):
         super().__init__()
-        self.backbone = LiteBackbone()
-        self.head = build_head(head, FEATURES, classes, hidden, dropout)
+        self.backbone = LiteBackbone(changes)
+        self.head = build_head(head, self.backbone.features, classes, hidden, dropout)
 
     def forward(self, clips: torch.Tensor) -> torch.Tensor:
         """``[n, 3, T, H, W]`` to ``[n, classes]``."""

@@ -7,7 +7,7 @@ import torch
 from tagger.classifier import Classifier
 from tagger.errors import VtagError
 from tagger.models import CNN3D_PREPROCESSING, LITE_PREPROCESSING, build_network
-from tagger.models.i3d_lite import CHANNELS, FEATURES, I3DLiteLSTM, imagenet_weights, inflate
+from tagger.models.i3d_lite import CHANNELS, I3DLiteLSTM, imagenet_weights, inflate
 from tagger.ood import OODCalibration, energies_of
 
 PRECISIONS = [torch.float32, torch.bfloat16]
@@ -118,7 +118,7 @@ def test_bfloat16_changes_neither_the_label_nor_much_of_the_confidence() -> None
     network = I3DLiteLSTM(classes=1000, head="mean")
     network.backbone.load_state_dict(inflate(weights))
     # Of a picture that stands still there is nothing in the change features.
-    on_averages = torch.cat([weights["_fc.weight"], torch.zeros(1000, FEATURES - CHANNELS)], dim=1)
+    on_averages = torch.cat([weights["_fc.weight"], torch.zeros(1000, network.backbone.features - CHANNELS)], dim=1)
     network.head.dense.load_state_dict({"weight": on_averages, "bias": weights["_fc.bias"]})
     trained = {name: tensor.clone() for name, tensor in network.state_dict().items()}
 

@@ -5,7 +5,15 @@ import torch
 from efficientnet_lite_pytorch import EfficientNet
 
 from tagger.errors import WeightsError
-from tagger.models.i3d_lite import CHANNELS, I3DLiteLSTM, LiteBackbone, imagenet_weights, inflate
+from tagger.models.i3d_lite import (
+    CHANNELS,
+    STRIPS,
+    I3DLiteLSTM,
+    LiteBackbone,
+    PicturesAndChanges,
+    imagenet_weights,
+    inflate,
+)
 
 FRAMES = 4
 
@@ -54,6 +62,40 @@ def test_nothing_changes_in_a_still_clip(backbone: LiteBackbone) -> None:
     assert change.abs().max() < 1e-4
 
 
+def test_with_changes_every_other_frame_has_the_2d_networks_features_and_so_has_the_picture_of_changes(
+    network_2d: EfficientNet,
+) -> None:
+    backbone = LiteBackbone(changes=True)
+    backbone.load_state_dict(inflate(imagenet_weights()))
+    clip = torch.stack([a_picture(i) for i in range(FRAMES)], dim=1)[None]
+    with torch.inference_mode():
+        pictures, changes = PicturesAndChanges()(clip).chunk(2)
+        expected, of_changes = (network_2d.extract_features(x[0].transpose(0, 1)) for x in (pictures, changes))
+        actual = backbone.eval()(clip)[0]
+    assert actual.shape == (FRAMES / 2, backbone.features)
+    torch.testing.assert_close(pictures, clip[:, :, ::2])
+    assert (actual[:, :CHANNELS] - expected.mean(dim=(2, 3))).norm() <= 1e-4 * expected.mean(dim=(2, 3)).norm()
+    # The top third of 7 rows is three of them.
+    top = of_changes[:, :, :3].mean(dim=(2, 3))
+    assert (actual[:, (1 + STRIPS) * CHANNELS :][:, :CHANNELS] - top).norm() <= 1e-4 * top.norm()
+
+
+def test_the_picture_of_changes_is_black_but_for_what_moves() -> None:
+    clip = torch.zeros(1, 3, 4, 6, 6)
+    clip[:, :, 3, 2, 2] = 0.25
+    pictures, changes = PicturesAndChanges()(clip).chunk(2)
+    assert torch.equal(pictures, clip[:, :, ::2])
+    expected = torch.full((1, 3, 2, 6, 6), -127 / 128)
+    expected[:, :, 1, 2, 2] += 1
+    torch.testing.assert_close(changes, expected)
+
+
+def test_the_last_of_an_odd_number_of_frames_changes_no_more() -> None:
+    changes = PicturesAndChanges()(torch.rand(1, 3, 3, 6, 6))[1]
+    assert changes.shape == (3, 2, 6, 6)
+    assert (changes[:, 1] == -127 / 128).all()
+
+
 def test_neighbouring_frames_count_as_soon_as_the_kernels_say_so(backbone: LiteBackbone) -> None:
     other = LiteBackbone()
     other.load_state_dict(backbone.state_dict())
@@ -80,7 +122,8 @@ def test_weights_of_another_network_are_refused_in_one_line(weights: dict[str, t
     assert "\n" not in str(caught.value)
 
 
-def test_every_weight_of_the_trained_network_gets_a_gradient() -> None:
-    network = I3DLiteLSTM(classes=2, hidden=4, dropout=0.0).train()
-    network(torch.rand(2, 3, 3, 32, 32)).sum().backward()
+@pytest.mark.parametrize("changes", [False, True])
+def test_every_weight_of_the_trained_network_gets_a_gradient(changes: bool) -> None:
+    network = I3DLiteLSTM(classes=2, hidden=4, dropout=0.0, changes=changes).train()
+    network(torch.rand(2, 3, 4, 32, 32)).sum().backward()
     assert all(parameter.grad is not None for parameter in network.parameters())
