@@ -82,4 +82,5 @@ class TrainingProgress:
             f"loss {epoch.train_loss:.3f}, accuracy {epoch.train_accuracy:.3f}; validation: "
             f"loss {epoch.val_loss:.3f}, windows {epoch.val_accuracy:.3f}, videos {epoch.val_video_accuracy:.3f}",
             highlight=False,
+            soft_wrap=True,
         )

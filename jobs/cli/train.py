@@ -384,6 +384,7 @@ def _train(
         f"\nBest epoch {result.best_epoch} of {config.loop.epochs}; temperature {result.temperature:.2f}.",
         highlight=False,
     )
+    console.print(f"Metrics and TensorBoard logs: {config.run_folder}", highlight=False, soft_wrap=True, markup=False)
     console.print(
         f"Next: vtag run YOUR_FOLDER --model {config.out} --out tags.parquet", highlight=False, soft_wrap=True
     )
