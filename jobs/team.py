@@ -7,8 +7,8 @@ folder. When a worker is lost all of them begin again from the last checkpoint.
 
 import os
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from jobs.cluster import check_nodes
 from jobs.ingest import ingest_with_ray
 from jobs.job import JobError, Video
 from jobs.ray_session import RaySession, ray_session
+from jobs.termination import Sigterm
 from tagger.errors import VtagError
 from tagger.models import ARCHITECTURES
 from tagger.windows import Sampling
@@ -61,7 +62,9 @@ def train_with_ray(
     check(config)
     watch = watch or Watch()
     config = travelling(config)
-    with ray_session(address, verbose=verbose) as session:
+    with Sigterm() as sigterm, ray_session(address, verbose=verbose) as session:
+        # Ray has set a handler of its own.
+        sigterm.set()
         team = _team(session, workers, gpus, config)
         run = open_run(data, split, config, workers=team.workers)
         assert run is not None
@@ -164,7 +167,7 @@ def _fit(task: _Task, team: _Team, watch: Watch) -> TrainResult:
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
-    board = ray.remote(num_cpus=0)(_Board).remote()
+    board: Any = ray.remote(num_cpus=0)(_Board).remote()
     resources = {"CPU": team.cpus, **({"GPU": team.gpus} if team.gpus else {})}
     trainer = TorchTrainer(
         _work,
@@ -174,21 +177,43 @@ def _fit(task: _Task, team: _Team, watch: Watch) -> TrainResult:
             name=RAY, storage_path=str(task.run.path), failure_config=FailureConfig(max_failures=FAILURES)
         ),
     )
-    results: list[Any] = []
+    told: dict[str, Callable[[Any], None]] = {
+        "reading": watch.on_reading,
+        "step": watch.on_step,
+        "epoch": watch.on_epoch,
+        "resume": watch.on_resume,
+    }
+    result: TrainResult | VtagError | None = None
+    # In a thread: in the main one it would take Ctrl-C for itself.
+    fitted: Future[None] = Future()
+    threading.Thread(target=_end, args=(trainer, fitted), name="vtag-fit", daemon=True).start()
     try:
-        with _posted(board, watch, results):
-            trainer.fit()
+        is_last = False
+        while not is_last:
+            is_last = bool(wait([fitted], POLL_S).done)
+            for what, value in ray.get(board.take.remote()):
+                if what == "result":
+                    result = value
+                else:
+                    told[what](value)
+        fitted.result()
     except (RayError, ray.train.TrainingFailedError) as error:
         raise JobError(
             f"training ended, and goes on with the same command: {' '.join(str(error).split())[:300]}"
         ) from error
-    if not results:
-        raise JobError("training ended without a result, and goes on with the same command")
-    result = results[-1]
     if isinstance(result, VtagError):
         raise result
-    assert isinstance(result, TrainResult)
+    if result is None:
+        raise JobError("training ended without a result, and goes on with the same command")
     return result
+
+
+def _end(trainer: Any, fitted: "Future[None]") -> None:
+    try:
+        trainer.fit()
+        fitted.set_result(None)
+    except BaseException as error:
+        fitted.set_exception(error)
 
 
 def _work(settings: dict[str, Any]) -> None:
@@ -207,7 +232,7 @@ def _work(settings: dict[str, Any]) -> None:
     def post(what: str, value: object) -> None:
         board.post.remote(what, value)
 
-    watch = Watch(*(partial(post, what) for what in ("reading", "step", "epoch")))
+    watch = Watch(*(partial(post, what) for what in ("reading", "step", "epoch", "resume")))
     config, cache = task.config, task.cache
     try:
         trained = fit_network(
@@ -240,32 +265,3 @@ class _Board:
         """What was posted since the last time."""
         posted, self._posted = self._posted, []
         return posted
-
-
-@contextmanager
-def _posted(board: Any, watch: Watch, results: list[Any]) -> Iterator[None]:
-    """Passes on what is posted to ``board``, until the end; results go to ``results``."""
-    told: dict[str, Callable[[Any], None]] = {
-        "reading": watch.on_reading,
-        "step": watch.on_step,
-        "epoch": watch.on_epoch,
-        "result": results.append,
-    }
-    ended = threading.Event()
-
-    def look() -> None:
-        import ray
-
-        is_last = False
-        while not is_last:
-            is_last = ended.wait(POLL_S)
-            for what, value in ray.get(board.take.remote()):
-                told[what](value)
-
-    thread = threading.Thread(target=look, name="vtag-board", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()

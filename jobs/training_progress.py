@@ -31,6 +31,7 @@ class TrainingProgress:
         )
         self._reading: dict[str, TaskID] = {}
         self._epoch: TaskID | None = None
+        self._unreadable = 0
 
     def __enter__(self) -> Self:
         self._bars.start()
@@ -44,7 +45,7 @@ class TrainingProgress:
     @property
     def watch(self) -> Watch:
         """What a training tells it."""
-        return Watch(self.on_reading, self.on_step, self.on_epoch)
+        return Watch(self.on_reading, self.on_step, self.on_epoch, self.on_resume)
 
     def on_reading(self, reading: Reading) -> None:
         """A clip has been read."""
@@ -52,12 +53,21 @@ class TrainingProgress:
             self._reading[reading.part] = self._bars.add_task(PARTS[reading.part], total=reading.total, note="")
         self._bars.update(self._reading[reading.part], completed=reading.done)
         if reading.unreadable:
+            self._unreadable += 1
             self._console.print(f"Skipped: {reading.unreadable}", highlight=False, markup=False, soft_wrap=True)
         if reading.done == reading.total:
             # The next stage may read them again, in another form.
             self._bars.remove_task(self._reading.pop(reading.part))
             if self._bars.disable:
-                self._console.print(f"{PARTS[reading.part]}: {reading.done} read", highlight=False)
+                skipped = f", {self._unreadable} skipped" if self._unreadable else ""
+                self._console.print(
+                    f"{PARTS[reading.part]}: {reading.done - self._unreadable} read{skipped}", highlight=False
+                )
+            self._unreadable = 0
+
+    def on_resume(self, epoch: Epoch) -> None:
+        """An interrupted stage goes on after ``epoch``."""
+        self._console.print(f"Going on after epoch {epoch.number}/{epoch.of}", highlight=False)
 
     def on_step(self, step: Step) -> None:
         """An epoch has got further; the time left is that of all epochs of the stage."""

@@ -64,6 +64,7 @@ class Stage:
     checkpoint: Path | None
     on_step: Callable[[Step], None]
     on_epoch: Callable[[Epoch], None]
+    on_resume: Callable[[Sequence[Epoch]], None]
 
     def fit(self, network: nn.Module, pretrained: Collection[nn.Parameter], train: Source, val: Source) -> "Fitted":
         """Trains ``network`` and calibrates it on the validation windows."""
@@ -78,6 +79,7 @@ class Stage:
             checkpoint=self.checkpoint,
             on_step=self.on_step,
             on_epoch=self.on_epoch,
+            on_resume=self.on_resume,
         )
         logits = predict(network, val, self.loop.batch_size, precision=self.precision)
         temperature = fit_temperature(logits, val.targets.labels)

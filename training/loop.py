@@ -84,13 +84,14 @@ def fit(
     checkpoint: Path | None = None,
     on_step: Callable[[Step], None] = lambda _: None,
     on_epoch: Callable[[Epoch], None] = lambda _: None,
+    on_resume: Callable[[Sequence[Epoch]], None] = lambda _: None,
 ) -> Fit:
     """Trains the parameters of ``network`` that require gradients; leaves it with the weights of the best epoch.
 
     The best epoch has the lowest validation loss. With the same seed, inputs and number of threads the result is the
     same on a CPU. ``pretrained`` are the parameters that learn at their own rate. In a ``precision`` other than float32
     it computes under autocast, in float16 with scaled gradients. After each epoch the file ``checkpoint`` is written;
-    when it is there at the start the loop goes on from it, and ``on_epoch`` is told of its epochs again. Raises
+    when it is there at the start the loop goes on from it, and ``on_resume`` is told of its epochs. Raises
     FloatingPointError when it never comes to a finite loss, OutputError when the checkpoint cannot be written.
     """
     device = next(network.parameters()).device
@@ -105,8 +106,7 @@ def fit(
     state = State()
     if checkpoint is not None and checkpoint.exists():
         state = load_checkpoint(checkpoint, network, optimizer, scaler)
-        for epoch in state.epochs:
-            on_epoch(epoch)
+        on_resume(state.epochs)
     if team.size() > 1:
         team.share_norms(network)
     trained = team.parallel(network)

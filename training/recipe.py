@@ -126,11 +126,19 @@ def fit_network(
     recorder = Recorder(run) if run is not None and is_first else None
     epochs: list[Epoch] = []
 
-    def on_epoch(epoch: Epoch) -> None:
+    def record(epoch: Epoch) -> None:
         epochs.append(epoch)
         if recorder is not None:
             recorder.record(epoch)
+
+    def on_epoch(epoch: Epoch) -> None:
+        record(epoch)
         watch.on_epoch(epoch)
+
+    def on_resume(done: Sequence[Epoch]) -> None:
+        for epoch in done:
+            record(epoch)
+        watch.on_resume(done[-1])
 
     inputs = Inputs(
         split,
@@ -151,6 +159,7 @@ def fit_network(
             None if run is None else run.checkpoint(name),
             watch.on_step,
             on_epoch,
+            on_resume,
         )
         if name == "head":
             fitted = fit_head(network, inputs, stage)

@@ -20,11 +20,15 @@ class Reading:
 
 @dataclass(frozen=True)
 class Watch:
-    """Who is told how a training gets on."""
+    """Who is told how a training gets on.
+
+    ``on_resume`` is told of the epoch after which an interrupted stage goes on, before any other of it.
+    """
 
     on_reading: Callable[[Reading], None] = lambda reading: None
     on_step: Callable[[Step], None] = lambda step: None
     on_epoch: Callable[[Epoch], None] = lambda epoch: None
+    on_resume: Callable[[Epoch], None] = lambda epoch: None
 
 
 def clip_counter(part: Part, total: int, *, on_reading: Callable[[Reading], None]) -> OnClip:

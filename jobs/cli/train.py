@@ -374,7 +374,11 @@ def _train(
             )
 
     assert plan.split is not None
-    result = train(plan.split, config)
+    try:
+        result = train(plan.split, config)
+    except KeyboardInterrupt:
+        console.print("The same command goes on after the last epoch that is finished.", highlight=False)
+        raise
     print_evaluation(Console(), result.evaluation, f"{config.out} on {len(plan.split.test)} held-out clips")
     if plan.leaking:
         console.print("\nNow the split at random:", highlight=False)

@@ -129,32 +129,38 @@ def test_what_is_wrong_with_the_clips_is_told_as_it_would_be_at_home(address: st
 
 
 @pytest.mark.slow
-def test_a_command_that_is_killed_goes_on_and_comes_to_the_same_model(tree: Path, tmp_path: Path) -> None:
+def test_a_command_that_is_interrupted_and_then_killed_goes_on_and_comes_to_the_same_model(
+    tree: Path, tmp_path: Path
+) -> None:
     weights = []
-    for name in ("whole", "killed"):
+    for name in ("whole", "ended"):
         folder = tmp_path / name
         folder.mkdir()
-        command = [
-            sys.executable,
-            "-c",
-            "from jobs.cli import main; main()",
-            "train",
-            str(tree),
-            "--model",
-            "cnn3d-lstm",
-        ]
-        command += ["--epochs", "5", "--batch-size", "2", "--out", str(folder / "m.safetensors")]
-        if name == "killed":
-            started = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-            metrics = folder / "m.run" / "metrics.jsonl"
-            deadline = time.monotonic() + 240
-            while not (metrics.exists() and len(metrics.read_text().splitlines()) >= 2):
-                assert started.poll() is None and time.monotonic() < deadline
-                time.sleep(0.02)
-            started.kill()
-            started.wait()
+        command = [sys.executable, "-c", "from jobs.cli import main; main()", "train", str(tree)]
+        command += ["--model", "cnn3d-lstm", "--epochs", "40", "--patience", "0", "--batch-size", "2"]
+        command += ["--out", str(folder / "m.safetensors")]
+        said = ""
+        if name == "ended":
+            code, said = end_after(2, signal.SIGINT, command, folder)
+            assert code == 130 and "The same command goes on" in said
+            code, said = end_after(len(read_metrics(folder / "m.run")) + 2, signal.SIGKILL, command, folder)
+            assert code == -signal.SIGKILL
         done = subprocess.run(command, capture_output=True, text=True, check=True)
-        assert "Epoch 5/5" in done.stdout
+        assert "Epoch 40/40" in done.stdout
+        assert ("Going on after epoch" in done.stdout) == (name == "ended")
         weights.append(read_weights(folder / "m.safetensors"))
-        assert len(read_metrics(folder / "m.run")) == 5
+        assert [epoch.number for epoch in read_metrics(folder / "m.run")] == list(range(1, 41))
     assert all(torch.equal(tensor, weights[0][name]) for name, tensor in weights[1].items())
+
+
+def end_after(epochs: int, how: signal.Signals, command: list[str], folder: Path) -> tuple[int, str]:
+    """Sends a signal to ``command`` once its run folder has that many epochs; how it ended, and what it had said."""
+    started = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    metrics = folder / "m.run" / "metrics.jsonl"
+    deadline = time.monotonic() + 240
+    while not (metrics.exists() and len(metrics.read_text().splitlines()) >= epochs):
+        assert started.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    started.send_signal(how)
+    said, _ = started.communicate(timeout=60)
+    return started.returncode, said

@@ -29,16 +29,9 @@ class Killed(BaseException):
     """What a signal would do, at a place of our choice."""
 
 
-def kill_after(epochs: int) -> Watch:
-    """Ends a training when it has told of that many epochs, before it does anything else."""
-    told: list[Epoch] = []
-
-    def on_epoch(epoch: Epoch) -> None:
-        told.append(epoch)
-        if len(told) == epochs:
-            raise Killed
-
-    return Watch(on_epoch=on_epoch)
+def kill(epoch: Epoch) -> None:
+    """Ends a training when it tells of an epoch, before it does anything else."""
+    raise Killed
 
 
 SCRATCH = TrainConfig("cnn3d-lstm", Path(), loop=LoopSettings(epochs=4, batch_size=4, seed=3))
@@ -57,15 +50,17 @@ def test_killed_after_each_epoch_it_comes_to_the_same_model_and_the_same_metrics
     (tmp_path / "killed").mkdir()
     whole = train_in(tmp_path / "whole", tree, config)
     epochs = 0
+    resumed: list[Epoch] = []
     while True:
         try:
-            killed = train_in(tmp_path / "killed", tree, config, kill_after(epochs + 1))
+            killed = train_in(tmp_path / "killed", tree, config, Watch(on_epoch=kill, on_resume=resumed.append))
             break
         except Killed:
             epochs += 1
             assert not (tmp_path / "killed" / "m.safetensors").exists()
             assert len(read_metrics(tmp_path / "killed" / "m.run")) == epochs
     assert epochs == 4
+    assert resumed[-1] == whole.epochs[-1]
     assert killed.epochs == whole.epochs and killed.evaluation == whole.evaluation
     assert killed.temperature == whole.temperature
     expected = read_weights(whole.out)
@@ -77,7 +72,7 @@ def test_killed_after_each_epoch_it_comes_to_the_same_model_and_the_same_metrics
 
 def test_an_unfinished_training_is_neither_mixed_with_another_nor_lost_unasked(tree: Path, tmp_path: Path) -> None:
     with pytest.raises(Killed):
-        train_in(tmp_path, tree, SCRATCH, kill_after(1))
+        train_in(tmp_path, tree, SCRATCH, Watch(on_epoch=kill))
     other = replace(SCRATCH, loop=replace(SCRATCH.loop, learning_rate=0.5))
     with pytest.raises(OutputError, match=r"unfinished training with other settings \(learning_rate: 0.001, now 0.5\)"):
         train_in(tmp_path, tree, other)
