@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 from jobs.cluster import check_nodes
@@ -12,7 +13,8 @@ from tagger.errors import VtagError
 from training.config import TrainConfig
 from training.data_set import DataSet
 from training.folds import Fold
-from training.trial import FoldResult, finish_folds, train_fold
+from training.recipe import begin_run
+from training.trial import FoldResult, train_fold
 
 FOLD_CPUS = 4
 """Cores for a fold: more hardly help a small model, and another fold can use them."""
@@ -29,14 +31,22 @@ def run_folds(
 ) -> tuple[FoldResult, ...]:
     """Trains ``folds`` on the cluster at ``address`` or on this machine, and returns their results in order.
 
-    Where there are GPUs each fold has one. ``on_fold`` is called with each fold that is finished. Raises DataSetError
-    and the like as ``train`` does, JobError when a machine cannot do its part or a process is killed.
+    Where there are GPUs each fold has one. ``on_fold`` is called with each fold that is finished. A run folder is left
+    unfinished, so that the results can be written down first. Raises DataSetError and the like as ``train`` does,
+    JobError when a machine cannot do its part or a process is killed.
     """
     import ray
     from ray.exceptions import RayError, RayTaskError
 
-    with ray_session(address, verbose=verbose) as session:
-        check_nodes(_videos(data))
+    with ExitStack() as stack:
+        shared_paths = _videos(data)
+        if config.run_folder is not None:
+            names = [fold.name for fold in folds]
+            run = begin_run(config, {"all": data.clips}, folds=names, precision=config.precision)
+            stack.enter_context(run.held())
+            shared_paths.append(Video(os.fspath(run.path.absolute()), 1, 0))
+        session = stack.enter_context(ray_session(address, verbose=verbose))
+        check_nodes(shared_paths)
         uses_gpus = session.gpus > 0 and config.device != "cpu"
         task = ray.remote(num_cpus=_cpus(ray.nodes(), uses_gpus), num_gpus=1 if uses_gpus else 0)(train_fold)
         # What is the same for all folds travels once.
@@ -55,7 +65,6 @@ def run_folds(
             raise
         except RayError as error:
             raise JobError(f"a process that trained a fold ended: {' '.join(str(error).split())[:300]}") from error
-    finish_folds(folds, config)
     return tuple(results[i] for i in range(len(folds)))
 
 

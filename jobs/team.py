@@ -52,12 +52,14 @@ def train_with_ray(
     address: str | None = None,
     verbose: bool = False,
     watch: Watch | None = None,
+    finish: bool = True,
 ) -> TrainResult:
     """Trains as ``training.train`` does, on the cluster at ``address`` or on this machine, in ``workers`` workers.
 
     ``config`` names a run folder, which all machines share. ``gpus`` is how many GPUs the workers have together; by
     default all there are, and as many workers, or one worker with all cores of a machine. Raises JobError when that
-    cannot be had or workers are lost again and again, and what ``train`` raises.
+    cannot be had or workers are lost again and again, and what ``train`` raises. Without ``finish`` the run folder
+    keeps what is needed to go on.
     """
     check(config)
     watch = watch or Watch()
@@ -66,16 +68,17 @@ def train_with_ray(
         # Ray has set a handler of its own.
         sigterm.set()
         team = _team(session, workers, gpus, config)
+        config = replace(config, device="cuda" if team.gpus else "cpu")
         run = open_run(data, split, config, workers=team.workers)
         assert run is not None
-        check_nodes([Video(os.fspath(path), 1, 0) for path in _paths(data, run)])
-        config = replace(config, device="cuda" if team.gpus else "cpu")
         network = starting_network(config, len(data.labels))
-        with kept_clips(config) as cache:
+        with run.held(), kept_clips(config) as cache:
+            check_nodes([Video(os.fspath(path), 1, 0) for path in (run.path, cache.folder, *_paths(data))])
             known = _bring_in(network, split, config, session, cache, watch)
             result = _fit(_Task(data, split, config, network, cache, run, known), team, watch)
         publish(run.model, config.out)
-        run.finish()
+        if finish:
+            run.finish()
     return result
 
 
@@ -84,7 +87,7 @@ class _Team:
     """How many workers there are, and how many GPUs and cores each has."""
 
     workers: int
-    gpus: float
+    gpus: int
     cpus: int
 
 
@@ -111,13 +114,18 @@ def _team(session: RaySession, workers: int | None, gpus: int | None, config: Tr
     if config.device == "cuda" and not gpus:
         raise JobError("--device cuda: there is no GPU to be had; use --device cpu or auto")
     workers = workers or gpus or 1
-    having = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    able = [int(has["CPU"]) for has in having if has.get("CPU", 0) >= 1 and (has.get("GPU") or not gpus)]
-    # A worker is on one machine; each machine has room for as many as it has times the cores of one.
-    for cpus in range(max(able, default=0), 0, -1):
-        if sum(cores // cpus for cores in able) >= workers:
-            return _Team(workers, gpus / workers, cpus)
-    raise JobError(f"--workers {workers}: there are {sum(able)} cores for them, and each needs one")
+    if gpus and workers > gpus:
+        raise JobError(
+            f"--workers {workers}: each needs a GPU of its own, and there are {gpus}; give --gpus 0 for none"
+        )
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    # A worker is on one machine. With GPUs a core each is enough for a start; as many as all can have is better.
+    able = [(int(has.get("CPU", 0)), int(has.get("GPU", 0)) if gpus else workers) for has in nodes]
+    for cpus in range(max((cores for cores, _ in able), default=0), 0, -1):
+        if sum(min(cores // cpus, places) for cores, places in able) >= workers:
+            return _Team(workers, 1 if gpus else 0, cpus)
+    cores = sum(cores for cores, places in able if places)
+    raise JobError(f"--workers {workers}: there are {cores} cores for them, and each needs one")
 
 
 def travelling(config: TrainConfig) -> TrainConfig:
@@ -126,9 +134,8 @@ def travelling(config: TrainConfig) -> TrainConfig:
     return replace(config, **{name: path and path.absolute() for name, path in paths.items()})
 
 
-def _paths(data: DataSet, run: RunFolder) -> list[Path]:
-    clips = dict.fromkeys(clip.path for clip in data.clips)
-    return [run.path, *(path for path in clips if path.is_file())]
+def _paths(data: DataSet) -> list[Path]:
+    return [path for path in dict.fromkeys(clip.path for clip in data.clips) if path.is_file()]
 
 
 def _bring_in(
@@ -183,7 +190,7 @@ def _fit(task: _Task, team: _Team, watch: Watch) -> TrainResult:
         "epoch": watch.on_epoch,
         "resume": watch.on_resume,
     }
-    result: TrainResult | VtagError | None = None
+    result: TrainResult | None = None
     # In a thread: in the main one it would take Ctrl-C for itself.
     fitted: Future[None] = Future()
     threading.Thread(target=_end, args=(trainer, fitted), name="vtag-fit", daemon=True).start()
@@ -192,6 +199,9 @@ def _fit(task: _Task, team: _Team, watch: Watch) -> TrainResult:
         while not is_last:
             is_last = bool(wait([fitted], POLL_S).done)
             for what, value in ray.get(board.take.remote()):
+                if what == "error":
+                    # The other workers may wait for the one that has it.
+                    raise value
                 if what == "result":
                     result = value
                 else:
@@ -199,10 +209,8 @@ def _fit(task: _Task, team: _Team, watch: Watch) -> TrainResult:
         fitted.result()
     except (RayError, ray.train.TrainingFailedError) as error:
         raise JobError(
-            f"training ended, and goes on with the same command: {' '.join(str(error).split())[:300]}"
+            f"training ended, and goes on with the same command ({str(error).strip().splitlines()[-1][:300]})"
         ) from error
-    if isinstance(result, VtagError):
-        raise result
     if result is None:
         raise JobError("training ended without a result, and goes on with the same command")
     return result
@@ -244,7 +252,7 @@ def _work(settings: dict[str, Any]) -> None:
             )
     except VtagError as error:
         # It would come again, however often the workers were started.
-        ray.get(board.post.remote("result", error))
+        ray.get(board.post.remote("error", error))
 
 
 def _nobody(_: object) -> None:

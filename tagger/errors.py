@@ -53,6 +53,10 @@ class DataSetError(VtagError):
     """A labelled data set that cannot be used: no clips, one class, or a split that leaves nothing."""
 
 
+class TrainingError(VtagError):
+    """A training that cannot come to anything, such as one whose loss is not a number."""
+
+
 class OutputError(VtagError):
     """An output path that cannot be written, or that holds something else."""
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import tempfile
+import uuid
 from pathlib import Path
 
 import numpy as np
@@ -46,17 +47,18 @@ class ClipCache:
         """The array of ``key``, mapped into memory; None when it is not here."""
         try:
             return np.load(self._path(key), mmap_mode="r")
-        except FileNotFoundError:
+        except (FileNotFoundError, EOFError, ValueError):
+            # The last two: the machine went down before all of it was on the disk.
             return None
 
     def save(self, key: str, array: np.ndarray) -> bool:
         """Keeps ``array``, never half of it; False when the cache is full."""
-        if self._is_full or self._used() + array.nbytes > self.max_bytes:
-            self._is_full = True
-            return False
         path = self._path(key)
-        temporary = path.with_suffix(f".{os.getpid()}.tmp")
+        temporary = path.with_suffix(f".{uuid.uuid4().hex}.tmp")
         try:
+            if self._is_full or self._used() + array.nbytes > self.max_bytes:
+                self._is_full = True
+                return False
             with temporary.open("wb") as file:
                 np.save(file, array)
             temporary.replace(path)

@@ -75,6 +75,8 @@ def check(config: TrainConfig) -> None:
         trainable = ", ".join(name for name, known in ARCHITECTURES.items() if known.is_trainable)
         raise ModelFileError(f"{config.model!r} cannot be trained; choose one of {trainable}")
     check_out(config.out)
+    if config.run_folder == config.out:
+        raise OutputError(f"{config.out} would be both model file and run folder; name another with --run-folder")
     if not config.is_pretrained and config.train_layers is not None:
         raise ModelFileError(
             f"{config.model} starts from scratch: layers that are not trained would never learn anything"

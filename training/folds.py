@@ -10,8 +10,12 @@ from training.splits import Split, split_by_group
 
 @dataclass(frozen=True)
 class Fold:
-    """The groups that are left out, by name, and the split: they are the test; validation is taken from the others."""
+    """The groups that are left out, by name, and the split: they are the test; validation is taken from the others.
 
+    Folds are numbered from 1.
+    """
+
+    number: int
     groups: tuple[str, ...]
     split: Split
 
@@ -30,6 +34,6 @@ def leave_one_group_out(data: DataSet, *, seed: int = 0) -> tuple[Fold, ...]:
     if set(data.grouped_by) == {"file"}:
         raise DataSetError(f"{data.root} has no groups to leave out: nothing tells which of its clips belong together")
     return tuple(
-        Fold(groups, split_by_group(data, seed=seed, test_groups=groups, every_class_tested=False))
-        for groups in find_folds(data)
+        Fold(number, groups, split_by_group(data, seed=seed, test_groups=groups, every_class_tested=False))
+        for number, groups in enumerate(find_folds(data), 1)
     )

@@ -22,6 +22,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from tagger.errors import TrainingError
 from training import team
 from training.checkpoint import State, load_checkpoint, save_checkpoint
 from training.epochs import Epoch, Step
@@ -92,7 +93,7 @@ def fit(
     same on a CPU. ``pretrained`` are the parameters that learn at their own rate. In a ``precision`` other than float32
     it computes under autocast, in float16 with scaled gradients. After each epoch the file ``checkpoint`` is written;
     when it is there at the start the loop goes on from it, and ``on_resume`` is told of its epochs. Raises
-    FloatingPointError when it never comes to a finite loss, OutputError when the checkpoint cannot be written.
+    TrainingError when it never comes to a finite loss, OutputError when the checkpoint cannot be written.
     """
     device = next(network.parameters()).device
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
@@ -167,7 +168,9 @@ def fit(
             save_checkpoint(checkpoint, state, network, optimizer, scaler)
         on_epoch(epoch)
     if state.weights is None:
-        raise FloatingPointError("the loss is not a number in every epoch; lower the learning rate")
+        raise TrainingError(
+            "the loss is not a number in any epoch; begin anew with a lower --learning-rate (and --restart)"
+        )
     network.load_state_dict(state.weights)
     return Fit(tuple(state.epochs), state.best)
 

@@ -3,8 +3,8 @@
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -57,7 +57,7 @@ def train(
     """
     check(config)
     run = open_run(data, split, config)
-    with kept_clips(config) as cache:
+    with nullcontext() if run is None else run.held(), kept_clips(config) as cache:
         trained = fit_network(data, split, config, starting_network(config, len(data.labels)), cache, run, watch)
         assert trained is not None
         made = run.model if run is not None else config.out
@@ -82,6 +82,14 @@ def open_run(data: DataSet, split: Split, config: TrainConfig, *, workers: int =
     """Begins the run folder of a training or finds it as it was left; None when there is to be none."""
     if config.run_folder is None:
         return None
+    clips: dict[str, Sequence[LabelledClip]] = {part: getattr(split, part) for part in PARTS}
+    precision = training_precision(choose_device(config.device), config.precision)
+    return begin_run(config, clips, labels=len(data.labels), workers=workers, precision=str(precision))
+
+
+def begin_run(config: TrainConfig, clips: Mapping[str, Sequence[LabelledClip]], **more: Any) -> RunFolder:
+    """The run folder of a training on ``clips`` by part; ``more`` settings are compared as well."""
+    assert config.run_folder is not None
     settings = {
         "model": config.model,
         "weights": config.weights and file_hash(config.weights),
@@ -89,12 +97,10 @@ def open_run(data: DataSet, split: Split, config: TrainConfig, *, workers: int =
         "train_layers": config.train_layers,
         "train_frames": config.train_frames,
         "head_epochs": config.head_epochs,
-        "precision": config.precision,
-        "workers": workers,
         **asdict(config.loop),
-        "labels": len(data.labels),
-        "clips": {part: _fingerprint(getattr(split, part)) for part in PARTS},
+        "clips": {part: _fingerprint(of_part) for part, of_part in clips.items()},
         "vtag": tagger.__version__,
+        **more,
     }
     return RunFolder.open(config.run_folder, settings, restart=config.restart)
 

@@ -9,12 +9,15 @@
     cache/            decoded clips and features, unless --cache names a folder; gone when the run is finished
     ray/              what Ray Train notes down for itself; gone when the run is finished
     model.safetensors the model file
+    folds/, random/   run folders of the trainings that are only judged
 """
 
+import fcntl
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -24,6 +27,8 @@ from training.epochs import Epoch
 
 SETTINGS, METRICS, MODEL = "settings.json", "metrics.jsonl", "model.safetensors"
 TENSORBOARD, CHECKPOINTS, CACHE, RAY = "tensorboard", "checkpoints", "cache", "ray"
+FOLDS, RANDOM, LOCK = "folds", "random", ".lock"
+KIND = "a training run of vtag"
 
 
 class RunFolder:
@@ -43,7 +48,7 @@ class RunFolder:
         settings = json.loads(json.dumps(settings))
         before = folder._read()
         try:
-            if before is None and path.exists() and any(path.iterdir()):
+            if before is None and path.exists() and any(not _is_ours(entry.name) for entry in path.iterdir()):
                 raise OutputError(f"{path} is no folder of a training run; name another with --run-folder")
             if before is not None and not before["finished"] and not restart:
                 if different := _differences(before["settings"], settings):
@@ -51,17 +56,29 @@ class RunFolder:
                         f"{path} has an unfinished training with other settings ({different}); repeat its command to "
                         "finish it, or give --restart to begin anew"
                     )
-                return folder
-            path.mkdir(parents=True, exist_ok=True)
-            for name in (CHECKPOINTS, TENSORBOARD, RAY):
-                shutil.rmtree(path / name, ignore_errors=True)
-            (path / METRICS).unlink(missing_ok=True)
-            (path / CHECKPOINTS).mkdir()
-            folder._write(settings, finished=False)
+            else:
+                path.mkdir(parents=True, exist_ok=True)
+                if before is not None:
+                    folder._clear((CHECKPOINTS, TENSORBOARD, RAY, FOLDS, RANDOM))
+                    (path / METRICS).unlink(missing_ok=True)
+                folder._write(settings, finished=False)
+            (path / CHECKPOINTS).mkdir(exist_ok=True)
         except OSError as error:
-            reason = (error.strerror or str(error)).lower()
-            raise OutputError(f"cannot write the run folder {path}: {reason}") from error
+            raise folder._problem(error) from error
         return folder
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keeps other trainings out of the folder meanwhile. Raises OutputError when one has it already."""
+        with (self.path / LOCK).open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise OutputError(f"{self.path} is in use by another vtag train; wait for its end") from None
+            except OSError:
+                # The file system has no locks; whoever shares it has to take care.
+                pass
+            yield
 
     @property
     def cache(self) -> Path:
@@ -78,27 +95,44 @@ class RunFolder:
         return self.path / CHECKPOINTS / f"{stage}.pt"
 
     def finish(self) -> None:
-        """Says that the run is finished, and removes what only an unfinished one needs."""
+        """Says that the run is finished, and removes what only an unfinished one needs. Raises OutputError."""
         before = self._read()
-        assert before is not None
-        self._write(before["settings"], finished=True)
-        self.clear()
+        if before is None:
+            raise OutputError(f"the settings of the run folder {self.path} are gone; it was removed meanwhile")
+        try:
+            self._write(before["settings"], finished=True)
+        except OSError as error:
+            raise self._problem(error) from error
+        self._clear((CHECKPOINTS, CACHE, RAY))
+        for path in (self.path / RANDOM, *(self.path / FOLDS).glob("*")):
+            trial = RunFolder(path)
+            if trial._read() is not None:
+                trial.finish()
 
-    def clear(self) -> None:
-        """Removes checkpoints, kept clips and what Ray has left."""
-        for name in (CHECKPOINTS, CACHE, RAY):
+    def _clear(self, names: Sequence[str]) -> None:
+        for name in names:
             shutil.rmtree(self.path / name, ignore_errors=True)
 
+    def _problem(self, error: OSError) -> OutputError:
+        reason = (error.strerror or str(error)).lower()
+        return OutputError(f"cannot write the run folder {self.path}: {reason}; name another with --run-folder")
+
     def _read(self) -> dict[str, Any] | None:
+        """What ``settings.json`` says; None when there is none, or one of something else."""
         try:
             values = json.loads((self.path / SETTINGS).read_text("utf-8"))
-            return values if {"settings", "finished"} <= set(values) else None
         except (OSError, ValueError):
             return None
+        return values if isinstance(values, dict) and values.get("is") == KIND else None
 
     def _write(self, settings: Mapping[str, Any], *, finished: bool) -> None:
-        content = json.dumps({"finished": finished, "settings": settings}, indent=1)
+        content = json.dumps({"is": KIND, "finished": finished, "settings": settings}, indent=1)
         _replace(self.path / SETTINGS, content + "\n")
+
+
+def _is_ours(name: str) -> bool:
+    """Whether a file is one that a training leaves when it is killed before it has written its settings."""
+    return name == LOCK or name.startswith(f".{SETTINGS}.")
 
 
 class Recorder:

@@ -12,7 +12,7 @@ from training.data_set import DataSet
 from training.evaluate import Evaluation
 from training.folds import Fold
 from training.recipe import train
-from training.run_folder import RunFolder
+from training.run_folder import FOLDS, RunFolder
 from training.watch import Reading, Watch
 
 
@@ -40,18 +40,21 @@ class Spread:
 
 
 def trial_config(config: TrainConfig, name: str) -> TrainConfig:
-    """``config`` for a trial called ``name``: in a folder of its own inside the run folder, with the same cache."""
+    """``config`` for a trial called ``name``: in a folder of its own inside the run folder, with the same cache.
+
+    It never has to be told to restart: it is begun anew when the run that it belongs to is.
+    """
     assert config.run_folder is not None
-    folder = config.run_folder / name
-    folder.mkdir(parents=True, exist_ok=True)
-    run = RunFolder(folder)
-    return replace(config, out=run.model, run_folder=folder, cache=config.cache or RunFolder(config.run_folder).cache)
+    run = RunFolder(config.run_folder / name)
+    run.path.mkdir(parents=True, exist_ok=True)
+    cache = config.cache or RunFolder(config.run_folder).cache
+    return replace(config, out=run.model, run_folder=run.path, cache=cache, restart=False)
 
 
 def train_fold(data: DataSet, fold: Fold, config: TrainConfig) -> FoldResult:
     """Trains and judges the model of one fold.
 
-    With a run folder it keeps its checkpoints there, in ``folds``, until all folds are finished.
+    With a run folder it keeps its checkpoints there, in ``folds``, until it is begun anew.
     """
     unreadable: dict[str, None] = {}
 
@@ -61,22 +64,9 @@ def train_fold(data: DataSet, fold: Fold, config: TrainConfig) -> FoldResult:
 
     with tempfile.TemporaryDirectory(prefix="vtag-") as folder:
         temporary = replace(config, out=Path(folder) / "fold.safetensors")
-        config = trial_config(config, fold_folder(fold)) if config.run_folder else temporary
+        config = trial_config(config, f"{FOLDS}/{fold.number:02}") if config.run_folder else temporary
         result = train(data, fold.split, config, watch=Watch(on_reading), finish=False)
     return FoldResult(fold.groups, result.best_epoch, result.evaluation, tuple(unreadable))
-
-
-def fold_folder(fold: Fold) -> str:
-    """Where a fold is in the run folder."""
-    return f"folds/{fold.name}"
-
-
-def finish_folds(folds: Sequence[Fold], config: TrainConfig) -> None:
-    """Removes from the run folder what only unfinished folds need."""
-    if config.run_folder is not None:
-        for fold in folds:
-            RunFolder(config.run_folder / fold_folder(fold)).finish()
-        RunFolder(config.run_folder).clear()
 
 
 def spread(scores: Sequence[float]) -> Spread:

@@ -309,7 +309,7 @@ def train(
         ),
         device=device,
         precision=precision,
-        run_folder=run_folder or out.with_suffix(".run"),
+        run_folder=run_folder or out.with_suffix(".folds.run" if plan.folds else ".run"),
         restart=restart,
     )
     if plan.folds:
@@ -358,7 +358,11 @@ def _train(
     from jobs.training_progress import TrainingProgress
     from jobs.training_report import print_evaluation
     from jobs.trial_report import print_leak
+    from training.run_folder import RANDOM, RunFolder
     from training.trial import trial_config
+
+    assert config.run_folder is not None
+    run = RunFolder(config.run_folder)
 
     def train(split: "Split", config: "TrainConfig") -> "TrainResult":
         with TrainingProgress(console) as progress:
@@ -371,6 +375,7 @@ def _train(
                 address=address,
                 verbose=verbose,
                 watch=progress.watch,
+                finish=False,
             )
 
     assert plan.split is not None
@@ -382,8 +387,9 @@ def _train(
     print_evaluation(Console(), result.evaluation, f"{config.out} on {len(plan.split.test)} held-out clips")
     if plan.leaking:
         console.print("\nNow the split at random:", highlight=False)
-        leaking = train(plan.leaking, trial_config(config, "random"))
+        leaking = train(plan.leaking, trial_config(config, RANDOM))
         print_leak(Console(), leaking.evaluation, result.evaluation)
+    run.finish()
     console.print(
         f"\nBest epoch {result.best_epoch} of {config.loop.epochs}; temperature {result.temperature:.2f}.",
         highlight=False,
@@ -402,10 +408,15 @@ def _train_folds(
     from jobs.folds import run_folds
     from jobs.trial_report import FoldProgress, print_folds
     from training.config import check_out
+    from training.run_folder import RunFolder
     from training.trial import folds_json
 
     check_out(config.out)
     progress = FoldProgress(console, len(plan.folds))
     results = run_folds(plan.data, plan.folds, config, address=address, verbose=verbose, on_fold=progress.on_fold)
-    config.out.write_text(json.dumps(folds_json(results), indent=1) + "\n", "utf-8")
+    temporary = config.out.with_name(f".{config.out.name}.tmp")
+    temporary.write_text(json.dumps(folds_json(results), indent=1) + "\n", "utf-8")
+    temporary.replace(config.out)
+    assert config.run_folder is not None
+    RunFolder(config.run_folder).finish()
     print_folds(Console(), results)

@@ -94,8 +94,9 @@ def test_when_a_worker_is_lost_training_goes_on_from_the_last_checkpoint(
             killed.append(_a_worker())
             os.kill(killed[0], signal.SIGKILL)
 
-    lost = train_at(address, tree, tmp_path / "lost", Watch(on_epoch=kill))
-    assert killed
+    resumed: list[Epoch] = []
+    lost = train_at(address, tree, tmp_path / "lost", Watch(on_epoch=kill, on_resume=resumed.append))
+    assert killed and resumed[0].number >= 2
     assert lost.epochs == whole.epochs
     expected = read_weights(whole.out)
     assert all(torch.equal(tensor, expected[name]) for name, tensor in read_weights(lost.out).items())

@@ -11,7 +11,7 @@ from tagger import OutputError
 from tagger.model_file import read_weights
 from tests.training.trees import ucf101_tree
 from training import Epoch, LoopSettings, Step, TrainConfig, TrainResult, Watch, read_data_set, split_by_group, train
-from training.run_folder import read_metrics
+from training.run_folder import RunFolder, read_metrics
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +89,30 @@ def test_a_folder_with_something_else_is_not_taken_for_a_run(tree: Path, tmp_pat
     with pytest.raises(OutputError, match="no folder of a training run"):
         train_in(tmp_path, tree, SCRATCH)
     assert [path.name for path in (tmp_path / "m.run").iterdir()] == ["holiday.txt"]
+
+
+def test_nothing_of_a_folder_that_is_no_run_is_removed(tmp_path: Path) -> None:
+    for name in ("checkpoints", "cache"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "mine").touch()
+    (tmp_path / "settings.json").write_text('{"finished": true, "settings": {}}')
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(OutputError, match="no folder of a training run"):
+        RunFolder.open(tmp_path, {}, restart=True)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_run_that_was_killed_before_its_settings_were_written_begins(tmp_path: Path) -> None:
+    (tmp_path / ".settings.json.17.tmp").touch()
+    assert RunFolder.open(tmp_path, {"epochs": 3}).checkpoint("head").parent.is_dir()
+
+
+def test_a_run_has_one_training_at_a_time(tmp_path: Path) -> None:
+    run = RunFolder.open(tmp_path / "m.run", {})
+    with run.held(), pytest.raises(OutputError, match="in use by another vtag train"), run.held():
+        pass
+    with run.held():
+        pass
 
 
 def test_training_stops_early_when_validation_gets_no_better(tree: Path, tmp_path: Path) -> None:
