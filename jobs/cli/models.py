@@ -131,6 +131,9 @@ def _shown(name: str, value: Any) -> str:
             return f"{value / 1e6:.1f} MB"
         case "temperature":
             return f"{value:.3g}"
+        case "ood" if value:
+            energies = value["energies"]
+            return f"{len(energies)} energies of validation windows, {energies[0]:.3g} to {energies[-1]:.3g}"
     return _flat(value)
 
 
@@ -138,7 +141,7 @@ def _flat(value: Any, separator: str = "\n") -> str:
     """Values with their names, one a line, those inside them in one line; numbers short, tables left to ``--json``."""
     if isinstance(value, dict):
         named = [f"{key} {_flat(inner, ', ')}" for key, inner in value.items() if not _is_table(inner)]
-        return separator.join([*named, *(["per class: --json"] if len(named) < len(value) else [])])
+        return separator.join([*named, *(["tables: --json"] if len(named) < len(value) else [])])
     if isinstance(value, list | tuple):
         return ", ".join(map(_flat, value)) or "none"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
