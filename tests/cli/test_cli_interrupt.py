@@ -14,8 +14,8 @@ import jobs.cli.models
 
 @click.command()
 def work():
-    print("ready", flush=True)
     try:
+        print("ready", flush=True)
         time.sleep(60)
     finally:
         {cleaning_up}
