@@ -395,7 +395,7 @@ def test_the_library_training_and_the_job_decode_in_isolation(
         "sampling": SAMPLING,
         "labels": ("a", "b"),
         "source": SimpleNamespace(info=SimpleNamespace(preprocessing=PREPROCESSING)),
-        "classifier": SimpleNamespace(probabilities=lambda clips: np.full((len(clips), 2), 0.5, np.float32)),
+        "classifier": SimpleNamespace(classify=lambda clips: (np.full((len(clips), 2), 0.5, np.float32), None)),
     }
     batch = pa.table({"video": [7], "path": [os.fsencode(path)]})
     clip = LabelledClip(path, "a", "g", "file")
