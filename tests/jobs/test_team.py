@@ -138,7 +138,7 @@ def test_a_command_that_is_interrupted_and_then_killed_goes_on_and_comes_to_the_
         folder = tmp_path / name
         folder.mkdir()
         command = [sys.executable, "-c", "from jobs.cli import main; main()", "train", str(tree)]
-        command += ["--model", "cnn3d-lstm", "--epochs", "10", "--patience", "0", "--batch-size", "2"]
+        command += ["--model", "cnn3d-lstm", "--epochs", "40", "--patience", "0", "--batch-size", "2"]
         command += ["--out", str(folder / "m.safetensors")]
         said = ""
         if name == "ended":
@@ -147,10 +147,10 @@ def test_a_command_that_is_interrupted_and_then_killed_goes_on_and_comes_to_the_
             code, said = end_after(len(read_metrics(folder / "m.run")) + 2, signal.SIGKILL, command, folder)
             assert code == -signal.SIGKILL
         done = subprocess.run(command, capture_output=True, text=True, check=True)
-        assert "Epoch 10/10" in done.stdout
+        assert "Epoch 40/40" in done.stdout
         assert ("Going on after epoch" in done.stdout) == (name == "ended")
         weights.append(read_weights(folder / "m.safetensors"))
-        assert [epoch.number for epoch in read_metrics(folder / "m.run")] == list(range(1, 11))
+        assert [epoch.number for epoch in read_metrics(folder / "m.run")] == list(range(1, 41))
     assert all(torch.equal(tensor, weights[0][name]) for name, tensor in weights[1].items())
 
 
