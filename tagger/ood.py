@@ -60,11 +60,7 @@ class OODCalibration:
         below = np.searchsorted(np.array(self.energies), energies_of(logits), side="left")
         return (below / len(self.energies)).astype(np.float32)
 
-    def to_json(self) -> dict[str, Any]:
-        """A JSON-ready form."""
-        return {"energies": list(self.energies)}
-
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "OODCalibration":
-        """The inverse of ``to_json``. Raises ValueError, KeyError or TypeError for anything else."""
+        """The calibration that a model file holds. Raises ValueError, KeyError or TypeError for anything else."""
         return cls(tuple(float(energy) for energy in values["energies"]))

@@ -59,7 +59,7 @@ class TrainConfig:
     @property
     def options(self) -> dict[str, Any]:
         """The arguments that the network is built with."""
-        # By group cross-validation pictures of changes are worth some four points; see the built-in model's card.
+        # What pictures of changes add is measured by tests/benchmarks/ablation.py.
         return {"head": self.head} | ({"changes": True} if self.model == "i3d-lite-lstm" else {})
 
     @property

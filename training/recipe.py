@@ -156,10 +156,10 @@ def fit_network(
         known,
     )
     for name in config.stages:
-        is_all = name == config.stages[-1]
+        is_last = name == config.stages[-1]
         stage = Stage(
             name,
-            config.loop if is_all else replace(config.loop, epochs=config.head_epochs),
+            config.loop if is_last else replace(config.loop, epochs=config.head_epochs),
             config.device,
             training_precision(choose_device(config.device), config.precision),
             None if run is None else run.checkpoint(name),

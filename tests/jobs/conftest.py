@@ -71,3 +71,18 @@ def bucket(s3: "S3Server", monkeypatch: pytest.MonkeyPatch) -> "Iterator[Bucket]
         monkeypatch.setenv(name, value)
     yield s3.bucket()
     s3.recover()
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    """Two machines with a core each."""
+    from ray.cluster_utils import Cluster
+
+    nodes = Cluster()
+    settings = {"num_cpus": 1, "object_store_memory": 100 * 2**20, "include_dashboard": False}
+    try:
+        nodes.add_node(**settings)
+        nodes.add_node(**settings)
+        yield nodes.address
+    finally:
+        nodes.shutdown()

@@ -1,7 +1,6 @@
 """Folds on several machines: at the same time, each with its result, and a failure is told as it would be at home."""
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +12,6 @@ from tests.training.test_splits import data_of
 from training import Fold, TrainConfig, leave_one_group_out
 
 DATA = data_of({"a": [1] * 4, "b": [2] * 4})
-
-
-@pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    """Two machines with a core each."""
-    from ray.cluster_utils import Cluster
-
-    nodes = Cluster()
-    settings = {"num_cpus": 1, "object_store_memory": 100 * 2**20, "include_dashboard": False}
-    try:
-        nodes.add_node(**settings)
-        nodes.add_node(**settings)
-        yield nodes.address
-    finally:
-        nodes.shutdown()
 
 
 def run(address: str, folds: int) -> list[Any]:

@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -37,21 +36,6 @@ LOOP = LoopSettings(epochs=4, batch_size=2, seed=3)
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return ucf101_tree(tmp_path_factory.mktemp("ucf101"), groups=6)
-
-
-@pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    """Two machines with a core each."""
-    from ray.cluster_utils import Cluster
-
-    nodes = Cluster()
-    settings = {"num_cpus": 1, "object_store_memory": 100 * 2**20, "include_dashboard": False}
-    try:
-        nodes.add_node(**settings)
-        nodes.add_node(**settings)
-        yield nodes.address
-    finally:
-        nodes.shutdown()
 
 
 def train_at(address: str, tree: Path, folder: Path, watch: Watch | None = None) -> TrainResult:

@@ -1,6 +1,7 @@
 """Promises about how strange footage is to a model."""
 
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -55,4 +56,4 @@ def test_of_many_windows_quantiles_are_kept_and_scores_are_nearly_the_same() -> 
 @given(count=st.integers(1, 50), scale=st.floats(0.01, 1000))
 def test_a_calibration_comes_back_from_json(count: int, scale: float) -> None:
     calibration = OODCalibration.fit(logits(count, scale))
-    assert OODCalibration.from_json(json.loads(json.dumps(calibration.to_json()))) == calibration
+    assert OODCalibration.from_json(json.loads(json.dumps(asdict(calibration)))) == calibration
