@@ -42,8 +42,7 @@ def run_folds(
         shared_paths = _videos(data)
         if config.run_folder is not None:
             names = [fold.name for fold in folds]
-            run = begin_run(config, {"all": data.clips}, folds=names, precision=config.precision)
-            stack.enter_context(run.held())
+            run = stack.enter_context(begin_run(config, {"all": data.clips}, folds=names, precision=config.precision))
             shared_paths.append(Video(os.fspath(run.path.absolute()), 1, 0))
         session = stack.enter_context(ray_session(address, verbose=verbose))
         check_nodes(shared_paths)

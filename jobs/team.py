@@ -69,16 +69,15 @@ def train_with_ray(
         sigterm.set()
         team = _team(session, workers, gpus, config)
         config = replace(config, device="cuda" if team.gpus else "cpu")
-        run = open_run(data, split, config, workers=team.workers)
-        assert run is not None
-        network = starting_network(config, len(data.labels))
-        with run.held(), kept_clips(config) as cache:
+        with open_run(data, split, config, workers=team.workers) as run, kept_clips(config) as cache:
+            assert run is not None
+            network = starting_network(config, len(data.labels))
             check_nodes([Video(os.fspath(path), 1, 0) for path in (run.path, cache.folder, *_paths(data))])
             known = _bring_in(network, split, config, session, cache, watch)
             result = _fit(_Task(data, split, config, network, cache, run, known), team, watch)
-        publish(run.model, config.out)
-        if finish:
-            run.finish()
+            publish(run.model, config.out)
+            if finish:
+                run.finish()
     return result
 
 

@@ -4,7 +4,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -56,8 +56,7 @@ def train(
     ModelFileError or OutputError.
     """
     check(config)
-    run = open_run(data, split, config)
-    with nullcontext() if run is None else run.held(), kept_clips(config) as cache:
+    with open_run(data, split, config) as run, kept_clips(config) as cache:
         trained = fit_network(data, split, config, starting_network(config, len(data.labels)), cache, run, watch)
         assert trained is not None
         made = run.model if run is not None else config.out
@@ -78,16 +77,20 @@ def kept_clips(config: TrainConfig) -> Iterator[ClipCache]:
         yield ClipCache(folder, config.cache_bytes)
 
 
-def open_run(data: DataSet, split: Split, config: TrainConfig, *, workers: int = 1) -> RunFolder | None:
+def open_run(
+    data: DataSet, split: Split, config: TrainConfig, *, workers: int = 1
+) -> AbstractContextManager[RunFolder | None]:
     """Begins the run folder of a training or finds it as it was left; None when there is to be none."""
     if config.run_folder is None:
-        return None
+        return nullcontext()
     clips: dict[str, Sequence[LabelledClip]] = {part: getattr(split, part) for part in PARTS}
     precision = training_precision(choose_device(config.device), config.precision)
     return begin_run(config, clips, labels=len(data.labels), workers=workers, precision=str(precision))
 
 
-def begin_run(config: TrainConfig, clips: Mapping[str, Sequence[LabelledClip]], **more: Any) -> RunFolder:
+def begin_run(
+    config: TrainConfig, clips: Mapping[str, Sequence[LabelledClip]], **more: Any
+) -> AbstractContextManager[RunFolder]:
     """The run folder of a training on ``clips`` by part; ``more`` settings are compared as well."""
     assert config.run_folder is not None
     settings = {

@@ -17,7 +17,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -38,47 +38,30 @@ class RunFolder:
         self.path = path
 
     @classmethod
-    def open(cls, path: Path, settings: Mapping[str, Any], *, restart: bool = False) -> "RunFolder":
+    @contextmanager
+    def open(cls, path: Path, settings: Mapping[str, Any], *, restart: bool = False) -> Iterator["RunFolder"]:
         """Begins a run with ``settings``, or goes on with one that was begun with the same and not finished.
 
-        ``restart`` throws away what an unfinished run has come to. Raises OutputError when the folder cannot be
-        written, holds something else, or an unfinished run with other settings.
+        Other trainings are kept out of the folder meanwhile. ``restart`` throws away what an unfinished run has come
+        to. Raises OutputError when the folder cannot be written, is in use, or holds something else or an unfinished
+        run with other settings.
         """
         folder = cls(path)
-        settings = json.loads(json.dumps(settings))
-        before = folder._read()
-        try:
-            if before is None and path.exists() and any(not _is_ours(entry.name) for entry in path.iterdir()):
-                raise OutputError(f"{path} is no folder of a training run; name another with --run-folder")
-            if before is not None and not before["finished"] and not restart:
-                if different := _differences(before["settings"], settings):
-                    raise OutputError(
-                        f"{path} has an unfinished training with other settings ({different}); repeat its command to "
-                        "finish it, or give --restart to begin anew"
-                    )
-            else:
-                path.mkdir(parents=True, exist_ok=True)
-                if before is not None:
-                    folder._clear((CHECKPOINTS, TENSORBOARD, RAY, FOLDS, RANDOM))
-                    (path / METRICS).unlink(missing_ok=True)
-                folder._write(settings, finished=False)
-            (path / CHECKPOINTS).mkdir(exist_ok=True)
-        except OSError as error:
-            raise folder._problem(error) from error
-        return folder
-
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """Keeps other trainings out of the folder meanwhile. Raises OutputError when one has it already."""
-        with (self.path / LOCK).open("w") as file:
+        with ExitStack() as stack:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise OutputError(f"{self.path} is in use by another vtag train; wait for its end") from None
-            except OSError:
-                # The file system has no locks; whoever shares it has to take care.
-                pass
-            yield
+                if (
+                    folder._read() is None
+                    and path.exists()
+                    and any(not _is_ours(entry.name) for entry in path.iterdir())
+                ):
+                    raise OutputError(f"{path} is no folder of a training run; name another with --run-folder")
+                path.mkdir(parents=True, exist_ok=True)
+                # Before anything is removed or written: another may just have begun here.
+                stack.enter_context(folder._locked())
+                folder._begin(json.loads(json.dumps(settings)), restart)
+            except OSError as error:
+                raise folder._problem(error) from error
+            yield folder
 
     @property
     def cache(self) -> Path:
@@ -108,6 +91,33 @@ class RunFolder:
             trial = RunFolder(path)
             if trial._read() is not None:
                 trial.finish()
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        with (self.path / LOCK).open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise OutputError(f"{self.path} is in use by another vtag train; wait for its end") from None
+            except OSError:
+                # The file system has no locks; whoever shares it has to take care.
+                pass
+            yield
+
+    def _begin(self, settings: dict[str, Any], restart: bool) -> None:
+        before = self._read()
+        if before is not None and not before["finished"] and not restart:
+            if different := _differences(before["settings"], settings):
+                raise OutputError(
+                    f"{self.path} has an unfinished training with other settings ({different}); repeat its command to "
+                    "finish it, or give --restart to begin anew"
+                )
+        else:
+            if before is not None:
+                self._clear((CHECKPOINTS, TENSORBOARD, RAY, FOLDS, RANDOM))
+                (self.path / METRICS).unlink(missing_ok=True)
+            self._write(settings, finished=False)
+        (self.path / CHECKPOINTS).mkdir(exist_ok=True)
 
     def _clear(self, names: Sequence[str]) -> None:
         for name in names:

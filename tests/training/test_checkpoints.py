@@ -97,22 +97,34 @@ def test_nothing_of_a_folder_that_is_no_run_is_removed(tmp_path: Path) -> None:
         (tmp_path / name / "mine").touch()
     (tmp_path / "settings.json").write_text('{"finished": true, "settings": {}}')
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(OutputError, match="no folder of a training run"):
-        RunFolder.open(tmp_path, {}, restart=True)
+    with (
+        pytest.raises(OutputError, match="no folder of a training run"),
+        RunFolder.open(tmp_path, {}, restart=True),
+    ):
+        pass
     assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_a_run_that_was_killed_before_its_settings_were_written_begins(tmp_path: Path) -> None:
     (tmp_path / ".settings.json.17.tmp").touch()
-    assert RunFolder.open(tmp_path, {"epochs": 3}).checkpoint("head").parent.is_dir()
+    with RunFolder.open(tmp_path, {"epochs": 3}) as run:
+        assert run.checkpoint("head").parent.is_dir()
 
 
-def test_a_run_has_one_training_at_a_time(tmp_path: Path) -> None:
-    run = RunFolder.open(tmp_path / "m.run", {})
-    with run.held(), pytest.raises(OutputError, match="in use by another vtag train"), run.held():
-        pass
-    with run.held():
-        pass
+def test_a_run_has_one_training_at_a_time_and_another_touches_nothing_of_it(tmp_path: Path) -> None:
+    with RunFolder.open(tmp_path, {"epochs": 3}) as run:
+        run.checkpoint("head").touch()
+        before = {path: path.read_bytes() for path in sorted(tmp_path.rglob("*")) if path.is_file()}
+        for settings in ({"epochs": 3}, {"epochs": 4}):
+            for restart in (False, True):
+                with (
+                    pytest.raises(OutputError, match="in use by another vtag train"),
+                    RunFolder.open(tmp_path, settings, restart=restart),
+                ):
+                    pass
+        assert {path: path.read_bytes() for path in sorted(tmp_path.rglob("*")) if path.is_file()} == before
+    with RunFolder.open(tmp_path, {"epochs": 4}, restart=True):
+        assert not run.checkpoint("head").exists()
 
 
 def test_training_stops_early_when_validation_gets_no_better(tree: Path, tmp_path: Path) -> None:
