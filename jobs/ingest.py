@@ -27,8 +27,8 @@ def ingest_with_ray(
     session: RaySession,
     *,
     uses_gpu: bool,
-) -> Iterator[tuple[LabelledClip, str, Ingested]]:
-    """Brings ``clips`` into a form, in any order; yields each with its key in the cache and what became of it.
+) -> Iterator[tuple[LabelledClip, Ingested]]:
+    """Brings ``clips`` into a form, in any order; yields each with what became of it.
 
     ``make_form`` makes the form where it is used, on the device of that machine; ``cache`` is in a folder that all
     machines share. With ``uses_gpu`` each process has a share of a GPU. Clips in the cache are not decoded.
@@ -52,7 +52,7 @@ def ingest_with_ray(
     )
     for table in done:
         for row in cast("pa.Table", table).to_pylist():
-            yield jobs[row["job"]][row["clip"]], row["key"], Ingested(row["rows"], row["problem"])
+            yield jobs[row["job"]][row["clip"]], Ingested(row["key"], row["rows"], row["problem"])
 
 
 class _Ingester:
@@ -74,9 +74,8 @@ class _Ingester:
 
         rows = []
         for job in table["item"].to_pylist():
-            for number, (clip, found) in enumerate(ingest(self._jobs[job], self._form, self._cache)):
-                key = self._cache.key(clip, self._form)
-                rows.append((job, number, key, found.rows, found.problem))
+            for number, (_, found) in enumerate(ingest(self._jobs[job], self._form, self._cache)):
+                rows.append((job, number, found.key, found.rows, found.problem))
         fields = {"job": pa.int64(), "clip": pa.int64(), "key": pa.string(), "rows": pa.int64(), "problem": pa.string()}
         columns = zip(*rows, strict=True)
         arrays = [pa.array(column, kind) for column, kind in zip(columns, fields.values(), strict=True)]

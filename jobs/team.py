@@ -151,8 +151,8 @@ def _bring_in(
             on_clip = clip_counter(part, len(clips), on_reading=watch.on_reading)
             make_form = partial(_form, shared, config, stage, part)
             uses_gpu = stage == "head" and config.device == "cuda"
-            for clip, key, found in ingest_with_ray(clips, make_form, cache, session, uses_gpu=uses_gpu):
-                known[key] = found
+            for clip, found in ingest_with_ray(clips, make_form, cache, session, uses_gpu=uses_gpu):
+                known[found.key] = found
                 on_clip(clip, found.problem)
     return known
 

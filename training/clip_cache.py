@@ -17,17 +17,25 @@ DEFAULT_BYTES = 20 * 10**9
 """Bound of a cache: all of UCF-11 and more, and little enough for the disk of a laptop."""
 
 
+LOOKS = 100
+"""Times that a process looks at how large a cache has become while it fills it: in a large one that takes long."""
+
+
 class ClipCache:
     """Arrays of clips in ``folder``; a clip or a form that changes gets another file.
 
     Nothing is ever thrown out for something else: all clips are asked for equally often, in every epoch, and which of
-    them are here then makes no difference. Several processes may fill the same cache; together they may exceed
-    ``max_bytes`` by the few arrays that they write at the same time. Raises OutputError when it cannot be written.
+    them are here then makes no difference. Several processes may fill the same cache; each sees what the others have
+    kept after every hundredth of ``max_bytes`` that it keeps itself, so that n of them exceed it by n hundredths at
+    most. Raises OutputError when it cannot be written.
     """
 
     def __init__(self, folder: Path, max_bytes: int = DEFAULT_BYTES):
         self.folder, self.max_bytes = folder, max_bytes
         self._is_full = False
+        # What was in the folder at the last look, and what this process has kept since.
+        self._seen: int | None = None
+        self._kept = 0
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -56,20 +64,24 @@ class ClipCache:
         path = self._path(key)
         temporary = path.with_suffix(f".{uuid.uuid4().hex}.tmp")
         try:
-            if self._is_full or self._used() + array.nbytes > self.max_bytes:
-                self._is_full = True
+            if not self._has_room(array.nbytes):
                 return False
             with temporary.open("wb") as file:
                 np.save(file, array)
+                self._kept += file.tell()
             temporary.replace(path)
         except OSError as error:
             temporary.unlink(missing_ok=True)
             raise self._problem(error) from error
         return True
 
-    def _used(self) -> int:
-        with os.scandir(self.folder) as entries:
-            return sum(entry.stat().st_size for entry in entries if entry.name.endswith(".npy"))
+    def _has_room(self, size: int) -> bool:
+        if self._seen is None or self._kept > self.max_bytes / LOOKS:
+            with os.scandir(self.folder) as entries:
+                self._seen = sum(entry.stat().st_size for entry in entries if entry.name.endswith(".npy"))
+            self._kept = 0
+        self._is_full = self._is_full or self._seen + self._kept + size > self.max_bytes
+        return not self._is_full
 
     def _path(self, key: str) -> Path:
         return self.folder / f"{key}.npy"

@@ -17,36 +17,37 @@ OnClip = Callable[[LabelledClip, str | None], None]
 
 @dataclass(frozen=True)
 class Ingested:
-    """A clip that was brought in: how many rows its array has, and why it could not be read when it could not."""
+    """A clip that was brought in: its key in the cache, how many rows its array has, and why it could not be read."""
 
+    key: str
     rows: int
     problem: str | None = None
 
 
 Known = Mapping[str, Ingested]
-"""What has been brought in already, by the key that the cache gives it."""
+"""What has been brought in already, by its key in the cache."""
 
 
 def ingest(
     clips: Sequence[LabelledClip], form: Form, cache: ClipCache, known: Known | None = None
 ) -> Iterator[tuple[LabelledClip, Ingested]]:
     """Brings ``clips`` into ``form``, in order; those that are ``known`` or in the cache are not decoded."""
+    keys = [cache.key(clip, form) for clip in clips]
     there: list[Ingested | None] = []
-    for clip in clips:
-        key = cache.key(clip, form)
+    for key in keys:
         found = (known or {}).get(key)
         if found is None and (array := cache.load(key)) is not None:
-            found = Ingested(len(array))
+            found = Ingested(key, len(array))
         there.append(found)
     missing = [clip for clip, found in zip(clips, there, strict=True) if found is None]
     decoded = decode_clips(missing, form.sampling, form.preprocessing)
-    for clip, found in zip(clips, there, strict=True):
+    for clip, key, found in zip(clips, keys, there, strict=True):
         if found is None:
             read = next(decoded)
             array = form.make(read)
             if read.problem is None:
-                cache.save(cache.key(clip, form), array)
-            found = Ingested(len(array), read.problem)
+                cache.save(key, array)
+            found = Ingested(key, len(array), read.problem)
         yield clip, found
 
 
@@ -67,13 +68,14 @@ class ClipStore:
     ):
         self.clips, self.form = clips, form
         self._cache = cache
+        self._keys: list[str] = []
         self.rows: list[int] = []
         for clip, found in ingest(clips, form, cache, known):
+            self._keys.append(found.key)
             self.rows.append(found.rows)
             on_clip(clip, found.problem)
         if not any(self.rows):
             raise DataSetError("none of the clips could be read")
-        self._keys = [cache.key(clip, form) for clip in clips]
 
     def array(self, clip: int) -> np.ndarray:
         """The array of clip number ``clip``."""
