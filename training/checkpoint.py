@@ -1,5 +1,6 @@
 """Checkpoints: all that a training loop needs to go on after an epoch as if nothing had happened."""
 
+import io
 import math
 import os
 from dataclasses import asdict, dataclass, field
@@ -47,11 +48,19 @@ def save_checkpoint(
         raise OutputError(f"cannot write the checkpoint {path}: {reason}; the one before is kept") from error
 
 
+def read_checkpoint(path: Path) -> bytes | None:
+    """The checkpoint in the file ``path``; None when there is none."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+
+
 def load_checkpoint(
-    path: Path, network: nn.Module, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler
+    checkpoint: bytes, network: nn.Module, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler
 ) -> State:
     """Loads a checkpoint into ``network``, ``optimizer`` and ``scaler``, and returns what else it holds."""
-    content = torch.load(path, map_location="cpu", weights_only=True)
+    content = torch.load(io.BytesIO(checkpoint), map_location="cpu", weights_only=True)
     network.load_state_dict(content["network"])
     optimizer.load_state_dict(content["optimizer"])
     scaler.load_state_dict(content["scaler"])

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tagger.errors import DataSetError
+from training import team
 from training.clip_cache import ClipCache
 from training.data_set import LabelledClip
 from training.decoding import decode_clips
@@ -69,11 +70,13 @@ class ClipStore:
         self.clips, self.form = clips, form
         self._cache = cache
         self._keys: list[str] = []
-        self.rows: list[int] = []
+        rows: list[int] = []
         for clip, found in ingest(clips, form, cache, known):
             self._keys.append(found.key)
-            self.rows.append(found.rows)
+            rows.append(found.rows)
             on_clip(clip, found.problem)
+        # All workers go through the same items, also when one of them cannot read a clip at the moment.
+        self.rows = team.from_first(rows)
         if not any(self.rows):
             raise DataSetError("none of the clips could be read")
 

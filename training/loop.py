@@ -24,7 +24,7 @@ from torch.nn import functional
 
 from tagger.errors import TrainingError
 from training import team
-from training.checkpoint import State, load_checkpoint, save_checkpoint
+from training.checkpoint import State, load_checkpoint, read_checkpoint, save_checkpoint
 from training.epochs import Epoch, Step
 from training.metrics import average_by_video
 from training.sources import Source
@@ -105,8 +105,10 @@ def fit(
     )
     scaler = torch.amp.GradScaler(device.type, enabled=precision == torch.float16)
     state = State()
-    if checkpoint is not None and checkpoint.exists():
-        state = load_checkpoint(checkpoint, network, optimizer, scaler)
+    # The others may not see it yet: a network file system is slow to tell that there is something new.
+    found = read_checkpoint(checkpoint) if checkpoint is not None and team.rank() == 0 else None
+    if kept := team.from_first(found):
+        state = load_checkpoint(kept, network, optimizer, scaler)
         on_resume(state.epochs)
     if team.size() > 1:
         team.share_norms(network)
@@ -129,13 +131,14 @@ def fit(
             for group, full in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = full * rate
             labels, inputs = train.targets.labels[own].to(device), drawn.to(device)
+            team.count_in_norms(network, batch)
             with torch.autocast(device.type, dtype=precision, enabled=precision != torch.float32):
                 logits = trained(inputs).float()
             each = functional.cross_entropy(logits, labels, reduction="none", label_smoothing=settings.label_smoothing)
             # Gradients are averaged over the workers, so that each one's loss is a sum over its share of the batch.
             of_batch = weights[train.targets.labels[batch]].sum()
             loss = (each * weights[train.targets.labels[own]].to(device)).sum() / of_batch * team.size()
-            if team.rank() >= len(batch):
+            if not team.has_part(batch):
                 # A last batch too small for all: this worker has a look at what another one learns from.
                 loss, each = loss * 0, each[:0]
             optimizer.zero_grad(set_to_none=True)
@@ -210,9 +213,10 @@ def _settle_norms(network: nn.Module, source: Source, batch_size: int, moment: s
     device = next(network.parameters()).device
     shuffled = torch.Generator().manual_seed(_seed(f"{moment}/norms"))
     items = torch.randperm(len(source.targets.labels), generator=shuffled)
-    # Whole batches only: each counts the same in the average, and all workers have a part of it.
+    # Whole batches only, where there are any: each counts the same in the average.
     batches = min(NORM_BATCHES, max(1, len(items) // batch_size))
     for batch in items[: batches * batch_size].split(batch_size):
+        team.count_in_norms(network, batch)
         with torch.autocast(device.type, dtype=precision, enabled=precision != torch.float32):
             network(source.inputs(team.share_of_batch(batch), None).to(device))
     for norm, momentum in zip(norms, momenta, strict=True):

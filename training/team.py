@@ -4,9 +4,13 @@ Each takes every n-th item of a batch, and gradients are averaged, so that what 
 workers there are.
 """
 
+from typing import TypeVar
+
 import torch
 from torch import distributed, nn
 from torch.autograd.function import FunctionCtx
+
+T = TypeVar("T")
 
 
 def rank() -> int:
@@ -24,12 +28,17 @@ def share(items: torch.Tensor) -> torch.Tensor:
     return items[rank() :: size()]
 
 
+def has_part(batch: torch.Tensor) -> bool:
+    """Whether there is anything in ``batch`` for this worker; in a batch too small for all there is not."""
+    return rank() < len(batch)
+
+
 def share_of_batch(batch: torch.Tensor) -> torch.Tensor:
     """The part of ``batch`` that is this worker's, or its first item where there are too few for all.
 
     All workers must do the same number of steps: they wait for each other.
     """
-    return share(batch) if rank() < len(batch) else batch[:1]
+    return share(batch) if has_part(batch) else batch[:1]
 
 
 def total(values: torch.Tensor) -> torch.Tensor:
@@ -48,6 +57,15 @@ def together(rows: torch.Tensor, count: int) -> torch.Tensor:
     parts = [torch.empty_like(padded) for _ in range(size())]
     distributed.all_gather(parts, padded)
     return torch.stack(parts, dim=1).flatten(0, 1)[:count]
+
+
+def from_first(value: T) -> T:
+    """The ``value`` of the first worker, in all of them: what they must agree on, though each may see another."""
+    if not _is_team():
+        return value
+    values = [value]
+    distributed.broadcast_object_list(values)
+    return values[0]
 
 
 def parallel(network: nn.Module) -> nn.Module:
@@ -73,16 +91,20 @@ class TeamNorm(nn.BatchNorm3d):
     ``nn.SyncBatchNorm`` does this on GPUs only.
     """
 
+    counts = True
+    """Whether what this worker sees is a part of the batch, or has nothing to say in its statistics."""
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``[n, C, T, H, W]``, normalised."""
         if not self.training or not _is_team():
             return super().forward(x)
         values = x.float()
         axes = (0, 2, 3, 4)
-        count = total(torch.tensor(float(values.numel() // values.shape[1]), device=x.device))
-        mean = _Total.apply(values.sum(axes)) / count
+        counted = slice(None if self.counts else 0)
+        count = total(torch.tensor(float(values[counted, 0].numel()), device=x.device))
+        mean = _Total.apply(values[counted].sum(axes)) / count
         centred = values - mean[:, None, None, None]
-        variance = _Total.apply(centred.square().sum(axes)) / count
+        variance = _Total.apply(centred[counted].square().sum(axes)) / count
         self._follow(mean.detach(), variance.detach() * count / (count - 1))
         scale = (self.weight * torch.rsqrt(variance + self.eps))[:, None, None, None]
         return (centred * scale + self.bias[:, None, None, None]).to(x.dtype)
@@ -110,6 +132,13 @@ def share_norms(network: nn.Module) -> None:
                     setattr(shared, buffer, getattr(module, buffer))
                 shared.train(module.training)
                 setattr(parent, name, shared)
+
+
+def count_in_norms(network: nn.Module, batch: torch.Tensor) -> None:
+    """Says to the norms of ``network`` whether what this worker is going to see is its part of ``batch``."""
+    for module in network.modules():
+        if isinstance(module, TeamNorm):
+            module.counts = has_part(batch)
 
 
 def _is_team() -> bool:
