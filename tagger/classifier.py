@@ -15,10 +15,15 @@ DeviceName = Literal["auto", "cpu", "cuda"]
 
 
 def choose_device(device: DeviceName = "auto") -> torch.device:
-    """The device to compute on; ``auto`` is the GPU when there is one. Raises VtagError when there is no such GPU."""
+    """The device to compute on; ``auto`` is the GPU when there is one. Raises VtagError when there is no such GPU.
+
+    Of several GPUs it is the current one, by its number: in another thread another one may be current.
+    """
     if device == "cuda" and not torch.cuda.is_available():
         raise VtagError("--device cuda: no CUDA GPU is available here; use --device cpu or auto")
-    return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
+    if device == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", torch.cuda.current_device())
 
 
 def choose_precision(device: torch.device) -> torch.dtype:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from tagger.classifier import Classifier
+from tagger.classifier import Classifier, choose_device
 from tagger.errors import VtagError
 from tagger.models import CNN3D_PREPROCESSING, LITE_PREPROCESSING, build_network
 from tagger.models.i3d_lite import CHANNELS, I3DLiteLSTM, imagenet_weights, inflate
@@ -95,6 +95,13 @@ def test_pixels_are_normalised_as_the_preprocessing_says() -> None:
 def test_no_clips_are_an_error_of_the_caller() -> None:
     with pytest.raises(ValueError, match="no clips"):
         a_cnn3d().probabilities(noise(0, 4, 32))
+
+
+def test_of_several_gpus_the_device_is_the_current_one_by_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
+    assert choose_device("cuda") == choose_device("auto") == torch.device("cuda:3")
+    assert choose_device("cpu") == torch.device("cpu")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
