@@ -16,6 +16,7 @@ from typing import Any
 
 from torch import nn
 
+from jobs.board import open_board
 from jobs.cluster import check_nodes
 from jobs.ingest import ingest_with_ray
 from jobs.job import JobError, Video
@@ -173,7 +174,7 @@ def _fit(task: _Task, team: _Team, watch: Watch) -> TrainResult:
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
-    board: Any = ray.remote(num_cpus=0)(_Board).remote()
+    board = open_board()
     resources = {"CPU": team.cpus, **({"GPU": team.gpus} if team.gpus else {})}
     trainer = TorchTrainer(
         _work,
@@ -256,19 +257,3 @@ def _work(settings: dict[str, Any]) -> None:
 
 def _nobody(_: object) -> None:
     """The clips have been told of when they were brought in."""
-
-
-class _Board:
-    """An actor on which workers post what they have to tell."""
-
-    def __init__(self) -> None:
-        self._posted: list[tuple[str, object]] = []
-
-    def post(self, what: str, value: object) -> None:
-        """Posts ``value``."""
-        self._posted.append((what, value))
-
-    def take(self) -> list[tuple[str, object]]:
-        """What was posted since the last time."""
-        posted, self._posted = self._posted, []
-        return posted

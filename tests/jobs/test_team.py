@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from jobs.board import open_board
 from jobs.job import JobError
+from jobs.ray_session import ray_session
 from jobs.team import train_with_ray
 from tagger import DataSetError, load_model
 from tagger.model_file import read_weights
@@ -102,6 +104,16 @@ def test_what_cannot_be_had_is_said_at_once(address: str, tree: Path, tmp_path: 
         train_with_ray(data, split, config, workers=3, address=address)
     with pytest.raises(JobError, match="--gpus 1: there are 0 GPUs here"):
         train_with_ray(data, split, config, gpus=1, address=address)
+
+
+def test_what_workers_tell_is_gathered_on_the_machine_that_asked_for_the_training(address: str) -> None:
+    import ray
+
+    with ray_session(address):
+        # Left alone, one in two would be elsewhere.
+        boards = [open_board() for _ in range(4)]
+        nodes = [board.__ray_call__.remote(lambda _: ray.get_runtime_context().get_node_id()) for board in boards]
+        assert set(ray.get(nodes)) == {ray.get_runtime_context().get_node_id()}
 
 
 @pytest.mark.slow
