@@ -19,7 +19,7 @@ KINETICS = "i3d-kinetics400"
 KINETICS_PREPROCESSING = Preprocessing(size=224, resize=256, mean=(0.45,) * 3, std=(0.225,) * 3)
 # Of EfficientNet-Lite: (pixel - 127) / 128.
 LITE_PREPROCESSING = Preprocessing(size=224, resize=240, mean=(127 / 255,) * 3, std=(128 / 255,) * 3)
-CNN3D_PREPROCESSING = Preprocessing(size=112, resize=112, mean=(0.5,) * 3, std=(0.25,) * 3)
+CNN3D_PREPROCESSING = Preprocessing(size=112, resize=128, mean=(0.5,) * 3, std=(0.25,) * 3)
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,11 @@ ARCHITECTURES = {
             is_trainable=False,
         ),
         Architecture("i3d-lstm", "the same I3D backbone, then an LSTM", KINETICS_PREPROCESSING),
-        Architecture("cnn3d-lstm", "three 3D-convolution blocks, then an LSTM; from scratch", CNN3D_PREPROCESSING),
+        Architecture(
+            "cnn3d-lstm",
+            "three 3D-convolution blocks on differences of frames, then an LSTM; from scratch",
+            CNN3D_PREPROCESSING,
+        ),
         Architecture("i3d-lite-lstm", "EfficientNet-Lite0 inflated to 3D, then an LSTM", LITE_PREPROCESSING),
     )
 }

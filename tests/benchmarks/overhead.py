@@ -58,13 +58,13 @@ def make_archive(folder: Path, count: int) -> Path:
 
 
 def make_model(path: Path) -> Path:
-    """The smallest network there is, looking at 8×8 pixels."""
+    """The smallest network there is, looking at 16×16 pixels."""
     from tagger import ModelInfo, Preprocessing, Sampling, save_model_file
     from tagger.models import build_network
 
     options = {"filters": [1, 1, 1], "hidden": 1}
     network = build_network("cnn3d-lstm", 4, options)
-    info = ModelInfo("cnn3d-lstm", ("a", "b", "c", "d"), Sampling(), Preprocessing(8, 8), options=options)
+    info = ModelInfo("cnn3d-lstm", ("a", "b", "c", "d"), Sampling(), Preprocessing(16, 16), options=options)
     save_model_file(path, info, network.state_dict())
     return path
 

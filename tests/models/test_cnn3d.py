@@ -1,4 +1,4 @@
-"""The 3D CNN: frames stay apart in time, and it can learn."""
+"""The 3D CNN: it sees what changes, steps stay apart in time, and it can learn."""
 
 import torch
 
@@ -13,14 +13,23 @@ def test_features_keep_the_order_of_the_frames() -> None:
     moved[:, :, 12] = 1
     with torch.inference_mode():
         changed = (backbone(moved) - backbone(clip)).abs().amax(dim=(0, 2)) > 0
-    # Three 3×3×3 convolutions see three frames to each side.
-    assert changed.nonzero().flatten().tolist() == [9, 10, 11, 12, 13, 14, 15]
+    # Frame 12 is in differences 11 and 12; three convolutions see three steps to each side.
+    assert changed.nonzero().flatten().tolist() == [8, 9, 10, 11, 12, 13, 14]
+
+
+def test_it_does_not_see_what_stands_still() -> None:
+    torch.manual_seed(0)
+    backbone = CNN3DBackbone(filters=(4, 8, 8)).eval()
+    moving, place = torch.rand(1, 3, 8, 32, 32), torch.rand(1, 3, 1, 32, 32)
+    with torch.inference_mode():
+        torch.testing.assert_close(backbone(moving + place), backbone(moving))
+        assert not torch.allclose(backbone(moving.flip(2)), backbone(moving))
 
 
 def test_any_picture_size_and_length_gives_features_of_one_width() -> None:
     backbone = CNN3DBackbone(filters=(4, 8, 8)).eval()
-    for frames, height, width in ((16, 112, 112), (8, 64, 96), (1, 40, 33)):
-        assert backbone(torch.rand(1, 3, frames, height, width)).shape == (1, frames, 8 * 16)
+    for frames, steps, height, width in ((16, 15, 112, 112), (8, 7, 64, 96), (2, 1, 16, 16), (1, 1, 40, 33)):
+        assert backbone(torch.rand(1, 3, frames, height, width)).shape == (1, steps, 8 * 16)
 
 
 def test_bfloat16_features_are_close_to_float32() -> None:

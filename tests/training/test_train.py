@@ -24,7 +24,7 @@ from training import (
     train,
 )
 
-QUICK = LoopSettings(epochs=4, batch_size=4, seed=1)
+QUICK = LoopSettings(epochs=12, batch_size=4, seed=1)
 
 
 def train_on(root: Path, out: Path, *, settings: LoopSettings = QUICK, **options: object) -> tuple[Split, TrainResult]:
