@@ -1,7 +1,5 @@
 """``vtag train``: from a folder of labelled clips to a model file."""
 
-import json
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
@@ -11,10 +9,7 @@ import click
 from jobs.cli.options import device_option, verbose_option
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
-    from jobs.training_plan import SplitName, TrainingPlan
-    from training import DataSet, Split, TrainConfig, TrainResult
+    from jobs.training_plan import SplitName
 
 
 def parse_groups(text: str) -> tuple[str, ...]:
@@ -266,6 +261,7 @@ def train(
     from rich.console import Console
 
     from jobs.data_set_report import print_data_set
+    from jobs.train import look_at, train_folds, train_model
     from jobs.training_plan import plan_training, read_labelled
 
     if freeze_backbone and train_layers:
@@ -279,7 +275,7 @@ def train(
     data_set = read_labelled(data, without=leave_out, background=background)
     split = partial(plan_training, data_set, how, seed=seed, val_groups=val_groups, test_groups=test_groups)
     if out is None or dry_run:
-        _look(data_set, split)
+        look_at(data_set, split)
         return
     console = Console(quiet=quiet)
     plan = split()
@@ -313,110 +309,6 @@ def train(
         restart=restart,
     )
     if plan.folds:
-        _train_folds(plan, config, console, address, verbose)
+        train_folds(plan, config, console, address=address, verbose=verbose)
     else:
-        _train(plan, config, console, workers=workers, gpus=gpus, address=address, verbose=verbose)
-
-
-def _look(data: "DataSet", split: "Callable[[], TrainingPlan]") -> None:
-    from rich.console import Console
-    from rich.progress import Progress
-
-    from jobs.data_set_report import print_inventory
-    from jobs.training_plan import TrainingPlan
-    from tagger.errors import DataSetError
-    from training.inventory import take_inventory
-
-    problem: DataSetError | None = None
-    try:
-        plan = split()
-    except DataSetError as error:
-        # What cannot be split is looked at with more reason.
-        plan, problem = TrainingPlan(data), error
-    stderr = Console(stderr=True)
-    with Progress(console=stderr, transient=True, disable=not stderr.is_terminal) as bars:
-        opened = bars.add_task("Opening videos", total=len({clip.path for clip in data.clips}))
-        inventory = take_inventory(data, lambda probed: bars.update(opened, completed=probed))
-    print_inventory(Console(), plan, inventory)
-    if problem:
-        raise problem
-
-
-def _train(
-    plan: "TrainingPlan",
-    config: "TrainConfig",
-    console: "Console",
-    *,
-    workers: int | None,
-    gpus: int | None,
-    address: str | None,
-    verbose: bool,
-) -> None:
-    from rich.console import Console
-
-    from jobs.team import train_with_ray
-    from jobs.training_progress import TrainingProgress
-    from jobs.training_report import print_evaluation
-    from jobs.trial_report import print_leak
-    from training.run_folder import RANDOM, RunFolder
-    from training.trial import trial_config
-
-    assert config.run_folder is not None
-    run = RunFolder(config.run_folder)
-
-    def train(split: "Split", config: "TrainConfig") -> "TrainResult":
-        with TrainingProgress(console) as progress:
-            return train_with_ray(
-                plan.data,
-                split,
-                config,
-                workers=workers,
-                gpus=gpus,
-                address=address,
-                verbose=verbose,
-                watch=progress.watch,
-                finish=False,
-            )
-
-    assert plan.split is not None
-    try:
-        result = train(plan.split, config)
-    except KeyboardInterrupt:
-        console.print("The same command goes on after the last epoch that is finished.", highlight=False)
-        raise
-    print_evaluation(Console(), result.evaluation, f"{config.out} on {len(plan.split.test)} held-out clips")
-    if plan.leaking:
-        console.print("\nNow the split at random:", highlight=False)
-        leaking = train(plan.leaking, trial_config(config, RANDOM))
-        print_leak(Console(), leaking.evaluation, result.evaluation)
-    run.finish()
-    console.print(
-        f"\nBest epoch {result.best_epoch} of {config.loop.epochs}; temperature {result.temperature:.2f}.",
-        highlight=False,
-    )
-    console.print(f"Metrics and TensorBoard logs: {config.run_folder}", highlight=False, soft_wrap=True, markup=False)
-    console.print(
-        f"Next: vtag run YOUR_FOLDER --model {config.out} --out tags.parquet", highlight=False, soft_wrap=True
-    )
-
-
-def _train_folds(
-    plan: "TrainingPlan", config: "TrainConfig", console: "Console", address: str | None, verbose: bool
-) -> None:
-    from rich.console import Console
-
-    from jobs.folds import run_folds
-    from jobs.trial_report import FoldProgress, print_folds
-    from training.config import check_out
-    from training.run_folder import RunFolder
-    from training.trial import folds_json
-
-    check_out(config.out)
-    progress = FoldProgress(console, len(plan.folds))
-    results = run_folds(plan.data, plan.folds, config, address=address, verbose=verbose, on_fold=progress.on_fold)
-    temporary = config.out.with_name(f".{config.out.name}.tmp")
-    temporary.write_text(json.dumps(folds_json(results), indent=1) + "\n", "utf-8")
-    temporary.replace(config.out)
-    assert config.run_folder is not None
-    RunFolder(config.run_folder).finish()
-    print_folds(Console(), results)
+        train_model(plan, config, console, workers=workers, gpus=gpus, address=address, verbose=verbose)

@@ -1,0 +1,120 @@
+"""What ``vtag train`` does when it knows what is wanted: it looks at clips, trains a model, or judges one of each fold.
+
+Looking needs no torch, which is imported for training only.
+"""
+
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import Progress
+
+from jobs.data_set_report import print_inventory
+from jobs.training_plan import TrainingPlan
+from tagger.errors import DataSetError
+from training.data_set import DataSet
+from training.inventory import take_inventory
+from training.run_folder import RANDOM, RunFolder
+from training.splits import Split
+
+if TYPE_CHECKING:
+    from training import TrainConfig, TrainResult
+
+
+def look_at(data: DataSet, split: Callable[[], TrainingPlan]) -> None:
+    """Prints what there is in ``data`` and how ``split`` splits it. Raises DataSetError, then, when it cannot."""
+    problem: DataSetError | None = None
+    try:
+        plan = split()
+    except DataSetError as error:
+        # What cannot be split is looked at with more reason.
+        plan, problem = TrainingPlan(data), error
+    stderr = Console(stderr=True)
+    with Progress(console=stderr, transient=True, disable=not stderr.is_terminal) as bars:
+        opened = bars.add_task("Opening videos", total=len({clip.path for clip in data.clips}))
+        inventory = take_inventory(data, lambda probed: bars.update(opened, completed=probed))
+    print_inventory(Console(), plan, inventory)
+    if problem:
+        raise problem
+
+
+def train_model(
+    plan: TrainingPlan,
+    config: "TrainConfig",
+    console: Console,
+    *,
+    workers: int | None = None,
+    gpus: int | None = None,
+    address: str | None = None,
+    verbose: bool = False,
+) -> None:
+    """Trains the model of ``plan.split`` and prints its scores, and beside them those of ``plan.leaking``.
+
+    ``console`` shows how it gets on. See ``train_with_ray`` for the rest, and for what is raised.
+    """
+    from jobs.team import train_with_ray
+    from jobs.training_progress import TrainingProgress
+    from jobs.training_report import print_evaluation
+    from jobs.trial_report import print_leak
+    from training.trial import trial_config
+
+    assert config.run_folder is not None and plan.split is not None
+    run = RunFolder(config.run_folder)
+
+    def train(split: Split, config: "TrainConfig") -> "TrainResult":
+        with TrainingProgress(console) as progress:
+            return train_with_ray(
+                plan.data,
+                split,
+                config,
+                workers=workers,
+                gpus=gpus,
+                address=address,
+                verbose=verbose,
+                watch=progress.watch,
+                finish=False,
+            )
+
+    try:
+        result = train(plan.split, config)
+    except KeyboardInterrupt:
+        console.print("The same command goes on after the last epoch that is finished.", highlight=False)
+        raise
+    print_evaluation(Console(), result.evaluation, f"{config.out} on {len(plan.split.test)} held-out clips")
+    if plan.leaking:
+        console.print("\nNow the split at random:", highlight=False)
+        leaking = train(plan.leaking, trial_config(config, RANDOM))
+        print_leak(Console(), leaking.evaluation, result.evaluation)
+    run.finish()
+    console.print(
+        f"\nBest epoch {result.best_epoch} of {config.loop.epochs}; temperature {result.temperature:.2f}.",
+        highlight=False,
+    )
+    console.print(f"Metrics and TensorBoard logs: {config.run_folder}", highlight=False, soft_wrap=True, markup=False)
+    console.print(
+        f"Next: vtag run YOUR_FOLDER --model {config.out} --out tags.parquet", highlight=False, soft_wrap=True
+    )
+
+
+def train_folds(
+    plan: TrainingPlan, config: "TrainConfig", console: Console, *, address: str | None = None, verbose: bool = False
+) -> None:
+    """Trains a model for each of ``plan.folds``, prints their scores and writes them to ``config.out`` as JSON.
+
+    ``console`` shows how it gets on. See ``run_folds`` for the rest, and for what is raised.
+    """
+    from jobs.folds import run_folds
+    from jobs.trial_report import FoldProgress, print_folds
+    from training.config import check_out
+    from training.trial import folds_json
+
+    check_out(config.out)
+    progress = FoldProgress(console, len(plan.folds))
+    results = run_folds(plan.data, plan.folds, config, address=address, verbose=verbose, on_fold=progress.on_fold)
+    temporary = config.out.with_name(f".{config.out.name}.tmp")
+    temporary.write_text(json.dumps(folds_json(results), indent=1) + "\n", "utf-8")
+    temporary.replace(config.out)
+    assert config.run_folder is not None
+    RunFolder(config.run_folder).finish()
+    print_folds(Console(), results)
