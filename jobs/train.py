@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from training import TrainConfig, TrainResult
 
 
-def look_at(data: DataSet, split: Callable[[], TrainingPlan]) -> None:
+def look_at(data: DataSet, split: Callable[[DataSet], TrainingPlan]) -> None:
     """Prints what there is in ``data`` and how ``split`` splits it. Raises DataSetError, then, when it cannot."""
     problem: DataSetError | None = None
     try:
-        plan = split()
+        plan = split(data)
     except DataSetError as error:
         # What cannot be split is looked at with more reason.
         plan, problem = TrainingPlan(data), error
@@ -106,10 +106,8 @@ def train_folds(
     """
     from jobs.folds import run_folds
     from jobs.trial_report import FoldProgress, print_folds
-    from training.config import check_out
     from training.trial import folds_json
 
-    check_out(config.out)
     progress = FoldProgress(console, len(plan.folds))
     results = run_folds(plan.data, plan.folds, config, address=address, verbose=verbose, on_fold=progress.on_fold)
     temporary = config.out.with_name(f".{config.out.name}.tmp")

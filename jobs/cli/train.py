@@ -272,16 +272,14 @@ def train(
         raise click.UsageError("Missing option '--out'.")
     if out and how == "logo" and out.suffix != ".json":
         raise click.UsageError("--split logo judges and makes no model; --out is where its results go: folds.json.")
-    data_set = read_labelled(data, without=leave_out, background=background)
-    split = partial(plan_training, data_set, how, seed=seed, val_groups=val_groups, test_groups=test_groups)
+    read = partial(read_labelled, data, without=leave_out, background=background)
+    split = partial(plan_training, split=how, seed=seed, val_groups=val_groups, test_groups=test_groups)
     if out is None or dry_run:
-        look_at(data_set, split)
+        look_at(read(), split)
         return
-    console = Console(quiet=quiet)
-    plan = split()
-    print_data_set(console, plan)
 
-    from training import LoopSettings, TrainConfig
+    from training.config import TrainConfig, check
+    from training.loop import LoopSettings
 
     config = TrainConfig(
         model=model,
@@ -305,9 +303,14 @@ def train(
         ),
         device=device,
         precision=precision,
-        run_folder=run_folder or out.with_suffix(".folds.run" if plan.folds else ".run"),
+        run_folder=run_folder or out.with_suffix(".folds.run" if how == "logo" else ".run"),
         restart=restart,
     )
+    # Before anything is read: it takes minutes for a large DATA.
+    check(config)
+    console = Console(quiet=quiet)
+    plan = split(read())
+    print_data_set(console, plan)
     if plan.folds:
         train_folds(plan, config, console, address=address, verbose=verbose)
     else:

@@ -165,14 +165,30 @@ def test_leave_one_group_out_trains_a_model_for_each_group_of_ucf11(tmp_path: Pa
     ("arguments", "message"),
     [
         (("--test-groups", "9"), "there are no groups 9"),
-        (("--model", "cnn3d-lstm", "--freeze-backbone"), "starts from scratch"),
-        (("--out", "/nowhere/at/all.safetensors"), "the folder /nowhere/at does not exist"),
+        (("--leave-out", "Up"), "has no class 'Up' to leave out"),
     ],
 )
 def test_what_cannot_be_trained_ends_with_one_line(
     tree: Path, tmp_path: Path, arguments: tuple[str, ...], message: str
 ) -> None:
     result = vtag("train", tree, "--out", tmp_path / "m.safetensors", *arguments, "-q")
+    assert result.exit_code == 1
+    assert message in result.output and len(result.output.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--model", "cnn3d-lstm", "--train-layers", "2"), "starts from scratch"),
+        (("--out", "/nowhere/at/all.safetensors"), "the folder /nowhere/at does not exist"),
+        (("--split", "logo", "--out", "/nowhere/at/folds.json"), "the folder /nowhere/at does not exist"),
+    ],
+)
+def test_settings_that_cannot_be_are_told_before_the_clips_are_looked_at(
+    tmp_path: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    # A folder without clips, of which nothing is said.
+    result = vtag("train", tmp_path, "--out", tmp_path / "m.safetensors", *arguments)
     assert result.exit_code == 1
     assert message in result.output and len(result.output.splitlines()) == 1
 
