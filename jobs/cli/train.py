@@ -1,10 +1,12 @@
 """``vtag train``: from a folder of labelled clips to a model file."""
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
 import click
+from click.core import ParameterSource
 
 from jobs.cli.options import device_option, verbose_option
 
@@ -42,6 +44,13 @@ def _groups(ctx: click.Context, param: click.Parameter, text: str | None) -> tup
 
 def _classes(ctx: click.Context, param: click.Parameter, text: str | None) -> tuple[str, ...]:
     return () if text is None else tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _refuse_unused(ctx: click.Context, is_unused: bool, options: Sequence[str], why: str) -> None:
+    """Raises UsageError when one of ``options`` was given and is not used."""
+    for option in options:
+        if is_unused and ctx.get_parameter_source(option) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"--{option.replace('_', '-')} would change nothing: {why}.")
 
 
 @click.command(short_help="Train a model on your own labelled clips.")
@@ -209,7 +218,9 @@ def _classes(ctx: click.Context, param: click.Parameter, text: str | None) -> tu
 )
 @click.option("-q", "--quiet", is_flag=True, help="Print only the result.")
 @verbose_option
+@click.pass_context
 def train(
+    ctx: click.Context,
     data: Path,
     model: str,
     out: Path | None,
@@ -272,6 +283,17 @@ def train(
         raise click.UsageError("Missing option '--out'.")
     if out and how == "logo" and out.suffix != ".json":
         raise click.UsageError("--split logo judges and makes no model; --out is where its results go: folds.json.")
+    if device == "cpu" and gpus:
+        raise click.UsageError("--device cpu and --gpus contradict each other; give one of them.")
+    if model == "i3d-lstm" and train_frames == 1:
+        raise click.UsageError("--train-frames 1: i3d-lstm takes frames two by two; give it 2 or more.")
+    is_frozen = freeze_backbone or train_layers == 0
+    _refuse_unused(ctx, model == "cnn3d-lstm", ("pretrained_rate", "head_epochs"), "cnn3d-lstm starts from scratch")
+    _refuse_unused(
+        ctx, is_frozen, ("pretrained_rate", "head_epochs", "train_frames"), "the head alone is trained, for --epochs"
+    )
+    _refuse_unused(ctx, how == "logo", ("workers", "gpus"), "each fold of --split logo is trained by one worker")
+    _refuse_unused(ctx, cache_size == 0, ("cache",), "--cache-size 0 keeps nothing")
     read = partial(read_labelled, data, without=leave_out, background=background)
     split = partial(plan_training, split=how, seed=seed, val_groups=val_groups, test_groups=test_groups)
     if out is None or dry_run:

@@ -199,6 +199,35 @@ def test_settings_that_cannot_be_are_told_before_the_clips_are_looked_at(
         ((), "Missing option '--out'"),
         (("--out", "m.safetensors", "--split", "logo"), "--out is where its results go: folds.json"),
         (("--out", "f.json", "--split", "logo", "--test-groups", "1"), "are for --split holdout and random"),
+        (("--out", "m.safetensors", "--device", "cpu", "--gpus", "1"), "--device cpu and --gpus contradict"),
+        (
+            ("--out", "m.safetensors", "--model", "i3d-lstm", "--train-frames", "1"),
+            "--train-frames 1: i3d-lstm takes frames two by two; give it 2 or more",
+        ),
+        (
+            ("--out", "m.safetensors", "--model", "cnn3d-lstm", "--head-epochs", "8"),
+            "--head-epochs would change nothing: cnn3d-lstm starts from scratch",
+        ),
+        (
+            ("--out", "m.safetensors", "--model", "cnn3d-lstm", "--pretrained-rate", "0.1"),
+            "--pretrained-rate would change nothing: cnn3d-lstm starts from scratch",
+        ),
+        (
+            ("--out", "m.safetensors", "--freeze-backbone", "--train-frames", "8"),
+            "--train-frames would change nothing: the head alone is trained, for --epochs",
+        ),
+        (
+            ("--out", "m.safetensors", "--train-layers", "0", "--head-epochs", "3"),
+            "--head-epochs would change nothing: the head alone is trained, for --epochs",
+        ),
+        (
+            ("--out", "f.json", "--split", "logo", "--workers", "2"),
+            "--workers would change nothing: each fold of --split logo is trained by one worker",
+        ),
+        (
+            ("--out", "m.safetensors", "--cache", "clips", "--cache-size", "0"),
+            "--cache would change nothing: --cache-size 0 keeps nothing",
+        ),
         (("--out", "m.safetensors", "--split", "half"), "'half' is none of holdout, logo and random, and no file"),
     ],
 )
