@@ -75,9 +75,10 @@ class TrainingProgress:
         done = step.total * (step.epoch - 1) + step.windows
         if self._epoch is None:
             self._epoch = self._bars.add_task("", total=whole, completed=done, note="")
-        note = (
-            f"loss {step.loss:.3f}, accuracy {step.accuracy:.3f}, {step.windows / max(step.seconds, 1e-9):.1f} clips/s"
-        )
+        pace = step.windows / max(step.seconds, 1e-9)
+        # The head looks at all windows of a clip in an epoch, layers at one view of each.
+        what = "windows" if step.stage == "head" else "clips"
+        note = f"loss {step.loss:.3f}, accuracy {step.accuracy:.3f}, {pace:.1f} {what}/s"
         self._bars.update(
             self._epoch, completed=done, total=whole, description=f"Epoch {step.epoch}/{step.of}", note=note
         )

@@ -1,0 +1,20 @@
+"""What is shown of a running training, from hand-made steps."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from jobs.training_progress import TrainingProgress
+from training.epochs import Step
+
+
+@pytest.mark.parametrize(("stage", "pace"), [("head", "40.0 windows/s"), ("layers", "40.0 clips/s")])
+def test_the_pace_is_that_of_windows_for_the_head_and_of_clips_for_layers_which_see_a_view_of_each(
+    stage: str, pace: str
+) -> None:
+    text = io.StringIO()
+    console = Console(file=text, force_terminal=True, width=200)
+    with TrainingProgress(console) as progress:
+        progress.on_step(Step(stage, 2, 8, 100, 200, 2.5, 0.5, 0.75))
+    assert f"loss 0.500, accuracy 0.750, {pace}" in text.getvalue()
