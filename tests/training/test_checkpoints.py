@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,8 +11,23 @@ import torch
 from tagger import OutputError
 from tagger.model_file import read_weights
 from tests.training.trees import ucf101_tree
-from training import Epoch, LoopSettings, Step, TrainConfig, TrainResult, Watch, read_data_set, split_by_group, train
-from training.run_folder import RunFolder, read_metrics
+from training import (
+    Epoch,
+    LoopSettings,
+    Step,
+    TrainConfig,
+    TrainResult,
+    Watch,
+    leave_one_group_out,
+    read_data_set,
+    split_at_random,
+    split_by_group,
+    train,
+    train_fold,
+)
+from training.checkpoint import State, save_checkpoint
+from training.run_folder import RANDOM, RunFolder, read_metrics
+from training.trial import trial_config
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +84,60 @@ def test_killed_after_each_epoch_it_comes_to_the_same_model_and_the_same_metrics
     metrics = [read_metrics(tmp_path / name / "m.run") for name in ("whole", "killed")]
     assert metrics[0] == metrics[1] and len(metrics[0]) == 4
     assert not (tmp_path / "killed" / "m.run" / "checkpoints").exists()
+
+
+SHORT = replace(SCRATCH, loop=replace(SCRATCH.loop, epochs=2))
+
+
+@pytest.fixture(scope="module")
+def small_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return ucf101_tree(tmp_path_factory.mktemp("small"), groups=3)
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The numbers of the epochs that are trained, not only read."""
+    numbers: list[int] = []
+
+    def save(path: Path, state: State, *parts: Any) -> None:
+        numbers.append(len(state.epochs))
+        save_checkpoint(path, state, *parts)
+
+    monkeypatch.setattr("training.loop.save_checkpoint", save)
+    return numbers
+
+
+def test_a_fold_that_was_killed_goes_on_and_one_that_was_finished_is_not_trained_again(
+    small_tree: Path, tmp_path: Path, trained: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = read_data_set(small_tree)
+    fold = leave_one_group_out(data)[1]
+    config = replace(SHORT, out=tmp_path / "folds.json", cache=tmp_path / "cache")
+    whole = train_fold(data, fold, replace(config, run_folder=tmp_path / "whole.run"))
+    killed = replace(config, run_folder=tmp_path / "killed.run")
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr("training.recipe.Recorder.record", lambda _, epoch: kill(epoch))
+        train_fold(data, fold, killed)
+    assert train_fold(data, fold, killed) == train_fold(data, fold, killed) == whole
+    assert trained == [1, 2, 1, 2]
+
+
+def test_when_a_split_at_random_is_killed_it_goes_on_and_the_model_before_it_is_not_trained_again(
+    small_tree: Path, tmp_path: Path, trained: list[int]
+) -> None:
+    data = read_data_set(small_tree)
+    split, leaking = split_by_group(data, seed=1), split_at_random(data, seed=1)
+    config = replace(SHORT, out=tmp_path / "m.safetensors", cache=tmp_path / "cache")
+    whole = train(data, leaking, replace(config, out=tmp_path / "whole.safetensors"))
+    config = replace(config, run_folder=tmp_path / "m.run")
+    first = train(data, split, config, finish=False)
+    with pytest.raises(Killed):
+        train(data, leaking, trial_config(config, RANDOM), watch=Watch(on_epoch=kill), finish=False)
+    assert train(data, split, config, finish=False) == first
+    result = train(data, leaking, trial_config(config, RANDOM), finish=False)
+    assert result.epochs == whole.epochs and result.evaluation == whole.evaluation
+    # The first training here has no run folder, and keeps nothing on the way.
+    assert trained == [1, 2, 1, 2]
 
 
 def test_an_unfinished_training_is_neither_mixed_with_another_nor_lost_unasked(tree: Path, tmp_path: Path) -> None:
