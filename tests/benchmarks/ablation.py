@@ -12,23 +12,16 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 
-from tagger.models import ARCHITECTURES
-from tagger.models.heads import HeadName, build_head
+from tagger.models.heads import HeadName
 from tagger.models.i3d_lite import CHANNELS, STRIPS
-from tagger.windows import Sampling
-from training import LoopSettings, TrainConfig, fit, read_data_set, split_by_group
+from tests.benchmarks.frozen import SETTINGS, FrozenFeatures, Narrow
 from training.clip_cache import ClipCache
 from training.data_set import LabelledClip
-from training.fitting import head_forms
-from training.ingest import ClipStore
 from training.loop import predict
 from training.metrics import average_by_video
-from training.recipe import starting_network
-from training.sources import FeatureSource, Targets
 
 FOLDS = (("01", "02", "03", "04"), ("05", "06", "07", "08"), ("09", "11", "12"), ("13", "14", "15", "16"))
 MOTION = ("HandstandWalking", "JumpingJack", "PullUps", "PushUps")
-SETTINGS = LoopSettings(epochs=20, batch_size=16, learning_rate=1e-3, weight_decay=3)
 
 PARTS: dict[str, tuple[int, HeadName]] = {
     "2D features, averaged": (CHANNELS, "mean"),
@@ -39,18 +32,6 @@ PARTS: dict[str, tuple[int, HeadName]] = {
 """How many of the features are used, the first ones, and by which head."""
 
 
-class Narrow:
-    """The first ``features`` features of ``source``."""
-
-    def __init__(self, source: FeatureSource, features: int):
-        self._source, self._features = source, features
-        self.targets: Targets = source.targets
-
-    def inputs(self, items: torch.Tensor, moment: str | None) -> torch.Tensor:
-        """``[n, T, features]`` float32."""
-        return self._source.inputs(items, moment)[..., : self._features]
-
-
 def main() -> None:
     """Parses the command line and prints a line for each part."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -58,29 +39,20 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, help="where features of the frozen backbone are kept")
     options = parser.parse_args()
     with TemporaryDirectory() as folder:
-        measure(options.data, ClipCache(options.cache or Path(folder)))
+        measure(FrozenFeatures(options.data, ClipCache(options.cache or Path(folder))))
 
 
-def measure(data: Path, cache: ClipCache) -> None:
+def measure(frozen: FrozenFeatures) -> None:
     """Prints the accuracies, which are means over the folds."""
-    clips = read_data_set(data)
-    split = split_by_group(clips, val_groups=["10"], test_groups=["17", "18", "19", "20"])
-    config = TrainConfig("i3d-lite-lstm", Path("unused"), head="mean")
-    network = starting_network(config, len(clips.labels))
-    forms = head_forms(network, Sampling(), ARCHITECTURES[config.model].preprocessing, "cpu")
-
-    def source(chosen: list[LabelledClip], part: str, features: int) -> Narrow:
-        return Narrow(FeatureSource(ClipStore(chosen, forms[part], cache), clips.labels), features)
-
-    for name, (features, head) in PARTS.items():
+    for name, (width, head) in PARTS.items():
         folds = []
         for groups in FOLDS:
-            left_out = [clip for clip in split.train if clip.group in groups]
-            train = source([clip for clip in split.train if clip.group not in groups], "train", features)
-            torch.manual_seed(SETTINGS.seed)
-            network = build_head(head, features, len(clips.labels), 128, 0.5)
-            fit(network, train, source(list(split.val), "val", features), SETTINGS)
-            folds.append(score(network, source(left_out, "train", features), left_out, clips.labels))
+            train = [clip for clip in frozen.split.train if clip.group not in groups]
+            left_out = [clip for clip in frozen.split.train if clip.group in groups]
+            network = frozen.fit_head(train, frozen.labels, head=head, width=width)
+            # With their mirror images, which are in the cache: without a moment those are not looked at.
+            source = frozen.source(left_out, frozen.labels, mirrored=True, width=width)
+            folds.append(score(network, source, left_out, frozen.labels))
         video, window, motion = (statistics.fmean(values) for values in zip(*folds, strict=True))
         print(f"{name:24} video {video:.3f}  window {window:.3f}  motion classes {motion:.3f}", flush=True)
 

@@ -1,72 +1,75 @@
 """Leaves a quarter of the classes out of training, four times over, and prints how well the model tells them apart.
 
-DATA is UCF-101, or those of its classes that are there; the groups are those of the built-in model's card.
+DATA is UCF-101, or those of its classes that are there; groups and settings are those of the built-in model's card. The
+footage is that of the test groups: of the classes that the model knows, and of those that it does not.
 """
 
 import argparse
-import json
 import statistics
-import subprocess
-import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from training import read_data_set
+from tagger.ood import OODCalibration
+from tests.benchmarks.frozen import SETTINGS, FrozenFeatures
+from training.calibration import fit_temperature
+from training.clip_cache import ClipCache
+from training.data_set import LabelledClip
+from training.loop import predict
+from training.unknown import THRESHOLD, Footage, UnknownScores, score_unknown
 
 SETS = 4
 
-TRAINING = (
-    *(
-        "--model",
-        "i3d-lite-lstm",
-        "--head",
-        "mean",
-        "--freeze-backbone",
-        "--val-groups",
-        "10",
-        "--test-groups",
-        "17-20",
-    ),
-    *("--epochs", "20", "--batch-size", "16", "--learning-rate", "0.001", "--weight-decay", "3"),
-)
-
 
 def main() -> None:
-    """Parses the command line and trains a model for each set."""
+    """Parses the command line and prints a line for each set."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--cache", type=Path, help="where features of the frozen backbone are kept")
-    parser.add_argument("--sets", type=int, default=SETS, help="how many of the four sets are left out, each in turn")
     options = parser.parse_args()
-    labels = read_data_set(options.data).labels
-    by_window, by_video = [], []
-    for number in range(options.sets):
-        left_out = labels[number::SETS]
-        scores = leave_out(options.data, left_out, options.cache)
-        by_window.append(scores["windows"]["auroc"])
-        by_video.append(scores["videos"]["auroc"])
+    with TemporaryDirectory() as folder:
+        measure(FrozenFeatures(options.data, ClipCache(options.cache or Path(folder))))
+
+
+def measure(frozen: FrozenFeatures) -> None:
+    """Prints the scores of each set, and their means."""
+    all_scores = []
+    for number in range(SETS):
+        left_out = frozen.labels[number::SETS]
+        scores = leave_out(frozen, left_out)
+        all_scores.append(scores)
         print(
-            f"{', '.join(left_out)}: AUROC {by_window[-1]:.3f} by window, {by_video[-1]:.3f} by video; above "
-            f"{scores['threshold']} are {scores['caught']:.3f} of their windows and {scores['lost']:.3f} of the others",
+            f"{', '.join(left_out)}: AUROC {scores.windows.auroc:.3f} by window, {scores.videos.auroc:.3f} by video; "
+            f"above {THRESHOLD} are {scores.caught:.3f} of their windows and {scores.lost:.3f} of the others",
             flush=True,
         )
-    print(f"mean AUROC {statistics.mean(by_window):.3f} by window, {statistics.mean(by_video):.3f} by video")
+    by_window, by_video = (
+        statistics.fmean(getattr(scores, part).auroc for scores in all_scores) for part in ("windows", "videos")
+    )
+    print(f"mean AUROC {by_window:.3f} by window, {by_video:.3f} by video")
 
 
-def leave_out(data: Path, labels: Sequence[str], cache: Path | None) -> dict:
-    """What ``vtag evaluate`` says of unknown footage, of a model that was trained without ``labels``."""
-    kept = () if cache is None else ("--cache", str(cache))
-    with tempfile.TemporaryDirectory() as folder:
-        model = f"{folder}/model.safetensors"
-        vtag("train", str(data), *TRAINING, *kept, "--leave-out", ",".join(labels), "--out", model)
-        return json.loads(vtag("evaluate", model, str(data), "--json", "-"))["unknown"]
+def leave_out(frozen: FrozenFeatures, classes: Sequence[str]) -> UnknownScores:
+    """How a model that was trained without ``classes`` takes them, calibrated on the validation groups as any other."""
+    labels = tuple(label for label in frozen.labels if label not in classes)
+    network = frozen.fit_head(known(frozen.split.train, labels), labels)
+    val = frozen.source(known(frozen.split.val, labels), labels)
+    logits = predict(network, val, SETTINGS.batch_size)
+    temperature = fit_temperature(logits, val.targets.labels)
+    ood = OODCalibration.fit((logits / temperature).numpy())
+
+    def footage(clips: Sequence[LabelledClip]) -> Footage:
+        source = frozen.source(clips, frozen.labels)
+        return Footage((predict(network, source, SETTINGS.batch_size) / temperature).numpy(), source.targets.videos)
+
+    test = frozen.split.test
+    others = [clip for clip in test if clip.label in classes]
+    return score_unknown(tuple(classes), footage(known(test, labels)), footage(others), ood)
 
 
-def vtag(*arguments: str) -> str:
-    """Runs a command and returns what it prints."""
-    command = [sys.executable, "-c", "from jobs.cli import main; main()", *arguments]
-    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+def known(clips: Sequence[LabelledClip], labels: Sequence[str]) -> list[LabelledClip]:
+    """The clips of ``labels``."""
+    return [clip for clip in clips if clip.label in labels]
 
 
 if __name__ == "__main__":

@@ -1,0 +1,79 @@
+"""The clips of the built-in model's card as features of its frozen backbone, for benchmarks that train many heads."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from tagger.models import ARCHITECTURES
+from tagger.models.heads import HeadName, build_head
+from tagger.windows import Sampling
+from training import LoopSettings, TrainConfig, fit, read_data_set, split_by_group
+from training.clip_cache import ClipCache
+from training.data_set import LabelledClip
+from training.fitting import head_forms
+from training.ingest import ClipStore
+from training.recipe import starting_network
+from training.sources import FeatureSource, Targets
+
+SETTINGS = LoopSettings(epochs=20, batch_size=16, learning_rate=1e-3, weight_decay=3)
+"""Those of the built-in model's card."""
+
+
+class FrozenFeatures:
+    """UCF-101 in ``data``, or those of its classes that are there, split as for the card; features go to ``cache``."""
+
+    def __init__(self, data: Path, cache: ClipCache):
+        clips = read_data_set(data)
+        self.labels = clips.labels
+        self.split = split_by_group(clips, val_groups=["10"], test_groups=["17", "18", "19", "20"])
+        config = TrainConfig("i3d-lite-lstm", Path("unused"), head="mean")
+        network = starting_network(config, len(clips.labels))
+        self.width: int = network.get_submodule("backbone").features  # type: ignore[assignment]
+        self._forms = head_forms(network, Sampling(), ARCHITECTURES[config.model].preprocessing, "cpu")
+        self._cache = cache
+
+    def source(
+        self,
+        clips: Sequence[LabelledClip],
+        labels: Sequence[str],
+        *,
+        mirrored: bool = False,
+        width: int | None = None,
+    ) -> "Narrow":
+        """The first ``width`` features of each window of ``clips``, None being all; and of its mirror image."""
+        form = self._forms["train" if mirrored else "val"]
+        return Narrow(FeatureSource(ClipStore(clips, form, self._cache), labels), width or self.width)
+
+    def fit_head(
+        self,
+        train: Sequence[LabelledClip],
+        labels: Sequence[str],
+        *,
+        head: HeadName = "mean",
+        width: int | None = None,
+    ) -> nn.Module:
+        """A head that is trained as that of the card, on the clips ``train`` and those of the validation groups."""
+        torch.manual_seed(SETTINGS.seed)
+        network = build_head(head, width or self.width, len(labels), 128, 0.5)
+        val = [clip for clip in self.split.val if clip.label in labels]
+        fit(
+            network,
+            self.source(train, labels, mirrored=True, width=width),
+            self.source(val, labels, width=width),
+            SETTINGS,
+        )
+        return network
+
+
+class Narrow:
+    """The first ``width`` features of ``source``."""
+
+    def __init__(self, source: FeatureSource, width: int):
+        self._source, self._width = source, width
+        self.targets: Targets = source.targets
+
+    def inputs(self, items: torch.Tensor, moment: str | None) -> torch.Tensor:
+        """``[n, T, width]`` float32."""
+        return self._source.inputs(items, moment)[..., : self._width]
