@@ -12,6 +12,7 @@ from rich.progress import Progress
 
 from jobs.data_set_report import print_inventory
 from jobs.training_plan import TrainingPlan
+from jobs.wording import count
 from tagger.errors import DataSetError
 from training.data_set import DataSet
 from training.inventory import take_inventory
@@ -20,6 +21,9 @@ from training.splits import Split
 
 if TYPE_CHECKING:
     from training import TrainConfig, TrainResult
+
+FEW_WINDOWS = 50
+"""Fewer validation windows than this say little about how confident a model may be."""
 
 
 def look_at(data: DataSet, split: Callable[[DataSet], TrainingPlan]) -> None:
@@ -91,6 +95,13 @@ def train_model(
         f"\nBest epoch {result.best_epoch} of {config.loop.epochs}; temperature {result.temperature:.2f}.",
         highlight=False,
     )
+    if result.calibrated_on < FEW_WINDOWS:
+        console.print(
+            f"Calibrated on {count(result.calibrated_on, 'validation window')} only: confidences are rough, and "
+            "ood_score has no more steps than that; --val-groups can hold out more.",
+            highlight=False,
+            style="yellow",
+        )
     console.print(f"Metrics and TensorBoard logs: {config.run_folder}", highlight=False, soft_wrap=True, markup=False)
     console.print(
         f"Next: vtag run YOUR_FOLDER --model {config.out} --out tags.parquet", highlight=False, soft_wrap=True

@@ -37,12 +37,16 @@ from training.watch import Watch, clip_counter
 
 @dataclass(frozen=True)
 class TrainResult:
-    """A trained model: where it is, the epochs of its last stage, the best of them, and its held-out scores."""
+    """A trained model: where it is, the epochs of its last stage, the best of them, and its held-out scores.
+
+    Temperature and out-of-distribution scores are calibrated on ``calibrated_on`` windows, a thousand at most.
+    """
 
     out: Path
     epochs: tuple[Epoch, ...]
     best_epoch: int
     temperature: float
+    calibrated_on: int
     evaluation: Evaluation
 
 
@@ -218,7 +222,8 @@ def write_judged(
     on_clip = clip_counter("test", len(split.test), on_reading=(watch or Watch()).on_reading)
     evaluation = evaluate_clips(load_model(str(path), device=config.device), split.test, on_clip=on_clip)
     save_model_file(path, replace(info, scores={"split": "test", **evaluation.to_json()}), weights)
-    return TrainResult(config.out, fitted.fit.epochs, fitted.fit.best, fitted.temperature, evaluation)
+    calibrated_on = len(fitted.ood.energies)
+    return TrainResult(config.out, fitted.fit.epochs, fitted.fit.best, fitted.temperature, calibrated_on, evaluation)
 
 
 def publish(made: Path, out: Path) -> None:

@@ -36,6 +36,8 @@ def test_train_prints_the_split_each_epoch_and_scores_that_evaluate_prints_again
     assert "6 training, 2 validation, 2 test clips" in trained.output
     assert "Epoch 1/2" in trained.output and "Epoch 2/2" in trained.output
     assert f"vtag run YOUR_FOLDER --model {out}" in trained.output
+    # One window of each of the two clips.
+    assert "Calibrated on 2 validation windows only: confidences are rough" in trained.output
 
     evaluated = vtag("evaluate", out, tree, "--json", tmp_path / "scores.json")
     assert evaluated.exit_code == 0, evaluated.output
