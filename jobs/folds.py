@@ -3,18 +3,21 @@
 import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 from jobs.cluster import check_nodes
+from jobs.ingest import bring_in
 from jobs.job import JobError, Video
 from jobs.ray_session import ray_session
 from jobs.team import travelling
 from tagger.errors import VtagError
 from training.config import TrainConfig
-from training.data_set import DataSet
+from training.data_set import DataSet, LabelledClip, Part
 from training.folds import Fold
-from training.recipe import begin_run
+from training.recipe import begin_run, kept_clips, starting_network
 from training.trial import FoldResult, train_fold
+from training.watch import Reading, Watch
 
 FOLD_CPUS = 4
 """Cores for a fold: more hardly help a small model, and another fold can use them."""
@@ -28,28 +31,37 @@ def run_folds(
     address: str | None = None,
     verbose: bool = False,
     on_fold: Callable[[FoldResult], None] = lambda result: None,
+    on_reading: Callable[[Reading], None] = lambda reading: None,
 ) -> tuple[FoldResult, ...]:
     """Trains ``folds`` on the cluster at ``address`` or on this machine, and returns their results in order.
 
-    Where there are GPUs each fold has one. ``on_fold`` is called with each fold that is finished. A run folder is left
-    unfinished, so that the results can be written down first. Raises DataSetError and the like as ``train`` does,
+    Where there are GPUs each fold has one. With a run folder or a cache the clips are brought in first, for all folds
+    together, of which ``on_reading`` is told. ``on_fold`` is called with each fold that is finished. A run folder is
+    left unfinished, so that the results can be written down first. Raises DataSetError and the like as ``train`` does,
     JobError when a machine cannot do its part or a process is killed.
     """
     import ray
     from ray.exceptions import RayError, RayTaskError
 
+    config = travelling(config)
     with ExitStack() as stack:
         shared_paths = _videos(data)
         if config.run_folder is not None:
             names = [fold.name for fold in folds]
             run = stack.enter_context(begin_run(config, {"all": data.clips}, folds=names, precision=config.precision))
-            shared_paths.append(Video(os.fspath(run.path.absolute()), 1, 0))
+            shared_paths.append(Video(os.fspath(run.path), 1, 0))
         session = stack.enter_context(ray_session(address, verbose=verbose))
         check_nodes(shared_paths)
         uses_gpus = session.gpus > 0 and config.device != "cpu"
+        config = replace(config, device="cuda" if uses_gpus else "cpu")
+        if config.run_folder is not None or config.cache is not None:
+            # Folds share nearly all of their clips, and would decode the same ones at the same time.
+            network = starting_network(config, len(data.labels))
+            cache = stack.enter_context(kept_clips(config))
+            bring_in(network, _parts(folds), config, cache, session, Watch(on_reading))
         task = ray.remote(num_cpus=_cpus(ray.nodes(), uses_gpus), num_gpus=1 if uses_gpus else 0)(train_fold)
         # What is the same for all folds travels once.
-        shared = ray.put(data), ray.put(travelling(config))
+        shared = ray.put(data), ray.put(config)
         numbers: dict[Any, int] = {task.remote(shared[0], fold, shared[1]): i for i, fold in enumerate(folds)}
         results: dict[int, FoldResult] = {}
         waiting = list(numbers)
@@ -72,6 +84,12 @@ def _cpus(nodes: Sequence[dict], uses_gpus: bool) -> float:
     having = [node["Resources"] for node in nodes if node["Alive"]]
     able = [has["CPU"] for has in having if has.get("CPU") and (has.get("GPU") or not uses_gpus)]
     return min([FOLD_CPUS, *able])
+
+
+def _parts(folds: Sequence[Fold]) -> dict[Part, tuple[LabelledClip, ...]]:
+    """The clips that any of ``folds`` trains on, and those that any validates on."""
+    parts: tuple[Part, ...] = ("train", "val")
+    return {part: tuple(dict.fromkeys(clip for fold in folds for clip in getattr(fold.split, part))) for part in parts}
 
 
 def _videos(data: DataSet) -> list[Video]:

@@ -1,14 +1,22 @@
 """Bringing the clips of a training in with Ray Data: decoded on all cores of the cluster, features on its GPUs."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
+from torch import nn
+
 from jobs.ray_session import RaySession
+from tagger.models import ARCHITECTURES
+from tagger.windows import Sampling
 from training.clip_cache import ClipCache
-from training.data_set import LabelledClip
+from training.config import TrainConfig
+from training.data_set import LabelledClip, Part
 from training.decoding import jobs_of
+from training.fitting import head_forms, layer_forms
 from training.forms import Form
-from training.ingest import Ingested, ingest
+from training.ingest import Ingested, Known, ingest
+from training.watch import Watch, clip_counter
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -18,6 +26,42 @@ ACTORS_PER_GPU = 4
 
 BLOCKS = 1000
 """Most pieces that Ray Data cuts the work into: enough for a lively progress, and not a task for every clip."""
+
+
+def bring_in(
+    network: nn.Module,
+    parts: Mapping[Part, Sequence[LabelledClip]],
+    config: TrainConfig,
+    cache: ClipCache,
+    session: RaySession,
+    watch: Watch,
+) -> Known:
+    """Brings the clips of ``parts``, of which there may be ``train`` and ``val``, in for all stages of a training.
+
+    ``network`` is what the training starts from. ``watch`` is told of each clip; see ``ingest_with_ray`` for the rest.
+    """
+    import ray
+
+    shared = ray.put(network)
+    known: dict[str, Ingested] = {}
+    for stage in config.stages:
+        for part, clips in parts.items():
+            on_clip = clip_counter(part, len(clips), on_reading=watch.on_reading)
+            make_form = partial(_form, shared, config, stage, part)
+            uses_gpu = stage == "head" and config.device == "cuda"
+            for clip, found in ingest_with_ray(clips, make_form, cache, session, uses_gpu=uses_gpu):
+                known[found.key] = found
+                on_clip(clip, found.problem)
+    return known
+
+
+def _form(network: Any, config: TrainConfig, stage: str, part: Part) -> Form:
+    import ray
+
+    preprocessing = ARCHITECTURES[config.model].preprocessing
+    if stage == "head":
+        return head_forms(ray.get(network), Sampling(), preprocessing, config.device)[part]
+    return layer_forms(Sampling(), preprocessing)[part]
 
 
 def ingest_with_ray(

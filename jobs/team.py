@@ -18,23 +18,19 @@ from torch import nn
 
 from jobs.board import open_board
 from jobs.cluster import check_nodes
-from jobs.ingest import ingest_with_ray
+from jobs.ingest import bring_in
 from jobs.job import JobError, Video
 from jobs.ray_session import RaySession, ray_session
 from jobs.termination import Sigterm
 from tagger.errors import VtagError
-from tagger.models import ARCHITECTURES
-from tagger.windows import Sampling
 from training.clip_cache import ClipCache
 from training.config import TrainConfig, check
 from training.data_set import DataSet
-from training.fitting import head_forms, layer_forms
-from training.forms import Form
-from training.ingest import Ingested, Known
+from training.ingest import Known
 from training.recipe import TrainResult, fit_network, kept_clips, open_run, publish, starting_network, write_judged
 from training.run_folder import RAY, RunFolder
 from training.splits import Split
-from training.watch import Watch, clip_counter
+from training.watch import Watch
 
 FAILURES = 3
 """Times that workers are started again after one of them was lost."""
@@ -74,7 +70,7 @@ def train_with_ray(
             assert run is not None
             network = starting_network(config, len(data.labels))
             check_nodes([Video(os.fspath(path), 1, 0) for path in (run.path, cache.folder, *_paths(data))])
-            known = _bring_in(network, split, config, session, cache, watch)
+            known = bring_in(network, {"train": split.train, "val": split.val}, config, cache, session, watch)
             result = _fit(_Task(data, split, config, network, cache, run, known), team, watch)
             publish(run.model, config.out)
             if finish:
@@ -136,35 +132,6 @@ def travelling(config: TrainConfig) -> TrainConfig:
 
 def _paths(data: DataSet) -> list[Path]:
     return [path for path in dict.fromkeys(clip.path for clip in data.clips) if path.is_file()]
-
-
-def _bring_in(
-    network: nn.Module, split: Split, config: TrainConfig, session: RaySession, cache: ClipCache, watch: Watch
-) -> Known:
-    """Brings the clips for all stages in."""
-    import ray
-
-    shared = ray.put(network)
-    known: dict[str, Ingested] = {}
-    for stage in config.stages:
-        for part in ("train", "val"):
-            clips = getattr(split, part)
-            on_clip = clip_counter(part, len(clips), on_reading=watch.on_reading)
-            make_form = partial(_form, shared, config, stage, part)
-            uses_gpu = stage == "head" and config.device == "cuda"
-            for clip, found in ingest_with_ray(clips, make_form, cache, session, uses_gpu=uses_gpu):
-                known[found.key] = found
-                on_clip(clip, found.problem)
-    return known
-
-
-def _form(network: Any, config: TrainConfig, stage: str, part: str) -> Form:
-    import ray
-
-    preprocessing = ARCHITECTURES[config.model].preprocessing
-    if stage == "head":
-        return head_forms(ray.get(network), Sampling(), preprocessing, config.device)[part]
-    return layer_forms(Sampling(), preprocessing)[part]
 
 
 def _fit(task: _Task, team: _Team, watch: Watch) -> TrainResult:

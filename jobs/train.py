@@ -120,7 +120,15 @@ def train_folds(
     from training.trial import folds_json
 
     progress = FoldProgress(console, len(plan.folds))
-    results = run_folds(plan.data, plan.folds, config, address=address, verbose=verbose, on_fold=progress.on_fold)
+    results = run_folds(
+        plan.data,
+        plan.folds,
+        config,
+        address=address,
+        verbose=verbose,
+        on_fold=progress.on_fold,
+        on_reading=progress.on_reading,
+    )
     temporary = config.out.with_name(f".{config.out.name}.tmp")
     temporary.write_text(json.dumps(folds_json(results), indent=1) + "\n", "utf-8")
     temporary.replace(config.out)

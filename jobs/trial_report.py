@@ -10,6 +10,7 @@ from jobs.data_set_report import LEAK
 from jobs.wording import count
 from training.evaluate import Evaluation
 from training.trial import FoldResult, spread
+from training.watch import Reading
 
 
 class FoldProgress:
@@ -22,9 +23,8 @@ class FoldProgress:
 
     def on_fold(self, result: FoldResult) -> None:
         """A fold is finished."""
-        for problem in set(result.unreadable) - self._named:
-            self._console.print(f"Skipped: {problem}", highlight=False, markup=False, soft_wrap=True)
-        self._named.update(result.unreadable)
+        for problem in result.unreadable:
+            self._name(problem)
         self._done += 1
         scores = result.evaluation
         self._console.print(
@@ -33,6 +33,16 @@ class FoldProgress:
             highlight=False,
             markup=False,
         )
+
+    def on_reading(self, reading: Reading) -> None:
+        """A clip has been read for all folds."""
+        if reading.unreadable:
+            self._name(reading.unreadable)
+
+    def _name(self, problem: str) -> None:
+        if problem not in self._named:
+            self._named.add(problem)
+            self._console.print(f"Skipped: {problem}", highlight=False, markup=False, soft_wrap=True)
 
 
 def print_leak(console: Console, leaking: Evaluation, by_group: Evaluation) -> None:

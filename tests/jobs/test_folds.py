@@ -9,7 +9,8 @@ import pytest
 from jobs.folds import run_folds
 from tagger import DataSetError
 from tests.training.test_splits import data_of
-from training import Fold, TrainConfig, leave_one_group_out
+from tests.training.trees import ucf11_tree
+from training import Fold, Reading, TrainConfig, leave_one_group_out, read_data_set
 
 DATA = data_of({"a": [1] * 4, "b": [2] * 4})
 
@@ -41,6 +42,27 @@ def test_folds_are_trained_on_all_machines_at_the_same_time(
     results = run(address, folds=3)
     assert [name for name, _ in results] == ["00", "01", "02"]
     assert len({node for _, node in results}) == 2
+
+
+@pytest.mark.slow
+def test_clips_are_brought_in_once_before_any_fold_needs_them(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = read_data_set(ucf11_tree(tmp_path / "UCF11_updated_mpg", groups=3))
+    cache = tmp_path / "cache"
+
+    def train(data: object, fold: Fold, config: object) -> int:
+        return len(list(cache.glob("*.npy")))
+
+    monkeypatch.setattr("jobs.folds.train_fold", train)
+    read: list[Reading] = []
+    config = TrainConfig("cnn3d-lstm", tmp_path / "folds.json", cache=cache)
+    folds = leave_one_group_out(data)
+    found = run_folds(data, folds, config, address=address, on_reading=read.append)
+    # As films to train on, and as windows to validate on; most clips are both, in one fold or another.
+    needed = [len({clip for fold in folds for clip in getattr(fold.split, part)}) for part in ("train", "val")]
+    assert list(found) == [sum(needed)] * 3
+    assert [reading.total for reading in read if reading.done == reading.total] == needed
 
 
 @pytest.mark.slow
