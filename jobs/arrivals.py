@@ -40,7 +40,7 @@ def polled(tables: Generator[pa.Table], timeout_s: float) -> Iterator[pa.Table |
             if item is None:
                 return
             if isinstance(item, BaseException):
-                raise _explain(item) from item
+                raise explain(item) from item
             yield item
     finally:
         # Whoever stops early ends the pipeline, too: the thread is let past a full queue and sees the flag.
@@ -49,8 +49,8 @@ def polled(tables: Generator[pa.Table], timeout_s: float) -> Iterator[pa.Table |
             arrived.get_nowait()
 
 
-def _explain(error: BaseException) -> VtagError:
-    """One line for whatever went wrong in Ray, from what the worker raised when that is known."""
+def explain(error: BaseException, work: str = "tagging") -> VtagError:
+    """One line for whatever went wrong in Ray at ``work``, from what the worker raised when that is known."""
     from ray.exceptions import RayError
 
     cause = error
@@ -68,4 +68,4 @@ def _explain(error: BaseException) -> VtagError:
         # An actor that failed to start tells only its traceback; the project's own errors need no introduction.
         return JobError(reason.split(": ", 1)[1])
     hint = "; try a smaller --batch-size" if "out of memory" in str(cause).lower() else ""
-    return JobError(f"tagging stopped: {reason[:300]}{hint}")
+    return JobError(f"{work} stopped: {reason[:300]}{hint}")

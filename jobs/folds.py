@@ -10,7 +10,7 @@ from jobs.cluster import check_nodes
 from jobs.ingest import bring_in
 from jobs.job import JobError, Video
 from jobs.ray_session import ray_session
-from jobs.team import travelling
+from jobs.team import check_device, travelling
 from tagger.errors import VtagError
 from training.config import TrainConfig
 from training.data_set import DataSet, LabelledClip, Part
@@ -51,13 +51,17 @@ def run_folds(
             run = stack.enter_context(begin_run(config, {"all": data.clips}, folds=names, precision=config.precision))
             shared_paths.append(Video(os.fspath(run.path), 1, 0))
         session = stack.enter_context(ray_session(address, verbose=verbose))
+        check_device(config, session.gpus)
+        # Folds share nearly all of their clips, and would decode the same ones at the same time.
+        brings_in = config.cache_bytes > 0 and (config.run_folder is not None or config.cache is not None)
+        if brings_in:
+            cache = stack.enter_context(kept_clips(config))
+            shared_paths.append(Video(os.fspath(cache.folder), 1, 0))
         check_nodes(shared_paths)
         uses_gpus = session.gpus > 0 and config.device != "cpu"
         config = replace(config, device="cuda" if uses_gpus else "cpu")
-        if config.run_folder is not None or config.cache is not None:
-            # Folds share nearly all of their clips, and would decode the same ones at the same time.
+        if brings_in:
             network = starting_network(config, len(data.labels))
-            cache = stack.enter_context(kept_clips(config))
             bring_in(network, _parts(folds), config, cache, session, Watch(on_reading))
         task = ray.remote(num_cpus=_cpus(ray.nodes(), uses_gpus), num_gpus=1 if uses_gpus else 0)(train_fold)
         # What is the same for all folds travels once.

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from torch import nn
 
+from jobs.arrivals import explain
 from jobs.ray_session import RaySession
 from tagger.models import ARCHITECTURES
 from tagger.windows import Sampling
@@ -75,9 +76,11 @@ def ingest_with_ray(
     """Brings ``clips`` into a form, in any order; yields each with what became of it.
 
     ``make_form`` makes the form where it is used, on the device of that machine; ``cache`` is in a folder that all
-    machines share. With ``uses_gpu`` each process has a share of a GPU. Clips in the cache are not decoded.
+    machines share. With ``uses_gpu`` each process has a share of a GPU. Clips in the cache are not decoded. Raises
+    JobError, or what an actor raised of the project's own.
     """
     import ray
+    from ray.exceptions import RayError
 
     jobs = list(jobs_of(clips))
     actors = min(len(jobs), int(session.gpus * ACTORS_PER_GPU if uses_gpu else session.cpus) or 1)
@@ -94,9 +97,12 @@ def ingest_with_ray(
         )
         .iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
     )
-    for table in done:
-        for row in cast("pa.Table", table).to_pylist():
-            yield jobs[row["job"]][row["clip"]], Ingested(row["key"], row["rows"], row["problem"])
+    try:
+        for table in done:
+            for row in cast("pa.Table", table).to_pylist():
+                yield jobs[row["job"]][row["clip"]], Ingested(row["key"], row["rows"], row["problem"])
+    except RayError as error:
+        raise explain(error, "bringing clips in") from error
 
 
 class _Ingester:

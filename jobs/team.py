@@ -107,8 +107,7 @@ def _team(session: RaySession, workers: int | None, gpus: int | None, config: Tr
         gpus = 0 if config.device == "cpu" else int(session.gpus)
     if gpus > session.gpus:
         raise JobError(f"--gpus {gpus}: there are {session.gpus:g} GPUs here")
-    if config.device == "cuda" and not gpus:
-        raise JobError("--device cuda: there is no GPU to be had; use --device cpu or auto")
+    check_device(config, gpus)
     workers = workers or gpus or 1
     if gpus and workers > gpus:
         raise JobError(
@@ -122,6 +121,12 @@ def _team(session: RaySession, workers: int | None, gpus: int | None, config: Tr
             return _Team(workers, 1 if gpus else 0, cpus)
     cores = sum(cores for cores, places in able if places)
     raise JobError(f"--workers {workers}: there are {cores} cores for them, and each needs one")
+
+
+def check_device(config: TrainConfig, gpus: float) -> None:
+    """Raises JobError when ``config`` wants a GPU and of the ``gpus`` that may be used there is none."""
+    if config.device == "cuda" and not gpus:
+        raise JobError("--device cuda: there is no GPU to be had; use --device cpu or auto")
 
 
 def travelling(config: TrainConfig) -> TrainConfig:

@@ -4,7 +4,9 @@ Looking needs no torch, which is imported for training only.
 """
 
 import json
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -64,7 +66,7 @@ def train_model(
     from training.trial import trial_config
 
     assert config.run_folder is not None and plan.split is not None
-    run = RunFolder(config.run_folder)
+    run, split = RunFolder(config.run_folder), plan.split
 
     def train(split: Split, config: "TrainConfig") -> "TrainResult":
         with TrainingProgress(console) as progress:
@@ -80,25 +82,23 @@ def train_model(
                 finish=False,
             )
 
-    try:
-        result = train(plan.split, config)
-    except KeyboardInterrupt:
-        console.print("The same command goes on after the last epoch that is finished.", highlight=False)
-        raise
-    print_evaluation(Console(), result.evaluation, f"{config.out} on {len(plan.split.test)} held-out clips")
-    if plan.leaking:
-        console.print("\nNow the split at random:", highlight=False)
-        leaking = train(plan.leaking, trial_config(config, RANDOM))
-        print_leak(Console(), leaking.evaluation, result.evaluation)
-    run.finish()
+    with run.held(), _how_to_go_on(console, config):
+        result = train(split, config)
+        print_evaluation(Console(), result.evaluation, f"{config.out} on {len(split.test)} held-out clips")
+        if plan.leaking:
+            console.print("\nNow the split at random:", highlight=False)
+            leaking = train(plan.leaking, trial_config(config, RANDOM))
+            print_leak(Console(), leaking.evaluation, result.evaluation)
+        run.finish()
     console.print(
         f"\nBest epoch {result.best_epoch} of {config.loop.epochs}; temperature {result.temperature:.2f}.",
         highlight=False,
     )
     if result.calibrated_on < FEW_WINDOWS:
+        more = f"give {plan.given_by} more rows for it" if plan.given_by else "--val-groups can hold out more"
         console.print(
             f"Calibrated on {count(result.calibrated_on, 'validation window')} only: confidences are rough, and "
-            "ood_score has no more steps than that; --val-groups can hold out more.",
+            f"ood_score has no more steps than that; {more}.",
             highlight=False,
             style="yellow",
         )
@@ -119,19 +119,31 @@ def train_folds(
     from jobs.trial_report import FoldProgress, print_folds
     from training.trial import folds_json
 
-    progress = FoldProgress(console, len(plan.folds))
-    results = run_folds(
-        plan.data,
-        plan.folds,
-        config,
-        address=address,
-        verbose=verbose,
-        on_fold=progress.on_fold,
-        on_reading=progress.on_reading,
-    )
-    temporary = config.out.with_name(f".{config.out.name}.tmp")
-    temporary.write_text(json.dumps(folds_json(results), indent=1) + "\n", "utf-8")
-    temporary.replace(config.out)
     assert config.run_folder is not None
-    RunFolder(config.run_folder).finish()
+    run = RunFolder(config.run_folder)
+    progress = FoldProgress(console, len(plan.folds))
+    with run.held(), _how_to_go_on(console, config):
+        results = run_folds(
+            plan.data,
+            plan.folds,
+            config,
+            address=address,
+            verbose=verbose,
+            on_fold=progress.on_fold,
+            on_reading=progress.on_reading,
+        )
+        temporary = config.out.with_name(f".{config.out.name}.{os.getpid()}.tmp")
+        temporary.write_text(json.dumps(folds_json(results), indent=1) + "\n", "utf-8")
+        temporary.replace(config.out)
+        run.finish()
     print_folds(Console(), results)
+
+
+@contextmanager
+def _how_to_go_on(console: Console, config: "TrainConfig") -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        without = " without --restart" if config.restart else ""
+        console.print(f"The same command{without} goes on after the last epoch that is finished.", highlight=False)
+        raise

@@ -26,8 +26,8 @@ class ClipCache:
 
     Nothing is ever thrown out for something else: all clips are asked for equally often, in every epoch, and which of
     them are here then makes no difference. Several processes may fill the same cache; each sees what the others have
-    kept after every hundredth of ``max_bytes`` that it keeps itself, so that n of them exceed it by n hundredths at
-    most. Raises OutputError when it cannot be written.
+    kept after every hundredth of ``max_bytes`` that it keeps itself, so that n of them exceed it by n hundredths and n
+    arrays at most. Raises OutputError when it cannot be written.
     """
 
     def __init__(self, folder: Path, max_bytes: int = DEFAULT_BYTES):

@@ -60,7 +60,8 @@ class TrainConfig:
     def options(self) -> dict[str, Any]:
         """The arguments that the network is built with."""
         # What pictures of changes add is measured by tests/benchmarks/ablation.py.
-        return {"head": self.head} | ({"changes": True} if self.model == "i3d-lite-lstm" else {})
+        motion = {"i3d-lite-lstm": {"changes": True}, SCRATCH: {"differences": True}}
+        return {"head": self.head} | motion.get(self.model, {})
 
     @property
     def is_pretrained(self) -> bool:
@@ -81,6 +82,8 @@ def check(config: TrainConfig) -> None:
         raise ModelFileError(
             f"{config.model} starts from scratch: layers that are not trained would never learn anything"
         )
+    if config.train_frames == 1 and config.model in ("i3d-lstm", SCRATCH):
+        raise ModelFileError(f"--train-frames 1: {config.model} sees what happens between frames; give it 2 or more")
     if not config.is_pretrained and config.weights is not None:
         raise ModelFileError(f"{config.model} is trained from scratch; --weights is for i3d-lstm and i3d-lite-lstm")
 

@@ -88,8 +88,9 @@ def open_run(
     if config.run_folder is None:
         return nullcontext()
     clips: dict[str, Sequence[LabelledClip]] = {part: getattr(split, part) for part in PARTS}
-    precision = training_precision(choose_device(config.device), config.precision)
-    return begin_run(config, clips, labels=len(data.labels), workers=workers, precision=str(precision))
+    # Not what these come to: a driver may have none of the devices that its workers have.
+    chosen = {"device": config.device, "precision": config.precision}
+    return begin_run(config, clips, labels=len(data.labels), workers=workers, **chosen)
 
 
 def begin_run(
@@ -100,7 +101,7 @@ def begin_run(
     settings = {
         "model": config.model,
         "weights": config.weights and file_hash(config.weights),
-        "head": config.head,
+        "options": config.options,
         "train_layers": config.train_layers,
         "train_frames": config.train_frames,
         "head_epochs": config.head_epochs,

@@ -10,6 +10,7 @@
     ray/              what Ray Train notes down for itself; gone when the run is finished
     model.safetensors the model file
     folds/, random/   run folders of the trainings that are only judged
+    .lock, .held      locked by the process that trains, and by its command
 """
 
 import fcntl
@@ -17,7 +18,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from training.epochs import Epoch
 
 SETTINGS, METRICS, MODEL = "settings.json", "metrics.jsonl", "model.safetensors"
 TENSORBOARD, CHECKPOINTS, CACHE, RAY = "tensorboard", "checkpoints", "cache", "ray"
-FOLDS, RANDOM, LOCK = "folds", "random", ".lock"
+FOLDS, RANDOM, LOCK, HELD = "folds", "random", ".lock", ".held"
 KIND = "a training run of vtag"
 
 
@@ -47,21 +48,23 @@ class RunFolder:
         run with other settings.
         """
         folder = cls(path)
-        with ExitStack() as stack:
+        # Before anything is removed or written: another may just have begun here.
+        with folder._locked(LOCK):
             try:
-                if (
-                    folder._read() is None
-                    and path.exists()
-                    and any(not _is_ours(entry.name) for entry in path.iterdir())
-                ):
-                    raise OutputError(f"{path} is no folder of a training run; name another with --run-folder")
-                path.mkdir(parents=True, exist_ok=True)
-                # Before anything is removed or written: another may just have begun here.
-                stack.enter_context(folder._locked())
                 folder._begin(json.loads(json.dumps(settings)), restart)
             except OSError as error:
                 raise folder._problem(error) from error
             yield folder
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keeps others who hold it out of the folder while several trainings are made in it, one after the other.
+
+        Makes the folder if it is not there. Raises OutputError when it cannot be written, is in use, or holds something
+        else.
+        """
+        with self._locked(HELD):
+            yield
 
     @property
     def cache(self) -> Path:
@@ -93,8 +96,16 @@ class RunFolder:
                 trial.finish()
 
     @contextmanager
-    def _locked(self) -> Iterator[None]:
-        with (self.path / LOCK).open("w") as file:
+    def _locked(self, name: str) -> Iterator[None]:
+        try:
+            is_there = self._read() is not None
+            if not is_there and self.path.exists() and not all(_is_ours(entry.name) for entry in self.path.iterdir()):
+                raise OutputError(f"{self.path} is no folder of a training run; name another with --run-folder")
+            self.path.mkdir(parents=True, exist_ok=True)
+            file = (self.path / name).open("w")
+        except OSError as error:
+            raise self._problem(error) from error
+        with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -142,7 +153,7 @@ class RunFolder:
 
 def _is_ours(name: str) -> bool:
     """Whether a file is one that a training leaves when it is killed before it has written its settings."""
-    return name == LOCK or name.startswith(f".{SETTINGS}.")
+    return name in (LOCK, HELD) or name.startswith(f".{SETTINGS}.")
 
 
 class Recorder:

@@ -285,8 +285,8 @@ def train(
         raise click.UsageError("--split logo judges and makes no model; --out is where its results go: folds.json.")
     if device == "cpu" and gpus:
         raise click.UsageError("--device cpu and --gpus contradict each other; give one of them.")
-    if model == "i3d-lstm" and train_frames == 1:
-        raise click.UsageError("--train-frames 1: i3d-lstm takes frames two by two; give it 2 or more.")
+    if device == "cuda" and gpus == 0:
+        raise click.UsageError("--device cuda and --gpus 0 contradict each other; give one of them.")
     is_frozen = freeze_backbone or train_layers == 0
     _refuse_unused(ctx, model == "cnn3d-lstm", ("pretrained_rate", "head_epochs"), "cnn3d-lstm starts from scratch")
     _refuse_unused(

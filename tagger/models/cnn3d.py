@@ -1,19 +1,23 @@
-"""``cnn3d-lstm``: three 3D-convolution blocks on what changes between frames, then an LSTM. Trained from scratch.
+"""``cnn3d-lstm``: three 3D-convolution blocks, then an LSTM. Small, and trained from scratch.
 
-It looks at the difference of each frame to the one before, not at the frames. A small data set shows each action in few
-places, and a network that starts from nothing learns those by heart; differences have hardly any place in them. That
-3D networks from scratch gain most by it is a finding of Tao et al. (2020, https://arxiv.org/abs/2001.05661).
+With ``differences`` it looks at the difference of each frame to the one before, not at the frames. A small data set
+shows each action in few places, and a network that starts from nothing learns those by heart; differences have hardly
+any place in them. That 3D networks from scratch gain most by it is a finding of Tao et al. (2020,
+https://arxiv.org/abs/2001.05661). ``vtag train`` makes networks with it, model files of the first vtag are without.
 
 A block is a convolution, batch norm, a 1×2×2 max pool and ReLU. Time is never pooled, so the LSTM sees one step for
-each difference. With a 16×112×112 clip and the default filters the shapes are::
+each difference, or each frame. With a 16×112×112 clip and the default filters the shapes are::
 
-    [n,   3, 16, 112, 112]   clip
-    [n,   3, 15, 112, 112]   differences
-    [n,  32, 15,  28,  28]   block 1: 3×5×5, stride 2 in space
-    [n,  64, 15,  14,  14]   block 2: 3×3×3
-    [n, 128, 15,   7,   7]   block 3: 3×3×3
-    [n, 128, 15,   4,   4]   average over a 4×4 grid
-    [n, 15, 2048]            time-distributed flatten: what the head takes
+                             with differences            without
+    clip                     [n,   3, 16, 112, 112]      [n,   3, 16, 112, 112]
+    differences              [n,   3, 15, 112, 112]
+    block 1                  [n,  32, 15,  28,  28]      [n,  32, 16,  56,  56]
+    block 2                  [n,  64, 15,  14,  14]      [n,  64, 16,  28,  28]
+    block 3                  [n, 128, 15,   7,   7]      [n, 128, 16,  14,  14]
+    average over a 4×4 grid  [n, 128, 15,   4,   4]      [n, 128, 16,   4,   4]
+    flattened, for the head  [n, 15, 2048]               [n, 16, 2048]
+
+The convolutions are 3×3×3, but for the first on differences: 3×5×5 with a stride of 2 in space.
 """
 
 from collections.abc import Sequence
@@ -25,8 +29,8 @@ from torch.nn import functional
 
 from tagger.models.heads import HeadName, build_head
 
-# Flattened as they are, block 3's 7×7 maps would give the LSTM 6,272 inputs and 3.3 million weights. A 4×4 grid keeps
-# where in the picture things happen, in 1.1.
+# Flattened as they are, block 3's 7×7 maps would give the LSTM 6,272 inputs and 3.3 million weights (14×14: 12.9
+# million). A 4×4 grid keeps where in the picture things happen, in 1.1.
 GRID = 4
 
 GAIN = 2
@@ -45,24 +49,25 @@ def _block(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Se
 
 
 class CNN3DBackbone(nn.Module):
-    """Differences, blocks and the flatten: ``[n, 3, T, H, W]`` to features ``[n, T - 1, filters[-1] * 16]``.
+    """The blocks and the flatten: ``[n, 3, T, H, W]`` to features ``[n, T, filters[-1] * 16]``.
 
-    A single frame counts as one that nothing changes in. Height and width are at least 16.
+    With ``differences`` they are ``[n, T - 1, filters[-1] * 16]``, and a clip has at least two frames of 16×16.
     """
 
-    def __init__(self, filters: Sequence[int] = (32, 64, 128)):
+    def __init__(self, filters: Sequence[int] = (32, 64, 128), differences: bool = False):
         super().__init__()
         # Full-sized maps would have most of the cost, and hardly any of the use.
-        first = _block(3, filters[0], kernel=5, stride=2)
+        first = _block(3, filters[0], kernel=5, stride=2) if differences else _block(3, filters[0])
         self.blocks = nn.Sequential(first, *(_block(a, b) for a, b in pairwise(filters)))
         self.features = filters[-1] * GRID * GRID
+        self.differences = differences
 
     def forward(self, clips: torch.Tensor) -> torch.Tensor:
-        """``[n, 3, T, H, W]`` to ``[n, T - 1, filters[-1] * 16]``: one feature vector for each difference."""
-        following = clips[:, :, 1:] if clips.shape[2] > 1 else clips
-        differences = GAIN * (following - clips[:, :, : following.shape[2]])
+        """``[n, 3, T, H, W]`` to ``[n, steps, filters[-1] * 16]``: a feature vector for each frame or difference."""
+        if self.differences:
+            clips = GAIN * (clips[:, :, 1:] - clips[:, :, :-1])
         # Frames join the batch because 3D average pooling does not exist in bfloat16 on the CPU, and 2D does.
-        maps = self.blocks(differences).transpose(1, 2).flatten(0, 1)
+        maps = self.blocks(clips).transpose(1, 2).flatten(0, 1)
         grid = functional.adaptive_avg_pool2d(maps, GRID)
         return grid.reshape(len(clips), -1, self.features)
 
@@ -77,9 +82,10 @@ class CNN3DLSTM(nn.Module):
         hidden: int = 128,
         dropout: float = 0.5,
         filters: Sequence[int] = (32, 64, 128),
+        differences: bool = False,
     ):
         super().__init__()
-        self.backbone = CNN3DBackbone(filters)
+        self.backbone = CNN3DBackbone(filters, differences)
         self.head = build_head(head, self.backbone.features, classes, hidden, dropout)
 
     def forward(self, clips: torch.Tensor) -> torch.Tensor:

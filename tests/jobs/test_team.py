@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -32,47 +33,66 @@ from training.run_folder import read_metrics
 # Each starts Ray Train once or twice, which a busy machine takes minutes for.
 pytestmark = pytest.mark.timeout(900)
 
-LOOP = LoopSettings(epochs=4, batch_size=2, seed=3)
+EPOCHS = 12
+"""Enough that a training can be ended twice on the way."""
+
+LOOP = LoopSettings(epochs=EPOCHS, batch_size=2, patience=0, seed=3)
 
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return ucf101_tree(tmp_path_factory.mktemp("ucf101"), groups=6)
+    """UCF-11 with a clip that cannot be read."""
+    root = ucf11_tree(tmp_path_factory.mktemp("data") / "UCF11_updated_mpg", groups=5)
+    next(root.glob("across/v_across_01/*.mpg")).write_bytes(b"not a video")
+    return root
 
 
 def train_at(address: str, tree: Path, folder: Path, watch: Watch | None = None) -> TrainResult:
     data = read_data_set(tree)
     config = TrainConfig("cnn3d-lstm", folder / "m.safetensors", loop=LOOP, run_folder=folder / "m.run")
-    return train_with_ray(data, split_by_group(data, seed=1), config, workers=2, address=address, watch=watch)
+    split = split_by_group(data, seed=LOOP.seed)
+    return train_with_ray(data, split, config, workers=2, address=address, watch=watch)
+
+
+@dataclass(frozen=True)
+class Told:
+    """A training that nothing disturbed, and what it told of itself."""
+
+    result: TrainResult
+    read: list[Reading]
+    epochs: list[Epoch]
+
+
+@pytest.fixture(scope="module")
+def whole(address: str, tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Told:
+    read: list[Reading] = []
+    told: list[Epoch] = []
+    result = train_at(address, tree, tmp_path_factory.mktemp("whole"), Watch(read.append, on_epoch=told.append))
+    return Told(result, read, told)
+
+
+def assert_same(out: Path, whole: Told) -> None:
+    """The model file at ``out`` has the weights of the ``whole`` training, and its run folder the same epochs."""
+    assert read_metrics(out.with_suffix(".run")) == whole.result.epochs
+    expected = read_weights(whole.result.out)
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in read_weights(out).items())
 
 
 @pytest.mark.slow
-def test_two_machines_train_one_model_and_it_tags(address: str, tmp_path: Path) -> None:
-    tree = ucf11_tree(tmp_path / "UCF11_updated_mpg", groups=5)
-    broken = next(tree.glob("across/v_across_01/*.mpg"))
-    broken.write_bytes(b"not a video")
-    read: list[Reading] = []
-    told: list[Epoch] = []
-    result = train_at(address, tree, tmp_path, Watch(read.append, on_epoch=told.append))
-    assert tuple(told) == result.epochs == read_metrics(tmp_path / "m.run")
-    assert [reading.unreadable for reading in read if reading.unreadable] == [
-        reading.unreadable for reading in read if broken.name in (reading.unreadable or "")
-    ]
-    assert any(reading.unreadable for reading in read)
-    assert {segment.label for segment in load_model(str(result.out)).tag(next(tree.glob("*/*/*_04_01.mpg")))} <= {
-        "across",
-        "down",
-    }
-    assert not {"checkpoints", "cache", "ray"} & {path.name for path in (tmp_path / "m.run").iterdir()}
+def test_two_machines_train_one_model_and_it_tags(whole: Told, tree: Path) -> None:
+    out, run = whole.result.out, whole.result.out.with_suffix(".run")
+    assert tuple(whole.epochs) == whole.result.epochs == read_metrics(run)
+    unreadable = [reading.unreadable for reading in whole.read if reading.unreadable]
+    assert unreadable and all("v_across_01_01.mpg" in problem for problem in unreadable)
+    segments = load_model(str(out)).tag(next(tree.glob("*/*/*_04_01.mpg")))
+    assert segments and {segment.label for segment in segments} <= {"across", "down"}
+    assert not {"checkpoints", "cache", "ray"} & {path.name for path in run.iterdir()}
 
 
 @pytest.mark.slow
 def test_when_a_worker_is_lost_training_goes_on_from_the_last_checkpoint(
-    address: str, tree: Path, tmp_path: Path
+    address: str, tree: Path, whole: Told, tmp_path: Path
 ) -> None:
-    for name in ("whole", "lost"):
-        (tmp_path / name).mkdir()
-    whole = train_at(address, tree, tmp_path / "whole")
     killed: list[int] = []
 
     def kill(epoch: Epoch) -> None:
@@ -81,11 +101,10 @@ def test_when_a_worker_is_lost_training_goes_on_from_the_last_checkpoint(
             os.kill(killed[0], signal.SIGKILL)
 
     resumed: list[Epoch] = []
-    lost = train_at(address, tree, tmp_path / "lost", Watch(on_epoch=kill, on_resume=resumed.append))
+    lost = train_at(address, tree, tmp_path, Watch(on_epoch=kill, on_resume=resumed.append))
     assert killed and resumed[0].number >= 2
-    assert lost.epochs == whole.epochs
-    expected = read_weights(whole.out)
-    assert all(torch.equal(tensor, expected[name]) for name, tensor in read_weights(lost.out).items())
+    assert lost.epochs == whole.result.epochs
+    assert_same(lost.out, whole)
 
 
 def _a_worker() -> int:
@@ -127,27 +146,22 @@ def test_what_is_wrong_with_the_clips_is_told_as_it_would_be_at_home(address: st
 
 @pytest.mark.slow
 def test_a_command_that_is_interrupted_and_then_killed_goes_on_and_comes_to_the_same_model(
-    tree: Path, tmp_path: Path
+    address: str, tree: Path, whole: Told, tmp_path: Path
 ) -> None:
-    weights = []
-    for name in ("whole", "ended"):
-        folder = tmp_path / name
-        folder.mkdir()
-        command = [sys.executable, "-c", "from jobs.cli import main; main()", "train", str(tree)]
-        command += ["--model", "cnn3d-lstm", "--epochs", "40", "--patience", "0", "--batch-size", "2"]
-        command += ["--out", str(folder / "m.safetensors")]
-        said = ""
-        if name == "ended":
-            code, said = end_after(2, signal.SIGINT, command, folder)
-            assert code == 130 and "The same command goes on" in said
-            code, said = end_after(len(read_metrics(folder / "m.run")) + 2, signal.SIGKILL, command, folder)
-            assert code == -signal.SIGKILL
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        assert "Epoch 40/40" in done.stdout
-        assert ("Going on after epoch" in done.stdout) == (name == "ended")
-        weights.append(read_weights(folder / "m.safetensors"))
-        assert [epoch.number for epoch in read_metrics(folder / "m.run")] == list(range(1, 41))
-    assert all(torch.equal(tensor, weights[0][name]) for name, tensor in weights[1].items())
+    out = tmp_path / "m.safetensors"
+    command = [sys.executable, "-c", "from jobs.cli import main; main()", "train", str(tree), "--out", str(out)]
+    command += ["--model", "cnn3d-lstm", "--epochs", str(EPOCHS), "--patience", "0", "--batch-size", "2"]
+    command += ["--seed", str(LOOP.seed), "--workers", "2", "--address", address]
+    code, said = end_after(1, signal.SIGINT, command, tmp_path)
+    assert code == 130 and "The same command goes on" in said, said
+    done = len(read_metrics(tmp_path / "m.run"))
+    code, said = end_after(min(done + 1, EPOCHS), signal.SIGKILL, command, tmp_path)
+    assert code == -signal.SIGKILL, said
+    assert not out.exists()
+    ended = subprocess.run(command, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "Going on after epoch" in ended.stdout
+    assert_same(out, whole)
 
 
 def end_after(epochs: int, how: signal.Signals, command: list[str], folder: Path) -> tuple[int, str]:
@@ -156,7 +170,8 @@ def end_after(epochs: int, how: signal.Signals, command: list[str], folder: Path
     metrics = folder / "m.run" / "metrics.jsonl"
     deadline = time.monotonic() + 240
     while not (metrics.exists() and len(metrics.read_text().splitlines()) >= epochs):
-        assert started.poll() is None and time.monotonic() < deadline
+        if started.poll() is not None or time.monotonic() > deadline:
+            break
         time.sleep(0.02)
     started.send_signal(how)
     said, _ = started.communicate(timeout=60)

@@ -26,6 +26,7 @@ from training import (
     train_fold,
 )
 from training.checkpoint import State, save_checkpoint
+from training.recipe import open_run
 from training.run_folder import RANDOM, RunFolder, read_metrics
 from training.trial import trial_config
 
@@ -195,6 +196,25 @@ def test_a_run_has_one_training_at_a_time_and_another_touches_nothing_of_it(tmp_
         assert {path: path.read_bytes() for path in sorted(tmp_path.rglob("*")) if path.is_file()} == before
     with RunFolder.open(tmp_path, {"epochs": 4}, restart=True):
         assert not run.checkpoint("head").exists()
+
+
+def test_a_folder_that_a_command_holds_stays_its_own_between_its_trainings(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "m.run")
+    with run.held():
+        for _ in range(2):
+            with RunFolder.open(run.path, {}):
+                pass
+            with pytest.raises(OutputError, match="in use by another vtag train"), RunFolder(run.path).held():
+                pass
+    with run.held(), RunFolder.open(run.path, {}):
+        pass
+
+
+def test_a_run_on_gpus_begins_on_a_machine_that_has_none(tree: Path, tmp_path: Path) -> None:
+    data = read_data_set(tree)
+    config = replace(SCRATCH, device="cuda", run_folder=tmp_path / "m.run")
+    with open_run(data, split_by_group(data, seed=1), config) as run:
+        assert run is not None and run.path.is_dir()
 
 
 def test_training_stops_early_when_validation_gets_no_better(tree: Path, tmp_path: Path) -> None:

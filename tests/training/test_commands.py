@@ -203,10 +203,6 @@ def test_settings_that_cannot_be_are_told_before_the_clips_are_looked_at(
         (("--out", "f.json", "--split", "logo", "--test-groups", "1"), "are for --split holdout and random"),
         (("--out", "m.safetensors", "--device", "cpu", "--gpus", "1"), "--device cpu and --gpus contradict"),
         (
-            ("--out", "m.safetensors", "--model", "i3d-lstm", "--train-frames", "1"),
-            "--train-frames 1: i3d-lstm takes frames two by two; give it 2 or more",
-        ),
-        (
             ("--out", "m.safetensors", "--model", "cnn3d-lstm", "--head-epochs", "8"),
             "--head-epochs would change nothing: cnn3d-lstm starts from scratch",
         ),

@@ -104,11 +104,10 @@ def test_operations_and_parameters_are_those_counted_by_hand() -> None:
     preprocessing = replace(ARCHITECTURES["cnn3d-lstm"].preprocessing, size=32, resize=32)
     info = ModelInfo("cnn3d-lstm", ("a", "b"), Sampling(), preprocessing, options={"head": "mean"})
     parameters, flop = count_operations(info)
-    # Three convolutions over 15 differences, the first at half the width and height, each other at half of that, and a
-    # dense layer.
-    kernels = [(16 * 16, 3 * 75 * 32), (8 * 8, 32 * 27 * 64), (4 * 4, 64 * 27 * 128)]
+    # Three 3×3×3 convolutions over 16 frames, each on a picture of half the width and height, and a dense layer.
+    kernels = [(32 * 32, 3 * 27 * 32), (16 * 16, 32 * 27 * 64), (8 * 8, 64 * 27 * 128)]
     dense = 128 * 16 * 2
-    assert flop == 2 * (sum(15 * places * kernel for places, kernel in kernels) + dense)
+    assert flop == 2 * (sum(16 * places * kernel for places, kernel in kernels) + dense)
     norms = 2 * (32 + 64 + 128)
     assert parameters == sum(kernel for _, kernel in kernels) + norms + dense + 2
 
@@ -117,5 +116,5 @@ def test_the_products_inside_an_lstm_count() -> None:
     preprocessing = replace(ARCHITECTURES["cnn3d-lstm"].preprocessing, size=32, resize=32)
     info = ModelInfo("cnn3d-lstm", ("a", "b"), Sampling(), preprocessing, options={"head": "mean"})
     added = count_operations(replace(info, options={"head": "lstm"}))[1] - count_operations(info)[1]
-    # Four gates of 128, from 2048 features and from the 128 outputs of the step before, in 15 steps; 128 more to dense.
-    assert added == 2 * (15 * 4 * 128 * (2048 + 128) + 128 * 2)
+    # Four gates of 128, from 2048 features and from the 128 outputs of the step before, in 16 steps; 128 more to dense.
+    assert added == 2 * (16 * 4 * 128 * (2048 + 128) + 128 * 2)

@@ -179,6 +179,8 @@ def test_i3d_lstm_starts_from_a_kinetics_checkpoint_and_the_result_tags(tree: Pa
         ("resnet", {}, ModelFileError, "cannot be trained"),
         ("cnn3d-lstm", {"train_layers": 0}, ModelFileError, "from scratch"),
         ("cnn3d-lstm", {"weights": Path("w.pth")}, ModelFileError, "from scratch"),
+        ("cnn3d-lstm", {"train_frames": 1}, ModelFileError, "give it 2 or more"),
+        ("i3d-lstm", {"train_frames": 1}, ModelFileError, "give it 2 or more"),
         ("cnn3d-lstm", {"out": Path("/nowhere/at/all.safetensors")}, OutputError, "does not exist"),
     ],
 )
