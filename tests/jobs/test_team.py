@@ -166,7 +166,10 @@ def test_a_command_that_is_interrupted_and_then_killed_goes_on_and_comes_to_the_
 
 def end_after(epochs: int, how: signal.Signals, command: list[str], folder: Path) -> tuple[int, str]:
     """Sends a signal to ``command`` once its run folder has that many epochs; how it ended, and what it had said."""
-    started = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    # In a process group of its own, as a shell does it: Ray ends the whole group of a driver that was killed.
+    started = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
     metrics = folder / "m.run" / "metrics.jsonl"
     deadline = time.monotonic() + 240
     while not (metrics.exists() and len(metrics.read_text().splitlines()) >= epochs):
