@@ -85,7 +85,7 @@ def write_comparison(folder: Path, comparison: Comparison, *, data: Path, split:
         for title in [f"Confusion of videos: {contender.name}"]
     ]
     facts = _facts(data, split, comparison.contenders[0].evaluation.predictions)
-    title = f"Comparison of {' and '.join(contender.name for contender in comparison.contenders)}"
+    title = f"Comparison of {', '.join(contender.name for contender in comparison.contenders)}"
     report = comparison_report(title, facts, comparison, pictures)
     _write(folder, pictures, comparison_metrics(comparison, split), report)
 

@@ -65,7 +65,7 @@ def test_ctrl_c_says_what_is_kept_and_leaves_no_process_behind(archive: Path, tm
     os.killpg(job.pid, signal.SIGINT)
     job.stdout.read()
     message = job.stderr.read()
-    assert job.wait(timeout=60) == 130
+    assert job.wait(timeout=60) == 130, message
     assert "of 300 videos are finished and kept in" in message and "Traceback" not in message
     assert not [child for child in psutil.wait_procs(children, timeout=20)[1] if child.is_running()]
     assert not (tmp_path / "tags.parquet").exists()

@@ -82,7 +82,7 @@ def test_workers_give_the_losses_of_one_with_as_large_a_batch(together: tuple[in
     assert all(other == first for other in others)
     alone = losses(2 * workers, windows)
     for epoch, expected in zip(first, alone, strict=True):
-        assert epoch == pytest.approx(expected, abs=1e-4)
+        assert epoch == pytest.approx(expected, rel=1e-3, abs=1e-4)
     # It is not the loss of just any training.
     assert any(abs(epoch[0] - other[0]) > 1e-3 for epoch, other in zip(alone, losses(2, windows), strict=True))
 
