@@ -60,7 +60,15 @@ class SamePadConv3d(nn.Conv3d):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``[n, C, T, H, W]``, H and W divided by the stride, rounded up."""
-        return super().forward(same_pad(x, self.kernel_size[1], self.stride[1]))
+        if self.kernel_size[0] > 1 or not torch.is_grad_enabled():
+            return super().forward(same_pad(x, self.kernel_size[1], self.stride[1]))
+        # What looks at single frames is trained as the 2D convolution that it is: of 3D convolutions of few channels
+        # the bfloat16 gradients crash or hang on processors with AMX (torch 2.15).
+        n, _, time = x.shape[:3]
+        # [n, C, T, H, W] in channels_last_3d is [n * T, C, H, W] in channels_last: a change of strides.
+        frames = same_pad(x.transpose(1, 2).flatten(0, 1), self.kernel_size[1], self.stride[1])
+        y = functional.conv2d(frames, self.weight[:, :, 0], None, self.stride[1:], self.padding[1:], 1, self.groups)
+        return y.unflatten(0, (n, time)).transpose(1, 2)
 
 
 def same_pad(x: torch.Tensor, kernel: int, stride: int) -> torch.Tensor:

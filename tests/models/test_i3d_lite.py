@@ -127,3 +127,16 @@ def test_every_weight_of_the_trained_network_gets_a_gradient(changes: bool) -> N
     network = I3DLiteLSTM(classes=2, hidden=4, dropout=0.0, changes=changes).train()
     network(torch.rand(2, 3, 4, 32, 32)).sum().backward()
     assert all(parameter.grad is not None for parameter in network.parameters())
+
+
+def test_the_first_layer_learns_the_same_in_bfloat16(backbone: LiteBackbone) -> None:
+    stem, pixels = backbone.stem, torch.stack([a_picture(i) for i in range(2)], dim=1)[None]
+    gradients = {}
+    for precision in (torch.float32, torch.bfloat16):
+        stem.zero_grad()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision is torch.bfloat16):
+            stem(pixels.to(memory_format=torch.channels_last_3d)).float().square().mean().backward()
+        gradients[precision] = stem[0].weight.grad.clone()
+    fp32, bf16 = gradients.values()
+    assert fp32.norm() > 0
+    assert (bf16 - fp32).norm() <= 0.1 * fp32.norm()
