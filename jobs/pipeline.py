@@ -22,6 +22,8 @@ from tagger.windows import Sampling
 if TYPE_CHECKING:
     from ray.data import Dataset
 
+    from tagger.classifier import PrecisionName
+
 WINDOWS_PER_CALL = {"cpu": 4, "cuda": 16}
 """Windows that an actor takes at a time. On a CPU few, so that results come early and the last ones are shared."""
 
@@ -100,6 +102,7 @@ def tag_videos(
     *,
     top_k: int,
     batch_size: int | None = None,
+    precision: "PrecisionName" = "auto",
 ) -> Generator[pa.Table]:
     """Tags ``videos`` and yields tables of SEGMENTS_SCHEMA as they come; ``video`` is the number in ``videos``.
 
@@ -141,6 +144,7 @@ def tag_videos(
             "content": ray.put(source.content()),
             "sampling": sampling,
             "device": workers.device,
+            "precision": precision,
             "threads": workers.threads,
             "top_k": top_k,
             "batch_size": batch_size,

@@ -15,7 +15,7 @@ from tagger.tagger import ModelSource
 from tagger.windows import Sampling, Window
 
 if TYPE_CHECKING:
-    from tagger.classifier import Classifier, DeviceName
+    from tagger.classifier import Classifier, DeviceName, PrecisionName
 
 
 class Predictor:
@@ -33,6 +33,7 @@ class Predictor:
         threads: int,
         top_k: int,
         batch_size: int | None,
+        precision: "PrecisionName" = "auto",
     ):
         # The driver has this class, too, and does without torch, which takes half a gigabyte.
         import torch
@@ -46,7 +47,7 @@ class Predictor:
         self._shape = (sampling.num_frames, size, size, 3)
         self._top_k = top_k
         self._batch_size = batch_size
-        self._classifier = _load(source, content, device)
+        self._classifier = _load(source, content, device, precision)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Classifies the windows of ``table``."""
@@ -61,10 +62,10 @@ class Predictor:
         return segments_table(table, segments, time.perf_counter() - started)
 
 
-def _load(source: ModelSource, content: Any, device: "DeviceName") -> "Classifier":
+def _load(source: ModelSource, content: Any, device: "DeviceName", precision: "PrecisionName") -> "Classifier":
     if source.is_here():
-        return source.load(device)
+        return source.load(device, precision)
     import ray
 
     with tempfile.TemporaryDirectory(prefix="vtag-model-") as folder:
-        return source.unpacked(ray.get(content), Path(folder)).load(device)
+        return source.unpacked(ray.get(content), Path(folder)).load(device, precision)

@@ -241,6 +241,7 @@ def _tag(plan: Plan, ledger: Ledger, run: _Run, lock: Lock) -> None:
             run.workers,
             top_k=plan.identity.top_k,
             batch_size=config.batch_size,
+            precision=config.precision,
         )
         with Committer(ledger, lock) as run.committer:
             for table in polled(tables, REPORT_S):

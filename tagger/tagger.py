@@ -15,7 +15,7 @@ from tagger.video.isolation import decoder_of_this_thread
 from tagger.windows import Sampling
 
 if TYPE_CHECKING:
-    from tagger.classifier import Classifier, DeviceName
+    from tagger.classifier import Classifier, DeviceName, PrecisionName
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class ModelSource:
             raise ModelFileError(f"the weights of {self.name} were damaged on their way to this machine")
         return source
 
-    def load(self, device: "DeviceName" = "auto") -> "Classifier":
+    def load(self, device: "DeviceName" = "auto", precision: "PrecisionName" = "auto") -> "Classifier":
         """Builds the network, loads the weights and moves it to the device."""
         from tagger.classifier import Classifier
 
@@ -83,7 +83,8 @@ class ModelSource:
             except RuntimeError as error:
                 detail = " ".join(str(error).split())[:200]
                 raise ModelFileError(f"{file} does not hold the weights it describes ({detail})") from error
-        return Classifier(network, self.info.preprocessing, self.info.temperature, self.info.ood, device=device)
+        info = self.info
+        return Classifier(network, info.preprocessing, info.temperature, info.ood, device=device, precision=precision)
 
 
 def find_model(model: str = BUILTIN, weights: str | Path | None = None) -> ModelSource:
@@ -117,11 +118,11 @@ def find_model(model: str = BUILTIN, weights: str | Path | None = None) -> Model
 class Tagger:
     """A loaded model that tags videos in this process; they are decoded in another, one for each thread."""
 
-    def __init__(self, source: ModelSource, device: "DeviceName" = "auto"):
+    def __init__(self, source: ModelSource, device: "DeviceName" = "auto", precision: "PrecisionName" = "auto"):
         self.source = source
         self.labels = source.info.labels
         self.sampling = source.info.sampling
-        self.classifier = source.load(device)
+        self.classifier = source.load(device, precision)
 
     def tag(self, path: str | Path, *, hop_s: float | None = None, top_k: int = 5) -> list[Segment]:
         """The segments of one video, in order.
@@ -147,6 +148,12 @@ class Tagger:
         raise AssertionError("the last span always has the end")
 
 
-def load_model(model: str = BUILTIN, *, weights: str | Path | None = None, device: "DeviceName" = "auto") -> Tagger:
+def load_model(
+    model: str = BUILTIN,
+    *,
+    weights: str | Path | None = None,
+    device: "DeviceName" = "auto",
+    precision: "PrecisionName" = "auto",
+) -> Tagger:
     """Loads a model by name or file: ``load_model().tag("clip.mp4")`` returns segments. See ``find_model``."""
-    return Tagger(find_model(model, weights), device)
+    return Tagger(find_model(model, weights), device, precision)

@@ -3,11 +3,11 @@
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
-from tagger.classifier import DeviceName, choose_precision
+from tagger.classifier import DeviceName, PrecisionName, choose_precision
 from tagger.errors import ModelFileError, OutputError
 from tagger.models import ARCHITECTURES
 from tagger.models.heads import HeadName
@@ -16,8 +16,6 @@ from training.loop import LoopSettings
 
 SCRATCH = "cnn3d-lstm"
 """The model that starts from nothing."""
-
-PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
 
 
 @dataclass(frozen=True)
@@ -98,7 +96,6 @@ def check_out(out: Path) -> None:
 
 def training_precision(device: torch.device, precision: PrecisionName = "auto") -> torch.dtype:
     """What to compute in: bfloat16 where the hardware multiplies it natively, else float16 on a GPU, else float32."""
-    if precision != "auto":
-        return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
-    native = choose_precision(device)
-    return torch.float16 if native == torch.float32 and device.type == "cuda" else native
+    chosen = choose_precision(device, precision)
+    is_half = precision == "auto" and chosen == torch.float32 and device.type == "cuda"
+    return torch.float16 if is_half else chosen

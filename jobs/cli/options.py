@@ -27,6 +27,12 @@ def json_option(help: str) -> Callable[[Command], Command]:
     return click.option("--json", "as_json", is_flag=True, help=help)
 
 
+def precision_option(help: str) -> Callable[[Command], Command]:
+    """``--precision``."""
+    choice = click.Choice(["auto", "fp32", "bf16", "fp16"])
+    return click.option("--precision", type=choice, default="auto", show_default=True, help=help)
+
+
 def device_option(command: Command) -> Command:
     """``--device``."""
     return click.option(

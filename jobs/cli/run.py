@@ -9,7 +9,7 @@ from typing import Literal
 import click
 
 from jobs.cli.endings import SOME_VIDEOS_FAILED
-from jobs.cli.options import device_option, json_option, verbose_option
+from jobs.cli.options import device_option, json_option, precision_option, verbose_option
 from jobs.job import MaxFailures, RunConfig
 from jobs.wording import count
 
@@ -91,6 +91,7 @@ def parse_max_failures(text: str | None) -> MaxFailures:
     help="Windows in one step of the model.",
 )
 @device_option
+@precision_option("What the model computes in; auto: bf16 where the hardware has it, else fp32.")
 @click.option(
     "--actors",
     metavar="N",
@@ -139,6 +140,7 @@ def run(
     top_k: int,
     batch_size: int | None,
     device: Literal["auto", "cpu", "cuda"],
+    precision: Literal["auto", "fp32", "bf16", "fp16"],
     actors: int | None,
     address: str | None,
     extensions: tuple[str, ...],
@@ -174,6 +176,7 @@ def run(
         top_k=top_k,
         batch_size=batch_size,
         device=device,
+        precision=precision,
         actors=actors,
         address=address,
         extensions=extensions,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, cast
 import click
 from click.core import ParameterSource
 
-from jobs.cli.options import device_option, verbose_option
+from jobs.cli.options import device_option, precision_option, verbose_option
 
 if TYPE_CHECKING:
     from jobs.training_plan import SplitName
@@ -152,13 +152,7 @@ def _refuse_unused(ctx: click.Context, is_unused: bool, options: Sequence[str], 
     show_default=True,
     help="balanced: every class counts the same, however many windows it has.",
 )
-@click.option(
-    "--precision",
-    type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
-    default="auto",
-    show_default=True,
-    help="What is computed in; auto: bf16 where the hardware has it, else fp16 on a GPU, else fp32.",
-)
+@precision_option("What is computed in; auto: bf16 where the hardware has it, else fp16 on a GPU, else fp32.")
 @click.option(
     "--split",
     "how",

@@ -91,16 +91,17 @@ class InvertedBottleneck(nn.Module):
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, expansion: int):
         super().__init__()
         width = inputs * expansion
-        self.expand = nn.Sequential(SamePadConv3d(inputs, width, (1, 1, 1)), _norm(width)) if expansion > 1 else None
+        expand = SamePadConv3d(inputs, width, (1, 1, 1)) if expansion > 1 else None
+        self.expand = None if expand is None else nn.Sequential(expand, _norm(width), nn.ReLU6())
         depthwise = SamePadConv3d(width, width, (TEMPORAL_KERNEL, kernel, kernel), stride, groups=width)
-        self.depthwise = nn.Sequential(depthwise, _norm(width))
+        self.depthwise = nn.Sequential(depthwise, _norm(width), nn.ReLU6())
         self.project = nn.Sequential(SamePadConv3d(width, outputs, (1, 1, 1)), _norm(outputs))
         self.has_skip = stride == 1 and inputs == outputs
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``[n, inputs, T, H, W]`` to ``[n, outputs, T, H / stride, W / stride]``."""
-        y = x if self.expand is None else functional.relu6(self.expand(x))
-        y = self.project(functional.relu6(self.depthwise(y)))
+        y = x if self.expand is None else self.expand(x)
+        y = self.project(self.depthwise(y))
         return x + y if self.has_skip else y
 
 

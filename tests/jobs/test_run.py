@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 import tagger
 from jobs.changes import Changes
@@ -21,6 +22,7 @@ from jobs.plan import DryRun, dry_run, make_plan
 from jobs.results import FinishedVideo
 from jobs.run import run_job
 from jobs.transport import SEGMENTS_SCHEMA
+from tagger.classifier import PrecisionName, choose_precision
 from tagger.clips import VideoEnd
 from tagger.errors import InputError, OutputError
 
@@ -43,9 +45,11 @@ class TestThroughRay:
 
     def test_every_row_is_what_the_library_gives(self, config: RunConfig, archive: Path, model_file: Path) -> None:
         seen: list[Progress] = []
-        summary = run_job(make_plan(config), seen.append)
+        # The one that would not be chosen here.
+        precision: PrecisionName = "fp32" if choose_precision(torch.device("cpu")) != torch.float32 else "bf16"
+        summary = run_job(make_plan(replace(config, precision=precision)), seen.append)
 
-        library = tagger.load_model(str(model_file), device="cpu")
+        library = tagger.load_model(str(model_file), device="cpu", precision=precision)
         tags = pq.read_table(config.out).to_pylist()
         videos = pq.read_table(summary.videos_out).to_pylist()
         assert [video["video"] for video in videos] == sorted(str(p) for p in archive.rglob("*") if p.is_file())

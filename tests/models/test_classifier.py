@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from tagger.classifier import Classifier, choose_device
+from tagger.classifier import Classifier, PrecisionName, choose_device
 from tagger.errors import VtagError
 from tagger.models import CNN3D_PREPROCESSING, LITE_PREPROCESSING, build_network
 from tagger.models.i3d_lite import CHANNELS, I3DLiteLSTM, imagenet_weights, inflate
 from tagger.ood import OODCalibration, energies_of
 
-PRECISIONS = [torch.float32, torch.bfloat16]
+PRECISIONS: list[PrecisionName] = ["fp32", "bf16"]
 
 
 def noise(n: int, frames: int, size: int) -> np.ndarray:
@@ -18,7 +18,7 @@ def noise(n: int, frames: int, size: int) -> np.ndarray:
 
 
 def a_cnn3d(
-    temperature: float = 1.0, precision: torch.dtype | None = torch.float32, ood: OODCalibration | None = None
+    temperature: float = 1.0, precision: PrecisionName = "fp32", ood: OODCalibration | None = None
 ) -> Classifier:
     torch.manual_seed(0)
     network = build_network("cnn3d-lstm", 5, {"hidden": 8, "filters": [4, 8, 8]})
@@ -28,7 +28,7 @@ def a_cnn3d(
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_probabilities_are_float32_and_sum_to_one(precision: torch.dtype) -> None:
+def test_probabilities_are_float32_and_sum_to_one(precision: PrecisionName) -> None:
     probabilities = a_cnn3d(precision=precision).probabilities(noise(3, 4, 32))
     assert probabilities.shape == (3, 5)
     assert probabilities.dtype == np.float32
@@ -37,7 +37,7 @@ def test_probabilities_are_float32_and_sum_to_one(precision: torch.dtype) -> Non
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_on_a_cpu_a_clips_probabilities_are_the_same_in_any_company(precision: torch.dtype) -> None:
+def test_on_a_cpu_a_clips_probabilities_are_the_same_in_any_company(precision: PrecisionName) -> None:
     classifier = a_cnn3d(precision=precision)
     clips = noise(5, 4, 32)
     together = classifier.probabilities(clips)
@@ -85,7 +85,7 @@ def test_pixels_are_normalised_as_the_preprocessing_says() -> None:
             self.head = torch.nn.Identity()
 
     clips = noise(1, 2, 4)
-    classifier = Classifier(Pixels(), LITE_PREPROCESSING, device="cpu", precision=torch.float32)
+    classifier = Classifier(Pixels(), LITE_PREPROCESSING, device="cpu", precision="fp32")
     features = classifier.features(clips)
     # EfficientNet-Lite's own: (pixel - 127) / 128
     expected = (torch.from_numpy(clips).float() - 127) / 128
@@ -114,8 +114,8 @@ def test_a_gpu_that_is_not_there_is_one_clear_line() -> None:
 def test_a_gpu_gives_the_probabilities_of_the_cpu() -> None:
     clips = noise(5, 4, 32)
     network = build_network("cnn3d-lstm", 5, {"hidden": 8, "filters": [4, 8, 8]})
-    cpu = Classifier(network, CNN3D_PREPROCESSING, device="cpu", precision=torch.float32).probabilities(clips)
-    gpu = Classifier(network, CNN3D_PREPROCESSING, device="cuda", precision=torch.float32).probabilities(clips)
+    cpu = Classifier(network, CNN3D_PREPROCESSING, device="cpu", precision="fp32").probabilities(clips)
+    gpu = Classifier(network, CNN3D_PREPROCESSING, device="cuda", precision="fp32").probabilities(clips)
     np.testing.assert_allclose(gpu, cpu, atol=1e-3)
 
 
@@ -129,7 +129,7 @@ def test_bfloat16_changes_neither_the_label_nor_much_of_the_confidence() -> None
     network.head.dense.load_state_dict({"weight": on_averages, "bias": weights["_fc.bias"]})
     trained = {name: tensor.clone() for name, tensor in network.state_dict().items()}
 
-    def probabilities(precision: torch.dtype) -> np.ndarray:
+    def probabilities(precision: PrecisionName) -> np.ndarray:
         network = I3DLiteLSTM(classes=1000, head="mean")
         network.load_state_dict(trained)
         return Classifier(network, LITE_PREPROCESSING, device="cpu", precision=precision).probabilities(clips)
@@ -144,7 +144,7 @@ def test_bfloat16_changes_neither_the_label_nor_much_of_the_confidence() -> None
     hours = (radius > 75) & (radius < 84) & (hour % 1 < 0.15)
     clock = np.where(((radius < 90) & ~hands & ~hours)[..., None], [250, 250, 250], [20, 20, 20])
     clips = np.stack([np.stack([picture] * 2) for picture in (ball, crossword, clock)]).astype(np.uint8)
-    full, half = probabilities(torch.float32), probabilities(torch.bfloat16)
+    full, half = probabilities("fp32"), probabilities("bf16")
     assert (full.max(axis=1) > 0.2).all()  # it is sure of something
     assert (half.argmax(axis=1) == full.argmax(axis=1)).all()
     moved = np.abs(half - full).sum(axis=1) / 2

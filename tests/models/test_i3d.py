@@ -51,7 +51,7 @@ def test_the_logits_are_those_of_pytorchvideos_own_module(
 def test_the_classifier_runs_it_in_bfloat16_on_the_cpu(kinetics_checkpoint: Path) -> None:
     network = I3DKinetics400()
     load_kinetics_checkpoint(network, kinetics_checkpoint)
-    classifier = Classifier(network, KINETICS_PREPROCESSING, device="cpu", precision=torch.bfloat16)
+    classifier = Classifier(network, KINETICS_PREPROCESSING, device="cpu", precision="bf16")
     clips = np.random.default_rng(0).integers(0, 256, (1, 8, 224, 224, 3), dtype=np.uint8)
     probabilities = classifier.probabilities(clips)
     assert probabilities.shape == (1, 400)

@@ -1,0 +1,111 @@
+"""A network as it is used, not trained: the same function with less work.
+
+- A batch norm that follows a convolution becomes part of its weights.
+- Of a kernel over several frames that is zero in all but the middle one, the middle is kept: that is what inflating a
+  2D network made of it, when training has not changed it.
+- The activation that comes next is computed with the convolution, while its result is still in the cache. On a CPU
+  that is oneDNN's convolution with post-operations, through the operator that torch.compile itself calls.
+
+How much each is worth is measured by ``python -m tests.benchmarks.fused``.
+"""
+
+from functools import cache
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from tagger.models.i3d_lite import SamePadConv3d, same_pad
+
+_ACTIVATIONS: dict[type[nn.Module], tuple[str, list[float]]] = {
+    nn.ReLU: ("relu", []),
+    nn.ReLU6: ("hardtanh", [0.0, 6.0]),
+}
+"""Activations as oneDNN's convolution takes them: name and scalars."""
+
+
+class FusedConv3d(nn.Module):
+    """A 3D convolution with the batch norm and the activation after it, either of which may be missing."""
+
+    def __init__(self, convolution: nn.Conv3d, norm: nn.BatchNorm3d | None, activation: nn.Module | None):
+        super().__init__()
+        folded = convolution if norm is None else fuse_conv_bn_eval(convolution, norm)
+        is_single = _sees_single_frames(convolution)
+        middle = convolution.kernel_size[0] // 2
+        weight = folded.weight[:, :, middle : middle + 1] if is_single else folded.weight
+        self.weight = nn.Parameter(weight.detach().clone(), requires_grad=False)
+        self.bias = None if folded.bias is None else nn.Parameter(folded.bias.detach().clone(), requires_grad=False)
+        self.stride, self.groups = list(convolution.stride), convolution.groups
+        self.padding = [0 if is_single else int(convolution.padding[0]), *map(int, convolution.padding[1:])]
+        self.is_same_padded = isinstance(convolution, SamePadConv3d)
+        self.activation = activation
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``[n, inputs, T, H, W]`` to ``[n, outputs, T', H', W']``, as the layers that it stands for."""
+        if self.is_same_padded:
+            x = same_pad(x, self.weight.shape[-1], self.stride[-1])
+        if x.device.type == "cpu" and (operator := _onednn(x.dtype)) is not None:
+            name, scalars = ("none", []) if self.activation is None else _ACTIVATIONS[type(self.activation)]
+            return operator(
+                x, self.weight, self.bias, self.padding, self.stride, [1, 1, 1], self.groups, name, scalars, ""
+            )
+        y = functional.conv3d(x, self.weight, self.bias, self.stride, self.padding, 1, self.groups)
+        return y if self.activation is None else self.activation(y)
+
+    def extra_repr(self) -> str:
+        """What distinguishes it from others with the same weights."""
+        return f"{tuple(self.weight.shape)}, stride={self.stride}, padding={self.padding}, same={self.is_same_padded}"
+
+
+def fuse(network: nn.Module) -> nn.Module:
+    """Replaces convolutions in ``network`` by what computes them and what follows them faster, and returns it.
+
+    A norm or an activation follows a convolution when it was registered right after it, as in every network that
+    ``build_network`` makes. ``network`` must be in evaluation mode and is not to be trained any more.
+    """
+    for module in list(network.modules()):
+        children = list(module.named_children())
+        for place, (name, convolution) in enumerate(children):
+            if type(convolution) not in (nn.Conv3d, SamePadConv3d):
+                continue
+            assert isinstance(convolution, nn.Conv3d)
+            following = children[place + 1 : place + 3]
+            norm = following[0][1] if following and isinstance(following[0][1], nn.BatchNorm3d) else None
+            after = following[0 if norm is None else 1 :][:1]
+            activation = after[0][1] if after and type(after[0][1]) in _ACTIVATIONS else None
+            setattr(module, name, FusedConv3d(convolution, norm, activation))
+            for other, absorbed in following:
+                if absorbed is norm or absorbed is activation:
+                    setattr(module, other, nn.Identity())
+    for module in network.modules():
+        if type(module) in _ACTIVATIONS:
+            # Nothing else needs what it is computed from, and memory that is there is faster than new memory.
+            module.inplace = True  # type: ignore[assignment]
+    return network
+
+
+def _sees_single_frames(convolution: nn.Conv3d) -> bool:
+    """Whether each frame of the output depends on the same frame of the input alone."""
+    frames = convolution.kernel_size[0]
+    if frames % 2 == 0 or convolution.stride[0] != 1 or convolution.padding[0] != frames // 2:
+        return False
+    others = [frame for frame in range(frames) if frame != frames // 2]
+    return not bool(convolution.weight[:, :, others].any())
+
+
+@cache
+def _onednn(precision: torch.dtype) -> Any:
+    """oneDNN's convolution with post-operations; None where this torch or this processor has none for ``precision``.
+
+    It is not a documented operator, so it is tried once on a small convolution.
+    """
+    try:
+        operator = torch.ops.mkldnn._convolution_pointwise
+        x = torch.arange(16.0).sub(4).reshape(1, 1, 1, 4, 4).to(precision)
+        kernel = torch.ones(1, 1, 1, 1, 1, dtype=precision)
+        y = operator(x, kernel, None, [0, 0, 0], [1, 1, 1], [1, 1, 1], 1, "hardtanh", [0.0, 6.0], "")
+    except (AttributeError, RuntimeError, NotImplementedError):
+        return None
+    return operator if torch.equal(y, x.clamp(0, 6)) else None
