@@ -123,6 +123,25 @@ class LabelCount:
 
 
 @dataclass(frozen=True)
+class Efficiency:
+    """How much of the hardware's time went into the work itself, from the first windows that came back to the last.
+
+    ``decode`` and ``model`` are shares, 0 to 1, of the CPU time of ``cores``; ``gpu`` is the share of time in which
+    model actors on GPUs were at work, None without GPUs. ``total`` is that of what there is least to be had of.
+    """
+
+    cores: int
+    decode: float
+    model: float
+    gpu: float | None = None
+
+    @property
+    def total(self) -> float:
+        """Achieved over possible, 0 to 1."""
+        return max(self.decode + self.model, self.gpu or 0.0)
+
+
+@dataclass(frozen=True)
 class Summary:
     """What a finished job did.
 
@@ -130,7 +149,8 @@ class Summary:
     ``new``, ``changed`` and ``retried`` videos were read by this run, and ``failures`` are those of them that could not
     be, or only in part, together with what an interruption left. ``kept`` were as they are recorded, or only
     ``touched``: the same content at another time. ``gone`` are in the result but not in the inputs; ``pruned`` were
-    removed for it. ``tagged_s`` is the length of the videos that this run read.
+    removed for it. ``tagged_s`` is the length of the videos that this run read. ``efficiency`` is None when the run was
+    too short to tell.
     """
 
     out: str
@@ -154,6 +174,7 @@ class Summary:
     windows_done: int
     elapsed_s: float
     tagging_s: float
+    efficiency: Efficiency | None = None
     failures: tuple[Failure, ...] = field(default=())
     top_labels: tuple[LabelCount, ...] = field(default=())
 

@@ -62,6 +62,11 @@ class Workers:
     decoders: int
     decoder_cpus: float
 
+    @property
+    def cores(self) -> int:
+        """The cores of the whole cluster: there is a decoding task for each."""
+        return self.decoders
+
 
 def choose_workers(cpus: float, gpus: float, device: str = "auto", actors: int | None = None) -> Workers:
     """Spreads the work over ``cpus`` and ``gpus`` of the whole cluster. Raises VtagError for a device that is missing.

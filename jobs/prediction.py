@@ -51,7 +51,7 @@ class Predictor:
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Classifies the windows of ``table``."""
-        started = time.perf_counter()
+        started, cpu_started = time.perf_counter(), time.process_time()
         clips = clips_of(table, self._shape)
         segments = []
         if len(clips):
@@ -59,7 +59,7 @@ class Predictor:
             columns = [table.column(name).drop_null().to_pylist() for name in ("window", "start_s", "end_s")]
             windows = [Window(*values) for values in zip(*columns, strict=True)]
             segments = make_segments(windows, probabilities, self._labels, self._top_k, ood_scores)
-        return segments_table(table, segments, time.perf_counter() - started)
+        return segments_table(table, segments, time.perf_counter() - started, time.process_time() - cpu_started)
 
 
 def _load(source: ModelSource, content: Any, device: "DeviceName", precision: "PrecisionName") -> "Classifier":

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from jobs.job import Failure, Summary
+from jobs.job import Efficiency, Failure, Summary
 from jobs.progress import why
 from jobs.wording import amount, clock, count, percent, printable, significant
 from tagger.errors import ErrorKind
@@ -70,6 +70,8 @@ def print_summary(summary: Summary, console: Console) -> None:
     facts.add_row("Video time", amount(summary.video_s))
     facts.add_row("Segments", f"{summary.segments:,}")
     facts.add_row("Speed", speed(summary))
+    if summary.efficiency is not None:
+        facts.add_row("Efficiency", efficiency(summary.efficiency))
     facts.add_row("Model", f"{summary.model}, windows of {summary.sampling}")
     console.print(facts)
     if summary.failures:
@@ -132,6 +134,14 @@ def speed(summary: Summary) -> str:
     parts = [f"{significant(summary.windows_done / summary.tagging_s)} windows/s"]
     parts.append(f"{significant(summary.tagged_s / summary.tagging_s)}× real time")
     return " · ".join([*parts, took])
+
+
+def efficiency(measured: Efficiency) -> str:
+    """How much of the hardware's time went into the work, and into which."""
+    cores = f"{percent(measured.decode)} of the time of {count(measured.cores, 'core')}"
+    if measured.gpu is not None:
+        return f"{percent(measured.total)}: the model was at work {percent(measured.gpu)} of the time, decoding {cores}"
+    return f"{percent(measured.total)}: decoding took {cores}, the model {percent(measured.model)}"
 
 
 def _videos(summary: Summary) -> Text:

@@ -41,6 +41,24 @@ class FinishedVideo:
         return Failure(self.video.path, self.end.status, self.end.error_kind, self.end.error or "unknown")
 
 
+@dataclass(frozen=True)
+class Spent:
+    """Seconds that were spent on rows, by the clock and of CPU time, in decoding and in the model."""
+
+    decode_s: float = 0.0
+    decode_cpu_s: float = 0.0
+    predict_s: float = 0.0
+    predict_cpu_s: float = 0.0
+
+    def with_rows(self, rows: pa.Table) -> "Spent":
+        """With what was spent on rows of SEGMENTS_SCHEMA."""
+        return Spent(**{name: total + (pc.sum(rows[name]).as_py() or 0.0) for name, total in vars(self).items()})
+
+    def since(self, before: "Spent") -> "Spent":
+        """What was spent after ``before``."""
+        return Spent(**{name: total - getattr(before, name) for name, total in vars(self).items()})
+
+
 @dataclass
 class _OpenVideo:
     slices: list[pa.Table] = field(default_factory=list)
@@ -62,13 +80,11 @@ class Collector:
         self._is_finished = bytearray(len(videos))
         self.windows = 0
         self.video_s = 0.0
-        self.decode_s = 0.0
-        self.predict_s = 0.0
+        self.spent = Spent()
 
     def add(self, table: pa.Table) -> list[FinishedVideo]:
         """Takes rows of SEGMENTS_SCHEMA and returns the videos that they complete."""
-        self.decode_s += pc.sum(table["decode_s"]).as_py() or 0.0
-        self.predict_s += pc.sum(table["predict_s"]).as_py() or 0.0
+        self.spent = self.spent.with_rows(table)
         numbers = table["video"].to_numpy()
         # Rows of one video stand together, as they were decoded.
         edges = [*np.flatnonzero(np.diff(numbers, prepend=-1)).tolist(), len(numbers)]

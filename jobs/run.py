@@ -12,7 +12,7 @@ import pyarrow as pa
 import tagger
 from jobs.arrivals import polled
 from jobs.committer import Committer, unwritable
-from jobs.job import Failure, Interrupted, JobError, Progress, RunConfig, Summary
+from jobs.job import Efficiency, Failure, Interrupted, JobError, Progress, RunConfig, Summary
 from jobs.ledger import Ledger, parts, read_plan, remove
 from jobs.lock import Lock, locked
 from jobs.merge import merge
@@ -22,10 +22,13 @@ from jobs.plan import Plan
 from jobs.publish import Published, count, publish
 from jobs.ray_session import ray_session
 from jobs.result import Result, read_result
-from jobs.results import Collector, FinishedVideo, video_name, with_times
+from jobs.results import Collector, FinishedVideo, Spent, video_name, with_times
 from jobs.storage import Location, is_address
 from jobs.termination import Sigterm
 from tagger.errors import OutputError
+
+SETTLED_S = 3.0
+"""Least time in seconds over which a job's efficiency is told."""
 
 REPORT_S = 1.0
 """Time in seconds between two progress reports while no video is finished."""
@@ -75,6 +78,7 @@ def run_job(plan: Plan, on_progress: Callable[[Progress], None] = lambda progres
         windows_done=run.collector.windows,
         elapsed_s=time.monotonic() - run.started_s,
         tagging_s=run.tagging_s,
+        efficiency=run.efficiency,
         failures=tuple(failure for failure in published.failures if failure.path not in touched),
         top_labels=published.top_labels,
     )
@@ -144,6 +148,8 @@ class _Run:
     sigterm: Sigterm = field(default_factory=Sigterm)
     workers: Workers | None = None
     first_row_s: float | None = None
+    spent_first: Spent = field(default_factory=Spent)
+    efficiency: Efficiency | None = None
     tagging_s: float = 0.0
     done: int = 0
     committer: Committer | None = None
@@ -160,8 +166,8 @@ class _Run:
         busy = (0.0, 0.0)
         if self.workers is not None and self.first_row_s is not None:
             passed_s = max(now - self.first_row_s, 1e-3)
-            decode = self.collector.decode_s / (self.workers.decoders * passed_s)
-            predict = self.collector.predict_s / (self.workers.actors * passed_s)
+            decode = self.collector.spent.decode_s / (self.workers.decoders * passed_s)
+            predict = self.collector.spent.predict_s / (self.workers.actors * passed_s)
             # Work done before the first row came back is counted, too.
             busy = (min(decode, 1.0), min(predict, 1.0))
         self.on_progress(
@@ -182,9 +188,22 @@ class _Run:
 
     def collect(self, table: pa.Table) -> list[FinishedVideo]:
         """Takes rows that came back; returns the videos that are finished with them."""
+        finished = self.collector.add(table)
         if self.first_row_s is None:
-            self.first_row_s = time.monotonic()
-        return self.collector.add(table)
+            self.first_row_s, self.spent_first = time.monotonic(), self.collector.spent
+        elif (passed_s := time.monotonic() - self.first_row_s) >= SETTLED_S:
+            self.efficiency = self._efficiency(passed_s)
+        return finished
+
+    def _efficiency(self, passed_s: float) -> Efficiency:
+        workers, spent = self.workers, self.collector.spent.since(self.spent_first)
+        assert workers is not None
+        return Efficiency(
+            cores=workers.cores,
+            decode=spent.decode_cpu_s / (workers.cores * passed_s),
+            model=spent.predict_cpu_s / (workers.cores * passed_s),
+            gpu=spent.predict_s / (workers.actors * passed_s) if workers.device == "cuda" else None,
+        )
 
     def note(self, video: FinishedVideo) -> None:
         """Counts a finished video and tells of it."""

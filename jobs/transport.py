@@ -22,17 +22,20 @@ _ROW = [
     pa.field("start_s", pa.float64()),
     pa.field("end_s", pa.float64()),
     pa.field("decode_s", pa.float64(), nullable=False),
+    pa.field("decode_cpu_s", pa.float64(), nullable=False),
     pa.field("end", pa.string()),
 ]
 
 WINDOWS_SCHEMA = pa.schema([*_ROW, pa.field("clip", pa.large_binary())])
-"""Decoding to prediction. ``video`` is the video's number in the job; ``decode_s`` the time this row took to decode;
-``end`` is JSON, set on the last row of a video: how it ended, and which version of it was read."""
+"""Decoding to prediction. ``video`` is the video's number in the job; ``decode_s`` the time this row took to decode,
+``decode_cpu_s`` the CPU time that the decoder spent on it; ``end`` is JSON, set on the last row of a video: how it
+ended, and which version of it was read."""
 
 SEGMENTS_SCHEMA = pa.schema(
     [
         *_ROW,
         pa.field("predict_s", pa.float64(), nullable=False),
+        pa.field("predict_cpu_s", pa.float64(), nullable=False),
         pa.field("ood_score", pa.float32()),
         pa.field("top_labels", pa.list_(pa.string())),
         pa.field("top_confidences", pa.list_(pa.float32())),
@@ -64,6 +67,7 @@ def span_to_table(video: int, span: Span, decode_s: float, version: Version | No
         [window.start_s for window in windows] or [None],
         [window.end_s for window in windows] or [None],
         [decode_s / rows] * rows,
+        [span.cpu_s / rows] * rows,
         [None] * (rows - 1) + [end],
     ]
     arrays = [pa.array(column, field.type) for column, field in zip(columns, _ROW, strict=True)]
@@ -86,13 +90,17 @@ def clips_of(table: pa.Table, shape: tuple[int, int, int, int]) -> np.ndarray:
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
-def segments_table(table: pa.Table, segments: Sequence[Segment], predict_s: float) -> pa.Table:
-    """The rows of ``table`` without their clips, and with the segments of those that had one, in order."""
+def segments_table(table: pa.Table, segments: Sequence[Segment], predict_s: float, cpu_s: float) -> pa.Table:
+    """The rows of ``table`` without their clips, and with the segments of those that had one, in order.
+
+    ``predict_s`` and ``cpu_s`` are the time and the CPU time that all of them took.
+    """
     remaining = iter(segments)
     made = [next(remaining) if index is not None else None for index in table.column("window").to_pylist()]
-    share_s = predict_s / max(len(segments), 1)
+    share = 1 / max(len(segments), 1)
     predicted = [
-        [share_s if segment else 0.0 for segment in made],
+        [predict_s * share if segment else 0.0 for segment in made],
+        [cpu_s * share if segment else 0.0 for segment in made],
         [segment and segment.ood_score for segment in made],
         [segment and segment.top_labels for segment in made],
         [segment and segment.top_confidences for segment in made],

@@ -56,12 +56,14 @@ class VideoEnd:
 class Span:
     """Consecutive windows of one video: ``clips`` is ``[n, num_frames, H, W, 3] uint8``, one clip for each window.
 
-    ``end`` is set on the last span of a video, which may have no windows.
+    ``end`` is set on the last span of a video, which may have no windows. ``cpu_s`` is the CPU time in seconds that the
+    process which decoded it has spent on it.
     """
 
     windows: tuple[Window, ...]
     clips: np.ndarray
     end: VideoEnd | None = None
+    cpu_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -105,11 +107,13 @@ def read_spans(
     crashes takes this process with it; ``tagger.video.isolation`` does the same in a process of its own.
     """
     size = preprocessing.size
+    begun_s = time.process_time()
     for span in read_loose_spans(path, sampling, preprocessing, span_windows=span_windows):
         clips = np.empty((len(span.windows), sampling.num_frames, size, size, 3), np.uint8)
         for clip, frames in zip(clips, span.frames, strict=True):
             np.stack(frames, out=clip)
-        yield Span(span.windows, clips, span.end)
+        yield Span(span.windows, clips, span.end, time.process_time() - begun_s)
+        begun_s = time.process_time()
 
 
 def read_loose_spans(

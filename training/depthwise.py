@@ -17,19 +17,37 @@ from tagger.models.i3d_lite import SamePadConv3d, same_pad
 
 
 class _FixedDepthwise(torch.autograd.Function):
-    """Depthwise 2D convolution with a kernel that is not trained; its backward pass is a forward convolution."""
+    """Depthwise 2D convolution with a kernel that is not trained; its backward pass is a forward convolution.
+
+    At stride 1 the result is as large as ``x``, at more nothing is padded, and the kernel fits into ``x`` exactly.
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
+    def forward(ctx: Any, x: torch.Tensor, kernel: torch.Tensor, stride: int) -> torch.Tensor:
         ctx.save_for_backward(kernel)
-        return functional.conv2d(x, kernel, padding=kernel.shape[-1] // 2, groups=len(kernel))
+        ctx.stride = stride
+        padding = kernel.shape[-1] // 2 if stride == 1 else 0
+        return functional.conv2d(x, kernel, None, stride, padding, groups=len(kernel))
 
     @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None, None]:
         (kernel,) = ctx.saved_tensors
-        gradient = gradients[0]
+        (gradient,) = gradients
+        padding = kernel.shape[-1] // 2
+        if ctx.stride > 1:
+            gradient, padding = _spread(gradient, ctx.stride, kernel.shape[-1] - 1), 0
         turned = kernel.flip(2, 3).to(gradient.dtype)
-        return functional.conv2d(gradient, turned, padding=kernel.shape[-1] // 2, groups=len(kernel)), None
+        return functional.conv2d(gradient, turned, None, 1, padding, groups=len(kernel)), None, None
+
+
+def _spread(x: torch.Tensor, stride: int, border: int) -> torch.Tensor:
+    """``[n, C, H, W]`` with ``stride - 1`` zeros between its values and ``border`` zeros around them."""
+    n, channels, height, width = x.shape
+    rows, columns = ((size - 1) * stride + 1 for size in (height, width))
+    spread = x.new_zeros(n, channels, rows + 2 * border, columns + 2 * border)
+    spread = spread.contiguous(memory_format=torch.channels_last)
+    spread[:, :, border : border + rows : stride, border : border + columns : stride] = x
+    return spread
 
 
 class FactorisedDepthwise(nn.Module):
@@ -53,11 +71,8 @@ class FactorisedDepthwise(nn.Module):
         kernel = cast(torch.Tensor, self.kernel).to(x.dtype)
         # [n, C, T, H, W] in channels_last_3d is [n * T, C, H, W] in channels_last: a change of strides.
         frames = x.transpose(1, 2).flatten(0, 1)
-        if self._stride == 1:
-            frames = _FixedDepthwise.apply(frames, kernel)
-        else:
-            frames = same_pad(frames, kernel.shape[-1], self._stride)
-            frames = functional.conv2d(frames, kernel, stride=self._stride, groups=len(kernel))
+        frames = same_pad(frames, kernel.shape[-1], self._stride)
+        frames = _FixedDepthwise.apply(frames, kernel, self._stride)
         y = frames.unflatten(0, (n, time)).transpose(1, 2)
         before, now, after = self.taps.to(y.dtype)[..., None, None, None]
         padded = functional.pad(y, (0, 0, 0, 0, 1, 1))

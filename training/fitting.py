@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from tagger.classifier import Classifier, DeviceName, choose_device
+from tagger.models.fused import fuse
 from tagger.ood import OODCalibration
 from tagger.preprocessing import Preprocessing
 from tagger.windows import Sampling
@@ -154,7 +155,9 @@ def fit_layers(
     # Before the convolutions are taken apart: their pieces have fewer dimensions.
     backbone.to(memory_format=torch.channels_last_3d)
     originals = take_apart(trained)
-    whole = nn.Sequential(_Fixed(fixed), trained, network.get_submodule("head")).to(choose_device(stage.device))
+    whole = nn.Sequential(_Fixed(fixed, stage.precision), trained, network.get_submodule("head")).to(
+        choose_device(stage.device)
+    )
     # What happens over time is not pretrained: the taps start as "nothing does".
     pretrained = [p for name, p in trained.named_parameters() if not name.endswith("taps")] if is_pretrained else []
     fitted = stage.fit(whole, pretrained, train, val)
@@ -163,15 +166,19 @@ def fit_layers(
 
 
 class _Fixed(nn.Module):
-    """Layers that only compute."""
+    """Layers that only compute, as the tagger computes them."""
 
-    def __init__(self, layers: nn.Module):
+    def __init__(self, layers: nn.Sequential, precision: torch.dtype):
         super().__init__()
-        self.layers = layers.requires_grad_(False)
+        fused = fuse(copy.deepcopy(layers).eval()).requires_grad_(False)
+        self.layers = fused.to(precision).to(memory_format=torch.channels_last_3d) if len(layers) else None
+        self.precision = precision
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        with torch.no_grad():
-            return self.layers(x)
+        if self.layers is None:
+            return x
+        with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
+            return self.layers(x.to(self.precision))
 
 
 def _freeze_norms(backbone: nn.Module) -> None:

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
-from jobs.job import Failure, LabelCount, Summary
+from jobs.job import Efficiency, Failure, LabelCount, Summary
 from jobs.report import duckdb_query, failures_query, pandas_line, print_summary, shell_line, summary_json
 from jobs.wording import amount, clock, count, percent, significant
 
@@ -149,3 +149,17 @@ def test_the_json_has_everything_and_a_query() -> None:
 )
 def test_numbers_are_written_for_people(written: str, expected: str) -> None:
     assert written == expected
+
+
+def test_the_summary_tells_how_much_of_the_hardware_was_used() -> None:
+    assert "Efficiency" not in shown(SUMMARY)
+    cpu = Efficiency(cores=2, decode=0.21, model=0.72)
+    assert "Efficiency  93 %: decoding took 21 % of the time of 2 cores, the model 72 %" in shown(
+        replace(SUMMARY, efficiency=cpu), 100
+    )
+    gpu = Efficiency(cores=16, decode=0.4, model=0.05, gpu=0.9)
+    assert "90 %: the model was at work 90 % of the time, decoding 40 % of the time of 16 cores" in shown(
+        replace(SUMMARY, efficiency=gpu), 120
+    )
+    starved = Efficiency(cores=4, decode=0.9, model=0.05, gpu=0.3)
+    assert starved.total == pytest.approx(0.95)

@@ -67,7 +67,7 @@ def tag(videos: list[Video], source: ModelSource, on_rows: Callable[[int], None]
     workers = replace(choose_workers(cpus=2, gpus=0, device="cpu"), actors=2)
     rows: dict[Any, Any] = {}
     for table in tag_videos(videos, source, source.info.sampling, workers, top_k=2):
-        for row in table.drop_columns(["decode_s", "predict_s"]).to_pylist():
+        for row in table.drop_columns(["decode_s", "decode_cpu_s", "predict_s", "predict_cpu_s"]).to_pylist():
             if row["end"] is not None:
                 end, version = end_from_json(row["end"])
                 row["end"] = (replace(end, decode_s=0.0), version)

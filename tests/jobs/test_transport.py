@@ -72,12 +72,13 @@ def test_segments_take_the_place_of_clips_in_the_rows_they_belong_to() -> None:
         Segment(4, 4.0, 4.5, "b", 1.0, ("b",), (1.0,)),
     ]
 
-    result = segments_table(table, segments, 0.5)
+    result = segments_table(table, segments, 0.5, 0.25)
 
     assert result.schema == SEGMENTS_SCHEMA
     assert result["top_labels"].to_pylist() == [["a", "b"], None, ["b"]]
     assert result["top_confidences"].to_pylist() == [[0.75, 0.25], None, [1.0]]
     assert result["predict_s"].to_pylist() == [0.25, 0.0, 0.25]
+    assert result["predict_cpu_s"].to_pylist() == [0.125, 0.0, 0.125]
     assert result["ood_score"].to_pylist() == [0.125, None, None]
-    predicted = ["predict_s", "ood_score", "top_labels", "top_confidences"]
+    predicted = ["predict_s", "predict_cpu_s", "ood_score", "top_labels", "top_confidences"]
     assert result.drop_columns(predicted).equals(table.drop_columns(["clip"]))

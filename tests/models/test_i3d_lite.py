@@ -11,6 +11,7 @@ from tagger.models.i3d_lite import (
     I3DLiteLSTM,
     LiteBackbone,
     PicturesAndChanges,
+    SamePadConv3d,
     imagenet_weights,
     inflate,
 )
@@ -127,6 +128,17 @@ def test_every_weight_of_the_trained_network_gets_a_gradient(changes: bool) -> N
     network = I3DLiteLSTM(classes=2, hidden=4, dropout=0.0, changes=changes).train()
     network(torch.rand(2, 3, 4, 32, 32)).sum().backward()
     assert all(parameter.grad is not None for parameter in network.parameters())
+
+
+@pytest.mark.parametrize("kernel", [(1, 1, 1), (1, 3, 3), (3, 3, 3)])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_layer_computes_the_same_in_training(kernel: tuple[int, int, int], stride: int) -> None:
+    layer = SamePadConv3d(3, 4, kernel, stride if kernel[1] > 1 else 1).double()
+    x = torch.randn(2, 3, 5, 8, 9, dtype=torch.double, requires_grad=True)
+    with torch.no_grad():
+        expected = layer(x)
+    torch.testing.assert_close(layer(x), expected)
+    assert torch.autograd.gradcheck(layer, x)
 
 
 def test_the_first_layer_learns_the_same_in_bfloat16(backbone: LiteBackbone) -> None:

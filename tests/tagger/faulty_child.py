@@ -60,7 +60,7 @@ FAULTS: dict[str, Callable[[], None]] = {
     "exit": lambda: os._exit(0),
     "noise": lambda: send(np.random.default_rng(1).bytes(100_000)),
     "nonsense": lambda: send(b"\0\0\0\x0f" + b'{"windows": 12}'),
-    "many": lambda: send(b"\0\0\0\x63" + b'{"windows": [' + b"[0,0,1]," * 8 + b'[0,0,1]], "end": null}'),
+    "many": lambda: send(b"\0\0\0\x6f" + b'{"windows": [' + b"[0,0,1]," * 8 + b'[0,0,1]], "end": null, "cpu_s": 0}'),
     "cut": cut_memory,
     "slow": lambda: time.sleep(0.2),
 }

@@ -36,11 +36,13 @@ def test_it_computes_the_same_before_and_after_its_taps_have_learnt(kernel: int,
 
 
 @pytest.mark.parametrize("stride", [1, 2])
-def test_its_gradients_are_those_of_the_ordinary_convolution(stride: int) -> None:
+@pytest.mark.parametrize("kernel", [3, 5])
+@pytest.mark.parametrize("size", [(7, 7), (8, 9)])
+def test_its_gradients_are_those_of_the_ordinary_convolution(kernel: int, stride: int, size: tuple[int, int]) -> None:
     torch.manual_seed(0)
-    convolution = inflated(stride=stride).double()
+    convolution = inflated(kernel=kernel, stride=stride).double()
     factorised = FactorisedDepthwise(convolution).double()
-    x = torch.randn(2, 6, 5, 7, 7, dtype=torch.double, requires_grad=True)
+    x = torch.randn(2, 6, 5, *size, dtype=torch.double, requires_grad=True)
     gradient = torch.randn_like(convolution(x))
     (expected,) = torch.autograd.grad(convolution(x), (x, convolution.weight), gradient)[:1]
     weight_gradient = torch.autograd.grad(convolution(x), convolution.weight, gradient)[0]

@@ -12,6 +12,7 @@ import resource
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -109,13 +110,15 @@ def _read(channel: socket.socket, counter: FrameCounter, places: Sequence[Place]
         reading=_ToldReading(channel, counter),
     )
     place = places[request["place"]]
+    begun_s = time.process_time()
     for span in spans:
         if span.windows:
             clips = place.clips((len(span.windows), sampling.num_frames, preprocessing.size, preprocessing.size, 3))
             for clip, frames in zip(clips, span.frames, strict=True):
                 np.stack(frames, out=clip)
         windows = [[window.index, window.start_s, window.end_s] for window in span.windows]
-        send(channel, {"windows": windows, "end": None if span.end is None else asdict(span.end)})
+        cpu_s, begun_s = time.process_time() - begun_s, time.process_time()
+        send(channel, {"windows": windows, "end": None if span.end is None else asdict(span.end), "cpu_s": cpu_s})
         if span.end is None:
             # What lies there is the parent's until it names the place again.
             answer = receive(channel)

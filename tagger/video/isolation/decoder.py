@@ -148,7 +148,7 @@ class DecoderProcess:
                 if "windows" not in message:
                     _note(message, progress)
                     continue
-                windows, end = _parse(message, expected, most)
+                windows, end, cpu_s = _parse(message, expected, most)
                 if end is not None and end.error_kind == "memory" and not is_last_try:
                     raise TroubleError("memory", "needed more memory than there is")
                 expected += len(windows)
@@ -159,12 +159,12 @@ class DecoderProcess:
                     clips = clips[-len(fresh) :]
                 if end is not None:
                     process.busy = False
-                    yield Span(tuple(fresh), clips, _complete(end, progress))
+                    yield Span(tuple(fresh), clips, _complete(end, progress), cpu_s)
                     return
                 # Before the span is used, so that the next is decoded meanwhile.
                 process.send({"place": process.place_for((most, *shape))})
                 if fresh:
-                    yield Span(tuple(fresh), clips)
+                    yield Span(tuple(fresh), clips, cpu_s=cpu_s)
                     if process is not self._process:
                         raise RuntimeError("a decoder process reads one video at a time")
         finally:
@@ -220,18 +220,19 @@ def _note(message: Message, progress: _Progress) -> None:
         raise TroubleError("crashed", "sent what is no message") from None
 
 
-def _parse(message: Message, expected: int, most: int) -> tuple[list[Window], VideoEnd | None]:
-    """The windows, up to ``most``, and the end of a span whose first window is number ``expected``."""
+def _parse(message: Message, expected: int, most: int) -> tuple[list[Window], VideoEnd | None, float]:
+    """The windows, up to ``most``, the end and the CPU time of a span whose first window is number ``expected``."""
     try:
         windows = [Window(*values) for values in message["windows"]]
         end = None if message["end"] is None else VideoEnd.from_json(message["end"])
-    except (KeyError, TypeError):
+        cpu_s = float(message["cpu_s"])
+    except (KeyError, TypeError, ValueError):
         raise TroubleError("crashed", "sent what is no message") from None
     if len(windows) > most:
         raise TroubleError("crashed", "sent more windows than it was asked for")
     if [window.index for window in windows] != list(range(expected, expected + len(windows))):
         raise TroubleError("crashed", "sent windows out of order")
-    return windows, end
+    return windows, end, cpu_s
 
 
 def _second_choice(first: Choice | None, trouble: TroubleError) -> Choice:
