@@ -1,11 +1,13 @@
 """A network on a device: uint8 clips in, calibrated probabilities and out-of-distribution scores out."""
 
+import copy
 import hashlib
 from typing import Literal
 
 import numpy as np
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from tagger.errors import VtagError
 from tagger.models.fused import fuse
@@ -86,6 +88,18 @@ class Classifier:
         for name, tensor in self._backbone.state_dict().items():
             digest.update(name.encode() + tensor.float().cpu().numpy().tobytes())
         return digest.hexdigest()
+
+    def operations(self, num_frames: int) -> int:
+        """Floating-point operations for one window of ``num_frames``, a multiplication with its addition being two.
+
+        Counted on shapes alone, without computing anything: on the CPU, LSTMs are one kernel that hides its products.
+        """
+        size = self._preprocessing.size
+        backbone, head = (copy.deepcopy(part).to("meta") for part in (self._backbone, self._head))
+        window = torch.empty(1, 3, num_frames, size, size, dtype=self.precision, device="meta")
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            head(backbone(window).float())
+        return int(counter.get_total_flops())
 
     @torch.inference_mode()
     def features(self, clips: np.ndarray) -> torch.Tensor:

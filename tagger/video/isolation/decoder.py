@@ -97,9 +97,17 @@ class DecoderProcess:
         return answered
 
     def spans(
-        self, path: bytes | str | Path, sampling: Sampling, preprocessing: Preprocessing, *, span_windows: int = 8
+        self,
+        path: bytes | str | Path,
+        sampling: Sampling,
+        preprocessing: Preprocessing,
+        *,
+        span_windows: int = 8,
+        choice: Choice | None = None,
     ) -> Iterator[Span]:
         """Yields the windows of a video like ``read_spans``. Never raises because of a video.
+
+        ``choice`` is a reader to be used instead of the one that the rule chooses.
 
         The process decodes up to one span ahead. When it crashes, hangs or runs out of memory, the video is tried once
         more from the start, with PyAV in a new process, and windows that were passed on already are left out. What the
@@ -115,7 +123,7 @@ class DecoderProcess:
             "sampling": sampling.to_json(),
             "preprocessing": asdict(preprocessing),
             "span_windows": span_windows,
-            "choice": None,
+            "choice": None if choice is None else asdict(choice),
         }
         shape = (sampling.num_frames, preprocessing.size, preprocessing.size, 3)
         try:

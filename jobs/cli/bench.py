@@ -1,0 +1,82 @@
+"""``vtag bench``: how fast this machine is, and how close vtag comes to it."""
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from jobs.cli.options import device_option, json_option, precision_option, verbose_option
+from jobs.job import RunConfig
+
+
+@click.command(short_help="Measure how fast this machine decodes and classifies.")
+@click.argument("inputs", metavar="[VIDEO]...", nargs=-1)
+@click.option(
+    "--model",
+    metavar="NAME|FILE",
+    default=RunConfig.model,
+    show_default=True,
+    help="The model: a name that `vtag models` lists, or a model file.",
+)
+@click.option(
+    "--weights",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Weights of i3d-kinetics400 from a file instead of a download.",
+)
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=0, min_open=True),
+    default=5.0,
+    show_default=True,
+    help="How long each figure is measured.",
+)
+@device_option
+@precision_option("What the model computes in; auto measures fp32, and what `vtag run` chooses.")
+@json_option("Print JSON.")
+@verbose_option
+def bench(
+    inputs: tuple[str, ...],
+    model: str,
+    weights: Path | None,
+    seconds: float,
+    device: Literal["auto", "cpu", "cuda"],
+    precision: Literal["auto", "fp32", "bf16", "fp16"],
+    as_json: bool,
+    verbose: bool,
+) -> None:
+    """Measure decoding, the model and the transport between them, each alone, then the whole pipeline.
+
+    The efficiency is what the pipeline achieves over what its parts allow. VIDEO is what `vtag run` takes; without one
+    a minute of 320×240 H.264 is made up. The machine should have nothing else to do meanwhile.
+
+    \b
+    vtag bench
+    vtag bench /videos/one.mp4 --model i3d-kinetics400
+    """
+    from rich.console import Console
+
+    from jobs.bench import bench as measure
+    from jobs.bench_report import print_bench
+    from jobs.listing import find_videos
+    from jobs.sample_video import make_sample
+    from tagger import find_model
+
+    source = find_model(model, weights)
+    with tempfile.TemporaryDirectory(prefix="vtag-bench-") as folder:
+        paths = inputs or (str(make_sample(Path(folder) / "sample.mp4")),)
+        with Console(stderr=True, quiet=as_json).status("Measuring") as status:
+            measured = measure(
+                list(find_videos(paths)),
+                source,
+                device=device,
+                precision=precision,
+                seconds=seconds,
+                verbose=verbose,
+                on_part=lambda part: status.update(f"Measuring {part}"),
+            )
+    if as_json:
+        click.echo(json.dumps(measured.to_json(), indent=1))
+    else:
+        print_bench(measured, Console())

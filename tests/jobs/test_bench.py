@@ -1,0 +1,93 @@
+"""``vtag bench`` measures each part and the whole, and draws the right conclusion."""
+
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from rich.console import Console
+
+from jobs.bench import Bench, DecodeRate, ModelRate
+from jobs.bench_report import print_bench
+from jobs.cli import main
+from jobs.sample_video import make_sample
+from tagger.video.facts import VideoFacts, probe
+from tests.videos import encode
+
+MEASURED = Bench(
+    model_name="ucf20",
+    precision="bf16",
+    device="cpu",
+    cores=2,
+    facts=VideoFacts("mp4", "h264", 320, 240, 25.0, 60.0, 1500, 0.0, 1 / 12800, 0, False),
+    reader="pyav",
+    decode=(DecodeRate("decord", 2, 9e9, 9e9), DecodeRate("pyav", 1, 3000, 50), DecodeRate("pyav", 2, 5400, 90)),
+    model=(ModelRate("bf16", 2, 1, 10.0, 0.5), ModelRate("fp32", 2, 1, 99.0, 0.9)),
+    gflop_per_window=12.3,
+    gflop_per_s={"fp32": 300.0, "bf16": 2000.0},
+    window_bytes=2_408_448,
+    transport_mb_per_s=2000.0,
+    pipeline_windows_per_s=8.1,
+    realtime=17.3,
+    start_s=8.2,
+)
+
+
+def test_on_shared_cores_a_window_costs_its_decoding_and_its_classification() -> None:
+    # 90 windows/s decoded, or 10 classified: 1 / (1 / 90 + 1 / 10) = 9 of both.
+    assert MEASURED.ceiling_windows_per_s == pytest.approx(9)
+    assert MEASURED.efficiency == pytest.approx(0.9)
+    assert MEASURED.bottleneck == "model"
+
+
+def test_beside_a_gpu_the_slower_part_counts() -> None:
+    gpu = replace(MEASURED, device="cuda", model=(ModelRate("bf16", 1, 16, 900.0, 0.5),), pipeline_windows_per_s=81.0)
+    assert gpu.ceiling_windows_per_s == pytest.approx(90)
+    assert gpu.efficiency == pytest.approx(0.9)
+    assert gpu.bottleneck == "decoding"
+
+
+@pytest.mark.parametrize(("device", "advice"), [("cpu", "smaller model would help"), ("cuda", "more GPUs")])
+def test_what_is_printed_ends_with_the_efficiency_and_what_would_help(device: str, advice: str) -> None:
+    console = Console(file=io.StringIO(), width=120)
+    print_bench(replace(MEASURED, device=device), console)
+    assert isinstance(console.file, io.StringIO)
+    text = " ".join(console.file.getvalue().split())
+    for part in ("pyav, 2 cores 90.0 5,400 frames/s", "bf16, 2 actors, batch 1 10.0 50 % of the peak", advice):
+        assert part in text
+    assert ("Efficiency 90 % of the 9.00 windows/s" in text) == (device == "cpu")
+
+
+@pytest.mark.usefixtures("two_cpus")
+def test_it_measures_a_video_of_the_users(model_file: Path, tmp_path: Path) -> None:
+    video = encode(tmp_path / "video.mp4", seconds=20, rate=25)
+    command = ["bench", str(video), "--model", str(model_file), "--seconds", "0.2", "--device", "cpu", "--json"]
+    result = CliRunner().invoke(main, command)
+    assert result.exit_code == 0, result.output
+    measured = json.loads(result.stdout)
+    assert {(each["reader"], each["cores"]) for each in measured["decode"]} == {
+        (reader, cores) for reader in ("decord", "pyav") for cores in (1, 2)
+    }
+    for each in measured["decode"]:
+        # 2.13 s of 25 frames each.
+        assert each["frames_per_s"] / each["windows_per_s"] == pytest.approx(25 * 64 / 30)
+    assert {each["actors"] for each in measured["model"]} == {1, 2}
+    assert measured["precision"] in {each["precision"] for each in measured["model"]} == set(measured["gflop_per_s"])
+    for name in ("pipeline_windows_per_s", "transport_mb_per_s", "gflop_per_window", "start_s", "efficiency"):
+        assert measured[name] > 0, name
+    assert measured["window_bytes"] == 16 * 32 * 32 * 3
+    assert measured["reader"] == "decord"
+
+
+def test_no_video_that_can_be_read_is_one_clear_line(model_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "text.mp4").write_text("not a video")
+    result = CliRunner().invoke(main, ["bench", str(tmp_path / "text.mp4"), "--model", str(model_file)])
+    assert result.exit_code == 1
+    assert result.stderr.strip().endswith("none of the videos can be read to its end; `vtag probe` tells why")
+
+
+def test_the_video_that_is_made_up_is_a_minute_of_what_decord_reads(tmp_path: Path) -> None:
+    facts = probe(make_sample(tmp_path / "sample.mp4"))
+    assert (facts.codec, facts.width, facts.height, facts.duration_s, facts.frames) == ("h264", 320, 240, 60.0, 1500)
