@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from tagger.model_file import ModelInfo
 from tagger.models import build_network
@@ -20,8 +19,9 @@ WARM_UPS, TIMINGS = 2, 7
 class Cost:
     """What one model costs.
 
-    ``gflop_per_window`` counts a multiplication with its addition as two operations. ``windows_per_s`` is what this
-    machine does, without decoding, in the precision and the batches in which the tagger runs the model.
+    ``gflop_per_window`` is of the network as it is used, a multiplication with its addition being two operations.
+    ``windows_per_s`` is what this machine does, without decoding, in the precision and the batches in which the tagger
+    runs the model.
     """
 
     parameters: int
@@ -43,11 +43,10 @@ def measure_costs(taggers: Sequence[Tagger]) -> list[Cost]:
             times.append(_time_a_batch(tagger))
     costs: list[Cost] = []
     for tagger, times in zip(taggers, taken_s, strict=True):
-        parameters, flop = count_operations(tagger.source.info)
         costs.append(
             Cost(
-                parameters=parameters,
-                gflop_per_window=flop / 1e9,
+                parameters=count_parameters(tagger.source.info),
+                gflop_per_window=tagger.classifier.operations(tagger.sampling.num_frames) / 1e9,
                 file_bytes=tagger.source.file_here.stat().st_size,
                 windows_per_s=_batch(tagger) / statistics.median(times[WARM_UPS:]),
                 device=str(tagger.classifier.device),
@@ -57,17 +56,11 @@ def measure_costs(taggers: Sequence[Tagger]) -> list[Cost]:
     return costs
 
 
-def count_operations(info: ModelInfo) -> tuple[int, int]:
-    """Parameters of a network, and the floating-point operations that it takes for one window.
-
-    Counted on shapes alone, without computing anything: on the CPU, LSTMs are one kernel that hides its products.
-    """
-    size = info.preprocessing.size
-    with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
-        network = build_network(info.architecture, len(info.labels), dict(info.options)).eval()
-        window = torch.empty(1, 3, info.sampling.num_frames, size, size)
-        network.get_submodule("head")(network.get_submodule("backbone")(window))
-    return sum(parameter.numel() for parameter in network.parameters()), counter.get_total_flops()
+def count_parameters(info: ModelInfo) -> int:
+    """Parameters of a network, as it is trained."""
+    with torch.device("meta"):
+        network = build_network(info.architecture, len(info.labels), dict(info.options))
+    return sum(parameter.numel() for parameter in network.parameters())
 
 
 def _batch(tagger: Tagger) -> int:

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from tagger import ModelFileError, ModelInfo, Sampling
-from tagger.models import ARCHITECTURES
+from tagger.classifier import Classifier
+from tagger.models import ARCHITECTURES, build_network
 from tests.training.synthetic import class_names, predictions
 from training.compare import Contender, check_labels, compare_contenders, judge_together, mcnemar
-from training.cost import Cost, count_operations
+from training.cost import Cost, count_parameters
 from training.evaluate import Predictions, judge
 from training.tables import comparison_table, contest_table
 
@@ -100,21 +101,25 @@ def test_the_table_has_scores_and_costs_of_each_model() -> None:
     assert rows["windows/s here"] == "14.2 (bfloat16, cpu)"
 
 
+def operations(info: ModelInfo) -> int:
+    network = build_network(info.architecture, len(info.labels), dict(info.options))
+    return Classifier(network, info.preprocessing, device="cpu").operations(info.sampling.num_frames)
+
+
 def test_operations_and_parameters_are_those_counted_by_hand() -> None:
     preprocessing = replace(ARCHITECTURES["cnn3d-lstm"].preprocessing, size=32, resize=32)
     info = ModelInfo("cnn3d-lstm", ("a", "b"), Sampling(), preprocessing, options={"head": "mean"})
-    parameters, flop = count_operations(info)
     # Three 3×3×3 convolutions over 16 frames, each on a picture of half the width and height, and a dense layer.
     kernels = [(32 * 32, 3 * 27 * 32), (16 * 16, 32 * 27 * 64), (8 * 8, 64 * 27 * 128)]
     dense = 128 * 16 * 2
-    assert flop == 2 * (sum(16 * places * kernel for places, kernel in kernels) + dense)
+    assert operations(info) == 2 * (sum(16 * places * kernel for places, kernel in kernels) + dense)
     norms = 2 * (32 + 64 + 128)
-    assert parameters == sum(kernel for _, kernel in kernels) + norms + dense + 2
+    assert count_parameters(info) == sum(kernel for _, kernel in kernels) + norms + dense + 2
 
 
 def test_the_products_inside_an_lstm_count() -> None:
     preprocessing = replace(ARCHITECTURES["cnn3d-lstm"].preprocessing, size=32, resize=32)
     info = ModelInfo("cnn3d-lstm", ("a", "b"), Sampling(), preprocessing, options={"head": "mean"})
-    added = count_operations(replace(info, options={"head": "lstm"}))[1] - count_operations(info)[1]
+    added = operations(replace(info, options={"head": "lstm"})) - operations(info)
     # Four gates of 128, from 2048 features and from the 128 outputs of the step before, in 16 steps; 128 more to dense.
     assert added == 2 * (16 * 4 * 128 * (2048 + 128) + 128 * 2)
