@@ -14,6 +14,7 @@ from jobs.bench_report import print_bench
 from jobs.cli import main
 from jobs.sample_video import make_sample
 from tagger.video.facts import VideoFacts, probe
+from tests.benchmarks import ratios
 from tests.videos import encode
 
 MEASURED = Bench(
@@ -91,3 +92,17 @@ def test_no_video_that_can_be_read_is_one_clear_line(model_file: Path, tmp_path:
 def test_the_video_that_is_made_up_is_a_minute_of_what_decord_reads(tmp_path: Path) -> None:
     facts = probe(make_sample(tmp_path / "sample.mp4"))
     assert (facts.codec, facts.width, facts.height, facts.duration_s, facts.frames) == ("h264", 320, 240, 60.0, 1500)
+
+
+def test_two_measurements_are_compared_as_ratios(tmp_path: Path) -> None:
+    files = [tmp_path / "before.json", tmp_path / "after.json"]
+    slower = replace(MEASURED, pipeline_windows_per_s=MEASURED.pipeline_windows_per_s / 2)
+    for file, measured in zip(files, (MEASURED, slower), strict=True):
+        file.write_text(json.dumps(measured.to_json()))
+    same = CliRunner().invoke(ratios.main, [str(files[0]), str(files[0])])
+    assert same.exit_code == 0 and "slower" not in same.output
+    assert "  1.00        5400 ->       5400  decode pyav 2, frames_per_s" in same.output
+    worse = CliRunner().invoke(ratios.main, [str(file) for file in files])
+    assert worse.exit_code == 1
+    told = [line.split()[-2] for line in worse.output.splitlines() if line.endswith("slower")]
+    assert told == ["pipeline_windows_per_s", "efficiency"]
