@@ -1,4 +1,4 @@
-"""The training loop: seeded, with a warm-up and a cosine schedule, keeping the best epoch by validation, or the last.
+"""The training loop: seeded, with a warm-up and a cosine schedule, keeping the best epoch by validation.
 
 It runs alone or in several workers (see ``training.team``), and goes on from a checkpoint. Whatever is random in it
 depends on the seed, the name of the loop, the epoch and the item only: a loop that was killed and goes on comes to the
@@ -39,7 +39,6 @@ STEP_S = 0.2
 """Seconds between two reports from within an epoch."""
 
 ClassWeights = Literal["balanced", "none"]
-Keep = Literal["best", "last"]
 
 
 @dataclass(frozen=True)
@@ -49,10 +48,8 @@ class LoopSettings:
     ``batch_size`` is the number of windows in a step of one worker. ``pretrained_rate`` is the learning rate of
     pretrained layers as a share of ``learning_rate``: they only have to adapt, and at the full rate a small data set
     ruins them within an epoch. ``warm_up`` is the share of all steps in which the learning rate rises. Training stops
-    early when the validation loss has not fallen for ``patience`` epochs; 0 is never. ``keep`` says which epoch makes
-    the model: the one with the lowest validation loss, or the last, which is the better choice when there are so few
-    validation clips that their loss is mostly chance; then nothing stops early. With ``class_weights`` balanced every
-    class counts the same, however many windows it has.
+    early when the validation loss has not fallen for ``patience`` epochs; 0 is never. With ``class_weights`` balanced
+    every class counts the same, however many windows it has.
     """
 
     epochs: int = 30
@@ -64,14 +61,13 @@ class LoopSettings:
     warm_up: float = 0.05
     clip_norm: float = 1.0
     patience: int = 10
-    keep: Keep = "best"
     class_weights: ClassWeights = "balanced"
     seed: int = 0
 
 
 @dataclass(frozen=True)
 class Fit:
-    """A finished loop: every epoch, and the number of the one that was kept, whose weights the network has."""
+    """A finished loop: every epoch, and the number of the best one, whose weights the network has."""
 
     epochs: tuple[Epoch, ...]
     best: int
@@ -91,9 +87,9 @@ def fit(
     on_epoch: Callable[[Epoch], None] = lambda _: None,
     on_resume: Callable[[Sequence[Epoch]], None] = lambda _: None,
 ) -> Fit:
-    """Trains the parameters of ``network`` that require gradients; leaves it with the weights of the epoch to keep.
+    """Trains the parameters of ``network`` that require gradients; leaves it with the weights of the best epoch.
 
-    With the same seed, inputs and number of threads the result is the
+    The best epoch has the lowest validation loss. With the same seed, inputs and number of threads the result is the
     same on a CPU. ``pretrained`` are the parameters that learn at their own rate. In a ``precision`` other than float32
     it computes under autocast, in float16 with scaled gradients. After each epoch the file ``checkpoint`` is written;
     when it is there at the start the loop goes on from it, and ``on_resume`` is told of its epochs. Raises
@@ -168,7 +164,7 @@ def fit(
             number, settings.epochs, train_loss, train_accuracy, val_loss, *accuracies, rates[0] * rate, stage
         )
         state.epochs.append(epoch)
-        if val_loss < state.best_loss or (settings.keep == "last" and math.isfinite(val_loss)):
+        if val_loss < state.best_loss:
             state.best, state.best_loss = number, val_loss
             state.weights = copy.deepcopy(network.state_dict())
         if checkpoint is not None and team.rank() == 0:

@@ -146,13 +146,6 @@ def _refuse_unused(ctx: click.Context, is_unused: bool, options: Sequence[str], 
     help="Stop early when the validation loss has not fallen for N epochs; 0: never.",
 )
 @click.option(
-    "--keep",
-    type=click.Choice(["best", "last"]),
-    default="best",
-    show_default=True,
-    help="The epoch that makes the model: the best by validation loss, or the last, which suits few validation clips.",
-)
-@click.option(
     "--class-weights",
     type=click.Choice(["balanced", "none"]),
     default="balanced",
@@ -239,7 +232,6 @@ def train(
     pretrained_rate: float,
     weight_decay: float,
     patience: int,
-    keep: Literal["best", "last"],
     class_weights: Literal["balanced", "none"],
     precision: Literal["auto", "fp32", "bf16", "fp16"],
     how: "SplitName | Path | None",
@@ -294,7 +286,6 @@ def train(
     _refuse_unused(
         ctx, is_frozen, ("pretrained_rate", "head_epochs", "train_frames"), "the head alone is trained, for --epochs"
     )
-    _refuse_unused(ctx, keep == "last", ("patience",), "with --keep last nothing stops early")
     _refuse_unused(ctx, how == "logo", ("workers", "gpus"), "each fold of --split logo is trained by one worker")
     _refuse_unused(ctx, cache_size == 0, ("cache",), "--cache-size 0 keeps nothing")
     read = partial(read_labelled, data, without=leave_out, background=background)
@@ -323,7 +314,6 @@ def train(
             pretrained_rate=pretrained_rate,
             weight_decay=weight_decay,
             patience=patience,
-            keep=keep,
             class_weights=class_weights,
             seed=seed,
         ),

@@ -224,13 +224,6 @@ def test_training_stops_early_when_validation_gets_no_better(tree: Path, tmp_pat
     assert len(result.epochs) == result.best_epoch + 2 < 9
 
 
-def test_the_last_epoch_is_kept_when_that_is_asked_for(tree: Path, tmp_path: Path) -> None:
-    loop = LoopSettings(epochs=4, batch_size=4, learning_rate=3.0, patience=1, keep="last", seed=3)
-    result = train_in(tmp_path, tree, replace(SCRATCH, loop=loop))
-    assert result.best_epoch == len(result.epochs) == 4
-    assert min(epoch.val_loss for epoch in result.epochs) < result.epochs[-1].val_loss
-
-
 def test_steps_are_told_with_what_they_have_come_to(
     tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
