@@ -17,7 +17,7 @@ from training.ingest import ClipStore
 from training.recipe import starting_network
 from training.sources import FeatureSource, Targets
 
-SETTINGS = LoopSettings(epochs=20, batch_size=16, learning_rate=1e-3, weight_decay=3, keep="last")
+SETTINGS = LoopSettings(epochs=20, batch_size=16, learning_rate=1e-3, weight_decay=3)
 """Those of the built-in model's card."""
 
 

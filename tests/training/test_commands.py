@@ -219,10 +219,6 @@ def test_settings_that_cannot_be_are_told_before_the_clips_are_looked_at(
             "--head-epochs would change nothing: the head alone is trained, for --epochs",
         ),
         (
-            ("--out", "m.safetensors", "--keep", "last", "--patience", "3"),
-            "--patience would change nothing: with --keep last nothing stops early",
-        ),
-        (
             ("--out", "f.json", "--split", "logo", "--workers", "2"),
             "--workers would change nothing: each fold of --split logo is trained by one worker",
         ),
