@@ -51,7 +51,7 @@ def normalise(pixels: torch.Tensor, preprocessing: Preprocessing) -> torch.Tenso
     mean = torch.tensor(preprocessing.mean, device=pixels.device) * 255
     scale = 1 / (torch.tensor(preprocessing.std, device=pixels.device) * 255)
     # [n, T, H, W, 3] in memory is channels_last_3d already: a change of strides, not a copy.
-    return ((pixels.float() - mean) * scale).permute(0, 4, 1, 2, 3)
+    return pixels.float().sub_(mean).mul_(scale).permute(0, 4, 1, 2, 3)
 
 
 class Classifier:
@@ -96,7 +96,7 @@ class Classifier:
         """
         size = self._preprocessing.size
         backbone, head = (copy.deepcopy(part).to("meta") for part in (self._backbone, self._head))
-        window = torch.empty(1, 3, num_frames, size, size, dtype=self.precision, device="meta")
+        window = torch.empty(1, 3, num_frames, size, size, device="meta")
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             head(backbone(window).float())
         return int(counter.get_total_flops())
@@ -105,7 +105,8 @@ class Classifier:
     def features(self, clips: np.ndarray) -> torch.Tensor:
         """Backbone features, float32, of ``[n, T, H, W, 3] uint8`` clips: what ``head`` takes."""
         pixels = torch.from_numpy(clips).to(self.device, non_blocking=True)
-        return self._backbone(normalise(pixels, self._preprocessing).to(self.precision)).float()
+        # Differences between frames are small, and are taken before the first convolution turns to lower precision.
+        return self._backbone(normalise(pixels, self._preprocessing)).float()
 
     @torch.inference_mode()
     def logits(self, clips: np.ndarray, batch_size: int | None = None) -> np.ndarray:

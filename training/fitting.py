@@ -172,13 +172,12 @@ class _Fixed(nn.Module):
         super().__init__()
         fused = fuse(copy.deepcopy(layers).eval()).requires_grad_(False)
         self.layers = fused.to(precision).to(memory_format=torch.channels_last_3d) if len(layers) else None
-        self.precision = precision
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.layers is None:
             return x
         with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
-            return self.layers(x.to(self.precision))
+            return self.layers(x)
 
 
 def _freeze_norms(backbone: nn.Module) -> None:

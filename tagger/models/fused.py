@@ -43,7 +43,8 @@ class FusedConv3d(nn.Module):
         self.activation = activation
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """``[n, inputs, T, H, W]`` to ``[n, outputs, T', H', W']``, as the layers that it stands for."""
+        """``[n, inputs, T, H, W]`` to ``[n, outputs, T', H', W']`` in its own precision, whatever that of ``x`` is."""
+        x = x.to(self.weight.dtype)
         if self.is_same_padded:
             x = same_pad(x, self.weight.shape[-1], self.stride[-1])
         if x.device.type == "cpu" and (operator := _onednn(x.dtype)) is not None:
