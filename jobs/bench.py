@@ -17,7 +17,10 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
+from jobs.address import is_address
 from jobs.job import JobError, Video
 from jobs.pipeline import WINDOWS_PER_CALL, Workers, choose_workers, tag_videos
 from jobs.ray_session import ray_session
@@ -43,6 +46,9 @@ ROUNDS = 10
 
 LONG = 4
 """How much longer than everything else the pipeline runs."""
+
+MOST_VIDEOS = 32
+"""Videos of an archive that are taken to measure with."""
 
 Part = Literal["decoding", "model"]
 
@@ -138,16 +144,18 @@ def bench(
     verbose: bool = False,
     on_part: Callable[[str], None] = lambda part: None,
 ) -> Bench:
-    """Measures with ``videos``, each figure for about ``seconds``. Raises JobError when none of them can be read.
+    """Measures with the first of ``videos``, each figure for about ``seconds``.
 
-    ``on_part`` is told what is measured next.
+    ``on_part`` is told what is measured next. Raises JobError when there is nothing to measure with.
     """
-    readable = list(_readable(videos))
+    if any(is_address(video.path) for video in videos):
+        raise JobError("vtag bench measures this machine with local videos; copy some from the bucket first")
+    readable = list(itertools.islice(_readable(videos), MOST_VIDEOS))
     if not readable:
-        raise JobError("none of the videos can be read to its end; `vtag probe` tells why")
+        raise JobError("none of the videos can be opened and says how long it is; `vtag probe` tells more")
     info, facts = source.info, readable[0][1]
     choice = rule(facts, info.sampling, info.preprocessing)
-    with ray_session(verbose=verbose) as session:
+    with ray_session("local", verbose=verbose) as session:
         workers = choose_workers(session.cpus, session.gpus, device)
         on_part("decoding")
         decode = [
@@ -155,44 +163,51 @@ def bench(
             for reader in (("decord", "pyav") if choice.decoder == "decord" else ("pyav",))
             for cores in sorted({1, workers.cores})
         ]
-        models = []
-        for name in ("fp32", "auto") if precision == "auto" else (precision,):
-            on_part(f"the model in {name}")
-            models.append(_measure_model(source, workers, name, seconds))
+        on_part("the model")
+        models = [_measure_model(source, workers, precision, seconds)]
+        if precision == "auto" and models[0].precision != "fp32":
+            on_part("the model in fp32")
+            models.append(_measure_model(source, workers, "fp32", seconds))
         on_part("transport")
         rows = WINDOWS_PER_CALL[workers.device]
         transport = _transport_rate(source, rows)
         on_part("the pipeline")
-        rates = {rate for model in models for rate in model.rates}
-        decode_rate = max(rate.windows_per_s for rate in decode)
-        model_rate = max(rate.windows_per_s for rate in rates)
+        decode_per_s = max(rate.windows_per_s for rate in decode if rate.reader == choice.decoder)
+        model_per_s = max(rate.windows_per_s for rate in models[0].rates)
         # So much that the last windows, of which not all actors have some, count for little.
-        wanted_s = LONG * seconds / (1 / decode_rate + 1 / model_rate) * info.sampling.hop
-        enough = itertools.islice(itertools.cycle(readable), _count(readable, wanted_s))
-        windows, passed_s, start_s = _run_pipeline([video for video, _ in enough], source, workers, precision)
+        wanted = max(LONG * seconds / (1 / decode_per_s + 1 / model_per_s), 8 * rows * workers.actors)
+        run = _run_pipeline(_enough(readable, wanted * info.sampling.hop), source, workers, precision)
+        # Of the windows that came back some had been decoded while the models were being loaded.
+        work_s = run.decoded / decode_per_s + run.predicted / model_per_s
+        per_s = work_s / (1 / decode_per_s + 1 / model_per_s) / run.passed_s
     return Bench(
         model_name=source.name,
-        precision=models[-1].precision,
+        precision=models[0].precision,
         device=workers.device,
         cores=workers.cores,
         facts=facts,
         reader=choice.decoder,
         decode=tuple(decode),
-        model=tuple(sorted(rates, key=lambda rate: (rate.precision, rate.actors, rate.batch_size))),
-        gflop_per_window=models[-1].flop / 1e9,
+        model=tuple(rate for model in models for rate in model.rates),
+        gflop_per_window=models[0].flop / 1e9,
         gflop_per_s={model.precision: model.flop_per_s / 1e9 for model in models},
         window_bytes=info.sampling.num_frames * info.preprocessing.size**2 * 3,
         transport_mb_per_s=transport / 1e6,
-        pipeline_windows_per_s=windows / passed_s,
-        realtime=windows * info.sampling.hop / passed_s,
-        start_s=start_s,
+        pipeline_windows_per_s=per_s,
+        realtime=per_s * run.video_s / run.windows,
+        start_s=run.start_s,
     )
 
 
-def _count(videos: Sequence[tuple[Video, VideoFacts]], wanted_s: float) -> int:
-    """How many videos, from the first on and around again, are as long as ``wanted_s`` in all; each at least once."""
-    total_s = sum(facts.duration_s or 0.0 for _, facts in videos)
-    return len(videos) * max(1, math.ceil(wanted_s / total_s))
+def _enough(videos: Sequence[tuple[Video, VideoFacts]], wanted_s: float) -> list[Video]:
+    """Videos, around and around, that are as long as ``wanted_s`` in all."""
+    enough: list[Video] = []
+    for video, facts in itertools.cycle(videos):
+        if wanted_s <= 0:
+            return enough
+        enough.append(video)
+        wanted_s -= facts.duration_s or 0.0
+    raise AssertionError("the cycle has no end")
 
 
 def _readable(videos: Sequence[Video]) -> Iterator[tuple[Video, VideoFacts]]:
@@ -227,7 +242,7 @@ def _decode(
         for video, facts in itertools.cycle(videos):
             for span in decoder.spans(video.path, info.sampling, info.preprocessing, choice=Choice(reader)):
                 windows += len(span.windows)
-                frames += len(span.windows) * info.sampling.hop * (facts.fps or 0.0)
+                frames += sum(window.end_s - window.start_s for window in span.windows) * (facts.fps or 0.0)
                 # decord reads a video to its end before its first windows come.
                 if time.perf_counter() - started_s >= seconds and (reader == "pyav" or span.end is not None):
                     passed_s = time.perf_counter() - started_s
@@ -263,6 +278,8 @@ class _ModelActor:
         import torch
 
         device, precision = self._classifier.device, self._classifier.precision
+        # As PyTorch computes the model's float32 convolutions on a GPU, by default.
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32
         a, b = (torch.randn(MATRIX, MATRIX, device=device).to(precision) for _ in range(2))
 
         def multiply() -> None:
@@ -350,13 +367,40 @@ def _transport_rate(source: ModelSource, rows: int) -> float:
     return rows * math.prod(shape) / statistics.median(taken_s[1:])
 
 
+@dataclass(frozen=True)
+class _Pipeline:
+    """One job over the whole pipeline: its windows and their length, and what was done after the first came back.
+
+    ``decoded`` and ``predicted`` windows took ``passed_s``; until the first it took ``start_s``.
+    """
+
+    windows: int
+    video_s: float
+    decoded: int
+    predicted: int
+    passed_s: float
+    start_s: float
+
+
 def _run_pipeline(
     videos: Sequence[Video], source: ModelSource, workers: Workers, precision: "PrecisionName"
-) -> tuple[int, float, float]:
-    """Windows after the first that came back, the seconds that they took, and the seconds until those first."""
-    begun_s = time.perf_counter()
-    came = [
-        (time.perf_counter(), table.num_rows - table["window"].null_count)
+) -> _Pipeline:
+    """Tags the videos and throws the rows away."""
+    begun_s = time.time()
+    tables = [
+        (time.time(), table.filter(pc.is_valid(table["window"])))
         for table in tag_videos(videos, source, source.info.sampling, workers, top_k=1, precision=precision)
     ]
-    return sum(rows for _, rows in came[1:]), came[-1][0] - came[0][0], came[0][0] - begun_s
+    first_s = next((came_s for came_s, table in tables if table.num_rows), begun_s)
+    rows = pa.concat_tables([table for _, table in tables])
+    passed_s = tables[-1][0] - first_s
+    if passed_s <= 0:
+        raise JobError("the videos are too short to measure with; name longer ones, or more --seconds")
+    return _Pipeline(
+        windows=rows.num_rows,
+        video_s=pc.sum(pc.subtract(rows["end_s"], rows["start_s"])).as_py(),
+        decoded=pc.sum(pc.greater(rows["decoded_at"], first_s)).as_py(),
+        predicted=pc.sum(pc.greater(rows["predicted_at"], first_s)).as_py(),
+        passed_s=passed_s,
+        start_s=first_s - begun_s,
+    )

@@ -127,7 +127,7 @@ class Efficiency:
     """How much of the hardware's time went into the work itself, from the first windows that came back to the last.
 
     ``decode`` and ``model`` are shares, 0 to 1, of the CPU time of ``cores``; ``gpu`` is the share of time in which
-    model actors on GPUs were at work, None without GPUs. ``total`` is that of what there is least to be had of.
+    model actors on GPUs were at work, None without GPUs.
     """
 
     cores: int
@@ -137,7 +137,7 @@ class Efficiency:
 
     @property
     def total(self) -> float:
-        """Achieved over possible, 0 to 1."""
+        """The share of what limits the job, 0 to 1: the cores, or the GPUs when they are the busier."""
         return max(self.decode + self.model, self.gpu or 0.0)
 
 

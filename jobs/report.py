@@ -123,7 +123,9 @@ def print_dry_run(found: "DryRun", console: Console) -> None:
 
 def summary_json(summary: Summary) -> dict[str, Any]:
     """The summary as JSON, with the SQL that queries the result."""
-    return {**asdict(summary), "duckdb": duckdb_query(summary.out)}
+    measured = summary.efficiency
+    shares = None if measured is None else {**asdict(measured), "total": measured.total}
+    return {**asdict(summary), "efficiency": shares, "duckdb": duckdb_query(summary.out)}
 
 
 def speed(summary: Summary) -> str:

@@ -43,8 +43,12 @@ class FinishedVideo:
 
 @dataclass(frozen=True)
 class Spent:
-    """Seconds that were spent on rows, by the clock and of CPU time, in decoding and in the model."""
+    """Seconds that were spent on rows, by the clock and of CPU time, in decoding and in the model.
 
+    Only what was done after ``since`` counts, in seconds since 1970: much is decoded while models are being loaded.
+    """
+
+    since: float = 0.0
     decode_s: float = 0.0
     decode_cpu_s: float = 0.0
     predict_s: float = 0.0
@@ -52,11 +56,19 @@ class Spent:
 
     def with_rows(self, rows: pa.Table) -> "Spent":
         """With what was spent on rows of SEGMENTS_SCHEMA."""
-        return Spent(**{name: total + (pc.sum(rows[name]).as_py() or 0.0) for name, total in vars(self).items()})
+        decoded, predicted = (rows.filter(pc.greater(rows[at], self.since)) for at in ("decoded_at", "predicted_at"))
 
-    def since(self, before: "Spent") -> "Spent":
-        """What was spent after ``before``."""
-        return Spent(**{name: total - getattr(before, name) for name, total in vars(self).items()})
+        def total(rows: pa.Table, name: str) -> float:
+            spent: float = getattr(self, name) + (pc.sum(rows[name]).as_py() or 0.0)
+            return spent
+
+        return Spent(
+            self.since,
+            total(decoded, "decode_s"),
+            total(decoded, "decode_cpu_s"),
+            total(predicted, "predict_s"),
+            total(predicted, "predict_cpu_s"),
+        )
 
 
 @dataclass

@@ -27,8 +27,8 @@ from jobs.storage import Location, is_address
 from jobs.termination import Sigterm
 from tagger.errors import OutputError
 
-SETTLED_S = 3.0
-"""Least time in seconds over which a job's efficiency is told."""
+SETTLED_S = 10.0
+"""Least time in seconds over which a job's efficiency is told: what was under way at its start counts as a whole."""
 
 REPORT_S = 1.0
 """Time in seconds between two progress reports while no video is finished."""
@@ -148,7 +148,6 @@ class _Run:
     sigterm: Sigterm = field(default_factory=Sigterm)
     workers: Workers | None = None
     first_row_s: float | None = None
-    spent_first: Spent = field(default_factory=Spent)
     efficiency: Efficiency | None = None
     tagging_s: float = 0.0
     done: int = 0
@@ -168,7 +167,7 @@ class _Run:
             passed_s = max(now - self.first_row_s, 1e-3)
             decode = self.collector.spent.decode_s / (self.workers.decoders * passed_s)
             predict = self.collector.spent.predict_s / (self.workers.actors * passed_s)
-            # Work done before the first row came back is counted, too.
+            # What was under way when the first row came back counts as a whole.
             busy = (min(decode, 1.0), min(predict, 1.0))
         self.on_progress(
             Progress(
@@ -190,13 +189,13 @@ class _Run:
         """Takes rows that came back; returns the videos that are finished with them."""
         finished = self.collector.add(table)
         if self.first_row_s is None:
-            self.first_row_s, self.spent_first = time.monotonic(), self.collector.spent
+            self.first_row_s, self.collector.spent = time.monotonic(), Spent(since=time.time())
         elif (passed_s := time.monotonic() - self.first_row_s) >= SETTLED_S:
             self.efficiency = self._efficiency(passed_s)
         return finished
 
     def _efficiency(self, passed_s: float) -> Efficiency:
-        workers, spent = self.workers, self.collector.spent.since(self.spent_first)
+        workers, spent = self.workers, self.collector.spent
         assert workers is not None
         return Efficiency(
             cores=workers.cores,

@@ -5,6 +5,7 @@ ended; a video without any window is a single row without a clip. Rows of severa
 """
 
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -23,19 +24,21 @@ _ROW = [
     pa.field("end_s", pa.float64()),
     pa.field("decode_s", pa.float64(), nullable=False),
     pa.field("decode_cpu_s", pa.float64(), nullable=False),
+    pa.field("decoded_at", pa.float64(), nullable=False),
     pa.field("end", pa.string()),
 ]
 
 WINDOWS_SCHEMA = pa.schema([*_ROW, pa.field("clip", pa.large_binary())])
 """Decoding to prediction. ``video`` is the video's number in the job; ``decode_s`` the time this row took to decode,
-``decode_cpu_s`` the CPU time that the decoder spent on it; ``end`` is JSON, set on the last row of a video: how it
-ended, and which version of it was read."""
+``decode_cpu_s`` the CPU time that the decoder spent on it, ``decoded_at`` when that was done, in seconds since 1970;
+``end`` is JSON, set on the last row of a video: how it ended, and which version of it was read."""
 
 SEGMENTS_SCHEMA = pa.schema(
     [
         *_ROW,
         pa.field("predict_s", pa.float64(), nullable=False),
         pa.field("predict_cpu_s", pa.float64(), nullable=False),
+        pa.field("predicted_at", pa.float64(), nullable=False),
         pa.field("ood_score", pa.float32()),
         pa.field("top_labels", pa.list_(pa.string())),
         pa.field("top_confidences", pa.list_(pa.float32())),
@@ -68,6 +71,7 @@ def span_to_table(video: int, span: Span, decode_s: float, version: Version | No
         [window.end_s for window in windows] or [None],
         [decode_s / rows] * rows,
         [span.cpu_s / rows] * rows,
+        [time.time()] * rows,
         [None] * (rows - 1) + [end],
     ]
     arrays = [pa.array(column, field.type) for column, field in zip(columns, _ROW, strict=True)]
@@ -101,6 +105,7 @@ def segments_table(table: pa.Table, segments: Sequence[Segment], predict_s: floa
     predicted = [
         [predict_s * share if segment else 0.0 for segment in made],
         [cpu_s * share if segment else 0.0 for segment in made],
+        [time.time()] * len(made),
         [segment and segment.ood_score for segment in made],
         [segment and segment.top_labels for segment in made],
         [segment and segment.top_confidences for segment in made],

@@ -14,6 +14,9 @@ from tagger.models.fused import fuse
 from tagger.ood import OODCalibration
 from tagger.preprocessing import Preprocessing
 
+COMPUTATION = 2
+"""Counts the ways in which features have been computed, for those that were kept from an earlier one."""
+
 DeviceName = Literal["auto", "cpu", "cuda"]
 PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
 
@@ -84,7 +87,7 @@ class Classifier:
 
     def fingerprint(self) -> str:
         """A hash of the backbone's layers, weights and precision: the same features come from the same one."""
-        digest = hashlib.sha256(f"{self._backbone} {self.precision}".encode())
+        digest = hashlib.sha256(f"{COMPUTATION} {self._backbone} {self.precision}".encode())
         for name, tensor in self._backbone.state_dict().items():
             digest.update(name.encode() + tensor.float().cpu().numpy().tobytes())
         return digest.hexdigest()

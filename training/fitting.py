@@ -155,9 +155,8 @@ def fit_layers(
     # Before the convolutions are taken apart: their pieces have fewer dimensions.
     backbone.to(memory_format=torch.channels_last_3d)
     originals = take_apart(trained)
-    whole = nn.Sequential(_Fixed(fixed, stage.precision), trained, network.get_submodule("head")).to(
-        choose_device(stage.device)
-    )
+    device = choose_device(stage.device)
+    whole = nn.Sequential(_Fixed(fixed, stage.precision, device), trained, network.get_submodule("head")).to(device)
     # What happens over time is not pretrained: the taps start as "nothing does".
     pretrained = [p for name, p in trained.named_parameters() if not name.endswith("taps")] if is_pretrained else []
     fitted = stage.fit(whole, pretrained, train, val)
@@ -166,18 +165,22 @@ def fit_layers(
 
 
 class _Fixed(nn.Module):
-    """Layers that only compute, as the tagger computes them."""
+    """Layers that only compute, as the tagger computes them.
 
-    def __init__(self, layers: nn.Sequential, precision: torch.dtype):
+    They are none of its parameters: every worker has them, in the precision of its own hardware, and so has whoever
+    goes on from a checkpoint.
+    """
+
+    def __init__(self, layers: nn.Sequential, precision: torch.dtype, device: torch.device):
         super().__init__()
-        fused = fuse(copy.deepcopy(layers).eval()).requires_grad_(False)
-        self.layers = fused.to(precision).to(memory_format=torch.channels_last_3d) if len(layers) else None
+        fused = [fuse(copy.deepcopy(layer).eval()).requires_grad_(False) for layer in layers]
+        self._layers = [layer.to(device, precision).to(memory_format=torch.channels_last_3d) for layer in fused]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if self.layers is None:
-            return x
         with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
-            return self.layers(x)
+            for layer in self._layers:
+                x = layer(x)
+        return x
 
 
 def _freeze_norms(backbone: nn.Module) -> None:

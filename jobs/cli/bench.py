@@ -48,8 +48,9 @@ def bench(
 ) -> None:
     """Measure decoding, the model and the transport between them, each alone, then the whole pipeline.
 
-    The efficiency is what the pipeline achieves over what its parts allow. VIDEO is what `vtag run` takes; without one
-    a minute of 320×240 H.264 is made up. The machine should have nothing else to do meanwhile.
+    The efficiency is what the pipeline achieves over what its parts allow. VIDEO is a local video or a folder, of which
+    the first 32 are taken; without one a minute of 320×240 H.264 is made up. The machine should have nothing else to do
+    meanwhile.
 
     \b
     vtag bench

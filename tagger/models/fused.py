@@ -72,6 +72,7 @@ def fuse(network: nn.Module) -> nn.Module:
             if type(convolution) not in (nn.Conv3d, SamePadConv3d):
                 continue
             assert isinstance(convolution, nn.Conv3d)
+            assert convolution.dilation == (1, 1, 1) and convolution.padding_mode == "zeros", convolution
             following = children[place + 1 : place + 3]
             norm = following[0][1] if following and isinstance(following[0][1], nn.BatchNorm3d) else None
             after = following[0 if norm is None else 1 :][:1]
@@ -104,9 +105,10 @@ def _onednn(precision: torch.dtype) -> Any:
     """
     try:
         operator = torch.ops.mkldnn._convolution_pointwise
-        x = torch.arange(16.0).sub(4).reshape(1, 1, 1, 4, 4).to(precision)
-        kernel = torch.ones(1, 1, 1, 1, 1, dtype=precision)
+        x = torch.arange(16.0, device="cpu").sub(4).reshape(1, 1, 1, 4, 4).to(precision)
+        kernel = torch.ones(1, 1, 1, 1, 1, dtype=precision, device="cpu")
         y = operator(x, kernel, None, [0, 0, 0], [1, 1, 1], [1, 1, 1], 1, "hardtanh", [0.0, 6.0], "")
+        is_right = torch.equal(y, x.clamp(0, 6))
     except (AttributeError, RuntimeError, NotImplementedError):
         return None
-    return operator if torch.equal(y, x.clamp(0, 6)) else None
+    return operator if is_right else None

@@ -62,12 +62,15 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> list[Video]:
     return [Video(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
 
 
+TIMES = ["decode_s", "decode_cpu_s", "decoded_at", "predict_s", "predict_cpu_s", "predicted_at"]
+
+
 def tag(videos: list[Video], source: ModelSource, on_rows: Callable[[int], None] = lambda rows: None) -> dict[Any, Any]:
     """All rows by video and window, without times; a row that came twice must be the same."""
     workers = replace(choose_workers(cpus=2, gpus=0, device="cpu"), actors=2)
     rows: dict[Any, Any] = {}
     for table in tag_videos(videos, source, source.info.sampling, workers, top_k=2):
-        for row in table.drop_columns(["decode_s", "decode_cpu_s", "predict_s", "predict_cpu_s"]).to_pylist():
+        for row in table.drop_columns(TIMES).to_pylist():
             if row["end"] is not None:
                 end, version = end_from_json(row["end"])
                 row["end"] = (replace(end, decode_s=0.0), version)

@@ -80,5 +80,5 @@ def test_segments_take_the_place_of_clips_in_the_rows_they_belong_to() -> None:
     assert result["predict_s"].to_pylist() == [0.25, 0.0, 0.25]
     assert result["predict_cpu_s"].to_pylist() == [0.125, 0.0, 0.125]
     assert result["ood_score"].to_pylist() == [0.125, None, None]
-    predicted = ["predict_s", "predict_cpu_s", "ood_score", "top_labels", "top_confidences"]
+    predicted = ["predict_s", "predict_cpu_s", "predicted_at", "ood_score", "top_labels", "top_confidences"]
     assert result.drop_columns(predicted).equals(table.drop_columns(["clip"]))

@@ -1,5 +1,7 @@
 """Probabilities that can be trusted: they sum to one, and a clip's own do not depend on its company."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -114,7 +116,7 @@ def test_a_gpu_that_is_not_there_is_one_clear_line() -> None:
 def test_a_gpu_gives_the_probabilities_of_the_cpu() -> None:
     clips = noise(5, 4, 32)
     network = build_network("cnn3d-lstm", 5, {"hidden": 8, "filters": [4, 8, 8]})
-    cpu = Classifier(network, CNN3D_PREPROCESSING, device="cpu", precision="fp32").probabilities(clips)
+    cpu = Classifier(copy.deepcopy(network), CNN3D_PREPROCESSING, device="cpu", precision="fp32").probabilities(clips)
     gpu = Classifier(network, CNN3D_PREPROCESSING, device="cuda", precision="fp32").probabilities(clips)
     np.testing.assert_allclose(gpu, cpu, atol=1e-3)
 
