@@ -16,10 +16,10 @@ COMMANDS = {
     "compact": "jobs.cli.compact:compact",
     "probe": "jobs.cli.probe:probe",
     "models": "jobs.cli.models:models",
-    "bench": "jobs.cli.bench:bench",
     "train": "jobs.cli.train:train",
     "evaluate": "jobs.cli.evaluate:evaluate",
     "compare": "jobs.cli.compare:compare",
+    "bench": "jobs.cli.bench:bench",
 }
 
 EPILOG = """\b

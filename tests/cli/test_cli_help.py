@@ -26,12 +26,14 @@ def test_every_command_and_every_option_has_help(command: click.Command) -> None
 
 
 def test_all_commands_are_listed_in_the_order_in_which_they_are_needed() -> None:
-    assert list(COMMANDS) == ["run", "demo", "verify", "compact", "probe", "models", "train", "evaluate", "compare"]
+    names = ["run", "demo", "verify", "compact", "probe", "models", "train", "evaluate", "compare", "bench"]
+    assert list(COMMANDS) == names
     assert [command.name for command in commands()[1:]] == list(COMMANDS)
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["--version"], ["run", "-h"], ["demo", "-h"], ["models", "-h"], ["probe", "-h"]]
+    "arguments",
+    [["--help"], ["--version"], ["run", "-h"], ["demo", "-h"], ["models", "-h"], ["probe", "-h"], ["bench", "-h"]],
 )
 def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     program = f"""
