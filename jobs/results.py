@@ -56,19 +56,13 @@ class Spent:
 
     def with_rows(self, rows: pa.Table) -> "Spent":
         """With what was spent on rows of SEGMENTS_SCHEMA."""
-        decoded, predicted = (rows.filter(pc.greater(rows[at], self.since)) for at in ("decoded_at", "predicted_at"))
-
-        def total(rows: pa.Table, name: str) -> float:
-            spent: float = getattr(self, name) + (pc.sum(rows[name]).as_py() or 0.0)
-            return spent
-
-        return Spent(
-            self.since,
-            total(decoded, "decode_s"),
-            total(decoded, "decode_cpu_s"),
-            total(predicted, "predict_s"),
-            total(predicted, "predict_cpu_s"),
-        )
+        totals = {}
+        for work, at in (("decode", "decoded_at"), ("predict", "predicted_at")):
+            counts = pc.greater(rows[at], self.since)
+            for name in (f"{work}_s", f"{work}_cpu_s"):
+                # Of these columns alone: the driver does this for every table.
+                totals[name] = getattr(self, name) + (pc.sum(rows[name].filter(counts)).as_py() or 0.0)
+        return Spent(self.since, **totals)
 
 
 @dataclass

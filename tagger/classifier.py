@@ -7,7 +7,6 @@ from typing import Literal
 import numpy as np
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from tagger.errors import VtagError
 from tagger.models.fused import fuse
@@ -97,6 +96,9 @@ class Classifier:
 
         Counted on shapes alone, without computing anything: on the CPU, LSTMs are one kernel that hides its products.
         """
+        # Its import takes longer than all of vtag's own, and no job needs it.
+        from torch.utils.flop_counter import FlopCounterMode
+
         size = self._preprocessing.size
         backbone, head = (copy.deepcopy(part).to("meta") for part in (self._backbone, self._head))
         window = torch.empty(1, 3, num_frames, size, size, device="meta")

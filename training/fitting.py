@@ -173,7 +173,7 @@ class _Fixed(nn.Module):
 
     def __init__(self, layers: nn.Sequential, precision: torch.dtype, device: torch.device):
         super().__init__()
-        fused = [fuse(copy.deepcopy(layer).eval()).requires_grad_(False) for layer in layers]
+        fused = [fuse(copy.deepcopy(layer).eval()) for layer in layers]
         self._layers = [layer.to(device, precision).to(memory_format=torch.channels_last_3d) for layer in fused]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

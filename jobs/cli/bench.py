@@ -7,24 +7,12 @@ from typing import Literal
 
 import click
 
-from jobs.cli.options import device_option, json_option, precision_option, verbose_option
-from jobs.job import RunConfig
+from jobs.cli.options import device_option, json_option, model_options, precision_option, verbose_option
 
 
 @click.command(short_help="Measure how fast this machine decodes and classifies.")
 @click.argument("inputs", metavar="[VIDEO]...", nargs=-1)
-@click.option(
-    "--model",
-    metavar="NAME|FILE",
-    default=RunConfig.model,
-    show_default=True,
-    help="The model: a name that `vtag models` lists, or a model file.",
-)
-@click.option(
-    "--weights",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Weights of i3d-kinetics400 from a file instead of a download.",
-)
+@model_options
 @click.option(
     "--seconds",
     type=click.FloatRange(min=0, min_open=True),

@@ -1,11 +1,13 @@
 """Options that several commands have."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from jobs.cli.endings import VERBOSE
+from jobs.job import RunConfig
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -25,6 +27,22 @@ def verbose_option(command: Command) -> Command:
 def json_option(help: str) -> Callable[[Command], Command]:
     """``--json``, passed on as ``as_json``."""
     return click.option("--json", "as_json", is_flag=True, help=help)
+
+
+def model_options(command: Command) -> Command:
+    """``--model`` and ``--weights``: with which model to tag."""
+    command = click.option(
+        "--weights",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        help="Weights of i3d-kinetics400 from a file instead of a download.",
+    )(command)
+    return click.option(
+        "--model",
+        metavar="NAME|FILE",
+        default=RunConfig.model,
+        show_default=True,
+        help="The model: a name that `vtag models` lists, or a model file.",
+    )(command)
 
 
 def precision_option(help: str) -> Callable[[Command], Command]:

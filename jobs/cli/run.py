@@ -9,7 +9,7 @@ from typing import Literal
 import click
 
 from jobs.cli.endings import SOME_VIDEOS_FAILED
-from jobs.cli.options import device_option, json_option, precision_option, verbose_option
+from jobs.cli.options import device_option, json_option, model_options, precision_option, verbose_option
 from jobs.job import MaxFailures, RunConfig
 from jobs.wording import count
 
@@ -47,18 +47,7 @@ def parse_max_failures(text: str | None) -> MaxFailures:
     help="Where the result goes: FILE.parquet, or a folder for a result of many part files; also s3://BUCKET/... "
     "A result that is there is added to.",
 )
-@click.option(
-    "--model",
-    metavar="NAME|FILE",
-    default=DEFAULT.model,
-    show_default=True,
-    help="The model: a name that `vtag models` lists, or a model file.",
-)
-@click.option(
-    "--weights",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Weights of i3d-kinetics400 from a file instead of a download.",
-)
+@model_options
 @click.option(
     "--hop",
     "hop_s",

@@ -6,7 +6,7 @@
 - The activation that comes next is computed with the convolution, while its result is still in the cache. On a CPU
   that is oneDNN's convolution with post-operations, through the operator that torch.compile itself calls.
 
-How much each is worth is measured by ``python -m tests.benchmarks.fused``.
+How much that is worth is measured by ``python -m tests.benchmarks.fused``.
 """
 
 from functools import cache
