@@ -1,48 +1,33 @@
-"""How fast this machine can decode, classify and move windows, and how close the whole pipeline comes to that.
+"""How close the whole pipeline comes to what its parts can do, which ``ceilings`` measures.
 
-Ceilings are measured with the code that ``vtag run`` uses, each part alone: decoding in decoder processes, models in
-Ray actors. When both share the cores, a window costs its decoding and its classification, so that no pipeline can do
+When decoding and model share the cores, a window costs its decoding and its classification, so that no pipeline can do
 more than 1 / (1 / decoding + 1 / model) windows per second; with the model on a GPU the slower of the two counts.
-Everything is timed after a warm-up.
 """
 
 import contextlib
 import itertools
-import math
-import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs.address import is_address
+from jobs.ceilings import DecodeRate, ModelRate, measure_decoding, measure_model, measure_transport
 from jobs.job import JobError, Video
 from jobs.pipeline import WINDOWS_PER_CALL, Workers, choose_workers, tag_videos
 from jobs.ray_session import ray_session
-from jobs.transport import clips_of, span_to_table
-from tagger.clips import Span, rule
+from tagger.clips import rule
 from tagger.errors import VideoError
 from tagger.tagger import ModelSource
-from tagger.video.choose import Choice
 from tagger.video.facts import VideoFacts
 from tagger.video.isolation import DecoderProcess
 from tagger.video.reader import DecoderName
-from tagger.windows import Window
 
 if TYPE_CHECKING:
     from tagger.classifier import DeviceName, PrecisionName
-
-BATCH_SIZES = {"cpu": (1, 4), "cuda": (1, 4, 16, 64)}
-MATRIX = 2048
-"""Side of the square matrices whose product tells the peak of arithmetic."""
-
-ROUNDS = 10
-"""Tables that are sent to measure the transport."""
 
 LONG = 4
 """How much longer than everything else the pipeline runs."""
@@ -51,30 +36,6 @@ MOST_VIDEOS = 32
 """Videos of an archive that are taken to measure with."""
 
 Part = Literal["decoding", "model"]
-
-
-@dataclass(frozen=True)
-class DecodeRate:
-    """What ``cores`` decoder processes do together, with one reader."""
-
-    reader: DecoderName
-    cores: int
-    frames_per_s: float
-    windows_per_s: float
-
-
-@dataclass(frozen=True)
-class ModelRate:
-    """What ``actors`` do together, with ``batch_size`` windows in a step.
-
-    ``peak_share`` is the share of the arithmetic that as many products of large matrices do in the same precision.
-    """
-
-    precision: str
-    actors: int
-    batch_size: int
-    windows_per_s: float
-    peak_share: float
 
 
 @dataclass(frozen=True)
@@ -159,18 +120,18 @@ def bench(
         workers = choose_workers(session.cpus, session.gpus, device)
         on_part("decoding")
         decode = [
-            _decode_rate(readable, source, reader, cores, seconds)
+            measure_decoding(readable, source, reader, cores, seconds)
             for reader in (("decord", "pyav") if choice.decoder == "decord" else ("pyav",))
             for cores in sorted({1, workers.cores})
         ]
         on_part("the model")
-        models = [_measure_model(source, workers, precision, seconds)]
+        models = [measure_model(source, workers, precision, seconds)]
         if precision == "auto" and models[0].precision != "fp32":
             on_part("the model in fp32")
-            models.append(_measure_model(source, workers, "fp32", seconds))
+            models.append(measure_model(source, workers, "fp32", seconds))
         on_part("transport")
         rows = WINDOWS_PER_CALL[workers.device]
-        transport = _transport_rate(source, rows)
+        transport = measure_transport(source, rows)
         on_part("the pipeline")
         decode_per_s = max(rate.windows_per_s for rate in decode if rate.reader == choice.decoder)
         model_per_s = max(rate.windows_per_s for rate in models[0].rates)
@@ -218,153 +179,6 @@ def _readable(videos: Sequence[Video]) -> Iterator[tuple[Video, VideoFacts]]:
                 facts = decoder.probe(video.path)
                 if facts.duration_s and facts.fps:
                     yield video, facts
-
-
-def _decode_rate(
-    videos: Sequence[tuple[Video, VideoFacts]], source: ModelSource, reader: DecoderName, cores: int, seconds: float
-) -> DecodeRate:
-    """Reads the videos over and over in ``cores`` processes."""
-    with ThreadPoolExecutor(cores) as threads:
-        rates = list(threads.map(lambda _: _decode(videos, source, reader, seconds), range(cores)))
-    return DecodeRate(reader, cores, sum(frames for frames, _ in rates), sum(windows for _, windows in rates))
-
-
-def _decode(
-    videos: Sequence[tuple[Video, VideoFacts]], source: ModelSource, reader: DecoderName, seconds: float
-) -> tuple[float, float]:
-    """Source frames and windows per second of one process."""
-    info = source.info
-    frames, windows = 0.0, 0
-    with DecoderProcess() as decoder:
-        # The first one starts the process.
-        decoder.probe(videos[0][0].path)
-        started_s = time.perf_counter()
-        for video, facts in itertools.cycle(videos):
-            for span in decoder.spans(video.path, info.sampling, info.preprocessing, choice=Choice(reader)):
-                windows += len(span.windows)
-                frames += sum(window.end_s - window.start_s for window in span.windows) * (facts.fps or 0.0)
-                # decord reads a video to its end before its first windows come.
-                if time.perf_counter() - started_s >= seconds and (reader == "pyav" or span.end is not None):
-                    passed_s = time.perf_counter() - started_s
-                    return frames / passed_s, windows / passed_s
-    raise AssertionError("the cycle has no end")
-
-
-class _ModelActor:
-    """A model in a process of its own, as in the pipeline."""
-
-    def __init__(self, source: ModelSource, device: "DeviceName", precision: "PrecisionName", threads: int):
-        import torch
-
-        torch.set_num_threads(threads)
-        self._classifier = source.load(device, precision)
-        size = source.info.preprocessing.size
-        self._shape = (source.info.sampling.num_frames, size, size, 3)
-
-    def about(self) -> tuple[str, int]:
-        """The precision in use, and the operations for a window."""
-        from tagger.classifier import PRECISIONS
-
-        (name,) = (name for name, precision in PRECISIONS.items() if precision == self._classifier.precision)
-        return name, self._classifier.operations(self._shape[0])
-
-    def rate(self, batch_size: int, seconds: float) -> float:
-        """Windows per second, by the median of the steps."""
-        clips = np.random.default_rng(0).integers(0, 256, (batch_size, *self._shape), dtype=np.uint8)
-        return batch_size / _median_s(lambda: self._classifier.classify(clips, batch_size), seconds)
-
-    def peak(self, seconds: float) -> float:
-        """Operations per second of the product of two large matrices."""
-        import torch
-
-        device, precision = self._classifier.device, self._classifier.precision
-        # As PyTorch computes the model's float32 convolutions on a GPU, by default.
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32
-        a, b = (torch.randn(MATRIX, MATRIX, device=device).to(precision) for _ in range(2))
-
-        def multiply() -> None:
-            torch.mm(a, b)
-            if device.type == "cuda":
-                torch.cuda.synchronize()
-
-        return 2 * MATRIX**3 / _median_s(multiply, seconds)
-
-
-def _median_s(step: Callable[[], object], seconds: float) -> float:
-    """The median time of ``step``, done for ``seconds`` and at least three times after a warm-up."""
-    step()
-    times_s: list[float] = []
-    while len(times_s) < 3 or sum(times_s) < seconds:
-        started_s = time.perf_counter()
-        step()
-        times_s.append(time.perf_counter() - started_s)
-    return statistics.median(times_s)
-
-
-@dataclass(frozen=True)
-class _Models:
-    """What the model does in one precision."""
-
-    precision: str
-    flop: int
-    flop_per_s: float
-    rates: tuple[ModelRate, ...]
-
-
-def _measure_model(source: ModelSource, workers: Workers, precision: "PrecisionName", seconds: float) -> _Models:
-    """Times one actor, then all of them at the same time."""
-    import ray
-
-    actor: Any = ray.remote(num_cpus=0, num_gpus=workers.actor_gpus)(_ModelActor)
-    actors = [actor.remote(source, workers.device, precision, workers.threads) for _ in range(workers.actors)]
-    name, flop = ray.get(actors[0].about.remote())
-    rates = []
-    for count in sorted({1, workers.actors}):
-        some = actors[:count]
-        peak = sum(ray.get([actor.peak.remote(seconds / 4) for actor in some]))
-        for batch_size in BATCH_SIZES[workers.device]:
-            try:
-                rate = sum(ray.get([actor.rate.remote(batch_size, seconds) for actor in some]))
-            except ray.exceptions.RayTaskError as error:
-                if "out of memory" in str(error).lower():
-                    break
-                raise
-            rates.append(ModelRate(name, count, batch_size, rate, rate * flop / peak))
-    for one in actors:
-        ray.kill(one)
-    return _Models(name, flop, peak, tuple(rates))
-
-
-def _transport_rate(source: ModelSource, rows: int) -> float:
-    """Bytes per second from one process to another through the object store, written and read once."""
-    import ray
-
-    size = source.info.preprocessing.size
-    shape = (source.info.sampling.num_frames, size, size, 3)
-
-    class Sender:
-        def __init__(self) -> None:
-            windows = tuple(Window(row, float(row), row + 1.0) for row in range(rows))
-            self._span = Span(windows, np.zeros((rows, *shape), np.uint8))
-
-        def send(self) -> Any:
-            return span_to_table(0, self._span, 0.0)
-
-    class Receiver:
-        def receive(self, table: Any) -> int:
-            # Every cache line is read.
-            return int(clips_of(table, shape).reshape(-1)[::64].sum())
-
-    actors: list[Any] = [ray.remote(num_cpus=0)(each) for each in (Sender, Receiver)]
-    sender, receiver = (actor.remote() for actor in actors)
-    taken_s = []
-    for _ in range(1 + ROUNDS):
-        started_s = time.perf_counter()
-        ray.get(receiver.receive.remote(sender.send.remote()))
-        taken_s.append(time.perf_counter() - started_s)
-    for one in (sender, receiver):
-        ray.kill(one)
-    return rows * math.prod(shape) / statistics.median(taken_s[1:])
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ from torch.nn import functional
 from tagger.classifier import choose_precision
 from tagger.models import KINETICS_PREPROCESSING as PREPROCESSING
 from tagger.models import build_network
+from tagger.models.i3d import load_kinetics_checkpoint
 from tagger.windows import Sampling
 from tests.benchmarks.fused import settle_norms
 from tests.benchmarks.isolation import encode_minute
@@ -90,12 +91,11 @@ def a_network(file: Path) -> nn.Module:
     """An untrained I3D whose norms are settled, which is also written to ``file``, or read from it."""
     network = build_network("i3d-kinetics400", 400)
     if file.exists():
-        network.load_state_dict(torch.load(file.with_suffix(".ours"), weights_only=True))
+        load_kinetics_checkpoint(network, file)
         return network.eval()
     torch.manual_seed(0)
     settle_norms(network.get_submodule("backbone"), torch.randn(1, 3, 16, 112, 112))
     state = network.eval().state_dict()
-    torch.save(state, file.with_suffix(".ours"))
     named = {name.replace("backbone.", "blocks.").replace("head.", "blocks.6."): value for name, value in state.items()}
     torch.save({"model_state": named}, file)
     return network

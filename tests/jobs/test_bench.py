@@ -10,8 +10,9 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
-from jobs.bench import Bench, DecodeRate, ModelRate, _enough
+from jobs.bench import Bench, _enough
 from jobs.bench_report import print_bench
+from jobs.ceilings import DecodeRate, ModelRate
 from jobs.cli import main
 from jobs.job import Video
 from jobs.sample_video import make_sample
