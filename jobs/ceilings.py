@@ -158,7 +158,7 @@ def measure_model(source: ModelSource, workers: Workers, precision: "PrecisionNa
     actor: Any = ray.remote(num_cpus=0, num_gpus=workers.actor_gpus)(_ModelActor)
     actors = [actor.remote(source, workers.device, precision, workers.threads) for _ in range(workers.actors)]
     name, flop = ray.get(actors[0].about.remote())
-    rates = []
+    rates: list[ModelRate] = []
     for count in sorted({1, workers.actors}):
         some = actors[:count]
         peak = sum(ray.get([actor.peak.remote(seconds / 4) for actor in some]))
