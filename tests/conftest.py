@@ -1,7 +1,9 @@
 """Fixtures that several tests share."""
 
+import faulthandler
 import os
 import signal
+from typing import TextIO
 
 # Two threads that share two cores with anything else spend most of their time waiting for each other: the forward pass
 # of an LSTM took 580 ms instead of 7.5 ms on a busy machine. Set before torch is imported, and passed on to children.
@@ -16,6 +18,20 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # A busy machine must not fail a test.
 settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
+
+_errors: list[TextIO] = []
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keeps standard error as it was before pytest began to capture it."""
+    with config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+        _errors.append(os.fdopen(os.dup(2), "w"))
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Lets an abort say where it happened. A Ray of this process has put a handler of its own in the place of this."""
+    faulthandler.disable()
+    faulthandler.enable(_errors[0])
 
 
 @pytest.fixture
