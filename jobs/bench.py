@@ -8,7 +8,7 @@ import contextlib
 import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
@@ -21,6 +21,7 @@ from jobs.pipeline import WINDOWS_PER_CALL, Workers, choose_workers, tag_videos
 from jobs.ray_session import ray_session
 from tagger.clips import rule
 from tagger.errors import VideoError
+from tagger.model_file import ModelInfo
 from tagger.tagger import ModelSource
 from tagger.video.facts import VideoFacts
 from tagger.video.isolation import DecoderProcess
@@ -115,13 +116,13 @@ def bench(
     if not readable:
         raise JobError("none of the videos can be opened and says how long it is; `vtag probe` tells more")
     info, facts = source.info, readable[0][1]
-    choice = rule(facts, info.sampling, info.preprocessing)
+    reader = rule(facts, info.sampling, info.preprocessing).decoder
     with ray_session("local", verbose=verbose) as session:
         workers = choose_workers(session.cpus, session.gpus, device)
         on_part("decoding")
         decode = [
-            measure_decoding(readable, source, reader, cores, seconds)
-            for reader in (("decord", "pyav") if choice.decoder == "decord" else ("pyav",))
+            measure_decoding(readable, source, name, cores, seconds)
+            for name in _readers(info, facts)
             for cores in sorted({1, workers.cores})
         ]
         on_part("the model")
@@ -133,7 +134,7 @@ def bench(
         rows = WINDOWS_PER_CALL[workers.device]
         transport = measure_transport(source, rows)
         on_part("the pipeline")
-        decode_per_s = max(rate.windows_per_s for rate in decode if rate.reader == choice.decoder)
+        decode_per_s = max(rate.windows_per_s for rate in decode if rate.reader == reader)
         model_per_s = max(rate.windows_per_s for rate in models[0].rates)
         # So much that the last windows, of which not all actors have some, count for little.
         wanted = max(LONG * seconds / (1 / decode_per_s + 1 / model_per_s), 8 * rows * workers.actors)
@@ -147,7 +148,7 @@ def bench(
         device=workers.device,
         cores=workers.cores,
         facts=facts,
-        reader=choice.decoder,
+        reader=reader,
         decode=tuple(decode),
         model=tuple(rate for model in models for rate in model.rates),
         gflop_per_window=models[0].flop / 1e9,
@@ -158,6 +159,13 @@ def bench(
         realtime=per_s * run.video_s / run.windows,
         start_s=run.start_s,
     )
+
+
+def _readers(info: ModelInfo, facts: VideoFacts) -> list[DecoderName]:
+    """The readers that may read a video: the one chosen for it, PyAV, and the one for --fast-decode."""
+    chosen = rule(facts, info.sampling, info.preprocessing)
+    fast = rule(facts, replace(info.sampling, fast_decode=True), info.preprocessing)
+    return list(dict.fromkeys((chosen.decoder, "pyav", fast.decoder)))
 
 
 def _enough(videos: Sequence[tuple[Video, VideoFacts]], wanted_s: float) -> list[Video]:

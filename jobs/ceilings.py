@@ -84,7 +84,7 @@ def _decode(
                 windows += len(span.windows)
                 frames += sum(window.end_s - window.start_s for window in span.windows) * (facts.fps or 0.0)
                 # decord reads a video to its end before its first windows come.
-                if time.perf_counter() - started_s >= seconds and (reader == "pyav" or span.end is not None):
+                if time.perf_counter() - started_s >= seconds and (reader != "decord" or span.end is not None):
                     passed_s = time.perf_counter() - started_s
                     return frames / passed_s, windows / passed_s
     raise AssertionError("the cycle has no end")

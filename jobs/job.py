@@ -59,7 +59,8 @@ class RunConfig:
 
     ``inputs`` are files, folders, globs, ``@list.txt`` or ``-``; ``out`` ending in ``.parquet`` is one file, anything
     else a folder of part files; both may be addresses such as ``s3://bucket/videos``. ``hop_s`` is the distance between
-    window starts in seconds. ``prune`` removes videos from the result that ``inputs`` do not have.
+    window starts in seconds; ``fast_decode`` is that of Sampling. ``prune`` removes videos from the result that
+    ``inputs`` do not have.
     """
 
     inputs: tuple[str, ...]
@@ -67,6 +68,7 @@ class RunConfig:
     model: str = "ucf20"
     weights: Path | None = None
     hop_s: float | None = None
+    fast_decode: bool = False
     top_k: int = 5
     batch_size: int | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"

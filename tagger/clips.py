@@ -174,7 +174,8 @@ def rule(facts: VideoFacts, sampling: Sampling, preprocessing: Preprocessing) ->
     frame_bytes = 3 * preprocessing.size**2
     # A frame is sampled at most once per source frame and, over all windows, about once per sample.
     samples = sampling.num_frames * sampling.window_count(facts.duration_s) if facts.duration_s else None
-    return choose_reader(facts, drained_bytes=samples * frame_bytes if samples is not None else None)
+    drained_bytes = samples * frame_bytes if samples is not None else None
+    return choose_reader(facts, drained_bytes, fast=sampling.fast_decode)
 
 
 def _read_windows(

@@ -12,7 +12,6 @@ from tagger.model_file import ModelInfo, file_hash, read_model_info, read_weight
 from tagger.models import ARCHITECTURES, BUILTIN, KINETICS, build_network, builtin_model_path
 from tagger.segments import Segment, make_segments
 from tagger.video.isolation import decoder_of_this_thread
-from tagger.windows import Sampling
 
 if TYPE_CHECKING:
     from tagger.classifier import Classifier, DeviceName, PrecisionName
@@ -124,20 +123,26 @@ class Tagger:
         self.sampling = source.info.sampling
         self.classifier = source.load(device, precision)
 
-    def tag(self, path: str | Path, *, hop_s: float | None = None, top_k: int = 5) -> list[Segment]:
+    def tag(
+        self, path: str | Path, *, hop_s: float | None = None, top_k: int = 5, fast_decode: bool = False
+    ) -> list[Segment]:
         """The segments of one video, in order.
 
-        ``hop_s`` is the distance between window starts (default: no overlap). Raises VideoError when the video cannot
-        be read at all, or only in part; ``read`` keeps the part.
+        ``hop_s`` is the distance between window starts (default: no overlap); ``fast_decode`` as in Sampling. Raises
+        VideoError when the video cannot be read at all, or only in part; ``read`` keeps the part.
         """
-        segments, end = self.read(path, hop_s=hop_s, top_k=top_k)
+        segments, end = self.read(path, hop_s=hop_s, top_k=top_k, fast_decode=fast_decode)
         if end.error_kind is not None:
             raise VideoError(end.error_kind, end.error or "unknown")
         return segments
 
-    def read(self, path: str | Path, *, hop_s: float | None = None, top_k: int = 5) -> tuple[list[Segment], VideoEnd]:
+    def read(
+        self, path: str | Path, *, hop_s: float | None = None, top_k: int = 5, fast_decode: bool = False
+    ) -> tuple[list[Segment], VideoEnd]:
         """Like ``tag``, but never raises VideoError: the segments that could be made, and how reading ended."""
-        sampling: Sampling = self.sampling if hop_s is None else replace(self.sampling, hop_s=hop_s)
+        sampling = replace(
+            self.sampling, hop_s=self.sampling.hop_s if hop_s is None else hop_s, fast_decode=fast_decode
+        )
         segments: list[Segment] = []
         for span in decoder_of_this_thread().spans(path, sampling, self.source.info.preprocessing):
             if span.windows:

@@ -24,6 +24,7 @@ class Sampling:
     """How one window is sampled, and how far apart windows start.
 
     ``hop_s`` is the distance between window starts in seconds; None means the length of a window (no overlap).
+    ``fast_decode`` lets a sample that shows a frame no other refers to show the nearest one that others do refer to.
     Raises ValueError for values that describe no window, or a hop shorter than one sample step.
     """
 
@@ -31,6 +32,7 @@ class Sampling:
     sampling_rate: int = 4
     target_fps: float = 30.0
     hop_s: float | None = None
+    fast_decode: bool = False
 
     def __post_init__(self) -> None:
         if self.num_frames < 1 or self.sampling_rate < 1 or not 0 < self.target_fps < math.inf:
@@ -73,11 +75,16 @@ class Sampling:
 
     def __str__(self) -> str:
         hop = "" if self.hop_s is None else f", hop {self.hop_s:g} s"
-        return f"{self.num_frames}×{self.sampling_rate} @ {self.target_fps:g} fps{hop}"
+        fast = ", fast decoding" if self.fast_decode else ""
+        return f"{self.num_frames}×{self.sampling_rate} @ {self.target_fps:g} fps{hop}{fast}"
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready form; ``Sampling(**json)`` is the inverse."""
-        return asdict(self)
+        values = asdict(self)
+        if not self.fast_decode:
+            # Results and models of versions that knew no such thing do not have the entry.
+            del values["fast_decode"]
+        return values
 
 
 @dataclass(frozen=True)

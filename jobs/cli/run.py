@@ -65,6 +65,12 @@ def parse_max_failures(text: str | None) -> MaxFailures:
     help="The same as a share: 0.5 lets each window begin halfway through the one before.",
 )
 @click.option(
+    "--fast-decode",
+    is_flag=True,
+    help="Decode only frames that others refer to, without loop filter, and show the nearest of them: less exact, "
+    "faster with H.264, HEVC and MPEG.",
+)
+@click.option(
     "--top-k",
     metavar="N",
     type=click.IntRange(min=1),
@@ -126,6 +132,7 @@ def run(
     weights: Path | None,
     hop_s: float | None,
     overlap: float | None,
+    fast_decode: bool,
     top_k: int,
     batch_size: int | None,
     device: Literal["auto", "cpu", "cuda"],
@@ -162,6 +169,7 @@ def run(
         model=model,
         weights=weights,
         hop_s=hop_s,
+        fast_decode=fast_decode,
         top_k=top_k,
         batch_size=batch_size,
         device=device,

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from tagger.errors import VideoError, one_line
 from tagger.video.facts import VideoFacts
+from tagger.video.fast_reader import FastReader
 from tagger.video.pyav_reader import PyAVReader
 from tagger.video.reader import DecoderName, Reader
 
@@ -30,10 +31,13 @@ DECORD_CODECS = frozenset(
     for name in line.split()
 )
 
+FAST_CODECS = frozenset({"h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4"})
+"""Codecs with frames that no other refers to, and a decoder that can leave them out."""
+
 
 @dataclass(frozen=True)
 class Choice:
-    """Which reader, and why when it is not decord."""
+    """Which reader, and why when it is not the one that was hoped for."""
 
     decoder: DecoderName
     reason: str | None = None
@@ -45,12 +49,15 @@ def has_decord() -> bool:
     return importlib.util.find_spec("decord") is not None
 
 
-def choose_reader(facts: VideoFacts, drained_bytes: int | None) -> Choice:
+def choose_reader(facts: VideoFacts, drained_bytes: int | None, *, fast: bool = False) -> Choice:
     """Chooses the reader of a video from its facts.
 
     ``drained_bytes`` is the size of all frames that will be sampled, None when nobody knows. decord must be drained
     before anything waits (an idle reader burns a core), so a video too long for that is streamed with PyAV.
+    ``fast`` asks for frames to be left out, which is done where a file tells when those would be shown.
     """
+    if fast and facts.container in DECORD_CONTAINERS and facts.codec in FAST_CODECS and not facts.is_truncated:
+        return Choice("pyav-fast")
     reason = None
     if not has_decord():
         reason = "decord is not installed"
@@ -79,16 +86,18 @@ def open_video(
     height: int,
     on_packet: Callable[[], None] = lambda: None,
 ) -> tuple[Reader, Choice]:
-    """Opens a video with the chosen reader, frames scaled to ``width × height``; PyAV when decord refuses it.
+    """Opens a video with the chosen reader, frames scaled to ``width × height``; PyAV when another refuses it.
 
     Returns the reader and the choice that held. Raises VideoError when neither reads it. ``on_packet`` is called for
     each packet that is looked at: to open a video may mean to go through all of it.
     """
-    if choice.decoder == "decord":
-        from tagger.video.decord_reader import DecordReader
+    try:
+        if choice.decoder == "decord":
+            from tagger.video.decord_reader import DecordReader
 
-        try:
             return DecordReader(path, facts, width, height, on_packet), choice
-        except VideoError as error:
-            choice = Choice("pyav", one_line(str(error).removeprefix(f"{path}: ")))
+        if choice.decoder == "pyav-fast":
+            return FastReader(path, facts, width, height, on_packet), choice
+    except VideoError as error:
+        choice = Choice("pyav", one_line(str(error).removeprefix(f"{path}: ")))
     return PyAVReader(path, facts, width, height, on_packet), choice

@@ -6,7 +6,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-DecoderName = Literal["decord", "pyav"]
+DecoderName = Literal["decord", "pyav", "pyav-fast"]
 
 Needs = Callable[[float], bool]
 """Asked for each frame with the time until which it is shown (inf for the last): are its pixels wanted?"""

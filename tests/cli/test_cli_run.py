@@ -182,7 +182,7 @@ def test_every_option_reaches_the_job(job: Job, tmp_path: Path) -> None:
     weights = tmp_path / "w.pyth"
     weights.touch()
     options = f"--model m.safetensors --weights {weights} --hop 1.5 --top-k 3 --batch-size 8 --device cpu --actors 2"
-    more = "--address ray:1 --ext a --ext .b --overwrite --max-failures 12 --retry-failed --prune"
+    more = "--address ray:1 --ext a --ext .b --overwrite --max-failures 12 --retry-failed --prune --fast-decode"
     assert vtag(*options.split(), *more.split()).exit_code == 0
     assert job.config == RunConfig(
         inputs=("/v",),
@@ -190,6 +190,7 @@ def test_every_option_reaches_the_job(job: Job, tmp_path: Path) -> None:
         model="m.safetensors",
         weights=weights,
         hop_s=1.5,
+        fast_decode=True,
         top_k=3,
         batch_size=8,
         device="cpu",

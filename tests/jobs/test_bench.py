@@ -67,6 +67,17 @@ def test_what_is_printed_ends_with_the_efficiency_and_what_would_help(device: st
     assert ("Efficiency 90 % of the 9.00 windows/s" in text) == (device == "cpu")
 
 
+def test_fast_decoding_is_named_where_decoding_takes_most_of_the_time_and_it_would_help() -> None:
+    for windows_per_s, is_named in ((180.0, True), (91.0, False)):
+        fast = DecodeRate("pyav-fast", 2, 60 * windows_per_s, windows_per_s)
+        slow_decoding = replace(MEASURED, decode=(*MEASURED.decode, fast), model=(ModelRate("bf16", 2, 1, 900.0, 0.5),))
+        console = Console(file=io.StringIO(), width=120)
+        print_bench(slow_decoding, console)
+        assert isinstance(console.file, io.StringIO)
+        text = " ".join(console.file.getvalue().split())
+        assert ("--fast-decode, which decodes 2.00 times as fast" in text) == is_named
+
+
 @pytest.mark.usefixtures("two_cpus")
 def test_it_measures_a_video_of_the_users(model_file: Path, tmp_path: Path) -> None:
     video = encode(tmp_path / "video.mp4", seconds=20, rate=25)
@@ -75,7 +86,7 @@ def test_it_measures_a_video_of_the_users(model_file: Path, tmp_path: Path) -> N
     assert result.exit_code == 0, result.output
     measured = json.loads(result.stdout)
     assert {(each["reader"], each["cores"]) for each in measured["decode"]} == {
-        (reader, cores) for reader in ("decord", "pyav") for cores in (1, 2)
+        (reader, cores) for reader in ("decord", "pyav", "pyav-fast") for cores in (1, 2)
     }
     for each in measured["decode"]:
         # A window is 53 frames; 500 frames are ten windows, the last of which they do not fill.

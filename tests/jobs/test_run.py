@@ -265,7 +265,7 @@ def test_a_plan_that_was_made_before_the_parts_were_merged_is_refused(config: Ru
         run_job(plan)
 
 
-@pytest.mark.parametrize("change", [{"top_k": 2}, {"hop_s": 0.5}])
+@pytest.mark.parametrize("change", [{"top_k": 2}, {"hop_s": 0.5}, {"fast_decode": True}])
 def test_an_interrupted_run_of_something_else_is_refused_or_started_over(config: RunConfig, change: dict) -> None:
     plan = make_plan(config)
     Ledger.create(plan.output.run, plan.identity)
