@@ -2,6 +2,7 @@
 
 import copy
 import hashlib
+import sys
 from typing import Literal
 
 import numpy as np
@@ -13,7 +14,7 @@ from tagger.models.fused import fuse
 from tagger.ood import OODCalibration
 from tagger.preprocessing import Preprocessing
 
-COMPUTATION = 2
+COMPUTATION = 3
 """Counts the ways in which features have been computed, for those that were kept from an earlier one."""
 
 DeviceName = Literal["auto", "cpu", "cuda"]
@@ -83,6 +84,8 @@ class Classifier:
         self._backbone.to(memory_format=torch.channels_last_3d)
         self._head = network.get_submodule("head").float()
         self._preprocessing = preprocessing
+        self._most = sys.maxsize
+        """Clips in a batch for which there was memory."""
 
     def fingerprint(self) -> str:
         """A hash of the backbone's layers, weights and precision: the same features come from the same one."""
@@ -118,12 +121,27 @@ class Classifier:
         """``[n, T, H, W, 3] uint8`` clips to ``[n, classes] float32`` logits, ``batch_size`` clips at a time.
 
         The automatic batch size is 1 on a CPU, where it is the fastest per clip and makes a window's result the same
-        in any company, and 16 on a GPU.
+        in any company, and 16 on a GPU. When the memory of a GPU runs out, batches are halved, from then on, down to
+        single clips. Raises VtagError when one clip is too much.
         """
         if len(clips) == 0:
             raise ValueError("there are no clips to classify")
-        step = batch_size or (1 if self.device.type == "cpu" else 16)
-        logits = [self._head(self.features(clips[i : i + step])) for i in range(0, len(clips), step)]
+        wanted = batch_size or (1 if self.device.type == "cpu" else 16)
+        logits: list[torch.Tensor] = []
+        done = 0
+        while done < len(clips):
+            batch = clips[done : done + min(wanted, self._most)]
+            try:
+                logits.append(self._head(self.features(batch)))
+            except torch.OutOfMemoryError as error:
+                if len(batch) == 1:
+                    raise VtagError(
+                        f"a single window does not fit into the memory of {self.device}; free some of it, "
+                        "or use --device cpu"
+                    ) from error
+                self._most = len(batch) // 2
+                continue
+            done += len(batch)
         return torch.cat(logits).cpu().numpy()
 
     def probabilities(self, clips: np.ndarray, batch_size: int | None = None) -> np.ndarray:

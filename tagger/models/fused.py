@@ -5,10 +5,12 @@
   2D network made of it, when training has not changed it.
 - The activation that comes next is computed with the convolution, while its result is still in the cache. On a CPU
   that is oneDNN's convolution with post-operations, through the operator that torch.compile itself calls.
+- Where layers see single frames, the first of them, whose pictures are large, take a few frames at a time.
 
 How much that is worth is measured by ``python -m tests.benchmarks.fused``.
 """
 
+from collections import OrderedDict
 from functools import cache
 from typing import Any
 
@@ -17,13 +19,21 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from tagger.models.i3d_lite import SamePadConv3d, same_pad
+from tagger.models.i3d_lite import LiteBackbone, SamePadConv3d, same_pad
 
 _ACTIVATIONS: dict[type[nn.Module], tuple[str, list[float]]] = {
     nn.ReLU: ("relu", []),
     nn.ReLU6: ("hardtanh", [0.0, 6.0]),
 }
 """Activations as oneDNN's convolution takes them: name and scalars."""
+
+
+FIRST_LAYERS = 5
+"""How many layers at the start of a network take a few frames at a time: in EfficientNet-Lite0 those with pictures of
+56×56 and larger. Later ones have more weights than pixels, and are better read once for all frames."""
+
+FRAMES_IN_PART = 2
+"""Frames that they take at a time on a CPU: what a layer makes of two fits into the cache, 16 are up to 39 MB."""
 
 
 class FusedConv3d(nn.Module):
@@ -60,8 +70,22 @@ class FusedConv3d(nn.Module):
         return f"{tuple(self.weight.shape)}, stride={self.stride}, padding={self.padding}, same={self.is_same_padded}"
 
 
+class InParts(nn.Sequential):
+    """Layers of which each sees single frames; on a CPU they take FRAMES_IN_PART of them at a time."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``[n, C, T, H, W]`` to ``[n, C', T, H', W']``."""
+        if x.device.type != "cpu":
+            return super().forward(x)
+        n, _, time = x.shape[:3]
+        # Of clips in channels_last_3d, frames are clips of one frame in the same order: a change of strides.
+        frames = x.transpose(1, 2).flatten(0, 1).unsqueeze(2)
+        y = torch.cat([super(InParts, self).forward(part) for part in frames.split(FRAMES_IN_PART)])
+        return y.squeeze(2).unflatten(0, (n, time)).transpose(1, 2)
+
+
 def fuse(network: nn.Module) -> nn.Module:
-    """Replaces convolutions in ``network`` by what computes them and what follows them faster, and returns it.
+    """A network that computes what ``network`` does, faster. It takes the place of ``network``, which it is made of.
 
     A norm or an activation follows a convolution when it was registered right after it, as in every network that
     ``build_network`` makes. ``network`` must be in evaluation mode and is not to be trained any more.
@@ -85,7 +109,22 @@ def fuse(network: nn.Module) -> nn.Module:
         if type(module) in _ACTIVATIONS:
             # Nothing else needs what it is computed from, and memory that is there is faster than new memory.
             module.inplace = True  # type: ignore[assignment]
-    return network
+    return _in_parts(network) if isinstance(network, LiteBackbone) else network
+
+
+def _in_parts(network: LiteBackbone) -> nn.Module:
+    """The same layers, the first of those that see single frames put together."""
+    layers = list(network.named_children())
+    start = next(place for place, (name, _) in enumerate(layers) if name == "stem")
+    end = start
+    while end < start + FIRST_LAYERS and all(
+        convolution.weight.shape[2] == 1
+        for convolution in layers[end][1].modules()
+        if isinstance(convolution, FusedConv3d)
+    ):
+        end += 1
+    first = ("first", InParts(OrderedDict(layers[start:end])))
+    return nn.Sequential(OrderedDict([*layers[:start], first, *layers[end:]]))
 
 
 def _sees_single_frames(convolution: nn.Conv3d) -> bool:

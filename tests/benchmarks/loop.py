@@ -143,6 +143,11 @@ def copies(video: Path, folder: Path, count: int) -> Path:
 
 def vtag_run(videos: Path, options: list[str]) -> float:
     """Windows per second of `vtag run` from the first windows that came back to the last."""
+    return rate_and_summary(videos, options)[0]
+
+
+def rate_and_summary(videos: Path, options: list[str]) -> tuple[float, dict[str, Any]]:
+    """Windows per second of `vtag run` from the first windows that came back to the last, and what it says itself."""
     with tempfile.TemporaryDirectory(prefix="vtag-loop-") as out:
         command = ["run", str(videos), "--out", f"{out}/tags.parquet", "--json", *options]
         program = [sys.executable, "-c", "from jobs.cli import main; main()"]
@@ -150,7 +155,7 @@ def vtag_run(videos: Path, options: list[str]) -> float:
     events: list[dict[str, Any]] = [json.loads(line) for line in done.stdout.splitlines()]
     tagging = [event for event in events if event["event"] == "progress" and event["windows"]]
     first, last = tagging[0], tagging[-1]
-    return (last["windows"] - first["windows"]) / (last["elapsed_s"] - first["elapsed_s"])
+    return (last["windows"] - first["windows"]) / (last["elapsed_s"] - first["elapsed_s"]), events[-1]
 
 
 def with_read_videos(videos: Path, weights: Path) -> float:

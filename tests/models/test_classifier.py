@@ -49,6 +49,37 @@ def test_on_a_cpu_a_clips_probabilities_are_the_same_in_any_company(precision: P
     np.testing.assert_array_equal(classifier.probabilities(clips[::-1].copy()), together[::-1])
 
 
+def test_when_memory_runs_out_batches_are_halved_and_stay_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    classifier = a_cnn3d()
+    clips = noise(13, 4, 32)
+    expected = classifier.probabilities(clips, 3)
+    tried: list[int] = []
+    plain = classifier.features
+
+    def features(batch: np.ndarray) -> torch.Tensor:
+        tried.append(len(batch))
+        if len(batch) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return plain(batch)
+
+    monkeypatch.setattr(classifier, "features", features)
+    np.testing.assert_allclose(classifier.probabilities(clips, 12), expected, atol=1e-6)
+    assert tried == [12, 6, 3, 3, 3, 3, 1]
+    tried.clear()
+    classifier.probabilities(clips[:4], 12)
+    assert tried == [3, 1]
+
+
+def test_a_clip_that_does_not_fit_into_memory_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def features(batch: np.ndarray) -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    classifier = a_cnn3d()
+    monkeypatch.setattr(classifier, "features", features)
+    with pytest.raises(VtagError, match=r"a single window does not fit into the memory of cpu; .*--device cpu"):
+        classifier.probabilities(noise(4, 4, 32), 4)
+
+
 def test_a_batch_size_changes_the_speed_and_not_the_result() -> None:
     classifier = a_cnn3d()
     clips = noise(5, 4, 32)

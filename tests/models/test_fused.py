@@ -76,16 +76,39 @@ def test_kernels_that_were_only_inflated_become_those_of_single_frames() -> None
     frames = {name: module.weight.shape[2] for name, module in small.named_modules() if isinstance(module, FusedConv3d)}
     assert {name for name, count in frames.items() if count != 1} == {"block3.depthwise.0"}
     assert (small(clip) - expected).norm() <= 1e-4 * expected.norm()
+    # Frames can be told apart until they are looked at together.
+    assert [name for name, _ in small.get_submodule("first").named_children()] == ["stem", "block0", "block1", "block2"]
+
+
+@pytest.mark.parametrize("changes", [False, True])
+@pytest.mark.parametrize("frames", [1, 2, 5, 16])
+@torch.inference_mode()
+def test_the_first_layers_take_any_number_of_frames_a_few_at_a_time(changes: bool, frames: int) -> None:
+    backbone = LiteBackbone(changes).eval()
+    backbone.load_state_dict(inflate(imagenet_weights()))
+    clip = torch.rand(2, 3, frames, 64, 64)
+    expected = backbone(clip)
+    small = fuse(backbone)
+    assert len(small.get_submodule("first")) == 5
+    seen: list[int] = []
+    stem = small.get_submodule("first.stem")
+    stem.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].shape[0] * inputs[0].shape[2]))
+    assert (small(clip) - expected).norm() <= 1e-4 * expected.norm()
+    shown = 2 * frames if not changes else 2 * 2 * ((frames + 1) // 2)
+    assert sum(seen) == shown
+    assert max(seen) <= 2
 
 
 @torch.inference_mode()
 def test_in_bfloat16_it_is_as_close_as_the_network_itself() -> None:
     backbone = LiteBackbone(changes=True).eval()
     backbone.load_state_dict(inflate(imagenet_weights()))
-    clip = torch.rand(1, 3, 4, 64, 64)
-    expected = backbone(clip)
+    torch.manual_seed(0)
+    # Of a single clip, rounding makes one or the other up to a fifth worse.
+    clips = torch.rand(8, 3, 4, 64, 64)
+    expected = backbone(clips)
 
     def error(backbone: nn.Module) -> torch.Tensor:
-        return (backbone.to(torch.bfloat16)(clip.to(torch.bfloat16)).float() - expected).norm() / expected.norm()
+        return (backbone.to(torch.bfloat16)(clips.to(torch.bfloat16)).float() - expected).norm() / expected.norm()
 
-    assert error(fuse(copy.deepcopy(backbone))) <= 1.2 * error(backbone)
+    assert error(fuse(copy.deepcopy(backbone))) <= 1.1 * error(backbone)

@@ -1,0 +1,94 @@
+"""Whether twice the cores do twice the work: one CPU worker, two of one machine, and two machines with one each.
+
+    python -m tests.benchmarks.scaling [--rounds N] [--videos N] [--json FILE]
+
+Tags copies of a minute of 320×240 video with the built-in model on local Ray clusters. The single worker has one core
+for everything, its Ray and the driver included. Prints windows per second, medians over the rounds, the share of what
+as many cores would do at the single worker's rate, and the efficiency that `vtag run` tells of itself. The two machines
+are two Ray nodes of this one: what a network between them costs is not measured.
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from tests.benchmarks.isolation import encode_minute
+from tests.benchmarks.loop import copies, rate_and_summary
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A cluster: CPUs of each of its nodes."""
+
+    name: str
+    nodes: tuple[int, ...]
+
+    @property
+    def cores(self) -> int:
+        """CPUs of all nodes, and the cores of this machine that everything runs on."""
+        return sum(self.nodes)
+
+
+LAYOUTS = (Layout("1 worker", (1,)), Layout("2 workers", (2,)), Layout("2 nodes", (1, 1)))
+
+
+@click.command()
+@click.option("--rounds", default=3, show_default=True)
+@click.option("--videos", default=10, show_default=True, help="Minutes of video for each core.")
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Also write the figures to this file.")
+@click.option("--one", type=int, hidden=True, help="Measure this layout, in this process.")
+@click.option("--folder", type=click.Path(path_type=Path), hidden=True)
+def main(rounds: int, videos: int, json_file: Path | None, one: int | None, folder: Path | None) -> None:
+    """Measures and prints."""
+    if one is not None and folder is not None:
+        click.echo(json.dumps(measure(LAYOUTS[one], folder)))
+        return
+    rates: dict[str, list[float]] = {layout.name: [] for layout in LAYOUTS}
+    efficiencies: dict[str, list[float]] = {layout.name: [] for layout in LAYOUTS}
+    with tempfile.TemporaryDirectory(prefix="vtag-scaling-") as name:
+        minute = encode_minute(Path(name))
+        for number in range(rounds):
+            for index, layout in enumerate(LAYOUTS):
+                source = copies(minute, Path(name, str(layout.cores)), videos * layout.cores)
+                command = [sys.executable, "-m", "tests.benchmarks.scaling", "--one", str(index), "--folder", source]
+                # A process of its own, whose children inherit the cores that it may use.
+                done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
+                rate, efficiency = json.loads(done.stdout.splitlines()[-1])
+                rates[layout.name].append(rate)
+                efficiencies[layout.name].append(efficiency)
+                print(f"round {number + 1}: {layout.name}: {rate:.3g} windows/s", flush=True)
+    single = statistics.median(rates[LAYOUTS[0].name])
+    for layout in LAYOUTS:
+        rate = statistics.median(rates[layout.name])
+        print(
+            f"{layout.name:10} {rate:7.3g} windows/s, {rate / layout.cores / single:5.2f} of as many single workers; "
+            f"efficiency {statistics.median(efficiencies[layout.name]):.2f}"
+        )
+    if json_file is not None:
+        json_file.write_text(json.dumps({"windows_per_s": rates, "efficiency": efficiencies}, indent=1))
+
+
+def measure(layout: Layout, videos: Path) -> tuple[float, float]:
+    """Windows per second on a cluster of this layout, and the efficiency that the job tells."""
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: layout.cores])
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster()
+    try:
+        for cpus in layout.nodes:
+            cluster.add_node(num_cpus=cpus, object_store_memory=2**30, include_dashboard=False)
+        rate, summary = rate_and_summary(videos, ["--address", cluster.address])
+        return rate, summary["efficiency"]["total"]
+    finally:
+        cluster.shutdown()
+
+
+if __name__ == "__main__":
+    main()
