@@ -6,6 +6,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 
 from tagger.errors import VideoError
 from tagger.video.container import open_container
@@ -36,6 +37,8 @@ class PyAVReader:
         self._on_packet = on_packet
         self._container, self._stream, _ = open_container(path)
         self._container_name = facts.container
+        # One for all frames, as it prepares tables; with one thread, as there is a decoder for each core.
+        self._reformatter = VideoReformatter()
         self._turns = facts.rotation // 90
         self._width, self._height = (height, width) if self._turns % 2 else (width, height)
 
@@ -93,7 +96,9 @@ class PyAVReader:
         return self._container_name in JOINED_CONTAINERS and not -JUMP_BACK_S < jump_s < JUMP_AHEAD_S
 
     def _pixels(self, frame: av.VideoFrame) -> np.ndarray:
-        scaled = frame.reformat(width=self._width, height=self._height, format="rgb24", interpolation="BICUBIC")
+        scaled = self._reformatter.reformat(
+            frame, self._width, self._height, "rgb24", interpolation="BICUBIC", threads=1
+        )
         pixels = scaled.to_ndarray()
         # np.rot90 turns counter-clockwise.
         return np.ascontiguousarray(np.rot90(pixels, -self._turns)) if self._turns else pixels
