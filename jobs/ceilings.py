@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jobs.job import Video
+from jobs.memory import keep_freed_memory
 from jobs.pipeline import Workers
 from jobs.transport import clips_of, span_to_table
 from tagger.clips import Span
@@ -96,6 +97,7 @@ class _ModelActor:
     def __init__(self, source: ModelSource, device: "DeviceName", precision: "PrecisionName", threads: int):
         import torch
 
+        keep_freed_memory()
         torch.set_num_threads(threads)
         self._classifier = source.load(device, precision)
         size = source.info.preprocessing.size

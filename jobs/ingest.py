@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 from torch import nn
 
 from jobs.arrivals import explain
+from jobs.memory import keep_freed_memory
 from jobs.ray_session import RaySession
 from tagger.models import ARCHITECTURES
 from tagger.windows import Sampling
@@ -112,6 +113,7 @@ class _Ingester:
         import ray
         import torch
 
+        keep_freed_memory()
         # One of many on this machine, each with a core.
         torch.set_num_threads(1)
         self._jobs: list[tuple[LabelledClip, ...]] = ray.get(jobs)

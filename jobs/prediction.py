@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from jobs.memory import keep_freed_memory
 from jobs.transport import clips_of, segments_table
 from tagger.segments import make_segments
 from tagger.tagger import ModelSource
@@ -40,6 +41,7 @@ class Predictor:
 
         # Frames come read-only from the object store, and are only ever read.
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        keep_freed_memory()
         # They are counted over the whole cluster; this machine may be a small part of it.
         torch.set_num_threads(min(threads, os.cpu_count() or 1))
         self._labels = source.info.labels

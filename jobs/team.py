@@ -20,6 +20,7 @@ from jobs.board import open_board
 from jobs.cluster import check_nodes
 from jobs.ingest import bring_in
 from jobs.job import JobError, Video
+from jobs.memory import keep_freed_memory
 from jobs.ray_session import RaySession, ray_session
 from jobs.termination import Sigterm
 from tagger.errors import VtagError
@@ -207,6 +208,7 @@ def _work(settings: dict[str, Any]) -> None:
     if task.config.device == "cuda":
         torch.cuda.set_device(ray.train.torch.get_device())
     else:
+        keep_freed_memory()
         torch.set_num_threads(settings["threads"])
 
     def post(what: str, value: object) -> None:

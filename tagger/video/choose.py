@@ -1,9 +1,13 @@
-"""The rule that chooses a reader: decord where it is right, PyAV elsewhere, then with a reason.
+"""The rule that chooses a reader: of those that read a video right, the one that takes the least CPU time.
 
-The rule comes from measurements of decord 0.6.0, reading in sequence: MPEG-PS, MPEG-TS and files with edit lists give
-wrong frames or times; AV1 and GIF do not open; rotation metadata is ignored; damaged files may repeat frames, hang or
-abort. What a header does not tell is checked when decord has opened the file, frame times against packets, and while it
-reads (``DecordReader``).
+Both readers decode with FFmpeg. decord has a thread more, which waits by spinning, and scales pictures at twice the
+cost, so that it takes 1.1 to 2.7 times the CPU time of PyAV, but for codecs that are hard to decode
+(``python -m tests.benchmarks.readers``).
+
+Where decord is right comes from measurements of decord 0.6.0, reading in sequence: MPEG-PS, MPEG-TS and files with edit
+lists give wrong frames or times; AV1 and GIF do not open; rotation metadata is ignored; damaged files may repeat
+frames, hang or abort. What a header does not tell is checked when decord has opened the file, frame times against
+packets, and while it reads (``DecordReader``).
 """
 
 import importlib.util
@@ -30,6 +34,9 @@ DECORD_CODECS = frozenset(
     )
     for name in line.split()
 )
+
+DECORD_IS_CHEAP = frozenset({"vp8", "vp9"})
+"""Codecs with which decord takes no more CPU time than PyAV, give or take a tenth."""
 
 FAST_CODECS = frozenset({"h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4"})
 """Codecs with frames that no other refers to, and a decoder that can leave them out."""
@@ -58,6 +65,8 @@ def choose_reader(facts: VideoFacts, drained_bytes: int | None, *, fast: bool = 
     """
     if fast and facts.container in DECORD_CONTAINERS and facts.codec in FAST_CODECS and not facts.is_truncated:
         return Choice("pyav-fast")
+    if facts.codec not in DECORD_IS_CHEAP:
+        return Choice("pyav")
     reason = None
     if not has_decord():
         reason = "decord is not installed"

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from tagger import clips
+from tagger.video import choose
 from tagger.video.choose import Choice, open_video
 from tagger.video.facts import VideoFacts, probe
 from tagger.video.isolation import child
@@ -103,6 +104,8 @@ def probe_faulty(path: Path) -> VideoFacts:
 
 
 if __name__ == "__main__":
+    # As in the tests' own process: see decord_is_cheap.
+    choose.DECORD_IS_CHEAP = choose.DECORD_CODECS
     clips.open_video = open_faulty  # type: ignore[assignment]
     clips.probe = child.probe = probe_faulty  # type: ignore[assignment]
     child.main()

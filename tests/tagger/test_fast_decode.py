@@ -78,7 +78,7 @@ UNEVEN_S = [Fraction(n * 40 + (n % 5) * 7, 1000) for n in range(70)]
         {"frames": 5},
     ],
 )
-@pytest.mark.parametrize("hop_s", [None, 0.13])
+@pytest.mark.parametrize("hop_s", [None, 0.137])
 def test_a_sample_shows_the_nearest_frame_that_others_refer_to(
     settings: dict[str, object], hop_s: float | None, tmp_path: Path
 ) -> None:

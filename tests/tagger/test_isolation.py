@@ -98,13 +98,18 @@ def wait_until(is_so: Callable[[], bool], seconds: float = 30.0) -> bool:
     return is_so()
 
 
-def test_a_decoder_process_gives_what_reading_here_gives(videos: Path, tmp_path: Path) -> None:
+def test_a_decoder_process_gives_what_reading_here_gives(
+    videos: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # The process chooses readers by the rule as it is.
+    monkeypatch.undo()
+    webm = encode(tmp_path / "a.webm", codec="libvpx", seconds=2)
     cut = encode(tmp_path / "cut.mp4", seconds=4, container_options={"movflags": "faststart"})
     cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
     odd = tmp_path / os.fsdecode(b"-two\nlines 'caf\xe9'.mp4")
     shutil.copy(videos / "good.mp4", odd)
     (tmp_path / "text.mp4").write_text("not a video\n" * 99)
-    paths = [videos / "good.mp4", videos / "good.ts", cut, odd, tmp_path / "text.mp4", tmp_path / "none.mp4"]
+    paths = [videos / "good.mp4", videos / "good.ts", webm, cut, odd, tmp_path / "text.mp4", tmp_path / "none.mp4"]
     with DecoderProcess(LIMITS) as decoder:
         for path, span_windows in itertools.product(paths, (1, 3, 8)):
             here = list(read_spans(path, SAMPLING, PREPROCESSING, span_windows=span_windows))
@@ -257,9 +262,9 @@ def test_a_process_is_replaced_after_many_videos(videos: Path, monkeypatch: pyte
 
 
 @needs_decord
-@pytest.mark.parametrize(("suffix", "name"), [(".mp4", "decord"), (".ts", "pyav")])
-def test_a_decoder_whose_spans_nobody_takes_uses_no_cpu(suffix: str, name: str, tmp_path: Path) -> None:
-    path = encode(tmp_path / f"a{suffix}", seconds=20)
+@pytest.mark.parametrize(("file", "codec", "name"), [("a.webm", "libvpx", "decord"), ("a.mp4", "libx264", "pyav")])
+def test_a_decoder_whose_spans_nobody_takes_uses_no_cpu(file: str, codec: str, name: str, tmp_path: Path) -> None:
+    path = encode(tmp_path / file, codec=codec, seconds=20)
     with DecoderProcess(LIMITS) as decoder:
         spans = decoder.spans(path, SAMPLING, PREPROCESSING, span_windows=2)
         next(spans)

@@ -14,7 +14,7 @@ import pytest
 from tagger.clips import VideoEnd, read_spans
 from tagger.errors import VideoError
 from tagger.preprocessing import Preprocessing
-from tagger.video.choose import has_decord
+from tagger.video.choose import Choice, choose_reader, has_decord
 from tagger.video.decord_reader import DecordReader, _timeline_problem
 from tagger.video.facts import probe
 from tagger.video.packets import packet_times
@@ -250,3 +250,23 @@ def test_a_long_video_is_streamed_in_little_memory(tmp_path: Path) -> None:
     window_bytes = 8 * 64 * 64 * 3
     assert windows == 75
     assert peak < 10 * window_bytes
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "cheaper"),
+    [
+        ("a.mp4", "libx264", "pyav"),
+        ("a.avi", "mpeg4", "pyav"),
+        ("a.webm", "libvpx", "decord"),
+        ("a.ts", "libx264", "pyav"),
+    ],
+)
+def test_of_two_readers_that_are_right_the_cheaper_one_is_chosen(
+    name: str, codec: str, cheaper: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.undo()
+    facts = probe(encode(tmp_path / name, codec=codec, seconds=1))
+    if cheaper == "decord" and not has_decord():
+        assert choose_reader(facts, 1000) == Choice("pyav", "decord is not installed")
+    else:
+        assert choose_reader(facts, 1000) == Choice(cheaper)  # type: ignore[arg-type]
