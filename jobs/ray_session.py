@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +19,9 @@ from tagger.errors import VtagError
 OBJECT_STORE_BYTES = 2 * 2**30
 OBJECT_STORE_BYTES_PER_CORE = 256 * 2**20
 """Memory that a local Ray may use for frames on their way: the larger of the two, but never over a quarter of all."""
+
+EXECUTORS_S = 30.0
+"""Time in seconds that Ray Data's planning threads may take to stop."""
 
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -80,7 +84,20 @@ def ray_session(address: str | None = None, *, cpus: int | None = None, verbose:
         try:
             yield _resources()
         finally:
+            _wait_for_executors()
             ray.shutdown()
+
+
+def _wait_for_executors() -> None:
+    """Waits for the threads that plan Ray Data's work, which were told to stop.
+
+    Ray Data itself waits for two seconds. On a busy machine that is not enough, and a thread that asks Ray for anything
+    after its shutdown ends the whole process at once, with exit status 1 and without a word.
+    """
+    deadline_s = time.monotonic() + EXECUTORS_S
+    for thread in threading.enumerate():
+        if type(thread).__name__ == "StreamingExecutor":
+            thread.join(max(0.0, deadline_s - time.monotonic()))
 
 
 def _resources() -> RaySession:

@@ -1,0 +1,42 @@
+"""A Ray that ends leaves the process as it was."""
+
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import time
+from jobs.ray_session import ray_session
+
+with ray_session(cpus=1):
+    import ray.data
+    from ray.data._internal.execution.streaming_executor import StreamingExecutor
+
+    step = StreamingExecutor._scheduling_loop_step
+
+    def slowly(self, *args):
+        goes_on = step(self, *args)
+        if told:
+            time.sleep(10)
+            # As in the middle of ray.wait(): after the shutdown this ends the process.
+            core_worker.get_worker_id()
+        return goes_on
+
+    told = []
+    core_worker = ray._private.worker.global_worker.core_worker
+    StreamingExecutor._scheduling_loop_step = slowly
+    rows = iter(ray.data.range(1000, override_num_blocks=100).map(lambda row: row).iter_rows())
+    next(rows)
+    told.append(True)
+    time.sleep(0.5)
+    rows.close()
+time.sleep(10)
+print("the end")
+"""
+
+
+@pytest.mark.slow
+def test_a_thread_of_ray_data_that_is_slow_to_stop_does_not_end_the_process() -> None:
+    done = subprocess.run([sys.executable, "-c", PROGRAM], stdout=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stdout) == (0, "the end\n")
