@@ -100,7 +100,7 @@ def make_plan(config: RunConfig, on_found: Callable[[int], None] = lambda found:
     """
     output = choose_output(config.out)
     source = find_model(config.model, config.weights)
-    sampling = replace(source.info.sampling, fast_decode=config.fast_decode)
+    sampling = replace(source.info.sampling, fast_decode=config.fast_decode or source.info.sampling.fast_decode)
     if config.hop_s is not None:
         try:
             sampling = replace(sampling, hop_s=config.hop_s)

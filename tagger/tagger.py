@@ -141,7 +141,9 @@ class Tagger:
     ) -> tuple[list[Segment], VideoEnd]:
         """Like ``tag``, but never raises VideoError: the segments that could be made, and how reading ended."""
         sampling = replace(
-            self.sampling, hop_s=self.sampling.hop_s if hop_s is None else hop_s, fast_decode=fast_decode
+            self.sampling,
+            hop_s=self.sampling.hop_s if hop_s is None else hop_s,
+            fast_decode=fast_decode or self.sampling.fast_decode,
         )
         segments: list[Segment] = []
         for span in decoder_of_this_thread().spans(path, sampling, self.source.info.preprocessing):

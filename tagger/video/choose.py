@@ -1,7 +1,7 @@
 """The rule that chooses a reader: of those that read a video right, the one that takes the least CPU time.
 
-Both readers decode with FFmpeg. decord has a thread more, which waits by spinning, and scales pictures at twice the
-cost, so that it takes 1.1 to 2.7 times the CPU time of PyAV, but for codecs that are hard to decode
+decord and PyAV both decode with FFmpeg. decord has a thread more, which waits by spinning, and scales pictures at twice
+the cost, so that it takes 1.1 to 2.7 times the CPU time of PyAV, but for codecs that take long to decode
 (``python -m tests.benchmarks.readers``).
 
 Where decord is right comes from measurements of decord 0.6.0, reading in sequence: MPEG-PS, MPEG-TS and files with edit
@@ -38,6 +38,9 @@ DECORD_CODECS = frozenset(
 DECORD_IS_CHEAP = frozenset({"vp8", "vp9"})
 """Codecs with which decord takes no more CPU time than PyAV, give or take a tenth."""
 
+FAST_CONTAINERS = DECORD_CONTAINERS - {"avi", "asf"}
+"""Containers whose packets tell when frames are shown, also those that are not decoded."""
+
 FAST_CODECS = frozenset({"h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4"})
 """Codecs with frames that no other refers to, and a decoder that can leave them out."""
 
@@ -63,8 +66,13 @@ def choose_reader(facts: VideoFacts, drained_bytes: int | None, *, fast: bool = 
     before anything waits (an idle reader burns a core), so a video too long for that is streamed with PyAV.
     ``fast`` asks for frames to be left out, which is done where a file tells when those would be shown.
     """
-    if fast and facts.container in DECORD_CONTAINERS and facts.codec in FAST_CODECS and not facts.is_truncated:
-        return Choice("pyav-fast")
+    if fast:
+        if facts.container in FAST_CONTAINERS and facts.codec in FAST_CODECS and not facts.is_truncated:
+            return Choice("pyav-fast")
+        usual = choose_reader(facts, drained_bytes)
+        cut = "that are cut off" if facts.is_truncated else ""
+        slow = f"there is no fast decoding of {facts.codec} in {facts.container} files {cut}".strip()
+        return Choice(usual.decoder, usual.reason or slow)
     if facts.codec not in DECORD_IS_CHEAP:
         return Choice("pyav")
     reason = None

@@ -1,4 +1,4 @@
-"""The first reader: decord, read strictly in sequence, and only as long as it can be believed."""
+"""The other reader: decord, read strictly in sequence, and only as long as it can be believed."""
 
 import math
 import os

@@ -1,4 +1,4 @@
-"""The second reader: PyAV, for what decord does not read right. It uses no CPU while it waits."""
+"""The usual reader: PyAV. It uses no CPU while it waits."""
 
 import math
 from collections.abc import Callable, Iterator

@@ -42,8 +42,9 @@ def main() -> None:
         if options.hours:
             long = Path(folder) / "long.mp4"
             measure_memory(join(encode_minute(Path(folder)), long, round(options.hours * 60)), decoder)
-        for suffix in ("mp4", "ts") if options.videos else ():
-            measure_growth(Path(folder), suffix, options.videos)
+        # decord and PyAV.
+        for suffix, codec in {"webm": "libvpx", "ts": "libx264"}.items() if options.videos else ():
+            measure_growth(Path(folder), suffix, codec, options.videos)
         for width, height in ((320, 240), (1280, 720)):
             measure_first_frame(make_10_mb(Path(folder), width, height))
 
@@ -146,10 +147,10 @@ def measure_memory(path: Path, decoder: DecoderProcess) -> None:
     )
 
 
-def measure_growth(folder: Path, suffix: str, videos: int) -> None:
+def measure_growth(folder: Path, suffix: str, codec: str, videos: int) -> None:
     """Prints the memory of its own of a decoder process after a tenth, two tenths ... of many short videos."""
     clips = [
-        encode(folder / f"{number}.{suffix}", seconds=number + 1, width=width, height=height)
+        encode(folder / f"{number}.{suffix}", codec=codec, seconds=number + 1, width=width, height=height)
         for number, (width, height) in enumerate(SIZES)
     ]
     sizes = []

@@ -75,7 +75,7 @@ def test_fast_decoding_is_named_where_decoding_takes_most_of_the_time_and_it_wou
         print_bench(slow_decoding, console)
         assert isinstance(console.file, io.StringIO)
         text = " ".join(console.file.getvalue().split())
-        assert ("--fast-decode, which decodes 2.00 times as fast" in text) == is_named
+        assert ("--fast-decode" in text) == ("--fast-decode, which decodes 2.00 times as fast" in text) == is_named
 
 
 @pytest.mark.usefixtures("two_cpus")

@@ -18,7 +18,7 @@ with ray_session(cpus=1):
     def slowly(self, *args):
         goes_on = step(self, *args)
         if told:
-            time.sleep(10)
+            time.sleep(6)
             # As in the middle of ray.wait(): after the shutdown this ends the process.
             core_worker.get_worker_id()
         return goes_on
@@ -31,7 +31,7 @@ with ray_session(cpus=1):
     told.append(True)
     time.sleep(0.5)
     rows.close()
-time.sleep(10)
+time.sleep(6)
 print("the end")
 """
 

@@ -244,7 +244,7 @@ def _parse(message: Message, expected: int, most: int) -> tuple[list[Window], Vi
 
 
 def _second_choice(first: Choice | None, trouble: TroubleError) -> Choice:
-    """PyAV: decord is the more likely to crash, and a video that was read with PyAV had its reason."""
+    """PyAV, also after PyAV: decord is the more likely to crash, and PyAV reads more."""
     if first is not None and first.decoder == "pyav":
         earlier = f"{first.reason}; " if first.reason else ""
         return Choice("pyav", one_line(f"{earlier}at first the decoder {trouble}"))
