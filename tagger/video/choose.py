@@ -1,7 +1,7 @@
 """The rule that chooses a reader: of those that read a video right, the one that takes the least CPU time.
 
 decord and PyAV both decode with FFmpeg. decord has a thread more, which waits by spinning, and scales pictures at twice
-the cost, so that it takes 1.1 to 2.7 times the CPU time of PyAV, but for codecs that take long to decode
+the cost, so that it takes 1.1 to 1.9 times the CPU time of PyAV, but for VP9, which takes long to decode
 (``python -m tests.benchmarks.readers``).
 
 Where decord is right comes from measurements of decord 0.6.0, reading in sequence: MPEG-PS, MPEG-TS and files with edit
@@ -35,7 +35,7 @@ DECORD_CODECS = frozenset(
     for name in line.split()
 )
 
-DECORD_IS_CHEAP = frozenset({"vp8", "vp9"})
+DECORD_IS_CHEAP = frozenset({"vp9"})
 """Codecs with which decord takes no more CPU time than PyAV, give or take a tenth."""
 
 FAST_CONTAINERS = DECORD_CONTAINERS - {"avi", "asf"}

@@ -44,7 +44,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         compare(Path(folder), options.videos, options.count, options.rounds, options.model)
         # decord and PyAV.
-        for name, codec in (("minute.webm", "libvpx"), ("minute.mp4", "libx264")):
+        for name, codec in (("minute.webm", "libvpx-vp9"), ("minute.mp4", "libx264")):
             measure_blocked(encode(Path(folder) / name, codec=codec, seconds=60))
 
 

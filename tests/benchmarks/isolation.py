@@ -43,7 +43,7 @@ def main() -> None:
             long = Path(folder) / "long.mp4"
             measure_memory(join(encode_minute(Path(folder)), long, round(options.hours * 60)), decoder)
         # decord and PyAV.
-        for suffix, codec in {"webm": "libvpx", "ts": "libx264"}.items() if options.videos else ():
+        for suffix, codec in {"webm": "libvpx-vp9", "ts": "libx264"}.items() if options.videos else ():
             measure_growth(Path(folder), suffix, codec, options.videos)
         for width, height in ((320, 240), (1280, 720)):
             measure_first_frame(make_10_mb(Path(folder), width, height))

@@ -103,7 +103,7 @@ def test_a_decoder_process_gives_what_reading_here_gives(
 ) -> None:
     # The process chooses readers by the rule as it is.
     monkeypatch.undo()
-    webm = encode(tmp_path / "a.webm", codec="libvpx", seconds=2)
+    webm = encode(tmp_path / "a.webm", codec="libvpx-vp9", seconds=2)
     cut = encode(tmp_path / "cut.mp4", seconds=4, container_options={"movflags": "faststart"})
     cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
     odd = tmp_path / os.fsdecode(b"-two\nlines 'caf\xe9'.mp4")
@@ -262,7 +262,7 @@ def test_a_process_is_replaced_after_many_videos(videos: Path, monkeypatch: pyte
 
 
 @needs_decord
-@pytest.mark.parametrize(("file", "codec", "name"), [("a.webm", "libvpx", "decord"), ("a.mp4", "libx264", "pyav")])
+@pytest.mark.parametrize(("file", "codec", "name"), [("a.webm", "libvpx-vp9", "decord"), ("a.mp4", "libx264", "pyav")])
 def test_a_decoder_whose_spans_nobody_takes_uses_no_cpu(file: str, codec: str, name: str, tmp_path: Path) -> None:
     path = encode(tmp_path / file, codec=codec, seconds=20)
     with DecoderProcess(LIMITS) as decoder:

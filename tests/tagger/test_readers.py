@@ -257,7 +257,8 @@ def test_a_long_video_is_streamed_in_little_memory(tmp_path: Path) -> None:
     [
         ("a.mp4", "libx264", "pyav"),
         ("a.avi", "mpeg4", "pyav"),
-        ("a.webm", "libvpx", "decord"),
+        ("a.webm", "libvpx-vp9", "decord"),
+        ("b.webm", "libvpx", "pyav"),
         ("a.ts", "libx264", "pyav"),
     ],
 )
