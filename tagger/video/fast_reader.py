@@ -59,7 +59,7 @@ class FastReader(PyAVReader):
                 if number <= held[0]:
                     continue  # A time that does not advance shows nothing.
                 middle_s = (starts_s[held[0]] + starts_s[number]) / 2 + ROUNDING_S
-                until_s = float(starts_s[np.searchsorted(starts_s, middle_s, side="right")])
+                until_s = float(starts_s[min(np.searchsorted(starts_s, middle_s, side="right"), number)])
                 if needs(until_s):
                     yield Frame(begin_s, until_s, self._pixels(held[1]), is_last=False)
                 begin_s = until_s
