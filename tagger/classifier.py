@@ -1,14 +1,17 @@
 """A network on a device: uint8 clips in, calibrated probabilities and out-of-distribution scores out."""
 
 import copy
+import functools
 import hashlib
 import sys
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
 import torch
 from torch import nn
 
+from tagger.cuda import Crossing, Step, best_batch_size, recorded_if_faster
 from tagger.errors import VtagError
 from tagger.models.fused import fuse
 from tagger.ood import OODCalibration
@@ -51,10 +54,17 @@ def choose_precision(device: torch.device, precision: PrecisionName = "auto") ->
 
 def normalise(pixels: torch.Tensor, preprocessing: Preprocessing) -> torch.Tensor:
     """``[n, T, H, W, 3] uint8`` pixels to a model's input: ``[n, 3, T, H, W] float32``, minus mean, over deviation."""
-    mean = torch.tensor(preprocessing.mean, device=pixels.device) * 255
-    scale = 1 / (torch.tensor(preprocessing.std, device=pixels.device) * 255)
+    mean, scale = _mean_and_scale(preprocessing, pixels.device)
     # [n, T, H, W, 3] in memory is channels_last_3d already: a change of strides, not a copy.
     return pixels.float().sub_(mean).mul_(scale).permute(0, 4, 1, 2, 3)
+
+
+@functools.lru_cache(maxsize=16)
+def _mean_and_scale(preprocessing: Preprocessing, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    # Once: the way to a GPU cannot be recorded in a CUDA graph. They serve training, too.
+    with torch.inference_mode(mode=False):
+        mean = torch.tensor(preprocessing.mean, device=device) * 255
+        return mean, 1 / (torch.tensor(preprocessing.std, device=device) * 255)
 
 
 class Classifier:
@@ -86,6 +96,13 @@ class Classifier:
         self._preprocessing = preprocessing
         self._most = sys.maxsize
         """Clips in a batch for which there was memory."""
+        self._to_device: Callable[[np.ndarray], torch.Tensor] = torch.from_numpy
+        if self.device.type == "cuda":
+            self._to_device = Crossing(self.device)
+        self._best: dict[tuple[int, ...], int] = {}
+        """The automatic batch size on a GPU, by the shape of the clips."""
+        self._steps: dict[tuple[int, ...], Step] = {}
+        """The fastest way to compute a full batch on a GPU, by its shape."""
 
     def fingerprint(self) -> str:
         """A hash of the backbone's layers, weights and precision: the same features come from the same one."""
@@ -112,27 +129,34 @@ class Classifier:
     @torch.inference_mode()
     def features(self, clips: np.ndarray) -> torch.Tensor:
         """Backbone features, float32, of ``[n, T, H, W, 3] uint8`` clips: what ``head`` takes."""
-        pixels = torch.from_numpy(clips).to(self.device, non_blocking=True)
+        return self._features(self._to_device(clips))
+
+    def _features(self, pixels: torch.Tensor) -> torch.Tensor:
         # Differences between frames are small, and are taken before the first convolution turns to lower precision.
         return self._backbone(normalise(pixels, self._preprocessing)).float()
+
+    def _step(self, pixels: torch.Tensor) -> torch.Tensor:
+        return self._head(self._features(pixels))
 
     @torch.inference_mode()
     def logits(self, clips: np.ndarray, batch_size: int | None = None) -> np.ndarray:
         """``[n, T, H, W, 3] uint8`` clips to ``[n, classes] float32`` logits, ``batch_size`` clips at a time.
 
         The automatic batch size is 1 on a CPU, where it is the fastest per clip and makes a window's result the same
-        in any company, and 16 on a GPU. When the memory of a GPU runs out, batches are halved, from then on, down to
-        single clips. Raises VtagError when one clip is too much.
+        in any company; on a GPU it is found by trying. When the memory of a GPU runs out, batches are halved, from then
+        on, down to single clips. Raises VtagError when one clip is too much.
         """
         if len(clips) == 0:
             raise ValueError("there are no clips to classify")
-        wanted = batch_size or (1 if self.device.type == "cpu" else 16)
+        wanted = batch_size or self._automatic(clips.shape[1:])
         logits: list[torch.Tensor] = []
         done = 0
         while done < len(clips):
-            batch = clips[done : done + min(wanted, self._most)]
+            size = min(wanted, self._most)
+            batch = clips[done : done + size]
             try:
-                logits.append(self._head(self.features(batch)))
+                # On a GPU only begun: while it computes, the next batch crosses.
+                logits.append(self._begin(batch, is_full=len(batch) == size))
             except torch.OutOfMemoryError as error:
                 if len(batch) == 1:
                     raise VtagError(
@@ -140,9 +164,25 @@ class Classifier:
                         "or use --device cpu"
                     ) from error
                 self._most = len(batch) // 2
+                self._steps.clear()
                 continue
             done += len(batch)
         return torch.cat(logits).cpu().numpy()
+
+    def _automatic(self, clip_shape: tuple[int, ...]) -> int:
+        if self.device.type == "cpu":
+            return 1
+        if clip_shape not in self._best:
+            self._best[clip_shape] = best_batch_size(self._step, clip_shape, self.device)
+        return self._best[clip_shape]
+
+    def _begin(self, batch: np.ndarray, is_full: bool) -> torch.Tensor:
+        """The logits of a batch; those of a GPU may be still to come."""
+        if self.device.type == "cpu" or not is_full:
+            return self._head(self.features(batch))
+        if batch.shape not in self._steps:
+            self._steps[batch.shape] = recorded_if_faster(self._step, batch.shape, self.device)
+        return self._steps[batch.shape](self._to_device(batch))
 
     def probabilities(self, clips: np.ndarray, batch_size: int | None = None) -> np.ndarray:
         """``[n, T, H, W, 3] uint8`` clips to ``[n, classes] float32`` probabilities; see ``logits``."""

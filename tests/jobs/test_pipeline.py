@@ -1,11 +1,15 @@
+import threading
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.listing import find_videos
 from jobs.pipeline import choose_workers, tag_videos
+from jobs.prediction import Predictor
 from jobs.ray_session import ray_session
 from jobs.results import Collector
 from tagger import find_model
@@ -39,9 +43,9 @@ def test_fewer_actors_get_more_threads() -> None:
     assert choose_workers(cpus=8, gpus=0, actors=2).threads == 4
 
 
-def test_with_gpus_every_gpu_has_a_model() -> None:
+def test_with_gpus_every_gpu_has_two_models() -> None:
     workers = choose_workers(cpus=16, gpus=2)
-    assert (workers.device, workers.actors, workers.actor_gpus, workers.decoders) == ("cuda", 2, 1, 16)
+    assert (workers.device, workers.actors, workers.actor_gpus, workers.decoders) == ("cuda", 4, 0.5, 16)
 
 
 def test_asking_for_gpus_that_are_not_there_is_an_error() -> None:
@@ -66,3 +70,25 @@ def test_one_cpu_is_enough_for_decoding_and_model_together(archive: Path, model_
         tables = tag_videos(videos, source, source.info.sampling, workers, top_k=1)
         finished = [done for table in tables for done in collector.add(table)]
     assert sorted(done.video.path for done in finished) == [video.path for video in videos]
+
+
+@pytest.mark.usefixtures("two_cpus")
+def test_the_model_computes_in_the_main_thread_which_keeps_its_memory(
+    archive: Path, model_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Watched(Predictor):
+        def __init__(self, **settings: Any):
+            super().__init__(**settings)
+            self._threads = [threading.current_thread() is threading.main_thread()]
+
+        def __call__(self, table: pa.Table) -> pa.Table:
+            rows = super().__call__(table)
+            self._threads.append(threading.current_thread() is threading.main_thread())
+            told = pa.array([str(self._threads)] * len(rows), pa.string())
+            return rows.set_column(rows.schema.get_field_index("end"), "end", told)
+
+    monkeypatch.setattr("jobs.pipeline.Predictor", Watched)
+    videos, source = find_videos([str(archive)]), find_model(str(model_file))
+    tables = list(tag_videos(videos, source, source.info.sampling, choose_workers(2, 0), top_k=1))
+    told = {text for table in tables for text in table["end"].to_pylist()}
+    assert told and all("False" not in text for text in told)
