@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import cast
 
 import av
+from av.video.frame import PictureType
 
 H264 = {"preset": "veryfast", "crf": "28", "g": "50"}
 RATE = 25
@@ -37,6 +38,8 @@ def make_sample(
         for number in range(seconds * RATE):
             frame = graph.vpull()
             frame.pts, frame.time_base = number, Fraction(1, RATE)
+            # The source says of each picture that it stands alone; the encoder is to decide that.
+            frame.pict_type = PictureType.NONE
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     return path

@@ -17,7 +17,7 @@ from tagger.models.fused import fuse
 from tagger.ood import OODCalibration
 from tagger.preprocessing import Preprocessing
 
-COMPUTATION = 3
+COMPUTATION = 4
 """Counts the ways in which features have been computed, for those that were kept from an earlier one."""
 
 DeviceName = Literal["auto", "cpu", "cuda"]

@@ -14,16 +14,18 @@ from tagger.video.packets import packet_times
 from tagger.video.pyav_reader import PyAVReader
 from tagger.video.reader import DecoderName, Frame, Needs
 
-SHORTCUTS = {"skip_frame": "noref", "skip_loop_filter": "all"}
+SHORTCUTS = {"skip_frame": "noref", "skip_loop_filter": "bidir"}
 """Options of FFmpeg's decoders (ffmpeg-codecs, "Video decoding options"). Frames without the loop filter show the edges
-of blocks, and the frames that refer to them inherit those."""
+of blocks, and frames that refer to them inherit those. So only B-frames go without: hardly any other frame refers to
+them. With no filter in any frame the edges add up until the next key frame, and more windows get another
+label."""
 
 ROUNDING_S = 1e-6
 """How far two computations of one time may differ."""
 
 
 class FastReader(PyAVReader):
-    """Reads with PyAV what costs least: no frame that no other refers to, and no loop filter.
+    """Reads with PyAV what costs least: no frame that no other refers to, and no loop filter in B-frames.
 
     When each frame is shown, also those left out, is told by the packets. A frame left out is replaced by the decoded
     frame that starts nearest to it, of two as near by the earlier. So windows lie where they lie in normal reading.

@@ -96,10 +96,12 @@ class PyAVReader:
         return self._container_name in JOINED_CONTAINERS and not -JUMP_BACK_S < jump_s < JUMP_AHEAD_S
 
     def _pixels(self, frame: av.VideoFrame) -> np.ndarray:
-        scaled = self._reformatter.reformat(
-            frame, self._width, self._height, "rgb24", interpolation="BICUBIC", threads=1
+        # In planes, which swscale computes with vector instructions: in half of the time, and the colours in full
+        # resolution whatever the width.
+        planes = self._reformatter.reformat(
+            frame, self._width, self._height, "gbrp", interpolation="BICUBIC", threads=1
         )
-        pixels = scaled.to_ndarray()
+        pixels = planes.to_ndarray()
         # np.rot90 turns counter-clockwise.
         return np.ascontiguousarray(np.rot90(pixels, -self._turns)) if self._turns else pixels
 

@@ -2,11 +2,14 @@
 
 import io
 import json
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import av
 import pytest
+from av.video.frame import PictureType
 from click.testing import CliRunner
 from rich.console import Console
 
@@ -125,8 +128,13 @@ def test_of_an_archive_as_much_is_taken_as_the_measurement_needs() -> None:
 
 
 def test_the_video_that_is_made_up_is_a_minute(tmp_path: Path) -> None:
-    facts = probe(make_sample(tmp_path / "sample.mp4"))
+    sample = make_sample(tmp_path / "sample.mp4")
+    facts = probe(sample)
     assert (facts.codec, facts.width, facts.height, facts.duration_s, facts.frames) == ("h264", 320, 240, 60.0, 1500)
+    with av.open(str(sample)) as container:
+        kinds = Counter(PictureType(frame.pict_type).name for frame in container.decode(video=0))
+    # A key frame every 2 s, and more B-frames than others.
+    assert 30 <= kinds["I"] <= 32 and kinds["B"] > 750
 
 
 def test_two_measurements_are_compared_as_ratios(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def decode_all(path: Path, specimen: Specimen, preprocessing: Preprocessing) -> 
     scaled = scaled[::-1] if turns % 2 else scaled
     pictures = []
     for frame, start_s in zip(frames, starts_s, strict=True):
-        picture = frame.reformat(*scaled, format="rgb24", interpolation="BICUBIC").to_ndarray()
+        picture = frame.reformat(*scaled, format="gbrp", interpolation="BICUBIC").to_ndarray()
         number = read_frame_number(frame.to_ndarray(format="rgb24")) if specimen.is_legible else None
         pictures.append(ReferenceFrame(start_s, number, preprocessing.crop(np.rot90(picture, -turns))))
     return pictures, end_s

@@ -64,7 +64,8 @@ def test_both_readers_give_nearly_the_same_pixels(size: int, tmp_path: Path, mon
     monkeypatch.setattr("tagger.video.choose.has_decord", lambda: False)
     by_pyav = read(path, preprocessing=Preprocessing(size, size))[1]
     assert by_decord.shape == by_pyav.shape == (2, 8, size, size, 3)
-    assert np.abs(by_decord.astype(int) - by_pyav).mean() < 3
+    # At even widths decord has colours in half of the resolution.
+    assert np.abs(by_decord.astype(int) - by_pyav).mean() < 4
 
 
 @pytest.mark.parametrize("decord", [pytest.param(True, marks=needs_decord), False])
