@@ -133,17 +133,17 @@ def bench(
         rows = WINDOWS_PER_CALL[workers.device]
         transport = measure_transport(source, rows)
         on_part("the pipeline")
-        decode_before = _fastest(decode, reader=reader)
-        model_before = _fastest(models[0].rates)
-        decode_per_s, model_per_s = decode_before.windows_per_s, model_before.windows_per_s
+        decode_per_s = _fastest(decode, reader=reader).windows_per_s
+        model_per_s = _fastest(models[0].rates).windows_per_s
         # So much that the last windows, of which not all actors have some, count for little.
         wanted = max(LONG * seconds / (1 / decode_per_s + 1 / model_per_s), 8 * rows * workers.actors)
         run = _run_pipeline(_enough(readable, wanted * info.sampling.hop), source, workers, precision)
         on_part("decoding and the model again")
-        decode_again = measure_decoding(readable, source, reader, decode_before.cores, seconds)
-        (model_again,) = measure_model(source, workers, precision, seconds, model_before).rates
-        decode_mean, model_mean = _mean(decode_before, decode_again), _mean(model_before, model_again)
-        decode_per_s, model_per_s = decode_mean.windows_per_s, model_mean.windows_per_s
+        decode = _means(decode, [measure_decoding(readable, source, reader, workers.cores, seconds)])
+        again = measure_model(source, workers, precision, seconds, alone=False)
+        models = [replace(models[0], rates=tuple(_means(models[0].rates, again.rates)))]
+        decode_per_s = _fastest(decode, reader=reader).windows_per_s
+        model_per_s = _fastest(models[0].rates).windows_per_s
         if precision == "auto" and models[0].precision != "fp32":
             on_part("the model in fp32")
             models.append(measure_model(source, workers, "fp32", seconds))
@@ -157,8 +157,8 @@ def bench(
         cores=workers.cores,
         facts=facts,
         reader=reader,
-        decode=tuple(decode_mean if rate is decode_before else rate for rate in decode),
-        model=tuple(model_mean if rate is model_before else rate for model in models for rate in model.rates),
+        decode=tuple(decode),
+        model=tuple(rate for model in models for rate in model.rates),
         gflop_per_window=models[0].flop / 1e9,
         gflop_per_s={model.precision: model.flop_per_s / 1e9 for model in models},
         window_bytes=info.sampling.num_frames * info.preprocessing.size**2 * 3,
@@ -178,10 +178,23 @@ def _fastest(rates: Iterable[_Rate], **like: str) -> _Rate:
     return max(alike, key=lambda rate: rate.windows_per_s)
 
 
-def _mean(before: _Rate, after: _Rate) -> _Rate:
-    """The means of what was measured twice, which are the floats."""
-    values = ((name, value, getattr(after, name)) for name, value in vars(before).items())
-    return replace(before, **{name: (old + new) / 2 for name, old, new in values if isinstance(old, float)})
+def _means(before: Sequence[_Rate], after: Sequence[_Rate]) -> list[_Rate]:
+    """``before``, with the means of what was measured again ``after``. What was measured are the floats."""
+    again = {_kind(rate): vars(rate) for rate in after}
+    return [
+        replace(rate, **{name: (value + again[_kind(rate)][name]) / 2 for name, value in _measured(rate)})
+        if _kind(rate) in again
+        else rate
+        for rate in before
+    ]
+
+
+def _kind(rate: DecodeRate | ModelRate) -> tuple[Any, ...]:
+    return tuple(value for value in vars(rate).values() if not isinstance(value, float))
+
+
+def _measured(rate: DecodeRate | ModelRate) -> list[tuple[str, float]]:
+    return [(name, value) for name, value in vars(rate).items() if isinstance(value, float)]
 
 
 def _readers(info: ModelInfo, facts: VideoFacts) -> list[DecoderName]:

@@ -29,7 +29,7 @@ from tagger.windows import Window
 if TYPE_CHECKING:
     from tagger.classifier import DeviceName, PrecisionName
 
-BATCH_SIZES = {"cpu": (1, 4), "cuda": (1, 4, 16, 32)}
+BATCH_SIZES = {"cpu": (1, 4), "cuda": (1, 4, 16)}
 MATRIX = 2048
 """Side of the square matrices whose product tells the peak of arithmetic."""
 
@@ -154,19 +154,19 @@ class ModelMeasure:
 
 
 def measure_model(
-    source: ModelSource, workers: Workers, precision: "PrecisionName", seconds: float, only: ModelRate | None = None
+    source: ModelSource, workers: Workers, precision: "PrecisionName", seconds: float, alone: bool = True
 ) -> ModelMeasure:
-    """Times one actor, then all of them at the same time, with each of BATCH_SIZES; or as ``only`` was timed."""
+    """Times one actor, if it is to be measured ``alone``, then all of them at the same time."""
     import ray
 
     actor: Any = ray.remote(num_cpus=0, num_gpus=workers.actor_gpus)(_ModelActor)
     actors = [actor.remote(source, workers.device, precision, workers.threads) for _ in range(workers.actors)]
     name, flop = ray.get(actors[0].about.remote())
     rates: list[ModelRate] = []
-    for count in (only.actors,) if only else sorted({1, workers.actors}):
+    for count in sorted({1, workers.actors} if alone else {workers.actors}):
         some = actors[:count]
         peak = sum(ray.get([actor.peak.remote(seconds / 4) for actor in some]))
-        for batch_size in (only.batch_size,) if only else BATCH_SIZES[workers.device]:
+        for batch_size in BATCH_SIZES[workers.device]:
             try:
                 rate = sum(ray.get([actor.rate.remote(batch_size, seconds) for actor in some]))
             except ray.exceptions.RayTaskError as error:

@@ -197,11 +197,13 @@ class _Run:
     def _efficiency(self, passed_s: float) -> Efficiency:
         workers, spent = self.workers, self.collector.spent
         assert workers is not None
+        # Several actors on a GPU take turns, and wait for each other.
+        gpus = workers.actors * workers.actor_gpus
         return Efficiency(
             cores=workers.cores,
             decode=spent.decode_cpu_s / (workers.cores * passed_s),
             model=spent.predict_cpu_s / (workers.cores * passed_s),
-            gpu=spent.predict_s / (workers.actors * passed_s) if workers.device == "cuda" else None,
+            gpu=min(spent.predict_s / (gpus * passed_s), 1.0) if workers.device == "cuda" else None,
         )
 
     def note(self, video: FinishedVideo) -> None:

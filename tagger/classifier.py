@@ -1,9 +1,11 @@
 """A network on a device: uint8 clips in, calibrated probabilities and out-of-distribution scores out."""
 
+import contextlib
 import copy
 import functools
 import hashlib
 import sys
+import threading
 from collections.abc import Callable
 from typing import Literal
 
@@ -11,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from tagger.cuda import Crossing, Step, best_batch_size, recorded_if_faster
+from tagger.cuda import Crossing, Step, best_batch_size, is_out_of_memory, recorded_if_faster
 from tagger.errors import VtagError
 from tagger.models.fused import fuse
 from tagger.ood import OODCalibration
@@ -101,8 +103,10 @@ class Classifier:
             self._to_device = Crossing(self.device)
         self._best: dict[tuple[int, ...], int] = {}
         """The automatic batch size on a GPU, by the shape of the clips."""
-        self._steps: dict[tuple[int, ...], Step] = {}
-        """The fastest way to compute a full batch on a GPU, by its shape."""
+        self._fast: tuple[tuple[int, ...], Step] | None = None
+        """The shape of a full batch on a GPU, and the fastest way to compute it."""
+        self._lock = threading.RLock()
+        """A GPU's pinned memory and recorded step serve one thread at a time."""
 
     def fingerprint(self) -> str:
         """A hash of the backbone's layers, weights and precision: the same features come from the same one."""
@@ -129,7 +133,8 @@ class Classifier:
     @torch.inference_mode()
     def features(self, clips: np.ndarray) -> torch.Tensor:
         """Backbone features, float32, of ``[n, T, H, W, 3] uint8`` clips: what ``head`` takes."""
-        return self._features(self._to_device(clips))
+        with self._lock if self.device.type == "cuda" else contextlib.nullcontext():
+            return self._features(self._to_device(clips))
 
     def _features(self, pixels: torch.Tensor) -> torch.Tensor:
         # Differences between frames are small, and are taken before the first convolution turns to lower precision.
@@ -148,26 +153,32 @@ class Classifier:
         """
         if len(clips) == 0:
             raise ValueError("there are no clips to classify")
-        wanted = batch_size or self._automatic(clips.shape[1:])
+        with self._lock if self.device.type == "cuda" else contextlib.nullcontext():
+            return torch.cat(self._batches(clips, batch_size)).cpu().numpy()
+
+    def _batches(self, clips: np.ndarray, batch_size: int | None) -> list[torch.Tensor]:
         logits: list[torch.Tensor] = []
         done = 0
         while done < len(clips):
-            size = min(wanted, self._most)
-            batch = clips[done : done + size]
+            size = 1
             try:
+                size = min(batch_size or self._automatic(clips.shape[1:]), self._most)
+                batch = clips[done : done + size]
                 # On a GPU only begun: while it computes, the next batch crosses.
                 logits.append(self._begin(batch, is_full=len(batch) == size))
-            except torch.OutOfMemoryError as error:
-                if len(batch) == 1:
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+                if size == 1:
                     raise VtagError(
                         f"a single window does not fit into the memory of {self.device}; free some of it, "
-                        "or use --device cpu"
+                        "or use --actors 1, or --device cpu"
                     ) from error
                 self._most = len(batch) // 2
-                self._steps.clear()
+                self._fast = None
                 continue
             done += len(batch)
-        return torch.cat(logits).cpu().numpy()
+        return logits
 
     def _automatic(self, clip_shape: tuple[int, ...]) -> int:
         if self.device.type == "cpu":
@@ -180,9 +191,9 @@ class Classifier:
         """The logits of a batch; those of a GPU may be still to come."""
         if self.device.type == "cpu" or not is_full:
             return self._head(self.features(batch))
-        if batch.shape not in self._steps:
-            self._steps[batch.shape] = recorded_if_faster(self._step, batch.shape, self.device)
-        return self._steps[batch.shape](self._to_device(batch))
+        if self._fast is None or self._fast[0] != batch.shape:
+            self._fast = batch.shape, recorded_if_faster(self._step, batch.shape, self.device)
+        return self._fast[1](self._to_device(batch))
 
     def probabilities(self, clips: np.ndarray, batch_size: int | None = None) -> np.ndarray:
         """``[n, T, H, W, 3] uint8`` clips to ``[n, classes] float32`` probabilities; see ``logits``."""

@@ -6,8 +6,9 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-MOST_CLIPS = 32
-"""Most clips in a batch whose size is found automatically."""
+MOST_CLIPS = 16
+"""Most clips in a batch whose size is found automatically: half of what an actor takes at a time (jobs/pipeline.py), so
+that there is one to cross while another is computed."""
 
 WORTH = 1.05
 """Gain in speed for which a larger batch, or a recorded step, is taken."""
@@ -31,14 +32,18 @@ class Crossing:
         self._stream = torch.cuda.Stream(device)
         self._pieces = [torch.empty(0, dtype=torch.uint8), torch.empty(0, dtype=torch.uint8)]
         self._crossed = [torch.cuda.Event(), torch.cuda.Event()]
+        self._computed = [torch.cuda.Event(), torch.cuda.Event()]
         self._turn = 0
 
     def __call__(self, clips: np.ndarray) -> torch.Tensor:
         """``clips`` on the device, for use in the current stream."""
         turn, self._turn = self._turn, 1 - self._turn
         crossed = self._crossed[turn]
-        # What this piece held before must have left it.
+        current = torch.cuda.current_stream(self._device)
+        # What this piece held before must have left it; and no more than three batches lie on the GPU.
         crossed.synchronize()
+        self._computed[turn].synchronize()
+        self._computed[turn].record(current)
         if self._pieces[turn].numel() < clips.size:
             self._pieces[turn] = torch.empty(clips.size, dtype=torch.uint8, pin_memory=True)
         piece = self._pieces[turn][: clips.size].view(clips.shape)
@@ -46,7 +51,6 @@ class Crossing:
         with torch.cuda.stream(self._stream):
             pixels = piece.to(self._device, non_blocking=True)
             crossed.record(self._stream)
-        current = torch.cuda.current_stream(self._device)
         current.wait_event(crossed)
         # Its memory belongs to the stream for copies, which must not use it again before the computation is over.
         pixels.record_stream(current)
@@ -69,8 +73,12 @@ class Recorded:
                 step(pixels)
         current.wait_stream(beside)
         self._graph = torch.cuda.CUDAGraph()
-        # Other threads may go on using the GPU.
-        with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
+        # Other threads may go on using the GPU. By itself PyTorch records in a stream of the GPU that was current at
+        # the first recording.
+        with (
+            torch.cuda.device(pixels.device),
+            torch.cuda.graph(self._graph, stream=beside, capture_error_mode="thread_local"),
+        ):
             self._logits = step(pixels)
 
     def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
@@ -80,19 +88,26 @@ class Recorded:
         return self._logits.clone()
 
 
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether an error of PyTorch is one of memory; the libraries under it have their own words for that."""
+    return isinstance(error, torch.OutOfMemoryError) or any(
+        words in str(error) for words in ("out of memory", "ALLOC_FAILED")
+    )
+
+
 def find_batch_size(seconds: Callable[[int], float], most: int = MOST_CLIPS) -> int:
     """The smallest power of two up to ``most`` with which nearly the most clips are computed per second.
 
-    ``seconds`` tells what a batch of a size takes. Raises torch.OutOfMemoryError when it does so for a single clip;
-    a larger batch that does not fit ends the search.
+    ``seconds`` tells what a batch of a size takes. An error of memory is raised for a single clip, and ends the search
+    for a larger batch.
     """
     rates: dict[int, float] = {}
     size = 1
     while size <= most:
         try:
             rates[size] = size / seconds(size)
-        except torch.OutOfMemoryError:
-            if not rates:
+        except RuntimeError as error:
+            if not rates or not is_out_of_memory(error):
                 raise
             break
         size *= 2
@@ -101,25 +116,33 @@ def find_batch_size(seconds: Callable[[int], float], most: int = MOST_CLIPS) -> 
 
 
 def best_batch_size(step: Step, clip_shape: tuple[int, ...], device: torch.device) -> int:
-    """The batch size for clips of ``[T, H, W, 3]`` on this GPU, by trying; 1 when not even one clip fits."""
+    """The batch size for clips of ``[T, H, W, 3]`` on this GPU, by trying.
+
+    Raises RuntimeError when not even one clip fits.
+    """
     try:
-        return find_batch_size(lambda size: _seconds(step, _blank((size, *clip_shape), device)))
-    except torch.OutOfMemoryError:
-        return 1
+        return find_batch_size(lambda size: _seconds(step, _noise((size, *clip_shape), device)))
+    finally:
+        # Others may share the GPU.
+        torch.cuda.empty_cache()
 
 
 def recorded_if_faster(step: Step, shape: tuple[int, ...], device: torch.device) -> Step:
     """``step`` recorded for pixels of ``[n, T, H, W, 3]`` where that is faster here, otherwise itself."""
     try:
-        recorded = Recorded(step, _blank(shape, device))
-        is_faster = _seconds(recorded, _blank(shape, device)) * WORTH < _seconds(step, _blank(shape, device))
+        recorded = Recorded(step, _noise(shape, device))
+        pixels = _noise(shape, device)
+        is_right = torch.allclose(recorded(pixels), step(pixels), rtol=0.05, atol=0.05)
+        is_faster = _seconds(recorded, pixels) * WORTH < _seconds(step, pixels)
     except RuntimeError:  # Too little memory, or a layer that cannot be recorded. The step itself may work.
         return step
-    return recorded if is_faster else step
+    finally:
+        torch.cuda.empty_cache()
+    return recorded if is_right and is_faster else step
 
 
-def _blank(shape: tuple[int, ...], device: torch.device) -> torch.Tensor:
-    return torch.zeros(shape, dtype=torch.uint8, device=device)
+def _noise(shape: tuple[int, ...], device: torch.device) -> torch.Tensor:
+    return torch.randint(0, 256, shape, dtype=torch.uint8, device=device)
 
 
 def _seconds(step: Step, pixels: torch.Tensor) -> float:

@@ -10,6 +10,7 @@ import numpy as np
 
 from tagger.classifier import Classifier
 from tagger.preprocessing import Preprocessing
+from tagger.video.reader import PIXELS
 from tagger.windows import Sampling
 from training.decoding import DecodedClip
 
@@ -45,7 +46,7 @@ class Windows:
     @property
     def identity(self) -> str:
         """Sampling and preprocessing."""
-        return json.dumps(["windows", self.sampling.to_json(), asdict(self.preprocessing)])
+        return json.dumps(["windows", PIXELS, self.sampling.to_json(), asdict(self.preprocessing)])
 
     def make(self, decoded: DecodedClip) -> np.ndarray:
         """The windows."""
@@ -66,7 +67,7 @@ class Film:
     @property
     def identity(self) -> str:
         """Sampling and preprocessing."""
-        return json.dumps(["film", self.sampling.to_json(), asdict(self.preprocessing)])
+        return json.dumps(["film", PIXELS, self.sampling.to_json(), asdict(self.preprocessing)])
 
     def make(self, decoded: DecodedClip) -> np.ndarray:
         """The frames of all windows, until the last of the clip begins to be repeated."""

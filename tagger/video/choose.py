@@ -1,8 +1,8 @@
 """The rule that chooses a reader: of those that read a video right, the one that takes the least CPU time.
 
 decord and PyAV both decode with FFmpeg. decord has a thread more, which waits by spinning, and scales pictures at twice
-the cost, so that it takes 1.1 to 1.9 times the CPU time of PyAV, but for VP9, which takes long to decode
-(``python -m tests.benchmarks.readers``).
+the cost, so that it takes 1.03 to 2.4 times the CPU time of PyAV, the more the smaller the pictures. For VP9 the two
+are about even (``python -m tests.benchmarks.readers``).
 
 Where decord is right comes from measurements of decord 0.6.0, reading in sequence: MPEG-PS, MPEG-TS and files with edit
 lists give wrong frames or times; AV1 and GIF do not open; rotation metadata is ignored; damaged files may repeat
@@ -36,7 +36,7 @@ DECORD_CODECS = frozenset(
 )
 
 DECORD_IS_CHEAP = frozenset({"vp9"})
-"""Codecs with which decord takes no more CPU time than PyAV, give or take a tenth."""
+"""Codecs with which decord takes about the CPU time of PyAV also at small sizes."""
 
 FAST_CONTAINERS = DECORD_CONTAINERS - {"avi", "asf"}
 """Containers whose packets tell when frames are shown, also those that are not decoded."""

@@ -14,18 +14,20 @@ from tagger.video.packets import packet_times
 from tagger.video.pyav_reader import PyAVReader
 from tagger.video.reader import DecoderName, Frame, Needs
 
-SHORTCUTS = {"skip_frame": "noref", "skip_loop_filter": "bidir"}
-"""Options of FFmpeg's decoders (ffmpeg-codecs, "Video decoding options"). Frames without the loop filter show the edges
-of blocks, and frames that refer to them inherit those. So only B-frames go without: hardly any other frame refers to
-them. With no filter in any frame the edges add up until the next key frame, and more windows get another
-label."""
+SHORTCUTS = {"skip_frame": "noref"}
+"""Options of FFmpeg's decoders (ffmpeg-codecs, "Video decoding options")."""
+
+H264_SHORTCUTS = SHORTCUTS | {"skip_loop_filter": "bidir"}
+"""Frames without the loop filter show the edges of blocks, and frames that refer to them inherit those. So only
+B-frames go without, to which few others refer in H.264; in HEVC every frame may be one. With no filter in any frame the
+edges add up until the next key frame, and more windows get another label."""
 
 ROUNDING_S = 1e-6
 """How far two computations of one time may differ."""
 
 
 class FastReader(PyAVReader):
-    """Reads with PyAV what costs least: no frame that no other refers to, and no loop filter in B-frames.
+    """Reads with PyAV what costs least: no frame that no other refers to, and no loop filter in H.264's B-frames.
 
     When each frame is shown, also those left out, is told by the packets. A frame left out is replaced by the decoded
     frame that starts nearest to it, of two as near by the earlier. So windows lie where they lie in normal reading.
@@ -39,7 +41,8 @@ class FastReader(PyAVReader):
     ):
         self._times_s = packet_times(path, on_packet)
         super().__init__(path, facts, width, height, on_packet)
-        self._stream.codec_context.options = dict(self._stream.codec_context.options) | SHORTCUTS
+        shortcuts = H264_SHORTCUTS if facts.codec == "h264" else SHORTCUTS
+        self._stream.codec_context.options = dict(self._stream.codec_context.options) | shortcuts
 
     def frames(self, needs: Needs) -> Iterator[Frame]:
         """See Reader.frames."""

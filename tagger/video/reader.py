@@ -8,6 +8,9 @@ import numpy as np
 
 DecoderName = Literal["decord", "pyav", "pyav-fast"]
 
+PIXELS = 2
+"""Counts the ways in which readers have computed pixels, for those that were kept from an earlier one."""
+
 Needs = Callable[[float], bool]
 """Asked for each frame with the time until which it is shown (inf for the last): are its pixels wanted?"""
 

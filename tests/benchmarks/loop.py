@@ -193,7 +193,9 @@ class LoopActor:
 
     @torch.inference_mode()
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """A batch is the frames of one window."""
+        """A batch is the frames of one window; what is left at the end is none."""
+        if len(batch["frame"]) <= (SAMPLING.num_frames - 1) * self._step:
+            return {"label": np.empty(0, np.int64)}
         clip = prepared(np.ascontiguousarray(batch["frame"][:: self._step]))
         return {"label": self._network(clip).argmax(dim=1).numpy()}
 

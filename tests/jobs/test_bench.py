@@ -13,7 +13,7 @@ from av.video.frame import PictureType
 from click.testing import CliRunner
 from rich.console import Console
 
-from jobs.bench import Bench, _enough
+from jobs.bench import Bench, _enough, _means
 from jobs.bench_report import print_bench
 from jobs.ceilings import DecodeRate, ModelRate
 from jobs.cli import main
@@ -50,6 +50,20 @@ def test_on_shared_cores_a_window_costs_its_decoding_and_its_classification() ->
     assert MEASURED.ceiling_windows_per_s == pytest.approx(9)
     assert MEASURED.efficiency == pytest.approx(0.9)
     assert MEASURED.bottleneck == "model"
+
+
+def test_what_was_measured_twice_is_compared_by_its_mean() -> None:
+    before = [
+        ModelRate("bf16", 1, 1, 11.0, 0.1),
+        ModelRate("bf16", 2, 1, 21.0, 0.5),
+        ModelRate("bf16", 2, 4, 20.5, 0.5),
+    ]
+    after = [ModelRate("bf16", 2, 4, 20.1, 0.5), ModelRate("bf16", 2, 1, 19.0, 0.3)]
+    means = _means(before, after)
+    assert [rate.windows_per_s for rate in means] == pytest.approx([11.0, 20.0, 20.3])
+    assert [rate.peak_share for rate in means] == pytest.approx([0.1, 0.4, 0.5])
+    # The largest of the means, not the mean of what was largest at first.
+    assert replace(MEASURED, model=tuple(means)).model_windows_per_s == pytest.approx(20.3)
 
 
 def test_beside_a_gpu_the_slower_part_counts() -> None:

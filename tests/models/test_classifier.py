@@ -76,7 +76,9 @@ def test_a_clip_that_does_not_fit_into_memory_is_one_clear_line(monkeypatch: pyt
 
     classifier = a_cnn3d()
     monkeypatch.setattr(classifier, "features", features)
-    with pytest.raises(VtagError, match=r"a single window does not fit into the memory of cpu; .*--device cpu"):
+    with pytest.raises(
+        VtagError, match=r"a single window does not fit into the memory of cpu; .*--actors 1, or --device cpu"
+    ):
         classifier.probabilities(noise(4, 4, 32), 4)
 
 
