@@ -96,8 +96,8 @@ class PyAVReader:
         return self._container_name in JOINED_CONTAINERS and not -JUMP_BACK_S < jump_s < JUMP_AHEAD_S
 
     def _pixels(self, frame: av.VideoFrame) -> np.ndarray:
-        # In planes, which swscale computes with vector instructions: in half of the time, and the colours in full
-        # resolution whatever the width.
+        # In planes, which swscale computes with vector instructions: in half of the time, and with colours that are not
+        # halved in width on the way.
         planes = self._reformatter.reformat(
             frame, self._width, self._height, "gbrp", interpolation="BICUBIC", threads=1
         )
