@@ -105,7 +105,7 @@ class Classifier:
         """The automatic batch size on a GPU, by the shape of the clips."""
         self._fast: tuple[tuple[int, ...], Step] | None = None
         """The shape of a full batch on a GPU, and the fastest way to compute it."""
-        self._lock = threading.RLock()
+        self._lock = threading.RLock() if self.device.type == "cuda" else contextlib.nullcontext()
         """A GPU's pinned memory and recorded step serve one thread at a time."""
 
     def fingerprint(self) -> str:
@@ -133,7 +133,7 @@ class Classifier:
     @torch.inference_mode()
     def features(self, clips: np.ndarray) -> torch.Tensor:
         """Backbone features, float32, of ``[n, T, H, W, 3] uint8`` clips: what ``head`` takes."""
-        with self._lock if self.device.type == "cuda" else contextlib.nullcontext():
+        with self._lock:
             return self._features(self._to_device(clips))
 
     def _features(self, pixels: torch.Tensor) -> torch.Tensor:
@@ -153,14 +153,14 @@ class Classifier:
         """
         if len(clips) == 0:
             raise ValueError("there are no clips to classify")
-        with self._lock if self.device.type == "cuda" else contextlib.nullcontext():
+        with self._lock:
             return torch.cat(self._batches(clips, batch_size)).cpu().numpy()
 
     def _batches(self, clips: np.ndarray, batch_size: int | None) -> list[torch.Tensor]:
         logits: list[torch.Tensor] = []
         done = 0
         while done < len(clips):
-            size = 1
+            batch = clips[done : done + 1]
             try:
                 size = min(batch_size or self._automatic(clips.shape[1:]), self._most)
                 batch = clips[done : done + size]
@@ -169,7 +169,7 @@ class Classifier:
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
-                if size == 1:
+                if len(batch) == 1:
                     raise VtagError(
                         f"a single window does not fit into the memory of {self.device}; free some of it, "
                         "or use --actors 1, or --device cpu"

@@ -67,7 +67,7 @@ def parse_max_failures(text: str | None) -> MaxFailures:
 @click.option(
     "--fast-decode",
     is_flag=True,
-    help="Decode only frames that others refer to, B-frames without loop filter, and show the nearest: less exact, "
+    help="Decode only frames that others refer to, and show the nearest of them: less exact, "
     "faster with H.264, HEVC and MPEG in MP4, MOV, MKV and FLV.",
 )
 @click.option(

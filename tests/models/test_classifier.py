@@ -70,16 +70,16 @@ def test_when_memory_runs_out_batches_are_halved_and_stay_so(monkeypatch: pytest
     assert tried == [3, 1]
 
 
-def test_a_clip_that_does_not_fit_into_memory_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("clips", [4, 1])
+def test_a_clip_that_does_not_fit_into_memory_is_one_clear_line(clips: int, monkeypatch: pytest.MonkeyPatch) -> None:
     def features(batch: np.ndarray) -> torch.Tensor:
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
     classifier = a_cnn3d()
     monkeypatch.setattr(classifier, "features", features)
-    with pytest.raises(
-        VtagError, match=r"a single window does not fit into the memory of cpu; .*--actors 1, or --device cpu"
-    ):
-        classifier.probabilities(noise(4, 4, 32), 4)
+    line = r"a single window does not fit into the memory of cpu; .*--actors 1, or --device cpu"
+    with pytest.raises(VtagError, match=line):
+        classifier.probabilities(noise(clips, 4, 32), 4)
 
 
 def test_a_batch_size_changes_the_speed_and_not_the_result() -> None:
