@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from jobs.address import is_address
 from jobs.ceilings import DecodeRate, ModelRate, measure_decoding, measure_model, measure_transport
 from jobs.job import JobError, Video
+from jobs.nvdec import WORTH
 from jobs.pipeline import WINDOWS_PER_CALL, Workers, choose_workers, tag_videos
 from jobs.ray_session import ray_session
 from tagger.clips import rule
@@ -118,15 +119,22 @@ def bench(
     if not readable:
         raise JobError("none of the videos can be opened and says how long it is; `vtag probe` tells more")
     info, facts = source.info, readable[0][1]
-    reader = rule(facts, info.sampling, info.preprocessing).decoder
+    reader: DecoderName = rule(facts, info.sampling, info.preprocessing).decoder
     with ray_session("local", verbose=verbose) as session:
         workers = choose_workers(session.cpus, session.gpus, device)
         on_part("decoding")
+        on_disk = [(video.path, facts) for video, facts in readable]
+
+        def decoding(reader: DecoderName, cores: int) -> DecodeRate:
+            return measure_decoding(on_disk, info.sampling, info.preprocessing, reader, cores, seconds)
+
         decode = [
-            measure_decoding(readable, source, name, cores, seconds)
-            for name in _readers(info, facts)
+            decoding(name, cores)
+            for name in _readers(info, *on_disk[0], gpus=session.gpus)
             for cores in sorted({1, workers.cores})
         ]
+        if workers.device == "cuda" and _gpu_decodes(decode, reader):
+            reader, workers = "pyav-nvdec", choose_workers(session.cpus, session.gpus, device, nvdec=True)
         on_part("the model")
         models = [measure_model(source, workers, precision, seconds)]
         on_part("transport")
@@ -139,7 +147,7 @@ def bench(
         wanted = max(LONG * seconds / (1 / decode_per_s + 1 / model_per_s), 8 * rows * workers.actors)
         run = _run_pipeline(_enough(readable, wanted * info.sampling.hop), source, workers, precision)
         on_part("decoding and the model again")
-        decode = _means(decode, [measure_decoding(readable, source, reader, workers.cores, seconds)])
+        decode = _means(decode, [decoding(reader, workers.cores)])
         again = measure_model(source, workers, precision, seconds, alone=False)
         models = [replace(models[0], rates=tuple(_means(models[0].rates, again.rates)))]
         decode_per_s = _fastest(decode, reader=reader).windows_per_s
@@ -167,6 +175,12 @@ def bench(
         realtime=per_s * run.video_s / run.windows,
         start_s=run.start_s,
     )
+
+
+def _gpu_decodes(decode: Sequence[DecodeRate], reader: DecoderName) -> bool:
+    """Whether a job would decode on the GPU, as ``jobs.nvdec`` decides."""
+    on_gpu = [rate for rate in decode if rate.reader == "pyav-nvdec"]
+    return bool(on_gpu) and _fastest(on_gpu).windows_per_s >= WORTH * _fastest(decode, reader=reader).windows_per_s
 
 
 _Rate = TypeVar("_Rate", DecodeRate, ModelRate)
@@ -197,11 +211,15 @@ def _measured(rate: DecodeRate | ModelRate) -> list[tuple[str, float]]:
     return [(name, value) for name, value in vars(rate).items() if isinstance(value, float)]
 
 
-def _readers(info: ModelInfo, facts: VideoFacts) -> list[DecoderName]:
-    """The readers that may read a video: the one chosen for it, PyAV, and the one for --fast-decode."""
+def _readers(info: ModelInfo, path: str, facts: VideoFacts, gpus: float) -> list[DecoderName]:
+    """The readers that may read a video: the one chosen for it, PyAV, the one for --fast-decode, and the GPU's."""
     chosen = rule(facts, info.sampling, info.preprocessing)
     fast = rule(facts, replace(info.sampling, fast_decode=True), info.preprocessing)
-    return list(dict.fromkeys((chosen.decoder, "pyav", fast.decoder)))
+    readers: list[DecoderName] = [chosen.decoder, "pyav", fast.decoder]
+    if gpus >= 1 and rule(facts, info.sampling, info.preprocessing, nvdec=True).decoder == "pyav-nvdec":
+        with DecoderProcess() as decoder:
+            readers += ["pyav-nvdec"] if decoder.nvdec_reads(path) else []
+    return list(dict.fromkeys(readers))
 
 
 def _enough(videos: Sequence[tuple[Video, VideoFacts]], wanted_s: float) -> list[Video]:

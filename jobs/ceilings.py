@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jobs.job import Video
 from jobs.memory import keep_freed_memory
 from jobs.pipeline import Workers
 from jobs.transport import clips_of, span_to_table
 from tagger.clips import Span
+from tagger.preprocessing import Preprocessing
 from tagger.tagger import ModelSource
 from tagger.video.choose import Choice
 from tagger.video.facts import VideoFacts
 from tagger.video.isolation import DecoderProcess
 from tagger.video.reader import DecoderName
-from tagger.windows import Window
+from tagger.windows import Sampling, Window
 
 if TYPE_CHECKING:
     from tagger.classifier import DeviceName, PrecisionName
@@ -62,26 +62,34 @@ class ModelRate:
 
 
 def measure_decoding(
-    videos: Sequence[tuple[Video, VideoFacts]], source: ModelSource, reader: DecoderName, cores: int, seconds: float
+    videos: Sequence[tuple[str, VideoFacts]],
+    sampling: Sampling,
+    preprocessing: Preprocessing,
+    reader: DecoderName,
+    cores: int,
+    seconds: float,
 ) -> DecodeRate:
-    """Reads the videos over and over in ``cores`` processes."""
+    """Reads the videos, each with its path and facts, over and over in ``cores`` processes."""
     with ThreadPoolExecutor(cores) as threads:
-        rates = list(threads.map(lambda _: _decode(videos, source, reader, seconds), range(cores)))
+        rates = list(threads.map(lambda _: _decode(videos, sampling, preprocessing, reader, seconds), range(cores)))
     return DecodeRate(reader, cores, sum(frames for frames, _ in rates), sum(windows for _, windows in rates))
 
 
 def _decode(
-    videos: Sequence[tuple[Video, VideoFacts]], source: ModelSource, reader: DecoderName, seconds: float
+    videos: Sequence[tuple[str, VideoFacts]],
+    sampling: Sampling,
+    preprocessing: Preprocessing,
+    reader: DecoderName,
+    seconds: float,
 ) -> tuple[float, float]:
     """Source frames and windows per second of one process."""
-    info = source.info
     frames, windows = 0.0, 0
     with DecoderProcess() as decoder:
         # The first one starts the process.
-        decoder.probe(videos[0][0].path)
+        decoder.probe(videos[0][0])
         started_s = time.perf_counter()
-        for video, facts in itertools.cycle(videos):
-            for span in decoder.spans(video.path, info.sampling, info.preprocessing, choice=Choice(reader)):
+        for path, facts in itertools.cycle(videos):
+            for span in decoder.spans(path, sampling, preprocessing, choice=Choice(reader)):
                 windows += len(span.windows)
                 frames += sum(window.end_s - window.start_s for window in span.windows) * (facts.fps or 0.0)
                 # decord reads a video to its end before its first windows come.

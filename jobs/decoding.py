@@ -26,18 +26,22 @@ from tagger.windows import Sampling
 
 
 def decode(
-    batch: pa.Table, *, sampling: Sampling, preprocessing: Preprocessing, span_windows: int
+    batch: pa.Table, *, sampling: Sampling, preprocessing: Preprocessing, span_windows: int, nvdec: bool = False
 ) -> Iterator[pa.Table]:
-    """Reads the videos of ``batch`` one after the other and yields their spans as tables of WINDOWS_SCHEMA."""
+    """Reads the videos of ``batch`` one after the other and yields their spans as tables of WINDOWS_SCHEMA.
+
+    ``nvdec`` is that of ``tagger.video.choose.choose_reader``.
+    """
     for number, name in zip(batch["video"].to_pylist(), batch["path"].to_pylist(), strict=True):
         started = time.perf_counter()
-        for span, version in read_video(os.fsdecode(name), sampling, preprocessing, span_windows=span_windows):
+        spans = read_video(os.fsdecode(name), sampling, preprocessing, span_windows=span_windows, nvdec=nvdec)
+        for span, version in spans:
             yield span_to_table(number, span, time.perf_counter() - started, version)
             started = time.perf_counter()
 
 
 def read_video(
-    name: str, sampling: Sampling, preprocessing: Preprocessing, *, span_windows: int
+    name: str, sampling: Sampling, preprocessing: Preprocessing, *, span_windows: int, nvdec: bool = False
 ) -> Iterator[tuple[Span, Version | None]]:
     """Yields the spans of a video, a path or an address, the last one with the version that was read.
 
@@ -56,7 +60,10 @@ def read_video(
             return
         before = _stamp(video.path)
         content = _fingerprint(video.path)
-        for span in decoder_of_this_thread().spans(video.path, sampling, preprocessing, span_windows=span_windows):
+        spans = decoder_of_this_thread().spans(
+            video.path, sampling, preprocessing, span_windows=span_windows, nvdec=nvdec
+        )
+        for span in spans:
             if span.end is None:
                 yield span, None
                 continue

@@ -72,6 +72,7 @@ class RunConfig:
     top_k: int = 5
     batch_size: int | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    decode_device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     actors: int | None = None
     address: str | None = None

@@ -40,6 +40,10 @@ VIDEOS_PER_BLOCK = 10_000
 ACTORS_PER_GPU = 2
 """While one takes its windows or hands over its rows, the other one computes."""
 
+DECODING_GPU = 0.1
+"""The share of a GPU that its decoders claim when it decodes, so that Ray shows it to them. Its hardware decoder is
+none of what the model uses."""
+
 RETRIES = 3
 """How often a task is done again whose process died. Ray Data's own default is for ever."""
 
@@ -55,7 +59,8 @@ must not take all CPUs, for then nothing would be decoded any more: with this, o
 class Workers:
     """How the work is spread: model actors with their threads and devices, and decoding tasks at a time.
 
-    ``actor_cpus``, ``actor_gpus`` and ``decoder_cpus`` are what each of them claims of Ray's logical CPUs and GPUs.
+    ``actor_cpus``, ``actor_gpus``, ``decoder_cpus`` and ``decoder_gpus`` are what each of them claims of Ray's logical
+    CPUs and GPUs. With a share of a GPU a decoder uses it.
     """
 
     device: Literal["cpu", "cuda"]
@@ -65,6 +70,7 @@ class Workers:
     actor_gpus: float
     decoders: int
     decoder_cpus: float
+    decoder_gpus: float = 0.0
 
     @property
     def cores(self) -> int:
@@ -72,8 +78,12 @@ class Workers:
         return self.decoders
 
 
-def choose_workers(cpus: float, gpus: float, device: str = "auto", actors: int | None = None) -> Workers:
+def choose_workers(
+    cpus: float, gpus: float, device: str = "auto", actors: int | None = None, *, nvdec: bool = False
+) -> Workers:
     """Spreads the work over ``cpus`` and ``gpus`` of the whole cluster. Raises VtagError for a device that is missing.
+
+    ``nvdec`` is whether the GPUs decode.
 
     With GPUs, ACTORS_PER_GPU; more actors than GPUs share them evenly. Without, one single-threaded actor per core:
     for the built-in network in bfloat16 two threads on two cores are 1.5 times as fast as one, two processes twice as
@@ -86,15 +96,17 @@ def choose_workers(cpus: float, gpus: float, device: str = "auto", actors: int |
     cores = max(1, int(cpus))
     use_gpu = device != "cpu" and gpus >= 1
     count = actors or (ACTORS_PER_GPU * int(gpus) if use_gpu else cores)
+    for_models = 1 - DECODING_GPU if nvdec else 1.0
     return Workers(
         device="cuda" if use_gpu else "cpu",
         actors=count,
         threads=max(1, cores // count),
         actor_cpus=_share(cpus / 2, count, most=ACTOR_CPUS),
         # An actor's share lies on one GPU: three actors on two GPUs take halves, not two thirds.
-        actor_gpus=_share(1, math.ceil(count / int(gpus)), most=1) if use_gpu else 0,
+        actor_gpus=_share(for_models, math.ceil(count / int(gpus)), most=1) if use_gpu else 0,
         decoders=cores,
         decoder_cpus=_share(cpus / 2, cores),
+        decoder_gpus=_share(DECODING_GPU * int(gpus), cores) if nvdec else 0.0,
     )
 
 
@@ -131,15 +143,17 @@ def tag_videos(
     per_task = max(1, min(VIDEOS_PER_TASK, len(videos) // (4 * workers.decoders)))
     windows = _in_blocks(videos, per_task).map_batches(
         cast(Any, decode),  # Ray's own annotation leaves no room for keyword arguments.
-        batch_size=None,
+        batch_size=per_task,
         batch_format="pyarrow",
         fn_kwargs={
             "sampling": sampling,
             "preprocessing": source.info.preprocessing,
             "span_windows": min(rows, SPAN_WINDOWS),
+            "nvdec": workers.decoder_gpus > 0,
         },
         compute=TaskPoolStrategy(size=min(workers.decoders, math.ceil(len(videos) / per_task))),
         num_cpus=workers.decoder_cpus,
+        num_gpus=workers.decoder_gpus,
         max_retries=RETRIES,
     )
     segments = windows.map_batches(

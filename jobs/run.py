@@ -16,11 +16,12 @@ from jobs.job import Efficiency, Failure, Interrupted, JobError, Progress, RunCo
 from jobs.ledger import Ledger, parts, read_plan, remove
 from jobs.lock import Lock, locked
 from jobs.merge import merge
+from jobs.nvdec import use_nvdec
 from jobs.output import Output
 from jobs.pipeline import Workers, choose_workers, tag_videos
 from jobs.plan import Plan
 from jobs.publish import Published, count, publish
-from jobs.ray_session import ray_session
+from jobs.ray_session import RaySession, ray_session
 from jobs.result import Result, read_result
 from jobs.results import Collector, FinishedVideo, Spent, video_name, with_times
 from jobs.storage import Location, is_address
@@ -252,7 +253,7 @@ def _tag(plan: Plan, ledger: Ledger, run: _Run, lock: Lock) -> None:
     config = plan.config
     with ray_session(config.address, verbose=config.verbose) as session:
         run.sigterm.set()
-        run.workers = choose_workers(session.cpus, session.gpus, config.device, config.actors)
+        run.workers = _workers(plan, session)
         began_s = time.monotonic()
         tables = tag_videos(
             plan.todo,
@@ -276,6 +277,20 @@ def _tag(plan: Plan, ledger: Ledger, run: _Run, lock: Lock) -> None:
         run.tagging_s = time.monotonic() - began_s
     if run.done != len(plan.todo):
         raise JobError(f"only {run.done} of {len(plan.todo)} videos came back; run the same command again for the rest")
+
+
+def _workers(plan: Plan, session: RaySession) -> Workers:
+    config = plan.config
+    workers = choose_workers(session.cpus, session.gpus, config.device, config.actors)
+    nvdec = use_nvdec(
+        plan.todo,
+        plan.sampling,
+        plan.source.info.preprocessing,
+        wanted=config.decode_device,
+        gpus=session.gpus,
+        models_on_gpu=workers.device == "cuda",
+    )
+    return choose_workers(session.cpus, session.gpus, config.device, config.actors, nvdec=True) if nvdec else workers
 
 
 def _too_many_failures(run: _Run) -> JobError:

@@ -4,6 +4,7 @@ import errno
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +14,7 @@ from tagger.errors import ErrorKind, VideoError, one_line
 from tagger.preprocessing import Preprocessing
 from tagger.video.choose import Choice, choose_reader, open_video
 from tagger.video.facts import VideoFacts, probe
+from tagger.video.nvdec_reader import NvdecError
 from tagger.video.reader import Frame
 from tagger.windows import Sampling, Window, WindowCutter
 
@@ -99,16 +101,22 @@ class Reading:
 
 
 def read_spans(
-    path: str | Path, sampling: Sampling, preprocessing: Preprocessing, *, span_windows: int = 8
+    path: str | Path,
+    sampling: Sampling,
+    preprocessing: Preprocessing,
+    *,
+    span_windows: int = 8,
+    nvdec: bool = False,
 ) -> Iterator[Span]:
     """Reads a video and yields its windows in order, up to ``span_windows`` at a time, the last span with its end.
 
     Never raises because of a video: one that cannot be read ends with a span whose ``end`` says why. A decoder that
-    crashes takes this process with it; ``tagger.video.isolation`` does the same in a process of its own.
+    crashes takes this process with it; ``tagger.video.isolation`` does the same in a process of its own. ``nvdec`` is
+    that of ``choose_reader``.
     """
     size = preprocessing.size
     begun_s = time.process_time()
-    for span in read_loose_spans(path, sampling, preprocessing, span_windows=span_windows):
+    for span in read_loose_spans(path, sampling, preprocessing, span_windows=span_windows, nvdec=nvdec):
         clips = np.empty((len(span.windows), sampling.num_frames, size, size, 3), np.uint8)
         for clip, frames in zip(clips, span.frames, strict=True):
             np.stack(frames, out=clip)
@@ -123,9 +131,13 @@ def read_loose_spans(
     *,
     span_windows: int = 8,
     choice: Choice | None = None,
+    nvdec: bool = False,
     reading: Reading | None = None,
 ) -> Iterator[LooseSpan]:
-    """Does the work of ``read_spans``. ``choice`` is a reader to be used instead of the one that the rule chooses."""
+    """Does the work of ``read_spans``.
+
+    ``choice`` is a reader to be used instead of the one that the rule chooses; ``nvdec`` is that of ``choose_reader``.
+    """
     path = Path(path)
     started = time.perf_counter()
     reading = reading or Reading()
@@ -135,7 +147,7 @@ def read_loose_spans(
     waited_s = 0.0
     failure: VideoError | None = None
     try:
-        for window, frames in _read_windows(path, sampling, preprocessing, choice, reading):
+        for window, frames in _read_windows(path, sampling, preprocessing, choice, nvdec, reading):
             # One window is held back so that the last one can travel with the end.
             if len(pending) == span_windows:
                 span, pending = _span(pending), []
@@ -169,21 +181,27 @@ def read_loose_spans(
     yield _span(pending, end)
 
 
-def rule(facts: VideoFacts, sampling: Sampling, preprocessing: Preprocessing) -> Choice:
+def rule(facts: VideoFacts, sampling: Sampling, preprocessing: Preprocessing, *, nvdec: bool = False) -> Choice:
     """The reader with which reading a video begins, as ``choose_reader`` says."""
     frame_bytes = 3 * preprocessing.size**2
     # A frame is sampled at most once per source frame and, over all windows, about once per sample.
     samples = sampling.num_frames * sampling.window_count(facts.duration_s) if facts.duration_s else None
     drained_bytes = samples * frame_bytes if samples is not None else None
-    return choose_reader(facts, drained_bytes, fast=sampling.fast_decode)
+    return choose_reader(facts, drained_bytes, fast=sampling.fast_decode, nvdec=nvdec)
 
 
 def _read_windows(
-    path: Path, sampling: Sampling, preprocessing: Preprocessing, choice: Choice | None, reading: Reading
+    path: Path,
+    sampling: Sampling,
+    preprocessing: Preprocessing,
+    choice: Choice | None,
+    nvdec: bool,
+    reading: Reading,
 ) -> Iterator[tuple[Window, list[np.ndarray]]]:
     facts = probe(path)
     reading.found(facts)
-    choice = choice or rule(facts, sampling, preprocessing)
+    choice = choice or rule(facts, sampling, preprocessing, nvdec=nvdec)
+    passed_on = 0
     if choice.decoder == "decord":
         try:
             # Everything is taken before anything is passed on: an open decord reader must never wait.
@@ -195,7 +213,15 @@ def _read_windows(
         else:
             yield from drained
             return
-    yield from _cut(path, sampling, preprocessing, choice, facts, reading)
+    elif choice.decoder == "pyav-nvdec":
+        try:
+            for item in _cut(path, sampling, preprocessing, choice, facts, reading):
+                yield item
+                passed_on += 1
+            return
+        except NvdecError as error:
+            choice = Choice("pyav", one_line(f"decoding on the GPU failed ({error})"))
+    yield from islice(_cut(path, sampling, preprocessing, choice, facts, reading), passed_on, None)
 
 
 def _cut(

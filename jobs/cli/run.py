@@ -86,6 +86,13 @@ def parse_max_failures(text: str | None) -> MaxFailures:
     help="Windows in one step of the model.",
 )
 @device_option
+@click.option(
+    "--decode-device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default=DEFAULT.decode_device,
+    show_default=True,
+    help="Where to decode; auto: on GPUs that models use, when they are found to be faster than the cores.",
+)
 @precision_option("What the model computes in; auto: bf16 where the hardware has it, else fp32.")
 @click.option(
     "--actors",
@@ -136,6 +143,7 @@ def run(
     top_k: int,
     batch_size: int | None,
     device: Literal["auto", "cpu", "cuda"],
+    decode_device: Literal["auto", "cpu", "cuda"],
     precision: Literal["auto", "fp32", "bf16", "fp16"],
     actors: int | None,
     address: str | None,
@@ -173,6 +181,7 @@ def run(
         top_k=top_k,
         batch_size=batch_size,
         device=device,
+        decode_device=decode_device,
         precision=precision,
         actors=actors,
         address=address,

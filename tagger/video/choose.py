@@ -19,6 +19,7 @@ from pathlib import Path
 from tagger.errors import VideoError, one_line
 from tagger.video.facts import VideoFacts
 from tagger.video.fast_reader import FastReader
+from tagger.video.nvdec_reader import NVDEC_CODECS, NvdecReader
 from tagger.video.pyav_reader import PyAVReader
 from tagger.video.reader import DecoderName, Reader
 
@@ -59,20 +60,23 @@ def has_decord() -> bool:
     return importlib.util.find_spec("decord") is not None
 
 
-def choose_reader(facts: VideoFacts, drained_bytes: int | None, *, fast: bool = False) -> Choice:
+def choose_reader(facts: VideoFacts, drained_bytes: int | None, *, fast: bool = False, nvdec: bool = False) -> Choice:
     """Chooses the reader of a video from its facts.
 
     ``drained_bytes`` is the size of all frames that will be sampled, None when nobody knows. decord must be drained
     before anything waits (an idle reader burns a core), so a video too long for that is streamed with PyAV.
-    ``fast`` asks for frames to be left out, which is done where a file tells when those would be shown.
+    ``fast`` asks for frames to be left out, which is done where a file tells when those would be shown. ``nvdec`` asks
+    for a GPU to decode what it can, of what is not left to ``fast``.
     """
     if fast:
         if facts.container in FAST_CONTAINERS and facts.codec in FAST_CODECS and not facts.is_truncated:
             return Choice("pyav-fast")
-        usual = choose_reader(facts, drained_bytes)
+        usual = choose_reader(facts, drained_bytes, nvdec=nvdec)
         cut = "that are cut off" if facts.is_truncated else ""
         slow = f"there is no fast decoding of {facts.codec} in {facts.container} files {cut}".strip()
         return Choice(usual.decoder, usual.reason or slow)
+    if nvdec and facts.codec in NVDEC_CODECS:
+        return Choice("pyav-nvdec")
     if facts.codec not in DECORD_IS_CHEAP:
         return Choice("pyav")
     reason = None
@@ -115,6 +119,8 @@ def open_video(
             return DecordReader(path, facts, width, height, on_packet), choice
         if choice.decoder == "pyav-fast":
             return FastReader(path, facts, width, height, on_packet), choice
+        if choice.decoder == "pyav-nvdec":
+            return NvdecReader(path, facts, width, height, on_packet), choice
     except VideoError as error:
         choice = Choice("pyav", one_line(str(error).removeprefix(f"{path}: ")))
     return PyAVReader(path, facts, width, height, on_packet), choice

@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 
 import av
+from av.codec.hwaccel import HWAccel
 
 from tagger.errors import ErrorKind, VideoError
 from tagger.video.playlists import REFERRING_FORMATS, playlist_name
@@ -57,16 +58,19 @@ def open_file(path: Path) -> tuple[int, bytes]:
     return descriptor, head
 
 
-def open_container(path: Path) -> "tuple[av.container.InputContainer, av.video.stream.VideoStream, bytes]":
+def open_container(
+    path: Path, hwaccel: HWAccel | None = None
+) -> "tuple[av.container.InputContainer, av.video.stream.VideoStream, bytes]":
     """Opens ``path`` with PyAV; returns the container, its first video stream and the first bytes of the file.
 
     Raises VideoError. Nothing but the file itself is ever opened: FFmpeg gets it as an open descriptor, so it sees no
     name to make a protocol (``12:30.mp4``) or a row of pictures (``%03d.jpg``) of, and what is opened from there may be
-    of the protocols ``data`` and ``crypto`` only. Formats that refer to other files are refused besides.
+    of the protocols ``data`` and ``crypto`` only. Formats that refer to other files are refused besides. ``hwaccel`` is
+    the device that decodes, if it is not a core of this machine.
     """
     descriptor, head = open_file(path)
     try:
-        container = _open_descriptor(path, descriptor, head)
+        container = _open_descriptor(path, descriptor, head, hwaccel)
     finally:
         os.close(descriptor)  # FFmpeg has made its own copy.
     try:
@@ -76,7 +80,9 @@ def open_container(path: Path) -> "tuple[av.container.InputContainer, av.video.s
         raise
 
 
-def _open_descriptor(path: Path, descriptor: int, head: bytes) -> "av.container.InputContainer":
+def _open_descriptor(
+    path: Path, descriptor: int, head: bytes, hwaccel: HWAccel | None
+) -> "av.container.InputContainer":
     playlist = playlist_name(head)
     if playlist:
         raise VideoError("not_video", f"{path} is {playlist}, which refers to other files; tag those instead")
@@ -87,7 +93,7 @@ def _open_descriptor(path: Path, descriptor: int, head: bytes) -> "av.container.
         "max_pixels": str(MAX_PIXELS),
     }
     try:
-        return _open(options, head)
+        return _open(options, head, hwaccel)
     except (av.error.FFmpegError, OSError, ValueError) as error:
         if getattr(error, "errno", None) == errno.ENOMEM:
             reason = f"{path} declares more than can be read, {MAX_STREAMS} streams or {MAX_PIXELS:,} pixels say"
@@ -97,16 +103,16 @@ def _open_descriptor(path: Path, descriptor: int, head: bytes) -> "av.container.
         ) from error
 
 
-def _open(options: dict[str, str], head: bytes) -> "av.container.InputContainer":
+def _open(options: dict[str, str], head: bytes, hwaccel: HWAccel | None) -> "av.container.InputContainer":
     try:
         # Metadata may be in any encoding.
-        return av.open("fd:", options=options, metadata_errors="replace")
+        return av.open("fd:", options=options, metadata_errors="replace", hwaccel=hwaccel)
     except av.error.FFmpegError:
         if b"moof" not in head:
             raise
     os.lseek(int(options["fd"]), 0, os.SEEK_SET)
     # A fragmented MP4 whose last fragment is cut off is refused for it, unless fragments are met one by one.
-    return av.open("fd:", options=options | {"fflags": "ignidx"}, metadata_errors="replace")
+    return av.open("fd:", options=options | {"fflags": "ignidx"}, metadata_errors="replace", hwaccel=hwaccel)
 
 
 @cache

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.codec.hwaccel import HWAccel
 from av.video.reformatter import VideoReformatter
 
 from tagger.errors import VideoError
@@ -20,6 +21,9 @@ JOINED_CONTAINERS = frozenset({"mpeg", "mpegts"})
 JUMP_BACK_S, JUMP_AHEAD_S = 1.0, 10.0
 """From how far on a jump of the clock is a join; FFmpeg's own threshold ahead is 10 s, too."""
 
+DIRECT = frozenset({"yuv420p"})
+"""Formats that swscale makes packed pixels of at once, to the same values, where nothing is to be scaled."""
+
 
 class PyAVReader:
     """Reads frames with PyAV, scaled to ``width × height`` (of the upright picture).
@@ -29,16 +33,25 @@ class PyAVReader:
     """
 
     name: DecoderName = "pyav"
+    _scaled_format: str | None = "gbrp"
+    """Pictures are scaled to planes of colours, which swscale computes with vector instructions: in half of the time of
+    packed pixels, and with colours that are not halved in width on the way."""
 
     def __init__(
-        self, path: Path, facts: VideoFacts, width: int, height: int, on_packet: Callable[[], None] = lambda: None
+        self,
+        path: Path,
+        facts: VideoFacts,
+        width: int,
+        height: int,
+        on_packet: Callable[[], None] = lambda: None,
+        hwaccel: HWAccel | None = None,
     ):
         self._path = path
         self._on_packet = on_packet
-        self._container, self._stream, _ = open_container(path)
+        self._container, self._stream, _ = open_container(path, hwaccel)
         self._container_name = facts.container
-        # One for all frames, as it prepares tables; with one thread, as there is a decoder for each core.
-        self._reformatter = VideoReformatter()
+        # For all frames, as they prepare tables; with one thread, as there is a decoder for each core.
+        self._scaler, self._packer = VideoReformatter(), VideoReformatter()
         self._turns = facts.rotation // 90
         self._width, self._height = (height, width) if self._turns % 2 else (width, height)
 
@@ -50,7 +63,7 @@ class PyAVReader:
         has_clock = False
         step_s = 1.0 / float(self._stream.average_rate or 25)
         error: VideoError | None = None
-        decoded = decoded_frames(self._container, self._stream, self._path, self._on_packet)
+        decoded = self._decoded()
         while True:
             try:
                 frame = next(decoded, None)
@@ -87,6 +100,9 @@ class PyAVReader:
         """See Reader.close."""
         self._container.close()
 
+    def _decoded(self) -> Iterator[av.VideoFrame]:
+        return decoded_frames(self._container, self._stream, self._path, self._on_packet)
+
     def _time_s(self, frame: av.VideoFrame) -> float | None:
         # AVI stores no presentation times, and those that FFmpeg makes up for B-frames are out of order.
         ticks = frame.dts if self._container_name == "avi" else frame.pts
@@ -96,12 +112,12 @@ class PyAVReader:
         return self._container_name in JOINED_CONTAINERS and not -JUMP_BACK_S < jump_s < JUMP_AHEAD_S
 
     def _pixels(self, frame: av.VideoFrame) -> np.ndarray:
-        # In planes, which swscale computes with vector instructions: in half of the time, and with colours that are not
-        # halved in width on the way.
-        planes = self._reformatter.reformat(
-            frame, self._width, self._height, "gbrp", interpolation="BICUBIC", threads=1
-        )
-        pixels = planes.to_ndarray()
+        is_scaled = (frame.width, frame.height) != (self._width, self._height)
+        if is_scaled or frame.format.name not in DIRECT:
+            frame = self._scaler.reformat(
+                frame, self._width, self._height, self._scaled_format, interpolation="BICUBIC", threads=1
+            )
+        pixels = self._packer.reformat(frame, format="rgb24", interpolation="BICUBIC", threads=1).to_ndarray()
         # np.rot90 turns counter-clockwise.
         return np.ascontiguousarray(np.rot90(pixels, -self._turns)) if self._turns else pixels
 

@@ -6,7 +6,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-DecoderName = Literal["decord", "pyav", "pyav-fast"]
+DecoderName = Literal["decord", "pyav", "pyav-fast", "pyav-nvdec"]
 
 PIXELS = 2
 """Counts the ways in which readers have computed pixels, for those that were kept from an earlier one."""

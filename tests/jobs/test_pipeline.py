@@ -21,15 +21,20 @@ from tagger.errors import VtagError
     gpus=st.integers(0, 16),
     device=st.sampled_from(["auto", "cpu"]),
     actors=st.none() | st.integers(1, 600),
+    nvdec=st.booleans(),
 )
-def test_actors_and_one_decoder_always_fit_together(cpus: float, gpus: int, device: str, actors: int | None) -> None:
-    workers = choose_workers(cpus, gpus, device, actors)
+def test_actors_and_decoders_always_fit_together(
+    cpus: float, gpus: int, device: str, actors: int | None, nvdec: bool
+) -> None:
+    workers = choose_workers(cpus, gpus, device, actors, nvdec=nvdec and gpus > 0)
     assert workers.actors * workers.actor_cpus + workers.decoders * workers.decoder_cpus <= cpus
     assert workers.actor_cpus > 0
     assert workers.decoder_cpus > 0
     if workers.device == "cuda":
         # An actor's share of a GPU is never spread over two.
         assert workers.actors <= gpus * int(1 / workers.actor_gpus)
+    assert workers.actors * workers.actor_gpus + workers.decoders * workers.decoder_gpus <= gpus
+    assert (workers.decoder_gpus > 0) is (nvdec and gpus > 0)
     assert workers.threads >= 1
     assert workers.actors == actors or actors is None
 

@@ -100,6 +100,17 @@ def test_a_sample_shows_the_nearest_frame_that_others_refer_to(
     assert (end.choice.decoder, end.choice.reason) == ("pyav-fast", None)
 
 
+@pytest.mark.parametrize("size", [64, 48, 90])
+def test_pictures_are_nearly_those_of_exact_decoding(size: int, tmp_path: Path) -> None:
+    # Without B-frames, so that the same frames are shown.
+    path = encode(tmp_path / "a.mp4", seconds=2, options={"bf": "0"})
+    exact, fast = (
+        np.concatenate([span.clips for span in read_spans(path, sampling, Preprocessing(size, size))]).astype(float)
+        for sampling in (SAMPLING, FAST)
+    )
+    assert np.abs(fast - exact).mean() < 2
+
+
 def test_half_of_the_frames_or_more_are_left_out_where_the_encoder_lets(tmp_path: Path) -> None:
     # Or the test above would show nothing.
     for b_frames, kept in ((1, 1 / 2), (3, 1 / 4)):

@@ -84,6 +84,23 @@ def test_pixels_made_in_planes_are_those_made_at_once(size: tuple[int, int], tmp
     np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.parametrize("pixel_format", ["yuv420p", "yuvj420p", "yuv422p", "yuv444p", "yuv420p10le"])
+@pytest.mark.parametrize("scaled", [(96, 64), (98, 66), (60, 40)])
+def test_pixels_of_whatever_format_are_those_of_planes(
+    pixel_format: str, scaled: tuple[int, int], tmp_path: Path
+) -> None:
+    path = encode(tmp_path / "a.mp4", frames=5, pixel_format=pixel_format)
+    reader = PyAVReader(path, probe(path), *scaled)
+    found = [frame.pixels for frame in reader.frames(lambda until_s: True)]
+    reader.close()
+    with av.open(str(path)) as container:
+        expected = [
+            frame.reformat(*scaled, "gbrp", interpolation="BICUBIC").to_ndarray() for frame in container.decode(video=0)
+        ]
+    assert len(expected) == 5
+    np.testing.assert_array_equal(found, expected)
+
+
 @pytest.mark.parametrize("decord", [pytest.param(True, marks=needs_decord), False])
 def test_colours_are_red_green_blue(decord: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = encode(tmp_path / "a.mp4", frames=1, width=64)

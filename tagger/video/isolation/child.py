@@ -25,6 +25,7 @@ from tagger.video.choose import Choice
 from tagger.video.facts import VideoFacts, probe
 from tagger.video.isolation.channel import Message, receive, send
 from tagger.video.isolation.memory import FrameCounter, Place
+from tagger.video.nvdec_reader import nvdec_reads
 from tagger.video.packets import rate_varies
 from tagger.windows import Sampling
 
@@ -85,6 +86,8 @@ def serve(channel: socket.socket, counter: FrameCounter, places: Sequence[Place]
             send(channel, _answer(Path(request["probe"]), lambda path: asdict(probe(path))))
         elif "rate" in request:
             send(channel, _answer(Path(request["rate"]), lambda path: {"varies": rate_varies(path)}))
+        elif "nvdec_reads" in request:
+            send(channel, _answer(Path(request["nvdec_reads"]), lambda path: {"reads": nvdec_reads(path, probe(path))}))
         else:
             _read(channel, counter, places, request)
 
@@ -107,6 +110,7 @@ def _read(channel: socket.socket, counter: FrameCounter, places: Sequence[Place]
         preprocessing,
         span_windows=request["span_windows"],
         choice=None if choice is None else Choice(**choice),
+        nvdec=request["nvdec"],
         reading=_ToldReading(channel, counter),
     )
     place = places[request["place"]]

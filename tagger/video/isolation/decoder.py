@@ -72,6 +72,11 @@ class DecoderProcess:
         varies: bool | None = self._ask("rate", path, {"varies"})["varies"]
         return varies
 
+    def nvdec_reads(self, path: bytes | str | Path) -> bool:
+        """``tagger.video.nvdec_reader.nvdec_reads`` within bounds. Raises VideoError."""
+        reads: bool = self._ask("nvdec_reads", path, {"reads"})["reads"]
+        return reads
+
     def _ask(self, question: str, path: bytes | str | Path, fields: set[str]) -> Message:
         """The answer to a question about a video, which has at least ``fields``. Raises VideoError."""
         path = _absolute(path)
@@ -104,10 +109,12 @@ class DecoderProcess:
         *,
         span_windows: int = 8,
         choice: Choice | None = None,
+        nvdec: bool = False,
     ) -> Iterator[Span]:
         """Yields the windows of a video like ``read_spans``. Never raises because of a video.
 
-        ``choice`` is a reader to be used instead of the one that the rule chooses.
+        ``choice`` is a reader to be used instead of the one that the rule chooses; ``nvdec`` is that of
+        ``choose_reader``.
 
         The process decodes up to one span ahead. When it crashes, hangs or runs out of memory, the video is tried once
         more from the start, with PyAV in a new process, and windows that were passed on already are left out. What the
@@ -124,6 +131,7 @@ class DecoderProcess:
             "preprocessing": asdict(preprocessing),
             "span_windows": span_windows,
             "choice": None if choice is None else asdict(choice),
+            "nvdec": nvdec,
         }
         shape = (sampling.num_frames, preprocessing.size, preprocessing.size, 3)
         try:

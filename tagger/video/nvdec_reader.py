@@ -1,0 +1,97 @@
+"""The reader on an NVIDIA GPU: its decoder (NVDEC) decodes, and only frames that are asked for leave its memory."""
+
+from collections.abc import Callable, Iterator
+from functools import cache
+from itertools import chain
+from pathlib import Path
+
+import av
+import numpy as np
+from av.codec.hwaccel import HWAccel, hwdevices_available
+from av.video.reformatter import VideoReformatter
+
+from tagger.errors import VideoError
+from tagger.video.container import ffmpeg_reason
+from tagger.video.facts import VideoFacts
+from tagger.video.pyav_reader import PyAVReader
+from tagger.video.reader import DecoderName
+
+NVDEC_CODECS = frozenset({"h264", "hevc", "vp9"})
+"""Codecs that FFmpeg decodes on the GPU, and whose pictures are defined to the bit, whoever decodes them."""
+
+ON_GPU = "cuda"
+"""FFmpeg's name for the format of frames that lie in a GPU's memory."""
+
+PLANES = {"nv12": "yuv420p", "p010le": "yuv420p10le"}
+"""The format in which a core decodes what the GPU has in another."""
+
+
+class NvdecError(Exception):
+    """What went wrong on the GPU. A core may decode the video all the same."""
+
+
+class NvdecReader(PyAVReader):
+    """Reads with PyAV what the GPU decodes. A frame that is asked for is copied from there and scaled by a core.
+
+    Raises VideoError when there is no GPU, or when it does not decode the video, and NvdecError for whatever happens
+    later: the GPU may be at fault as well as the video, so that nothing is concluded from it about the video.
+    """
+
+    name: DecoderName = "pyav-nvdec"
+
+    def __init__(
+        self, path: Path, facts: VideoFacts, width: int, height: int, on_packet: Callable[[], None] = lambda: None
+    ):
+        super().__init__(path, facts, width, height, on_packet, _gpu())
+        self._from_gpu = VideoReformatter()
+        try:
+            # Profiles and sizes differ between GPUs. Where one is refused, FFmpeg decodes on the core without a word.
+            frames = super()._decoded()
+            first = next(frames, None)
+            if first is None or first.format.name != ON_GPU:
+                raise VideoError("unsupported", f"{path}: the GPU does not decode it")
+        except VideoError:
+            self.close()
+            raise
+        self._frames = chain([first], frames)
+
+    def _decoded(self) -> Iterator[av.VideoFrame]:
+        try:
+            yield from self._frames
+        except VideoError as error:
+            raise NvdecError(str(error)) from error
+
+    def _pixels(self, frame: av.VideoFrame) -> np.ndarray:
+        on_gpu = frame.sw_format.name if frame.sw_format else ""
+        if on_gpu in PLANES:
+            try:
+                frame = self._from_gpu.reformat(frame, format=PLANES[on_gpu])
+            except av.error.FFmpegError as error:
+                raise NvdecError(ffmpeg_reason(error)) from error
+        return super()._pixels(frame)
+
+
+def nvdec_reads(path: Path, facts: VideoFacts) -> bool:
+    """Whether there is a GPU here that decodes the video."""
+    try:
+        NvdecReader(path, facts, facts.width, facts.height).close()
+    except VideoError:
+        return False
+    return True
+
+
+def _gpu() -> HWAccel:
+    """The settings for decoding on the GPU. Raises VideoError when there is none that can be used."""
+    if "cuda" not in hwdevices_available():
+        raise VideoError("unsupported", "there is no GPU that decodes (this FFmpeg was built without CUDA)")
+    try:
+        _context()
+    except (av.error.FFmpegError, OSError) as error:
+        raise VideoError("unsupported", f"there is no GPU that decodes ({ffmpeg_reason(error)})") from error
+    return HWAccel("cuda", is_hw_owned=True)
+
+
+@cache
+def _context() -> HWAccel:
+    """Keeps the GPU's primary context, which is shared by all videos of a process and takes long to make."""
+    return HWAccel("cuda", is_hw_owned=True).create(av.codec.Codec("h264", "r"))

@@ -1,0 +1,112 @@
+"""Promises about where a job decodes."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from jobs import nvdec
+from jobs.ceilings import DecodeRate
+from jobs.job import Video
+from jobs.listing import find_videos
+from jobs.nvdec import WORTH, is_faster, use_nvdec
+from jobs.pipeline import choose_workers, tag_videos
+from jobs.ray_session import ray_session
+from jobs.results import Collector
+from tagger import Preprocessing, Sampling, find_model
+from tagger.errors import VtagError
+from tagger.video.isolation import DecoderProcess
+from tagger.video.reader import DecoderName
+from tests.videos import encode
+
+PREPROCESSING = Preprocessing(32, 32)
+
+
+@pytest.fixture(scope="module")
+def a_gpu_that_is_none() -> Iterator[None]:
+    """A Ray that believes in a GPU."""
+    import ray
+
+    ray.init(address="local", num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False)
+    try:
+        with ray_session():
+            yield
+    finally:
+        ray.shutdown()
+
+
+def decide(wanted: nvdec.DecodeDevice, gpus: float, videos: list[Video], models_on_gpu: bool = True) -> bool:
+    return use_nvdec(videos, Sampling(), PREPROCESSING, wanted=wanted, gpus=gpus, models_on_gpu=models_on_gpu)
+
+
+def test_asking_for_a_gpu_that_is_not_there_is_one_clear_line() -> None:
+    with pytest.raises(VtagError, match=r"^--decode-device cuda: no GPU .*; use --decode-device cpu or auto$"):
+        decide("cuda", 0, [])
+
+
+def test_what_is_asked_for_is_done_without_a_trial() -> None:
+    assert decide("cuda", 1, [])
+    assert not decide("cpu", 1, [])
+
+
+@pytest.mark.parametrize(("gpus", "models_on_gpu"), [(0, False), (1, False)])
+def test_by_itself_a_job_leaves_gpus_alone_that_its_models_do_not_use(gpus: float, models_on_gpu: bool) -> None:
+    assert not decide("auto", gpus, [], models_on_gpu)
+
+
+def names(folder: Path) -> list[bytes]:
+    encode(folder / "a.mp4", seconds=2)
+    encode(folder / "b.mkv", codec="mjpeg", seconds=2)
+    (folder / "c.mp4").write_text("no video")
+    return [os.fsencode(folder / name) for name in ("c.mp4", "missing.mp4", "b.mkv", "a.mp4")]
+
+
+@pytest.mark.parametrize(("gain", "expected"), [(WORTH + 0.01, True), (WORTH - 0.01, False)])
+def test_the_gpu_decodes_when_that_is_clearly_faster(
+    gain: float, expected: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    tried: list[tuple[DecoderName, list[str]]] = []
+
+    def measure(videos: list[tuple[str, object]], *rest: object) -> DecodeRate:
+        _, _, reader, cores, _ = rest
+        tried.append((reader, [Path(path).name for path, _ in videos]))  # type: ignore[arg-type]
+        return DecodeRate(reader, cores, 0.0, 100 * gain if reader == "pyav-nvdec" else 100)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(nvdec, "measure_decoding", measure)
+    monkeypatch.setattr(DecoderProcess, "nvdec_reads", lambda decoder, path: True)
+    assert is_faster(names(tmp_path), Sampling(), PREPROCESSING) is expected
+    # With the videos that a GPU may decode, and no others.
+    assert tried == [("pyav", ["a.mp4"]), ("pyav-nvdec", ["a.mp4"])]
+
+
+def test_without_a_decoder_on_the_gpu_nothing_is_measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(DecoderProcess, "nvdec_reads", lambda decoder, path: False)
+    monkeypatch.setattr(nvdec, "measure_decoding", lambda *_: pytest.fail("measured"))
+    assert not is_faster(names(tmp_path), Sampling(), PREPROCESSING)
+
+
+@pytest.mark.usefixtures("a_gpu_that_is_none")
+def test_a_gpu_that_does_not_decode_leaves_it_to_the_cores(model_file: Path, tmp_path: Path) -> None:
+    encode(tmp_path / "a.mp4", seconds=5)
+    videos = list(find_videos([str(tmp_path)]))
+    # The trial runs where Ray says that there is a GPU.
+    assert decide("auto", 1, videos) is has_gpu()
+    # And where it is asked for all the same, every video is read.
+    workers = choose_workers(2, 1, "cpu", nvdec=True)
+    assert workers.decoder_gpus > 0
+    collector = Collector(videos)
+    source = find_model(str(model_file))
+    tables = tag_videos(videos, source, source.info.sampling, workers, top_k=1)
+    (end,) = [done.end for table in tables for done in collector.add(table)]
+    assert (end.status, end.windows) == ("ok", 3)
+    if not has_gpu():
+        assert end.choice is not None
+        assert end.choice.decoder == "pyav"
+        assert str(end.choice.reason).startswith("there is no GPU that decodes")
+
+
+def has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
