@@ -41,6 +41,16 @@ MOST_VIDEOS = 32
 
 Part = Literal["decoding", "model"]
 
+DERIVED = (
+    "decode_windows_per_s",
+    "model_windows_per_s",
+    "ceiling_windows_per_s",
+    "efficiency",
+    "cores_for_model",
+    "bottleneck",
+)
+"""What follows from the measurements, and is written to JSON with them."""
+
 
 @dataclass(frozen=True)
 class Bench:
@@ -89,14 +99,19 @@ class Bench:
         return self.pipeline_windows_per_s / self.ceiling_windows_per_s
 
     @property
+    def cores_for_model(self) -> float:
+        """How many cores decode what all actors classify, with the reader that is used."""
+        one = _fastest((rate for rate in self.decode if rate.cores == 1), reader=self.reader)
+        return self.model_windows_per_s / one.windows_per_s
+
+    @property
     def bottleneck(self) -> Part:
         """What takes most of the time."""
         return "decoding" if self.decode_windows_per_s < self.model_windows_per_s else "model"
 
     def to_json(self) -> dict[str, Any]:
         """All of it, derived figures too."""
-        derived = ("decode_windows_per_s", "model_windows_per_s", "ceiling_windows_per_s", "efficiency", "bottleneck")
-        return asdict(self) | {name: getattr(self, name) for name in derived}
+        return asdict(self) | {name: getattr(self, name) for name in DERIVED}
 
 
 def bench(

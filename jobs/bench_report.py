@@ -61,6 +61,11 @@ def print_bench(measured: Bench, console: Console) -> None:
         f"windows/s that decoding and the model allow {together}.",
         highlight=False,
     )
+    if measured.device == "cuda":
+        cores = significant(measured.cores_for_model)
+        console.print(
+            f"At {facts.width}×{facts.height} the model keeps up with what {cores} cores decode.", highlight=False
+        )
     console.print(ADVICE[measured.device, measured.bottleneck], highlight=False)
     fast = max((rate.windows_per_s for rate in measured.decode if rate.reader == "pyav-fast"), default=0.0)
     gain = fast / measured.decode_windows_per_s

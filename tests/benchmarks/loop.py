@@ -35,6 +35,8 @@ from tests.benchmarks.fused import settle_norms
 from tests.benchmarks.isolation import encode_minute
 
 SAMPLING = Sampling()
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+"""Where the loop computes; `vtag run` chooses the same."""
 LOOP_WINDOWS, TUNED_WINDOWS = 10, 20
 
 
@@ -76,7 +78,7 @@ def main(rounds: int, videos: int, read_videos: bool, json_file: Path | None) ->
     slow = medians["loop, float32"]
     print(
         f"\n{torch.get_num_threads()} threads, torch {torch.__version__}, "
-        f"vtag in {choose_precision(torch.device('cpu'))}"
+        f"vtag in {choose_precision(DEVICE)} on {DEVICE}"
     )
     for name, rate in medians.items():
         print(
@@ -105,6 +107,7 @@ def a_network(file: Path) -> nn.Module:
 def loop(path: Path, network: nn.Module, precision: torch.dtype, windows: int) -> float:
     """Windows per second of the loop, the first window left out."""
     reader = decord.VideoReader(str(path))
+    network.to(DEVICE)
     backbone, head = network.get_submodule("backbone"), network.get_submodule("head")
     layout = torch.contiguous_format if precision == torch.float32 else torch.channels_last_3d
     started_s = 0.0
@@ -114,8 +117,8 @@ def loop(path: Path, network: nn.Module, precision: torch.dtype, windows: int) -
         times_s = number * SAMPLING.window_s + np.arange(SAMPLING.num_frames) * SAMPLING.step_s
         indices = np.minimum((times_s * reader.get_avg_fps()).round().astype(int), len(reader) - 1)
         clip = prepared(reader.get_batch(indices).asnumpy())
-        features = backbone(clip.to(precision).contiguous(memory_format=layout)).float()
-        head(features).softmax(dim=1).numpy()
+        features = backbone(clip.to(DEVICE, precision).contiguous(memory_format=layout)).float()
+        head(features).softmax(dim=1).cpu().numpy()
     return windows / (time.perf_counter() - started_s)
 
 

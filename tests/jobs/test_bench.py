@@ -82,6 +82,8 @@ def test_what_is_printed_ends_with_the_efficiency_and_what_would_help(device: st
     for part in ("pyav, 2 cores 90.0 5,400 frames/s", "bf16, 2 actors, batch 1 10.0 50 % of the peak", advice):
         assert part in text
     assert ("Efficiency 90 % of the 9.00 windows/s" in text) == (device == "cpu")
+    # A core decodes 50 windows/s, the model classifies 10.
+    assert ("At 320×240 the model keeps up with what 0.20 cores decode." in text) == (device == "cuda")
 
 
 def test_fast_decoding_is_named_where_decoding_takes_most_of_the_time_and_it_would_help() -> None:
