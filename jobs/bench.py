@@ -20,7 +20,7 @@ from jobs.address import is_address
 from jobs.ceilings import DecodeRate, ModelRate, measure_decoding, measure_model, measure_transport
 from jobs.job import JobError, Video
 from jobs.nvdec import WORTH
-from jobs.pipeline import WINDOWS_PER_CALL, Workers, choose_workers, tag_videos
+from jobs.pipeline import Workers, choose_workers, tag_videos, windows_per_call
 from jobs.ray_session import ray_session
 from tagger.clips import rule
 from tagger.errors import VideoError
@@ -153,7 +153,7 @@ def bench(
         on_part("the model")
         models = [measure_model(source, workers, precision, seconds)]
         on_part("transport")
-        rows = WINDOWS_PER_CALL[workers.device]
+        rows = windows_per_call(info.architecture, workers.device)
         transport = measure_transport(source, rows)
         on_part("the pipeline")
         decode_per_s = _fastest(decode, reader=reader).windows_per_s

@@ -16,6 +16,7 @@ from jobs.decoding import decode
 from jobs.job import Video
 from jobs.prediction import Predictor
 from tagger.errors import VtagError
+from tagger.models import ARCHITECTURES
 from tagger.tagger import ModelSource
 from tagger.windows import Sampling
 
@@ -24,9 +25,13 @@ if TYPE_CHECKING:
 
     from tagger.classifier import PrecisionName
 
-WINDOWS_PER_CALL = {"cpu": 4, "cuda": 32}
-"""Windows that an actor takes at a time. On a CPU few, so that results come early and the last ones are shared; on a
-GPU as many as the largest batch (tagger/cuda.py)."""
+WINDOWS_PER_CALL = 32
+"""Windows that an actor on a GPU takes at a time: as many as the largest batches of two (tagger/cuda.py)."""
+
+CALL_GFLOP = 120
+LEAST_WINDOWS, MOST_WINDOWS = 4, 16
+"""On a CPU about so much arithmetic is one call, within these bounds: half a second to two. Each call costs the driver
+and Ray the same, and what the last ones have to do is not shared any more."""
 
 SPAN_WINDOWS = 16
 """Most windows that travel together from a decoder; they lie in its memory until they are complete."""
@@ -76,6 +81,15 @@ class Workers:
     def cores(self) -> int:
         """The cores of the whole cluster: there is a decoding task for each."""
         return self.decoders
+
+
+def windows_per_call(architecture: str, device: str) -> int:
+    """Windows that an actor takes at a time."""
+    if device == "cuda":
+        return WINDOWS_PER_CALL
+    if architecture not in ARCHITECTURES:
+        return LEAST_WINDOWS  # The actors, which are to build it, have the words for that.
+    return max(LEAST_WINDOWS, min(round(CALL_GFLOP / ARCHITECTURES[architecture].gflop), MOST_WINDOWS))
 
 
 def choose_workers(
@@ -136,7 +150,7 @@ def tag_videos(
     from ray.data import ActorPoolStrategy, TaskPoolStrategy
 
     check_nodes(videos)
-    rows = batch_size or WINDOWS_PER_CALL[workers.device]
+    rows = batch_size or windows_per_call(source.info.architecture, workers.device)
     size = source.info.preprocessing.size
     clip_bytes = sampling.num_frames * size * size * 3
     _configure(workers, rows * clip_bytes)

@@ -24,11 +24,15 @@ CNN3D_PREPROCESSING = Preprocessing(size=112, resize=128, mean=(0.5,) * 3, std=(
 
 @dataclass(frozen=True)
 class Architecture:
-    """A network that vtag can build: its name, one line on it, the preprocessing it is made for."""
+    """A network that vtag can build: its name, one line on it, the preprocessing it is made for.
+
+    ``gflop`` is about what it computes for a window of 16 frames, in billions of floating-point operations.
+    """
 
     name: str
     summary: str
     preprocessing: Preprocessing
+    gflop: float
     is_trainable: bool = True
 
 
@@ -39,15 +43,17 @@ ARCHITECTURES = {
             KINETICS,
             "I3D ResNet-50 of pytorchvideo with its 400-class Kinetics head",
             KINETICS_PREPROCESSING,
+            114,
             is_trainable=False,
         ),
-        Architecture("i3d-lstm", "the same I3D backbone, then an LSTM", KINETICS_PREPROCESSING),
+        Architecture("i3d-lstm", "the same I3D backbone, then an LSTM", KINETICS_PREPROCESSING, 114),
         Architecture(
             "cnn3d-lstm",
             "three 3D-convolution blocks on differences of frames, then an LSTM; from scratch",
             CNN3D_PREPROCESSING,
+            12,
         ),
-        Architecture("i3d-lite-lstm", "EfficientNet-Lite0 inflated to 3D, then an LSTM", LITE_PREPROCESSING),
+        Architecture("i3d-lite-lstm", "EfficientNet-Lite0 inflated to 3D, then an LSTM", LITE_PREPROCESSING, 15),
     )
 }
 

@@ -75,12 +75,12 @@ def compare(folder: Path, videos: Path | None, count: int, rounds: int, model: s
 
 def use(folder: Path, paths: Sequence[Path], model: str) -> Counter[str]:
     """CPU seconds of decoding alone, the model alone, the job, and the job's kinds of processes."""
-    from jobs.pipeline import SPAN_WINDOWS, WINDOWS_PER_CALL, choose_workers
+    from jobs.pipeline import SPAN_WINDOWS, choose_workers, windows_per_call
     from tagger.tagger import find_model
 
     info = find_model(model).info
     workers = choose_workers(os.cpu_count() or 1, 0, "cpu")
-    rows = WINDOWS_PER_CALL["cpu"]
+    rows = windows_per_call(info.architecture, "cpu")
     names = [str(path) for path in paths]
     how = (info.sampling.to_json(), asdict(info.preprocessing), min(rows, SPAN_WINDOWS))
     decoding, windows = cpu_of(part(decode_alone, names, workers.decoders, *how))

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.listing import find_videos
-from jobs.pipeline import choose_workers, tag_videos
+from jobs.pipeline import choose_workers, tag_videos, windows_per_call
 from jobs.prediction import Predictor
 from jobs.ray_session import ray_session
 from jobs.results import Collector
@@ -51,6 +51,12 @@ def test_fewer_actors_get_more_threads() -> None:
 def test_with_gpus_every_gpu_has_two_models() -> None:
     workers = choose_workers(cpus=16, gpus=2)
     assert (workers.device, workers.actors, workers.actor_gpus, workers.decoders) == ("cuda", 4, 0.5, 16)
+
+
+def test_a_call_is_of_few_windows_where_each_takes_long() -> None:
+    assert windows_per_call("i3d-kinetics400", "cpu") == 4
+    assert windows_per_call("i3d-lite-lstm", "cpu") == 8
+    assert windows_per_call("i3d-kinetics400", "cuda") == 32
 
 
 def test_asking_for_gpus_that_are_not_there_is_an_error() -> None:

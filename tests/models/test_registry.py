@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from tagger.classifier import Classifier
 from tagger.errors import ModelFileError
-from tagger.models import ARCHITECTURES, build_network, kinetics400_labels
+from tagger.models import ARCHITECTURES, Architecture, build_network, kinetics400_labels
 from tagger.tagger import find_model
 
 # architecture: its input, its features, its logits for 20 classes
@@ -24,6 +25,13 @@ def test_every_model_has_its_documented_shapes(architecture: str) -> None:
         assert network.backbone(torch.empty(clips)).shape == features
         assert network.head(torch.empty(features)).shape == (2, 20)
         assert network(torch.empty(clips)).shape == (2, 20)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES.values(), ids=lambda architecture: architecture.name)
+def test_every_model_computes_about_what_it_says(architecture: Architecture) -> None:
+    network = build_network(architecture.name, classes=20)
+    operations = Classifier(network, architecture.preprocessing, device="cpu", precision="fp32").operations(16)
+    assert operations / 1e9 == pytest.approx(architecture.gflop, rel=0.05)
 
 
 @pytest.mark.parametrize("architecture", ["i3d-lstm", "cnn3d-lstm", "i3d-lite-lstm"])
