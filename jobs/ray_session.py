@@ -31,8 +31,13 @@ _QUIET = {
 }
 
 
-# Ray gives its workers the lowest priority (nice 15): beside any other busy program they hardly run at all.
-_PRIORITY = {"RAY_worker_niceness": "0"}
+_WORKERS = {
+    # Ray gives its workers the lowest priority (nice 15): beside any other busy program they hardly run at all.
+    "RAY_worker_niceness": "0",
+    # It ends one that has had nothing to do for a second, as happens to decoders that wait for the models. The next
+    # task starts another, which takes two seconds of a core, and a decoder process, which takes one.
+    "RAY_idle_worker_killing_time_threshold_ms": "3600000",
+}
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,7 @@ def ray_session(address: str | None = None, *, cpus: int | None = None, verbose:
     """
     # A thread that still reads results while Ray is shut down must not start another one.
     os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
-    for name, value in (_PRIORITY if verbose else _PRIORITY | _QUIET).items():
+    for name, value in (_WORKERS if verbose else _WORKERS | _QUIET).items():
         os.environ.setdefault(name, value)
     import ray
 

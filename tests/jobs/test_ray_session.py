@@ -40,3 +40,25 @@ print("the end")
 def test_a_thread_of_ray_data_that_is_slow_to_stop_does_not_end_the_process() -> None:
     done = subprocess.run([sys.executable, "-c", PROGRAM], stdout=subprocess.PIPE, text=True)
     assert (done.returncode, done.stdout) == (0, "the end\n")
+
+
+@pytest.mark.slow
+def test_workers_that_have_nothing_to_do_for_a_while_are_kept() -> None:
+    program = """
+import os, time
+from jobs.ray_session import ray_session
+
+with ray_session(cpus=1):
+    import ray
+
+    @ray.remote(num_cpus=0.25)
+    def name():
+        time.sleep(2)
+        return os.getpid()
+
+    first = set(ray.get([name.remote() for _ in range(4)]))
+    time.sleep(6)
+    print(len(first) > 2 and first >= set(ray.get([name.remote() for _ in range(4)])))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert done.stdout.strip().endswith("True"), done.stderr
