@@ -21,6 +21,9 @@ TRIAL_VIDEOS = 8
 TRIAL_S = 2.0
 """With how many of a job's videos it is tried, and for how many seconds on either side."""
 
+LEAST_BYTES = 2**30
+"""Of a job with less than that cores have decoded much by the time that a trial is over."""
+
 WORTH = 1.2
 """From which gain on a GPU decodes: each decoder takes some of its memory, and of its time from the model."""
 
@@ -34,7 +37,7 @@ def use_nvdec(
     gpus: float,
     models_on_gpu: bool,
 ) -> bool:
-    """Whether GPUs shall decode. With ``auto``: where models use them, too, and if they are faster than all cores.
+    """Whether GPUs shall decode. With ``auto``: in a large job, where models use them, if they beat all of the cores.
 
     Needs a running Ray. Raises VtagError when there is none of the GPUs that are wanted.
     """
@@ -42,7 +45,9 @@ def use_nvdec(
         raise VtagError("--decode-device cuda: no GPU is available to Ray here; use --decode-device cpu or auto")
     if wanted != "auto":
         return wanted == "cuda"
-    if gpus < 1 or not models_on_gpu or not _every_machine_has_a_gpu():
+    if gpus < 1 or not models_on_gpu or sum(video.size for video in videos) < LEAST_BYTES:
+        return False
+    if not _every_machine_has_a_gpu():
         return False
     import ray
 

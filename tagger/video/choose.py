@@ -1,8 +1,8 @@
 """The rule that chooses a reader: of those that read a video right, the one that takes the least CPU time.
 
 decord and PyAV both decode with FFmpeg. decord has a thread more, which waits by spinning, and scales pictures at twice
-the cost, so that it takes 1.03 to 2.4 times the CPU time of PyAV, the more the smaller the pictures. For VP9 the two
-are about even (``python -m tests.benchmarks.readers``).
+the cost, so that it takes 1.07 to 2.9 times the CPU time of PyAV, the more the smaller the pictures. For VP9 the two
+are about even: decord took 0.98 to 1.3 times as much (``python -m tests.benchmarks.readers``).
 
 Where decord is right comes from measurements of decord 0.6.0, reading in sequence: MPEG-PS, MPEG-TS and files with edit
 lists give wrong frames or times; AV1 and GIF do not open; rotation metadata is ignored; damaged files may repeat

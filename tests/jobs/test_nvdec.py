@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from jobs import nvdec
 from jobs.ceilings import DecodeRate
 from jobs.job import Video
 from jobs.listing import find_videos
-from jobs.nvdec import WORTH, is_faster, use_nvdec
+from jobs.nvdec import LEAST_BYTES, WORTH, is_faster, use_nvdec
 from jobs.pipeline import choose_workers, tag_videos
 from jobs.ray_session import ray_session
 from jobs.results import Collector
@@ -55,6 +56,11 @@ def test_by_itself_a_job_leaves_gpus_alone_that_its_models_do_not_use(gpus: floa
     assert not decide("auto", gpus, [], models_on_gpu)
 
 
+def test_a_small_job_is_done_before_a_trial_would_pay() -> None:
+    # Without a Ray, where the trial would be.
+    assert not decide("auto", 1, [Video("a.mp4", LEAST_BYTES // 2, 0), Video("b.mp4", LEAST_BYTES // 2 - 1, 0)])
+
+
 def names(folder: Path) -> list[bytes]:
     encode(folder / "a.mp4", seconds=2)
     encode(folder / "b.mkv", codec="mjpeg", seconds=2)
@@ -91,7 +97,7 @@ def test_a_gpu_that_does_not_decode_leaves_it_to_the_cores(model_file: Path, tmp
     encode(tmp_path / "a.mp4", seconds=5)
     videos = list(find_videos([str(tmp_path)]))
     # The trial runs where Ray says that there is a GPU.
-    assert decide("auto", 1, videos) is has_gpu()
+    assert decide("auto", 1, [replace(video, size=LEAST_BYTES) for video in videos]) is has_gpu()
     # And where it is asked for all the same, every video is read.
     workers = choose_workers(2, 1, "cpu", nvdec=True)
     assert workers.decoder_gpus > 0
