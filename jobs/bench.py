@@ -100,8 +100,8 @@ class Bench:
 
     @property
     def cores_for_model(self) -> float:
-        """How many cores decode what all actors classify, with the reader that is used."""
-        one = _fastest((rate for rate in self.decode if rate.cores == 1), reader=self.reader)
+        """How many cores decode what all actors classify, exactly and without a GPU."""
+        one = _fastest((rate for rate in self.decode if rate.cores == 1), reader="pyav")
         return self.model_windows_per_s / one.windows_per_s
 
     @property
@@ -145,10 +145,10 @@ def bench(
 
         decode = [
             decoding(name, cores)
-            for name in _readers(info, *on_disk[0], gpus=session.gpus)
+            for name in _readers(info, *on_disk[0], on_gpu=workers.device == "cuda")
             for cores in sorted({1, workers.cores})
         ]
-        if workers.device == "cuda" and _gpu_decodes(decode, reader):
+        if _gpu_decodes(decode, reader):
             reader, workers = "pyav-nvdec", choose_workers(session.cpus, session.gpus, device, nvdec=True)
         on_part("the model")
         models = [measure_model(source, workers, precision, seconds)]
@@ -226,13 +226,13 @@ def _measured(rate: DecodeRate | ModelRate) -> list[tuple[str, float]]:
     return [(name, value) for name, value in vars(rate).items() if isinstance(value, float)]
 
 
-def _readers(info: ModelInfo, path: str, facts: VideoFacts, gpus: float) -> list[DecoderName]:
+def _readers(info: ModelInfo, path: str, facts: VideoFacts, on_gpu: bool) -> list[DecoderName]:
     """The readers that may read a video: the one chosen for it, PyAV, the one for --fast-decode, and the GPU's."""
     chosen = rule(facts, info.sampling, info.preprocessing)
     fast = rule(facts, replace(info.sampling, fast_decode=True), info.preprocessing)
     readers: list[DecoderName] = [chosen.decoder, "pyav", fast.decoder]
-    if gpus >= 1 and rule(facts, info.sampling, info.preprocessing, nvdec=True).decoder == "pyav-nvdec":
-        with DecoderProcess() as decoder:
+    if on_gpu and rule(facts, info.sampling, info.preprocessing, nvdec=True).decoder == "pyav-nvdec":
+        with DecoderProcess() as decoder, contextlib.suppress(VideoError):
             readers += ["pyav-nvdec"] if decoder.nvdec_reads(path) else []
     return list(dict.fromkeys(readers))
 

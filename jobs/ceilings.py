@@ -87,6 +87,9 @@ def _decode(
     with DecoderProcess() as decoder:
         # The first one starts the process.
         decoder.probe(videos[0][0])
+        if reader == "pyav-nvdec":
+            # And its context on the GPU.
+            decoder.nvdec_reads(videos[0][0])
         started_s = time.perf_counter()
         for path, facts in itertools.cycle(videos):
             for span in decoder.spans(path, sampling, preprocessing, choice=Choice(reader)):

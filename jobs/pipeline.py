@@ -49,6 +49,10 @@ DECODING_GPU = 0.1
 """The share of a GPU that its decoders claim when it decodes, so that Ray shows it to them. Its hardware decoder is
 none of what the model uses."""
 
+DECODERS_PER_GPU = 16
+"""Most decoders that use one GPU at a time: each takes some hundred MB of its memory, and it has few hardware decoders.
+"""
+
 RETRIES = 3
 """How often a task is done again whose process died. Ray Data's own default is for ever."""
 
@@ -120,7 +124,7 @@ def choose_workers(
         actor_gpus=_share(for_models, math.ceil(count / int(gpus)), most=1) if use_gpu else 0,
         decoders=cores,
         decoder_cpus=_share(cpus / 2, cores),
-        decoder_gpus=_share(DECODING_GPU * int(gpus), cores) if nvdec else 0.0,
+        decoder_gpus=_share(DECODING_GPU, min(math.ceil(cores / int(gpus)), DECODERS_PER_GPU)) if nvdec else 0.0,
     )
 
 

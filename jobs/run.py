@@ -18,7 +18,7 @@ from jobs.lock import Lock, locked
 from jobs.merge import merge
 from jobs.nvdec import use_nvdec
 from jobs.output import Output
-from jobs.pipeline import Workers, choose_workers, tag_videos
+from jobs.pipeline import DECODING_GPU, Workers, choose_workers, tag_videos
 from jobs.plan import Plan
 from jobs.publish import Published, count, publish
 from jobs.ray_session import RaySession, ray_session
@@ -199,7 +199,7 @@ class _Run:
         workers, spent = self.workers, self.collector.spent
         assert workers is not None
         # Several actors on a GPU take turns, and wait for each other.
-        gpus = workers.actors * workers.actor_gpus
+        gpus = workers.actors * workers.actor_gpus / (1 - DECODING_GPU if workers.decoder_gpus else 1)
         return Efficiency(
             cores=workers.cores,
             decode=spent.decode_cpu_s / (workers.cores * passed_s),
@@ -286,9 +286,9 @@ def _workers(plan: Plan, session: RaySession) -> Workers:
         plan.todo,
         plan.sampling,
         plan.source.info.preprocessing,
+        workers,
         wanted=config.decode_device,
         gpus=session.gpus,
-        models_on_gpu=workers.device == "cuda",
     )
     return choose_workers(session.cpus, session.gpus, config.device, config.actors, nvdec=True) if nvdec else workers
 

@@ -42,13 +42,18 @@ class NvdecReader(PyAVReader):
     def __init__(
         self, path: Path, facts: VideoFacts, width: int, height: int, on_packet: Callable[[], None] = lambda: None
     ):
-        super().__init__(path, facts, width, height, on_packet, _gpu())
+        hwaccel = _gpu()
+        try:
+            super().__init__(path, facts, width, height, on_packet, hwaccel)
+        except VideoError as error:
+            # A core will find out whether that is the fault of the video.
+            raise VideoError("unsupported", f"{path}: the GPU does not open it") from error
         self._from_gpu = VideoReformatter()
         try:
             # Profiles and sizes differ between GPUs. Where one is refused, FFmpeg decodes on the core without a word.
             frames = super()._decoded()
             first = next(frames, None)
-            if first is None or first.format.name != ON_GPU:
+            if first is None or first.format.name != ON_GPU or not self._is_whole(first):
                 raise VideoError("unsupported", f"{path}: the GPU does not decode it")
         except VideoError:
             self.close()
@@ -59,16 +64,32 @@ class NvdecReader(PyAVReader):
         try:
             yield from self._frames
         except VideoError as error:
-            raise NvdecError(str(error)) from error
+            raise _failure(error) from error
 
     def _pixels(self, frame: av.VideoFrame) -> np.ndarray:
-        on_gpu = frame.sw_format.name if frame.sw_format else ""
-        if on_gpu in PLANES:
-            try:
-                frame = self._from_gpu.reformat(frame, format=PLANES[on_gpu])
-            except av.error.FFmpegError as error:
-                raise NvdecError(ffmpeg_reason(error)) from error
-        return super()._pixels(frame)
+        if not self._is_whole(frame):
+            raise NvdecError("a frame has another size than the video")
+        try:
+            planes = PLANES.get(frame.sw_format.name) if frame.sw_format else None
+            return super()._pixels(unwoven(self._from_gpu, frame, planes) if planes else frame)
+        except (av.error.FFmpegError, OSError, ValueError) as error:
+            raise _failure(error) from error
+
+    def _is_whole(self, frame: av.VideoFrame) -> bool:
+        """Whether a frame has the size of the video: FFmpeg does not crop the left and top of what a GPU decodes."""
+        context = self._stream.codec_context
+        return (frame.width, frame.height) == (context.width, context.height)
+
+
+def unwoven(reformatter: VideoReformatter, frame: av.VideoFrame, planes: str) -> av.VideoFrame:
+    """A frame in the format ``planes``, to the bit. With more threads swscale makes errors where their parts meet."""
+    return reformatter.reformat(frame, format=planes, threads=1)
+
+
+def _failure(error: Exception) -> NvdecError:
+    # What a GPU does after an error is not to be relied on: the next video makes a new context.
+    _context.cache_clear()
+    return NvdecError(ffmpeg_reason(error))
 
 
 def nvdec_reads(path: Path, facts: VideoFacts) -> bool:
@@ -86,7 +107,7 @@ def _gpu() -> HWAccel:
         raise VideoError("unsupported", "there is no GPU that decodes (this FFmpeg was built without CUDA)")
     try:
         _context()
-    except (av.error.FFmpegError, OSError) as error:
+    except (av.error.FFmpegError, OSError, NotImplementedError) as error:
         raise VideoError("unsupported", f"there is no GPU that decodes ({ffmpeg_reason(error)})") from error
     return HWAccel("cuda", is_hw_owned=True)
 

@@ -21,8 +21,9 @@ JOINED_CONTAINERS = frozenset({"mpeg", "mpegts"})
 JUMP_BACK_S, JUMP_AHEAD_S = 1.0, 10.0
 """From how far on a jump of the clock is a join; FFmpeg's own threshold ahead is 10 s, too."""
 
-DIRECT = frozenset({"yuv420p"})
-"""Formats that swscale makes packed pixels of at once, to the same values, where nothing is to be scaled."""
+DIRECT = frozenset({"yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuva420p"})
+"""Formats that swscale makes packed pixels of at once where nothing is to be scaled: of the same values as in planes,
+of which it leaves some columns at the right edge unwritten for widths such as 72 and 340."""
 
 
 class PyAVReader:

@@ -8,7 +8,7 @@ import numpy as np
 
 DecoderName = Literal["decord", "pyav", "pyav-fast", "pyav-nvdec"]
 
-PIXELS = 2
+PIXELS = 3
 """Counts the ways in which readers have computed pixels, for those that were kept from an earlier one."""
 
 Needs = Callable[[float], bool]

@@ -37,8 +37,9 @@ def a_gpu_that_is_none() -> Iterator[None]:
         ray.shutdown()
 
 
-def decide(wanted: nvdec.DecodeDevice, gpus: float, videos: list[Video], models_on_gpu: bool = True) -> bool:
-    return use_nvdec(videos, Sampling(), PREPROCESSING, wanted=wanted, gpus=gpus, models_on_gpu=models_on_gpu)
+def decide(wanted: nvdec.DecodeDevice, gpus: int, videos: list[Video], device: str = "auto") -> bool:
+    workers = choose_workers(2, gpus, device)
+    return use_nvdec(videos, Sampling(), PREPROCESSING, workers, wanted=wanted, gpus=gpus)
 
 
 def test_asking_for_a_gpu_that_is_not_there_is_one_clear_line() -> None:
@@ -51,9 +52,9 @@ def test_what_is_asked_for_is_done_without_a_trial() -> None:
     assert not decide("cpu", 1, [])
 
 
-@pytest.mark.parametrize(("gpus", "models_on_gpu"), [(0, False), (1, False)])
-def test_by_itself_a_job_leaves_gpus_alone_that_its_models_do_not_use(gpus: float, models_on_gpu: bool) -> None:
-    assert not decide("auto", gpus, [], models_on_gpu)
+@pytest.mark.parametrize(("gpus", "device"), [(0, "auto"), (1, "cpu")])
+def test_by_itself_a_job_leaves_gpus_alone_that_its_models_do_not_use(gpus: int, device: str) -> None:
+    assert not decide("auto", gpus, [Video("a.mp4", LEAST_BYTES, 0)], device)
 
 
 def test_a_small_job_is_done_before_a_trial_would_pay() -> None:
@@ -72,32 +73,33 @@ def names(folder: Path) -> list[bytes]:
 def test_the_gpu_decodes_when_that_is_clearly_faster(
     gain: float, expected: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    tried: list[tuple[DecoderName, list[str]]] = []
+    tried: list[tuple[DecoderName, int, list[str]]] = []
 
     def measure(videos: list[tuple[str, object]], *rest: object) -> DecodeRate:
         _, _, reader, cores, _ = rest
-        tried.append((reader, [Path(path).name for path, _ in videos]))  # type: ignore[arg-type]
+        tried.append((reader, cores, [Path(path).name for path, _ in videos]))  # type: ignore[arg-type]
         return DecodeRate(reader, cores, 0.0, 100 * gain if reader == "pyav-nvdec" else 100)  # type: ignore[arg-type]
 
     monkeypatch.setattr(nvdec, "measure_decoding", measure)
     monkeypatch.setattr(DecoderProcess, "nvdec_reads", lambda decoder, path: True)
-    assert is_faster(names(tmp_path), Sampling(), PREPROCESSING) is expected
+    assert is_faster(names(tmp_path), Sampling(), PREPROCESSING, 64) is expected
     # With the videos that a GPU may decode, and no others.
-    assert tried == [("pyav", ["a.mp4"]), ("pyav-nvdec", ["a.mp4"])]
+    assert tried == [("pyav", 64, ["a.mp4"]), ("pyav-nvdec", 16, ["a.mp4"])]
 
 
 def test_without_a_decoder_on_the_gpu_nothing_is_measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(DecoderProcess, "nvdec_reads", lambda decoder, path: False)
     monkeypatch.setattr(nvdec, "measure_decoding", lambda *_: pytest.fail("measured"))
-    assert not is_faster(names(tmp_path), Sampling(), PREPROCESSING)
+    assert not is_faster(names(tmp_path), Sampling(), PREPROCESSING, 2)
 
 
 @pytest.mark.usefixtures("a_gpu_that_is_none")
 def test_a_gpu_that_does_not_decode_leaves_it_to_the_cores(model_file: Path, tmp_path: Path) -> None:
     encode(tmp_path / "a.mp4", seconds=5)
     videos = list(find_videos([str(tmp_path)]))
-    # The trial runs where Ray says that there is a GPU.
-    assert decide("auto", 1, [replace(video, size=LEAST_BYTES) for video in videos]) is has_gpu()
+    if not has_gpu():
+        # The trial runs where Ray says that there is a GPU.
+        assert not decide("auto", 1, [replace(video, size=LEAST_BYTES) for video in videos])
     # And where it is asked for all the same, every video is read.
     workers = choose_workers(2, 1, "cpu", nvdec=True)
     assert workers.decoder_gpus > 0
@@ -110,6 +112,15 @@ def test_a_gpu_that_does_not_decode_leaves_it_to_the_cores(model_file: Path, tmp
         assert end.choice is not None
         assert end.choice.decoder == "pyav"
         assert str(end.choice.reason).startswith("there is no GPU that decodes")
+
+
+@pytest.mark.usefixtures("a_gpu_that_is_none")
+def test_a_trial_that_fails_leaves_decoding_to_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> bool:
+        raise VtagError("a decoder process cannot be started")
+
+    monkeypatch.setattr(nvdec, "is_faster", fails)
+    assert not decide("auto", 1, [Video("a.mp4", LEAST_BYTES, 0)])
 
 
 def has_gpu() -> bool:

@@ -7,6 +7,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from av.video.reformatter import VideoReformatter
 
 from tagger.clips import Span, VideoEnd, read_spans
 from tagger.errors import VideoError
@@ -14,7 +15,7 @@ from tagger.preprocessing import Preprocessing
 from tagger.video import nvdec_reader, probe
 from tagger.video.choose import Choice, choose_reader
 from tagger.video.isolation import DecoderProcess
-from tagger.video.nvdec_reader import NVDEC_CODECS, nvdec_reads
+from tagger.video.nvdec_reader import NVDEC_CODECS, nvdec_reads, unwoven
 from tagger.video.pyav_reader import PyAVReader
 from tagger.windows import Sampling
 from tests.videos import encode
@@ -133,6 +134,26 @@ def test_without_being_asked_no_gpu_decodes(tmp_path: Path) -> None:
     facts = probe(encode(tmp_path / "a.mp4"))
     for codec in NVDEC_CODECS:
         assert choose_reader(replace(facts, codec=codec), 0).decoder != "pyav-nvdec"
+
+
+@pytest.mark.parametrize(("woven", "planes"), nvdec_reader.PLANES.items())
+@pytest.mark.parametrize(("width", "height"), [(854, 480), (426, 240), (322, 242), (72, 72)])
+def test_what_the_gpu_weaves_is_unwoven_to_the_bit(woven: str, planes: str, width: int, height: int) -> None:
+    bits = 10 if woven == "p010le" else 8
+    kind = np.dtype("<u2" if bits > 8 else "u1")
+    random = np.random.default_rng(0)
+    y, u, v = (random.integers(0, 2**bits, (height // half, width // half)).astype(kind) for half in (1, 2, 2))
+    frame = av.VideoFrame(width, height, woven)
+    # The values stand in the upper bits there.
+    for plane, values in zip(frame.planes, (y, np.stack([u, v], axis=-1)), strict=True):
+        rows = np.zeros((plane.height, plane.line_size // kind.itemsize), kind)
+        flat = values.reshape(len(values), -1)
+        rows[:, : flat.shape[1]] = flat << (6 if bits > 8 else 0)
+        plane.update(rows.tobytes())
+    found = unwoven(VideoReformatter(), frame, planes)
+    for plane, values in zip(found.planes, (y, u, v), strict=True):
+        rows = np.frombuffer(plane, kind).reshape(plane.height, -1)
+        np.testing.assert_array_equal(rows[:, : values.shape[1]], values)
 
 
 def has_nvdec(path: Path) -> bool:

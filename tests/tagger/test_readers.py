@@ -84,6 +84,19 @@ def test_pixels_made_in_planes_are_those_made_at_once(size: tuple[int, int], tmp
     np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.parametrize("pixel_format", ["yuv420p", "yuvj420p", "yuv422p"])
+@pytest.mark.parametrize("size", [(72, 72), (340, 256), (96, 64)])
+def test_pixels_up_to_the_right_edge_are_those_of_the_picture(
+    pixel_format: str, size: tuple[int, int], tmp_path: Path
+) -> None:
+    path = encode(tmp_path / "a.mp4", frames=3, width=size[0], height=size[1], pixel_format=pixel_format)
+    reader = PyAVReader(path, probe(path), *size)
+    found = [frame.pixels.astype(int) for frame in reader.frames(lambda until_s: True)]
+    reader.close()
+    expected = np.array([picture(number, *size) for number in range(3)]).astype(int)
+    assert np.abs(np.array(found) - expected)[:, :, -8:].mean() < 8
+
+
 @pytest.mark.parametrize("pixel_format", ["yuv420p", "yuvj420p", "yuv422p", "yuv444p", "yuv420p10le"])
 @pytest.mark.parametrize("scaled", [(96, 64), (98, 66), (60, 40)])
 def test_pixels_of_whatever_format_are_those_of_planes(
