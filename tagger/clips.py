@@ -143,7 +143,7 @@ def read_loose_spans(
     reading = reading or Reading()
     version = _version(path)
     pending: list[tuple[Window, list[np.ndarray]]] = []
-    windows = 0
+    windows, end_s = 0, 0.0
     waited_s = 0.0
     failure: VideoError | None = None
     try:
@@ -155,7 +155,7 @@ def read_loose_spans(
                 yield span
                 waited_s += time.perf_counter() - passed_on
             pending.append((window, frames))
-            windows += 1
+            windows, end_s = windows + 1, window.end_s
         if reading.facts is not None and reading.facts.is_truncated:
             # The cut lay between two frames, so that the reader met nothing wrong.
             raise VideoError("damaged", f"{path} is cut off after {reading.duration_s:.2f} s")
@@ -167,7 +167,8 @@ def read_loose_spans(
         failure = VideoError("changed", f"{path} was written to, or removed, while it was read")
     facts = reading.facts
     if facts is not None and windows:
-        facts = replace(facts, duration_s=reading.duration_s)
+        # A GPU may have come further than the core that decodes after it.
+        facts = replace(facts, duration_s=max(reading.duration_s, end_s))
     status: Status = "ok" if failure is None else "partial" if windows else "failed"
     end = VideoEnd(
         status=status,
