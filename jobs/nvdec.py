@@ -44,7 +44,7 @@ def use_nvdec(
     wanted: DecodeDevice,
     gpus: float,
 ) -> bool:
-    """Whether GPUs shall decode. With ``auto``: in a large job, where models use them, if they beat all of the cores.
+    """Whether GPUs shall decode. With ``auto``: in a large job, where models use them, if they beat the cores.
 
     Needs a running Ray. Raises VtagError when there is none of the GPUs that are wanted, and JobError when a machine of
     the cluster cannot do its part. Whatever goes wrong with a trial, the cores decode.
