@@ -23,6 +23,9 @@ OBJECT_STORE_BYTES_PER_CORE = 256 * 2**20
 EXECUTORS_S = 6.0
 """Time in seconds that Ray Data's planning threads may take to stop: after SIGTERM there are nine in all."""
 
+AGENTS_S = 2.0
+"""Time in seconds that Ray's processes may take to end after their raylet."""
+
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -81,7 +84,7 @@ def ray_session(address: str | None = None, *, cpus: int | None = None, verbose:
                 )
         except BaseException as error:
             # Also when interrupted: a half-started Ray has processes already.
-            ray.shutdown()
+            _shut_down()
             if not isinstance(error, Exception):
                 raise
             where = f"the Ray cluster at {address} cannot be joined" if address else "Ray cannot be started here"
@@ -92,7 +95,27 @@ def ray_session(address: str | None = None, *, cpus: int | None = None, verbose:
             try:
                 _stop_executors()
             finally:
-                ray.shutdown()
+                _shut_down()
+
+
+def _shut_down() -> None:
+    """Ends Ray, with all processes of a Ray that this process has started.
+
+    Ray gives its raylet a second to end, then kills it. On a busy machine that happens, and the raylet's agents would
+    stay for another minute, as they try to report its death to a Ray that has gone.
+    """
+    import psutil
+    import ray
+
+    raylets = [child for child in psutil.Process().children() if child.name() == "raylet"]
+    theirs = [child for raylet in raylets for child in raylet.children(recursive=True)]
+    try:
+        ray.shutdown()
+    finally:
+        _, left = psutil.wait_procs(theirs, timeout=AGENTS_S)
+        for process in left:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
 
 
 def _stop_executors() -> None:

@@ -73,3 +73,26 @@ with ray_session(cpus=1):
     command = [sys.executable, "-c", program, *map(str, folders)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=180)
     assert done.stdout.strip() in {"3", "4"}, done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_no_process_of_ray_is_left_when_its_raylet_had_to_be_killed() -> None:
+    program = """
+import psutil, time
+from jobs.ray_session import ray_session
+from ray._private.node import Node
+
+with ray_session(cpus=1):
+    started = psutil.Process().children(recursive=True)
+    # Agents that are still starting would end at once.
+    time.sleep(5)
+    # As after the second that Ray gives it, which is too short on a busy machine.
+    kill = Node.kill_all_processes
+    Node.kill_all_processes = lambda node, *_, **__: kill(node, check_alive=False, allow_graceful=False)
+# Ray's agents would live for another minute.
+_, alive = psutil.wait_procs(started, timeout=10)
+left = [process.name() for process in alive if process.status() != psutil.STATUS_ZOMBIE]
+print(len(started) > 3, left)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=180)
+    assert done.stdout.strip() == "True []", done.stdout + done.stderr
