@@ -12,9 +12,12 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tagger.errors import VtagError
+
+if TYPE_CHECKING:
+    import psutil
 
 OBJECT_STORE_BYTES = 2 * 2**30
 OBJECT_STORE_BYTES_PER_CORE = 256 * 2**20
@@ -70,6 +73,7 @@ def ray_session(address: str | None = None, *, cpus: int | None = None, verbose:
         return
     address = address or os.environ.get("RAY_ADDRESS")
     quiet: dict[str, Any] = {} if verbose else {"logging_level": logging.CRITICAL, "log_to_driver": False}
+    keep = _raylets()
     with _silenced(verbose):
         try:
             if address and address != "local":
@@ -84,7 +88,7 @@ def ray_session(address: str | None = None, *, cpus: int | None = None, verbose:
                 )
         except BaseException as error:
             # Also when interrupted: a half-started Ray has processes already.
-            _shut_down()
+            _shut_down(keep)
             if not isinstance(error, Exception):
                 raise
             where = f"the Ray cluster at {address} cannot be joined" if address else "Ray cannot be started here"
@@ -95,11 +99,11 @@ def ray_session(address: str | None = None, *, cpus: int | None = None, verbose:
             try:
                 _stop_executors()
             finally:
-                _shut_down()
+                _shut_down(keep)
 
 
-def _shut_down() -> None:
-    """Ends Ray, with all processes of a Ray that this process has started.
+def _shut_down(keep: list["psutil.Process"]) -> None:
+    """Ends Ray, with all processes of a Ray that the session has started; the raylets to ``keep`` were there before.
 
     Ray gives its raylet a second to end, then kills it. On a busy machine that happens, and the raylet's agents would
     stay for another minute, as they try to report its death to a Ray that has gone.
@@ -107,15 +111,28 @@ def _shut_down() -> None:
     import psutil
     import ray
 
-    raylets = [child for child in psutil.Process().children() if child.name() == "raylet"]
-    theirs = [child for raylet in raylets for child in raylet.children(recursive=True)]
+    started: list[psutil.Process] = []
+    for raylet in _raylets():
+        with contextlib.suppress(psutil.Error):
+            started += raylet.children(recursive=True) if raylet not in keep else []
     try:
         ray.shutdown()
     finally:
-        _, left = psutil.wait_procs(theirs, timeout=AGENTS_S)
+        _, left = psutil.wait_procs(started, timeout=AGENTS_S)
         for process in left:
             with contextlib.suppress(psutil.Error):
                 process.kill()
+
+
+def _raylets() -> list["psutil.Process"]:
+    import psutil
+
+    found = []
+    for child in psutil.Process().children():
+        # It may end meanwhile.
+        with contextlib.suppress(psutil.Error):
+            found += [child] if child.name() == "raylet" else []
+    return found
 
 
 def _stop_executors() -> None:
