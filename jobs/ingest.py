@@ -29,6 +29,8 @@ ACTORS_PER_GPU = 4
 BLOCKS = 1000
 """Most pieces that Ray Data cuts the work into: enough for a lively progress, and not a task for every clip."""
 
+_Job = tuple[Part, tuple[LabelledClip, ...]]
+
 
 def bring_in(
     network: nn.Module,
@@ -47,49 +49,49 @@ def bring_in(
     shared = ray.put(network)
     known: dict[str, Ingested] = {}
     for stage in config.stages:
-        for part, clips in parts.items():
-            on_clip = clip_counter(part, len(clips), on_reading=watch.on_reading)
-            make_form = partial(_form, shared, config, stage, part)
-            uses_gpu = stage == "head" and config.device == "cuda"
-            for clip, found in ingest_with_ray(clips, make_form, cache, session, uses_gpu=uses_gpu):
-                known[found.key] = found
-                on_clip(clip, found.problem)
+        counters = {part: clip_counter(part, len(of), on_reading=watch.on_reading) for part, of in parts.items()}
+        make_forms = partial(_forms, shared, config, stage)
+        uses_gpu = stage == "head" and config.device == "cuda"
+        for part, clip, found in ingest_with_ray(parts, make_forms, cache, session, uses_gpu=uses_gpu):
+            known[found.key] = found
+            counters[part](clip, found.problem)
     return known
 
 
-def _form(network: Any, config: TrainConfig, stage: str, part: Part) -> Form:
+def _forms(network: Any, config: TrainConfig, stage: str) -> Mapping[Part, Form]:
     import ray
 
     preprocessing = ARCHITECTURES[config.model].preprocessing
     if stage == "head":
-        return head_forms(ray.get(network), Sampling(), preprocessing, config.device)[part]
-    return layer_forms(Sampling(), preprocessing)[part]
+        return head_forms(ray.get(network), Sampling(), preprocessing, config.device)
+    return layer_forms(Sampling(), preprocessing)
 
 
 def ingest_with_ray(
-    clips: Sequence[LabelledClip],
-    make_form: Callable[[], Form],
+    parts: Mapping[Part, Sequence[LabelledClip]],
+    make_forms: Callable[[], Mapping[Part, Form]],
     cache: ClipCache,
     session: RaySession,
     *,
     uses_gpu: bool,
-) -> Iterator[tuple[LabelledClip, Ingested]]:
-    """Brings ``clips`` into a form, in any order; yields each with what became of it.
+) -> Iterator[tuple[Part, LabelledClip, Ingested]]:
+    """Brings the clips of ``parts`` into the form of each, in any order; yields each with what became of it.
 
-    ``make_form`` makes the form where it is used, on the device of that machine; ``cache`` is in a folder that all
+    ``make_forms`` makes the forms where they are used, on the device of that machine; ``cache`` is in a folder that all
     machines share. With ``uses_gpu`` each process has a share of a GPU. Clips in the cache are not decoded. Raises
     JobError, or what an actor raised of the project's own.
     """
     import ray
     from ray.exceptions import RayError
 
-    jobs = list(jobs_of(clips))
+    # All parts at once: actors that import PyTorch take seconds to start.
+    jobs: list[_Job] = [(part, job) for part, clips in parts.items() for job in jobs_of(clips)]
     actors = min(len(jobs), int(session.gpus * ACTORS_PER_GPU if uses_gpu else session.cpus) or 1)
     done = (
         ray.data.from_items(list(range(len(jobs))), override_num_blocks=min(len(jobs), BLOCKS))
         .map_batches(
             _Ingester,
-            fn_constructor_args=(ray.put(jobs), make_form, cache),
+            fn_constructor_args=(ray.put(jobs), make_forms, cache),
             batch_size=1,
             batch_format="pyarrow",
             compute=ray.data.ActorPoolStrategy(size=actors),
@@ -101,7 +103,8 @@ def ingest_with_ray(
     try:
         for table in done:
             for row in cast("pa.Table", table).to_pylist():
-                yield jobs[row["job"]][row["clip"]], Ingested(row["key"], row["rows"], row["problem"])
+                part, clips = jobs[row["job"]]
+                yield part, clips[row["clip"]], Ingested(row["key"], row["rows"], row["problem"])
     except RayError as error:
         raise explain(error, "bringing clips in") from error
 
@@ -109,15 +112,15 @@ def ingest_with_ray(
 class _Ingester:
     """An actor that brings jobs in: a table of their numbers becomes one of what became of their clips."""
 
-    def __init__(self, jobs: Any, make_form: Callable[[], Form], cache: ClipCache):
+    def __init__(self, jobs: Any, make_forms: Callable[[], Mapping[Part, Form]], cache: ClipCache):
         import ray
         import torch
 
         keep_freed_memory()
         # One of many on this machine, each with a core.
         torch.set_num_threads(1)
-        self._jobs: list[tuple[LabelledClip, ...]] = ray.get(jobs)
-        self._form = make_form()
+        self._jobs: list[_Job] = ray.get(jobs)
+        self._forms = make_forms()
         self._cache = cache
 
     def __call__(self, table: "pa.Table") -> "pa.Table":
@@ -126,7 +129,8 @@ class _Ingester:
 
         rows = []
         for job in table["item"].to_pylist():
-            for number, (_, found) in enumerate(ingest(self._jobs[job], self._form, self._cache)):
+            part, clips = self._jobs[job]
+            for number, (_, found) in enumerate(ingest(clips, self._forms[part], self._cache)):
                 rows.append((job, number, found.key, found.rows, found.problem))
         fields = {"job": pa.int64(), "clip": pa.int64(), "key": pa.string(), "rows": pa.int64(), "problem": pa.string()}
         columns = zip(*rows, strict=True)

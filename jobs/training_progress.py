@@ -1,5 +1,6 @@
 """What a training shows in the terminal while it runs."""
 
+from collections import Counter
 from types import TracebackType
 from typing import Self
 
@@ -31,7 +32,7 @@ class TrainingProgress:
         )
         self._reading: dict[str, TaskID] = {}
         self._epoch: TaskID | None = None
-        self._unreadable = 0
+        self._unreadable: Counter[str] = Counter()
 
     def __enter__(self) -> Self:
         self._bars.start()
@@ -53,17 +54,17 @@ class TrainingProgress:
             self._reading[reading.part] = self._bars.add_task(PARTS[reading.part], total=reading.total, note="")
         self._bars.update(self._reading[reading.part], completed=reading.done)
         if reading.unreadable:
-            self._unreadable += 1
+            self._unreadable[reading.part] += 1
             self._console.print(f"Skipped: {reading.unreadable}", highlight=False, markup=False, soft_wrap=True)
         if reading.done == reading.total:
             # The next stage may read them again, in another form.
             self._bars.remove_task(self._reading.pop(reading.part))
+            unreadable = self._unreadable.pop(reading.part, 0)
             if self._bars.disable:
-                skipped = f", {self._unreadable} skipped" if self._unreadable else ""
+                skipped = f", {unreadable} skipped" if unreadable else ""
                 self._console.print(
-                    f"{PARTS[reading.part]}: {reading.done - self._unreadable} read{skipped}", highlight=False
+                    f"{PARTS[reading.part]}: {reading.done - unreadable} read{skipped}", highlight=False
                 )
-            self._unreadable = 0
 
     def on_resume(self, epoch: Epoch) -> None:
         """An interrupted stage goes on after ``epoch``."""

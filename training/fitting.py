@@ -21,6 +21,7 @@ from tagger.windows import Sampling
 from training.augment import Augmentation
 from training.calibration import fit_temperature
 from training.clip_cache import ClipCache
+from training.data_set import Part
 from training.depthwise import put_together, take_apart
 from training.epochs import Epoch, Step
 from training.forms import Features, Film, Form, Windows
@@ -29,7 +30,7 @@ from training.loop import Fit, LoopSettings, fit, predict
 from training.sources import FeatureSource, PixelSource, Source, ViewSource
 from training.splits import Split
 
-OnPart = Callable[[str, int], OnClip]
+OnPart = Callable[[Part, int], OnClip]
 """Asked, for a part of the split and its number of clips, for a callback that is told of each clip."""
 
 
@@ -48,7 +49,7 @@ class Inputs:
     on_part: OnPart
     known: Known | None = None
 
-    def store(self, part: str, form: Form) -> ClipStore:
+    def store(self, part: Part, form: Form) -> ClipStore:
         """The clips of ``part`` of the split in ``form``."""
         clips = getattr(self.split, part)
         return ClipStore(clips, form, self.cache, on_clip=self.on_part(part, len(clips)), known=self.known)
@@ -98,7 +99,7 @@ class Fitted:
 
 def head_forms(
     network: nn.Module, sampling: Sampling, preprocessing: Preprocessing, device: DeviceName
-) -> dict[str, Form]:
+) -> dict[Part, Form]:
     """The forms in which ``fit_head`` takes the clips of training and validation."""
     # A copy, because the classifier turns its layers into what they run in.
     parts = nn.ModuleDict({"backbone": copy.deepcopy(network.get_submodule("backbone")), "head": nn.Identity()})
@@ -109,7 +110,7 @@ def head_forms(
     }
 
 
-def layer_forms(sampling: Sampling, preprocessing: Preprocessing) -> dict[str, Form]:
+def layer_forms(sampling: Sampling, preprocessing: Preprocessing) -> dict[Part, Form]:
     """The forms in which ``fit_layers`` takes the clips of training and validation."""
     return {"train": Film(sampling, preprocessing), "val": Windows(sampling, preprocessing)}
 

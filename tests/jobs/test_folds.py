@@ -60,9 +60,9 @@ def test_clips_are_brought_in_once_before_any_fold_needs_them(
     folds = leave_one_group_out(data)
     found = run_folds(data, folds, config, address=address, on_reading=read.append)
     # As films to train on, and as windows to validate on; most clips are both, in one fold or another.
-    needed = [len({clip for fold in folds for clip in getattr(fold.split, part)}) for part in ("train", "val")]
-    assert list(found) == [sum(needed)] * 3
-    assert [reading.total for reading in read if reading.done == reading.total] == needed
+    needed = {part: len({clip for fold in folds for clip in getattr(fold.split, part)}) for part in ("train", "val")}
+    assert list(found) == [sum(needed.values())] * 3
+    assert {reading.part: reading.total for reading in read if reading.done == reading.total} == needed
 
 
 @pytest.mark.slow

@@ -37,6 +37,8 @@ EPOCHS = 12
 """Enough that a training can be ended twice on the way."""
 
 LOOP = LoopSettings(epochs=EPOCHS, batch_size=2, patience=0, seed=3)
+FRAMES = 4
+"""Of a random view: a quarter of the arithmetic."""
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +51,9 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def train_at(address: str, tree: Path, folder: Path, watch: Watch | None = None) -> TrainResult:
     data = read_data_set(tree)
-    config = TrainConfig("cnn3d-lstm", folder / "m.safetensors", loop=LOOP, run_folder=folder / "m.run")
+    config = TrainConfig(
+        "cnn3d-lstm", folder / "m.safetensors", train_frames=FRAMES, loop=LOOP, run_folder=folder / "m.run"
+    )
     split = split_by_group(data, seed=LOOP.seed)
     return train_with_ray(data, split, config, workers=2, address=address, watch=watch)
 
@@ -151,7 +155,7 @@ def test_a_command_that_is_interrupted_and_then_killed_goes_on_and_comes_to_the_
     out = tmp_path / "m.safetensors"
     command = [sys.executable, "-c", "from jobs.cli import main; main()", "train", str(tree), "--out", str(out)]
     command += ["--model", "cnn3d-lstm", "--epochs", str(EPOCHS), "--patience", "0", "--batch-size", "2"]
-    command += ["--seed", str(LOOP.seed), "--workers", "2", "--address", address]
+    command += ["--train-frames", str(FRAMES), "--seed", str(LOOP.seed), "--workers", "2", "--address", address]
     code, said = end_after(1, signal.SIGINT, command, tmp_path)
     assert code == 130 and "The same command goes on" in said, said
     done = len(read_metrics(tmp_path / "m.run"))
