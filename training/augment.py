@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torchvision.transforms.v2 import functional
 
 Draw = Callable[[float, float], float]
 """A source of random numbers, uniform between two bounds."""
@@ -44,6 +43,9 @@ def random_view(frames: torch.Tensor, size: int, augmentation: Augmentation, dra
 
     The crop is the random resized crop of Szegedy et al. (2015, https://arxiv.org/abs/1409.4842).
     """
+    # Imported here because it takes two seconds, and the processes that only bring clips in draw no views.
+    from torchvision.transforms.v2 import functional
+
     top, left, height, width = _random_crop(frames.shape[1], frames.shape[2], augmentation, draw)
     view = frames.permute(0, 3, 1, 2)
     view = functional.resized_crop(view, top, left, height, width, [size, size], antialias=True)

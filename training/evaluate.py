@@ -5,7 +5,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from scipy.special import softmax
 
 from tagger.errors import DataSetError
 from tagger.ood import OODCalibration
@@ -51,6 +50,8 @@ class Predictions:
 
     def by_window(self, temperature: float) -> np.ndarray:
         """Probabilities ``[n, classes]`` of the windows."""
+        from scipy.special import softmax
+
         return softmax(self.logits / temperature, axis=1)
 
     def by_video(self, temperature: float) -> np.ndarray:

@@ -5,7 +5,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support, top_k_accuracy_score
 
 from training.bootstrap import Interval, interval, resampled_sums
 
@@ -63,6 +62,14 @@ def score(truth: np.ndarray, probabilities: np.ndarray, labels: Sequence[str], g
     ``groups`` ``[n]`` says which examples of a class belong together, and so may be right or wrong together. Classes
     never predicted have precision 0.
     """
+    # Imported here because it takes a second, and the processes that train do not score.
+    from sklearn.metrics import (
+        accuracy_score,
+        confusion_matrix,
+        precision_recall_fscore_support,
+        top_k_accuracy_score,
+    )
+
     every = np.arange(len(labels))
     predicted = probabilities.argmax(1)
     precision, recall, f1, support = precision_recall_fscore_support(truth, predicted, labels=every, zero_division=0)

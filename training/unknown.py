@@ -4,7 +4,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from sklearn.metrics import roc_auc_score
 
 from tagger.ood import OODCalibration, energies_of
 
@@ -78,6 +77,8 @@ def score_unknown(
 
 
 def _detection(known: np.ndarray, unknown: np.ndarray) -> Detection:
+    from sklearn.metrics import roc_auc_score
+
     is_unknown = np.repeat([0, 1], [len(known), len(unknown)])
     auroc = roc_auc_score(is_unknown, np.concatenate([known, unknown]))
     return Detection(len(known), len(unknown), float(auroc))
