@@ -49,7 +49,7 @@ def bring_in(
     shared = ray.put(network)
     known: dict[str, Ingested] = {}
     for stage in config.stages:
-        counters = {part: clip_counter(part, len(of), on_reading=watch.on_reading) for part, of in parts.items()}
+        counters = {part: clip_counter(part, len(some), on_reading=watch.on_reading) for part, some in parts.items()}
         make_forms = partial(_forms, shared, config, stage)
         uses_gpu = stage == "head" and config.device == "cuda"
         for part, clip, found in ingest_with_ray(parts, make_forms, cache, session, uses_gpu=uses_gpu):

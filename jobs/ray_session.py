@@ -23,10 +23,10 @@ OBJECT_STORE_BYTES = 2 * 2**30
 OBJECT_STORE_BYTES_PER_CORE = 256 * 2**20
 """Memory that a local Ray may use for frames on their way: the larger of the two, but never over a quarter of all."""
 
-EXECUTORS_S = 6.0
+EXECUTORS_S = 5.5
 """Time in seconds that Ray Data's planning threads may take to stop: after SIGTERM there are nine in all."""
 
-AGENTS_S = 2.0
+AGENTS_S = 0.5
 """Time in seconds that Ray's processes may take to end after their raylet."""
 
 _QUIET = {
@@ -73,10 +73,11 @@ def ray_session(address: str | None = None, *, cpus: int | None = None, verbose:
         return
     address = address or os.environ.get("RAY_ADDRESS")
     quiet: dict[str, Any] = {} if verbose else {"logging_level": logging.CRITICAL, "log_to_driver": False}
-    keep = _raylets()
+    is_joined = bool(address and address != "local")
+    keep = None if is_joined else _raylets()
     with _silenced(verbose):
         try:
-            if address and address != "local":
+            if is_joined:
                 ray.init(address=address, **quiet)
             else:
                 ray.init(
@@ -102,37 +103,55 @@ def ray_session(address: str | None = None, *, cpus: int | None = None, verbose:
                 _shut_down(keep)
 
 
-def _shut_down(keep: list["psutil.Process"]) -> None:
-    """Ends Ray, with all processes of a Ray that the session has started; the raylets to ``keep`` were there before.
+def _shut_down(keep: list["psutil.Process"] | None) -> None:
+    """Ends Ray, with all processes of a Ray that the session started; the raylets to ``keep`` were there before.
 
-    Ray gives its raylet a second to end, then kills it. On a busy machine that happens, and the raylet's agents would
-    stay for another minute, as they try to report its death to a Ray that has gone.
+    With None for ``keep`` a cluster was joined, which goes on. Ray gives its raylet a second to end, then kills it. On
+    a busy machine that happens, and the raylet's agents would stay for another minute, as they try to report its death
+    to a Ray that has gone. A raylet that is still starting is not ended by Ray at all.
     """
     import psutil
     import ray
 
     started: list[psutil.Process] = []
-    for raylet in _raylets():
-        with contextlib.suppress(psutil.Error):
-            started += raylet.children(recursive=True) if raylet not in keep else []
     try:
-        ray.shutdown()
-    finally:
-        _, left = psutil.wait_procs(started, timeout=AGENTS_S)
-        for process in left:
+        for raylet in [] if keep is None else [found for found in _raylets() if found not in keep]:
+            started.append(raylet)
             with contextlib.suppress(psutil.Error):
-                process.kill()
+                started += raylet.children(recursive=True)
+    finally:
+        try:
+            ray.shutdown()
+            deadline_s = time.monotonic() + AGENTS_S
+            while any(map(_lives, started)) and time.monotonic() < deadline_s:
+                time.sleep(0.02)
+        finally:
+            for process in started:
+                # Most have ended. One whose number another process has got since is left alone.
+                with contextlib.suppress(psutil.Error):
+                    process.kill()
 
 
 def _raylets() -> list["psutil.Process"]:
+    """The raylets that this process has started."""
     import psutil
 
     found = []
     for child in psutil.Process().children():
         # It may end meanwhile.
         with contextlib.suppress(psutil.Error):
-            found += [child] if child.name() == "raylet" else []
+            if child.name() == "raylet":
+                found.append(child)
     return found
+
+
+def _lives(process: "psutil.Process") -> bool:
+    import psutil
+
+    # Some containers have nobody who takes note of processes that have ended.
+    with contextlib.suppress(psutil.Error):
+        return process.status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 def _stop_executors() -> None:

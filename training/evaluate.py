@@ -50,6 +50,7 @@ class Predictions:
 
     def by_window(self, temperature: float) -> np.ndarray:
         """Probabilities ``[n, classes]`` of the windows."""
+        # Imported here for the same reason as scikit-learn (training/metrics.py).
         from scipy.special import softmax
 
         return softmax(self.logits / temperature, axis=1)

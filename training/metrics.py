@@ -62,7 +62,7 @@ def score(truth: np.ndarray, probabilities: np.ndarray, labels: Sequence[str], g
     ``groups`` ``[n]`` says which examples of a class belong together, and so may be right or wrong together. Classes
     never predicted have precision 0.
     """
-    # Imported here because it takes a second, and the processes that train do not score.
+    # Imported here because it takes a second, and most processes of a training do not score.
     from sklearn.metrics import (
         accuracy_score,
         confusion_matrix,

@@ -77,6 +77,7 @@ def score_unknown(
 
 
 def _detection(known: np.ndarray, unknown: np.ndarray) -> Detection:
+    # Imported here because it takes a second, and most processes of a training do not score.
     from sklearn.metrics import roc_auc_score
 
     is_unknown = np.repeat([0, 1], [len(known), len(unknown)])

@@ -83,16 +83,23 @@ from jobs.ray_session import ray_session
 from ray._private.node import Node
 
 with ray_session(cpus=1):
-    started = psutil.Process().children(recursive=True)
     # Agents that are still starting would end at once.
     time.sleep(5)
+    started = psutil.Process().children(recursive=True)
+    agents = [process for process in started if process.name().endswith("Agent")]
     # As after the second that Ray gives it, which is too short on a busy machine.
     kill = Node.kill_all_processes
-    Node.kill_all_processes = lambda node, *_, **__: kill(node, check_alive=False, allow_graceful=False)
+    killed = []
+
+    def kill_at_once(node, *_, **__):
+        killed.append(node)
+        kill(node, check_alive=False, allow_graceful=False)
+
+    Node.kill_all_processes = kill_at_once
 # Ray's agents would live for another minute.
 _, alive = psutil.wait_procs(started, timeout=10)
 left = [process.name() for process in alive if process.status() != psutil.STATUS_ZOMBIE]
-print(len(started) > 3, left)
+print(len(agents), len(killed), left)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=180)
-    assert done.stdout.strip() == "True []", done.stdout + done.stderr
+    assert done.stdout.strip() == "2 1 []", done.stdout + done.stderr
