@@ -2,25 +2,28 @@
 
 When decoding and model share the cores, a window costs its decoding and its classification, so that no pipeline can do
 more than 1 / (1 / decoding + 1 / model) windows per second; with the model on a GPU the slower of the two counts.
-Machines that are shared are faster in one minute than in the next. So these two are measured before the pipeline and
-after it, and their means are what it is compared with.
+Machines that are shared are faster in one minute than in the next. So the parts and the pipeline are measured in turns,
+several times: a pipeline is compared with the means of what its parts did just before it and just after it, and the
+median of these comparisons is the efficiency.
 """
 
 import contextlib
 import itertools
+import statistics
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs.address import is_address
-from jobs.ceilings import DecodeRate, ModelRate, measure_decoding, measure_model, measure_transport
+from jobs.ceilings import ModelMeasure, measure_decoding, measure_model, measure_transport
 from jobs.job import JobError, Video
 from jobs.nvdec import WORTH
 from jobs.pipeline import Workers, choose_workers, tag_videos, windows_per_call
+from jobs.rates import DecodeRate, ModelRate, fastest, fastest_each_time, medians
 from jobs.ray_session import ray_session
 from tagger.clips import rule
 from tagger.errors import VideoError
@@ -41,10 +44,15 @@ MOST_VIDEOS = 32
 
 Part = Literal["decoding", "model"]
 
+ROUNDS = 3
+"""How often the pipeline is measured."""
+
 DERIVED = (
     "decode_windows_per_s",
     "model_windows_per_s",
     "ceiling_windows_per_s",
+    "pipeline_windows_per_s",
+    "realtime",
     "efficiency",
     "cores_for_model",
     "bottleneck",
@@ -56,9 +64,11 @@ DERIVED = (
 class Bench:
     """What was measured, in the ``precision`` and with the ``reader`` that are chosen here.
 
-    ``decode`` and ``model`` have the rates of one core or actor and of all. ``gflop_per_window`` is the arithmetic of
-    the model, ``gflop_per_s`` what all actors do at their peak, by precision. ``start_s`` is the time until the
-    pipeline's first windows came back, which is left out of its rate.
+    ``decode`` and ``model`` have the rates of one core or actor and of all; what was measured several times, by its
+    median. ``gflop_per_window`` is the arithmetic of the model, ``gflop_per_s`` what all actors do at their peak, by
+    precision. ``ceilings`` and ``pipelines`` have an item for each time the pipeline was measured: the windows per
+    second that its parts allowed then, and those that it did. ``start_s`` is the time until its first windows came
+    back, which is left out of its rate. ``video_s_per_window`` is the length of video to one window.
     """
 
     model_name: str
@@ -73,35 +83,50 @@ class Bench:
     gflop_per_s: dict[str, float]
     window_bytes: int
     transport_mb_per_s: float
-    pipeline_windows_per_s: float
-    realtime: float
+    ceilings: tuple[float, ...]
+    pipelines: tuple[float, ...]
     start_s: float
+    video_s_per_window: float
 
     @property
     def decode_windows_per_s(self) -> float:
         """What all cores decode when they do nothing else, with the reader that is used."""
-        return _fastest(self.decode, reader=self.reader).windows_per_s
+        return fastest(self.decode, reader=self.reader).windows_per_s
 
     @property
     def model_windows_per_s(self) -> float:
         """What all actors classify when nothing is decoded, in the precision that is used."""
-        return _fastest(self.model, precision=self.precision).windows_per_s
+        return fastest(self.model, precision=self.precision).windows_per_s
 
     @property
     def ceiling_windows_per_s(self) -> float:
         """What decoding and the model allow together."""
-        decode, model = self.decode_windows_per_s, self.model_windows_per_s
-        return min(decode, model) if self.device == "cuda" else 1 / (1 / decode + 1 / model)
+        return statistics.median(self.ceilings)
+
+    @property
+    def pipeline_windows_per_s(self) -> float:
+        """What the pipeline achieves."""
+        return statistics.median(self.pipelines)
+
+    @property
+    def realtime(self) -> float:
+        """Seconds of video per second."""
+        return self.pipeline_windows_per_s * self.video_s_per_window
+
+    @property
+    def efficiencies(self) -> tuple[float, ...]:
+        """Achieved over possible, each time."""
+        return tuple(did / could for did, could in zip(self.pipelines, self.ceilings, strict=True))
 
     @property
     def efficiency(self) -> float:
         """Achieved over possible."""
-        return self.pipeline_windows_per_s / self.ceiling_windows_per_s
+        return statistics.median(self.efficiencies)
 
     @property
     def cores_for_model(self) -> float:
         """How many cores decode what all actors classify, exactly and without a GPU."""
-        one = _fastest((rate for rate in self.decode if rate.cores == 1), reader="pyav")
+        one = fastest((rate for rate in self.decode if rate.cores == 1), reader="pyav")
         return self.model_windows_per_s / one.windows_per_s
 
     @property
@@ -121,10 +146,11 @@ def bench(
     device: "DeviceName" = "auto",
     precision: "PrecisionName" = "auto",
     seconds: float = 5.0,
+    rounds: int = ROUNDS,
     verbose: bool = False,
     on_part: Callable[[str], None] = lambda part: None,
 ) -> Bench:
-    """Measures with the first of ``videos``, each figure for about ``seconds``.
+    """Measures with the first of ``videos``, each figure for about ``seconds``, the pipeline ``rounds`` times.
 
     ``on_part`` is told what is measured next. Raises JobError when there is nothing to measure with.
     """
@@ -155,24 +181,24 @@ def bench(
         on_part("transport")
         rows = windows_per_call(info.architecture, workers.device)
         transport = measure_transport(source, rows)
-        on_part("the pipeline")
-        decode_per_s = _fastest(decode, reader=reader).windows_per_s
-        model_per_s = _fastest(models[0].rates).windows_per_s
-        # So much that the last windows, of which not all actors have some, count for little.
-        wanted = max(LONG * seconds / (1 / decode_per_s + 1 / model_per_s), 8 * rows * workers.actors)
-        run = _run_pipeline(_enough(readable, wanted * info.sampling.hop), source, workers, precision)
-        on_part("decoding and the model again")
-        decode = _means(decode, [decoding(reader, workers.cores)])
-        again = measure_model(source, workers, precision, seconds, alone=False)
-        models = [replace(models[0], rates=tuple(_means(models[0].rates, again.rates)))]
-        decode_per_s = _fastest(decode, reader=reader).windows_per_s
-        model_per_s = _fastest(models[0].rates).windows_per_s
+        runs = []
+        for number in range(1, rounds + 1):
+            on_part(f"the pipeline, {number} of {rounds}")
+            # So much that the last windows, of which not all actors have some, count for little.
+            each_s = 1 / fastest(decode, reader=reader).windows_per_s + 1 / fastest(models[0].rates).windows_per_s
+            wanted = max(LONG * seconds / each_s, 8 * rows * workers.actors)
+            runs.append(_run_pipeline(_enough(readable, wanted * info.sampling.hop), source, workers, precision))
+            on_part(f"decoding and the model again, {number} of {rounds}")
+            decode.append(decoding(reader, workers.cores))
+            models.append(measure_model(source, workers, precision, seconds, alone=False))
+        model = [rate for measured in models for rate in measured.rates]
+        decode_per_s = _around(fastest_each_time(decode, rounds + 1))
+        model_per_s = _around(fastest_each_time(model, rounds + 1))
         if precision == "auto" and models[0].precision != "fp32":
             on_part("the model in fp32")
             models.append(measure_model(source, workers, "fp32", seconds))
-        # Of the windows that came back some had been decoded while the models were being loaded.
-        work_s = run.decoded / decode_per_s + run.predicted / model_per_s
-        per_s = work_s / (1 / decode_per_s + 1 / model_per_s) / run.passed_s
+            model += models[-1].rates
+    rates = list(zip(decode_per_s, model_per_s, strict=True))
     return Bench(
         model_name=source.name,
         precision=models[0].precision,
@@ -180,50 +206,41 @@ def bench(
         cores=workers.cores,
         facts=facts,
         reader=reader,
-        decode=tuple(decode),
-        model=tuple(rate for model in models for rate in model.rates),
+        decode=tuple(medians(decode)),
+        model=tuple(medians(model)),
         gflop_per_window=models[0].flop / 1e9,
-        gflop_per_s={model.precision: model.flop_per_s / 1e9 for model in models},
+        gflop_per_s=_peaks(models),
         window_bytes=info.sampling.num_frames * info.preprocessing.size**2 * 3,
         transport_mb_per_s=transport / 1e6,
-        pipeline_windows_per_s=per_s,
-        realtime=per_s * run.video_s / run.windows,
-        start_s=run.start_s,
+        ceilings=tuple(_ceiling(*each, workers.device) for each in rates),
+        pipelines=tuple(run.windows_per_s(*each) for run, each in zip(runs, rates, strict=True)),
+        start_s=statistics.median(run.start_s for run in runs),
+        video_s_per_window=runs[0].video_s / runs[0].windows,
     )
 
 
 def _gpu_decodes(decode: Sequence[DecodeRate], reader: DecoderName) -> bool:
     """Whether a job would decode on the GPU, as ``jobs.nvdec`` decides."""
     on_gpu = [rate for rate in decode if rate.reader == "pyav-nvdec"]
-    return bool(on_gpu) and _fastest(on_gpu).windows_per_s >= WORTH * _fastest(decode, reader=reader).windows_per_s
+    return bool(on_gpu) and fastest(on_gpu).windows_per_s >= WORTH * fastest(decode, reader=reader).windows_per_s
 
 
-_Rate = TypeVar("_Rate", DecodeRate, ModelRate)
+def _around(measured: Sequence[float]) -> list[float]:
+    """The mean of each two that follow one another, what was measured before something and after it."""
+    return [statistics.mean(pair) for pair in itertools.pairwise(measured)]
 
 
-def _fastest(rates: Iterable[_Rate], **like: str) -> _Rate:
-    """The one with most windows per second among those ``like`` what is named."""
-    alike = (rate for rate in rates if all(getattr(rate, name) == value for name, value in like.items()))
-    return max(alike, key=lambda rate: rate.windows_per_s)
+def _ceiling(decode_per_s: float, model_per_s: float, device: str) -> float:
+    """Windows per second that decoding and the model allow together."""
+    return min(decode_per_s, model_per_s) if device == "cuda" else 1 / (1 / decode_per_s + 1 / model_per_s)
 
 
-def _means(before: Sequence[_Rate], after: Sequence[_Rate]) -> list[_Rate]:
-    """``before``, with the means of what was measured again ``after``. What was measured are the floats."""
-    again = {_kind(rate): vars(rate) for rate in after}
-    return [
-        replace(rate, **{name: (value + again[_kind(rate)][name]) / 2 for name, value in _measured(rate)})
-        if _kind(rate) in again
-        else rate
-        for rate in before
-    ]
-
-
-def _kind(rate: DecodeRate | ModelRate) -> tuple[Any, ...]:
-    return tuple(value for value in vars(rate).values() if not isinstance(value, float))
-
-
-def _measured(rate: DecodeRate | ModelRate) -> list[tuple[str, float]]:
-    return [(name, value) for name, value in vars(rate).items() if isinstance(value, float)]
+def _peaks(models: Sequence[ModelMeasure]) -> dict[str, float]:
+    """GFLOP/s by precision."""
+    return {
+        name: statistics.median(model.flop_per_s for model in models if model.precision == name) / 1e9
+        for name in dict.fromkeys(model.precision for model in models)
+    }
 
 
 def _readers(info: ModelInfo, path: str, facts: VideoFacts, on_gpu: bool) -> list[DecoderName]:
@@ -271,6 +288,15 @@ class _Pipeline:
     predicted: int
     passed_s: float
     start_s: float
+
+    def windows_per_s(self, decode_per_s: float, model_per_s: float) -> float:
+        """Windows decoded and classified per second, where each part alone does so many per second.
+
+        Of the windows that came back some had been decoded while the models were being loaded, so what was done counts
+        by what it costs.
+        """
+        done = self.decoded / decode_per_s + self.predicted / model_per_s
+        return done / (1 / decode_per_s + 1 / model_per_s) / self.passed_s
 
 
 def _run_pipeline(

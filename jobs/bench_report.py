@@ -56,9 +56,11 @@ def print_bench(measured: Bench, console: Console) -> None:
     console.print(table, highlight=False)
     console.print()
     together = "together on the same cores" if measured.device == "cpu" else "side by side"
+    each = ", ".join(map(percent, measured.efficiencies))
+    median = f", the median of {each}" if len(measured.efficiencies) > 1 else ""
     console.print(
         f"[bold]Efficiency {percent(measured.efficiency)}[/bold] of the {significant(measured.ceiling_windows_per_s)} "
-        f"windows/s that decoding and the model allow {together}.",
+        f"windows/s that decoding and the model allow {together}{median}.",
         highlight=False,
     )
     if measured.device == "cuda":

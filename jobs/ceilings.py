@@ -16,6 +16,7 @@ import numpy as np
 
 from jobs.memory import keep_freed_memory
 from jobs.pipeline import Workers
+from jobs.rates import DecodeRate, ModelRate
 from jobs.transport import clips_of, span_to_table
 from tagger.clips import Span
 from tagger.preprocessing import Preprocessing
@@ -35,30 +36,6 @@ MATRIX = 2048
 
 ROUNDS = 10
 """Tables that are sent to measure the transport."""
-
-
-@dataclass(frozen=True)
-class DecodeRate:
-    """What ``cores`` decoder processes do together, with one reader."""
-
-    reader: DecoderName
-    cores: int
-    frames_per_s: float
-    windows_per_s: float
-
-
-@dataclass(frozen=True)
-class ModelRate:
-    """What ``actors`` do together, with ``batch_size`` windows in a step.
-
-    ``peak_share`` is the share of the arithmetic that as many products of large matrices do in the same precision.
-    """
-
-    precision: str
-    actors: int
-    batch_size: int
-    windows_per_s: float
-    peak_share: float
 
 
 def measure_decoding(
@@ -122,9 +99,9 @@ class _ModelActor:
         return name, self._classifier.operations(self._shape[0])
 
     def rate(self, batch_size: int, seconds: float) -> float:
-        """Windows per second, by the median of the steps."""
+        """Windows per second, after a warm-up. All steps count, the slow ones too, as they do in a pipeline."""
         clips = np.random.default_rng(0).integers(0, 256, (batch_size, *self._shape), dtype=np.uint8)
-        return batch_size / _median_s(lambda: self._classifier.classify(clips, batch_size), seconds)
+        return batch_size / statistics.mean(_times_s(lambda: self._classifier.classify(clips, batch_size), seconds))
 
     def peak(self, seconds: float) -> float:
         """Operations per second of the product of two large matrices."""
@@ -140,18 +117,18 @@ class _ModelActor:
             if device.type == "cuda":
                 torch.cuda.synchronize()
 
-        return 2 * MATRIX**3 / _median_s(multiply, seconds)
+        return 2 * MATRIX**3 / statistics.median(_times_s(multiply, seconds))
 
 
-def _median_s(step: Callable[[], object], seconds: float) -> float:
-    """The median time of ``step``, done for ``seconds`` and at least three times after a warm-up."""
+def _times_s(step: Callable[[], object], seconds: float) -> list[float]:
+    """The times of ``step``, done for ``seconds`` and at least three times after a warm-up."""
     step()
     times_s: list[float] = []
     while len(times_s) < 3 or sum(times_s) < seconds:
         started_s = time.perf_counter()
         step()
         times_s.append(time.perf_counter() - started_s)
-    return statistics.median(times_s)
+    return times_s
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,13 @@ from jobs.cli.options import device_option, json_option, model_options, precisio
     show_default=True,
     help="How long each figure is measured.",
 )
+@click.option(
+    "--rounds",
+    type=click.IntRange(min=1),
+    default=3,
+    show_default=True,
+    help="How often the whole pipeline is measured, in turns with its parts.",
+)
 @device_option
 @precision_option("What the model computes in; auto measures fp32, and what `vtag run` chooses.")
 @json_option("Print JSON.")
@@ -29,6 +36,7 @@ def bench(
     model: str,
     weights: Path | None,
     seconds: float,
+    rounds: int,
     device: Literal["auto", "cpu", "cuda"],
     precision: Literal["auto", "fp32", "bf16", "fp16"],
     as_json: bool,
@@ -36,9 +44,9 @@ def bench(
 ) -> None:
     """Measure decoding, the model and the transport between them, each alone, then the whole pipeline.
 
-    The efficiency is what the pipeline achieves over what its parts allow. VIDEO is a local video or a folder, of which
-    the first 32 are taken; without one a minute of 320×240 H.264 is made up. The machine should have nothing else to do
-    meanwhile.
+    The efficiency is what the pipeline achieves over what its parts allow, the median of several rounds. VIDEO is a
+    local video or a folder, of which the first 32 are taken; without one a minute of 320×240 H.264 is made up. The
+    machine should have nothing else to do meanwhile.
 
     \b
     vtag bench
@@ -62,6 +70,7 @@ def bench(
                 device=device,
                 precision=precision,
                 seconds=seconds,
+                rounds=rounds,
                 verbose=verbose,
                 on_part=lambda part: status.update(f"Measuring {part}"),
             )
