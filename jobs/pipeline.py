@@ -39,8 +39,11 @@ SPAN_WINDOWS = 16
 VIDEOS_PER_TASK = 8
 """Most videos that one decoding task reads, one after the other; a task costs the driver about as much as a row."""
 
+FEW_TASKS = 256
+"""Up to so many decoding tasks, the driver hands their videos to Ray task by task, which costs it 1.5 ms each."""
+
 VIDEOS_PER_BLOCK = 10_000
-"""Videos that the driver hands to Ray at a time. A block costs it 1.5 ms, which would be minutes for one per task."""
+"""Videos that the driver hands to Ray at a time when they are more, to be cut up by a task in a process of its own."""
 
 ACTORS_PER_GPU = 2
 """While one takes its windows or hands over its rows, the other one computes."""
@@ -207,16 +210,25 @@ def tag_videos(
 
 
 def _in_blocks(videos: Sequence[Video], rows: int) -> "Dataset":
-    """The videos by number and name, as a data set that makes blocks of ``rows`` videos as they are needed."""
+    """The videos by number and name, as a data set with ``rows`` videos in a block."""
     import ray
+
+    are_few = len(videos) <= FEW_TASKS * rows
+    step = rows if are_few else VIDEOS_PER_BLOCK
+    blocks = []
+    for start in range(0, len(videos), step):
+        # Names travel as bytes: they need not be text.
+        names = [os.fsencode(video.path) for video in videos[start : start + step]]
+        blocks.append(pa.table({"video": range(start, start + len(names)), "path": names}))
+    dataset = ray.data.from_arrow(blocks)
+    return dataset if are_few else _cut(dataset, rows)
+
+
+def _cut(dataset: "Dataset", rows: int) -> "Dataset":
+    """``dataset`` in smaller blocks, made as they are needed."""
     from ray.data import TaskPoolStrategy
 
-    blocks = []
-    for start in range(0, len(videos), VIDEOS_PER_BLOCK):
-        # Names travel as bytes: they need not be text.
-        names = [os.fsencode(video.path) for video in videos[start : start + VIDEOS_PER_BLOCK]]
-        blocks.append(pa.table({"video": range(start, start + len(names)), "path": names}))
-    dataset = ray.data.from_arrow(blocks).repartition(target_num_rows_per_block=rows)
+    dataset = dataset.repartition(target_num_rows_per_block=rows)
     # Ray Data has no arguments for this. By itself the task that cuts the blocks waits for a whole CPU, which need not
     # be left, and there is one for each block at the same time.
     operator: Any = dataset._logical_plan.dag

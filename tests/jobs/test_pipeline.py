@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jobs.job import Video
 from jobs.listing import find_videos
-from jobs.pipeline import choose_workers, tag_videos, windows_per_call
+from jobs.pipeline import _in_blocks, choose_workers, tag_videos, windows_per_call
 from jobs.prediction import Predictor
 from jobs.ray_session import ray_session
 from jobs.results import Collector
@@ -108,3 +109,20 @@ def test_the_model_computes_in_the_main_thread_which_keeps_its_memory(
     tables = list(tag_videos(videos, source, source.info.sampling, choose_workers(2, 0), top_k=1))
     told = {text for table in tables for text in table["end"].to_pylist()}
     assert told and all("False" not in text for text in told)
+
+
+@pytest.mark.usefixtures("two_cpus")
+@pytest.mark.parametrize("few_tasks", [0, 256])
+def test_decoding_tasks_get_their_videos_in_blocks_whoever_cuts_them(
+    few_tasks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobs.pipeline.FEW_TASKS", few_tasks)
+    monkeypatch.setattr("jobs.pipeline.VIDEOS_PER_BLOCK", 6)
+    # Names are bytes to the file system, and these are not UTF-8.
+    videos = [Video(f"{number}\udcff.mp4", 1, 1) for number in range(8)]
+    blocks = _in_blocks(videos, 3).iter_batches(batch_size=None, batch_format="pyarrow")
+    found = sorted((block["video"].to_pylist(), block["path"].to_pylist()) for block in blocks)
+    numbers = [[0, 1, 2], [3, 4, 5], [6, 7]]
+    assert found == [
+        (each, [f"{number}\udcff.mp4".encode(errors="surrogateescape") for number in each]) for each in numbers
+    ]
