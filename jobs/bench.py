@@ -44,15 +44,13 @@ MOST_VIDEOS = 32
 
 Part = Literal["decoding", "model"]
 
-ROUNDS = 3
-"""How often the pipeline is measured."""
-
 DERIVED = (
     "decode_windows_per_s",
     "model_windows_per_s",
     "ceiling_windows_per_s",
     "pipeline_windows_per_s",
     "realtime",
+    "efficiencies",
     "efficiency",
     "cores_for_model",
     "bottleneck",
@@ -67,8 +65,8 @@ class Bench:
     ``decode`` and ``model`` have the rates of one core or actor and of all; what was measured several times, by its
     median. ``gflop_per_window`` is the arithmetic of the model, ``gflop_per_s`` what all actors do at their peak, by
     precision. ``ceilings`` and ``pipelines`` have an item for each time the pipeline was measured: the windows per
-    second that its parts allowed then, and those that it did. ``start_s`` is the time until its first windows came
-    back, which is left out of its rate. ``video_s_per_window`` is the length of video to one window.
+    second that its parts allowed then, and those that it did. ``start_s`` is the time until the first windows of the
+    first one came back; none counts for a rate. ``video_s_per_window`` is the length of video to one window.
     """
 
     model_name: str
@@ -91,12 +89,13 @@ class Bench:
     @property
     def decode_windows_per_s(self) -> float:
         """What all cores decode when they do nothing else, with the reader that is used."""
-        return fastest(self.decode, reader=self.reader).windows_per_s
+        return fastest(self.decode, reader=self.reader, cores=self.cores).windows_per_s
 
     @property
     def model_windows_per_s(self) -> float:
         """What all actors classify when nothing is decoded, in the precision that is used."""
-        return fastest(self.model, precision=self.precision).windows_per_s
+        actors = max(rate.actors for rate in self.model)
+        return fastest(self.model, precision=self.precision, actors=actors).windows_per_s
 
     @property
     def ceiling_windows_per_s(self) -> float:
@@ -120,13 +119,13 @@ class Bench:
 
     @property
     def efficiency(self) -> float:
-        """Achieved over possible."""
+        """Achieved over possible: the median of each time, not of the pipelines over that of the ceilings."""
         return statistics.median(self.efficiencies)
 
     @property
     def cores_for_model(self) -> float:
         """How many cores decode what all actors classify, exactly and without a GPU."""
-        one = fastest((rate for rate in self.decode if rate.cores == 1), reader="pyav")
+        one = fastest(self.decode, reader="pyav", cores=1)
         return self.model_windows_per_s / one.windows_per_s
 
     @property
@@ -146,7 +145,7 @@ def bench(
     device: "DeviceName" = "auto",
     precision: "PrecisionName" = "auto",
     seconds: float = 5.0,
-    rounds: int = ROUNDS,
+    rounds: int = 3,
     verbose: bool = False,
     on_part: Callable[[str], None] = lambda part: None,
 ) -> Bench:
@@ -176,18 +175,19 @@ def bench(
         ]
         if _gpu_decodes(decode, reader):
             reader, workers = "pyav-nvdec", choose_workers(session.cpus, session.gpus, device, nvdec=True)
-        on_part("the model")
-        models = [measure_model(source, workers, precision, seconds)]
         on_part("transport")
         rows = windows_per_call(info.architecture, workers.device)
         transport = measure_transport(source, rows)
+        on_part("the model")
+        models = [measure_model(source, workers, precision, seconds)]
+        # So much that the last windows, of which not all actors have some, count for little.
+        each_s = 1 / fastest(decode, reader=reader).windows_per_s + 1 / fastest(models[0].rates).windows_per_s
+        wanted = max(LONG * seconds / each_s, 8 * rows * workers.actors)
+        enough = _enough(readable, wanted * info.sampling.hop)
         runs = []
         for number in range(1, rounds + 1):
             on_part(f"the pipeline, {number} of {rounds}")
-            # So much that the last windows, of which not all actors have some, count for little.
-            each_s = 1 / fastest(decode, reader=reader).windows_per_s + 1 / fastest(models[0].rates).windows_per_s
-            wanted = max(LONG * seconds / each_s, 8 * rows * workers.actors)
-            runs.append(_run_pipeline(_enough(readable, wanted * info.sampling.hop), source, workers, precision))
+            runs.append(_run_pipeline(enough, source, workers, precision))
             on_part(f"decoding and the model again, {number} of {rounds}")
             decode.append(decoding(reader, workers.cores))
             models.append(measure_model(source, workers, precision, seconds, alone=False))
@@ -214,7 +214,7 @@ def bench(
         transport_mb_per_s=transport / 1e6,
         ceilings=tuple(_ceiling(*each, workers.device) for each in rates),
         pipelines=tuple(run.windows_per_s(*each) for run, each in zip(runs, rates, strict=True)),
-        start_s=statistics.median(run.start_s for run in runs),
+        start_s=runs[0].start_s,
         video_s_per_window=runs[0].video_s / runs[0].windows,
     )
 

@@ -34,7 +34,7 @@ BATCH_SIZES = {"cpu": (1, 4), "cuda": (1, 4, 16)}
 MATRIX = 2048
 """Side of the square matrices whose product tells the peak of arithmetic."""
 
-ROUNDS = 10
+TABLES = 10
 """Tables that are sent to measure the transport."""
 
 
@@ -149,21 +149,23 @@ def measure_model(
 
     actor: Any = ray.remote(num_cpus=0, num_gpus=workers.actor_gpus)(_ModelActor)
     actors = [actor.remote(source, workers.device, precision, workers.threads) for _ in range(workers.actors)]
-    name, flop = ray.get(actors[0].about.remote())
-    rates: list[ModelRate] = []
-    for count in sorted({1, workers.actors} if alone else {workers.actors}):
-        some = actors[:count]
-        peak = sum(ray.get([actor.peak.remote(seconds / 4) for actor in some]))
-        for batch_size in BATCH_SIZES[workers.device]:
-            try:
-                rate = sum(ray.get([actor.rate.remote(batch_size, seconds) for actor in some]))
-            except ray.exceptions.RayTaskError as error:
-                if rates and "out of memory" in str(error).lower():
-                    break
-                raise
-            rates.append(ModelRate(name, count, batch_size, rate, rate * flop / peak))
-    for one in actors:
-        ray.kill(one)
+    try:
+        name, flop = ray.get(actors[0].about.remote())
+        rates: list[ModelRate] = []
+        for count in sorted({1, workers.actors} if alone else {workers.actors}):
+            some = actors[:count]
+            peak = sum(ray.get([actor.peak.remote(seconds / 4) for actor in some]))
+            for batch_size in BATCH_SIZES[workers.device]:
+                try:
+                    rate = sum(ray.get([actor.rate.remote(batch_size, seconds) for actor in some]))
+                except ray.exceptions.RayTaskError as error:
+                    if rates and "out of memory" in str(error).lower():
+                        break
+                    raise
+                rates.append(ModelRate(name, count, batch_size, rate, rate * flop / peak))
+    finally:
+        for one in actors:
+            ray.kill(one)
     return ModelMeasure(name, flop, peak, tuple(rates))
 
 
@@ -190,7 +192,7 @@ def measure_transport(source: ModelSource, rows: int) -> float:
     actors: list[Any] = [ray.remote(num_cpus=0)(each) for each in (Sender, Receiver)]
     sender, receiver = (actor.remote() for actor in actors)
     taken_s = []
-    for _ in range(1 + ROUNDS):
+    for _ in range(1 + TABLES):
         started_s = time.perf_counter()
         ray.get(receiver.receive.remote(sender.send.remote()))
         taken_s.append(time.perf_counter() - started_s)

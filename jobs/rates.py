@@ -35,7 +35,7 @@ class ModelRate:
 _Rate = TypeVar("_Rate", DecodeRate, ModelRate)
 
 
-def fastest(rates: Iterable[_Rate], **like: str) -> _Rate:
+def fastest(rates: Iterable[_Rate], **like: str | int) -> _Rate:
     """The one with most windows per second among those ``like`` what is named."""
     alike = (rate for rate in rates if all(getattr(rate, name) == value for name, value in like.items()))
     return max(alike, key=lambda rate: rate.windows_per_s)

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from jobs import nvdec
-from jobs.ceilings import DecodeRate
 from jobs.job import Video
 from jobs.listing import find_videos
 from jobs.nvdec import LEAST_BYTES, WORTH, is_faster, use_nvdec
 from jobs.pipeline import choose_workers, tag_videos
+from jobs.rates import DecodeRate
 from jobs.ray_session import ray_session
 from jobs.results import Collector
 from tagger import Preprocessing, Sampling, find_model

@@ -1,4 +1,5 @@
 import math
+import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from jobs.job import Video
 from jobs.listing import find_videos
-from jobs.pipeline import _in_blocks, choose_workers, tag_videos, windows_per_call
+from jobs.pipeline import _cut, _in_blocks, choose_workers, tag_videos, windows_per_call
 from jobs.prediction import Predictor
 from jobs.ray_session import ray_session
 from jobs.results import Collector
@@ -112,17 +113,18 @@ def test_the_model_computes_in_the_main_thread_which_keeps_its_memory(
 
 
 @pytest.mark.usefixtures("two_cpus")
-@pytest.mark.parametrize("few_tasks", [0, 256])
-def test_decoding_tasks_get_their_videos_in_blocks_whoever_cuts_them(
-    few_tasks: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("count", "is_cut_by_a_task"), [(8, False), (9, False), (10, True)])
+def test_a_long_list_of_videos_is_cut_into_tasks_by_another_process(
+    count: int, is_cut_by_a_task: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jobs.pipeline.FEW_TASKS", few_tasks)
+    cut: list[int] = []
+    monkeypatch.setattr("jobs.pipeline._cut", lambda dataset, rows: cut.append(rows) or _cut(dataset, rows))
+    monkeypatch.setattr("jobs.pipeline.FEW_TASKS", 3)
     monkeypatch.setattr("jobs.pipeline.VIDEOS_PER_BLOCK", 6)
     # Names are bytes to the file system, and these are not UTF-8.
-    videos = [Video(f"{number}\udcff.mp4", 1, 1) for number in range(8)]
+    videos = [Video(f"{number}\udcff.mp4", 1, 1) for number in range(count)]
     blocks = _in_blocks(videos, 3).iter_batches(batch_size=None, batch_format="pyarrow")
     found = sorted((block["video"].to_pylist(), block["path"].to_pylist()) for block in blocks)
-    numbers = [[0, 1, 2], [3, 4, 5], [6, 7]]
-    assert found == [
-        (each, [f"{number}\udcff.mp4".encode(errors="surrogateescape") for number in each]) for each in numbers
-    ]
+    tasks = [list(range(start, min(start + 3, count))) for start in range(0, count, 3)]
+    assert found == [(task, [os.fsencode(videos[number].path) for number in task]) for task in tasks]
+    assert cut == [3] * is_cut_by_a_task
