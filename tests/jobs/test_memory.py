@@ -16,7 +16,7 @@ if sys.argv[1] == "keep":
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    blocks = [np.ones(2**20) for _ in range(8)]
+    blocks = [np.ones(int(sys.argv[2]) * 2**17) for _ in range(4)]
     del blocks
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
@@ -26,9 +26,11 @@ print(first, sum(faults() for _ in range(10)) / 10)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+@pytest.mark.parametrize("megabytes", [8, 64])
 @pytest.mark.parametrize("how", ["keep", "leave"])
-def test_memory_that_was_freed_is_used_again_without_asking_the_system(how: str) -> None:
-    done = subprocess.run([sys.executable, "-c", PROGRAM, how], stdout=subprocess.PIPE, check=True, text=True)
+def test_memory_that_was_freed_is_used_again_without_asking_the_system(how: str, megabytes: int) -> None:
+    command = [sys.executable, "-c", PROGRAM, how, str(megabytes)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
     first, again = map(float, done.stdout.split())
     assert first > 0
     assert again < first / 100 if how == "keep" else again > first / 2
