@@ -94,7 +94,8 @@ def ingest_with_ray(
             fn_constructor_args=(ray.put(jobs), make_forms, cache),
             batch_size=1,
             batch_format="pyarrow",
-            compute=ray.data.ActorPoolStrategy(size=actors),
+            # In the main thread, as in jobs/pipeline.py.
+            compute=ray.data.ActorPoolStrategy(size=actors, enable_true_multi_threading=True),
             num_cpus=1,
             num_gpus=1 / ACTORS_PER_GPU if uses_gpu else 0,
         )
