@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from jobs.cluster import here
+
 
 def open_board() -> Any:
     """The handle of an actor that is a ``Board``, on this machine: were it lost with another, so were the reader.
@@ -9,10 +11,8 @@ def open_board() -> Any:
     Needs a running Ray.
     """
     import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    return ray.remote(num_cpus=0)(Board).options(scheduling_strategy=here).remote()
+    return ray.remote(num_cpus=0)(Board).options(scheduling_strategy=here()).remote()
 
 
 class Board:

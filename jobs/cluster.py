@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import tagger
 from jobs.address import is_address
@@ -26,6 +27,19 @@ class NodeAnswer:
     address: str
     version: str | None = None
     missing: tuple[str, ...] | None = None
+
+
+def here() -> Any:
+    """The scheduling strategy of what is to run on this machine, and nowhere else. Needs a running Ray."""
+    import ray
+
+    return _only_on(ray.get_runtime_context().get_node_id())
+
+
+def _only_on(node: str) -> Any:
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    return NodeAffinitySchedulingStrategy(node, soft=False)
 
 
 def check_nodes(videos: Sequence[Video]) -> None:
@@ -77,14 +91,10 @@ def _sample(videos: Sequence[Video]) -> list[str]:
 def _ask(nodes: Sequence[dict], paths: Sequence[str]) -> list[NodeAnswer]:
     import ray
     from ray.exceptions import RayError
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     names = [os.fsencode(path) for path in paths]
     look = ray.remote(num_cpus=0, max_retries=1)(_looking())
-    asked = {
-        look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(names): node
-        for node in nodes
-    }
+    asked = {look.options(scheduling_strategy=_only_on(node["NodeID"])).remote(names): node for node in nodes}
     ready, _ = ray.wait(list(asked), num_returns=len(asked), timeout=ANSWER_S)
     answers = []
     for reference, node in asked.items():

@@ -6,9 +6,7 @@ folder. When a worker is lost all of them begin again from the last checkpoint.
 """
 
 import os
-import threading
 from collections.abc import Callable
-from concurrent.futures import Future, wait
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +15,7 @@ from typing import Any
 from torch import nn
 
 from jobs.board import open_board
-from jobs.cluster import check_nodes
+from jobs.cluster import check_nodes, here
 from jobs.ingest import bring_in
 from jobs.job import JobError, Video
 from jobs.memory import keep_freed_memory
@@ -144,19 +142,8 @@ def _fit(task: _Task, team: _Team, watch: Watch) -> TrainResult:
     """Lets the workers train, and passes on what they report."""
     import ray
     from ray.exceptions import RayError
-    from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchTrainer
 
     board = open_board()
-    resources = {"CPU": team.cpus, **({"GPU": team.gpus} if team.gpus else {})}
-    trainer = TorchTrainer(
-        _work,
-        train_loop_config={"task": ray.put(task), "board": board, "threads": team.cpus},
-        scaling_config=ScalingConfig(num_workers=team.workers, use_gpu=bool(team.gpus), resources_per_worker=resources),
-        run_config=RunConfig(
-            name=RAY, storage_path=str(task.run.path), failure_config=FailureConfig(max_failures=FAILURES)
-        ),
-    )
     told: dict[str, Callable[[Any], None]] = {
         "reading": watch.on_reading,
         "step": watch.on_step,
@@ -164,13 +151,15 @@ def _fit(task: _Task, team: _Team, watch: Watch) -> TrainResult:
         "resume": watch.on_resume,
     }
     result: TrainResult | None = None
-    # In a thread: in the main one it would take Ctrl-C for itself.
-    fitted: Future[None] = Future()
-    threading.Thread(target=_end, args=(trainer, fitted), name="vtag-fit", daemon=True).start()
+    # In a process of its own, which can be ended at any time. In this one it would take Ctrl-C for itself; in a thread
+    # of this one it would wait on for a Ray that has been shut down, which ends the whole process some time later.
+    settings = {"task": ray.put(task), "board": board, "threads": team.cpus}
+    lead = ray.remote(num_cpus=0, max_retries=0)(_lead).options(scheduling_strategy=here())
+    led = lead.remote(team, task.run.path, settings)
     try:
         is_last = False
         while not is_last:
-            is_last = bool(wait([fitted], POLL_S).done)
+            is_last = bool(ray.wait([led], timeout=POLL_S)[0])
             for what, value in ray.get(board.take.remote()):
                 if what == "error":
                     # The other workers may wait for the one that has it.
@@ -179,22 +168,30 @@ def _fit(task: _Task, team: _Team, watch: Watch) -> TrainResult:
                     result = value
                 else:
                     told[what](value)
-        fitted.result()
-    except (RayError, ray.train.TrainingFailedError) as error:
+        ray.get(led)
+    except RayError as error:
         raise JobError(
             f"training ended, and goes on with the same command ({str(error).strip().splitlines()[-1][:300]})"
         ) from error
+    finally:
+        ray.cancel(led, force=True)
     if result is None:
         raise JobError("training ended without a result, and goes on with the same command")
     return result
 
 
-def _end(trainer: Any, fitted: "Future[None]") -> None:
-    try:
-        trainer.fit()
-        fitted.set_result(None)
-    except BaseException as error:
-        fitted.set_exception(error)
+def _lead(team: _Team, folder: Path, settings: dict[str, Any]) -> None:
+    """Starts the workers, and starts them again when one was lost; ends with them."""
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+
+    resources = {"CPU": team.cpus, **({"GPU": team.gpus} if team.gpus else {})}
+    TorchTrainer(
+        _work,
+        train_loop_config=settings,
+        scaling_config=ScalingConfig(num_workers=team.workers, use_gpu=bool(team.gpus), resources_per_worker=resources),
+        run_config=RunConfig(name=RAY, storage_path=str(folder), failure_config=FailureConfig(max_failures=FAILURES)),
+    ).fit()
 
 
 def _work(settings: dict[str, Any]) -> None:

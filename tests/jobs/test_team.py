@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -146,6 +147,10 @@ def test_what_is_wrong_with_the_clips_is_told_as_it_would_be_at_home(address: st
         clip.write_bytes(b"not a video")
     with pytest.raises(DataSetError, match=r"^none of the clips could be read$"):
         train_at(address, tree, tmp_path)
+    # Ray has been shut down. A thread that still waits for it would end this process some time later.
+    assert "get_objects" not in {
+        frame.f_code.co_name for stack in sys._current_frames().values() for frame, _ in traceback.walk_stack(stack)
+    }
 
 
 @pytest.mark.slow
