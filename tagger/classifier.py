@@ -57,8 +57,13 @@ def choose_precision(device: torch.device, precision: PrecisionName = "auto") ->
 def normalise(pixels: torch.Tensor, preprocessing: Preprocessing) -> torch.Tensor:
     """``[n, T, H, W, 3] uint8`` pixels to a model's input: ``[n, 3, T, H, W] float32``, minus mean, over deviation."""
     mean, scale = _mean_and_scale(preprocessing, pixels.device)
+    if pixels.is_cuda:
+        # Once over memory instead of three times.
+        normalised = torch.addcmul(-mean * scale, pixels, scale)
+    else:
+        normalised = pixels.float().sub_(mean).mul_(scale)
     # [n, T, H, W, 3] in memory is channels_last_3d already: a change of strides, not a copy.
-    return pixels.float().sub_(mean).mul_(scale).permute(0, 4, 1, 2, 3)
+    return normalised.permute(0, 4, 1, 2, 3)
 
 
 @functools.lru_cache(maxsize=16)

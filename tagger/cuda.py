@@ -142,7 +142,8 @@ def recorded_if_faster(step: Step, shape: tuple[int, ...], device: torch.device)
 
 
 def _noise(shape: tuple[int, ...], device: torch.device) -> torch.Tensor:
-    return torch.randint(0, 256, shape, dtype=torch.uint8, device=device)
+    # Not made on the GPU: a recording that failed leaves its random numbers unusable (torch 2.11).
+    return torch.randint(0, 256, shape, dtype=torch.uint8).to(device)
 
 
 def _seconds(step: Step, pixels: torch.Tensor) -> float:

@@ -5,11 +5,14 @@
   2D network made of it, when training has not changed it.
 - The activation that comes next is computed with the convolution, while its result is still in the cache. On a CPU
   that is oneDNN's convolution with post-operations, through the operator that torch.compile itself calls.
-- Where layers see single frames, the first of them, whose pictures are large, take a few frames at a time.
+- In a residual block the shortcut and the activation after it are added by the last convolution.
+- Where layers see single frames, the first of them, whose pictures are large, take a few frames at a time on a CPU.
+- On a GPU layers are computed by 2D kernels and matrix products (``flat``).
 
-How much that is worth is measured by ``python -m tests.benchmarks.fused``.
+How much that is worth is measured by ``python -m tests.benchmarks.fused``, on a GPU by ``tests.benchmarks.gpu``.
 """
 
+import sys
 from collections import OrderedDict
 from functools import cache
 from typing import Any
@@ -19,7 +22,8 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from tagger.models.i3d_lite import LiteBackbone, SamePadConv3d, same_pad
+from tagger.models.flat import FEW_CHANNELS, Stack, convolve, convolve_stacked, finish, max_pool, stack
+from tagger.models.i3d_lite import LiteBackbone, SamePadConv3d, same_pad, same_padding
 
 _ACTIVATIONS: dict[type[nn.Module], tuple[str, list[float]]] = {
     nn.ReLU: ("relu", []),
@@ -27,6 +31,10 @@ _ACTIVATIONS: dict[type[nn.Module], tuple[str, list[float]]] = {
 }
 """Activations as oneDNN's convolution takes them: name and scalars."""
 
+_NOTHING: tuple[str, list[float]] = ("none", [])
+
+FLAT_ON = frozenset({"cuda"})
+"""Kinds of devices on which layers are computed as ``flat`` does. A CPU has oneDNN."""
 
 FIRST_LAYERS = 5
 """How many layers at the start of a network take a few frames at a time: in EfficientNet-Lite0 those with pictures of
@@ -47,27 +55,97 @@ class FusedConv3d(nn.Module):
         weight = folded.weight[:, :, middle : middle + 1] if is_single else folded.weight
         self.weight = nn.Parameter(weight.detach().clone(), requires_grad=False)
         self.bias = None if folded.bias is None else nn.Parameter(folded.bias.detach().clone(), requires_grad=False)
-        self.stride, self.groups = list(convolution.stride), convolution.groups
+        # pytorchvideo has NumPy's integers among them.
+        self.stride, self.groups = [int(step) for step in convolution.stride], convolution.groups
         self.padding = [0 if is_single else int(convolution.padding[0]), *map(int, convolution.padding[1:])]
         self.is_same_padded = isinstance(convolution, SamePadConv3d)
         self.activation = activation
+        self._stacks: dict[tuple[int, int], Stack] = {}
+        """The weights as ``flat`` stacks them, by the padding before the first pixel. They are made when needed."""
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """``[n, inputs, T, H, W]`` to ``[n, outputs, T', H', W']`` in its own precision, whatever that of ``x`` is."""
+    def forward(self, x: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
+        """``[n, inputs, T, H, W]`` to ``[n, outputs, T', H', W']`` in its own precision, whatever that of ``x`` is.
+
+        ``residual`` has the shape of the result, and is added before the activation.
+        """
         x = x.to(self.weight.dtype)
+        if x.device.type in FLAT_ON and x.shape[1] <= FEW_CHANNELS and self.stride[0] == self.groups == 1:
+            return self._stacked(x)
         if self.is_same_padded:
             x = same_pad(x, self.weight.shape[-1], self.stride[-1])
+        layer = x, self.weight, self.bias, self.stride, self.padding
+        if x.device.type in FLAT_ON:
+            return convolve(*layer, self.groups, self.activation, residual)
         if x.device.type == "cpu" and (operator := _onednn(x.dtype)) is not None:
-            name, scalars = ("none", []) if self.activation is None else _ACTIVATIONS[type(self.activation)]
-            return operator(
-                x, self.weight, self.bias, self.padding, self.stride, [1, 1, 1], self.groups, name, scalars, ""
-            )
-        y = functional.conv3d(x, self.weight, self.bias, self.stride, self.padding, 1, self.groups)
-        return y if self.activation is None else self.activation(y)
+            name, scalars = _NOTHING
+            if self.activation is not None and residual is None:
+                name, scalars = _ACTIVATIONS[type(self.activation)]
+            sizes = self.padding, self.stride, [1, 1, 1], self.groups
+            y = operator(x, self.weight, self.bias, *sizes, name, scalars, "")
+            return y if residual is None else finish(y, self.activation, residual)
+        return finish(functional.conv3d(*layer, 1, self.groups), self.activation, residual)
+
+    def _stacked(self, x: torch.Tensor) -> torch.Tensor:
+        # Few channels are pixels, which have no residual.
+        steps = self.stride[1], self.stride[2]
+        pads = [(pad, pad) for pad in self.padding[1:]]
+        if self.is_same_padded and steps != (1, 1):
+            pads = [same_padding(side, self.weight.shape[-1], self.stride[-1]) for side in x.shape[3:]]
+        before = pads[0][0], pads[1][0]
+        if before not in self._stacks:
+            self._stacks[before] = stack(self.weight, steps, before)
+        kernel, sides = self.weight.shape[3:], x.shape[3:]
+        height, width = (
+            (side + sum(pad) - long) // step + 1
+            for side, pad, long, step in zip(sides, pads, kernel, steps, strict=True)
+        )
+        return convolve_stacked(x, self._stacks[before], self.bias, self.padding[0], (height, width), self.activation)
 
     def extra_repr(self) -> str:
         """What distinguishes it from others with the same weights."""
         return f"{tuple(self.weight.shape)}, stride={self.stride}, padding={self.padding}, same={self.is_same_padded}"
+
+
+class FusedResBlock(nn.Module):
+    """A residual block of pytorchvideo with its convolutions fused, whose last one adds the shortcut and ends it."""
+
+    def __init__(self, block: Any):
+        super().__init__()
+        branch = block.branch2
+        self.shortcut: FusedConv3d | None = block.branch1_conv
+        self.layers = nn.Sequential(branch.conv_a, branch.conv_b)
+        self.last: FusedConv3d = branch.conv_c
+        self.last.activation = block.activation
+        if self.shortcut is not None:
+            # The last one adds both biases.
+            assert self.last.bias is not None and self.shortcut.bias is not None
+            self.last.bias.add_(self.shortcut.bias)
+            self.shortcut.bias = None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``[n, inputs, T, H, W]`` to ``[n, outputs, T', H', W']``."""
+        return self.last(self.layers(x), x if self.shortcut is None else self.shortcut(x))
+
+
+class FusedMaxPool3d(nn.Module):
+    """A max pool that takes the way of ``flat`` where convolutions do."""
+
+    def __init__(self, pool: nn.MaxPool3d):
+        super().__init__()
+        assert pool.dilation in (1, (1, 1, 1)) and not pool.ceil_mode and not pool.return_indices, pool
+        self.kernel, self.stride, self.padding = (
+            [size] * 3 if isinstance(size, int) else [int(each) for each in size]
+            for size in (pool.kernel_size, pool.stride, pool.padding)
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``[n, C, T, H, W]`` to ``[n, C, T', H', W']``."""
+        pool = max_pool if x.device.type in FLAT_ON else functional.max_pool3d
+        return pool(x, self.kernel, self.stride, self.padding)
+
+    def extra_repr(self) -> str:
+        """What distinguishes it from others."""
+        return f"{self.kernel}, stride={self.stride}, padding={self.padding}"
 
 
 class InParts(nn.Sequential):
@@ -105,6 +183,12 @@ def fuse(network: nn.Module) -> nn.Module:
             for other, absorbed in following:
                 if absorbed is norm or absorbed is activation:
                     setattr(module, other, nn.Identity())
+    for module in list(network.modules()):
+        for name, child in list(module.named_children()):
+            if _is_res_block(child):
+                setattr(module, name, FusedResBlock(child))
+            elif type(child) is nn.MaxPool3d:
+                setattr(module, name, FusedMaxPool3d(child))
     for module in network.modules():
         if type(module) in _ACTIVATIONS:
             # Nothing else needs what it is computed from, and memory that is there is faster than new memory.
@@ -125,6 +209,12 @@ def _in_parts(network: LiteBackbone) -> nn.Module:
         end += 1
     first = ("first", InParts(OrderedDict(layers[start:end])))
     return nn.Sequential(OrderedDict([*layers[:start], first, *layers[end:]]))
+
+
+def _is_res_block(module: nn.Module) -> bool:
+    # Who has one has imported it. Others need not: its import takes seconds.
+    resnet = sys.modules.get("pytorchvideo.models.resnet")
+    return resnet is not None and isinstance(module, resnet.ResBlock)
 
 
 def _sees_single_frames(convolution: nn.Conv3d) -> bool:

@@ -75,12 +75,16 @@ class SamePadConv3d(nn.Conv3d):
 
 def same_pad(x: torch.Tensor, kernel: int, stride: int) -> torch.Tensor:
     """Pads the last two axes as TensorFlow's SAME does before a convolution of ``stride``; at stride 1 not at all."""
-    pads: list[int] = []
-    if stride > 1:
-        for size in (x.shape[-1], x.shape[-2]):
-            total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
-            pads += [total // 2, total - total // 2]
-    return functional.pad(x, pads) if pads else x
+    if stride == 1:
+        return x
+    pads = [pad for side in (x.shape[-1], x.shape[-2]) for pad in same_padding(side, kernel, stride)]
+    return functional.pad(x, pads) if any(pads) else x
+
+
+def same_padding(side: int, kernel: int, stride: int) -> tuple[int, int]:
+    """How many pixels TensorFlow's SAME adds before and after ``side`` of them."""
+    total = max((-(-side // stride) - 1) * stride + kernel - side, 0)
+    return total // 2, total - total // 2
 
 
 def _norm(channels: int) -> nn.BatchNorm3d:

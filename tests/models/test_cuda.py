@@ -1,15 +1,20 @@
 """What keeps a GPU busy. What needs one is left out where there is none; the decisions are tested everywhere."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
 import tagger.classifier
 from jobs.pipeline import WINDOWS_PER_CALL
-from tagger.classifier import Classifier
+from tagger.classifier import PRECISIONS, Classifier, PrecisionName
 from tagger.cuda import MOST_CLIPS, Crossing, Recorded, best_batch_size, find_batch_size, recorded_if_faster
-from tagger.models import CNN3D_PREPROCESSING, build_network
+from tagger.models import CNN3D_PREPROCESSING, build_network, flat
+from tagger.models.fused import fuse
 from tests.models.test_classifier import a_cnn3d, noise
+from tests.models.test_fused import NETWORKS, a_backbone
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
@@ -111,3 +116,26 @@ def test_a_step_that_cannot_be_recorded_is_taken_as_it_is() -> None:
 
     device = torch.device("cuda", torch.cuda.current_device())
     assert recorded_if_faster(step, (1, 2, 4, 4, 3), device) is step
+    # And the next one is tried as if nothing had happened.
+    assert best_batch_size(step, (2, 4, 4, 3), device) >= 1
+
+
+@needs_gpu
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-3), ("bf16", 0.2), ("fp16", 0.03)])
+@torch.inference_mode()
+def test_a_gpu_computes_what_a_cpu_computes(name: str, precision: PrecisionName, tolerance: float) -> None:
+    backbone, clip = a_backbone(name)
+    torch.backends.cudnn.allow_tf32 = False
+    expected = backbone(clip)
+    on_gpu = fuse(copy.deepcopy(backbone).cuda()).to(PRECISIONS[precision], memory_format=torch.channels_last_3d)
+    actual = on_gpu(clip.cuda().contiguous(memory_format=torch.channels_last_3d)).float().cpu()
+    torch.backends.cudnn.allow_tf32 = True
+    assert (actual - expected).norm() <= tolerance * expected.norm()
+
+
+@needs_gpu
+def test_what_makes_it_fast_works_here() -> None:
+    device = torch.device("cuda", torch.cuda.current_device())
+    assert flat._has_cudnn(device, torch.bfloat16)
+    assert flat._pool_kernel(device, torch.bfloat16) is not functional.max_pool2d

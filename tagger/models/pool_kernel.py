@@ -1,0 +1,62 @@
+"""A max pool of pictures for GPUs, in Triton, which comes with PyTorch.
+
+PyTorch's own also writes where each maximum was, as eight bytes beside the two of the maximum, and takes 11 % of the
+time of the I3D ResNet-50 on an H200.
+"""
+
+import torch
+import triton
+import triton.language as tl
+
+VALUES = 2048
+"""Values that one program computes."""
+
+
+@triton.jit
+def _max_pool(  # type: ignore[no-untyped-def]
+    x,
+    y,
+    count,
+    height,
+    width,
+    rows,
+    columns,
+    kernel_y: tl.constexpr,
+    kernel_x: tl.constexpr,
+    stride_y: tl.constexpr,
+    stride_x: tl.constexpr,
+    padding_y: tl.constexpr,
+    padding_x: tl.constexpr,
+    channels: tl.constexpr,
+    places: tl.constexpr,
+):
+    place = tl.program_id(0) * places + tl.arange(0, places)
+    column = place % columns
+    row = place // columns % rows
+    picture = place // columns // rows
+    channel = tl.arange(0, channels)[None, :]
+    best = tl.full((places, channels), float("-inf"), tl.float32)
+    for down in tl.static_range(kernel_y):
+        for right in tl.static_range(kernel_x):
+            y_in = row * stride_y - padding_y + down
+            x_in = column * stride_x - padding_x + right
+            is_inside = (place < count) & (y_in >= 0) & (y_in < height) & (x_in >= 0) & (x_in < width)
+            pixel = (picture * height + y_in) * width + x_in
+            values = tl.load(x + pixel[:, None] * channels + channel, mask=is_inside[:, None], other=float("-inf"))
+            best = tl.maximum(best, values.to(tl.float32), propagate_nan=tl.PropagateNan.ALL)
+    tl.store(y + place[:, None] * channels + channel, best.to(y.dtype.element_ty), mask=(place < count)[:, None])
+
+
+def max_pool2d(x: torch.Tensor, kernel: list[int], stride: list[int], padding: list[int]) -> torch.Tensor:
+    """``[n, C, H, W]``, channels last, to ``[n, C, H', W']``. C is a power of two; there are less than 2³¹ values."""
+    n, channels, height, width = x.shape
+    rows, columns = (
+        (side + 2 * pad - long) // step + 1
+        for side, pad, long, step in zip((height, width), padding, kernel, stride, strict=True)
+    )
+    y = x.new_empty(n, rows, columns, channels)
+    places, each = n * rows * columns, max(1, VALUES // channels)
+    _max_pool[(triton.cdiv(places, each),)](
+        x, y, places, height, width, rows, columns, *kernel, *stride, *padding, channels=channels, places=each
+    )
+    return y.permute(0, 3, 1, 2)

@@ -1,0 +1,162 @@
+"""3D layers that are computed by 2D kernels give the same numbers as PyTorch's own."""
+
+import copy
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn import functional
+
+from tagger.models import fused
+from tagger.models.flat import convolve, convolve_stacked, max_pool, stack
+from tagger.models.fused import fuse
+from tests.models.test_fused import NETWORKS, a_backbone
+
+
+@pytest.fixture
+def flat_on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A core in the place of a GPU."""
+    monkeypatch.setattr(fused, "FLAT_ON", frozenset({"cpu"}))
+
+
+def clips(*shape: int) -> torch.Tensor:
+    """Clips in double precision, channels last."""
+    random = torch.Generator().manual_seed(0)
+    return torch.randn(*shape, generator=random, dtype=torch.float64).contiguous(memory_format=torch.channels_last_3d)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@torch.inference_mode()
+def test_a_network_computes_the_same(name: str, flat_on_cpu: None) -> None:
+    backbone, clip = a_backbone(name)
+    backbone, clip = backbone.double(), clip.double().contiguous(memory_format=torch.channels_last_3d)
+    expected = backbone(clip)
+    actual = fuse(copy.deepcopy(backbone)).to(memory_format=torch.channels_last_3d)(clip)
+    assert (actual - expected).norm() <= 1e-9 * expected.norm()
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@torch.inference_mode()
+def test_no_3d_kernel_is_left(name: str, flat_on_cpu: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    backbone, clip = a_backbone(name)
+    network = fuse(backbone)
+
+    def refuse(*arguments: object) -> torch.Tensor:
+        raise AssertionError("a 3D kernel")
+
+    monkeypatch.setattr(functional, "max_pool3d", refuse)
+    # The later layers of the 3D CNN look at time and space at once, and so do inflated ones that were trained.
+    if "lite" not in name and "cnn3d" not in name:
+        monkeypatch.setattr(functional, "conv3d", refuse)
+    network(clip.contiguous(memory_format=torch.channels_last_3d))
+
+
+KERNELS = st.tuples(st.integers(1, 3), st.integers(1, 3), st.integers(1, 3))
+
+
+@given(
+    kernel=KERNELS,
+    stride=KERNELS,
+    is_padded=st.booleans(),
+    channels=st.sampled_from([1, 3, 8]),
+    activation=st.sampled_from([None, nn.ReLU(), nn.ReLU6()]),
+    has_bias=st.booleans(),
+    has_residual=st.booleans(),
+)
+def test_a_convolution_is_that_of_pytorch(
+    kernel: tuple[int, int, int],
+    stride: tuple[int, int, int],
+    is_padded: bool,
+    channels: int,
+    activation: nn.Module | None,
+    has_bias: bool,
+    has_residual: bool,
+) -> None:
+    x = clips(2, channels, 5, 7, 6)
+    weight, bias = clips(8, channels, *kernel), clips(8, 1, 1, 1, 1).flatten() if has_bias else None
+    padding = [side // 2 if is_padded else 0 for side in kernel]
+    expected = functional.conv3d(x, weight, bias, stride, padding)
+    residual = clips(*expected.shape) if has_residual else None
+    expected = expected if residual is None else expected + residual
+    expected = expected if activation is None else activation(expected)
+    actual = convolve(x, weight, bias, stride, padding, 1, activation, residual)
+    torch.testing.assert_close(actual, expected)
+
+
+@given(
+    kernel=st.tuples(st.integers(1, 5), st.integers(1, 7), st.integers(1, 7)),
+    stride=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    before=st.tuples(st.integers(0, 3), st.integers(0, 3)),
+    after=st.tuples(st.integers(0, 3), st.integers(0, 3)),
+    channels=st.integers(1, 4),
+    height=st.integers(7, 12),
+    width=st.integers(7, 12),
+    precision=st.sampled_from([torch.float64, torch.float32, torch.bfloat16]),
+)
+def test_a_convolution_of_few_channels_becomes_one_of_many(
+    kernel: tuple[int, int, int],
+    stride: tuple[int, int],
+    before: tuple[int, int],
+    after: tuple[int, int],
+    channels: int,
+    height: int,
+    width: int,
+    precision: torch.dtype,
+) -> None:
+    # Small whole numbers, whose sums are exact in any precision.
+    x, weight = clips(2, channels, 4, height, width).mul(2).round(), clips(3, channels, *kernel).sign()
+    time = kernel[0] // 2
+    padded = functional.pad(x, (before[1], after[1], before[0], after[0], time, time))
+    expected = functional.conv3d(padded, weight, None, (1, *stride))
+    assume(expected.abs().max() <= 256)
+    stacked = stack(weight.to(precision), stride, before)
+    assert stacked.weight.shape[1] % 8 == 0
+    actual = convolve_stacked(x, stacked, None, time, (expected.shape[3], expected.shape[4]))
+    assert actual.dtype == precision
+    torch.testing.assert_close(actual.double(), expected)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding"),
+    [
+        ([1, 3, 3], [1, 2, 2], [0, 1, 1]),
+        ([1, 2, 2], [1, 2, 2], [0, 0, 0]),
+        ([2, 1, 1], [2, 1, 1], [0, 0, 0]),
+        ([3, 1, 1], [2, 1, 1], [0, 0, 0]),
+        ([3, 1, 1], [1, 1, 1], [1, 0, 0]),
+        ([2, 2, 2], [2, 2, 2], [0, 0, 0]),
+    ],
+)
+@pytest.mark.parametrize("frames", [4, 5, 7])
+def test_a_pool_is_that_of_pytorch(kernel: list[int], stride: list[int], padding: list[int], frames: int) -> None:
+    x = clips(2, 3, frames, 8, 9)
+    torch.testing.assert_close(max_pool(x, kernel, stride, padding), functional.max_pool3d(x, kernel, stride, padding))
+
+
+POOL = """
+import torch
+from torch.nn import functional
+from tagger.models.pool_kernel import max_pool2d
+
+for precision in (torch.float32, torch.float16, torch.bfloat16):
+    for sizes in (([3, 3], [2, 2], [1, 1]), ([2, 2], [2, 2], [0, 0]), ([3, 2], [1, 3], [1, 0])):
+        x = torch.randn(3, 8, 9, 11).to(precision).contiguous(memory_format=torch.channels_last)
+        x[1, 2, 3, 4] = float("nan")
+        found, expected = max_pool2d(x, *sizes), functional.max_pool2d(x, *sizes)
+        assert torch.equal(found.nan_to_num(99.0), expected.nan_to_num(99.0)), (precision, sizes)
+        assert found.is_contiguous(memory_format=torch.channels_last)
+print("the same")
+"""
+
+
+def test_the_pool_for_gpus_is_that_of_pytorch_to_the_bit() -> None:
+    pytest.importorskip("triton", reason="this torch comes without Triton")
+    # Triton's interpreter runs it on a core, if it is told so before its import.
+    environment = {**os.environ, "TRITON_INTERPRET": "1"}
+    done = subprocess.run([sys.executable, "-c", POOL], env=environment, capture_output=True, text=True)
+    assert done.stdout == "the same\n", done.stderr
