@@ -22,7 +22,16 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from tagger.models.flat import FEW_CHANNELS, Stack, convolve, convolve_stacked, finish, max_pool, stack
+from tagger.models.flat import (
+    FEW_CHANNELS,
+    Stack,
+    average_pool,
+    convolve,
+    convolve_stacked,
+    finish,
+    max_pool,
+    stack,
+)
 from tagger.models.i3d_lite import LiteBackbone, SamePadConv3d, same_pad, same_padding
 
 _ACTIVATIONS: dict[type[nn.Module], tuple[str, list[float]]] = {
@@ -127,12 +136,17 @@ class FusedResBlock(nn.Module):
         return self.last(self.layers(x), x if self.shortcut is None else self.shortcut(x))
 
 
-class FusedMaxPool3d(nn.Module):
-    """A max pool that takes the way of ``flat`` where convolutions do."""
+class FusedPool3d(nn.Module):
+    """A pool that takes the way of ``flat`` where convolutions do."""
 
-    def __init__(self, pool: nn.MaxPool3d):
+    def __init__(self, pool: nn.MaxPool3d | nn.AvgPool3d):
         super().__init__()
-        assert pool.dilation in (1, (1, 1, 1)) and not pool.ceil_mode and not pool.return_indices, pool
+        assert not pool.ceil_mode, pool
+        self.is_max = isinstance(pool, nn.MaxPool3d)
+        if isinstance(pool, nn.MaxPool3d):
+            assert pool.dilation in (1, (1, 1, 1)) and not pool.return_indices, pool
+        else:
+            assert pool.count_include_pad and pool.divisor_override is None, pool
         self.kernel, self.stride, self.padding = (
             [size] * 3 if isinstance(size, int) else [int(each) for each in size]
             for size in (pool.kernel_size, pool.stride, pool.padding)
@@ -140,12 +154,15 @@ class FusedMaxPool3d(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``[n, C, T, H, W]`` to ``[n, C, T', H', W']``."""
-        pool = max_pool if x.device.type in FLAT_ON else functional.max_pool3d
-        return pool(x, self.kernel, self.stride, self.padding)
+        is_flat = x.device.type in FLAT_ON
+        if self.is_max:
+            return (max_pool if is_flat else functional.max_pool3d)(x, self.kernel, self.stride, self.padding)
+        return (average_pool if is_flat else functional.avg_pool3d)(x, self.kernel, self.stride, self.padding)
 
     def extra_repr(self) -> str:
         """What distinguishes it from others."""
-        return f"{self.kernel}, stride={self.stride}, padding={self.padding}"
+        kind = "max" if self.is_max else "average"
+        return f"{kind}, {self.kernel}, stride={self.stride}, padding={self.padding}"
 
 
 class InParts(nn.Sequential):
@@ -187,8 +204,8 @@ def fuse(network: nn.Module) -> nn.Module:
         for name, child in list(module.named_children()):
             if _is_res_block(child):
                 setattr(module, name, FusedResBlock(child))
-            elif type(child) is nn.MaxPool3d:
-                setattr(module, name, FusedMaxPool3d(child))
+            elif isinstance(child, nn.MaxPool3d | nn.AvgPool3d):
+                setattr(module, name, FusedPool3d(child))
     for module in network.modules():
         if type(module) in _ACTIVATIONS:
             # Nothing else needs what it is computed from, and memory that is there is faster than new memory.

@@ -57,7 +57,7 @@ def test_when_not_even_one_clip_fits_it_is_told() -> None:
         find_batch_size(seconds)
 
 
-def test_on_a_gpu_full_batches_take_the_fastest_way_and_the_rest_the_plain_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_a_gpu_batches_take_the_fastest_way_and_the_last_one_is_filled_up(monkeypatch: pytest.MonkeyPatch) -> None:
     classifier = a_cnn3d()
     clips = noise(7, 4, 32)
     expected = classifier.probabilities(clips, 3)
@@ -81,8 +81,23 @@ def test_on_a_gpu_full_batches_take_the_fastest_way_and_the_rest_the_plain_one(m
     monkeypatch.setattr(classifier, "device", torch.device("cuda"))
     for _ in range(2):
         np.testing.assert_allclose(classifier.probabilities(clips), expected, atol=1e-6)
-    assert used == [6, 3, 3, 3, 3]
+    # Of seven clips the last one is filled up with two black ones.
+    assert used == [6, 3, 3, 3, 3, 3, 3]
     assert made == [(6, 4, 32, 32, 3), (3, 4, 32, 32, 3)]
+
+
+def test_a_few_clips_alone_are_no_reason_to_record_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    classifier = a_cnn3d()
+    clips = noise(3, 4, 32)
+    expected = classifier.probabilities(clips)
+
+    def refuse(*arguments: object) -> None:
+        raise AssertionError("there is no full batch")
+
+    monkeypatch.setattr(tagger.classifier, "best_batch_size", lambda step, clip_shape, device: 8)
+    monkeypatch.setattr(tagger.classifier, "recorded_if_faster", refuse)
+    monkeypatch.setattr(classifier, "device", torch.device("cuda"))
+    np.testing.assert_allclose(classifier.probabilities(clips), expected, atol=1e-6)
 
 
 @needs_gpu

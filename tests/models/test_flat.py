@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
-from tagger.models import fused
-from tagger.models.flat import convolve, convolve_stacked, max_pool, stack
+from tagger.models import build_network, fused
+from tagger.models.flat import average_pool, convolve, convolve_stacked, max_pool, stack
 from tagger.models.fused import fuse
 from tests.models.test_fused import NETWORKS, a_backbone
 
@@ -136,6 +136,28 @@ def test_a_convolution_of_few_channels_becomes_one_of_many(
 def test_a_pool_is_that_of_pytorch(kernel: list[int], stride: list[int], padding: list[int], frames: int) -> None:
     x = clips(2, 3, frames, 8, 9)
     torch.testing.assert_close(max_pool(x, kernel, stride, padding), functional.max_pool3d(x, kernel, stride, padding))
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding"),
+    [([4, 7, 6], [1, 1, 1], [0, 0, 0]), ([1, 7, 6], [2, 1, 1], [0, 0, 0]), ([3, 3, 3], [1, 2, 1], [1, 1, 1])],
+)
+def test_an_average_is_that_of_pytorch(kernel: list[int], stride: list[int], padding: list[int]) -> None:
+    x = clips(2, 3, 8, 7, 6)
+    torch.testing.assert_close(
+        average_pool(x, kernel, stride, padding), functional.avg_pool3d(x, kernel, stride, padding)
+    )
+
+
+@torch.inference_mode()
+def test_the_head_of_the_i3d_computes_the_same(flat_on_cpu: None) -> None:
+    torch.manual_seed(0)
+    head = build_network("i3d-kinetics400", 5).get_submodule("head").eval()
+    features = torch.randn(2, 2048, 8, 7, 7)
+    expected = head(features)
+    fused_head = fuse(copy.deepcopy(head))
+    assert not any(isinstance(module, nn.AvgPool3d) for module in fused_head.modules())
+    torch.testing.assert_close(fused_head(features), expected)
 
 
 POOL = """

@@ -172,9 +172,10 @@ def test_pictures_of_a_gpu_are_those_of_a_core_to_the_bit(
     path = encode(tmp_path / "a.mkv", codec=codec, pixel_format=pixel_format, seconds=2, width=320, height=240)
     if not has_nvdec(path):
         pytest.skip("there is no GPU here that decodes it")
-    expected = read(path, nvdec=False, preprocessing=Preprocessing(160, resize))
     with DecoderProcess() as decoder:
+        # Of VP9 a core has its pictures from decord, which scales them in a way of its own.
+        expected = list(decoder.spans(path, SAMPLING, Preprocessing(160, resize), choice=Choice("pyav")))
         spans = list(decoder.spans(path, SAMPLING, Preprocessing(160, resize), nvdec=True))
-        assert spans[-1].end is not None
-        assert spans[-1].end.choice == Choice("pyav-nvdec")
-        assert_same((spans, spans[-1].end), expected)
+    assert spans[-1].end is not None and expected[-1].end is not None
+    assert spans[-1].end.choice == Choice("pyav-nvdec")
+    assert_same((spans, spans[-1].end), (expected, expected[-1].end))
