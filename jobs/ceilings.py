@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 BATCH_SIZES = {"cpu": (1, 4), "cuda": (1, 4, 16)}
 MATRIX = {"cpu": 2048, "cuda": 8192}
 """Side of the square matrices whose product tells the peak of arithmetic. Smaller ones do not fill a GPU: on an H200
-those of 2048 reach 457 TFLOP/s in bfloat16, these 684."""
+those of 2048 reach two thirds of what these do, in bfloat16."""
 
 TABLES = 10
 """Tables that are sent to measure the transport."""
@@ -109,6 +109,7 @@ class _ModelActor:
         import torch
 
         device, precision = self._classifier.device, self._classifier.precision
+        before = torch.backends.cuda.matmul.allow_tf32
         # As PyTorch computes the model's float32 convolutions on a GPU, by default.
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32
         side = MATRIX[device.type]
@@ -119,7 +120,10 @@ class _ModelActor:
             if device.type == "cuda":
                 torch.cuda.synchronize()
 
-        return 2 * side**3 / statistics.median(_times_s(multiply, seconds))
+        try:
+            return 2 * side**3 / statistics.median(_times_s(multiply, seconds))
+        finally:
+            torch.backends.cuda.matmul.allow_tf32 = before
 
 
 def _times_s(step: Callable[[], object], seconds: float) -> list[float]:

@@ -165,21 +165,21 @@ class Classifier:
         logits: list[torch.Tensor] = []
         done = 0
         while done < len(clips):
-            size = 1
+            batch = clips[done : done + 1]
             try:
                 size = min(batch_size or self._automatic(clips.shape[1:]), self._most)
                 batch = clips[done : done + size]
                 # On a GPU only begun: while it computes, the next batch crosses.
-                logits.append(self._begin(batch, size))
+                logits.append(self._begin(batch, is_full=len(batch) == size))
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
-                if size == 1:
+                if len(batch) == 1:
                     raise VtagError(
                         f"a single window does not fit into the memory of {self.device}; free some of it, "
                         "or use --actors 1, or --device cpu"
                     ) from error
-                self._most = size // 2
+                self._most = len(batch) // 2
                 self._fast = None
                 continue
             done += len(batch)
@@ -192,20 +192,13 @@ class Classifier:
             self._best[clip_shape] = best_batch_size(self._step, clip_shape, self.device)
         return self._best[clip_shape]
 
-    def _begin(self, batch: np.ndarray, size: int) -> torch.Tensor:
-        """The logits of a batch of up to ``size``; those of a GPU may be still to come."""
-        full = (size, *batch.shape[1:])
-        is_ready = self._fast is not None and self._fast[0] == full
-        if self.device.type == "cpu" or (len(batch) < size and not is_ready):
+    def _begin(self, batch: np.ndarray, is_full: bool) -> torch.Tensor:
+        """The logits of a batch; those of a GPU may be still to come."""
+        if self.device.type == "cpu" or not is_full:
             return self._head(self.features(batch))
-        if self._fast is None or not is_ready:
-            self._fast = full, recorded_if_faster(self._step, full, self.device)
-        if len(batch) == size:
-            return self._fast[1](self._to_device(batch))
-        # The last ones are filled up: for another size everything would have to be tuned anew.
-        filled = np.zeros(full, np.uint8)
-        filled[: len(batch)] = batch
-        return self._fast[1](self._to_device(filled))[: len(batch)]
+        if self._fast is None or self._fast[0] != batch.shape:
+            self._fast = batch.shape, recorded_if_faster(self._step, batch.shape, self.device)
+        return self._fast[1](self._to_device(batch))
 
     def probabilities(self, clips: np.ndarray, batch_size: int | None = None) -> np.ndarray:
         """``[n, T, H, W, 3] uint8`` clips to ``[n, classes] float32`` probabilities; see ``logits``."""

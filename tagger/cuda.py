@@ -6,6 +6,8 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
+from tagger.models.flat import tuning
+
 MOST_CLIPS = 16
 """Most clips in a batch whose size is found automatically: half of what an actor takes at a time (jobs/pipeline.py), so
 that there is one to cross while another is computed."""
@@ -121,7 +123,8 @@ def best_batch_size(step: Step, clip_shape: tuple[int, ...], device: torch.devic
     Raises RuntimeError when not even one clip fits.
     """
     try:
-        return find_batch_size(lambda size: _seconds(step, _noise((size, *clip_shape), device)))
+        with tuning():
+            return find_batch_size(lambda size: _seconds(step, _noise((size, *clip_shape), device)))
     finally:
         # Others may share the GPU.
         torch.cuda.empty_cache()
@@ -130,7 +133,8 @@ def best_batch_size(step: Step, clip_shape: tuple[int, ...], device: torch.devic
 def recorded_if_faster(step: Step, shape: tuple[int, ...], device: torch.device) -> Step:
     """``step`` recorded for pixels of ``[n, T, H, W, 3]`` where that is faster here, otherwise itself."""
     try:
-        recorded = Recorded(step, _noise(shape, device))
+        with tuning():
+            recorded = Recorded(step, _noise(shape, device))
         pixels = _noise(shape, device)
         is_right = torch.allclose(recorded(pixels), step(pixels), rtol=0.05, atol=0.05)
         is_faster = _seconds(recorded, pixels) * WORTH < _seconds(step, pixels)

@@ -3,13 +3,13 @@
 In ``channels_last_3d`` a clip ``[n, C, T, H, W]`` lies in memory as n·T·H·W rows of C values, and with other strides it
 is something else, without a copy: n·T pictures of H×W, or n pictures of T×(H·W). So a kernel that sees single frames is
 a 2D kernel on pictures, and one that sees single pixels over time is a 2D kernel on the others. The libraries for GPUs
-have better kernels for two dimensions than for three: on an H200, in bfloat16, the I3D ResNet-50 classifies 1,740 windows
-a second (``python -m tests.benchmarks.gpu``), where its layers as PyTorch has them do 450, and the built-in model 1,480
-where they do 227.
+have better kernels for two dimensions than for three. ``python -m tests.benchmarks.gpu models`` measures both ways.
 """
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
 from functools import cache, reduce
 from typing import NamedTuple
 
@@ -22,6 +22,25 @@ FEW_CHANNELS = 4
 
 ROW = 8
 """Values in a row of a tensor core's matrix, in 16 bits: channels are filled up with zeros to a multiple."""
+
+_is_tuning: ContextVar[bool] = ContextVar("is_tuning", default=False)
+_tuning_lock = threading.Lock()
+"""PyTorch has one setting for all threads."""
+
+
+@contextlib.contextmanager
+def tuning() -> Iterator[None]:
+    """Within it, cuDNN tries all of its kernels for a shape that it sees for the first time, and keeps the fastest.
+
+    What it takes by itself was up to 2.6 times as slow (1×1×1 and 3×1×1 convolutions of the I3D on an H200). It does so
+    where it adds bias, residual and ReLU, which for all shapes of the I3D takes about half a second, and not elsewhere:
+    for the depthwise convolutions of EfficientNet-Lite0 it takes seconds, and finds nothing better.
+    """
+    token = _is_tuning.set(True)
+    try:
+        yield
+    finally:
+        _is_tuning.reset(token)
 
 
 def convolve(
@@ -36,7 +55,9 @@ def convolve(
 ) -> torch.Tensor:
     """``activation(conv3d(x) + residual)`` of ``[n, C, T, H, W]``, channels last, in the precision of ``weight``."""
     kernel = weight.shape[2:]
-    if kernel.numel() == 1 and set(stride) == {1} and not any(padding) and groups == 1 and residual is None:
+    is_product = kernel.numel() == 1 and set(stride) == {1} and not any(padding) and groups == 1 and residual is None
+    # In float32 a GPU computes convolutions, but not products, with TF32 units: PyTorch's default.
+    if is_product and weight.dtype != torch.float32:
         return _multiply(x, weight.flatten(1), bias, activation)
     if kernel[0] == 1 and stride[0] == 1 and padding[0] == 0:
         n, time = x.shape[0], x.shape[2]
@@ -59,7 +80,7 @@ def max_pool(x: torch.Tensor, kernel: list[int], stride: list[int], padding: lis
         pool = _pool_kernel(x.device, x.dtype) if x.is_cuda and _can_pool(pictures) else functional.max_pool2d
         y = pool(pictures, kernel[1:], stride[1:], padding[1:])
         return y.unflatten(0, (x.shape[0], x.shape[2])).transpose(1, 2)
-    if kernel[1:] == stride[1:] == [1, 1] and not any(padding):
+    if kernel[1:] == stride[1:] == [1, 1] and not any(padding) and x.shape[2] >= kernel[0]:
         end = x.shape[2] - kernel[0] + 1
         return reduce(torch.maximum, [x[:, :, first : end + first : stride[0]] for first in range(kernel[0])])
     return functional.max_pool3d(x, kernel, stride, padding)
@@ -127,7 +148,7 @@ def convolve_stacked(
     blocks[..., used:] = 0
     # The pixels of a block that lie side by side are copied as one, in units of four bytes where they are that.
     unit = sx * channels
-    as_units = torch.int32 if unit * whole.element_size() % 4 == 0 and many % 2 == 0 else whole.dtype
+    as_units = torch.int32 if unit * whole.element_size() % 4 == 0 else whole.dtype
     source = whole.flatten(3).view(as_units).unflatten(3, (columns, -1)).unflatten(2, (rows, sy))
     # [n, T, kt, rows, sy, columns, unit] to [n, T, rows, columns, kt, sy, unit].
     source = source.unfold(1, stacked.frames, 1).movedim(-1, 2).permute(0, 1, 3, 5, 2, 4, 6)
@@ -186,16 +207,16 @@ def _convolve2d(
 
 @contextlib.contextmanager
 def _tuned() -> Iterator[None]:
-    """Has cuDNN try all of its kernels for a shape that it sees for the first time, and remember the fastest.
-
-    What it takes by itself was up to 2.6 times as slow (1×1×1 and 3×1×1 convolutions of the I3D on an H200).
-    """
-    before = torch.backends.cudnn.benchmark
-    torch.backends.cudnn.benchmark = True
-    try:
+    if not _is_tuning.get():
         yield
-    finally:
-        torch.backends.cudnn.benchmark = before
+        return
+    with _tuning_lock:
+        before = torch.backends.cudnn.benchmark
+        torch.backends.cudnn.benchmark = True
+        try:
+            yield
+        finally:
+            torch.backends.cudnn.benchmark = before
 
 
 def _can_pool(pictures: torch.Tensor) -> bool:
@@ -215,6 +236,8 @@ def _pool_kernel(device: torch.device, precision: torch.dtype) -> Callable[..., 
 
         if torch.equal(max_pool2d(x, *sizes), functional.max_pool2d(x, *sizes)):
             return max_pool2d
+    except torch.OutOfMemoryError:
+        raise  # Another time it may work.
     except Exception:  # Whatever Triton and the compiler that it calls may raise.
         pass
     return functional.max_pool2d
@@ -236,6 +259,8 @@ def _has_cudnn(device: torch.device, precision: torch.dtype) -> bool:
         sizes = [1, 1], [1, 1], [1, 1], 1
         found = torch.cudnn_convolution_relu(x, weight, bias, *sizes)
         added = torch.cudnn_convolution_add_relu(x, weight, x, 1.0, bias, *sizes)
+    except torch.OutOfMemoryError:
+        raise  # Another time it may work.
     except (AttributeError, RuntimeError, NotImplementedError):
         return False
     pairs = (found, plain.relu()), (added, (plain + x).relu())

@@ -69,8 +69,8 @@ class FusedConv3d(nn.Module):
         self.padding = [0 if is_single else int(convolution.padding[0]), *map(int, convolution.padding[1:])]
         self.is_same_padded = isinstance(convolution, SamePadConv3d)
         self.activation = activation
-        self._stacks: dict[tuple[int, int], Stack] = {}
-        """The weights as ``flat`` stacks them, by the padding before the first pixel. They are made when needed."""
+        self._stacks: dict[Any, Stack] = {}
+        """The weights as ``flat`` stacks them, by the padding before the first pixel, their precision and device."""
 
     def forward(self, x: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
         """``[n, inputs, T, H, W]`` to ``[n, outputs, T', H', W']`` in its own precision, whatever that of ``x`` is.
@@ -78,7 +78,8 @@ class FusedConv3d(nn.Module):
         ``residual`` has the shape of the result, and is added before the activation.
         """
         x = x.to(self.weight.dtype)
-        if x.device.type in FLAT_ON and x.shape[1] <= FEW_CHANNELS and self.stride[0] == self.groups == 1:
+        is_few = x.shape[1] <= FEW_CHANNELS and self.stride[0] == self.groups == 1 and residual is None
+        if x.device.type in FLAT_ON and is_few:
             return self._stacked(x)
         if self.is_same_padded:
             x = same_pad(x, self.weight.shape[-1], self.stride[-1])
@@ -95,20 +96,20 @@ class FusedConv3d(nn.Module):
         return finish(functional.conv3d(*layer, 1, self.groups), self.activation, residual)
 
     def _stacked(self, x: torch.Tensor) -> torch.Tensor:
-        # Few channels are pixels, which have no residual.
         steps = self.stride[1], self.stride[2]
         pads = [(pad, pad) for pad in self.padding[1:]]
         if self.is_same_padded and steps != (1, 1):
             pads = [same_padding(side, self.weight.shape[-1], self.stride[-1]) for side in x.shape[3:]]
         before = pads[0][0], pads[1][0]
-        if before not in self._stacks:
-            self._stacks[before] = stack(self.weight, steps, before)
+        key = before, x.dtype, x.device
+        if key not in self._stacks:
+            self._stacks[key] = stack(self.weight, steps, before)
         kernel, sides = self.weight.shape[3:], x.shape[3:]
         height, width = (
             (side + sum(pad) - long) // step + 1
             for side, pad, long, step in zip(sides, pads, kernel, steps, strict=True)
         )
-        return convolve_stacked(x, self._stacks[before], self.bias, self.padding[0], (height, width), self.activation)
+        return convolve_stacked(x, self._stacks[key], self.bias, self.padding[0], (height, width), self.activation)
 
     def extra_repr(self) -> str:
         """What distinguishes it from others with the same weights."""

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import click
 import numpy as np
@@ -28,7 +29,7 @@ import torch
 from jobs.ceilings import MATRIX, measure_decoding
 from jobs.pipeline import DECODERS_PER_GPU
 from jobs.sample_video import make_sample
-from tagger.classifier import Classifier
+from tagger.classifier import Classifier, choose_precision
 from tagger.models import (
     BUILTIN,
     CNN3D_PREPROCESSING,
@@ -36,6 +37,7 @@ from tagger.models import (
     KINETICS_PREPROCESSING,
     build_network,
     builtin_model_path,
+    fused,
 )
 from tagger.tagger import find_model, load_model
 from tagger.video import probe
@@ -75,9 +77,13 @@ def main(parts: tuple[str, ...], seconds: float, videos: int, json_file: Path | 
 
 
 def models(folder: Path, seconds: float) -> dict[str, Any]:
-    """Windows per second and share of the peak of each model by batch size, in the precision that is chosen here."""
-    peak = peak_flop_per_s(torch.bfloat16)
-    print(f"matrix products in bfloat16: {peak / 1e12:.0f} TFLOP/s")
+    """Windows per second and share of the peak of each model by batch size, in the precision that is chosen here.
+
+    And of batches of 16 layer by layer in three dimensions, as PyTorch has them, instead of as ``tagger.models.flat``.
+    """
+    precision = choose_precision(torch.device("cuda"))
+    peak = peak_flop_per_s(precision)
+    print(f"matrix products in {precision}: {peak / 1e12:.0f} TFLOP/s")
     cnn3d = build_network("cnn3d-lstm", 11, {"differences": True})
     classifiers = {
         KINETICS: Classifier(a_network(folder / "weights.pyth"), KINETICS_PREPROCESSING),
@@ -89,13 +95,15 @@ def models(folder: Path, seconds: float) -> dict[str, Any]:
         side = 112 if name == "cnn3d-lstm" else 224
         clips = np.random.default_rng(0).integers(0, 256, (CALL, 16, side, side, 3), dtype=np.uint8)
         flop = classifier.operations(16)
-        for size in (*BATCH_SIZES, None):
-            rate = CALL / seconds_of(partial(classifier.logits, clips, size), seconds)
-            found[f"{name}, batch {size or 'automatic'}"] = {"windows_per_s": rate, "share": rate * flop / peak}
+        for size, is_flat in [*((size, True) for size in (*BATCH_SIZES, None)), (16, False)]:
+            # Forgets the step that was recorded last.
+            classifier.logits(clips[:1], 1)
+            with mock.patch.object(fused, "FLAT_ON", fused.FLAT_ON if is_flat else frozenset()):
+                rate = CALL / seconds_of(partial(classifier.logits, clips, size), seconds)
+            how = f"batch {size or 'automatic'}" + ("" if is_flat else ", in 3D")
+            found[f"{name}, {how}"] = {"windows_per_s": rate, "share": rate * flop / peak}
             print(
-                f"{name:16} {str(classifier.precision)[6:]} batch {size or 'automatic':>9}: {rate:7,.0f} windows/s, "
-                f"{100 * rate * flop / peak:4.1f} % of the peak",
-                flush=True,
+                f"{name:16} {how:16} {rate:7,.0f} windows/s, {100 * rate * flop / peak:4.1f} % of the peak", flush=True
             )
     return found
 
@@ -125,7 +133,7 @@ def seconds_of(step: Callable[[], object], seconds: float) -> float:
 
 
 def in_float32(folder: Path) -> float:
-    """Windows per second of the loop that one would write by hand (``tests.benchmarks.loop``)."""
+    """Windows per second of the loop that one would write by hand, decoding included (``tests.benchmarks.loop``)."""
     minute = make_sample(folder / "loop.mp4")
     rate = statistics.median(
         loop(minute, a_network(folder / "weights.pyth"), torch.float32, LOOP_WINDOWS) for _ in range(3)

@@ -13,6 +13,7 @@ from tagger.classifier import PRECISIONS, Classifier, PrecisionName
 from tagger.cuda import MOST_CLIPS, Crossing, Recorded, best_batch_size, find_batch_size, recorded_if_faster
 from tagger.models import CNN3D_PREPROCESSING, build_network, flat
 from tagger.models.fused import fuse
+from tagger.tagger import load_model
 from tests.models.test_classifier import a_cnn3d, noise
 from tests.models.test_fused import NETWORKS, a_backbone
 
@@ -57,7 +58,7 @@ def test_when_not_even_one_clip_fits_it_is_told() -> None:
         find_batch_size(seconds)
 
 
-def test_on_a_gpu_batches_take_the_fastest_way_and_the_last_one_is_filled_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_a_gpu_full_batches_take_the_fastest_way_and_the_rest_the_plain_one(monkeypatch: pytest.MonkeyPatch) -> None:
     classifier = a_cnn3d()
     clips = noise(7, 4, 32)
     expected = classifier.probabilities(clips, 3)
@@ -81,23 +82,8 @@ def test_on_a_gpu_batches_take_the_fastest_way_and_the_last_one_is_filled_up(mon
     monkeypatch.setattr(classifier, "device", torch.device("cuda"))
     for _ in range(2):
         np.testing.assert_allclose(classifier.probabilities(clips), expected, atol=1e-6)
-    # Of seven clips the last one is filled up with two black ones.
-    assert used == [6, 3, 3, 3, 3, 3, 3]
+    assert used == [6, 3, 3, 3, 3]
     assert made == [(6, 4, 32, 32, 3), (3, 4, 32, 32, 3)]
-
-
-def test_a_few_clips_alone_are_no_reason_to_record_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    classifier = a_cnn3d()
-    clips = noise(3, 4, 32)
-    expected = classifier.probabilities(clips)
-
-    def refuse(*arguments: object) -> None:
-        raise AssertionError("there is no full batch")
-
-    monkeypatch.setattr(tagger.classifier, "best_batch_size", lambda step, clip_shape, device: 8)
-    monkeypatch.setattr(tagger.classifier, "recorded_if_faster", refuse)
-    monkeypatch.setattr(classifier, "device", torch.device("cuda"))
-    np.testing.assert_allclose(classifier.probabilities(clips), expected, atol=1e-6)
 
 
 @needs_gpu
@@ -141,12 +127,22 @@ def test_a_step_that_cannot_be_recorded_is_taken_as_it_is() -> None:
 @torch.inference_mode()
 def test_a_gpu_computes_what_a_cpu_computes(name: str, precision: PrecisionName, tolerance: float) -> None:
     backbone, clip = a_backbone(name)
-    torch.backends.cudnn.allow_tf32 = False
     expected = backbone(clip)
     on_gpu = fuse(copy.deepcopy(backbone).cuda()).to(PRECISIONS[precision], memory_format=torch.channels_last_3d)
-    actual = on_gpu(clip.cuda().contiguous(memory_format=torch.channels_last_3d)).float().cpu()
-    torch.backends.cudnn.allow_tf32 = True
+    clip = clip.cuda().contiguous(memory_format=torch.channels_last_3d)
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False), flat.tuning():
+        actual = on_gpu(clip).float().cpu()
     assert (actual - expected).norm() <= tolerance * expected.norm()
+
+
+@needs_gpu
+@pytest.mark.parametrize("batch_size", [None, 2, 3])
+def test_probabilities_of_a_gpu_are_those_of_a_cpu(batch_size: int | None) -> None:
+    tagger = load_model()
+    exact = load_model(device="cpu", precision="fp32")
+    clips = noise(7, 16, 224)
+    expected = exact.classifier.probabilities(clips)
+    np.testing.assert_allclose(tagger.classifier.probabilities(clips, batch_size), expected, atol=0.05)
 
 
 @needs_gpu

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
-from tagger.models import build_network, fused
+from tagger.models import build_network, flat, fused
 from tagger.models.flat import average_pool, convolve, convolve_stacked, max_pool, stack
-from tagger.models.fused import fuse
+from tagger.models.fused import FusedConv3d, fuse
 from tests.models.test_fused import NETWORKS, a_backbone
 
 
@@ -40,20 +40,49 @@ def test_a_network_computes_the_same(name: str, flat_on_cpu: None) -> None:
     assert (actual - expected).norm() <= 1e-9 * expected.norm()
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", ["i3d-kinetics400", "i3d-lstm"])
 @torch.inference_mode()
-def test_no_3d_kernel_is_left(name: str, flat_on_cpu: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_3d_kernel_is_left_in_the_i3d(name: str, flat_on_cpu: None, monkeypatch: pytest.MonkeyPatch) -> None:
     backbone, clip = a_backbone(name)
     network = fuse(backbone)
 
     def refuse(*arguments: object) -> torch.Tensor:
         raise AssertionError("a 3D kernel")
 
-    monkeypatch.setattr(functional, "max_pool3d", refuse)
-    # The later layers of the 3D CNN look at time and space at once, and so do inflated ones that were trained.
-    if "lite" not in name and "cnn3d" not in name:
-        monkeypatch.setattr(functional, "conv3d", refuse)
+    for kernel in ("conv3d", "max_pool3d", "avg_pool3d"):
+        monkeypatch.setattr(functional, kernel, refuse)
     network(clip.contiguous(memory_format=torch.channels_last_3d))
+
+
+@torch.inference_mode()
+def test_a_residual_counts_however_few_the_channels(flat_on_cpu: None) -> None:
+    layer = FusedConv3d(nn.Conv3d(3, 8, 3, padding=1), None, nn.ReLU()).double()
+    x, residual = clips(1, 3, 4, 6, 6), clips(1, 8, 4, 6, 6)
+    expected = functional.conv3d(x, layer.weight, layer.bias, padding=1) + residual
+    torch.testing.assert_close(layer(x, residual), expected.relu())
+
+
+@torch.inference_mode()
+def test_weights_are_stacked_anew_in_another_precision(flat_on_cpu: None) -> None:
+    layer = FusedConv3d(nn.Conv3d(3, 8, 3, padding=1), None, None)
+    x = clips(1, 3, 4, 6, 6)
+    for precision in (torch.float32, torch.float64):
+        layer = layer.to(precision)
+        torch.testing.assert_close(layer(x), functional.conv3d(x.to(precision), layer.weight, layer.bias, padding=1))
+
+
+def test_cudnn_is_tuned_only_when_it_is_told_to() -> None:
+    before = torch.backends.cudnn.benchmark
+    with flat._tuned():
+        assert torch.backends.cudnn.benchmark == before
+    with flat.tuning(), flat._tuned():
+        assert torch.backends.cudnn.benchmark
+    assert torch.backends.cudnn.benchmark == before
+
+
+def test_a_pool_over_more_frames_than_there_are_is_refused() -> None:
+    with pytest.raises(RuntimeError):
+        max_pool(clips(1, 3, 1, 4, 4), [2, 1, 1], [2, 1, 1], [0, 0, 0])
 
 
 KERNELS = st.tuples(st.integers(1, 3), st.integers(1, 3), st.integers(1, 3))
