@@ -28,6 +28,8 @@ from tagger.video.reader import DecoderName
 from tagger.windows import Sampling, Window
 
 if TYPE_CHECKING:
+    import torch
+
     from tagger.classifier import DeviceName, PrecisionName
 
 BATCH_SIZES = {"cpu": (1, 4), "cuda": (1, 4, 16)}
@@ -102,39 +104,43 @@ class _ModelActor:
     def rate(self, batch_size: int, seconds: float) -> float:
         """Windows per second, after a warm-up. All steps count, the slow ones too, as they do in a pipeline."""
         clips = np.random.default_rng(0).integers(0, 256, (batch_size, *self._shape), dtype=np.uint8)
-        return batch_size / statistics.mean(_times_s(lambda: self._classifier.classify(clips, batch_size), seconds))
+        return batch_size / statistics.mean(times_s(lambda: self._classifier.classify(clips, batch_size), seconds))
 
     def peak(self, seconds: float) -> float:
-        """Operations per second of the product of two large matrices."""
-        import torch
-
-        device, precision = self._classifier.device, self._classifier.precision
-        before = torch.backends.cuda.matmul.allow_tf32
-        # As PyTorch computes the model's float32 convolutions on a GPU, by default.
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32
-        side = MATRIX[device.type]
-        a, b = (torch.randn(side, side, device=device).to(precision) for _ in range(2))
-
-        def multiply() -> None:
-            torch.mm(a, b)
-            if device.type == "cuda":
-                torch.cuda.synchronize()
-
-        try:
-            return 2 * side**3 / statistics.median(_times_s(multiply, seconds))
-        finally:
-            torch.backends.cuda.matmul.allow_tf32 = before
+        """Operations per second of the product of two large matrices, in the precision and on the device in use."""
+        return peak_flop_per_s(self._classifier.device, self._classifier.precision, seconds)
 
 
-def _times_s(step: Callable[[], object], seconds: float) -> list[float]:
+def peak_flop_per_s(device: "torch.device", precision: "torch.dtype", seconds: float) -> float:
+    """Operations per second of the product of two large matrices."""
+    import torch
+
+    side = MATRIX[device.type]
+    a, b = (torch.randn(side, side, device=device).to(precision) for _ in range(2))
+
+    def multiply() -> None:
+        torch.mm(a, b)
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+
+    before = torch.backends.cuda.matmul.allow_tf32
+    # As PyTorch computes the model's float32 convolutions on a GPU, by default.
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32
+    try:
+        return 2 * side**3 / statistics.median(times_s(multiply, seconds))
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before
+
+
+def times_s(step: Callable[[], object], seconds: float) -> list[float]:
     """The times of ``step``, done for ``seconds`` and at least three times after a warm-up."""
     step()
-    times_s: list[float] = []
-    while len(times_s) < 3 or sum(times_s) < seconds:
+    taken_s: list[float] = []
+    while len(taken_s) < 3 or sum(taken_s) < seconds:
         started_s = time.perf_counter()
         step()
-        times_s.append(time.perf_counter() - started_s)
-    return times_s
+        taken_s.append(time.perf_counter() - started_s)
+    return taken_s
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 
-from jobs.ceilings import MATRIX, measure_decoding
+from jobs.ceilings import measure_decoding, peak_flop_per_s, times_s
 from jobs.pipeline import DECODERS_PER_GPU
 from jobs.sample_video import make_sample
 from tagger.classifier import Classifier, choose_precision
@@ -81,8 +81,9 @@ def models(folder: Path, seconds: float) -> dict[str, Any]:
 
     And of batches of 16 layer by layer in three dimensions, as PyTorch has them, instead of as ``tagger.models.flat``.
     """
-    precision = choose_precision(torch.device("cuda"))
-    peak = peak_flop_per_s(precision)
+    device = torch.device("cuda")
+    precision = choose_precision(device)
+    peak = peak_flop_per_s(device, precision, seconds)
     print(f"matrix products in {precision}: {peak / 1e12:.0f} TFLOP/s")
     cnn3d = build_network("cnn3d-lstm", 11, {"differences": True})
     classifiers = {
@@ -99,37 +100,13 @@ def models(folder: Path, seconds: float) -> dict[str, Any]:
             # Forgets the step that was recorded last.
             classifier.logits(clips[:1], 1)
             with mock.patch.object(fused, "FLAT_ON", fused.FLAT_ON if is_flat else frozenset()):
-                rate = CALL / seconds_of(partial(classifier.logits, clips, size), seconds)
+                rate = CALL / statistics.median(times_s(partial(classifier.logits, clips, size), seconds))
             how = f"batch {size or 'automatic'}" + ("" if is_flat else ", in 3D")
             found[f"{name}, {how}"] = {"windows_per_s": rate, "share": rate * flop / peak}
             print(
                 f"{name:16} {how:16} {rate:7,.0f} windows/s, {100 * rate * flop / peak:4.1f} % of the peak", flush=True
             )
     return found
-
-
-def peak_flop_per_s(precision: torch.dtype) -> float:
-    """Operations per second of the product of two large matrices."""
-    side = MATRIX["cuda"]
-    a, b = (torch.randn(side, side, device="cuda").to(precision) for _ in range(2))
-
-    def multiply() -> None:
-        torch.mm(a, b)
-        torch.cuda.synchronize()
-
-    return 2 * side**3 / seconds_of(multiply, 1.0)
-
-
-def seconds_of(step: Callable[[], object], seconds: float) -> float:
-    """The median of what ``step`` takes, after two for warming up."""
-    for _ in range(2):
-        step()
-    taken_s: list[float] = []
-    while len(taken_s) < 3 or sum(taken_s) < seconds:
-        started_s = time.perf_counter()
-        step()
-        taken_s.append(time.perf_counter() - started_s)
-    return statistics.median(taken_s)
 
 
 def in_float32(folder: Path) -> float:
