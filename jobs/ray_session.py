@@ -1,6 +1,7 @@
 """Starts Ray, or joins a cluster, quietly; ends what it started."""
 
 import contextlib
+import importlib
 import io
 import logging
 import os
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jobs.lean_ray import do_nothing, put_aside, without_helpers, without_services
 from tagger.errors import VtagError
 
 if TYPE_CHECKING:
@@ -68,25 +70,32 @@ def ray_session(address: str | None = None, *, cpus: int | None = None, verbose:
     import ray
 
     if ray.is_initialized():
-        with _silenced(verbose):
+        with _silenced(verbose), _silent_loggers(verbose):
             yield _resources()
         return
     address = address or os.environ.get("RAY_ADDRESS")
     quiet: dict[str, Any] = {} if verbose else {"logging_level": logging.CRITICAL, "log_to_driver": False}
     is_joined = bool(address and address != "local")
     keep = None if is_joined else _raylets()
-    with _silenced(verbose):
+    # Whoever wants to see what Ray does gets all of it.
+    is_lean = not is_joined and not verbose
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_silenced(verbose))
         try:
-            if is_joined:
-                ray.init(address=address, **quiet)
-            else:
-                ray.init(
-                    address="local",
-                    num_cpus=cpus,
-                    include_dashboard=False,
-                    object_store_memory=_object_store_bytes(),
-                    **quiet,
-                )
+            with _ray_data_imported(), without_services() if is_lean else contextlib.nullcontext():
+                if is_joined:
+                    ray.init(address=address, **quiet)
+                else:
+                    ray.init(
+                        address="local",
+                        num_cpus=cpus,
+                        include_dashboard=False,
+                        object_store_memory=_object_store_bytes(),
+                        **quiet,
+                    )
+            stack.enter_context(_silent_loggers(verbose))
+            if is_lean:
+                stack.enter_context(without_helpers())
         except BaseException as error:
             # Also when interrupted: a half-started Ray has processes already.
             _shut_down(keep)
@@ -188,7 +197,40 @@ def _object_store_bytes() -> int:
 
 
 @contextlib.contextmanager
+def _ray_data_imported() -> Iterator[None]:
+    """Imports Ray Data meanwhile, which takes half a second of a core; ``ray.init`` waits for its processes instead."""
+    thread = threading.Thread(target=importlib.import_module, args=("ray.data",), name="vtag-import")
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+
+
+@contextlib.contextmanager
 def _silenced(verbose: bool) -> Iterator[None]:
+    """Keeps what Ray prints off the terminal."""
+    if verbose:
+        yield
+        return
+    from ray._private import worker
+
+    _quiet_threads_of_ray()
+    with (
+        _stderr_of_python_only(),
+        # The tracebacks of workers would go to standard output, where the job's JSON goes. The driver gets them as
+        # exceptions as well.
+        put_aside(worker, print_to_stdstream=do_nothing),
+        warnings.catch_warnings(),
+    ):
+        warnings.filterwarnings("ignore", module=r"ray\.")
+        # Ray 2.60 announces that retries will be set in another way, but has no other way yet.
+        warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
+        yield
+
+
+@contextlib.contextmanager
+def _silent_loggers(verbose: bool) -> Iterator[None]:
     """Keeps what Ray and Ray Data log off the terminal. Their log files keep everything."""
     if verbose:
         yield
@@ -205,13 +247,8 @@ def _silenced(verbose: bool) -> Iterator[None]:
     ]
     for handler in handlers:
         handler.addFilter(_show_nothing)
-    _quiet_threads_of_ray()
     try:
-        with _stderr_of_python_only(), _without_worker_errors(), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module=r"ray\.")
-            # Ray 2.60 announces that retries will be set in another way, but has no other way yet.
-            warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
-            yield
+        yield
     finally:
         for handler in handlers:
             handler.removeFilter(_show_nothing)
@@ -234,29 +271,6 @@ def _quiet_threads_of_ray() -> None:
 
 def _show_nothing(record: logging.LogRecord) -> bool:
     return False
-
-
-@contextlib.contextmanager
-def _without_worker_errors() -> Iterator[None]:
-    """Keeps Ray from printing the tracebacks of workers to standard output, where the job's JSON goes.
-
-    They reach the driver as exceptions as well. There is no setting for it, so Ray's own function is put aside.
-    """
-    from ray._private import worker
-
-    printing = getattr(worker, "print_to_stdstream", None)
-    if printing is None:
-        yield
-        return
-    worker.print_to_stdstream = _print_nothing
-    try:
-        yield
-    finally:
-        worker.print_to_stdstream = printing
-
-
-def _print_nothing(*_: object, **__: object) -> None:
-    pass
 
 
 @contextlib.contextmanager

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from jobs.lean_ray import do_nothing, put_aside
+
 PROGRAM = """
 import time
 from jobs.ray_session import ray_session
@@ -103,3 +105,47 @@ print(len(agents), len(killed), left)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=180)
     assert done.stdout.strip() == "2 1 []", done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_a_ray_of_this_machine_alone_comes_without_what_only_a_cluster_or_a_dashboard_needs() -> None:
+    program = """
+import sys, psutil
+from jobs.ray_session import ray_session
+
+SERVICES = ["dashboard.py", "log_monitor.py", "/monitor.py"]
+HELPERS = ["_StatsActor", "_AutoscalingCoordinatorActor"]
+
+class Double:
+    def __call__(self, batch):
+        return {"id": batch["id"] * 2}
+
+for verbose in (True, False):
+    with ray_session(cpus=2, verbose=verbose):
+        import ray
+        from ray.data import ActorPoolStrategy
+
+        data = ray.data.range(40, override_num_blocks=10).map_batches(Double, compute=ActorPoolStrategy(size=1))
+        rows = sum(row["id"] for row in data.iter_rows())
+        processes = [" ".join(process.cmdline()) for process in psutil.Process().children(recursive=True)]
+        actors = {actor["ActorClassName"] for actor in ray._private.state.actors().values()}
+        services = [service for service in SERVICES if any(service in line for line in processes)]
+        print("found", rows, services == SERVICES, actors >= set(HELPERS), services, sorted(actors & set(HELPERS)))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300)
+    found = [line for line in done.stdout.splitlines() if line.startswith("found")]
+    assert len(found) == 2 and found[0].startswith("found 1560 True True"), done.stdout + done.stderr
+    assert found[1] == "found 1560 False False [] []"
+
+
+def test_what_is_put_aside_comes_back() -> None:
+    class Owner:
+        @staticmethod
+        def says() -> str:
+            return "something"
+
+    with pytest.raises(KeyError), put_aside(Owner, says=do_nothing, unknown=do_nothing):
+        assert Owner.says() is None
+        assert not hasattr(Owner, "unknown")
+        raise KeyError
+    assert Owner.says() == "something"

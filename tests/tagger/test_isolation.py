@@ -30,6 +30,7 @@ from tagger.tagger import Tagger
 from tagger.video import probe
 from tagger.video.choose import has_decord
 from tagger.video.isolation import DecoderProcess, Limits, decoder_of_this_thread
+from tagger.video.isolation.child import NICENESS
 from tagger.video.isolation.memory import PLACES, frames_decoded
 from tagger.windows import Sampling
 from tests.benchmarks.fuzz import fuzz
@@ -314,6 +315,13 @@ def test_a_video_left_in_the_middle_does_not_disturb_the_next(decoder: DecoderPr
     with pytest.raises(RuntimeError, match="one video at a time"):
         next(first)
     assert_reads_the_next(decoder, videos)
+
+
+def test_a_decoder_process_yields_to_those_who_take_its_clips(decoder: DecoderProcess, videos: Path) -> None:
+    assert_reads_the_next(decoder, videos)
+    assert decoder.pid is not None
+    mine, its = (os.getpriority(os.PRIO_PROCESS, pid) for pid in (0, decoder.pid))
+    assert its == min(mine + NICENESS, 19)
 
 
 def test_a_decoder_process_ends_with_its_thread_and_leaves_no_zombie(videos: Path) -> None:

@@ -31,6 +31,10 @@ from tagger.windows import Sampling
 
 STANDARD_ERROR = 2
 
+NICENESS = 5
+"""Whoever takes its clips goes first on the cores that they share: it has clips to take, and this process only gets
+further ahead. Beside a busy program of the usual niceness a quarter of a core is left to it."""
+
 
 class _ToldReading(Reading):
     """Tells the parent at once what is known, in case the decoder does not live to send an end."""
@@ -56,6 +60,7 @@ def main() -> None:
     memory_bytes, channel, lifeline, count, *memories = map(int, sys.argv[1:])
     end_with_parent(lifeline)
     set_limits(memory_bytes)
+    os.nice(NICENESS)
     serve(socket.socket(fileno=channel), FrameCounter(count), [Place(memory) for memory in memories])
 
 
