@@ -6,11 +6,15 @@ installed Ray has what is known here; otherwise it starts everything.
 """
 
 import contextlib
+import time
 from collections.abc import Iterator
 from typing import Any
 
 ASKED_OF_COORDINATOR = {"request_resources", "cancel_request", "get_reserved_resources"}
 """What Ray Data asks the one for who shares out a cluster. One who is asked for more is left alone."""
+
+NODE_S = 10.0
+"""How long to look for a raylet that starts. Then Ray looks, gives up after half a minute, and has words for it."""
 
 
 @contextlib.contextmanager
@@ -37,12 +41,35 @@ def do_nothing(*_: object, **__: object) -> None:
 def without_services() -> Iterator[None]:
     """While ``ray.init`` starts a Ray: without dashboard, autoscaler, and the one that passes on what workers print.
 
-    It waits for the dashboard, which it starts even when told that there is to be none.
+    It waits for the dashboard, which it starts even when told that there is to be none. For its raylet, which takes
+    0.7 seconds, it looks once a second, and in here all the time.
     """
+    from ray._private import services
     from ray._private.node import Node
 
-    with put_aside(Node, start_api_server=do_nothing, start_monitor=do_nothing, start_log_monitor=do_nothing):
+    look = services.get_node
+
+    def get_node(gcs_address: str, node_id: str) -> Any:
+        _await_node(gcs_address, node_id)
+        return look(gcs_address, node_id)
+
+    with (
+        put_aside(Node, start_api_server=do_nothing, start_monitor=do_nothing, start_log_monitor=do_nothing),
+        put_aside(services, get_node=get_node),
+    ):
         yield
+
+
+def _await_node(gcs_address: str, node_id: str) -> None:
+    """Waits until Ray's control service knows a machine, or for NODE_S."""
+    from ray._private.services import _get_gcs_client_options
+    from ray._private.state import GlobalState
+
+    state = GlobalState()
+    state._initialize_global_state(_get_gcs_client_options(gcs_address))
+    deadline_s = time.monotonic() + NODE_S
+    while all(node["NodeID"] != node_id for node in state.node_table()) and time.monotonic() < deadline_s:
+        time.sleep(0.02)
 
 
 @contextlib.contextmanager
