@@ -191,6 +191,7 @@ class _Run:
         finished = self.collector.add(table)
         if self.first_row_s is None:
             self.first_row_s, self.collector.spent = time.monotonic(), Spent(since=time.time())
+            self.report()
         elif (passed_s := time.monotonic() - self.first_row_s) >= SETTLED_S:
             self.efficiency = self._efficiency(passed_s)
         return finished
