@@ -41,11 +41,19 @@ def do_nothing(*_: object, **__: object) -> None:
 def without_services() -> Iterator[None]:
     """While ``ray.init`` starts a Ray: without dashboard, autoscaler, and the one that passes on what workers print.
 
-    It waits for the dashboard, which it starts even when told that there is to be none. For its raylet, which takes
-    0.7 seconds, it looks once a second, and in here all the time.
+    It waits for the dashboard, which it starts even when told that there is to be none. Not for Ray Train: it asks the
+    dashboard about its own processes, and waits for twelve seconds for an answer.
     """
-    from ray._private import services
     from ray._private.node import Node
+
+    with put_aside(Node, start_api_server=do_nothing, start_monitor=do_nothing, start_log_monitor=do_nothing):
+        yield
+
+
+@contextlib.contextmanager
+def without_delay() -> Iterator[None]:
+    """While ``ray.init`` starts a Ray: it goes on as soon as its raylet is there. By itself it looks once a second."""
+    from ray._private import services
 
     look = services.get_node
 
@@ -53,10 +61,7 @@ def without_services() -> Iterator[None]:
         _await_node(gcs_address, node_id)
         return look(gcs_address, node_id)
 
-    with (
-        put_aside(Node, start_api_server=do_nothing, start_monitor=do_nothing, start_log_monitor=do_nothing),
-        put_aside(services, get_node=get_node),
-    ):
+    with put_aside(services, get_node=get_node):
         yield
 
 

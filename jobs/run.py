@@ -252,7 +252,7 @@ def _adopt(plan: Plan, ledger: Ledger) -> None:
 def _tag(plan: Plan, ledger: Ledger, run: _Run, lock: Lock) -> None:
     """Does what is still to be done, and commits it."""
     config = plan.config
-    with ray_session(config.address, verbose=config.verbose) as session:
+    with ray_session(config.address, only_data=True, verbose=config.verbose) as session:
         run.sigterm.set()
         run.workers = _workers(plan, session)
         began_s = time.monotonic()

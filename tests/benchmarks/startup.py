@@ -35,7 +35,9 @@ def main(videos: str, rounds: int, json_file: Path | None, options: tuple[str, .
         each = ", ".join(f"{value:.2f}" for value in counted)
         print(f"{name:14} after {statistics.median(counted):.2f} s, the median of {each}")
     if json_file is not None:
-        json_file.write_text(json.dumps({"startup_s": {name: counted[1:] for name, counted in times.items()}}, indent=1))
+        json_file.write_text(
+            json.dumps({"startup_s": {name: counted[1:] for name, counted in times.items()}}, indent=1)
+        )
 
 
 def help_s() -> float:

@@ -108,7 +108,7 @@ print(len(agents), len(killed), left)
 
 
 @pytest.mark.slow
-def test_a_ray_of_this_machine_alone_comes_without_what_only_a_cluster_or_a_dashboard_needs() -> None:
+def test_for_ray_data_alone_a_ray_comes_without_what_only_a_cluster_or_a_dashboard_needs() -> None:
     program = """
 import sys, psutil
 from jobs.ray_session import ray_session
@@ -121,7 +121,7 @@ class Double:
         return {"id": batch["id"] * 2}
 
 for verbose in (True, False):
-    with ray_session(cpus=2, verbose=verbose):
+    with ray_session(cpus=2, only_data=True, verbose=verbose):
         import ray
         from ray.data import ActorPoolStrategy
 
