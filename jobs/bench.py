@@ -160,7 +160,7 @@ def bench(
         raise JobError("none of the videos can be opened and says how long it is; `vtag probe` tells more")
     info, facts = source.info, readable[0][1]
     reader: DecoderName = rule(facts, info.sampling, info.preprocessing).decoder
-    with ray_session("local", only_data=True, verbose=verbose) as session:
+    with ray_session("local", lean=True, verbose=verbose) as session:
         workers = choose_workers(session.cpus, session.gpus, device)
         on_part("decoding")
         on_disk = [(video.path, facts) for video, facts in readable]

@@ -1,8 +1,8 @@
-"""Leaves out what Ray starts beside every job and nobody has a use for when the job runs on this machine alone.
+"""Leaves out what Ray starts beside every job and what nobody needs when the job runs on this machine alone.
 
-These are five Python processes, each of which takes half a second to a second of a core while the models start, and
-wakes up from then on. Ray has no settings for them. So its own functions are put aside for the while, where the
-installed Ray has what is known here; otherwise it starts everything.
+These are five Python processes. Each takes half a second to a second of a core while the models start (2 cores of a
+Zen 4), and wakes up again and again from then on. Ray has no settings for them, so its own functions are put aside
+for the while. The project is bound to the version of Ray whose functions these are.
 """
 
 import contextlib
@@ -10,22 +10,19 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-ASKED_OF_COORDINATOR = {"request_resources", "cancel_request", "get_reserved_resources"}
-"""What Ray Data asks the one for who shares out a cluster. One who is asked for more is left alone."""
-
 NODE_S = 10.0
 """How long to look for a raylet that starts. Then Ray looks, gives up after half a minute, and has words for it."""
+
+NO_DASHBOARD = b"127.0.0.1:1"
+"""An address at which nobody answers."""
 
 
 @contextlib.contextmanager
 def put_aside(owner: Any, **replacements: Any) -> Iterator[None]:
-    """Replaces attributes of ``owner``, a class or a module, for the while; those that it does not have are left out.
-
-    For what Ray has no setting for.
-    """
-    kept = {name: vars(owner)[name] for name in replacements if name in vars(owner)}
-    for name in kept:
-        setattr(owner, name, replacements[name])
+    """Replaces attributes of ``owner``, a class or a module, for the while."""
+    kept = {name: vars(owner)[name] for name in replacements}
+    for name, value in replacements.items():
+        setattr(owner, name, value)
     try:
         yield
     finally:
@@ -41,13 +38,22 @@ def do_nothing(*_: object, **__: object) -> None:
 def without_services() -> Iterator[None]:
     """While ``ray.init`` starts a Ray: without dashboard, autoscaler, and the one that passes on what workers print.
 
-    It waits for the dashboard, which it starts even when told that there is to be none. Not for Ray Train: it asks the
-    dashboard about its own processes, and waits for twelve seconds for an answer.
+    ``ray.init`` starts a dashboard even when told that there is to be none, and waits until it is there. Not for Ray
+    Train, which asks it about its own processes.
     """
     from ray._private.node import Node
 
-    with put_aside(Node, start_api_server=do_nothing, start_monitor=do_nothing, start_log_monitor=do_nothing):
+    with put_aside(Node, start_api_server=_name_no_dashboard, start_monitor=do_nothing, start_log_monitor=do_nothing):
         yield
+
+
+def _name_no_dashboard(node: Any, **_: object) -> None:
+    """In place of starting a dashboard: gives Ray an address, for which some of its processes would wait for ever."""
+    from ray._private.ray_constants import DASHBOARD_ADDRESS, KV_NAMESPACE_DASHBOARD
+
+    node.get_gcs_client().internal_kv_put(
+        DASHBOARD_ADDRESS.encode(), NO_DASHBOARD, True, namespace=KV_NAMESPACE_DASHBOARD
+    )
 
 
 @contextlib.contextmanager
@@ -58,23 +64,26 @@ def without_delay() -> Iterator[None]:
     look = services.get_node
 
     def get_node(gcs_address: str, node_id: str) -> Any:
-        _await_node(gcs_address, node_id)
+        await_node(gcs_address, node_id)
         return look(gcs_address, node_id)
 
     with put_aside(services, get_node=get_node):
         yield
 
 
-def _await_node(gcs_address: str, node_id: str) -> None:
-    """Waits until Ray's control service knows a machine, or for NODE_S."""
+def await_node(gcs_address: str, node_id: str) -> bool:
+    """Waits until Ray's control service knows a machine, or for NODE_S. Returns whether it does."""
     from ray._private.services import _get_gcs_client_options
     from ray._private.state import GlobalState
 
     state = GlobalState()
     state._initialize_global_state(_get_gcs_client_options(gcs_address))
     deadline_s = time.monotonic() + NODE_S
-    while all(node["NodeID"] != node_id for node in state.node_table()) and time.monotonic() < deadline_s:
+    while all(node["NodeID"] != node_id for node in state.node_table()):
+        if time.monotonic() > deadline_s:
+            return False
         time.sleep(0.02)
+    return True
 
 
 @contextlib.contextmanager
@@ -86,14 +95,14 @@ def without_helpers() -> Iterator[None]:
     from ray.data._internal.cluster_autoscaler import rate_based_cluster_autoscaler as autoscaler
 
     updates = ("register_dataset_to_stats_actor", "update_execution_metrics", "update_iteration_metrics")
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(put_aside(stats._StatsManager, **dict.fromkeys(updates, staticmethod(do_nothing))))
-        if autoscaler.AutoscalingCoordinator.__abstractmethods__ == ASKED_OF_COORDINATOR:
-            stack.enter_context(put_aside(autoscaler, DefaultAutoscalingCoordinator=_WholeMachine))
+    with (
+        put_aside(stats._StatsManager, **dict.fromkeys(updates, staticmethod(do_nothing))),
+        put_aside(autoscaler, DefaultAutoscalingCoordinator=WholeMachine),
+    ):
         yield
 
 
-class _WholeMachine:
+class WholeMachine:
     """Ray Data's AutoscalingCoordinator for one data set on a machine that never changes."""
 
     def __init__(self, *_: object, **__: object):
@@ -105,4 +114,5 @@ class _WholeMachine:
     cancel_request = do_nothing
 
     def get_reserved_resources(self) -> dict[str, dict[str, float]]:
+        """All that there is, by machine."""
         return self._resources

@@ -90,7 +90,9 @@ def measures(progress: Progress, pace: Pace | None) -> list[str]:
     phrases = [f"{amount(progress.video_s)} of video"]
     if pace is not None:
         phrases += [f"{significant(pace.windows_per_s)} windows/s", f"{significant(pace.realtime)}× real time"]
-    return [*phrases, f"decoding {percent(progress.decode_busy)}", f"model {percent(progress.predict_busy)}"]
+    if progress.decode_busy or progress.predict_busy:
+        phrases += [f"decoding {percent(progress.decode_busy)}", f"model {percent(progress.predict_busy)}"]
+    return phrases
 
 
 class SilentView:

@@ -187,7 +187,7 @@ class _Run:
         )
 
     def collect(self, table: pa.Table) -> list[FinishedVideo]:
-        """Takes rows that came back; returns the videos that are finished with them."""
+        """Takes rows that came back; returns the videos that are finished with them. Tells of the first ones."""
         finished = self.collector.add(table)
         if self.first_row_s is None:
             self.first_row_s, self.collector.spent = time.monotonic(), Spent(since=time.time())
@@ -252,7 +252,7 @@ def _adopt(plan: Plan, ledger: Ledger) -> None:
 def _tag(plan: Plan, ledger: Ledger, run: _Run, lock: Lock) -> None:
     """Does what is still to be done, and commits it."""
     config = plan.config
-    with ray_session(config.address, only_data=True, verbose=config.verbose) as session:
+    with ray_session(config.address, lean=True, verbose=config.verbose) as session:
         run.sigterm.set()
         run.workers = _workers(plan, session)
         began_s = time.monotonic()

@@ -70,7 +70,7 @@ def test_plain_lines_come_every_ten_seconds_and_at_each_phase() -> None:
         view(Progress("publishing", 964, elapsed_s=152))
     assert stream.getvalue().splitlines() == [
         "vtag: starting, 964 videos, 100 kept from an earlier run",
-        "vtag: 112 of 964 videos (12 %), 1.67 min of video, decoding 0 %, model 0 %",
+        "vtag: 112 of 964 videos (12 %), 1.67 min of video",
         "vtag: 412 of 964 videos (43 %), 3:04 left, 1.87 h of video, 14.2 windows/s, 66.3× real time, "
         "decoding 45 %, model 98 %",
         "vtag: 2 failed, the last: bad [1].mp4 is empty (0 bytes)",

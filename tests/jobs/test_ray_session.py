@@ -110,7 +110,8 @@ print(len(agents), len(killed), left)
 @pytest.mark.slow
 def test_for_ray_data_alone_a_ray_comes_without_what_only_a_cluster_or_a_dashboard_needs() -> None:
     program = """
-import sys, psutil
+import psutil
+from jobs import lean_ray
 from jobs.ray_session import ray_session
 
 SERVICES = ["dashboard.py", "log_monitor.py", "/monitor.py"]
@@ -120,8 +121,8 @@ class Double:
     def __call__(self, batch):
         return {"id": batch["id"] * 2}
 
-for verbose in (True, False):
-    with ray_session(cpus=2, only_data=True, verbose=verbose):
+for lean, verbose in ((True, True), (False, False), (True, False)):
+    with ray_session(cpus=2, lean=lean, verbose=verbose):
         import ray
         from ray.data import ActorPoolStrategy
 
@@ -131,11 +132,16 @@ for verbose in (True, False):
         actors = {actor["ActorClassName"] for actor in ray._private.state.actors().values()}
         services = [service for service in SERVICES if any(service in line for line in processes)]
         print("found", rows, services == SERVICES, actors >= set(HELPERS), services, sorted(actors & set(HELPERS)))
+        context = ray.get_runtime_context()
+        lean_ray.NODE_S = 0.1
+        print("node", *(lean_ray.await_node(context.gcs_address, node) for node in (context.get_node_id(), "0" * 56)))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300)
-    found = [line for line in done.stdout.splitlines() if line.startswith("found")]
-    assert len(found) == 2 and found[0].startswith("found 1560 True True"), done.stdout + done.stderr
-    assert found[1] == "found 1560 False False [] []"
+    verbose, full, lean = [line for line in done.stdout.splitlines() if line.startswith("found")]
+    assert verbose.startswith("found 1560 True True") and full == verbose, done.stdout + done.stderr
+    assert lean == "found 1560 False False [] []"
+    # What is waited for while Ray starts is found.
+    assert done.stdout.count("node True False") == 3
 
 
 def test_what_is_put_aside_comes_back() -> None:
@@ -144,8 +150,7 @@ def test_what_is_put_aside_comes_back() -> None:
         def says() -> str:
             return "something"
 
-    with pytest.raises(KeyError), put_aside(Owner, says=do_nothing, unknown=do_nothing):
-        assert Owner.says() is None
-        assert not hasattr(Owner, "unknown")
-        raise KeyError
-    assert Owner.says() == "something"
+    with pytest.raises(ValueError), put_aside(Owner, says=do_nothing):
+        assert Owner().says() is None
+        raise ValueError
+    assert Owner().says() == "something"

@@ -32,8 +32,8 @@ from tagger.windows import Sampling
 STANDARD_ERROR = 2
 
 NICENESS = 5
-"""Whoever takes its clips goes first on the cores that they share: it has clips to take, and this process only gets
-further ahead. Beside a busy program of the usual niceness a quarter of a core is left to it."""
+"""Whoever takes its clips goes first on the cores that they share: while it has clips to take, this process would only
+get further ahead. It yields to other programs, too: beside a busy one a quarter of a core is left to it."""
 
 
 class _ToldReading(Reading):
