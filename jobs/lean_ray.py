@@ -1,6 +1,6 @@
 """Leaves out what Ray starts beside every job and what nobody needs when the job runs on this machine alone.
 
-These are five Python processes. Each takes half a second to a second of a core while the models start (2 cores of a
+These are six Python processes. Each takes half a second to a second of a core while the models start (2 cores of a
 Zen 4), and wakes up again and again from then on. Ray has no settings for them, so its own functions are put aside
 for the while. The project is bound to the version of Ray whose functions these are.
 """
@@ -57,6 +57,35 @@ def _name_no_dashboard(node: Any, **_: object) -> None:
 
 
 @contextlib.contextmanager
+def with_workers() -> Iterator[None]:
+    """While ``ray.init`` starts a Ray: all workers of a job are started at once, and no more.
+
+    By itself Ray starts half of them. As it then needs more, it starts one too many, and all while the first ones load
+    their models. With GPUs there are few model actors, and what Ray starts is about right.
+    """
+    from ray._private import services
+    from ray._private.node import Node
+
+    start_raylet, start = Node.start_raylet, services.start_ray_process
+
+    def start_raylet_with_workers(node: Any, *args: Any, **kwargs: Any) -> None:
+        resources = node.get_resource_and_label_spec()
+        # A decoder and a model for each core.
+        count = int(resources.num_cpus) * (1 if resources.num_gpus else 2)
+        flags = [f"--num_prestart_python_workers={count}", f"--maximum_startup_concurrency={count}"]
+
+        def start_ray_process(command: list[str], *args: Any, **kwargs: Any) -> Any:
+            # The last of two flags of the same name counts.
+            return start([*command, *flags], *args, **kwargs)
+
+        with put_aside(services, start_ray_process=start_ray_process):
+            start_raylet(node, *args, **kwargs)
+
+    with put_aside(Node, start_raylet=start_raylet_with_workers):
+        yield
+
+
+@contextlib.contextmanager
 def without_delay() -> Iterator[None]:
     """While ``ray.init`` starts a Ray: it goes on as soon as its raylet is there. By itself it looks once a second."""
     from ray._private import services
@@ -88,16 +117,20 @@ def await_node(gcs_address: str, node_id: str) -> bool:
 
 @contextlib.contextmanager
 def without_helpers() -> Iterator[None]:
-    """While Ray Data works: without its actor that keeps figures for the dashboard, and the one that shares out a
-    cluster among data sets and asks for more machines. There is one machine, and all of it is for one data set.
+    """While Ray Data works: without its actor that keeps figures for the dashboard, the one that shares out a cluster
+    among data sets and asks for more machines, and the one that knows which actor is where. There is one machine, and
+    all of it is for one data set.
     """
     from ray.data._internal import stats
     from ray.data._internal.cluster_autoscaler import rate_based_cluster_autoscaler as autoscaler
+    from ray.data._internal.execution.operators import actor_pool_map_operator as actor_pool
 
     updates = ("register_dataset_to_stats_actor", "update_execution_metrics", "update_iteration_metrics")
     with (
         put_aside(stats._StatsManager, **dict.fromkeys(updates, staticmethod(do_nothing))),
         put_aside(autoscaler, DefaultAutoscalingCoordinator=WholeMachine),
+        # An actor stays where it is as long as nobody has heard of another place.
+        put_aside(actor_pool, get_or_create_actor_location_tracker=NoTracker, get_actor_locations=lambda actors: {}),
     ):
         yield
 
@@ -116,3 +149,12 @@ class WholeMachine:
     def get_reserved_resources(self) -> dict[str, dict[str, float]]:
         """All that there is, by machine."""
         return self._resources
+
+
+class NoTracker:
+    """In place of Ray Data's actor that knows which actor is where."""
+
+    class update_actor_location:  # noqa: N801
+        """Its method, as actors have methods."""
+
+        remote = staticmethod(do_nothing)

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jobs.lean_ray import do_nothing, put_aside, without_delay, without_helpers, without_services
+from jobs.lean_ray import do_nothing, put_aside, with_workers, without_delay, without_helpers, without_services
+from jobs.uncollected import uncollected
 from tagger.errors import VtagError
 
 if TYPE_CHECKING:
@@ -45,7 +46,13 @@ _WORKERS = {
     # It ends one that has had nothing to do for a second, as happens to decoders that wait for the models. The next
     # task starts another, which takes two seconds of a core, and a decoder process, which takes one.
     "RAY_idle_worker_killing_time_threshold_ms": "3600000",
+    # A raylet that finds its object store not yet there looks again after a second: one of sixteen did. Half a minute
+    # in all.
+    "RAY_raylet_client_connect_timeout_milliseconds": "50",
+    "RAY_raylet_client_num_connect_attempts": "600",
 }
+
+_LEAN_WORKERS = {"RAY_preload_python_modules": "jobs.worker_start"}
 
 
 @dataclass(frozen=True)
@@ -70,7 +77,8 @@ def ray_session(
     os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
     for name, value in (_WORKERS if verbose else _WORKERS | _QUIET).items():
         os.environ.setdefault(name, value)
-    import ray
+    with uncollected():
+        import ray
 
     if ray.is_initialized():
         with _silenced(verbose), _silent_loggers(verbose):
@@ -85,11 +93,11 @@ def ray_session(
     with contextlib.ExitStack() as stack:
         stack.enter_context(_silenced(verbose))
         try:
-            with _ray_data_imported():
+            with uncollected(), _ray_data_imported():
                 if is_joined:
                     ray.init(address=address, **quiet)
                 else:
-                    with without_delay(), without_services() if lean else contextlib.nullcontext():
+                    with without_delay(), _lean_start() if lean else contextlib.nullcontext():
                         ray.init(
                             address="local",
                             num_cpus=cpus,
@@ -114,6 +122,18 @@ def ray_session(
                 _stop_executors()
             finally:
                 _shut_down(keep)
+
+
+@contextlib.contextmanager
+def _lean_start() -> Iterator[None]:
+    """While ``ray.init`` starts a Ray: a lean one. Workers of no other Ray import what its workers do."""
+    os.environ.update(_LEAN_WORKERS)
+    try:
+        with without_services(), with_workers():
+            yield
+    finally:
+        for name in _LEAN_WORKERS:
+            del os.environ[name]
 
 
 def _shut_down(keep: list["psutil.Process"] | None) -> None:

@@ -1,12 +1,17 @@
 """A Ray that ends leaves the process as it was."""
 
+import gc
+import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from jobs.lean_ray import do_nothing, put_aside
+from jobs.uncollected import uncollected
+from tests.videos import encode
 
 PROGRAM = """
 import time
@@ -110,38 +115,139 @@ print(len(agents), len(killed), left)
 @pytest.mark.slow
 def test_for_ray_data_alone_a_ray_comes_without_what_only_a_cluster_or_a_dashboard_needs() -> None:
     program = """
+import json, sys
 import psutil
 from jobs import lean_ray
 from jobs.ray_session import ray_session
 
 SERVICES = ["dashboard.py", "log_monitor.py", "/monitor.py"]
-HELPERS = ["_StatsActor", "_AutoscalingCoordinatorActor"]
 
 class Double:
     def __call__(self, batch):
         return {"id": batch["id"] * 2}
+
+def modules():
+    return "jobs.decoding" in sys.modules, "torch" in sys.modules
 
 for lean, verbose in ((True, True), (False, False), (True, False)):
     with ray_session(cpus=2, lean=lean, verbose=verbose):
         import ray
         from ray.data import ActorPoolStrategy
 
-        data = ray.data.range(40, override_num_blocks=10).map_batches(Double, compute=ActorPoolStrategy(size=1))
+        data = ray.data.range(40, override_num_blocks=10).map_batches(Double, compute=ActorPoolStrategy(size=2))
         rows = sum(row["id"] for row in data.iter_rows())
         processes = [" ".join(process.cmdline()) for process in psutil.Process().children(recursive=True)]
-        actors = {actor["ActorClassName"] for actor in ray._private.state.actors().values()}
-        services = [service for service in SERVICES if any(service in line for line in processes)]
-        print("found", rows, services == SERVICES, actors >= set(HELPERS), services, sorted(actors & set(HELPERS)))
+        classes = {actor["ActorClassName"] for actor in ray._private.state.actors().values()}
+        found = {
+            "rows": rows,
+            "services": [service for service in SERVICES if any(service in line for line in processes)],
+            "helpers": sorted(name for name in classes if not name.startswith("MapWorker")),
+            "imported": ray.get(ray.remote(modules).options(num_cpus=0).remote()),
+        }
         context = ray.get_runtime_context()
         lean_ray.NODE_S = 0.1
-        print("node", *(lean_ray.await_node(context.gcs_address, node) for node in (context.get_node_id(), "0" * 56)))
+        found["nodes"] = [lean_ray.await_node(context.gcs_address, node) for node in (context.get_node_id(), "0" * 56)]
+        print(json.dumps(found))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300)
-    verbose, full, lean = [line for line in done.stdout.splitlines() if line.startswith("found")]
-    assert verbose.startswith("found 1560 True True") and full == verbose, done.stdout + done.stderr
-    assert lean == "found 1560 False False [] []"
-    # What is waited for while Ray starts is found.
-    assert done.stdout.count("node True False") == 3
+    assert done.returncode == 0, done.stdout + done.stderr
+    verbose, full, lean = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"rows"')]
+    assert verbose == full
+    assert full == {
+        "rows": 1560,
+        "services": ["dashboard.py", "log_monitor.py", "/monitor.py"],
+        "helpers": ["ActorLocationTracker", "_AutoscalingCoordinatorActor", "_StatsActor"],
+        "imported": [False, False],
+        # What is waited for while Ray starts is found, and a wait for what is not there ends.
+        "nodes": [True, False],
+    }
+    # Decoders do without PyTorch, which takes half a gigabyte.
+    assert lean == full | {"services": [], "helpers": [], "imported": [True, False]}
+
+
+@pytest.mark.slow
+def test_a_lean_ray_starts_all_workers_of_a_job_at_once_and_no_more(tmp_path: Path, model_file: Path) -> None:
+    clips = [str(encode(tmp_path / f"{i}.mp4", seconds=3, rate=10)) for i in range(8)]
+    program = f"""
+import os, sys, time
+import psutil
+from jobs.job import Video
+from jobs.pipeline import choose_workers, tag_videos
+from jobs.ray_session import ray_session
+from tagger import find_model
+
+videos = [Video(path, os.path.getsize(path), os.stat(path).st_mtime_ns) for path in {clips!r}]
+
+def workers():
+    lines = [" ".join(process.cmdline()) for process in psutil.Process().children(recursive=True)]
+    # They begin as a script, which the raylet's arguments name, too. Later their title says what they do.
+    begun = sum(line.startswith(sys.executable) and "/default_worker.py" in line for line in lines)
+    return begun + sum(line.startswith(("ray::IDLE", "ray::Map")) for line in lines)
+
+with ray_session(cpus=2, lean=True) as session:
+    deadline_s = time.monotonic() + 60
+    while workers() < 4 and time.monotonic() < deadline_s:
+        time.sleep(0.02)
+    before = workers()
+    source = find_model({str(model_file)!r})
+    tables = tag_videos(videos, source, source.info.sampling, choose_workers(session.cpus, 0), top_k=1)
+    ends = sum(table["end"].drop_null().length() for table in tables)
+    print(before, workers(), ends)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=200)
+    assert done.stdout == "4 4 8\n", done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_one_data_set_on_one_machine_is_given_what_ray_would_give_it() -> None:
+    program = """
+import json, time
+from jobs.lean_ray import WholeMachine
+from jobs.ray_session import ray_session
+
+with ray_session(cpus=2):
+    from ray.data._internal.cluster_autoscaler.base_autoscaling_coordinator import STANDARD_RESOURCE_TYPES
+    from ray.data._internal.cluster_autoscaler.default_autoscaling_coordinator import DefaultAutoscalingCoordinator
+
+    given = []
+    for coordinator in (DefaultAutoscalingCoordinator("a data set"), WholeMachine("a data set")):
+        coordinator.request_resources([{"CPU": 1}], expire_after_s=60, request_remaining=STANDARD_RESOURCE_TYPES)
+        while not (reserved := coordinator.get_reserved_resources()):
+            time.sleep(0.05)
+        (machine,) = reserved.values()
+        given.append({name: machine.get(name, 0) for name in STANDARD_RESOURCE_TYPES})
+    print(json.dumps(given))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    by_ray, by_us = json.loads(done.stdout)
+    assert by_ray["CPU"] == 2
+    assert by_us == pytest.approx(by_ray)
+
+
+@pytest.mark.slow
+def test_what_cannot_be_imported_beside_ray_is_told_by_whoever_needs_it() -> None:
+    program = """
+import sys
+sys.modules["ray.data"] = None
+from jobs.ray_session import ray_session
+with ray_session(cpus=1):
+    pass
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=200)
+    assert done.returncode == 1 and "import of ray.data halted" in done.stderr.splitlines()[-1]
+
+
+def test_nobody_looks_for_garbage_while_programs_are_loaded() -> None:
+    with uncollected():
+        assert not gc.isenabled()
+        with uncollected():
+            loaded: list[Any] = []
+            loaded.append(loaded)
+        assert not gc.isenabled()
+    assert gc.isenabled()
+    assert not any(loaded is found for found in gc.get_objects())
+    gc.unfreeze()
 
 
 def test_what_is_put_aside_comes_back() -> None:
