@@ -44,6 +44,10 @@ def run_folds(
     from ray.exceptions import RayError, RayTaskError
 
     config = travelling(config)
+    # Folds share nearly all of their clips, and would decode the same ones at the same time.
+    brings_in = config.cache_bytes > 0 and (config.run_folder is not None or config.cache is not None)
+    # Weights that cannot be had are better known before Ray is started.
+    network = starting_network(config, len(data.labels))
     with ExitStack() as stack:
         shared_paths = _videos(data)
         if config.run_folder is not None:
@@ -52,8 +56,6 @@ def run_folds(
             shared_paths.append(Video(os.fspath(run.path), 1, 0))
         session = stack.enter_context(ray_session(address, verbose=verbose))
         check_device(config, session.gpus)
-        # Folds share nearly all of their clips, and would decode the same ones at the same time.
-        brings_in = config.cache_bytes > 0 and (config.run_folder is not None or config.cache is not None)
         if brings_in:
             cache = stack.enter_context(kept_clips(config))
             shared_paths.append(Video(os.fspath(cache.folder), 1, 0))
@@ -61,7 +63,6 @@ def run_folds(
         uses_gpus = session.gpus > 0 and config.device != "cpu"
         config = replace(config, device="cuda" if uses_gpus else "cpu")
         if brings_in:
-            network = starting_network(config, len(data.labels))
             bring_in(network, _parts(folds), config, cache, session, Watch(on_reading))
         task = ray.remote(num_cpus=_cpus(ray.nodes(), uses_gpus), num_gpus=1 if uses_gpus else 0)(train_fold)
         # What is the same for all folds travels once.

@@ -1,6 +1,7 @@
 """Starts Ray, or joins a cluster, quietly; ends what it started."""
 
 import contextlib
+import gc
 import importlib
 import io
 import logging
@@ -77,8 +78,7 @@ def ray_session(
     os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
     for name, value in (_WORKERS if verbose else _WORKERS | _QUIET).items():
         os.environ.setdefault(name, value)
-    with uncollected():
-        import ray
+    import ray
 
     if ray.is_initialized():
         with _silenced(verbose), _silent_loggers(verbose):
@@ -91,6 +91,8 @@ def ray_session(
     # Whoever wants to see what Ray does gets all of it.
     lean = lean and not is_joined and not verbose
     with contextlib.ExitStack() as stack:
+        # What was loaded is garbage like any other when the process ends; some libraries complain if it is not.
+        stack.callback(gc.unfreeze)
         stack.enter_context(_silenced(verbose))
         try:
             with uncollected(), _ray_data_imported():

@@ -7,6 +7,7 @@ folder. When a worker is lost all of them begin again from the last checkpoint.
 
 import os
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -60,20 +61,23 @@ def train_with_ray(
     check(config)
     watch = watch or Watch()
     config = travelling(config)
-    with Sigterm() as sigterm, ray_session(address, verbose=verbose) as session:
+    with Sigterm() as sigterm, ExitStack() as stack:
+        # Weights that cannot be had are better known before Ray is started.
+        network = starting_network(config, len(data.labels))
+        session = stack.enter_context(ray_session(address, verbose=verbose))
         # Ray has set a handler of its own.
         sigterm.set()
         team = _team(session, workers, gpus, config)
         config = replace(config, device="cuda" if team.gpus else "cpu")
-        with open_run(data, split, config, workers=team.workers) as run, kept_clips(config) as cache:
-            assert run is not None
-            network = starting_network(config, len(data.labels))
-            check_nodes([Video(os.fspath(path), 1, 0) for path in (run.path, cache.folder, *_paths(data))])
-            known = bring_in(network, {"train": split.train, "val": split.val}, config, cache, session, watch)
-            result = _fit(_Task(data, split, config, network, cache, run, known), team, watch)
-            publish(run.model, config.out)
-            if finish:
-                run.finish()
+        run = stack.enter_context(open_run(data, split, config, workers=team.workers))
+        assert run is not None
+        cache = stack.enter_context(kept_clips(config))
+        check_nodes([Video(os.fspath(path), 1, 0) for path in (run.path, cache.folder, *_paths(data))])
+        known = bring_in(network, {"train": split.train, "val": split.val}, config, cache, session, watch)
+        result = _fit(_Task(data, split, config, network, cache, run, known), team, watch)
+        publish(run.model, config.out)
+        if finish:
+            run.finish()
     return result
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def uncollected() -> Iterator[None]:
-    """Nobody looks for garbage meanwhile, nor later in what is there at the end.
+    """Nobody looks for garbage meanwhile, nor later in what is there at the end, until ``gc.unfreeze()``.
 
     Python looks whenever some hundreds of objects have been made. While Ray Data and PyTorch are imported, hardly any
     is garbage, and looking takes a fifth of the time. For one thread at a time.
