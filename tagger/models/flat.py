@@ -8,7 +8,7 @@ have better kernels for two dimensions than for three. ``python -m tests.benchma
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextvars import ContextVar
 from functools import cache, reduce
 from typing import NamedTuple
@@ -197,12 +197,39 @@ def _convolve2d(
     # cuDNN adds bias and residual and applies ReLU before it writes the result, which else takes most of the time.
     is_aligned = groups == 1 and weight.shape[0] % ROW == weight.shape[1] % ROW == 0
     if x.is_cuda and is_aligned and bias is not None and type(activation) is nn.ReLU and _has_cudnn(x.device, x.dtype):
-        sizes = list(stride), list(padding), [1, 1], groups
+        y = _convolve_in_cudnn(x, weight, bias, residual, stride, padding)
+        if y is not None:
+            return y
+    return finish(functional.conv2d(x, weight, bias, stride, padding, 1, groups), activation, residual)
+
+
+_refused: set[Hashable] = set()
+"""Convolutions that cuDNN has no kernel for."""
+
+
+def _convolve_in_cudnn(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor,
+    residual: torch.Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+) -> torch.Tensor | None:
+    """``ReLU(conv2d(x) + residual)``, or None where cuDNN cannot do that in one."""
+    shape = (x.device, x.dtype, x.shape, weight.shape, tuple(stride), tuple(padding), residual is None)
+    if shape in _refused:
+        return None
+    sizes = list(stride), list(padding), [1, 1], 1
+    try:
         with _tuned():
             if residual is None:
                 return torch.cudnn_convolution_relu(x, weight, bias, *sizes)
             return torch.cudnn_convolution_add_relu(x, weight, residual, 1.0, bias, *sizes)
-    return finish(functional.conv2d(x, weight, bias, stride, padding, 1, groups), activation, residual)
+    except torch.OutOfMemoryError:
+        raise  # With fewer clips it may work.
+    except RuntimeError:
+        _refused.add(shape)
+        return None
 
 
 @contextlib.contextmanager

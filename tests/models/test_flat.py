@@ -71,6 +71,31 @@ def test_weights_are_stacked_anew_in_another_precision(flat_on_cpu: None) -> Non
         torch.testing.assert_close(layer(x), functional.conv3d(x.to(precision), layer.weight, layer.bias, padding=1))
 
 
+def test_a_convolution_that_cudnn_has_no_kernel_for_is_asked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def fail(error: RuntimeError) -> None:
+        def convolution(*arguments: object) -> torch.Tensor:
+            asked.append(str(error))
+            raise error
+
+        monkeypatch.setattr(torch, "cudnn_convolution_relu", convolution)
+
+    monkeypatch.setattr(flat, "_refused", set())
+    x, weight, bias = torch.ones(1, 8, 4, 4), torch.ones(8, 8, 1, 1), torch.ones(8)
+    arguments = x, weight, bias, None, (1, 1), (0, 0)
+    # When memory runs out fewer clips are tried, and the same ones another time.
+    fail(torch.OutOfMemoryError("out of memory"))
+    for _ in range(2):
+        with pytest.raises(torch.OutOfMemoryError):
+            flat._convolve_in_cudnn(*arguments)
+    fail(RuntimeError("CUDNN_STATUS_NOT_SUPPORTED"))
+    assert flat._convolve_in_cudnn(*arguments) is None
+    assert flat._convolve_in_cudnn(*arguments) is None
+    assert flat._convolve_in_cudnn(x[:, :, :2], *arguments[1:]) is None
+    assert asked == ["out of memory"] * 2 + ["CUDNN_STATUS_NOT_SUPPORTED"] * 2
+
+
 def test_cudnn_is_tuned_only_when_it_is_told_to() -> None:
     before = torch.backends.cudnn.benchmark
     with flat._tuned():
