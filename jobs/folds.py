@@ -47,7 +47,7 @@ def run_folds(
     # Folds share nearly all of their clips, and would decode the same ones at the same time.
     brings_in = config.cache_bytes > 0 and (config.run_folder is not None or config.cache is not None)
     # Weights that cannot be had are better known before Ray is started.
-    network = starting_network(config, len(data.labels))
+    network = starting_network(config, len(data.labels)) if brings_in else None
     with ExitStack() as stack:
         shared_paths = _videos(data)
         if config.run_folder is not None:
@@ -62,7 +62,7 @@ def run_folds(
         check_nodes(shared_paths)
         uses_gpus = session.gpus > 0 and config.device != "cpu"
         config = replace(config, device="cuda" if uses_gpus else "cpu")
-        if brings_in:
+        if network is not None:
             bring_in(network, _parts(folds), config, cache, session, Watch(on_reading))
         task = ray.remote(num_cpus=_cpus(ray.nodes(), uses_gpus), num_gpus=1 if uses_gpus else 0)(train_fold)
         # What is the same for all folds travels once.

@@ -7,7 +7,7 @@ for the while. The project is bound to the version of Ray whose functions these 
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 NODE_S = 10.0
@@ -57,11 +57,11 @@ def _name_no_dashboard(node: Any, **_: object) -> None:
 
 
 @contextlib.contextmanager
-def with_workers() -> Iterator[None]:
+def with_workers(needed: Callable[[float, float], int]) -> Iterator[None]:
     """While ``ray.init`` starts a Ray: all workers of a job are started at once, and no more.
 
-    By itself Ray starts half of them. As it then needs more, it starts one too many, and all while the first ones load
-    their models. With GPUs there are few model actors, and what Ray starts is about right.
+    ``needed`` is how many that are on so many CPUs and GPUs. By itself Ray starts one for each CPU. As it then needs
+    more, it starts one too many, and all while the first ones load their models.
     """
     from ray._private import services
     from ray._private.node import Node
@@ -70,8 +70,7 @@ def with_workers() -> Iterator[None]:
 
     def start_raylet_with_workers(node: Any, *args: Any, **kwargs: Any) -> None:
         resources = node.get_resource_and_label_spec()
-        # A decoder and a model for each core.
-        count = int(resources.num_cpus) * (1 if resources.num_gpus else 2)
+        count = needed(resources.num_cpus, resources.num_gpus or 0)
         flags = [f"--num_prestart_python_workers={count}", f"--maximum_startup_concurrency={count}"]
 
         def start_ray_process(command: list[str], *args: Any, **kwargs: Any) -> Any:

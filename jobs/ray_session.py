@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,13 +47,16 @@ _WORKERS = {
     # It ends one that has had nothing to do for a second, as happens to decoders that wait for the models. The next
     # task starts another, which takes two seconds of a core, and a decoder process, which takes one.
     "RAY_idle_worker_killing_time_threshold_ms": "3600000",
+}
+
+_CONNECTIONS = {
     # A raylet that finds its object store not yet there looks again after a second: one of sixteen did. Half a minute
     # in all.
     "RAY_raylet_client_connect_timeout_milliseconds": "50",
     "RAY_raylet_client_num_connect_attempts": "600",
 }
 
-_LEAN_WORKERS = {"RAY_preload_python_modules": "jobs.worker_start"}
+_PRELOADED = {"RAY_preload_python_modules": "jobs.worker_start"}
 
 
 @dataclass(frozen=True)
@@ -66,40 +69,49 @@ class RaySession:
 
 @contextlib.contextmanager
 def ray_session(
-    address: str | None = None, *, cpus: int | None = None, lean: bool = False, verbose: bool = False
+    address: str | None = None,
+    *,
+    cpus: int | None = None,
+    lean: bool = False,
+    workers: Callable[[float, float], int] | None = None,
+    verbose: bool = False,
 ) -> Iterator[RaySession]:
     """Joins the cluster at ``address`` (or RAY_ADDRESS), or starts a Ray of this machine alone and ends it afterwards.
 
     ``cpus`` limits a local Ray. With ``lean`` it starts faster and with fewer processes; not for Ray Train, nor for two
-    data sets of Ray Data at a time. A Ray that already runs in this process is used as it is, and left running. Raises
-    VtagError when a cluster cannot be reached.
+    data sets of Ray Data at a time. ``workers`` is then how many of its workers will be needed on so many CPUs and
+    GPUs. A Ray that already runs in this process is used as it is, and left running. Raises VtagError when a cluster
+    cannot be reached, and what ``workers`` raises.
     """
+    address = address or os.environ.get("RAY_ADDRESS")
+    is_joined = bool(address and address != "local")
     # A thread that still reads results while Ray is shut down must not start another one.
     os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
     for name, value in (_WORKERS if verbose else _WORKERS | _QUIET).items():
         os.environ.setdefault(name, value)
+    if not is_joined and not _CONNECTIONS.keys() & os.environ.keys():
+        os.environ.update(_CONNECTIONS)
     import ray
 
     if ray.is_initialized():
         with _silenced(verbose), _silent_loggers(verbose):
             yield _resources()
         return
-    address = address or os.environ.get("RAY_ADDRESS")
     quiet: dict[str, Any] = {} if verbose else {"logging_level": logging.CRITICAL, "log_to_driver": False}
-    is_joined = bool(address and address != "local")
     keep = None if is_joined else _raylets()
     # Whoever wants to see what Ray does gets all of it.
     lean = lean and not is_joined and not verbose
     with contextlib.ExitStack() as stack:
-        # What was loaded is garbage like any other when the process ends; some libraries complain if it is not.
-        stack.callback(gc.unfreeze)
+        if not gc.get_freeze_count():
+            # What was loaded is garbage like any other when the process ends; some libraries complain if it is not.
+            stack.callback(gc.unfreeze)
         stack.enter_context(_silenced(verbose))
         try:
             with uncollected(), _ray_data_imported():
                 if is_joined:
                     ray.init(address=address, **quiet)
                 else:
-                    with without_delay(), _lean_start() if lean else contextlib.nullcontext():
+                    with without_delay(), _lean_start(workers) if lean else contextlib.nullcontext():
                         ray.init(
                             address="local",
                             num_cpus=cpus,
@@ -113,7 +125,7 @@ def ray_session(
         except BaseException as error:
             # Also when interrupted: a half-started Ray has processes already.
             _shut_down(keep)
-            if not isinstance(error, Exception):
+            if not isinstance(error, Exception) or isinstance(error, VtagError):
                 raise
             where = f"the Ray cluster at {address} cannot be joined" if address else "Ray cannot be started here"
             raise VtagError(f"{where}: {' '.join(str(error).split())[:300]}") from error
@@ -127,15 +139,19 @@ def ray_session(
 
 
 @contextlib.contextmanager
-def _lean_start() -> Iterator[None]:
+def _lean_start(workers: Callable[[float, float], int] | None) -> Iterator[None]:
     """While ``ray.init`` starts a Ray: a lean one. Workers of no other Ray import what its workers do."""
-    os.environ.update(_LEAN_WORKERS)
+    before = {name: os.environ.get(name) for name in _PRELOADED}
+    os.environ.update(_PRELOADED)
     try:
-        with without_services(), with_workers():
+        with without_services(), with_workers(workers) if workers else contextlib.nullcontext():
             yield
     finally:
-        for name in _LEAN_WORKERS:
-            del os.environ[name]
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _shut_down(keep: list["psutil.Process"] | None) -> None:

@@ -252,7 +252,12 @@ def _adopt(plan: Plan, ledger: Ledger) -> None:
 def _tag(plan: Plan, ledger: Ledger, run: _Run, lock: Lock) -> None:
     """Does what is still to be done, and commits it."""
     config = plan.config
-    with ray_session(config.address, lean=True, verbose=config.verbose) as session:
+
+    def needed(cpus: float, gpus: float) -> int:
+        workers = choose_workers(cpus, gpus, config.device, config.actors)
+        return workers.actors + min(workers.decoders, len(plan.todo))
+
+    with ray_session(config.address, lean=True, workers=needed, verbose=config.verbose) as session:
         run.sigterm.set()
         run.workers = _workers(plan, session)
         began_s = time.monotonic()

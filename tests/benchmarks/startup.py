@@ -36,7 +36,7 @@ def main(videos: str, rounds: int, before: Path | None, json_file: Path | None, 
     times: dict[str, list[float]] = {}
     for number in range(rounds + 1):
         for name, folder in checkouts.items():
-            taken = {"--help": help_s(folder), "first windows": first_windows_s(folder, Path(videos), options)}
+            taken = {"--help": help_s(folder), "first windows": first_windows_s(folder, videos, options)}
             for what, value in taken.items() if number else ():
                 times.setdefault(f"{what} {name}".strip(), []).append(value)
     for name, values in times.items():
@@ -56,10 +56,10 @@ def help_s(checkout: Path) -> float:
     return time.perf_counter() - started
 
 
-def first_windows_s(checkout: Path, videos: Path, options: tuple[str, ...]) -> float:
+def first_windows_s(checkout: Path, videos: str, options: tuple[str, ...]) -> float:
     """Seconds until a job has classified its first windows."""
     with tempfile.TemporaryDirectory(prefix="vtag-startup-") as out:
-        command = [*PROGRAM, "run", str(videos.absolute()), "--out", f"{out}/tags.parquet", "--json", *options]
+        command = [*PROGRAM, "run", videos, "--out", f"{out}/tags.parquet", "--json", *options]
         started = time.perf_counter()
         with subprocess.Popen(
             command, env=_environment(checkout), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -76,7 +76,8 @@ def first_windows_s(checkout: Path, videos: Path, options: tuple[str, ...]) -> f
 
 
 def _environment(checkout: Path) -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(checkout)}
+    paths = [str(checkout), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 
 
 if __name__ == "__main__":
