@@ -50,8 +50,8 @@ _WORKERS = {
 }
 
 _CONNECTIONS = {
-    # A raylet that finds its object store not yet there looks again after a second: one of sixteen did. Half a minute
-    # in all.
+    # A raylet that finds its object store not yet there looks again after a second: 67 of 441 did. Half a minute in
+    # all.
     "RAY_raylet_client_connect_timeout_milliseconds": "50",
     "RAY_raylet_client_num_connect_attempts": "600",
 }
