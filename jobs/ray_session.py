@@ -1,7 +1,6 @@
 """Starts Ray, or joins a cluster, quietly; ends what it started."""
 
 import contextlib
-import gc
 import importlib
 import io
 import logging
@@ -17,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jobs.lean_ray import do_nothing, put_aside, with_workers, without_delay, without_helpers, without_services
-from jobs.uncollected import uncollected
 from tagger.errors import VtagError
 
 if TYPE_CHECKING:
@@ -102,12 +100,9 @@ def ray_session(
     # Whoever wants to see what Ray does gets all of it.
     lean = lean and not is_joined and not verbose
     with contextlib.ExitStack() as stack:
-        if not gc.get_freeze_count():
-            # What was loaded is garbage like any other when the process ends; some libraries complain if it is not.
-            stack.callback(gc.unfreeze)
         stack.enter_context(_silenced(verbose))
         try:
-            with uncollected(), _ray_data_imported():
+            with _ray_data_imported():
                 if is_joined:
                     ray.init(address=address, **quiet)
                 else:

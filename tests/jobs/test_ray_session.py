@@ -115,7 +115,7 @@ print(len(agents), len(killed), left)
 @pytest.mark.slow
 def test_for_ray_data_alone_a_ray_comes_without_what_only_a_cluster_or_a_dashboard_needs() -> None:
     program = """
-import gc, json, sys
+import json, sys
 import psutil
 from jobs import lean_ray
 from jobs.ray_session import ray_session
@@ -147,8 +147,7 @@ for lean, verbose in ((True, True), (False, False), (True, False)):
         context = ray.get_runtime_context()
         lean_ray.NODE_S = 0.1
         found["nodes"] = [lean_ray.await_node(context.gcs_address, node) for node in (context.get_node_id(), "0" * 56)]
-        found["frozen"] = gc.get_freeze_count() > 0
-    print(json.dumps(found | {"frozen afterwards": gc.get_freeze_count() > 0}))
+        print(json.dumps(found))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -161,8 +160,6 @@ for lean, verbose in ((True, True), (False, False), (True, False)):
         "imported": [False, False],
         # What is waited for while Ray starts is found, and a wait for what is not there ends.
         "nodes": [True, False],
-        "frozen": True,
-        "frozen afterwards": False,
     }
     # Decoders do without PyTorch, which takes half a gigabyte.
     assert lean == full | {"services": [], "helpers": [], "imported": [True, False]}
