@@ -15,7 +15,7 @@ from torch import nn
 
 from tagger.cuda import Crossing, Step, best_batch_size, is_out_of_memory, recorded_if_faster
 from tagger.errors import VtagError
-from tagger.models.fused import fuse
+from tagger.models.fast.fused import fuse
 from tagger.ood import OODCalibration
 from tagger.preprocessing import Preprocessing
 

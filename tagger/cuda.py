@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from tagger.models.flat import tuning
+from tagger.models.fast.flat import tuning
 
 MOST_CLIPS = 16
 """Most clips in a batch whose size is found automatically: half of what an actor takes at a time (jobs/pipeline.py), so

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from tagger.classifier import Classifier, DeviceName, choose_device
-from tagger.models.fused import fuse
+from tagger.models.fast.fused import fuse
 from tagger.ood import OODCalibration
 from tagger.preprocessing import Preprocessing
 from tagger.windows import Sampling

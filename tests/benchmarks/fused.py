@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from tagger.models import BUILTIN, build_network
-from tagger.models.fused import fuse
+from tagger.models.fast.fused import fuse
 from tagger.tagger import find_model
 
 

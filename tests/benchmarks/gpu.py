@@ -37,8 +37,8 @@ from tagger.models import (
     KINETICS_PREPROCESSING,
     build_network,
     builtin_model_path,
-    fused,
 )
+from tagger.models.fast import fused
 from tagger.tagger import find_model, load_model
 from tagger.video import probe
 from tagger.video.reader import DecoderName
@@ -79,7 +79,7 @@ def main(parts: tuple[str, ...], seconds: float, videos: int, json_file: Path | 
 def models(folder: Path, seconds: float) -> dict[str, Any]:
     """Windows per second and share of the peak of each model by batch size, in the precision that is chosen here.
 
-    And of batches of 16 layer by layer in three dimensions, as PyTorch has them, instead of as ``tagger.models.flat``.
+    And of batches of 16 layer by layer in three dimensions, as PyTorch has them, instead of by 2D kernels (``flat``).
     """
     device = torch.device("cuda")
     precision = choose_precision(device)

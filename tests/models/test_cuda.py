@@ -11,11 +11,12 @@ import tagger.classifier
 from jobs.pipeline import WINDOWS_PER_CALL
 from tagger.classifier import PRECISIONS, Classifier, PrecisionName
 from tagger.cuda import MOST_CLIPS, Crossing, Recorded, best_batch_size, find_batch_size, recorded_if_faster
-from tagger.models import CNN3D_PREPROCESSING, build_network, flat
-from tagger.models.fused import fuse
+from tagger.models import CNN3D_PREPROCESSING, build_network
+from tagger.models.fast import flat
+from tagger.models.fast.fused import fuse
 from tagger.tagger import load_model
+from tests.models.fast.test_fused import NETWORKS, a_backbone
 from tests.models.test_classifier import a_cnn3d, noise
-from tests.models.test_fused import NETWORKS, a_backbone
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 

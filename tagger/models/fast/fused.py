@@ -22,7 +22,7 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from tagger.models.flat import (
+from tagger.models.fast.flat import (
     FEW_CHANNELS,
     Stack,
     average_pool,

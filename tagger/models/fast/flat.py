@@ -259,7 +259,7 @@ def _pool_kernel(device: torch.device, precision: torch.dtype) -> Callable[..., 
     x = torch.linspace(-1, 1, 2 * ROW * 64, device=device).to(precision).view(2, 8, 8, ROW).permute(0, 3, 1, 2)
     sizes = [3, 3], [2, 2], [1, 1]
     try:
-        from tagger.models.pool_kernel import max_pool2d
+        from tagger.models.fast.pool_kernel import max_pool2d
 
         if torch.equal(max_pool2d(x, *sizes), functional.max_pool2d(x, *sizes)):
             return max_pool2d

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
-from tagger.models import build_network, flat, fused
-from tagger.models.flat import average_pool, convolve, convolve_stacked, max_pool, stack
-from tagger.models.fused import FusedConv3d, fuse
-from tests.models.test_fused import NETWORKS, a_backbone
+from tagger.models import build_network
+from tagger.models.fast import flat, fused
+from tagger.models.fast.flat import average_pool, convolve, convolve_stacked, max_pool, stack
+from tagger.models.fast.fused import FusedConv3d, fuse
+from tests.models.fast.test_fused import NETWORKS, a_backbone
 
 
 @pytest.fixture
@@ -217,7 +218,7 @@ def test_the_head_of_the_i3d_computes_the_same(flat_on_cpu: None) -> None:
 POOL = """
 import torch
 from torch.nn import functional
-from tagger.models.pool_kernel import max_pool2d
+from tagger.models.fast.pool_kernel import max_pool2d
 
 for precision in (torch.float32, torch.float16, torch.bfloat16):
     for sizes in (([3, 3], [2, 2], [1, 1]), ([2, 2], [2, 2], [0, 0]), ([3, 2], [1, 3], [1, 0])):

@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from tagger.models import build_network, fused
-from tagger.models.fused import FusedConv3d, fuse
+from tagger.models import build_network
+from tagger.models.fast import fused
+from tagger.models.fast.fused import FusedConv3d, fuse
 from tagger.models.i3d_lite import LiteBackbone, imagenet_weights, inflate
 
 NETWORKS: dict[str, tuple[str, dict[str, Any], int]] = {
