@@ -7,15 +7,17 @@ import hashlib
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
 from torch import nn
 
-from tagger.cuda import Crossing, Step, best_batch_size, is_out_of_memory, recorded_if_faster
+from tagger.cuda import Crossing, Step, best_batch_size, recorded_if_faster
 from tagger.errors import VtagError
 from tagger.models.fast.fused import fuse
+from tagger.models.fast.probe import is_out_of_memory
 from tagger.ood import OODCalibration
 from tagger.preprocessing import Preprocessing
 
@@ -50,8 +52,20 @@ def choose_precision(device: torch.device, precision: PrecisionName = "auto") ->
         return PRECISIONS[precision]
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
-    native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return torch.bfloat16 if native else torch.float32
+    return torch.bfloat16 if cpu_flags() & {"avx512_bf16", "amx_bf16"} else torch.float32
+
+
+@functools.cache
+def cpu_flags(facts: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
+    """What the processor can do, in the words of Linux; nothing where they are not known.
+
+    PyTorch knows as well, but tells it under a public name only since its newer versions.
+    """
+    try:
+        with facts.open() as lines:
+            return next((frozenset(line.split()[2:]) for line in lines if line.startswith("flags")), frozenset())
+    except OSError:
+        return frozenset()
 
 
 def normalise(pixels: torch.Tensor, preprocessing: Preprocessing) -> torch.Tensor:

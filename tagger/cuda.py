@@ -6,7 +6,8 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from tagger.models.fast.flat import tuning
+from tagger.models.fast.operators import tuning
+from tagger.models.fast.probe import is_out_of_memory
 
 MOST_CLIPS = 16
 """Most clips in a batch whose size is found automatically: half of what an actor takes at a time (jobs/pipeline.py), so
@@ -88,13 +89,6 @@ class Recorded:
         self._pixels.copy_(pixels)
         self._graph.replay()
         return self._logits.clone()
-
-
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether an error of PyTorch is one of memory; the libraries under it have their own words for that."""
-    return isinstance(error, torch.OutOfMemoryError) or any(
-        words in str(error) for words in ("out of memory", "ALLOC_FAILED")
-    )
 
 
 def find_batch_size(seconds: Callable[[int], float], most: int = MOST_CLIPS) -> int:

@@ -1,12 +1,14 @@
 """Probabilities that can be trusted: they sum to one, and a clip's own do not depend on its company."""
 
 import copy
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from tagger.classifier import Classifier, PrecisionName, choose_device
+import tagger.classifier
+from tagger.classifier import Classifier, PrecisionName, choose_device, choose_precision, cpu_flags
 from tagger.errors import VtagError
 from tagger.models import CNN3D_PREPROCESSING, LITE_PREPROCESSING, build_network
 from tagger.models.i3d_lite import CHANNELS, I3DLiteLSTM, imagenet_weights, inflate
@@ -184,3 +186,25 @@ def test_bfloat16_changes_neither_the_label_nor_much_of_the_confidence() -> None
     assert (half.argmax(axis=1) == full.argmax(axis=1)).all()
     moved = np.abs(half - full).sum(axis=1) / 2
     assert (moved < 0.15).all(), f"bfloat16 moved {moved} of the probability"
+
+
+@pytest.mark.parametrize(
+    ("facts", "expected"),
+    [
+        ("processor\t: 0\nflags\t\t: fpu avx512f avx512_bf16 amx_tile\n\nprocessor\t: 1\n", torch.bfloat16),
+        ("flags\t\t: fpu avx512f amx_bf16 amx_tile\n", torch.bfloat16),
+        ("flags\t\t: fpu avx2 avx512f avx512_vnni\n", torch.float32),
+        ("Features\t: fp asimd bf16\n", torch.float32),
+        (None, torch.float32),
+    ],
+)
+def test_a_cpu_computes_in_bfloat16_where_it_multiplies_it_natively(
+    facts: str | None, expected: torch.dtype, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "cpuinfo"
+    if facts is not None:
+        path.write_text(facts)
+    flags = cpu_flags(path)
+    monkeypatch.setattr(tagger.classifier, "cpu_flags", lambda: flags)
+    assert choose_precision(torch.device("cpu")) == expected
+    assert choose_precision(torch.device("cpu"), "fp32") == torch.float32

@@ -5,14 +5,13 @@ import copy
 import numpy as np
 import pytest
 import torch
-from torch.nn import functional
 
 import tagger.classifier
 from jobs.pipeline import WINDOWS_PER_CALL
 from tagger.classifier import PRECISIONS, Classifier, PrecisionName
 from tagger.cuda import MOST_CLIPS, Crossing, Recorded, best_batch_size, find_batch_size, recorded_if_faster
 from tagger.models import CNN3D_PREPROCESSING, build_network
-from tagger.models.fast import flat
+from tagger.models.fast import flat, operators
 from tagger.models.fast.fused import fuse
 from tagger.tagger import load_model
 from tests.models.fast.test_fused import NETWORKS, a_backbone
@@ -37,7 +36,14 @@ def test_a_call_is_more_than_one_batch_so_that_the_next_crosses_while_one_is_com
     assert WINDOWS_PER_CALL >= 2 * MOST_CLIPS
 
 
-@pytest.mark.parametrize("words", ["CUDA out of memory.", "CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        "CUDA out of memory.",
+        "CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`",
+        "[enforce fail] DefaultCPUAllocator: can't allocate memory",
+    ],
+)
 def test_a_batch_that_does_not_fit_into_memory_ends_the_search(words: str) -> None:
     tried = []
 
@@ -131,7 +137,7 @@ def test_a_gpu_computes_what_a_cpu_computes(name: str, precision: PrecisionName,
     expected = backbone(clip)
     on_gpu = fuse(copy.deepcopy(backbone).cuda()).to(PRECISIONS[precision], memory_format=torch.channels_last_3d)
     clip = clip.cuda().contiguous(memory_format=torch.channels_last_3d)
-    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False), flat.tuning():
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False), operators.tuning():
         actual = on_gpu(clip).float().cpu()
     assert (actual - expected).norm() <= tolerance * expected.norm()
 
@@ -147,7 +153,14 @@ def test_probabilities_of_a_gpu_are_those_of_a_cpu(batch_size: int | None) -> No
 
 
 @needs_gpu
+@torch.inference_mode()
 def test_what_makes_it_fast_works_here() -> None:
     device = torch.device("cuda", torch.cuda.current_device())
-    assert flat._has_cudnn(device, torch.bfloat16)
-    assert flat._pool_kernel(device, torch.bfloat16) is not functional.max_pool2d
+    backbone, clip = a_backbone("i3d-kinetics400")
+    network = fuse(backbone.to(device)).to(torch.bfloat16, memory_format=torch.channels_last_3d)
+    probed = operators.conv2d_relu, operators.linear_relu, flat.max_pool2d
+    for operator in probed:
+        operator.works.clear()
+    network(clip.to(device, torch.bfloat16).contiguous(memory_format=torch.channels_last_3d))
+    for operator in probed:
+        assert any(operator.works.values())

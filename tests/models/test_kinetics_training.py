@@ -26,9 +26,9 @@ def test_kinetics_weights_are_downloaded_then_fine_tuned_then_they_tag(
     training = ("train", tree, "--model", "i3d-lstm", "--freeze-backbone", "--epochs", 2, "--batch-size", 2)
 
     with monkeypatch.context() as patch:
-        # Nobody waits for Ray to be told that.
-        patch.setattr("jobs.team.ray_session", None)
-        patch.setattr("jobs.folds.ray_session", None)
+        # It is said before Ray is started.
+        patch.setattr("jobs.team.run_on_ray", None)
+        patch.setattr("jobs.folds.run_on_ray", None)
         # Offline: one line, with the way out.
         mirror.statuses = [503] * 3
         code, said = vtag(*training, "--out", out)

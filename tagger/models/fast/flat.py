@@ -6,41 +6,22 @@ a 2D kernel on pictures, and one that sees single pixels over time is a 2D kerne
 have better kernels for two dimensions than for three. ``python -m tests.benchmarks.gpu models`` measures both ways.
 """
 
-import contextlib
-import threading
-from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextvars import ContextVar
-from functools import cache, reduce
+from collections.abc import Sequence
+from functools import reduce
 from typing import NamedTuple
 
 import torch
 from torch import nn
 from torch.nn import functional
 
+from tagger.models.fast.operators import conv2d_relu, linear_relu
+from tagger.models.fast.probe import Probed
+
 FEW_CHANNELS = 4
 """A convolution of so few channels leaves most of a tensor core idle, whose rows are 8 values at least."""
 
 ROW = 8
 """Values in a row of a tensor core's matrix, in 16 bits: channels are filled up with zeros to a multiple."""
-
-_is_tuning: ContextVar[bool] = ContextVar("is_tuning", default=False)
-_tuning_lock = threading.Lock()
-"""PyTorch has one setting for all threads."""
-
-
-@contextlib.contextmanager
-def tuning() -> Iterator[None]:
-    """Within it, cuDNN tries all of its kernels for a shape that it sees for the first time, and keeps the fastest.
-
-    What it takes by itself was up to 2.6 times as slow (1×1×1 and 3×1×1 convolutions of the I3D on an H200). It does so
-    where it adds bias, residual and ReLU, which for all shapes of the I3D takes about half a second, and not elsewhere:
-    for the depthwise convolutions of EfficientNet-Lite0 it takes seconds, and finds nothing better.
-    """
-    token = _is_tuning.set(True)
-    try:
-        yield
-    finally:
-        _is_tuning.reset(token)
 
 
 def convolve(
@@ -77,8 +58,8 @@ def max_pool(x: torch.Tensor, kernel: list[int], stride: list[int], padding: lis
     """What ``max_pool3d`` makes of ``[n, C, T, H, W]``, channels last."""
     if kernel[0] == stride[0] == 1 and padding[0] == 0:
         pictures = _as_pictures(x)
-        pool = _pool_kernel(x.device, x.dtype) if x.is_cuda and _can_pool(pictures) else functional.max_pool2d
-        y = pool(pictures, kernel[1:], stride[1:], padding[1:])
+        pool = max_pool2d if x.is_cuda and _can_pool(pictures) else functional.max_pool2d
+        y = pool(pictures, tuple(kernel[1:]), tuple(stride[1:]), tuple(padding[1:]))
         return y.unflatten(0, (x.shape[0], x.shape[2])).transpose(1, 2)
     if kernel[1:] == stride[1:] == [1, 1] and not any(padding) and x.shape[2] >= kernel[0]:
         end = x.shape[2] - kernel[0] + 1
@@ -173,14 +154,11 @@ def _multiply(
 ) -> torch.Tensor:
     """A 1×1×1 convolution: ``[n, C, T, H, W]`` times ``[outputs, C]``."""
     pixels = x.permute(0, 2, 3, 4, 1)
-    rows, columns = pixels.flatten(0, 3), weight.t()
-    if bias is None:
-        y = finish(rows @ columns, activation, None)
-    elif type(activation) is nn.ReLU:
-        # Bias and ReLU before the result is written, through the operator that torch.compile calls as well.
-        y = torch._addmm_activation(bias, rows, columns)
+    rows = pixels.flatten(0, 3)
+    if bias is not None and type(activation) is nn.ReLU:
+        y = linear_relu(rows, weight, bias)
     else:
-        y = finish(torch.addmm(bias, rows, columns), activation, None)
+        y = finish(functional.linear(rows, weight, bias), activation, None)
     return y.unflatten(0, pixels.shape[:-1]).permute(0, 4, 1, 2, 3)
 
 
@@ -194,56 +172,10 @@ def _convolve2d(
     activation: nn.Module | None,
     residual: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    # cuDNN adds bias and residual and applies ReLU before it writes the result, which else takes most of the time.
     is_aligned = groups == 1 and weight.shape[0] % ROW == weight.shape[1] % ROW == 0
-    if x.is_cuda and is_aligned and bias is not None and type(activation) is nn.ReLU and _has_cudnn(x.device, x.dtype):
-        y = _convolve_in_cudnn(x, weight, bias, residual, stride, padding)
-        if y is not None:
-            return y
+    if x.is_cuda and is_aligned and bias is not None and type(activation) is nn.ReLU:
+        return conv2d_relu(x, weight, bias, residual, tuple(stride), tuple(padding))
     return finish(functional.conv2d(x, weight, bias, stride, padding, 1, groups), activation, residual)
-
-
-_refused: set[Hashable] = set()
-"""Convolutions that cuDNN has no kernel for."""
-
-
-def _convolve_in_cudnn(
-    x: torch.Tensor,
-    weight: torch.Tensor,
-    bias: torch.Tensor,
-    residual: torch.Tensor | None,
-    stride: Sequence[int],
-    padding: Sequence[int],
-) -> torch.Tensor | None:
-    """``ReLU(conv2d(x) + residual)``, or None where cuDNN cannot do that in one."""
-    shape = (x.device, x.dtype, x.shape, weight.shape, tuple(stride), tuple(padding), residual is None)
-    if shape in _refused:
-        return None
-    sizes = list(stride), list(padding), [1, 1], 1
-    try:
-        with _tuned():
-            if residual is None:
-                return torch.cudnn_convolution_relu(x, weight, bias, *sizes)
-            return torch.cudnn_convolution_add_relu(x, weight, residual, 1.0, bias, *sizes)
-    except torch.OutOfMemoryError:
-        raise  # With fewer clips it may work.
-    except RuntimeError:
-        _refused.add(shape)
-        return None
-
-
-@contextlib.contextmanager
-def _tuned() -> Iterator[None]:
-    if not _is_tuning.get():
-        yield
-        return
-    with _tuning_lock:
-        before = torch.backends.cudnn.benchmark
-        torch.backends.cudnn.benchmark = True
-        try:
-            yield
-        finally:
-            torch.backends.cudnn.benchmark = before
 
 
 def _can_pool(pictures: torch.Tensor) -> bool:
@@ -253,42 +185,14 @@ def _can_pool(pictures: torch.Tensor) -> bool:
     return is_power_of_two and pictures.numel() < 2**31 and pictures.is_contiguous(memory_format=torch.channels_last)
 
 
-@cache
-def _pool_kernel(device: torch.device, precision: torch.dtype) -> Callable[..., torch.Tensor]:
-    """The fastest max pool that works here. Triton's needs a C compiler."""
-    x = torch.linspace(-1, 1, 2 * ROW * 64, device=device).to(precision).view(2, 8, 8, ROW).permute(0, 3, 1, 2)
-    sizes = [3, 3], [2, 2], [1, 1]
-    try:
-        from tagger.models.fast.pool_kernel import max_pool2d
+def _pool_in_triton(
+    x: torch.Tensor, kernel: tuple[int, ...], stride: tuple[int, ...], padding: tuple[int, ...]
+) -> torch.Tensor:
+    # Its import fails where this torch comes without Triton, its first call where there is no C compiler.
+    from tagger.models.fast import pool_kernel
 
-        if torch.equal(max_pool2d(x, *sizes), functional.max_pool2d(x, *sizes)):
-            return max_pool2d
-    except torch.OutOfMemoryError:
-        raise  # Another time it may work.
-    except Exception:  # Whatever Triton and the compiler that it calls may raise.
-        pass
-    return functional.max_pool2d
+    return pool_kernel.max_pool2d(x, kernel, stride, padding)
 
 
-@cache
-def _has_cudnn(device: torch.device, precision: torch.dtype) -> bool:
-    """Whether this torch and this GPU have the convolution with bias, residual and ReLU, which is not documented.
-
-    It is tried once on a small one.
-    """
-    try:
-        x = torch.linspace(-1, 1, 2 * ROW * 64, device=device).to(precision).view(2, ROW, 8, 8)
-        x = x.contiguous(memory_format=torch.channels_last)
-        weight = torch.linspace(-1, 1, ROW * ROW * 9, device=device).to(precision).view(ROW, ROW, 3, 3)
-        weight = weight.contiguous(memory_format=torch.channels_last)
-        bias = torch.linspace(-1, 1, ROW, device=device).to(precision)
-        plain = functional.conv2d(x, weight, bias, padding=1)
-        sizes = [1, 1], [1, 1], [1, 1], 1
-        found = torch.cudnn_convolution_relu(x, weight, bias, *sizes)
-        added = torch.cudnn_convolution_add_relu(x, weight, x, 1.0, bias, *sizes)
-    except torch.OutOfMemoryError:
-        raise  # Another time it may work.
-    except (AttributeError, RuntimeError, NotImplementedError):
-        return False
-    pairs = (found, plain.relu()), (added, (plain + x).relu())
-    return all(torch.allclose(actual, expected, rtol=0.05, atol=0.05) for actual, expected in pairs)
+max_pool2d = Probed(_pool_in_triton, functional.max_pool2d)
+"""``max_pool2d`` of ``[n, C, H, W]``, channels last."""

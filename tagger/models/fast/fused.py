@@ -4,7 +4,7 @@
 - Of a kernel over several frames that is zero in all but the middle one, the middle is kept: that is what inflating a
   2D network made of it, when training has not changed it.
 - The activation that comes next is computed with the convolution, while its result is still in the cache. On a CPU
-  that is oneDNN's convolution with post-operations, through the operator that torch.compile itself calls.
+  that is oneDNN's convolution with post-operations (``operators``).
 - In a residual block the shortcut and the activation after it are added by the last convolution.
 - Where layers see single frames, the first of them, whose pictures are large, take a few frames at a time on a CPU.
 - On a GPU layers are computed by 2D kernels and matrix products (``flat``).
@@ -14,7 +14,6 @@ How much that is worth is measured by ``python -m tests.benchmarks.fused``, on a
 
 import sys
 from collections import OrderedDict
-from functools import cache
 from typing import Any
 
 import torch
@@ -32,15 +31,8 @@ from tagger.models.fast.flat import (
     max_pool,
     stack,
 )
+from tagger.models.fast.operators import ONEDNN_ACTIVATIONS, conv3d
 from tagger.models.i3d_lite import LiteBackbone, SamePadConv3d, same_pad, same_padding
-
-_ACTIVATIONS: dict[type[nn.Module], tuple[str, list[float]]] = {
-    nn.ReLU: ("relu", []),
-    nn.ReLU6: ("hardtanh", [0.0, 6.0]),
-}
-"""Activations as oneDNN's convolution takes them: name and scalars."""
-
-_NOTHING: tuple[str, list[float]] = ("none", [])
 
 FLAT_ON = frozenset({"cuda"})
 """Kinds of devices on which layers are computed as ``flat`` does. A CPU has oneDNN."""
@@ -83,17 +75,14 @@ class FusedConv3d(nn.Module):
             return self._stacked(x)
         if self.is_same_padded:
             x = same_pad(x, self.weight.shape[-1], self.stride[-1])
-        layer = x, self.weight, self.bias, self.stride, self.padding
+        layer = x, self.weight, self.bias, tuple(self.stride), tuple(self.padding)
         if x.device.type in FLAT_ON:
             return convolve(*layer, self.groups, self.activation, residual)
-        if x.device.type == "cpu" and (operator := _onednn(x.dtype)) is not None:
-            name, scalars = _NOTHING
-            if self.activation is not None and residual is None:
-                name, scalars = _ACTIVATIONS[type(self.activation)]
-            sizes = self.padding, self.stride, [1, 1, 1], self.groups
-            y = operator(x, self.weight, self.bias, *sizes, name, scalars, "")
-            return y if residual is None else finish(y, self.activation, residual)
-        return finish(functional.conv3d(*layer, 1, self.groups), self.activation, residual)
+        if x.device.type != "cpu":
+            return finish(functional.conv3d(*layer, 1, self.groups), self.activation, residual)
+        if residual is not None:
+            return finish(conv3d(*layer, self.groups, None), self.activation, residual)
+        return conv3d(*layer, self.groups, None if self.activation is None else type(self.activation))
 
     def _stacked(self, x: torch.Tensor) -> torch.Tensor:
         steps = self.stride[1], self.stride[2]
@@ -196,7 +185,7 @@ def fuse(network: nn.Module) -> nn.Module:
             following = children[place + 1 : place + 3]
             norm = following[0][1] if following and isinstance(following[0][1], nn.BatchNorm3d) else None
             after = following[0 if norm is None else 1 :][:1]
-            activation = after[0][1] if after and type(after[0][1]) in _ACTIVATIONS else None
+            activation = after[0][1] if after and type(after[0][1]) in ONEDNN_ACTIVATIONS else None
             setattr(module, name, FusedConv3d(convolution, norm, activation))
             for other, absorbed in following:
                 if absorbed is norm or absorbed is activation:
@@ -208,7 +197,7 @@ def fuse(network: nn.Module) -> nn.Module:
             elif isinstance(child, nn.MaxPool3d | nn.AvgPool3d):
                 setattr(module, name, FusedPool3d(child))
     for module in network.modules():
-        if type(module) in _ACTIVATIONS:
+        if type(module) in ONEDNN_ACTIVATIONS:
             # Nothing else needs what it is computed from, and memory that is there is faster than new memory.
             module.inplace = True  # type: ignore[assignment]
     return _in_parts(network) if isinstance(network, LiteBackbone) else network
@@ -242,20 +231,3 @@ def _sees_single_frames(convolution: nn.Conv3d) -> bool:
         return False
     others = [frame for frame in range(frames) if frame != frames // 2]
     return not bool(convolution.weight[:, :, others].any())
-
-
-@cache
-def _onednn(precision: torch.dtype) -> Any:
-    """oneDNN's convolution with post-operations; None where this torch or this processor has none for ``precision``.
-
-    It is not a documented operator, so it is tried once on a small convolution.
-    """
-    try:
-        operator = torch.ops.mkldnn._convolution_pointwise
-        x = torch.arange(16.0, device="cpu").sub(4).reshape(1, 1, 1, 4, 4).to(precision)
-        kernel = torch.ones(1, 1, 1, 1, 1, dtype=precision, device="cpu")
-        y = operator(x, kernel, None, [0, 0, 0], [1, 1, 1], [1, 1, 1], 1, "hardtanh", [0.0, 6.0], "")
-        is_right = torch.equal(y, x.clamp(0, 6))
-    except (AttributeError, RuntimeError, NotImplementedError):
-        return None
-    return operator if is_right else None

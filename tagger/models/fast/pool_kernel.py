@@ -5,6 +5,7 @@ time of the I3D ResNet-50 on an H200.
 """
 
 import contextlib
+from collections.abc import Sequence
 
 import torch
 import triton
@@ -49,7 +50,7 @@ def _max_pool(  # type: ignore[no-untyped-def]
     tl.store(y + place[:, None] * channels + channel, best.to(y.dtype.element_ty), mask=(place < count)[:, None])
 
 
-def max_pool2d(x: torch.Tensor, kernel: list[int], stride: list[int], padding: list[int]) -> torch.Tensor:
+def max_pool2d(x: torch.Tensor, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int]) -> torch.Tensor:
     """``[n, C, H, W]``, channels last, to ``[n, C, H', W']``. C is a power of two; there are less than 2³¹ values."""
     n, channels, height, width = x.shape
     rows, columns = (

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 from tagger.models import build_network
-from tagger.models.fast import flat, fused
+from tagger.models.fast import fused
 from tagger.models.fast.flat import average_pool, convolve, convolve_stacked, max_pool, stack
 from tagger.models.fast.fused import FusedConv3d, fuse
 from tests.models.fast.test_fused import NETWORKS, a_backbone
@@ -70,40 +70,6 @@ def test_weights_are_stacked_anew_in_another_precision(flat_on_cpu: None) -> Non
     for precision in (torch.float32, torch.float64):
         layer = layer.to(precision)
         torch.testing.assert_close(layer(x), functional.conv3d(x.to(precision), layer.weight, layer.bias, padding=1))
-
-
-def test_a_convolution_that_cudnn_has_no_kernel_for_is_asked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[str] = []
-
-    def fail(error: RuntimeError) -> None:
-        def convolution(*arguments: object) -> torch.Tensor:
-            asked.append(str(error))
-            raise error
-
-        monkeypatch.setattr(torch, "cudnn_convolution_relu", convolution)
-
-    monkeypatch.setattr(flat, "_refused", set())
-    x, weight, bias = torch.ones(1, 8, 4, 4), torch.ones(8, 8, 1, 1), torch.ones(8)
-    arguments = x, weight, bias, None, (1, 1), (0, 0)
-    # When memory runs out fewer clips are tried, and the same ones another time.
-    fail(torch.OutOfMemoryError("out of memory"))
-    for _ in range(2):
-        with pytest.raises(torch.OutOfMemoryError):
-            flat._convolve_in_cudnn(*arguments)
-    fail(RuntimeError("CUDNN_STATUS_NOT_SUPPORTED"))
-    assert flat._convolve_in_cudnn(*arguments) is None
-    assert flat._convolve_in_cudnn(*arguments) is None
-    assert flat._convolve_in_cudnn(x[:, :, :2], *arguments[1:]) is None
-    assert asked == ["out of memory"] * 2 + ["CUDNN_STATUS_NOT_SUPPORTED"] * 2
-
-
-def test_cudnn_is_tuned_only_when_it_is_told_to() -> None:
-    before = torch.backends.cudnn.benchmark
-    with flat._tuned():
-        assert torch.backends.cudnn.benchmark == before
-    with flat.tuning(), flat._tuned():
-        assert torch.backends.cudnn.benchmark
-    assert torch.backends.cudnn.benchmark == before
 
 
 def test_a_pool_over_more_frames_than_there_are_is_refused() -> None:

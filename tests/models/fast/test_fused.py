@@ -8,7 +8,6 @@ import torch
 from torch import nn
 
 from tagger.models import build_network
-from tagger.models.fast import fused
 from tagger.models.fast.fused import FusedConv3d, fuse
 from tagger.models.i3d_lite import LiteBackbone, imagenet_weights, inflate
 
@@ -49,11 +48,6 @@ def test_a_fused_network_computes_the_same(name: str, precision: torch.dtype, to
     actual = fuse(copy.deepcopy(backbone))(clip)
     assert expected.std() > 0
     assert (actual - expected).norm() <= tolerance * expected.norm()
-
-
-def test_onednn_is_used_where_it_can_be_and_only_there() -> None:
-    assert fused._onednn(torch.float64) is None
-    assert (fused._onednn(torch.float32) is not None) == torch.backends.mkldnn.is_available()
 
 
 @pytest.mark.parametrize("name", NETWORKS)

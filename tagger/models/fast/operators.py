@@ -1,0 +1,141 @@
+"""Operators of PyTorch that are not documented, each beside plain layers that compute the same (``Probed``).
+
+torch.compile calls them, too. All that is private or undocumented in PyTorch and used by vtag is used here.
+"""
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from contextvars import ContextVar
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from tagger.models.fast.probe import Probed
+
+ONEDNN_ACTIVATIONS: dict[type[nn.Module] | None, tuple[str, list[float]]] = {
+    None: ("none", []),
+    nn.ReLU: ("relu", []),
+    nn.ReLU6: ("hardtanh", [0.0, 6.0]),
+}
+"""Activations as oneDNN's convolution takes them: name and scalars."""
+
+_is_tuning: ContextVar[bool] = ContextVar("is_tuning", default=False)
+_tuning_lock = threading.Lock()
+"""PyTorch has one setting for all threads."""
+
+
+@contextlib.contextmanager
+def tuning() -> Iterator[None]:
+    """Within it, cuDNN tries all of its kernels for a shape that it sees for the first time, and keeps the fastest.
+
+    What it takes by itself was up to 2.6 times as slow (1×1×1 and 3×1×1 convolutions of the I3D on an H200). It does so
+    where it adds bias, residual and ReLU, which for all shapes of the I3D takes about half a second, and not elsewhere:
+    for the depthwise convolutions of EfficientNet-Lite0 it takes seconds, and finds nothing better.
+    """
+    token = _is_tuning.set(True)
+    try:
+        yield
+    finally:
+        _is_tuning.reset(token)
+
+
+@contextlib.contextmanager
+def _tuned() -> Iterator[None]:
+    if not _is_tuning.get():
+        yield
+        return
+    with _tuning_lock:
+        before = torch.backends.cudnn.benchmark
+        torch.backends.cudnn.benchmark = True
+        try:
+            yield
+        finally:
+            torch.backends.cudnn.benchmark = before
+
+
+def _onednn_conv3d(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
+    groups: int,
+    activation: type[nn.Module] | None,
+) -> torch.Tensor:
+    name, scalars = ONEDNN_ACTIVATIONS[activation]
+    return torch.ops.mkldnn._convolution_pointwise(
+        x, weight, bias, list(padding), list(stride), [1, 1, 1], groups, name, scalars, ""
+    )
+
+
+def _plain_conv3d(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
+    groups: int,
+    activation: type[nn.Module] | None,
+) -> torch.Tensor:
+    y = functional.conv3d(x, weight, bias, stride, padding, 1, groups)
+    return y if activation is None else activation(inplace=True)(y)
+
+
+conv3d = Probed(_onednn_conv3d, _plain_conv3d)
+"""``activation(conv3d(x))`` of ``[n, C, T, H, W]`` by oneDNN's convolution with post-operations.
+
+Its arguments are ``x``, ``weight``, ``bias`` or None, ``stride``, ``padding``, ``groups`` and ``activation``, which is
+None, ReLU or ReLU6. oneDNN adds the bias and applies the activation while the result is still in the cache.
+"""
+
+
+def _cudnn_conv2d(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor,
+    residual: torch.Tensor | None,
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
+) -> torch.Tensor:
+    sizes = list(stride), list(padding), [1, 1], 1
+    with _tuned():
+        if residual is None:
+            return torch.cudnn_convolution_relu(x, weight, bias, *sizes)
+        return torch.cudnn_convolution_add_relu(x, weight, residual, 1.0, bias, *sizes)
+
+
+def _plain_conv2d(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor,
+    residual: torch.Tensor | None,
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
+) -> torch.Tensor:
+    y = functional.conv2d(x, weight, bias, stride, padding)
+    return (y if residual is None else y.add_(residual)).relu_()
+
+
+conv2d_relu = Probed(_cudnn_conv2d, _plain_conv2d)
+"""``ReLU(conv2d(x) + residual)`` of ``[n, C, H, W]`` by cuDNN, for shapes that it has a kernel for.
+
+Its arguments are ``x``, ``weight``, ``bias``, ``residual`` or None, ``stride`` and ``padding``. cuDNN adds bias and
+residual and applies ReLU before it writes the result, which in plain layers takes most of the time.
+"""
+
+
+def _addmm_relu(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+    return torch._addmm_activation(bias, rows, weight.t())
+
+
+def _plain_linear_relu(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+    return torch.addmm(bias, rows, weight.t()).relu_()
+
+
+linear_relu = Probed(_addmm_relu, _plain_linear_relu)
+"""``ReLU(rows @ weight.t() + bias)`` of ``[n, C]`` by a product that adds the bias and applies ReLU.
+
+Its arguments are ``rows``, ``weight`` ``[outputs, C]`` and ``bias``.
+"""
