@@ -24,7 +24,8 @@ from jobs.job import JobError, Video
 from jobs.nvdec import WORTH
 from jobs.pipeline import Workers, choose_workers, tag_videos, windows_per_call
 from jobs.rates import DecodeRate, ModelRate, fastest, fastest_each_time, medians
-from jobs.ray_session import ray_session
+from jobs.ray_driver import Tell, run_on_ray
+from jobs.ray_session import RaySession
 from tagger.clips import rule
 from tagger.errors import VideoError
 from tagger.model_file import ModelInfo
@@ -158,48 +159,73 @@ def bench(
     readable = list(itertools.islice(_readable(videos), MOST_VIDEOS))
     if not readable:
         raise JobError("none of the videos can be opened and says how long it is; `vtag probe` tells more")
+    result: Bench = run_on_ray(
+        _measure,
+        readable,
+        source,
+        device,
+        precision,
+        seconds,
+        rounds,
+        on_event=on_part,
+        address="local",
+        verbose=verbose,
+    )
+    return result
+
+
+def _measure(
+    session: RaySession,
+    tell: Tell,
+    readable: Sequence[tuple[Video, VideoFacts]],
+    source: ModelSource,
+    device: "DeviceName",
+    precision: "PrecisionName",
+    seconds: float,
+    rounds: int,
+) -> Bench:
+    """What ``bench`` does on Ray; tells what is measured next."""
     info, facts = source.info, readable[0][1]
     reader: DecoderName = rule(facts, info.sampling, info.preprocessing).decoder
-    with ray_session("local", lean=True, verbose=verbose) as session:
-        workers = choose_workers(session.cpus, session.gpus, device)
-        on_part("decoding")
-        on_disk = [(video.path, facts) for video, facts in readable]
+    workers = choose_workers(session.cpus, session.gpus, device)
+    tell("decoding")
+    on_disk = [(video.path, facts) for video, facts in readable]
 
-        def decoding(reader: DecoderName, cores: int) -> DecodeRate:
-            return measure_decoding(on_disk, info.sampling, info.preprocessing, reader, cores, seconds)
+    def decoding(reader: DecoderName, cores: int) -> DecodeRate:
+        return measure_decoding(on_disk, info.sampling, info.preprocessing, reader, cores, seconds)
 
-        # Meanwhile Ray's workers import what they need; what this comes to says nothing.
-        decoding(reader, workers.cores)
-        decode = [
-            decoding(name, cores)
-            for name in _readers(info, *on_disk[0], on_gpu=workers.device == "cuda")
-            for cores in sorted({1, workers.cores})
-        ]
-        if _gpu_decodes(decode, reader):
-            reader, workers = "pyav-nvdec", choose_workers(session.cpus, session.gpus, device, nvdec=True)
-        on_part("transport")
-        rows = windows_per_call(info.architecture, workers.device)
-        transport = measure_transport(source, rows)
-        on_part("the model")
-        models = [measure_model(source, workers, precision, seconds)]
-        # So much that the last windows, of which not all actors have some, count for little.
-        each_s = 1 / fastest(decode, reader=reader).windows_per_s + 1 / fastest(models[0].rates).windows_per_s
-        wanted = max(LONG * seconds / each_s, 8 * rows * workers.actors)
-        enough = _enough(readable, wanted * info.sampling.hop)
-        runs = []
-        for number in range(1, rounds + 1):
-            on_part(f"the pipeline, {number} of {rounds}")
-            runs.append(_run_pipeline(enough, source, workers, precision))
-            on_part(f"decoding and the model again, {number} of {rounds}")
-            decode.append(decoding(reader, workers.cores))
-            models.append(measure_model(source, workers, precision, seconds, alone=False))
-        model = [rate for measured in models for rate in measured.rates]
-        decode_per_s = _around(fastest_each_time(decode, rounds + 1))
-        model_per_s = _around(fastest_each_time(model, rounds + 1))
-        if precision == "auto" and models[0].precision != "fp32":
-            on_part("the model in fp32")
-            models.append(measure_model(source, workers, "fp32", seconds))
-            model += models[-1].rates
+    # The first measurement is thrown away: processes of Ray are still starting.
+    decoding(reader, workers.cores)
+    decode = [
+        decoding(name, cores)
+        for name in _readers(info, *on_disk[0], on_gpu=workers.device == "cuda")
+        for cores in sorted({1, workers.cores})
+    ]
+    if _gpu_decodes(decode, reader):
+        reader, workers = "pyav-nvdec", choose_workers(session.cpus, session.gpus, device, nvdec=True)
+    tell("transport")
+    rows = windows_per_call(info.architecture, workers.device)
+    transport = measure_transport(source, rows)
+    tell("the model")
+    models = [measure_model(source, workers, precision, seconds)]
+    # So much that the last windows, of which not all actors have some, count for little.
+    each_s = 1 / fastest(decode, reader=reader).windows_per_s + 1 / fastest(models[0].rates).windows_per_s
+    wanted = max(LONG * seconds / each_s, 8 * rows * workers.actors)
+    enough = _enough(readable, wanted * info.sampling.hop)
+    runs = []
+    for number in range(1, rounds + 1):
+        tell(f"the pipeline, {number} of {rounds}")
+        runs.append(_run_pipeline(enough, source, workers, precision))
+        tell(f"decoding and the model again, {number} of {rounds}")
+        decode.append(decoding(reader, workers.cores))
+        models.append(measure_model(source, workers, precision, seconds, alone=False))
+    model = [rate for measured in models for rate in measured.rates]
+    decode_per_s = _around(fastest_each_time(decode, rounds + 1))
+    model_per_s = _around(fastest_each_time(model, rounds + 1))
+    if precision == "auto" and models[0].precision != "fp32":
+        tell("the model in fp32")
+        models.append(measure_model(source, workers, "fp32", seconds))
+        model += models[-1].rates
     rates = list(zip(decode_per_s, model_per_s, strict=True))
     return Bench(
         model_name=source.name,

@@ -6,10 +6,13 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
+from torch import nn
+
 from jobs.cluster import check_nodes
 from jobs.ingest import bring_in
-from jobs.job import JobError, Video
-from jobs.ray_session import ray_session
+from jobs.job import Video, WorkerError
+from jobs.ray_driver import Tell, run_on_ray
+from jobs.ray_session import RaySession
 from jobs.team import check_device, travelling
 from tagger.errors import VtagError
 from training.config import TrainConfig
@@ -40,30 +43,58 @@ def run_folds(
     left unfinished, so that the results can be written down first. Raises DataSetError and the like as ``train`` does,
     JobError when a machine cannot do its part or a process is killed.
     """
+    config = travelling(config)
+    # Weights that cannot be had are better known before Ray is started.
+    network = starting_network(config, len(data.labels)) if _brings_in(config) else None
+
+    def on_event(event: FoldResult | Reading) -> None:
+        if isinstance(event, Reading):
+            on_reading(event)
+        else:
+            on_fold(event)
+
+    results: tuple[FoldResult, ...] = run_on_ray(
+        run_folds_on_session,
+        *(data, folds, config, network),
+        on_event=on_event,
+        address=address,
+        verbose=verbose,
+    )
+    return results
+
+
+def _brings_in(config: TrainConfig) -> bool:
+    """Whether the clips are decoded first: folds share nearly all of them, and would decode the same ones at once."""
+    return config.cache_bytes > 0 and (config.run_folder is not None or config.cache is not None)
+
+
+def run_folds_on_session(
+    session: RaySession,
+    tell: Tell,
+    data: DataSet,
+    folds: Sequence[Fold],
+    config: TrainConfig,
+    network: nn.Module | None,
+) -> tuple[FoldResult, ...]:
+    """What ``run_folds`` does on Ray. Tells each Reading and each FoldResult."""
     import ray
     from ray.exceptions import RayError, RayTaskError
 
-    config = travelling(config)
-    # Folds share nearly all of their clips, and would decode the same ones at the same time.
-    brings_in = config.cache_bytes > 0 and (config.run_folder is not None or config.cache is not None)
-    # Weights that cannot be had are better known before Ray is started.
-    network = starting_network(config, len(data.labels)) if brings_in else None
     with ExitStack() as stack:
         shared_paths = _videos(data)
         if config.run_folder is not None:
             names = [fold.name for fold in folds]
             run = stack.enter_context(begin_run(config, {"all": data.clips}, folds=names, precision=config.precision))
             shared_paths.append(Video(os.fspath(run.path), 1, 0))
-        session = stack.enter_context(ray_session(address, verbose=verbose))
         check_device(config, session.gpus)
-        if brings_in:
+        if network is not None:
             cache = stack.enter_context(kept_clips(config))
             shared_paths.append(Video(os.fspath(cache.folder), 1, 0))
         check_nodes(shared_paths)
         uses_gpus = session.gpus > 0 and config.device != "cpu"
         config = replace(config, device="cuda" if uses_gpus else "cpu")
         if network is not None:
-            bring_in(network, _parts(folds), config, cache, session, Watch(on_reading))
+            bring_in(network, _parts(folds), config, cache, session, Watch(tell))
         task = ray.remote(num_cpus=_cpus(ray.nodes(), uses_gpus), num_gpus=1 if uses_gpus else 0)(train_fold)
         # What is the same for all folds travels once.
         shared = ray.put(data), ray.put(config)
@@ -74,13 +105,13 @@ def run_folds(
             while waiting:
                 (done, *_), waiting = ray.wait(waiting)
                 result = results[numbers[done]] = ray.get(done)
-                on_fold(result)
+                tell(result)
         except RayTaskError as error:
             if isinstance(error.cause, VtagError):
                 raise error.cause from error
             raise
         except RayError as error:
-            raise JobError(f"a process that trained a fold ended: {' '.join(str(error).split())[:300]}") from error
+            raise WorkerError(f"a process that trained a fold ended: {' '.join(str(error).split())[:300]}") from error
     return tuple(results[i] for i in range(len(folds)))
 
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from torch import nn
 
-from jobs.arrivals import explain
 from jobs.memory import keep_freed_memory
+from jobs.ray_driver import explain
 from jobs.ray_session import RaySession
 from tagger.models import ARCHITECTURES
 from tagger.windows import Sampling

@@ -189,5 +189,15 @@ class JobError(VtagError):
     """
 
 
+class WorkerError(JobError):
+    """Ray, a worker or the model failed in a way that vtag has no words of its own for.
+
+    ``log`` is the file to which Ray and its workers wrote, and ``log_tail`` its last lines.
+    """
+
+    log: Path | None = None
+    log_tail: tuple[str, ...] = ()
+
+
 class Interrupted(VtagError):  # noqa: N818 - an outcome rather than an error
     """A job that was stopped by Ctrl-C or SIGTERM. The message says what is kept and how to go on."""

@@ -5,7 +5,7 @@ Frames go from the decoding tasks to the actors through Ray's object store and n
 
 import math
 import os
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -36,14 +36,11 @@ and Ray the same, and what the last ones have to do is not shared any more."""
 SPAN_WINDOWS = 16
 """Most windows that travel together from a decoder; they lie in its memory until they are complete."""
 
+TASKS_PER_DECODER = 4
 VIDEOS_PER_TASK = 8
-"""Most videos that one decoding task reads, one after the other; a task costs the driver about as much as a row."""
-
-FEW_TASKS = 256
-"""Up to so many decoding tasks the driver cuts the list itself, which costs it 1.5 ms each before the first begins."""
-
-VIDEOS_PER_BLOCK = 10_000
-"""Videos in each block that the driver hands to Ray when there are more tasks; another process cuts it up."""
+MOST_TASKS = 2048
+"""How the list of videos is cut into decoding tasks (``task_sizes``). A task costs the driver about as much as a row,
+and 1 to 1.5 ms before the first one begins."""
 
 ACTORS_PER_GPU = 2
 """While one takes its windows or hands over its rows, the other one computes."""
@@ -161,10 +158,10 @@ def tag_videos(
     size = source.info.preprocessing.size
     clip_bytes = sampling.num_frames * size * size * 3
     _configure(workers, rows * clip_bytes)
-    per_task = max(1, min(VIDEOS_PER_TASK, len(videos) // (4 * workers.decoders)))
-    windows = _in_blocks(videos, per_task).map_batches(
+    sizes = list(task_sizes(len(videos), workers.decoders))
+    windows = in_blocks(videos, sizes).map_batches(
         cast(Any, decode),  # Ray's own annotation leaves no room for keyword arguments.
-        batch_size=per_task,
+        batch_size=None,
         batch_format="pyarrow",
         fn_kwargs={
             "sampling": sampling,
@@ -172,7 +169,7 @@ def tag_videos(
             "span_windows": min(rows, SPAN_WINDOWS),
             "nvdec": workers.decoder_gpus > 0,
         },
-        compute=TaskPoolStrategy(size=min(workers.decoders, math.ceil(len(videos) / per_task))),
+        compute=TaskPoolStrategy(size=min(workers.decoders, len(sizes))),
         num_cpus=workers.decoder_cpus,
         num_gpus=workers.decoder_gpus,
         max_retries=RETRIES,
@@ -209,33 +206,34 @@ def tag_videos(
     yield from segments.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
 
 
-def _in_blocks(videos: Sequence[Video], rows: int) -> "Dataset":
-    """The videos by number and name, as a data set with ``rows`` videos in a block."""
+def task_sizes(videos: int, decoders: int) -> Iterator[int]:
+    """How many videos each decoding task reads, in order, for so many ``decoders`` at a time.
+
+    Tasks become smaller towards the end, so that the decoders finish together (guided self-scheduling, Polychronopoulos
+    and Kuck 1987). The larger the archive is, the larger are its tasks: about MOST_TASKS of them, and some for each
+    decoder.
+    """
+    most = max(VIDEOS_PER_TASK, math.ceil(videos / MOST_TASKS))
+    least = most // 16
+    while videos > 0:
+        size = min(max(1, least, min(videos // (TASKS_PER_DECODER * decoders), most)), videos)
+        yield size
+        videos -= size
+
+
+def in_blocks(videos: Sequence[Video], sizes: Sequence[int]) -> "Dataset":
+    """The videos by number and name, as a data set with a block of each of the ``sizes``."""
     import ray
 
-    are_few = len(videos) <= FEW_TASKS * rows
-    step = rows if are_few else VIDEOS_PER_BLOCK
     blocks = []
-    for start in range(0, len(videos), step):
+    start = 0
+    for size in sizes:
         # Names travel as bytes: they need not be text.
-        names = [os.fsencode(video.path) for video in videos[start : start + step]]
-        blocks.append(pa.table({"video": range(start, start + len(names)), "path": names}))
+        names = [os.fsencode(video.path) for video in videos[start : start + size]]
+        blocks.append(pa.table({"video": range(start, start + size), "path": names}))
+        start += size
     # Not from_arrow, which has a task look at each block, and that waits for a whole CPU.
-    dataset = ray.data.from_blocks(blocks)
-    return dataset if are_few else _cut(dataset, rows)
-
-
-def _cut(dataset: "Dataset", rows: int) -> "Dataset":
-    """``dataset`` in smaller blocks, made as they are needed."""
-    from ray.data import TaskPoolStrategy
-
-    dataset = dataset.repartition(target_num_rows_per_block=rows)
-    # Ray Data has no arguments for this. By itself the task that cuts the blocks waits for a whole CPU, which need not
-    # be left, and there is one for each block at the same time.
-    operator: Any = dataset._logical_plan.dag
-    operator.ray_remote_args["num_cpus"] = 0
-    object.__setattr__(operator, "compute", TaskPoolStrategy(size=1))
-    return dataset
+    return ray.data.from_blocks(blocks)
 
 
 def _configure(workers: Workers, call_bytes: int) -> None:

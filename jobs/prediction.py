@@ -11,7 +11,6 @@ import pyarrow as pa
 
 from jobs.memory import keep_freed_memory
 from jobs.transport import clips_of, segments_table
-from jobs.uncollected import uncollected
 from tagger.segments import make_segments
 from tagger.tagger import ModelSource
 from tagger.windows import Sampling, Window
@@ -37,16 +36,15 @@ class Predictor:
         batch_size: int | None,
         precision: "PrecisionName" = "auto",
     ):
-        with uncollected():
-            # The driver has this class, too, and does without torch, which takes half a gigabyte.
-            import torch
+        # The driver has this class, too, and does without torch, which takes half a gigabyte.
+        import torch
 
-            # Frames come read-only from the object store, and are only ever read.
-            warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-            keep_freed_memory()
-            # They are counted over the whole cluster; this machine may be a small part of it.
-            torch.set_num_threads(min(threads, os.cpu_count() or 1))
-            self._classifier = _load(source, content, device, precision)
+        # Frames come read-only from the object store, and are only ever read.
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        keep_freed_memory()
+        # They are counted over the whole cluster; this machine may be a small part of it.
+        torch.set_num_threads(min(threads, os.cpu_count() or 1))
+        self._classifier = _load(source, content, device, precision)
         self._labels = source.info.labels
         size = source.info.preprocessing.size
         self._shape = (sampling.num_frames, size, size, 3)

@@ -10,21 +10,20 @@ from pathlib import Path
 import pyarrow as pa
 
 import tagger
-from jobs.arrivals import polled
 from jobs.committer import Committer, unwritable
 from jobs.job import Efficiency, Failure, Interrupted, JobError, Progress, RunConfig, Summary
 from jobs.ledger import Ledger, parts, read_plan, remove
 from jobs.lock import Lock, locked
 from jobs.merge import merge
-from jobs.nvdec import use_nvdec
 from jobs.output import Output
-from jobs.pipeline import DECODING_GPU, Workers, choose_workers, tag_videos
+from jobs.pipeline import DECODING_GPU, Workers
 from jobs.plan import Plan
 from jobs.publish import Published, count, publish
-from jobs.ray_session import RaySession, ray_session
+from jobs.ray_driver import RayDriver
 from jobs.result import Result, read_result
 from jobs.results import Collector, FinishedVideo, Spent, video_name, with_times
 from jobs.storage import Location, is_address
+from jobs.tagging import Settings, tag_archive
 from jobs.termination import Sigterm
 from tagger.errors import OutputError
 
@@ -44,8 +43,7 @@ def run_job(plan: Plan, on_progress: Callable[[Progress], None] = lambda progres
     """
     run = _Run(plan, on_progress)
     try:
-        with Sigterm() as sigterm:
-            run.sigterm = sigterm
+        with Sigterm():
             published = _look(plan.output, plan.base) if plan.base and plan.is_done else _finish(plan, run)
     except KeyboardInterrupt:
         committed = run.committer.committed if run.committer else 0
@@ -146,7 +144,6 @@ class _Run:
     plan: Plan
     on_progress: Callable[[Progress], None]
     started_s: float = field(default_factory=time.monotonic)
-    sigterm: Sigterm = field(default_factory=Sigterm)
     workers: Workers | None = None
     first_row_s: float | None = None
     efficiency: Efficiency | None = None
@@ -252,51 +249,39 @@ def _adopt(plan: Plan, ledger: Ledger) -> None:
 def _tag(plan: Plan, ledger: Ledger, run: _Run, lock: Lock) -> None:
     """Does what is still to be done, and commits it."""
     config = plan.config
-
-    def needed(cpus: float, gpus: float) -> int:
-        workers = choose_workers(cpus, gpus, config.device, config.actors)
-        return workers.actors + min(workers.decoders, len(plan.todo))
-
-    with ray_session(config.address, lean=True, workers=needed, verbose=config.verbose) as session:
-        run.sigterm.set()
-        run.workers = _workers(plan, session)
-        began_s = time.monotonic()
-        tables = tag_videos(
-            plan.todo,
-            plan.source,
-            plan.sampling,
-            run.workers,
+    began_s: float | None = None
+    driver = RayDriver(
+        tag_archive,
+        plan.todo,
+        plan.source,
+        plan.sampling,
+        Settings(
+            device=config.device,
+            decode_device=config.decode_device,
+            actors=config.actors,
             top_k=plan.identity.top_k,
             batch_size=config.batch_size,
             precision=config.precision,
-        )
-        with Committer(ledger, lock) as run.committer:
-            for table in polled(tables, REPORT_S):
-                for video in run.collect(table) if table is not None else ():
+        ),
+        address=config.address,
+        verbose=config.verbose,
+    )
+    with driver, Committer(ledger, lock) as run.committer:
+        for event in driver.events(REPORT_S):
+            if isinstance(event, Workers):
+                run.workers, began_s = event, time.monotonic()
+            elif event is not None:
+                for video in run.collect(event):
                     run.committer.add(video)
                     run.note(video)
-                run.committer.commit_when_due()
-                if run.done < len(plan.todo) and config.max_failures.are_exceeded(run.failed, run.done):
+                if config.max_failures.are_exceeded(run.failed, run.done):
                     raise _too_many_failures(run)
-                if time.monotonic() - run.reported_s >= REPORT_S:
-                    run.report()
-        run.tagging_s = time.monotonic() - began_s
+            run.committer.commit_when_due()
+            if time.monotonic() - run.reported_s >= REPORT_S:
+                run.report()
+    run.tagging_s = time.monotonic() - began_s if began_s is not None else 0.0
     if run.done != len(plan.todo):
         raise JobError(f"only {run.done} of {len(plan.todo)} videos came back; run the same command again for the rest")
-
-
-def _workers(plan: Plan, session: RaySession) -> Workers:
-    config = plan.config
-    workers = choose_workers(session.cpus, session.gpus, config.device, config.actors)
-    nvdec = use_nvdec(
-        plan.todo,
-        plan.sampling,
-        plan.source.info.preprocessing,
-        workers,
-        wanted=config.decode_device,
-        gpus=session.gpus,
-    )
-    return choose_workers(session.cpus, session.gpus, config.device, config.actors, nvdec=True) if nvdec else workers
 
 
 def _too_many_failures(run: _Run) -> JobError:

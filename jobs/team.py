@@ -6,10 +6,8 @@ folder. When a worker is lost all of them begin again from the last checkpoint.
 """
 
 import os
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +16,10 @@ from torch import nn
 from jobs.board import open_board
 from jobs.cluster import check_nodes, here
 from jobs.ingest import bring_in
-from jobs.job import JobError, Video
+from jobs.job import JobError, Video, WorkerError
 from jobs.memory import keep_freed_memory
-from jobs.ray_session import RaySession, ray_session
+from jobs.ray_driver import Tell, run_on_ray
+from jobs.ray_session import RaySession
 from jobs.termination import Sigterm
 from tagger.errors import VtagError
 from training.clip_cache import ClipCache
@@ -59,22 +58,42 @@ def train_with_ray(
     keeps what is needed to go on.
     """
     check(config)
-    watch = watch or Watch()
     config = travelling(config)
-    with Sigterm() as sigterm, ExitStack() as stack:
-        # Weights that cannot be had are better known before Ray is started.
-        network = starting_network(config, len(data.labels))
-        session = stack.enter_context(ray_session(address, verbose=verbose))
-        # Ray has set a handler of its own.
-        sigterm.set()
-        team = _team(session, workers, gpus, config)
-        config = replace(config, device="cuda" if team.gpus else "cpu")
+    # Weights that cannot be had are better known before Ray is started.
+    network = starting_network(config, len(data.labels))
+    with Sigterm():
+        result: TrainResult = run_on_ray(
+            train_on_session,
+            *(data, split, config, network, workers, gpus, finish),
+            on_event=(watch or Watch()).on_event,
+            address=address,
+            verbose=verbose,
+        )
+    return result
+
+
+def train_on_session(
+    session: RaySession,
+    tell: Tell,
+    data: DataSet,
+    split: Split,
+    config: TrainConfig,
+    network: nn.Module,
+    workers: int | None,
+    gpus: int | None,
+    finish: bool,
+) -> TrainResult:
+    """What ``train_with_ray`` does on Ray. Tells what ``Watch.on_event`` takes."""
+    team = _team(session, workers, gpus, config)
+    config = replace(config, device="cuda" if team.gpus else "cpu")
+    with ExitStack() as stack:
         run = stack.enter_context(open_run(data, split, config, workers=team.workers))
         assert run is not None
         cache = stack.enter_context(kept_clips(config))
         check_nodes([Video(os.fspath(path), 1, 0) for path in (run.path, cache.folder, *_paths(data))])
+        watch = Watch.telling(tell)
         known = bring_in(network, {"train": split.train, "val": split.val}, config, cache, session, watch)
-        result = _fit(_Task(data, split, config, network, cache, run, known), team, watch)
+        result = _fit(_Task(data, split, config, network, cache, run, known), team, tell)
         publish(run.model, config.out)
         if finish:
             run.finish()
@@ -142,21 +161,14 @@ def _paths(data: DataSet) -> list[Path]:
     return [path for path in dict.fromkeys(clip.path for clip in data.clips) if path.is_file()]
 
 
-def _fit(task: _Task, team: _Team, watch: Watch) -> TrainResult:
+def _fit(task: _Task, team: _Team, tell: Tell) -> TrainResult:
     """Lets the workers train, and passes on what they report."""
     import ray
     from ray.exceptions import RayError
 
     board = open_board()
-    told: dict[str, Callable[[Any], None]] = {
-        "reading": watch.on_reading,
-        "step": watch.on_step,
-        "epoch": watch.on_epoch,
-        "resume": watch.on_resume,
-    }
     result: TrainResult | None = None
-    # In a process of its own, which can be ended at any time. In this one it would take Ctrl-C for itself; in a thread
-    # of this one it would wait on for a Ray that has been shut down, which ends the whole process some time later.
+    # In a process of its own, so that this one can read the board while Ray Train waits for the workers.
     settings = {"task": ray.put(task), "board": board, "threads": team.cpus}
     lead = ray.remote(num_cpus=0, max_retries=0)(_lead).options(scheduling_strategy=here())
     led = lead.remote(team, task.run.path, settings)
@@ -171,10 +183,10 @@ def _fit(task: _Task, team: _Team, watch: Watch) -> TrainResult:
                 if what == "result":
                     result = value
                 else:
-                    told[what](value)
+                    tell((what, value))
         ray.get(led)
     except RayError as error:
-        raise JobError(
+        raise WorkerError(
             f"training ended, and goes on with the same command ({str(error).strip().splitlines()[-1][:300]})"
         ) from error
     finally:
@@ -215,7 +227,7 @@ def _work(settings: dict[str, Any]) -> None:
     def post(what: str, value: object) -> None:
         board.post.remote(what, value)
 
-    watch = Watch(*(partial(post, what) for what in ("reading", "step", "epoch", "resume")))
+    watch = Watch.telling(lambda event: post(*event))
     config, cache = task.config, task.cache
     try:
         trained = fit_network(

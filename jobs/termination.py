@@ -22,8 +22,7 @@ class Sigterm:
 
     def __enter__(self) -> "Sigterm":
         if self._is_main:
-            self._before = signal.getsignal(signal.SIGTERM)
-        self.set()
+            self._before = signal.signal(signal.SIGTERM, self._interrupt)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -31,11 +30,6 @@ class Sigterm:
             signal.signal(signal.SIGTERM, self._before)
         if self._timer is not None:
             self._timer.cancel()
-
-    def set(self) -> None:
-        """Sets the handler, also again, for Ray sets its own when it starts."""
-        if self._is_main:
-            signal.signal(signal.SIGTERM, self._interrupt)
 
     def _interrupt(self, number: int, frame: FrameType | None) -> NoReturn:
         if self._timer is None:

@@ -1,9 +1,8 @@
 """Fixtures that several tests share."""
 
-import faulthandler
 import os
 import signal
-from typing import TextIO
+from collections.abc import Iterator
 
 # Two threads that share two cores with anything else spend most of their time waiting for each other: the forward pass
 # of an LSTM took 580 ms instead of 7.5 ms on a busy machine. Set before torch is imported, and passed on to children.
@@ -19,24 +18,21 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
 
-_errors: list[TextIO] = []
+
+@pytest.fixture(scope="session")
+def ray_address() -> Iterator[str]:
+    """The address of a Ray with two CPUs that all tests share: starting one for each takes five seconds."""
+    from tests.clusters import cluster
+
+    with cluster(2) as nodes:
+        yield nodes.address
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Keeps standard error as it was before pytest began to capture it."""
-    with config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
-        _errors.append(os.fdopen(os.dup(2), "w"))
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Puts the tests that start and end Ray over and over last: threads that it leaves behind disturb no others."""
-    items.sort(key=lambda item: "jobs" in item.path.parts)
-
-
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Lets an abort say where it happened. A Ray of this process has put a handler of its own in the place of this."""
-    faulthandler.disable()
-    faulthandler.enable(_errors[0])
+@pytest.fixture
+def shared_ray(ray_address: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Lets every job of a test join that Ray; its address."""
+    monkeypatch.setenv("RAY_ADDRESS", ray_address)
+    return ray_address
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Self
 
 from training.data_set import LabelledClip, Part
 from training.epochs import Epoch, Step
@@ -29,6 +30,23 @@ class Watch:
     on_step: Callable[[Step], None] = lambda step: None
     on_epoch: Callable[[Epoch], None] = lambda epoch: None
     on_resume: Callable[[Epoch], None] = lambda epoch: None
+
+    @classmethod
+    def telling(cls, tell: Callable[[tuple[str, Any]], None]) -> Self:
+        """A watch that tells everything as an event, a name with a value, to another process."""
+        return cls(*(_named(name, tell) for name in _EVENTS))
+
+    def on_event(self, event: tuple[str, Any]) -> None:
+        """Takes an event of a watch in another process, made by ``telling``."""
+        name, value = event
+        getattr(self, _EVENTS[name])(value)
+
+
+_EVENTS = {"reading": "on_reading", "step": "on_step", "epoch": "on_epoch", "resume": "on_resume"}
+
+
+def _named(name: str, tell: Callable[[tuple[str, Any]], None]) -> Callable[[Any], None]:
+    return lambda value: tell((name, value))
 
 
 def clip_counter(part: Part, total: int, *, on_reading: Callable[[Reading], None]) -> OnClip:

@@ -12,6 +12,7 @@ from typing import IO, Any
 
 import click
 
+from jobs.job import WorkerError
 from jobs.wording import reason
 from tagger.errors import VtagError
 
@@ -27,10 +28,13 @@ class Ending(click.ClickException):
     """Ends the program with ``vtag: message`` on standard error."""
 
     exit_code = 1
+    details: tuple[str, ...] = ()
+    """More lines below that one."""
 
     def show(self, file: IO[Any] | None = None) -> None:
-        """Prints the line."""
-        click.echo(f"vtag: {self.message}", file=file, err=file is None)
+        """Prints the lines."""
+        for line in (f"vtag: {self.message}", *self.details):
+            click.echo(line, file=file, err=file is None)
 
 
 class InterruptedEnding(Ending):
@@ -54,7 +58,10 @@ def one_line_errors(ctx: click.Context) -> Iterator[None]:
         if ctx.meta.get(VERBOSE):
             traceback.print_exc()
         if isinstance(error, VtagError):
-            raise Ending(" ".join(str(error).split())) from error
+            ending = Ending(" ".join(str(error).split()))
+            if isinstance(error, WorkerError) and error.log_tail:
+                ending.details = (f"The last lines of {error.log}:", *(f"  {line}" for line in error.log_tail))
+            raise ending from error
         if isinstance(error, OSError) and error.filename and error.strerror:
             raise Ending(f"{error.filename}: {reason(error)}") from error
         lines = str(error).split("\n")
@@ -83,6 +90,5 @@ def _leave(signum: int, frame: FrameType | None) -> None:
 
 def _write(text: str) -> None:
     """Writes to standard error without its buffer: the signal may have come in the middle of another write."""
-    # While Ray runs, standard error is not always file descriptor 2.
     if sys.__stderr__:
         os.write(sys.__stderr__.fileno(), text.encode())

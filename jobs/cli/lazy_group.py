@@ -1,7 +1,5 @@
 """A click group whose commands are imported when they are used."""
 
-import os
-import sys
 from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
@@ -38,12 +36,4 @@ class LazyGroup(click.Group):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Runs as a program: from here on Ctrl-C belongs to vtag."""
         end_at_interrupt()
-        try:
-            return super().__call__(*args, **kwargs)
-        except SystemExit as ending:
-            if isinstance(ending.code, int) and ending.code and "ray" in sys.modules:
-                # Threads of Ray may still be in native code, and then Python's own way out crashes (seen with 2.60).
-                sys.stdout.flush()
-                sys.stderr.flush()
-                os._exit(ending.code)
-            raise
+        return super().__call__(*args, **kwargs)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.clusters import cluster
 from tests.videos import encode
 
 if TYPE_CHECKING:
@@ -46,15 +47,6 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def two_cpus() -> Iterator[None]:
-    """A Ray with two CPUs that all tests of a module share."""
-    from jobs.ray_session import ray_session
-
-    with ray_session(cpus=2):
-        yield
-
-
 @pytest.fixture(scope="session")
 def s3() -> "Iterator[S3Server]":
     """A server of the S3 protocol."""
@@ -73,16 +65,8 @@ def bucket(s3: "S3Server", monkeypatch: pytest.MonkeyPatch) -> "Iterator[Bucket]
     s3.recover()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def address() -> Iterator[str]:
-    """Two machines with a core each."""
-    from ray.cluster_utils import Cluster
-
-    nodes = Cluster()
-    settings = {"num_cpus": 1, "object_store_memory": 100 * 2**20, "include_dashboard": False}
-    try:
-        nodes.add_node(**settings)
-        nodes.add_node(**settings)
+    """The address of a cluster of two machines with a core each."""
+    with cluster(1, 1) as nodes:
         yield nodes.address
-    finally:
-        nodes.shutdown()

@@ -17,19 +17,23 @@ from jobs.run import run_job
 from jobs.storage import locate
 from jobs.verify import verify
 from tagger.errors import InputError, OutputError, VtagError
+from tests.clusters import cluster
 from tests.jobs.s3_server import Bucket, S3Server
 
 
 @pytest.fixture(scope="module")
-def through_ray(s3: S3Server) -> Iterator[None]:
-    """A Ray with two CPUs, whose workers know the server."""
-    from jobs.ray_session import ray_session
-
+def ray_that_knows_the_server(s3: S3Server) -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in s3.environment.items():
             patch.setenv(name, value)
-        with ray_session(cpus=2):
-            yield
+        with cluster(2) as nodes:
+            yield nodes.address
+
+
+@pytest.fixture
+def through_ray(ray_that_knows_the_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets jobs join a Ray with two CPUs whose workers know the server."""
+    monkeypatch.setenv("RAY_ADDRESS", ray_that_knows_the_server)
 
 
 @pytest.fixture

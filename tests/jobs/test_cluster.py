@@ -11,17 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pyarrow as pa
 import pytest
 
 import tagger
 from jobs.cluster import NodeAnswer, check_nodes, find_problem
 from jobs.job import JobError, Video
 from jobs.pipeline import choose_workers, tag_videos
-from jobs.ray_session import ray_session
+from jobs.ray_driver import Tell, run_on_ray
+from jobs.ray_session import RaySession
 from jobs.transport import end_from_json
 from tagger import find_model
 from tagger.errors import ModelFileError
 from tagger.tagger import ModelSource
+from tests.clusters import cluster
 from tests.videos import encode
 
 VIDEOS = 60
@@ -65,11 +68,19 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> list[Video]:
 TIMES = ["decode_s", "decode_cpu_s", "decoded_at", "predict_s", "predict_cpu_s", "predicted_at"]
 
 
-def tag(videos: list[Video], source: ModelSource, on_rows: Callable[[int], None] = lambda rows: None) -> dict[Any, Any]:
-    """All rows by video and window, without times; a row that came twice must be the same."""
+def tag_with_two_actors(session: RaySession, tell: Tell, videos: list[Video], source: ModelSource) -> None:
     workers = replace(choose_workers(cpus=2, gpus=0, device="cpu"), actors=2)
-    rows: dict[Any, Any] = {}
     for table in tag_videos(videos, source, source.info.sampling, workers, top_k=2):
+        tell(table)
+
+
+def tag(
+    address: str, videos: list[Video], source: ModelSource, on_rows: Callable[[int], None] = lambda rows: None
+) -> dict[Any, Any]:
+    """All rows by video and window, without times; a row that came twice must be the same."""
+    rows: dict[Any, Any] = {}
+
+    def add(table: pa.Table) -> None:
         for row in table.drop_columns(TIMES).to_pylist():
             if row["end"] is not None:
                 end, version = end_from_json(row["end"])
@@ -77,14 +88,15 @@ def tag(videos: list[Video], source: ModelSource, on_rows: Callable[[int], None]
             key = (row["video"], row["window"])
             assert rows.setdefault(key, row) == row
         on_rows(len(rows))
+
+    run_on_ray(tag_with_two_actors, videos, source, on_event=add, address=address)
     return rows
 
 
 @pytest.fixture(scope="module")
-def single_node_rows(videos: list[Video], model_file: Path) -> dict[Any, Any]:
+def single_node_rows(ray_address: str, videos: list[Video], model_file: Path) -> dict[Any, Any]:
     """What a Ray of one machine makes of the videos."""
-    with ray_session(cpus=2):
-        rows = tag(videos, find_model(str(model_file)))
+    rows = tag(ray_address, videos, find_model(str(model_file)))
     assert len(rows) == (VIDEOS - 1) * WINDOWS + 1
     return rows
 
@@ -102,47 +114,39 @@ def once(action: Callable[[], None], after: int) -> Callable[[int], None]:
 
 
 @pytest.fixture
-def cluster() -> Iterator[Any]:
-    """Two machines with a CPU each; the job runs on the first."""
-    from ray.cluster_utils import Cluster
-
-    nodes = Cluster()
-    # So that a machine that is gone is missed after seconds.
+def two_machines() -> Iterator[Any]:
+    """Two machines with a CPU each, of which one that is gone is missed after seconds."""
     health = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 4}
-    settings = {"num_cpus": 1, "object_store_memory": 100 * 2**20, "include_dashboard": False}
-    try:
-        nodes.head = nodes.add_node(**settings, _system_config=health)
-        nodes.second = nodes.add_node(**settings)
+    with cluster(1, 1, _system_config=health) as nodes:
         yield nodes
-    finally:
-        nodes.shutdown()
+
+
+def look_for_what_only_the_driver_has(session: RaySession, tell: Tell, videos: list[Video]) -> None:
+    check_nodes(videos)
+    # Only a file of this process can be seen at this path.
+    os.dup2(os.open(videos[0].path, os.O_RDONLY), 500)
+    check_nodes([*videos, Video("/proc/self/fd/500", 1, 1)])
+
+
+def look_with_another_version(session: RaySession, tell: Tell, videos: list[Video]) -> None:
+    tagger.__version__ = "99.0"
+    check_nodes(videos)
 
 
 @pytest.mark.slow
 def test_a_cluster_whose_machines_lack_the_model_and_one_goes_away_gives_the_rows_of_one_machine(
-    cluster: Any,
-    videos: list[Video],
-    model_file: Path,
-    single_node_rows: dict[Any, Any],
-    monkeypatch: pytest.MonkeyPatch,
+    two_machines: Any, videos: list[Video], model_file: Path, single_node_rows: dict[Any, Any]
 ) -> None:
-    # Only a file of this process can be seen at this path.
-    number = os.dup2(os.open(videos[0].path, os.O_RDONLY), 500)
-    with ray_session(address=cluster.address) as session:
-        assert session.cpus == 2
-        check_nodes(videos)
-        with pytest.raises(JobError, match=rf"/proc/self/fd/{number} cannot be seen from \S+ of the cluster"):
-            check_nodes([*videos, Video(f"/proc/self/fd/{number}", 1, 1)])
-        os.close(number)
-        with monkeypatch.context() as patch:
-            patch.setattr(tagger, "__version__", "99.0")
-            with pytest.raises(JobError, match=r"vtag 99.0 is not installed"):
-                check_nodes(videos)
+    address = two_machines.address
+    with pytest.raises(JobError, match=r"/proc/self/fd/500 cannot be seen from \S+ of the cluster"):
+        run_on_ray(look_for_what_only_the_driver_has, videos, address=address)
+    with pytest.raises(JobError, match=r"vtag 99.0 is not installed"):
+        run_on_ray(look_with_another_version, videos, address=address)
 
-        kill = once(lambda: cluster.remove_node(cluster.second, allow_graceful=False), after=40)
-        # In the place of the built-in model lies another one than this.
-        source = replace(find_model(str(model_file)), is_builtin=True)
-        assert tag(videos, source, kill) == single_node_rows
+    kill = once(lambda: two_machines.remove_node(two_machines.last, allow_graceful=False), after=40)
+    # In the place of the built-in model lies another one than this.
+    source = replace(find_model(str(model_file)), is_builtin=True)
+    assert tag(address, videos, source, kill) == single_node_rows
 
 
 def kill_one(*words: str) -> None:
@@ -161,17 +165,17 @@ def kill_one(*words: str) -> None:
 
 @pytest.mark.slow
 def test_processes_of_every_kind_may_be_killed_in_mid_run(
-    videos: list[Video], model_file: Path, single_node_rows: dict[Any, Any]
+    ray_address: str, videos: list[Video], model_file: Path, single_node_rows: dict[Any, Any]
 ) -> None:
     def kill_decoders() -> None:
         for _ in range(2):
             kill_one("tagger.video.isolation.child")
             kill_one("ray::", "MapBatches(decode)")
 
-    with ray_session(cpus=2), ThreadPoolExecutor(1) as thread:
+    with ThreadPoolExecutor(1) as thread:
         killed = thread.submit(kill_decoders)
         kill_actor = once(lambda: kill_one("ray::", "Predictor"), after=1)
-        rows = tag(videos, find_model(str(model_file)), kill_actor)
+        rows = tag(ray_address, videos, find_model(str(model_file)), kill_actor)
         killed.result()
     assert without_readers(rows) == without_readers(single_node_rows)
     # A video that was being read when its decoder process was killed is read once more, and its row says so.

@@ -21,7 +21,7 @@ def folder(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.mark.usefixtures("two_cpus")
+@pytest.mark.usefixtures("shared_ray")
 class TestThroughRay:
     def test_a_video_that_grows_all_the_time_has_changed_and_the_others_are_complete(
         self, folder: Path, model_file: Path, tmp_path: Path

@@ -90,7 +90,7 @@ def test_a_real_job_killed_again_and_again_gives_what_an_undisturbed_one_gives(
 
 
 STUCK = """
-import contextlib, sys, time
+import sys, time
 from pathlib import Path
 import jobs.run, jobs.termination
 from jobs import RunConfig, make_plan, run_job
@@ -99,19 +99,15 @@ from tests.jobs import killed
 killed.prepare()
 jobs.termination.LEAVE_S = 0.5
 
-def tag_videos(videos, *_, **__):
-    yield killed.rows_of(0, videos[0])
-    time.sleep(600)
+class Stuck(killed.DriverWithoutRay):
+    def events(self, timeout_s):
+        yield killed.rows_of(0, self.videos[0])
+        time.sleep(600)
 
-@contextlib.contextmanager
-def ray_session(*_, **__):
-    with killed.no_ray() as session:
-        try:
-            yield session
-        finally:
-            time.sleep(600)
+    def __exit__(self, *_):
+        time.sleep(600)
 
-vars(jobs.run).update(tag_videos=tag_videos, ray_session=ray_session)
+jobs.run.RayDriver = Stuck
 run_job(make_plan(RunConfig((sys.argv[1],), Path(sys.argv[2]))))
 """
 

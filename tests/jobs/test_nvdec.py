@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from jobs import nvdec
@@ -13,28 +14,25 @@ from jobs.listing import find_videos
 from jobs.nvdec import LEAST_BYTES, WORTH, is_faster, use_nvdec
 from jobs.pipeline import choose_workers, tag_videos
 from jobs.rates import DecodeRate
-from jobs.ray_session import ray_session
+from jobs.ray_driver import Tell, run_on_ray
+from jobs.ray_session import RaySession
 from jobs.results import Collector
 from tagger import Preprocessing, Sampling, find_model
 from tagger.errors import VtagError
+from tagger.tagger import ModelSource
 from tagger.video.isolation import DecoderProcess
 from tagger.video.reader import DecoderName
+from tests.clusters import cluster
 from tests.videos import encode
 
 PREPROCESSING = Preprocessing(32, 32)
 
 
 @pytest.fixture(scope="module")
-def a_gpu_that_is_none() -> Iterator[None]:
-    """A Ray that believes in a GPU."""
-    import ray
-
-    ray.init(address="local", num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False)
-    try:
-        with ray_session():
-            yield
-    finally:
-        ray.shutdown()
+def a_gpu_that_is_none() -> Iterator[str]:
+    """The address of a Ray that believes in a GPU."""
+    with cluster(2, num_gpus=1) as nodes:
+        yield nodes.address
 
 
 def decide(wanted: nvdec.DecodeDevice, gpus: int, videos: list[Video], device: str = "auto") -> bool:
@@ -93,19 +91,26 @@ def test_without_a_decoder_on_the_gpu_nothing_is_measured(monkeypatch: pytest.Mo
     assert not is_faster(names(tmp_path), Sampling(), PREPROCESSING, 2)
 
 
-@pytest.mark.usefixtures("a_gpu_that_is_none")
-def test_a_gpu_that_does_not_decode_leaves_it_to_the_cores(model_file: Path, tmp_path: Path) -> None:
-    encode(tmp_path / "a.mp4", seconds=5)
-    videos = list(find_videos([str(tmp_path)]))
+def decode_with_that_gpu(session: RaySession, tell: Tell, videos: list[Video], source: ModelSource) -> None:
     if not has_gpu():
         # The trial runs where Ray says that there is a GPU.
         assert not decide("auto", 1, [replace(video, size=LEAST_BYTES) for video in videos])
     # And where it is asked for all the same, every video is read.
     workers = choose_workers(2, 1, "cpu", nvdec=True)
     assert workers.decoder_gpus > 0
-    collector = Collector(videos)
+    for table in tag_videos(videos, source, source.info.sampling, workers, top_k=1):
+        tell(table)
+
+
+def test_a_gpu_that_does_not_decode_leaves_it_to_the_cores(
+    a_gpu_that_is_none: str, model_file: Path, tmp_path: Path
+) -> None:
+    encode(tmp_path / "a.mp4", seconds=5)
+    videos = list(find_videos([str(tmp_path)]))
+    tables: list[pa.Table] = []
     source = find_model(str(model_file))
-    tables = tag_videos(videos, source, source.info.sampling, workers, top_k=1)
+    run_on_ray(decode_with_that_gpu, videos, source, on_event=tables.append, address=a_gpu_that_is_none)
+    collector = Collector(videos)
     (end,) = [done.end for table in tables for done in collector.add(table)]
     assert (end.status, end.windows) == ("ok", 3)
     if not has_gpu():
@@ -114,13 +119,17 @@ def test_a_gpu_that_does_not_decode_leaves_it_to_the_cores(model_file: Path, tmp
         assert str(end.choice.reason).startswith("there is no GPU that decodes")
 
 
-@pytest.mark.usefixtures("a_gpu_that_is_none")
-def test_a_trial_that_fails_leaves_decoding_to_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(*_: object) -> bool:
-        raise VtagError("a decoder process cannot be started")
+def fails(*_: object) -> bool:
+    raise VtagError("a decoder process cannot be started")
 
-    monkeypatch.setattr(nvdec, "is_faster", fails)
-    assert not decide("auto", 1, [Video("a.mp4", LEAST_BYTES, 0)])
+
+def decide_with_a_trial_that_fails(session: RaySession, tell: Tell) -> bool:
+    nvdec.is_faster = fails
+    return decide("auto", 1, [Video("a.mp4", LEAST_BYTES, 0)])
+
+
+def test_a_trial_that_fails_leaves_decoding_to_the_cores(a_gpu_that_is_none: str) -> None:
+    assert not run_on_ray(decide_with_a_trial_that_fails, address=a_gpu_that_is_none)
 
 
 def has_gpu() -> bool:

@@ -9,14 +9,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import jobs.pipeline
 from jobs.job import Video
 from jobs.listing import find_videos
-from jobs.pipeline import _cut, _in_blocks, choose_workers, tag_videos, windows_per_call
+from jobs.pipeline import (
+    MOST_TASKS,
+    VIDEOS_PER_TASK,
+    choose_workers,
+    in_blocks,
+    tag_videos,
+    task_sizes,
+    windows_per_call,
+)
 from jobs.prediction import Predictor
-from jobs.ray_session import ray_session
+from jobs.ray_driver import RayDriver, Tell, run_on_ray
+from jobs.ray_session import RaySession
 from jobs.results import Collector
 from tagger import find_model
 from tagger.errors import VtagError
+from tagger.tagger import ModelSource
 
 
 @given(
@@ -77,54 +88,78 @@ def test_more_actors_than_gpus_share_them(actors: int, share: float) -> None:
     assert (workers.device, workers.actors, workers.actor_gpus) == ("cuda", actors, share)
 
 
+def collect_with_actors(
+    session: RaySession, tell: Tell, videos: list[Video], source: ModelSource, actors: int | None
+) -> None:
+    collector = Collector(videos)
+    workers = choose_workers(session.cpus, session.gpus, "cpu", actors)
+    for table in tag_videos(videos, source, source.info.sampling, workers, top_k=1):
+        for done in collector.add(table):
+            tell(done.video.path)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("actors", [None, 3])
 def test_one_cpu_is_enough_for_decoding_and_model_together(archive: Path, model_file: Path, actors: int | None) -> None:
     videos = find_videos([str(archive)])
-    source = find_model(str(model_file))
-    collector = Collector(videos)
-    with ray_session(cpus=1) as session:
-        workers = choose_workers(session.cpus, session.gpus, "cpu", actors)
-        tables = tag_videos(videos, source, source.info.sampling, workers, top_k=1)
-        finished = [done for table in tables for done in collector.add(table)]
-    assert sorted(done.video.path for done in finished) == [video.path for video in videos]
+    finished: list[str] = []
+    with RayDriver(collect_with_actors, videos, find_model(str(model_file)), actors, cpus=1) as driver:
+        finished += driver.events()
+    assert sorted(finished) == [video.path for video in videos]
 
 
-@pytest.mark.usefixtures("two_cpus")
+class Watched(Predictor):
+    """Tells in the column ``end`` whether all of its calls came in the main thread."""
+
+    def __init__(self, **settings: Any):
+        super().__init__(**settings)
+        self._threads = [threading.current_thread() is threading.main_thread()]
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        rows = super().__call__(table)
+        self._threads.append(threading.current_thread() is threading.main_thread())
+        told = pa.array([str(all(self._threads))] * len(rows), pa.string())
+        return rows.set_column(rows.schema.get_field_index("end"), "end", told)
+
+
+def tag_with_watched(session: RaySession, tell: Tell, videos: list[Video], source: ModelSource) -> None:
+    jobs.pipeline.Predictor = Watched  # type: ignore[misc]
+    for table in tag_videos(videos, source, source.info.sampling, choose_workers(2, 0), top_k=1):
+        tell(table["end"].to_pylist())
+
+
 def test_the_model_computes_in_the_main_thread_which_keeps_its_memory(
-    archive: Path, model_file: Path, monkeypatch: pytest.MonkeyPatch
+    shared_ray: str, archive: Path, model_file: Path
 ) -> None:
-    class Watched(Predictor):
-        def __init__(self, **settings: Any):
-            super().__init__(**settings)
-            self._threads = [threading.current_thread() is threading.main_thread()]
-
-        def __call__(self, table: pa.Table) -> pa.Table:
-            rows = super().__call__(table)
-            self._threads.append(threading.current_thread() is threading.main_thread())
-            told = pa.array([str(self._threads)] * len(rows), pa.string())
-            return rows.set_column(rows.schema.get_field_index("end"), "end", told)
-
-    monkeypatch.setattr("jobs.pipeline.Predictor", Watched)
-    videos, source = find_videos([str(archive)]), find_model(str(model_file))
-    tables = list(tag_videos(videos, source, source.info.sampling, choose_workers(2, 0), top_k=1))
-    told = {text for table in tables for text in table["end"].to_pylist()}
-    assert told and all("False" not in text for text in told)
+    told: list[list[str]] = []
+    run_on_ray(tag_with_watched, find_videos([str(archive)]), find_model(str(model_file)), on_event=told.append)
+    assert {text for texts in told for text in texts} == {"True"}
 
 
-@pytest.mark.usefixtures("two_cpus")
-@pytest.mark.parametrize(("count", "is_cut_by_a_task"), [(8, False), (9, False), (10, True)])
-def test_a_long_list_of_videos_is_cut_into_tasks_by_another_process(
-    count: int, is_cut_by_a_task: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    cut: list[int] = []
-    monkeypatch.setattr("jobs.pipeline._cut", lambda dataset, rows: cut.append(rows) or _cut(dataset, rows))
-    monkeypatch.setattr("jobs.pipeline.FEW_TASKS", 3)
-    monkeypatch.setattr("jobs.pipeline.VIDEOS_PER_BLOCK", 6)
-    # Names are bytes to the file system, and these are not UTF-8.
-    videos = [Video(f"{number}\udcff.mp4", 1, 1) for number in range(count)]
-    blocks = _in_blocks(videos, 3).iter_batches(batch_size=None, batch_format="pyarrow")
-    found = sorted((block["video"].to_pylist(), block["path"].to_pylist()) for block in blocks)
-    tasks = [list(range(start, min(start + 3, count))) for start in range(0, count, 3)]
-    assert found == [(task, [os.fsencode(videos[number].path) for number in task]) for task in tasks]
-    assert cut == [3] * is_cut_by_a_task
+@given(videos=st.integers(0, 100_000), decoders=st.integers(1, 200))
+def test_tasks_hold_every_video_once_and_the_last_ones_are_small(videos: int, decoders: int) -> None:
+    sizes = list(task_sizes(videos, decoders))
+    assert sum(sizes) == videos
+    assert all(size >= 1 for size in sizes)
+    assert sizes == sorted(sizes, reverse=True)
+    if sizes:
+        most = max(VIDEOS_PER_TASK, math.ceil(videos / MOST_TASKS))
+        assert sizes[0] <= most and sizes[-1] <= max(1, most // 16)
+
+
+@pytest.mark.parametrize(("videos", "decoders", "most"), [(1_000_000, 2, 2200), (10_000_000, 64, 4000)])
+def test_a_large_archive_has_a_bounded_number_of_tasks(videos: int, decoders: int, most: int) -> None:
+    assert MOST_TASKS <= sum(1 for _ in task_sizes(videos, decoders)) <= most
+
+
+def names_of_blocks(session: RaySession, tell: Tell, videos: list[Video], sizes: list[int]) -> None:
+    for block in in_blocks(videos, sizes).iter_batches(batch_size=None, batch_format="pyarrow"):
+        tell((block["video"].to_pylist(), block["path"].to_pylist()))
+
+
+def test_names_that_are_not_utf8_travel_in_blocks_of_the_sizes_of_the_tasks(shared_ray: str) -> None:
+    videos = [Video(f"{number}\udcff.mp4", 1, 1) for number in range(6)]
+    found: list[Any] = []
+    run_on_ray(names_of_blocks, videos, [3, 2, 1], on_event=found.append)
+    names = [os.fsencode(video.path) for video in videos]
+    assert sorted(found) == [([0, 1, 2], names[:3]), ([3, 4], names[3:5]), ([5], names[5:])]

@@ -41,7 +41,7 @@ def stop_after(videos: int):  # type: ignore[no-untyped-def]
 
 
 class TestThroughRay:
-    pytestmark = pytest.mark.usefixtures("two_cpus")
+    pytestmark = pytest.mark.usefixtures("shared_ray")
 
     def test_every_row_is_what_the_library_gives(self, config: RunConfig, archive: Path, model_file: Path) -> None:
         seen: list[Progress] = []
@@ -161,7 +161,7 @@ def test_a_job_whose_videos_are_all_finished_publishes_without_starting_ray(
     config: RunConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     finish_all(config)
-    monkeypatch.setattr("jobs.run.ray_session", None)
+    monkeypatch.setattr("jobs.run.RayDriver", None)
     summary = run_job(make_plan(config))
     assert (summary.failed, summary.kept) == (6, 6)
 

@@ -4,7 +4,6 @@ import json
 import re
 import shutil
 import statistics
-from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -13,20 +12,14 @@ from click.testing import CliRunner, Result
 
 from jobs.cli import main
 from jobs.cli.train import parse_groups
-from jobs.ray_session import ray_session
 from tagger import read_model_info
 from tests.training.trees import CLASSES, hash_of, ucf11_tree, ucf101_tree, write_clip
+
+pytestmark = pytest.mark.usefixtures("shared_ray")
 
 
 def vtag(*arguments: object) -> Result:
     return CliRunner().invoke(main, [str(argument) for argument in arguments], terminal_width=120)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def ray() -> Iterator[None]:
-    """A Ray for all trainings, each of which would start one, and end it."""
-    with ray_session():
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -1,15 +1,7 @@
-"""What runs in a decoder process: it reads one video after the other, as its parent asks.
+"""What runs in a decoder process: it reads one video after the other, as its parent asks."""
 
-Its parent may vanish while a decoder is stuck in C code, where no Python runs. So it holds one end of a socket on which
-nothing is ever sent, and has the kernel send SIGIO when the other end closes, whose default action on Linux ends the
-process. (PR_SET_PDEATHSIG would fire when the parent's *thread* ends. On other systems SIGIO is ignored by default, and
-a process that is stuck stays until its decoder returns.)
-"""
-
-import fcntl
 import os
 import resource
-import signal
 import socket
 import sys
 import time
@@ -20,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from tagger.clips import Reading, read_loose_spans, video_error
+from tagger.lifeline import end_with_parent
 from tagger.preprocessing import Preprocessing
 from tagger.video.choose import Choice
 from tagger.video.facts import VideoFacts, probe
@@ -62,14 +55,6 @@ def main() -> None:
     set_limits(memory_bytes)
     os.nice(NICENESS)
     serve(socket.socket(fileno=channel), FrameCounter(count), [Place(memory) for memory in memories])
-
-
-def end_with_parent(lifeline: int) -> None:
-    """Ends this process when the other end of ``lifeline`` closes, even while it is stuck in C code."""
-    signal.signal(signal.SIGIO, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGIO})
-    fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
-    fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
 
 
 def set_limits(memory_bytes: int) -> None:

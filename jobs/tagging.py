@@ -1,0 +1,66 @@
+"""What the Ray driver does for ``vtag run``: it spreads the work over the machines and passes on what comes back."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from jobs.job import Video
+from jobs.nvdec import DecodeDevice, use_nvdec
+from jobs.pipeline import Workers, choose_workers, tag_videos
+from jobs.ray_driver import Tell
+from jobs.ray_session import RaySession
+from tagger.tagger import ModelSource
+from tagger.windows import Sampling
+
+if TYPE_CHECKING:
+    from tagger.classifier import DeviceName, PrecisionName
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to tag; the fields of the same names of ``RunConfig``."""
+
+    device: "DeviceName"
+    decode_device: DecodeDevice
+    actors: int | None
+    top_k: int
+    batch_size: int | None
+    precision: "PrecisionName"
+
+
+def tag_archive(
+    session: RaySession,
+    tell: Tell,
+    videos: Sequence[Video],
+    source: ModelSource,
+    sampling: Sampling,
+    settings: Settings,
+) -> None:
+    """Tags ``videos``. Tells the Workers that will do it, then tables of SEGMENTS_SCHEMA as they come.
+
+    See ``tag_videos`` for the tables and for what is raised.
+    """
+    workers = _workers(session, videos, source, sampling, settings)
+    tell(workers)
+    for table in tag_videos(
+        videos,
+        source,
+        sampling,
+        workers,
+        top_k=settings.top_k,
+        batch_size=settings.batch_size,
+        precision=settings.precision,
+    ):
+        tell(table)
+
+
+def _workers(
+    session: RaySession, videos: Sequence[Video], source: ModelSource, sampling: Sampling, settings: Settings
+) -> Workers:
+    workers = choose_workers(session.cpus, session.gpus, settings.device, settings.actors)
+    nvdec = use_nvdec(
+        videos, sampling, source.info.preprocessing, workers, wanted=settings.decode_device, gpus=session.gpus
+    )
+    return (
+        choose_workers(session.cpus, session.gpus, settings.device, settings.actors, nvdec=True) if nvdec else workers
+    )

@@ -1,0 +1,18 @@
+"""Ends a helper process when its parent ends, however that happens and whatever the helper is doing.
+
+The helper holds one end of a socket on which nothing is ever sent. When the other end closes, the kernel sends SIGIO,
+whose default action on Linux ends the process, even while it is stuck in C code. (PR_SET_PDEATHSIG would fire when the
+parent's *thread* ends. On other systems SIGIO is ignored by default, and a process that is stuck stays.)
+"""
+
+import fcntl
+import os
+import signal
+
+
+def end_with_parent(lifeline: int) -> None:
+    """Ends this process when the other end of the socket with the file descriptor ``lifeline`` closes."""
+    signal.signal(signal.SIGIO, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGIO})
+    fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
