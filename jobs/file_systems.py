@@ -17,6 +17,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from jobs.address import split
+from jobs.pyarrow_versions import DELAYED_OPEN, HAS_S3_OPTIONS
 from jobs.wording import reason
 from tagger.errors import VtagError, one_line
 
@@ -87,15 +88,16 @@ def s3_file_system(bucket: str, settings: tuple[tuple[str, str], ...]) -> fs.S3F
         # A bucket lies in one region, whatever region this machine is set to.
         with contextlib.suppress(OSError):
             options = {"region": fs.resolve_s3_region(bucket)}
-    if variables.get("AWS_CA_BUNDLE"):
+    if variables.get("AWS_CA_BUNDLE") and options.get("scheme") != "http":
+        if not HAS_S3_OPTIONS:
+            raise StorageError(f"AWS_CA_BUNDLE needs pyarrow 21 or newer, and this is {pa.__version__}")
         options["tls_ca_file_path"] = variables["AWS_CA_BUNDLE"]
     return fs.S3FileSystem(
         connect_timeout=CONNECT_S,
         retry_strategy=fs.AwsDefaultS3RetryStrategy(max_attempts=ATTEMPTS),
         # Otherwise what a slow network has not taken yet would pile up in memory.
         background_writes=False,
-        # A small object takes one request, not three.
-        allow_delayed_open=True,
+        **DELAYED_OPEN,
         **options,
     )
 

@@ -161,7 +161,8 @@ def tag_videos(
     sizes = list(task_sizes(len(videos), workers.decoders))
     windows = in_blocks(videos, sizes).map_batches(
         cast(Any, decode),  # Ray's own annotation leaves no room for keyword arguments.
-        batch_size=None,
+        # With more, Ray Data would put small blocks together into one task.
+        batch_size=1,
         batch_format="pyarrow",
         fn_kwargs={
             "sampling": sampling,

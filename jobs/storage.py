@@ -226,7 +226,9 @@ def locate(text: str | Path) -> Location:
         return locate(f"/{path}")
     filesystem, start = file_system(address)
     if start is None:
-        return Location(filesystem, filesystem.handler.fs._strip_protocol(address), address.rstrip("/"))
+        from fsspec.core import url_to_fs
+
+        return Location(filesystem, url_to_fs(address)[1], address.rstrip("/"))
     return Location(filesystem, f"{start}/{path}".rstrip("/"), address.rstrip("/"))
 
 

@@ -6,8 +6,8 @@ it runs, so that ``vtag --help`` answers at once.
 
 import click
 
-import tagger
 from jobs.cli.lazy_group import LazyGroup
+from jobs.cli.versions import print_versions
 
 COMMANDS = {
     "run": "jobs.cli.run:run",
@@ -38,7 +38,14 @@ Exit status:
     epilog=EPILOG,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-@click.version_option(tagger.__version__, prog_name="vtag")
+@click.option(
+    "--version",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=print_versions,
+    help="Show the versions of vtag and of what it stands on, and exit.",
+)
 def main() -> None:
     """Tells you what happens in your video archive: one row per segment, in Parquet.
 

@@ -11,6 +11,7 @@ from av.codec.hwaccel import HWAccel
 
 from tagger.errors import ErrorKind, VideoError
 from tagger.video.playlists import REFERRING_FORMATS, playlist_name
+from tagger.video.pyav_versions import TOLERANT
 
 HEAD_BYTES = 16384
 """How much of the start of a file is looked at to tell what it is; in AVI the first frame comes after 6 KB or so."""
@@ -105,14 +106,13 @@ def _open_descriptor(
 
 def _open(options: dict[str, str], head: bytes, hwaccel: HWAccel | None) -> "av.container.InputContainer":
     try:
-        # Metadata may be in any encoding.
-        return av.open("fd:", options=options, metadata_errors="replace", hwaccel=hwaccel)
+        return av.open("fd:", options=options, hwaccel=hwaccel, **TOLERANT)
     except av.error.FFmpegError:
         if b"moof" not in head:
             raise
     os.lseek(int(options["fd"]), 0, os.SEEK_SET)
     # A fragmented MP4 whose last fragment is cut off is refused for it, unless fragments are met one by one.
-    return av.open("fd:", options=options | {"fflags": "ignidx"}, metadata_errors="replace", hwaccel=hwaccel)
+    return av.open("fd:", options=options | {"fflags": "ignidx"}, hwaccel=hwaccel, **TOLERANT)
 
 
 @cache

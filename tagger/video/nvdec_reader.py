@@ -14,6 +14,7 @@ from tagger.errors import VideoError
 from tagger.video.container import ffmpeg_reason
 from tagger.video.facts import VideoFacts
 from tagger.video.pyav_reader import PyAVReader
+from tagger.video.pyav_versions import READS_FROM_GPU
 from tagger.video.reader import DecoderName
 
 NVDEC_CODECS = frozenset({"h264", "hevc", "vp9"})
@@ -103,6 +104,10 @@ def nvdec_reads(path: Path, facts: VideoFacts) -> bool:
 
 def _gpu() -> HWAccel:
     """The settings for decoding on the GPU. Raises VideoError when there is none that can be used."""
+    if not READS_FROM_GPU:
+        raise VideoError(
+            "unsupported", f"there is no GPU that decodes (PyAV {av.__version__} is too old, 18 is needed)"
+        )
     if "cuda" not in hwdevices_available():
         raise VideoError("unsupported", "there is no GPU that decodes (this FFmpeg was built without CUDA)")
     try:

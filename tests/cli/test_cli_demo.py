@@ -6,13 +6,13 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from click.testing import CliRunner
 
 import jobs.cli.demo
 import jobs.cli.tagging
 from jobs.cli import main
 from jobs.job import RunConfig, Summary
 from tagger.schema import TAGS_SCHEMA
+from tests.click_runner import CliRunner
 
 
 def test_without_scikit_video_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -2,11 +2,14 @@
 
 import subprocess
 import sys
+from importlib.metadata import version
 
 import click
 import pytest
 
-from jobs.cli import COMMANDS, main
+import tagger
+from jobs.cli import COMMANDS, main, versions
+from tests.click_runner import CliRunner
 
 HEAVY = ("torch", "ray", "decord", "av", "pyarrow", "sklearn", "numpy", "rich")
 
@@ -33,7 +36,7 @@ def test_all_commands_are_listed_in_the_order_in_which_they_are_needed() -> None
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["--version"], ["run", "-h"], ["demo", "-h"], ["models", "-h"], ["probe", "-h"], ["bench", "-h"]],
+    [["--help"], ["run", "-h"], ["demo", "-h"], ["models", "-h"], ["probe", "-h"], ["bench", "-h"]],
 )
 def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     program = f"""
@@ -47,3 +50,23 @@ print("HEAVY:", [name for name in {HEAVY!r} if name in sys.modules])
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "HEAVY: []"
+
+
+def test_the_version_names_what_vtag_stands_on() -> None:
+    done = CliRunner().invoke(main, ["--version"])
+    assert done.exit_code == 0
+    lines = done.stdout.splitlines()
+    assert lines[0] == f"vtag {tagger.__version__}"
+    assert lines[1].startswith(f"Python {sys.version_info.major}.{sys.version_info.minor}.")
+    names = [line.split()[0] for line in lines]
+    assert names == ["vtag", "Python", "torch", "Ray", "PyAV", "decord"]
+    assert lines[2].startswith(f"torch {version('torch')} (")
+    assert lines[3] == f"Ray {version('ray')}" and lines[4] == f"PyAV {version('av')}"
+
+
+def test_the_version_says_what_is_missing_or_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(versions.PACKAGES, "decord", "no-such-package")
+    monkeypatch.setitem(sys.modules, "torch", None)
+    lines = CliRunner().invoke(main, ["--version"]).stdout.splitlines()
+    assert "(cannot be imported: " in lines[2]
+    assert lines[-1] == "decord is not installed"

@@ -4,11 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 
 from jobs.cli import main
 from tagger.model_file import file_hash
 from tagger.models import ARCHITECTURES, BUILTIN, KINETICS
+from tests.click_runner import CliRunner
 
 
 def vtag(*arguments: str) -> Result:

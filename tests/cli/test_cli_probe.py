@@ -4,11 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 
 from jobs.cli import main
 from tagger import Preprocessing, Sampling, inspect_video
 from tagger.video.choose import has_decord
+from tests.click_runner import CliRunner
 from tests.videos import encode
 
 

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 
 from jobs.cli import main
+from tests.click_runner import CliRunner
 from tests.jobs.finished import make_finished, publish_to
 
 

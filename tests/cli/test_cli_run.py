@@ -8,13 +8,14 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 
 import jobs.plan
 import jobs.run
 from jobs.cli import main
 from jobs.job import Failure, Interrupted, LabelCount, MaxFailures, Progress, RunConfig, Summary
 from tagger.errors import InputError
+from tests.click_runner import CliRunner
 
 BAD = Failure("/v/bad.mp4", "failed", "empty", "/v/bad.mp4 is empty (0 bytes)")
 GOOD = Summary(

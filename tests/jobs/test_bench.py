@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import av
 import pytest
 from av.video.frame import PictureType
-from click.testing import CliRunner
 from rich.console import Console
 
 from jobs.bench import Bench, _around, _ceiling, _enough, _Pipeline
@@ -21,6 +20,7 @@ from jobs.rates import DecodeRate, ModelRate, fastest_each_time, medians
 from jobs.sample_video import make_sample
 from tagger.video.facts import VideoFacts, probe
 from tests.benchmarks import ratios
+from tests.click_runner import CliRunner
 from tests.videos import encode
 
 if TYPE_CHECKING:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from click.testing import CliRunner
 
 from jobs.cli import main
 from jobs.job import Interrupted, Progress, RunConfig, Summary
@@ -17,6 +16,7 @@ from jobs.run import run_job
 from jobs.storage import locate
 from jobs.verify import verify
 from tagger.errors import InputError, OutputError, VtagError
+from tests.click_runner import CliRunner
 from tests.clusters import cluster
 from tests.jobs.s3_server import Bucket, S3Server
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import duckdb
 import pytest
-from click.testing import CliRunner
 
 from jobs.cli import main
+from tests.click_runner import CliRunner
 from tests.models.weights_server import WeightsServer
 from tests.training.trees import ucf101_tree
 from training.run_folder import read_metrics

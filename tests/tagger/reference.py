@@ -7,6 +7,7 @@ import av
 import numpy as np
 
 from tagger.preprocessing import Preprocessing
+from tagger.video.pyav_versions import TOLERANT
 from tests.tagger.zoo import Specimen
 from tests.videos import read_frame_number
 
@@ -22,7 +23,7 @@ class ReferenceFrame:
 
 def decode_all(path: Path, specimen: Specimen, preprocessing: Preprocessing) -> tuple[list[ReferenceFrame], float]:
     """All frames that a plain decode of the first video stream gives, and the end of the last one in seconds."""
-    with av.open(str(path), metadata_errors="replace") as container:
+    with av.open(str(path), **TOLERANT) as container:
         cover = av.stream.Disposition.attached_pic
         stream = next(s for s in container.streams.video if not s.disposition & cover)
         frames = list(container.decode(stream))

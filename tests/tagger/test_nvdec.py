@@ -17,6 +17,7 @@ from tagger.video.choose import Choice, choose_reader
 from tagger.video.isolation import DecoderProcess
 from tagger.video.nvdec_reader import NVDEC_CODECS, nvdec_reads, unwoven
 from tagger.video.pyav_reader import PyAVReader
+from tagger.video.pyav_versions import READS_FROM_GPU
 from tagger.windows import Sampling
 from tests.videos import encode
 
@@ -33,6 +34,8 @@ def rule_as_it_is(decord_is_cheap: None, monkeypatch: pytest.MonkeyPatch) -> Non
 @pytest.fixture
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
     """A core in the place of the GPU."""
+    if not READS_FROM_GPU:
+        pytest.skip("this PyAV cannot read frames from a GPU")
     monkeypatch.setattr(nvdec_reader, "_gpu", lambda: None)
     monkeypatch.setattr(nvdec_reader, "ON_GPU", "yuv420p")
 
@@ -64,12 +67,23 @@ def test_where_there_is_no_gpu_a_core_decodes_and_the_reason_is_told(
 ) -> None:
     # Also where there is one.
     monkeypatch.setattr(nvdec_reader, "hwdevices_available", list)
+    monkeypatch.setattr(nvdec_reader, "READS_FROM_GPU", True)
     path = encode(tmp_path / "a.mp4", seconds=3)
     found = read(path, nvdec=True)
     reason = "there is no GPU that decodes (this FFmpeg was built without CUDA)"
     assert found[1].choice == Choice("pyav", reason)
     assert_same(found, read(path, nvdec=False))
     assert not nvdec_reads(path, probe(path))
+
+
+def test_with_an_old_pyav_a_core_decodes_and_the_reason_is_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(nvdec_reader, "READS_FROM_GPU", False)
+    end = read(encode(tmp_path / "a.mp4", seconds=3), nvdec=True)[1]
+    assert end.status == "ok" and end.choice is not None
+    assert end.choice.decoder == "pyav"
+    assert end.choice.reason == f"there is no GPU that decodes (PyAV {av.__version__} is too old, 18 is needed)"
 
 
 def test_what_the_gpu_refuses_a_core_decodes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -4,13 +4,14 @@ import shutil
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.cli import main
 from jobs.training_plan import plan_training, read_labelled
 from tagger.errors import DataSetError
+from tests.click_runner import CliRunner
 from tests.training.trees import ucf101_tree, write_clip
 from training.background import PIECE_S, PIECES, WHOLE_S, pieces
 from training.data_set import PARTS

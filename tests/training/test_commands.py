@@ -8,11 +8,12 @@ from pathlib import Path
 
 import click
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 
 from jobs.cli import main
 from jobs.cli.train import parse_groups
 from tagger import read_model_info
+from tests.click_runner import CliRunner
 from tests.training.trees import CLASSES, hash_of, ucf11_tree, ucf101_tree, write_clip
 
 pytestmark = pytest.mark.usefixtures("shared_ray")

@@ -2,14 +2,13 @@
 
 import json
 import shutil
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner, Result
+from click.testing import Result
 from PIL import Image
 
 from jobs.cli import main
@@ -18,6 +17,7 @@ from jobs.transport import span_to_table
 from tagger import load_model, read_model_info, save_model_file
 from tagger.model_file import read_weights
 from tagger.video.isolation import decoder_of_this_thread
+from tests.click_runner import CliRunner
 from tests.training.trees import ucf101_tree, write_clip
 from training import LoopSettings, TrainConfig, evaluate_clips, read_data_set, split_by_group, train
 from training.evaluate import Verdict
@@ -92,9 +92,7 @@ def test_evaluate_writes_a_report_metrics_and_plots(tree: Path, model: Path, tmp
     assert report.count("<img") == 5 + right.count(False)
 
 
-def test_a_trained_model_tells_how_strange_a_segment_is_and_a_job_writes_it(
-    tree: Path, model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_trained_model_tells_how_strange_a_segment_is_and_a_job_writes_it(tree: Path, model: Path) -> None:
     tagger = load_model(str(model), device="cpu")
     source = tagger.source
     # Two clips of group 03, each of one window.
@@ -102,8 +100,6 @@ def test_a_trained_model_tells_how_strange_a_segment_is_and_a_job_writes_it(
     clip = tree / "Down" / "v_Down_g05_c01.mp4"
     (segment,) = tagger.tag(clip)
     assert segment.ood_score in (0, 0.5, 1)
-    # This process goes on, and is to find its garbage as before.
-    monkeypatch.setattr("jobs.prediction.uncollected", nullcontext)
     predict = Predictor(source, None, tagger.sampling, "cpu", torch.get_num_threads(), 5, None)
     spans = decoder_of_this_thread().spans(clip, tagger.sampling, source.info.preprocessing)
     tables = [predict(span_to_table(0, span, 0.1)) for span in spans]
