@@ -7,6 +7,7 @@ and all processes below it are gone when ``RayDriver`` is closed.
 
 import contextlib
 import os
+import pickle
 import signal
 import socket
 import subprocess
@@ -118,13 +119,13 @@ class RayDriver:
         Raises the VtagError that ``work`` raised, and WorkerError for anything else that went wrong.
         """
         try:
-            self._connection.send(self._settings)
-            self._connection.send(self._work)
+            _send(self._connection, self._settings)
+            _send(self._connection, self._work)
             while True:
                 if not self._connection.poll(timeout_s):
                     yield None
                     continue
-                kind, value = self._connection.recv()
+                kind, value = _receive(self._connection)
                 if kind == "event":
                     yield value
                     continue
@@ -210,6 +211,15 @@ def _tail(log: Path) -> tuple[str, ...]:
     return ()
 
 
+def _send(connection: Connection, value: Any) -> None:
+    # Not Connection.send: it pickles tensors as references to memory of this process.
+    connection.send_bytes(pickle.dumps(value, pickle.HIGHEST_PROTOCOL))
+
+
+def _receive(connection: Connection) -> Any:
+    return pickle.loads(connection.recv_bytes())
+
+
 class _HungUp(BaseException):
     """Nobody waits for the work any more."""
 
@@ -225,13 +235,13 @@ def main() -> None:
 def _serve(connection: Connection) -> None:
     def send(kind: str, value: Any) -> None:
         try:
-            connection.send((kind, value))
+            _send(connection, (kind, value))
         except ConnectionError:
             raise _HungUp from None
 
     try:
-        settings = connection.recv()
-        work, arguments = connection.recv()
+        settings = _receive(connection)
+        work, arguments = _receive(connection)
     except EOFError:
         raise _HungUp from None
     with contextlib.ExitStack() as stack:

@@ -37,7 +37,8 @@ def look_at(data: DataSet, split: Callable[[DataSet], TrainingPlan]) -> None:
         # What cannot be split is looked at with more reason.
         plan, problem = TrainingPlan(data), error
     stderr = Console(stderr=True)
-    with Progress(console=stderr, transient=True, disable=not stderr.is_terminal) as bars:
+    stderr.quiet = not stderr.is_terminal
+    with Progress(console=stderr, transient=True) as bars:
         opened = bars.add_task("Opening videos", total=len({clip.path for clip in data.clips}))
         inventory = take_inventory(data, lambda probed: bars.update(opened, completed=probed))
     print_inventory(Console(), plan, inventory)

@@ -35,13 +35,16 @@ class TrainingProgress:
         self._unreadable: Counter[str] = Counter()
 
     def __enter__(self) -> Self:
-        self._bars.start()
+        # Rich before 14 prints an empty line where a disabled bar ends.
+        if not self._bars.disable:
+            self._bars.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bars.stop()
+        if not self._bars.disable:
+            self._bars.stop()
 
     @property
     def watch(self) -> Watch:

@@ -43,7 +43,8 @@ def look(config: RunConfig, *, quiet: bool = False) -> "DryRun":
 
     plan = make_plan(config, _teller(quiet))
     console = Console(stderr=True)
-    with Bars(console=console, transient=True, disable=quiet or not console.is_terminal) as bars:
+    console.quiet = quiet or not console.is_terminal
+    with Bars(console=console, transient=True) as bars:
         opened = bars.add_task("Opening videos", total=len(plan.todo))
         return dry_run(plan, lambda probed: bars.update(opened, completed=probed))
 

@@ -213,5 +213,6 @@ def _progress_bar() -> Iterator[tuple[Progress, TaskID]]:
     """A bar on standard error, drawn only on a terminal."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    console.quiet = not console.is_terminal
+    with Progress(*columns, console=console, transient=True) as bar:
         yield bar, bar.add_task("Kinetics-400 weights", total=None)

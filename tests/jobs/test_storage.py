@@ -217,7 +217,7 @@ def test_an_endpoint_that_does_not_answer_is_an_error_after_a_few_attempts(
     bucket: Bucket, two_attempts: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:1/")
-    with pytest.raises(OSError, match=r"[Cc]annot be reached.*connect to 127\.0\.0\.1") as caught:
+    with pytest.raises(OSError, match=r"[Cc]annot be reached.*connect to") as caught:
         locate(bucket.address).names()
     assert caught.value.errno == errno.EHOSTUNREACH
 

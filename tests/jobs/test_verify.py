@@ -122,7 +122,8 @@ def test_a_byte_that_went_bad_on_the_disk_is_found(tmp_path: Path, column: str) 
     data = bytearray((tmp_path / "t.parquet").read_bytes())
     metadata = pq.read_metadata(tmp_path / "t.parquet")
     starts = metadata.row_group(0).column(metadata.schema.names.index(column))
-    data[starts.data_page_offset + starts.total_compressed_size - 3] ^= 4
+    pages = starts.dictionary_page_offset or starts.data_page_offset
+    data[pages + starts.total_compressed_size - 3] ^= 4
     (tmp_path / "t.parquet").write_bytes(data)
     assert "cannot be read" in (check(tmp_path / "t.parquet").problem or "")
 
