@@ -1,28 +1,46 @@
-"""What fusing a network is worth: time of one window, layer by layer against fused.
+"""What fusing a network is worth: time of one window, layer by layer, fused, and fused without one of its parts.
 
-    python -m tests.benchmarks.fused [--rounds N]
+    python -m tests.benchmarks.fused [--rounds N] [--threads N] [--give-back] [NETWORK]...
 
-Each network runs as it is built, in ``channels_last_3d``, and fused, in turns, so that whatever else this machine does
-slows down both. Prints medians and their ratio.
+NETWORK is `ucf20`, `i3d-kinetics400` or `cnn3d-lstm`; by default all of them.
+
+Each network runs as it is built, in ``channels_last_3d``, and fused, in turns and in random order, so that whatever
+else this machine does slows down all of them. Prints medians, and how much longer than the fused network each other one
+takes: the median over rounds of the ratio of processor time, which other programs disturb less than wall time. Freed
+memory is kept, as in jobs; ``--give-back`` measures what parts are worth where it goes back to the system.
 """
 
+import contextlib
 import copy
+import random
 import statistics
 import time
+from collections.abc import Callable, Iterator
+from unittest import mock
 
 import click
 import torch
 from torch import nn
 
+from jobs.memory import keep_freed_memory
 from tagger.models import BUILTIN, build_network
-from tagger.models.fast.fused import fuse
+from tagger.models.fast import fused, operators
+from tagger.models.fast.fused import FusedConv3d, fuse
 from tagger.tagger import find_model
+
+NETWORKS = (BUILTIN, "i3d-kinetics400", "cnn3d-lstm")
 
 
 @click.command()
+@click.argument("names", nargs=-1, type=click.Choice(NETWORKS))
 @click.option("--rounds", default=9, show_default=True)
-def main(rounds: int) -> None:
-    """Prints a line for each network and precision."""
+@click.option("--threads", default=torch.get_num_threads(), show_default="as many as cores")
+@click.option("--give-back", is_flag=True, help="Give freed memory back to the system.")
+def main(names: tuple[str, ...], rounds: int, threads: int, give_back: bool) -> None:
+    """Prints a line for each network, precision and part."""
+    torch.set_num_threads(threads)
+    if not give_back:
+        keep_freed_memory()
     info = find_model(BUILTIN).info
     networks = {
         BUILTIN: (info.architecture, dict(info.options), 224),
@@ -30,7 +48,8 @@ def main(rounds: int) -> None:
         "cnn3d-lstm": ("cnn3d-lstm", {"differences": True}, 112),
     }
     print(f"{torch.get_num_threads()} threads, torch {torch.__version__}")
-    for name, (architecture, options, size) in networks.items():
+    for name in names or NETWORKS:
+        architecture, options, size = networks[name]
         backbone = build_network(architecture, len(info.labels), options).get_submodule("backbone")
         if name == BUILTIN:
             inflated(backbone)
@@ -38,11 +57,12 @@ def main(rounds: int) -> None:
         settle_norms(backbone, clip)
         for precision in (torch.float32, torch.bfloat16):
             times_s = in_turns(backbone, clip, precision, rounds)
-            plain_s, fused_s = (statistics.median(times) for times in times_s)
-            print(
-                f"{name:16} {str(precision).removeprefix('torch.'):9} layer by layer {1000 * plain_s:6.0f} ms, "
-                f"fused {1000 * fused_s:6.0f} ms: {plain_s / fused_s:.2f} times as fast"
-            )
+            fused_s = times_s["fused"]
+            print(f"{name}, {str(precision).removeprefix('torch.')}")
+            for how, each_s in times_s.items():
+                ratio = statistics.median(one / other for (_, one), (_, other) in zip(each_s, fused_s, strict=True))
+                wall_s = statistics.median(wall for wall, _ in each_s)
+                print(f"    {how:36} {1000 * wall_s:6.0f} ms, {ratio:.2f} times as long as fused", flush=True)
 
 
 def inflated(backbone: nn.Module) -> None:
@@ -62,19 +82,91 @@ def settle_norms(backbone: nn.Module, clip: torch.Tensor) -> None:
     backbone.eval()
 
 
+def hide_norms(network: nn.Module) -> nn.Module:
+    """Puts each norm where ``fuse`` does not see that it follows a convolution."""
+    for module in list(network.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, nn.BatchNorm3d):
+                setattr(module, name, nn.Sequential(child))
+    return network
+
+
+def not_in_place(network: nn.Module) -> nn.Module:
+    """Lets activations that are computed by themselves write to new memory."""
+    for module in network.modules():
+        if isinstance(module, nn.ReLU | nn.ReLU6) and hasattr(module, "inplace"):
+            module.inplace = False
+    return network
+
+
+@contextlib.contextmanager
+def without(part: str) -> Iterator[None]:
+    """Switches off one part of what ``fuse`` and the fused network do."""
+    patches = {
+        "single-frame kernels": (fused, "_sees_single_frames", lambda convolution: False),
+        "sums in residual blocks": (fused, "_is_res_block", lambda module: False),
+        "frames in parts": (fused, "_in_parts", lambda network: network),
+        "oneDNN's post-operations": (operators.conv3d, "fast", operators.conv3d.plain),
+    }
+    with mock.patch.object(*patches[part]) if part in patches else contextlib.nullcontext():
+        yield
+
+
+def variants(backbone: nn.Module) -> dict[str, tuple[nn.Module, str]]:
+    """The network in each way, and what is switched off while it runs."""
+    made: dict[str, Callable[[nn.Module], nn.Module]] = {
+        "single-frame kernels": fuse,
+        "frames in parts": fuse,
+        "sums in residual blocks": fuse,
+        "oneDNN's post-operations": fuse,
+        "activations in place": lambda network: not_in_place(fuse(network)),
+        # Activations then follow norms, and are not computed with convolutions either.
+        "folded norms": lambda network: fuse(hide_norms(network)),
+    }
+    whole = fuse(copy.deepcopy(backbone))
+    found = {"layer by layer": (copy.deepcopy(backbone), ""), "fused": (whole, "")}
+    modules = list(whole.modules())
+    has = {
+        "frames in parts": any(isinstance(module, fused.InParts) for module in modules),
+        "sums in residual blocks": (is_residual := any(isinstance(module, fused.FusedResBlock) for module in modules)),
+        # Residual blocks take norms to be folded.
+        "folded norms": not is_residual,
+        "single-frame kernels": any(
+            isinstance(module, FusedConv3d) and module.weight.shape[2] < convolution.weight.shape[2]
+            for module, convolution in zip(
+                (module for module in modules if isinstance(module, FusedConv3d)),
+                (module for module in backbone.modules() if isinstance(module, nn.Conv3d)),
+                strict=True,
+            )
+        ),
+    }
+    for part, make in made.items():
+        if has.get(part, True):
+            with without(part):
+                found[f"without {part}"] = make(copy.deepcopy(backbone)), part
+    return found
+
+
 @torch.inference_mode()
-def in_turns(backbone: nn.Module, clip: torch.Tensor, precision: torch.dtype, rounds: int) -> list[list[float]]:
-    """Seconds of ``rounds`` passes through the backbone as it is, and as many through the fused one."""
-    plain, fused = copy.deepcopy(backbone), fuse(copy.deepcopy(backbone))
+def in_turns(
+    backbone: nn.Module, clip: torch.Tensor, precision: torch.dtype, rounds: int
+) -> dict[str, list[tuple[float, float]]]:
+    """Seconds on the clock and of processors of ``rounds`` passes through the backbone, in each way."""
     clip = clip.to(precision).to(memory_format=torch.channels_last_3d)
-    variants = [network.to(precision).to(memory_format=torch.channels_last_3d) for network in (plain, fused)]
-    times_s: list[list[float]] = [[], []]
+    networks = {
+        how: (network.to(precision).to(memory_format=torch.channels_last_3d), part)
+        for how, (network, part) in variants(backbone).items()
+    }
+    times_s: dict[str, list[tuple[float, float]]] = {how: [] for how in networks}
     for _ in range(2 + rounds):
-        for variant, times in zip(variants, times_s, strict=True):
-            started_s = time.perf_counter()
-            variant(clip)
-            times.append(time.perf_counter() - started_s)
-    return [times[2:] for times in times_s]
+        # What runs after a network that takes much memory must not always be the same.
+        for how in random.sample(list(networks), len(networks)):
+            network, part = networks[how]
+            with without(part):
+                started_s, used_s = time.perf_counter(), time.process_time()
+                network(clip)
+                times_s[how].append((time.perf_counter() - started_s, time.process_time() - used_s))
+    return {how: each[2:] for how, each in times_s.items()}
 
 
 if __name__ == "__main__":
