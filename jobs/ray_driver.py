@@ -6,6 +6,7 @@ and all processes below it are gone when ``RayDriver`` is closed.
 """
 
 import contextlib
+import importlib
 import os
 import pickle
 import signal
@@ -13,6 +14,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import traceback
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -22,12 +24,15 @@ from types import TracebackType
 from typing import Any, Concatenate, Self
 
 from jobs.job import JobError, WorkerError
-from jobs.ray_session import RaySession, ray_session
+from jobs.ray_session import RaySession, ray_session, set_environment
 from tagger.errors import VtagError
 from tagger.lifeline import end_with_parent
 
 Tell = Callable[[Any], None]
 """Sends an event, anything but None, from the driver to the process that started it."""
+
+Work = Callable[Concatenate[RaySession, Tell, ...], Any]
+"""What a driver does, with Ray running: it tells events and returns a result."""
 
 SHUTDOWN_S = 10.0
 """Seconds that a driver may take to shut Ray down after its work is done."""
@@ -41,25 +46,16 @@ TAIL_BYTES = 8000
 
 
 class RayDriver:
-    """A process that starts Ray, or joins a cluster, and there calls ``work(session, tell, *arguments)``.
+    """A process that imports Ray as soon as it is entered, and starts Ray, or joins a cluster, when it gets work.
 
-    ``work`` is a function of a module, and all that travels can be pickled. ``address``, ``cpus`` and ``verbose`` are
-    those of ``ray_session``; with ``verbose`` everything that Ray prints goes to standard error instead of a log file.
-    When this process has a running Ray of its own, the driver joins it.
+    ``address``, ``cpus`` and ``verbose`` are those of ``ray_session``; with ``verbose`` everything that Ray prints goes
+    to standard error instead of a log file. When this process has a running Ray of its own, the driver joins it.
     """
 
-    def __init__(
-        self,
-        work: Callable[Concatenate[RaySession, Tell, ...], Any],
-        *arguments: Any,
-        address: str | None = None,
-        cpus: int | None = None,
-        verbose: bool = False,
-    ):
+    def __init__(self, *, address: str | None = None, cpus: int | None = None, verbose: bool = False):
         self.result: Any = None
-        """What ``work`` returned, once ``events`` has come to its end."""
+        """What the work returned, once ``events`` has come to its end."""
         self._settings = {"address": address or _address_of_this_process(), "cpus": cpus, "verbose": verbose}
-        self._work = work, arguments
         self._verbose = verbose
         self._is_done = False
 
@@ -113,14 +109,15 @@ class RayDriver:
         """The number of the process."""
         return self._process.pid
 
-    def events(self, timeout_s: float | None = None) -> Iterator[Any]:
-        """Yields what ``work`` tells, and None whenever it has told nothing for ``timeout_s``; ends when it returns.
+    def events(self, work: Work, *arguments: Any, timeout_s: float | None = None) -> Iterator[Any]:
+        """Calls ``work(session, tell, *arguments)`` in the driver and yields what it tells, until it returns.
 
-        Raises the VtagError that ``work`` raised, and WorkerError for anything else that went wrong.
+        ``work`` is a function of a module, and all that travels can be pickled. Yields None whenever nothing was told
+        for ``timeout_s``. Raises the VtagError that ``work`` raised, and WorkerError for anything else that went wrong.
         """
         try:
             _send(self._connection, self._settings)
-            _send(self._connection, self._work)
+            _send(self._connection, (work, arguments))
             while True:
                 if not self._connection.poll(timeout_s):
                     yield None
@@ -153,15 +150,16 @@ class RayDriver:
 
 
 def run_on_ray(
-    work: Callable[Concatenate[RaySession, Tell, ...], Any],
+    work: Work,
     *arguments: Any,
     on_event: Callable[[Any], None] = lambda event: None,
     address: str | None = None,
+    cpus: int | None = None,
     verbose: bool = False,
 ) -> Any:
     """What ``work`` returns, called in a ``RayDriver``; ``on_event`` gets what it tells."""
-    with RayDriver(work, *arguments, address=address, verbose=verbose) as driver:
-        for event in driver.events():
+    with RayDriver(address=address, cpus=cpus, verbose=verbose) as driver:
+        for event in driver.events(work, *arguments):
             on_event(event)
         return driver.result
 
@@ -228,8 +226,17 @@ def main() -> None:
     """The driver's side. Its arguments: file descriptors of the connection and of the lifeline."""
     connection_fd, lifeline = map(int, sys.argv[1:])
     end_with_parent(lifeline)
+    # Importing Ray takes two seconds, in which the parent may find out what there is to do.
+    threading.Thread(target=_import, args=["ray.data"], name="vtag-import", daemon=True).start()
     with Connection(connection_fd) as connection, contextlib.suppress(_HungUp):
         _serve(connection)
+
+
+def _import(module: str) -> None:
+    # The code that needs the module imports it again, and says what is wrong.
+    with contextlib.suppress(Exception):
+        set_environment()
+        importlib.import_module(module)
 
 
 def _serve(connection: Connection) -> None:

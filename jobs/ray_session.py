@@ -1,12 +1,10 @@
 """Starts Ray, or joins a cluster, in this process; shuts it down afterwards."""
 
 import contextlib
-import importlib
 import logging
 import os
 import shutil
 import socket
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,12 +70,11 @@ def ray_session(address: str | None = None, *, cpus: int | None = None, verbose:
     try:
         if joins and address:
             _knock(address)
-        with _imported_in_a_thread("ray.data"):
-            ray.init(
-                address=address if joins else "local",
-                logging_level=logging.INFO if verbose else logging.WARNING,
-                **({} if joins else local),
-            )
+        ray.init(
+            address=address if joins else "local",
+            logging_level=logging.INFO if verbose else logging.WARNING,
+            **({} if joins else local),
+        )
     except Exception as error:
         ray.shutdown()
         where = f"the Ray cluster at {address} cannot be joined" if joins else "Ray cannot be started here"
@@ -117,20 +114,3 @@ def _object_store_bytes() -> int:
         free = shutil.disk_usage(shared).free
         size = min(size, int(free * 0.9)) if free > 2**29 else size
     return size
-
-
-@contextlib.contextmanager
-def _imported_in_a_thread(module: str) -> Iterator[None]:
-    """Imports ``module`` in a thread. Ray Data takes as long to import as ``ray.init`` waits for its processes."""
-
-    def load() -> None:
-        # The code that needs the module imports it again, and says what is wrong.
-        with contextlib.suppress(Exception):
-            importlib.import_module(module)
-
-    thread = threading.Thread(target=load, name="vtag-import")
-    thread.start()
-    try:
-        yield
-    finally:
-        thread.join()

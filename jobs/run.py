@@ -34,14 +34,20 @@ REPORT_S = 1.0
 """Time in seconds between two progress reports while no video is finished."""
 
 
-def run_job(plan: Plan, on_progress: Callable[[Progress], None] = lambda progress: None) -> Summary:
+def run_job(
+    plan: Plan,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+    driver: RayDriver | None = None,
+) -> Summary:
     """Tags the videos of ``plan`` and publishes the result. ``on_progress`` is called in this thread.
+
+    ``driver`` is one that was started while the plan was made.
 
     Raises Interrupted on Ctrl-C and SIGTERM, JobError when the model or the workers fail, OutputError when results
     cannot be written or another job writes to the same place. What was finished is kept in the run folder then, and the
     same plan made again continues.
     """
-    run = _Run(plan, on_progress)
+    run = _Run(plan, on_progress, driver)
     try:
         with Sigterm():
             published = _look(plan.output, plan.base) if plan.base and plan.is_done else _finish(plan, run)
@@ -143,6 +149,7 @@ class _Run:
 
     plan: Plan
     on_progress: Callable[[Progress], None]
+    driver: RayDriver | None = None
     started_s: float = field(default_factory=time.monotonic)
     workers: Workers | None = None
     first_row_s: float | None = None
@@ -250,24 +257,18 @@ def _tag(plan: Plan, ledger: Ledger, run: _Run, lock: Lock) -> None:
     """Does what is still to be done, and commits it."""
     config = plan.config
     began_s: float | None = None
-    driver = RayDriver(
-        tag_archive,
-        plan.todo,
-        plan.source,
-        plan.sampling,
-        Settings(
-            device=config.device,
-            decode_device=config.decode_device,
-            actors=config.actors,
-            top_k=plan.identity.top_k,
-            batch_size=config.batch_size,
-            precision=config.precision,
-        ),
-        address=config.address,
-        verbose=config.verbose,
+    settings = Settings(
+        device=config.device,
+        decode_device=config.decode_device,
+        actors=config.actors,
+        top_k=plan.identity.top_k,
+        batch_size=config.batch_size,
+        precision=config.precision,
     )
-    with driver, Committer(ledger, lock) as run.committer:
-        for event in driver.events(REPORT_S):
+    own = RayDriver(address=config.address, verbose=config.verbose)
+    with contextlib.nullcontext(run.driver) if run.driver else own as driver, Committer(ledger, lock) as run.committer:
+        work = tag_archive, plan.todo, plan.source, plan.sampling, settings
+        for event in driver.events(*work, timeout_s=REPORT_S):
             if isinstance(event, Workers):
                 run.workers, began_s = event, time.monotonic()
             elif event is not None:

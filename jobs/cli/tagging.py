@@ -22,15 +22,18 @@ def tag(config: RunConfig, *, as_json: bool = False, quiet: bool = False) -> Sum
     _announce(quiet or as_json)
     from jobs.plan import make_plan
     from jobs.progress import choose_view
+    from jobs.ray_driver import RayDriver
     from jobs.run import run_job
 
-    # The view comes after the plan, which may show a download's progress of its own.
-    plan = make_plan(config, _teller(quiet or as_json))
-    try:
-        with choose_view(as_json=as_json, quiet=quiet) as view:
-            return run_job(plan, view)
-    except Interrupted as interrupted:
-        raise InterruptedEnding(str(interrupted)) from None
+    # Ray is imported while the archive is listed.
+    with RayDriver(address=config.address, verbose=config.verbose) as driver:
+        # The view comes after the plan, which may show a download's progress of its own.
+        plan = make_plan(config, _teller(quiet or as_json))
+        try:
+            with choose_view(as_json=as_json, quiet=quiet) as view:
+                return run_job(plan, view, driver)
+        except Interrupted as interrupted:
+            raise InterruptedEnding(str(interrupted)) from None
 
 
 def look(config: RunConfig, *, quiet: bool = False) -> "DryRun":

@@ -3,6 +3,7 @@
 import errno
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +12,7 @@ import pytest
 from click.testing import Result
 
 import jobs.plan
+import jobs.ray_driver
 import jobs.run
 from jobs.cli import main
 from jobs.job import Failure, Interrupted, LabelCount, MaxFailures, Progress, RunConfig, Summary
@@ -61,7 +63,7 @@ class Job:
         self.config = config
         return SimpleNamespace(todo=())
 
-    def run(self, plan: SimpleNamespace, on_progress: Callable[[Progress], None]) -> Summary:
+    def run(self, plan: SimpleNamespace, on_progress: Callable[[Progress], None], driver: object) -> Summary:
         for progress in SNAPSHOTS:
             on_progress(progress)
         if isinstance(self.ending, BaseException):
@@ -74,6 +76,7 @@ def job(monkeypatch: pytest.MonkeyPatch) -> Job:
     job = Job()
     monkeypatch.setattr(jobs.plan, "make_plan", job.make_plan)
     monkeypatch.setattr(jobs.run, "run_job", job.run)
+    monkeypatch.setattr(jobs.ray_driver, "RayDriver", lambda **_: nullcontext())
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     return job
 

@@ -60,8 +60,8 @@ def rows_of(number: int, video: Video) -> pa.Table:
 class DriverWithoutRay:
     """Takes the place of the Ray driver: gives the rows of one video after the other."""
 
-    def __init__(self, work: object, videos: Sequence[Video], *_: object, **__: object):
-        self.videos = videos
+    def __init__(self, **_: object):
+        pass
 
     def __enter__(self) -> "DriverWithoutRay":
         return self
@@ -69,8 +69,8 @@ class DriverWithoutRay:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def events(self, timeout_s: float) -> Iterator[pa.Table]:
-        for number, video in enumerate(self.videos):
+    def events(self, work: object, videos: Sequence[Video], *_: object, timeout_s: float) -> Iterator[pa.Table]:
+        for number, video in enumerate(videos):
             yield rows_of(number, video)
 
 

@@ -100,8 +100,8 @@ killed.prepare()
 jobs.termination.LEAVE_S = 0.5
 
 class Stuck(killed.DriverWithoutRay):
-    def events(self, timeout_s):
-        yield killed.rows_of(0, self.videos[0])
+    def events(self, work, videos, *_, timeout_s):
+        yield killed.rows_of(0, videos[0])
         time.sleep(600)
 
     def __exit__(self, *_):

@@ -103,8 +103,8 @@ def collect_with_actors(
 def test_one_cpu_is_enough_for_decoding_and_model_together(archive: Path, model_file: Path, actors: int | None) -> None:
     videos = find_videos([str(archive)])
     finished: list[str] = []
-    with RayDriver(collect_with_actors, videos, find_model(str(model_file)), actors, cpus=1) as driver:
-        finished += driver.events()
+    with RayDriver(cpus=1) as driver:
+        finished += driver.events(collect_with_actors, videos, find_model(str(model_file)), actors)
     assert sorted(finished) == [video.path for video in videos]
 
 

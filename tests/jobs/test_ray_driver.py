@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
@@ -23,8 +24,8 @@ def test_what_the_work_tells_and_returns_arrives(shared_ray: str) -> None:
 def test_nothing_that_ray_prints_is_seen_and_its_log_is_gone_afterwards(
     shared_ray: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    with RayDriver(ray_work.chatter) as driver:
-        assert list(driver.events()) == ["it failed"]
+    with RayDriver() as driver:
+        assert list(driver.events(ray_work.chatter)) == ["it failed"]
         log = driver.log.read_text()
     for words in ("printed", "printed to standard error", "native output", "native words", "ZeroDivisionError"):
         assert words in log
@@ -64,8 +65,8 @@ def test_any_other_failure_is_one_line_with_the_end_of_the_log_beside_it(
 
 
 def test_nothing_told_for_a_while_is_none(shared_ray: str) -> None:
-    with RayDriver(ray_work.double, [7]) as driver:
-        events = list(driver.events(timeout_s=0.01))
+    with RayDriver() as driver:
+        events = list(driver.events(ray_work.double, [7], timeout_s=0.01))
     assert [event for event in events if event is not None] == [7]
     assert None in events
 
@@ -77,14 +78,14 @@ def test_a_cluster_that_cannot_be_reached_is_one_line() -> None:
 
 def test_a_process_that_cannot_be_started_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
-    with pytest.raises(JobError, match="a process for Ray cannot be started: No such file"), RayDriver(ray_work.fail):
+    with pytest.raises(JobError, match="a process for Ray cannot be started: No such file"), RayDriver():
         pass
 
 
 def test_stopped_in_the_middle_it_leaves_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "local")
-    with RayDriver(ray_work.stay, cpus=1) as driver:
-        pid = next(driver.events())
+    with RayDriver(cpus=1) as driver:
+        pid = next(driver.events(ray_work.stay))
         processes = psutil.Process(driver.pid).children(recursive=True)
     assert pid in {process.pid for process in processes}
     assert not [process for process in psutil.wait_procs(processes, timeout=10)[1] if not _is_zombie(process)]
@@ -94,8 +95,8 @@ def test_it_ends_with_the_process_that_started_it_however_that_ends(shared_ray: 
     program = """
 from jobs.ray_driver import RayDriver
 from tests.jobs import ray_work
-with RayDriver(ray_work.stay) as driver:
-    for event in driver.events():
+with RayDriver() as driver:
+    for event in driver.events(ray_work.stay):
         print(event, flush=True)
 """
     parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
@@ -134,13 +135,18 @@ def test_workers_that_are_idle_for_a_while_are_kept(tmp_path: Path, monkeypatch:
     folders = [tmp_path / "first", tmp_path / "second"]
     for folder in folders:
         folder.mkdir()
-    with RayDriver(ray_work.kept_workers, [str(folder) for folder in folders], cpus=1) as driver:
-        assert list(driver.events()) == []
-    assert driver.result >= 3
+    assert run_on_ray(ray_work.kept_workers, [str(folder) for folder in folders], cpus=1) >= 3
 
 
 def test_ctrl_c_on_the_terminal_does_not_reach_it(shared_ray: str) -> None:
-    with RayDriver(ray_work.double, [1]) as driver:
-        assert list(driver.events()) == [1]
+    with RayDriver() as driver:
+        assert list(driver.events(ray_work.double, [1])) == [1]
         # A terminal sends it to the processes of its foreground group.
         assert os.getpgid(driver.pid) != os.getpgid(0)
+
+
+def test_without_work_it_ends_before_it_has_started_ray() -> None:
+    with RayDriver() as driver:
+        time.sleep(0.5)
+        started = psutil.Process(driver.pid).children(recursive=True)
+    assert started == []
