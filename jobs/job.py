@@ -96,7 +96,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Progress:
-    """A snapshot of a running job, made by the driver whenever a video is finished and about once a second.
+    """A snapshot of a running job, made whenever a video is finished and about once a second.
 
     ``videos_total`` are those of the inputs. ``videos_kept`` of them were finished before and are not done again; they
     do not count in ``videos_done``. ``decode_busy`` and ``predict_busy`` are the shares of time, 0 to 1, that the

@@ -1,6 +1,6 @@
 """The Ray Data pipeline: videos are decoded in tasks, classified by a pool of actors, and come back as rows.
 
-Frames go from the decoding tasks to the actors through Ray's object store and never reach the driver.
+Frames go from the decoding tasks to the actors through Ray's object store and never reach the Ray driver.
 """
 
 import math
@@ -30,8 +30,8 @@ WINDOWS_PER_CALL = 32
 
 CALL_GFLOP = 120
 LEAST_WINDOWS, MOST_WINDOWS = 4, 16
-"""On a CPU about so much arithmetic is one call, within these bounds: half a second to two. Each call costs the driver
-and Ray the same, and what the last ones have to do is not shared any more."""
+"""On a CPU about so much arithmetic is one call, within these bounds: half a second to two. Each call costs the Ray
+driver the same, and what the last ones have to do is not shared any more."""
 
 SPAN_WINDOWS = 16
 """Most windows that travel together from a decoder; they lie in its memory until they are complete."""

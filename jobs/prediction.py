@@ -36,7 +36,7 @@ class Predictor:
         batch_size: int | None,
         precision: "PrecisionName" = "auto",
     ):
-        # The driver has this class, too, and does without torch, which takes half a gigabyte.
+        # Other processes import this module, too, and do without torch, which takes half a gigabyte.
         import torch
 
         # Frames come read-only from the object store, and are only ever read.

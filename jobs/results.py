@@ -58,7 +58,7 @@ class Spent:
         """With what was spent on rows of SEGMENTS_SCHEMA."""
         totals = {}
         for work, at in (("decode", "decoded_at"), ("predict", "predicted_at")):
-            # The driver does this for every table, and NumPy takes the least time for so few rows.
+            # This is done for every table, and NumPy takes the least time for so few rows.
             counts = rows[at].to_numpy() > self.since
             for name in (f"{work}_s", f"{work}_cpu_s"):
                 totals[name] = getattr(self, name) + float(rows[name].to_numpy()[counts].sum())

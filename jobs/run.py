@@ -1,4 +1,4 @@
-"""Runs a planned job: the driver, which collects rows, commits finished videos, and publishes the result."""
+"""Runs a planned job: collects the rows that come from Ray, commits finished videos, and publishes the result."""
 
 import contextlib
 import os

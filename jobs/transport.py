@@ -1,4 +1,4 @@
-"""How spans travel: the Arrow tables that go from decoding to prediction, and from prediction to the driver.
+"""How spans travel: the Arrow tables that go from decoding to prediction, and from prediction to the job.
 
 One window is one row; its clip is the bytes of ``[T, H, W, 3] uint8``. The last row of a video also says how the video
 ended; a video without any window is a single row without a clip. Rows of several videos may be packed into one table.
@@ -44,7 +44,7 @@ SEGMENTS_SCHEMA = pa.schema(
         pa.field("top_confidences", pa.list_(pa.float32())),
     ]
 )
-"""Prediction to the driver: the same rows without their frames."""
+"""Prediction to the job: the same rows without their frames."""
 
 
 def span_to_table(video: int, span: Span, decode_s: float, version: Version | None = None) -> pa.Table:

@@ -74,7 +74,7 @@ def save_model_file(path: str | Path, info: ModelInfo, weights: "Mapping[str, to
 def read_model_info(path: str | Path) -> ModelInfo:
     """Reads what a model file says of itself, without its weights. Raises ModelFileError."""
     try:
-        # As NumPy: the job's driver reads this and nothing else of a model, and does without torch.
+        # As NumPy: the process of a job reads this and nothing else of a model, and does without torch.
         with safe_open(path, framework="np") as file:
             metadata = file.metadata() or {}
     except FileNotFoundError:

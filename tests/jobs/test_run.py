@@ -1,13 +1,16 @@
+import json
 import math
 import os
 import shutil
 import signal
 import subprocess
 import sys
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import psutil
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -16,7 +19,7 @@ import tagger
 from jobs.changes import Changes
 from jobs.compact import compact
 from jobs.identity import file_metadata
-from jobs.job import Interrupted, JobError, MaxFailures, Progress, RunConfig, Version
+from jobs.job import Interrupted, JobError, MaxFailures, Progress, RunConfig, Version, Video
 from jobs.ledger import Ledger, remove
 from jobs.plan import DryRun, dry_run, make_plan
 from jobs.results import FinishedVideo
@@ -146,6 +149,42 @@ class TestThroughRay:
             run_job(replace(plan, source=missing))
         assert "gone.safetensors" in str(caught.value)
         assert "\n" not in str(caught.value)
+
+
+class AllAtOnce:
+    """Takes the place of the Ray driver: all videos come back in one table, and none of them could be read."""
+
+    def __init__(self, **_: object):
+        pass
+
+    def __enter__(self) -> "AllAtOnce":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def events(self, work: object, videos: Sequence[Video], *_: object, timeout_s: float) -> Iterator[pa.Table]:
+        failed = asdict(VideoEnd("failed", 0, error_kind="empty", error="empty"))
+        versions = [asdict(Version(video.size, video.mtime_ns, None)) for video in videos]
+        ends = [json.dumps({"end": failed, "version": version}) for version in versions]
+        rows = [{"video": number, "end": end} for number, end in enumerate(ends)]
+        times = ("decode_s", "decode_cpu_s", "decoded_at", "predict_s", "predict_cpu_s", "predicted_at")
+        yield pa.Table.from_pylist([row | dict.fromkeys(times, 0.0) for row in rows], SEGMENTS_SCHEMA)
+
+
+@pytest.mark.parametrize(("bound", "is_exceeded"), [(MaxFailures(videos=5), True), (MaxFailures(videos=6), False)])
+def test_failures_are_counted_also_when_the_last_videos_come_back_together(
+    bound: MaxFailures, is_exceeded: bool, config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobs.run.RayDriver", AllAtOnce)
+    plan = make_plan(replace(config, max_failures=bound))
+    if is_exceeded:
+        with pytest.raises(JobError, match=r"6 of the first 6 videos .* more than --max-failures 5 allows"):
+            run_job(plan)
+        assert not config.out.exists()
+        assert make_plan(config).changes.kept == 6
+    else:
+        assert run_job(plan).failed == 6
 
 
 def finish_all(config: RunConfig) -> None:
