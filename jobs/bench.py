@@ -160,6 +160,7 @@ def bench(
     if not readable:
         raise JobError("none of the videos can be opened and says how long it is; `vtag probe` tells more")
     result: Bench = run_on_ray(
+        "measuring",
         _measure,
         readable,
         source,

@@ -54,6 +54,7 @@ def run_folds(
             on_fold(event)
 
     results: tuple[FoldResult, ...] = run_on_ray(
+        "training",
         run_folds_on_session,
         *(data, folds, config, network),
         on_event=on_event,

@@ -107,7 +107,7 @@ def ingest_with_ray(
                 part, clips = jobs[row["job"]]
                 yield part, clips[row["clip"]], Ingested(row["key"], row["rows"], row["problem"])
     except RayError as error:
-        raise explain(error, "bringing clips in") from error
+        raise explain(error, "reading the clips") from error
 
 
 class _Ingester:

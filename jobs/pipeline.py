@@ -3,6 +3,7 @@
 Frames go from the decoding tasks to the actors through Ray's object store and never reach the Ray driver.
 """
 
+import itertools
 import math
 import os
 from collections.abc import Generator, Iterator, Sequence
@@ -15,6 +16,7 @@ from jobs.cluster import check_nodes
 from jobs.decoding import decode
 from jobs.job import Video
 from jobs.prediction import Predictor
+from jobs.ray_versions import retries
 from tagger.errors import VtagError
 from tagger.models import ARCHITECTURES
 from tagger.tagger import ModelSource
@@ -37,10 +39,14 @@ SPAN_WINDOWS = 16
 """Most windows that travel together from a decoder; they lie in its memory until they are complete."""
 
 TASKS_PER_DECODER = 4
-VIDEOS_PER_TASK = 8
-MOST_TASKS = 2048
-"""How the list of videos is cut into decoding tasks (``task_sizes``). A task costs the driver about as much as a row,
-and 1 to 1.5 ms before the first one begins."""
+VIDEOS_PER_TASK = 64
+"""How videos are cut into decoding tasks (``task_sizes``). A task costs the Ray driver about as much as a row, and 1 to
+1.5 ms before the first one begins; all of its videos are read again when its process dies."""
+
+VIDEOS_PER_DATA_SET = 100_000
+VIDEOS_PER_DECODER = 1000
+"""Videos that are tagged with one data set, at least so many and so many for each decoder. The models are loaded again
+for the next one, which takes ten seconds."""
 
 ACTORS_PER_GPU = 2
 """While one takes its windows or hands over its rows, the other one computes."""
@@ -142,8 +148,10 @@ def tag_videos(
     top_k: int,
     batch_size: int | None = None,
     precision: "PrecisionName" = "auto",
+    first: int = 0,
 ) -> Generator[pa.Table]:
-    """Tags ``videos`` and yields tables of SEGMENTS_SCHEMA as they come; ``video`` is the number in ``videos``.
+    """Tags ``videos`` and yields tables of SEGMENTS_SCHEMA as they come; ``video`` is the number in ``videos``, from
+    ``first`` on.
 
     Needs a running Ray. Rows come in any order. Every window of every video comes back once, and every video has
     exactly one row with an ``end``, whatever was wrong with it. What a process or a machine had under way when it died
@@ -159,7 +167,7 @@ def tag_videos(
     clip_bytes = sampling.num_frames * size * size * 3
     _configure(workers, rows * clip_bytes)
     sizes = list(task_sizes(len(videos), workers.decoders))
-    windows = in_blocks(videos, sizes).map_batches(
+    windows = in_blocks(videos, sizes, first).map_batches(
         cast(Any, decode),  # Ray's own annotation leaves no room for keyword arguments.
         # With more, Ray Data would put small blocks together into one task.
         batch_size=1,
@@ -173,7 +181,7 @@ def tag_videos(
         compute=TaskPoolStrategy(size=min(workers.decoders, len(sizes))),
         num_cpus=workers.decoder_cpus,
         num_gpus=workers.decoder_gpus,
-        max_retries=RETRIES,
+        **retries(max_retries=RETRIES),
     )
     segments = windows.map_batches(
         Predictor,
@@ -200,9 +208,8 @@ def tag_videos(
         ),
         num_cpus=workers.actor_cpus,
         num_gpus=workers.actor_gpus,
-        max_restarts=RESTARTS,
-        # Bounded by the restarts. While nobody knows yet that a machine is gone, many are used up in a second.
-        max_task_retries=-1,
+        # Retries of calls are bounded by the restarts. While a lost machine is not missed yet, many are used up.
+        **retries(max_restarts=RESTARTS, max_task_retries=-1),
     )
     yield from segments.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
 
@@ -211,28 +218,30 @@ def task_sizes(videos: int, decoders: int) -> Iterator[int]:
     """How many videos each decoding task reads, in order, for so many ``decoders`` at a time.
 
     Tasks become smaller towards the end, so that the decoders finish together (guided self-scheduling, Polychronopoulos
-    and Kuck 1987). The larger the archive is, the larger are its tasks: about MOST_TASKS of them, and some for each
-    decoder.
+    and Kuck 1987).
     """
-    most = max(VIDEOS_PER_TASK, math.ceil(videos / MOST_TASKS))
-    least = most // 16
     while videos > 0:
-        size = min(max(1, least, min(videos // (TASKS_PER_DECODER * decoders), most)), videos)
+        size = max(1, min(videos // (TASKS_PER_DECODER * decoders), VIDEOS_PER_TASK))
         yield size
         videos -= size
 
 
-def in_blocks(videos: Sequence[Video], sizes: Sequence[int]) -> "Dataset":
-    """The videos by number and name, as a data set with a block of each of the ``sizes``."""
+def videos_at_a_time(decoders: int) -> int:
+    """How many videos are tagged with one data set of Ray Data. A bound for the memory of the Ray driver."""
+    return max(VIDEOS_PER_DATA_SET, VIDEOS_PER_DECODER * decoders)
+
+
+def in_blocks(videos: Sequence[Video], sizes: Sequence[int], first: int = 0) -> "Dataset":
+    """The videos by number, from ``first`` on, and name, as a data set with a block of each of the ``sizes``."""
     import ray
 
+    # Names travel as bytes: they need not be text.
+    names = iter([os.fsencode(video.path) for video in videos])
     blocks = []
-    start = 0
     for size in sizes:
-        # Names travel as bytes: they need not be text.
-        names = [os.fsencode(video.path) for video in videos[start : start + size]]
-        blocks.append(pa.table({"video": range(start, start + size), "path": names}))
-        start += size
+        numbers = range(first, first + size)
+        blocks.append(pa.table({"video": numbers, "path": list(itertools.islice(names, size))}))
+        first += size
     # Not from_arrow, which has a task look at each block, and that waits for a whole CPU.
     return ray.data.from_blocks(blocks)
 

@@ -1,4 +1,4 @@
-"""Runs work on Ray in a process of its own, the Ray driver, and passes on what it yields.
+"""Runs work on Ray in a process of its own, the Ray driver, and passes on what it tells.
 
 Ray starts threads and processes, prints to standard output and error, and ends a process that uses it after its
 shutdown. None of this reaches the process that reads the rows and commits them: the driver writes to a log file, and it
@@ -6,6 +6,7 @@ and all processes below it are gone when ``RayDriver`` is closed.
 """
 
 import contextlib
+import fcntl
 import importlib
 import os
 import pickle
@@ -20,8 +21,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Concatenate, Self
+from typing import IO, Any, Concatenate, Self
 
 from jobs.job import JobError, WorkerError
 from jobs.ray_session import RaySession, ray_session, set_environment
@@ -46,28 +46,47 @@ TAIL_BYTES = 8000
 
 
 class RayDriver:
-    """A process that imports Ray as soon as it is entered, and starts Ray, or joins a cluster, when it gets work.
+    """A process that imports Ray when it is started, and starts Ray, or joins a cluster, when it gets its first work.
 
-    ``address``, ``cpus`` and ``verbose`` are those of ``ray_session``; with ``verbose`` everything that Ray prints goes
-    to standard error instead of a log file. When this process has a running Ray of its own, the driver joins it.
+    ``doing`` is what the work is called in messages, such as "tagging". ``address``, ``cpus`` and ``verbose`` are those
+    of ``ray_session``; with ``verbose`` everything that Ray prints goes to standard error instead of a log file. When
+    this process has a running Ray of its own, the driver joins it.
     """
 
-    def __init__(self, *, address: str | None = None, cpus: int | None = None, verbose: bool = False):
+    def __init__(
+        self, doing: str, *, address: str | None = None, cpus: int | None = None, verbose: bool = False
+    ) -> None:
         self.result: Any = None
-        """What the work returned, once ``events`` has come to its end."""
-        self._settings = {"address": address or _address_of_this_process(), "cpus": cpus, "verbose": verbose}
+        """What the last work returned, once ``events`` has come to its end."""
+        self._settings = doing, {"address": address or _address_of_this_process(), "cpus": cpus, "verbose": verbose}
+        self._doing = doing
         self._verbose = verbose
-        self._is_done = False
+        self._is_working = False
+        self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
-        handle, name = tempfile.mkstemp(prefix="vtag-ray-", suffix=".log")
-        self.log = Path(name)
-        """Where Ray, its workers and native code write."""
-        self._connection, connection = Pipe()
-        self._lifeline, lifeline = socket.socketpair()
-        fds = [connection.fileno(), lifeline.fileno()]
-        output = 2 if self._verbose else handle
-        with connection, lifeline:
+        if self._process is None:
+            self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def start(self) -> None:
+        """Starts the process; entering does so, too. Raises JobError."""
+        with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
+            # It has no name, so that nothing stays behind however this process ends.
+            self._log: IO[bytes] = ours.enter_context(tempfile.TemporaryFile(prefix="vtag-ray-"))
+            pipe, lifelines = Pipe(), socket.socketpair()
+            self._connection = ours.enter_context(pipe[0])
+            ours.enter_context(lifelines[0])
+            for each in (pipe[1], lifelines[1]):
+                theirs.enter_context(each)
+            # Standard streams may be closed here, and the child has its own under the numbers below 3.
+            fds = [fcntl.fcntl(each.fileno(), fcntl.F_DUPFD_CLOEXEC, 3) for each in (pipe[1], lifelines[1])]
+            for fd in fds:
+                theirs.callback(os.close, fd)
+            output = sys.__stderr__ if self._verbose and sys.__stderr__ else self._log
             try:
                 self._process = subprocess.Popen(
                     [sys.executable, "-P", "-m", "jobs.ray_driver", *map(str, fds)],
@@ -81,60 +100,69 @@ class RayDriver:
                     start_new_session=True,
                 )
             except OSError as error:
-                self.log.unlink()
                 raise JobError(f"a process for Ray cannot be started: {error.strerror or error}") from error
-            finally:
-                os.close(handle)
-        return self
+            self._files = ours.pop_all()
+        self._send(self._settings)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Ends the process and all processes below it. May be called again."""
+        process, self._process = self._process, None
+        if process is None:
+            return
         try:
+            # Without work it ends by itself when the connection does.
             self._connection.close()
-            if not self._is_done:
-                self._process.terminate()
+            if self._is_working:
+                process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(SHUTDOWN_S if self._is_done else STOP_S)
+                process.wait(STOP_S if self._is_working else SHUTDOWN_S)
         finally:
-            self._process.kill()
-            self._process.wait()
-            _kill_session(self._process.pid)
-            self._lifeline.close()
-            if not isinstance(error, WorkerError):
-                self.log.unlink(missing_ok=True)
+            process.kill()
+            process.wait()
+            _kill_session(process.pid)
+            self._files.close()
 
     @property
     def pid(self) -> int:
         """The number of the process."""
+        assert self._process is not None
         return self._process.pid
 
     def events(self, work: Work, *arguments: Any, timeout_s: float | None = None) -> Iterator[Any]:
         """Calls ``work(session, tell, *arguments)`` in the driver and yields what it tells, until it returns.
 
         ``work`` is a function of a module, and all that travels can be pickled. Yields None whenever nothing was told
-        for ``timeout_s``. Raises the VtagError that ``work`` raised, and WorkerError for anything else that went wrong.
+        for ``timeout_s``. Raises what ``work`` raised of vtag's own errors, and WorkerError for anything else that went
+        wrong. May be called again afterwards: Ray keeps running.
         """
-        try:
-            _send(self._connection, self._settings)
-            _send(self._connection, (work, arguments))
-            while True:
+        self._is_working = True
+        self._send((work, arguments))
+        while True:
+            try:
                 if not self._connection.poll(timeout_s):
                     yield None
                     continue
-                kind, value = _receive(self._connection)
-                if kind == "event":
-                    yield value
-                    continue
-                self._is_done = True
-                if kind == "result":
-                    self.result = value
-                    return
+                data = self._connection.recv_bytes()
+            except (EOFError, OSError):
+                # An OSError, too: the end may come in the middle of a message.
+                raise self._with_log(WorkerError(f"the process that runs Ray ended: {self._how_it_ended()}")) from None
+            kind, value = pickle.loads(data)
+            if kind == "event":
+                yield value
+                continue
+            self._is_working = False
+            if kind == "error":
                 raise self._with_log(value)
-        except (EOFError, ConnectionError):
-            raise self._with_log(WorkerError(f"the process that runs Ray ended: {self._how_it_ended()}")) from None
+            self.result = value
+            return
+
+    def _send(self, value: Any) -> None:
+        # What an end of the process means is known when nothing can be received any more.
+        with contextlib.suppress(OSError):
+            _send(self._connection, value)
 
     def _how_it_ended(self) -> str:
+        assert self._process is not None
         with contextlib.suppress(subprocess.TimeoutExpired):
             status = self._process.wait(STOP_S)
             if status >= 0:
@@ -143,13 +171,22 @@ class RayDriver:
                 return signal.Signals(-status).name
         return "it does not answer"
 
-    def _with_log(self, error: VtagError) -> VtagError:
+    def _with_log(self, error: Exception) -> Exception:
+        """``error``; a WorkerError with the last lines of the log, all of which is then kept in a file."""
         if isinstance(error, WorkerError) and not self._verbose:
-            error.log, error.log_tail = self.log, _tail(self.log)
+            self._log.seek(0)
+            content = self._log.read()
+            lines = [line.rstrip() for line in content[-TAIL_BYTES:].decode(errors="replace").splitlines()]
+            error.log_tail = tuple([line for line in lines if line][-TAIL_LINES:])
+            with contextlib.suppress(OSError):
+                with tempfile.NamedTemporaryFile(prefix="vtag-ray-", suffix=".log", delete=False) as file:
+                    file.write(content)
+                error.log = Path(file.name)
         return error
 
 
 def run_on_ray(
+    doing: str,
     work: Work,
     *arguments: Any,
     on_event: Callable[[Any], None] = lambda event: None,
@@ -158,14 +195,14 @@ def run_on_ray(
     verbose: bool = False,
 ) -> Any:
     """What ``work`` returns, called in a ``RayDriver``; ``on_event`` gets what it tells."""
-    with RayDriver(address=address, cpus=cpus, verbose=verbose) as driver:
+    with RayDriver(doing, address=address, cpus=cpus, verbose=verbose) as driver:
         for event in driver.events(work, *arguments):
             on_event(event)
         return driver.result
 
 
-def explain(error: BaseException, work: str = "tagging") -> VtagError:
-    """One line for whatever went wrong in Ray at ``work``, from what the worker raised when that is known."""
+def explain(error: BaseException, doing: str) -> Exception:
+    """One line for whatever went wrong in Ray, from what the worker raised when that is known."""
     from ray.exceptions import RayError
 
     cause = error
@@ -173,6 +210,8 @@ def explain(error: BaseException, work: str = "tagging") -> VtagError:
     while isinstance(cause, RayError) and isinstance(inner := getattr(cause, "cause", None), BaseException):
         cause = inner
     if isinstance(cause, VtagError) and not isinstance(cause, RayError):
+        return cause
+    if isinstance(cause, OSError) and cause.filename and cause.strerror:
         return cause
     lines = [line.strip() for line in str(cause).splitlines() if line.strip()] or [type(cause).__name__]
     # The last line of a traceback is what happened.
@@ -182,8 +221,8 @@ def explain(error: BaseException, work: str = "tagging") -> VtagError:
     if reason.startswith("tagger.errors."):
         # An actor that failed to start tells only its traceback; the project's own errors need no introduction.
         return JobError(reason.split(": ", 1)[1])
-    hint = "; try a smaller --batch-size" if "out of memory" in str(cause).lower() else ""
-    return WorkerError(f"{work} stopped: {reason[:300]}{hint}")
+    is_memory = doing == "tagging" and "out of memory" in str(cause).lower()
+    return WorkerError(f"{doing} stopped: {reason[:300]}{'; try a smaller --batch-size' if is_memory else ''}")
 
 
 def _address_of_this_process() -> str | None:
@@ -201,21 +240,9 @@ def _kill_session(session: int) -> None:
                 process.kill()
 
 
-def _tail(log: Path) -> tuple[str, ...]:
-    with contextlib.suppress(OSError), log.open("rb") as file:
-        file.seek(max(0, log.stat().st_size - TAIL_BYTES))
-        lines = [line.rstrip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
-        return tuple(lines[-TAIL_LINES:])
-    return ()
-
-
 def _send(connection: Connection, value: Any) -> None:
     # Not Connection.send: it pickles tensors as references to memory of this process.
     connection.send_bytes(pickle.dumps(value, pickle.HIGHEST_PROTOCOL))
-
-
-def _receive(connection: Connection) -> Any:
-    return pickle.loads(connection.recv_bytes())
 
 
 class _HungUp(BaseException):
@@ -246,18 +273,23 @@ def _serve(connection: Connection) -> None:
         except ConnectionError:
             raise _HungUp from None
 
-    try:
-        settings = _receive(connection)
-        work, arguments = _receive(connection)
-    except EOFError:
-        raise _HungUp from None
-    with contextlib.ExitStack() as stack:
+    def receive() -> Any:
         try:
-            session = stack.enter_context(ray_session(**settings))
-            send("result", work(session, partial(send, "event"), *arguments))
-        except Exception as error:
-            traceback.print_exc()
-            send("error", explain(error))
+            return pickle.loads(connection.recv_bytes())
+        except (EOFError, ConnectionError):
+            raise _HungUp from None
+
+    doing, settings = receive()
+    with contextlib.ExitStack() as stack:
+        session: RaySession | None = None
+        while True:
+            work, arguments = receive()
+            try:
+                session = session or stack.enter_context(ray_session(**settings))
+                send("result", work(session, partial(send, "event"), *arguments))
+            except Exception as error:
+                traceback.print_exc()
+                send("error", explain(error, doing))
 
 
 if __name__ == "__main__":

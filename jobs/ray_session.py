@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tagger.errors import VtagError
+from jobs.job import WorkerError
 
 OBJECT_STORE_BYTES = 2 * 2**30
 OBJECT_STORE_BYTES_PER_CORE = 256 * 2**20
@@ -50,18 +50,15 @@ class RaySession:
 def ray_session(address: str | None = None, *, cpus: int | None = None, verbose: bool = False) -> Iterator[RaySession]:
     """Joins the cluster at ``address`` (or RAY_ADDRESS), or starts a Ray of this machine alone. Ends what it started.
 
-    ``cpus`` limits a local Ray. A Ray that already runs in this process is used as it is, and left running. Ray writes
-    to the standard output and error of this process whatever it likes: ``jobs.ray_driver`` runs this in a process whose
-    output goes to a log file. Raises VtagError when Ray cannot be started or a cluster cannot be reached.
+    ``cpus`` limits a local Ray. Ray writes to the standard output and error of this process whatever it likes:
+    ``jobs.ray_driver`` runs this in a process whose output goes to a log file. Raises WorkerError when Ray cannot be
+    started or a cluster cannot be reached.
     """
     address = address or os.environ.get("RAY_ADDRESS")
     joins = bool(address and address != "local")
     set_environment()
     import ray
 
-    if ray.is_initialized():
-        yield _resources()
-        return
     local: dict[str, Any] = {
         "num_cpus": cpus,
         "include_dashboard": False,
@@ -78,7 +75,7 @@ def ray_session(address: str | None = None, *, cpus: int | None = None, verbose:
     except Exception as error:
         ray.shutdown()
         where = f"the Ray cluster at {address} cannot be joined" if joins else "Ray cannot be started here"
-        raise VtagError(f"{where}: {' '.join(str(error).split())[:300]}") from error
+        raise WorkerError(f"{where}: {' '.join(str(error).split())[:300]}") from error
     try:
         yield _resources()
     finally:

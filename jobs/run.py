@@ -11,12 +11,12 @@ import pyarrow as pa
 
 import tagger
 from jobs.committer import Committer, unwritable
-from jobs.job import Efficiency, Failure, Interrupted, JobError, Progress, RunConfig, Summary
+from jobs.job import Efficiency, Failure, Interrupted, JobError, Progress, RunConfig, Summary, WorkerError
 from jobs.ledger import Ledger, parts, read_plan, remove
 from jobs.lock import Lock, locked
 from jobs.merge import merge
 from jobs.output import Output
-from jobs.pipeline import DECODING_GPU, Workers
+from jobs.pipeline import DECODING_GPU, Workers, videos_at_a_time
 from jobs.plan import Plan
 from jobs.publish import Published, count, publish
 from jobs.ray_driver import RayDriver
@@ -256,7 +256,6 @@ def _adopt(plan: Plan, ledger: Ledger) -> None:
 def _tag(plan: Plan, ledger: Ledger, run: _Run, lock: Lock) -> None:
     """Does what is still to be done, and commits it."""
     config = plan.config
-    began_s: float | None = None
     settings = Settings(
         device=config.device,
         decode_device=config.decode_device,
@@ -265,24 +264,33 @@ def _tag(plan: Plan, ledger: Ledger, run: _Run, lock: Lock) -> None:
         batch_size=config.batch_size,
         precision=config.precision,
     )
-    own = RayDriver(address=config.address, verbose=config.verbose)
-    with contextlib.nullcontext(run.driver) if run.driver else own as driver, Committer(ledger, lock) as run.committer:
-        work = tag_archive, plan.todo, plan.source, plan.sampling, settings
-        for event in driver.events(*work, timeout_s=REPORT_S):
-            if isinstance(event, Workers):
-                run.workers, began_s = event, time.monotonic()
-            elif event is not None:
-                for video in run.collect(event):
-                    run.committer.add(video)
-                    run.note(video)
-                if config.max_failures.are_exceeded(run.failed, run.done):
-                    raise _too_many_failures(run)
-            run.committer.commit_when_due()
-            if time.monotonic() - run.reported_s >= REPORT_S:
-                run.report()
-    run.tagging_s = time.monotonic() - began_s if began_s is not None else 0.0
+    with run.driver or RayDriver("tagging", address=config.address, verbose=config.verbose) as driver:
+        with Committer(ledger, lock) as run.committer:
+            began_s: float | None = None
+            first = 0
+            # In parts, so that no process has to take the whole list at once.
+            while first < len(plan.todo):
+                part = plan.todo[first : first + videos_at_a_time(run.workers.decoders if run.workers else 1)]
+                work = tag_archive, part, first, plan.source, plan.sampling, settings, run.workers
+                for event in driver.events(*work, timeout_s=REPORT_S):
+                    if isinstance(event, Workers):
+                        run.workers = event
+                        began_s = began_s or time.monotonic()
+                    elif event is not None:
+                        for video in run.collect(event):
+                            run.committer.add(video)
+                            run.note(video)
+                        if config.max_failures.are_exceeded(run.failed, run.done):
+                            raise _too_many_failures(run)
+                    run.committer.commit_when_due()
+                    if time.monotonic() - run.reported_s >= REPORT_S:
+                        run.report()
+                first += len(part)
+        run.tagging_s = time.monotonic() - began_s if began_s is not None else 0.0
     if run.done != len(plan.todo):
-        raise JobError(f"only {run.done} of {len(plan.todo)} videos came back; run the same command again for the rest")
+        raise WorkerError(
+            f"only {run.done} of {len(plan.todo)} videos came back; run the same command again for the rest"
+        )
 
 
 def _too_many_failures(run: _Run) -> JobError:

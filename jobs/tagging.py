@@ -32,35 +32,38 @@ def tag_archive(
     session: RaySession,
     tell: Tell,
     videos: Sequence[Video],
+    first: int,
     source: ModelSource,
     sampling: Sampling,
     settings: Settings,
+    workers: Workers | None = None,
 ) -> None:
-    """Tags ``videos``. Tells the Workers that will do it, then tables of SEGMENTS_SCHEMA as they come.
+    """Tags ``videos``, a part of an archive. Tells the Workers that do it, then tables of SEGMENTS_SCHEMA as they come.
 
-    See ``tag_videos`` for the tables and for what is raised.
+    ``first`` is the number of the first of them in the archive, and ``workers`` are those of the part before. See
+    ``tag_videos`` for the tables and for what is raised.
     """
-    workers = _workers(session, videos, source, sampling, settings)
+    workers = workers or _workers(session, videos, source, sampling, settings)
     tell(workers)
-    for table in tag_videos(
+    tables = tag_videos(
         videos,
         source,
         sampling,
         workers,
+        first=first,
         top_k=settings.top_k,
         batch_size=settings.batch_size,
         precision=settings.precision,
-    ):
+    )
+    for table in tables:
         tell(table)
 
 
 def _workers(
     session: RaySession, videos: Sequence[Video], source: ModelSource, sampling: Sampling, settings: Settings
 ) -> Workers:
-    workers = choose_workers(session.cpus, session.gpus, settings.device, settings.actors)
-    nvdec = use_nvdec(
-        videos, sampling, source.info.preprocessing, workers, wanted=settings.decode_device, gpus=session.gpus
-    )
-    return (
-        choose_workers(session.cpus, session.gpus, settings.device, settings.actors, nvdec=True) if nvdec else workers
-    )
+    wanted = session.cpus, session.gpus, settings.device, settings.actors
+    workers = choose_workers(*wanted)
+    preprocessing = source.info.preprocessing
+    nvdec = use_nvdec(videos, sampling, preprocessing, workers, wanted=settings.decode_device, gpus=session.gpus)
+    return choose_workers(*wanted, nvdec=True) if nvdec else workers

@@ -63,6 +63,7 @@ def train_with_ray(
     network = starting_network(config, len(data.labels))
     with Sigterm():
         result: TrainResult = run_on_ray(
+            "training",
             train_on_session,
             *(data, split, config, network, workers, gpus, finish),
             on_event=(watch or Watch()).on_event,

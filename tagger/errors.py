@@ -40,6 +40,9 @@ class VideoError(VtagError):
         super().__init__(message)
         self.kind: ErrorKind = kind
 
+    def __reduce__(self) -> "tuple[type[VideoError], tuple[ErrorKind, str]]":
+        return type(self), (self.kind, str(self))
+
 
 class ModelFileError(VtagError):
     """A model file that is damaged, foreign, or from a newer vtag, or a model name that is not known."""

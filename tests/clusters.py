@@ -16,8 +16,9 @@ def cluster(*cpus: int, **settings: Any) -> Iterator[Any]:
     nodes = Cluster()
     try:
         for each in cpus:
-            node = nodes.add_node(num_cpus=each, object_store_memory=200 * 2**20, include_dashboard=False, **settings)
-            nodes.head, nodes.last = getattr(nodes, "head", node), node
+            nodes.last = nodes.add_node(
+                num_cpus=each, object_store_memory=200 * 2**20, include_dashboard=False, **settings
+            )
             settings = {}
         yield nodes
     finally:

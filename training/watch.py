@@ -34,7 +34,7 @@ class Watch:
     @classmethod
     def telling(cls, tell: Callable[[tuple[str, Any]], None]) -> Self:
         """A watch that tells everything as an event, a name with a value, to another process."""
-        return cls(*(_named(name, tell) for name in _EVENTS))
+        return cls(**{field: _named(name, tell) for name, field in _EVENTS.items()})
 
     def on_event(self, event: tuple[str, Any]) -> None:
         """Takes an event of a watch in another process, made by ``telling``."""

@@ -1,5 +1,6 @@
 """What ``vtag run`` and ``vtag demo`` share: the job with its progress in view."""
 
+import contextlib
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -25,8 +26,10 @@ def tag(config: RunConfig, *, as_json: bool = False, quiet: bool = False) -> Sum
     from jobs.ray_driver import RayDriver
     from jobs.run import run_job
 
-    # Ray is imported while the archive is listed.
-    with RayDriver(address=config.address, verbose=config.verbose) as driver:
+    driver = RayDriver("tagging", address=config.address, verbose=config.verbose)
+    with contextlib.closing(driver):
+        # Ray is imported while the archive is listed, which costs a core two seconds when there is nothing to do.
+        driver.start()
         # The view comes after the plan, which may show a download's progress of its own.
         plan = make_plan(config, _teller(quiet or as_json))
         try:

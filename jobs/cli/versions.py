@@ -33,9 +33,10 @@ def _cuda() -> str:
     """The CUDA that torch was built for, and the GPU that it finds."""
     try:
         import torch
+
+        if torch.version.cuda is None:
+            return " (without CUDA)"
+        gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
     except Exception as error:  # A broken installation is what a report may be about.
-        return f" (cannot be imported: {error})"
-    if torch.version.cuda is None:
-        return " (without CUDA)"
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+        return f" (does not work: {error})"
     return f" (CUDA {torch.version.cuda}, {gpu})"

@@ -96,7 +96,7 @@ def pipeline(archive: Path, model: Path, out: Path) -> Iterator[float]:
     from jobs.ray_driver import RayDriver
     from tagger import find_model
 
-    with RayDriver() as driver:
+    with RayDriver("tagging") as driver:
         for ends in driver.events(ends_of_videos, find_videos([str(archive)]), find_model(str(model))):
             yield from [time.monotonic()] * ends
     print(f"Ray driver: {driver.result:.1f} s of CPU time, with its start")

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -10,7 +11,7 @@ from typing import Any
 
 from jobs.ray_driver import Tell
 from jobs.ray_session import RaySession
-from tagger.errors import InputError
+from tagger.errors import InputError, VideoError
 
 
 def double(session: RaySession, tell: Tell, numbers: list[int]) -> float:
@@ -48,6 +49,12 @@ def chatter(session: RaySession, tell: Tell) -> None:
         tell("it failed")
 
 
+def chatter_then_fail(session: RaySession, tell: Tell) -> None:
+    """The same, and an end that shows the log."""
+    chatter(session, tell)
+    raise ZeroDivisionError("by zero")
+
+
 def refuse(session: RaySession, tell: Tell) -> None:
     """Raises one of vtag's own errors."""
     raise InputError("there is nothing to do")
@@ -63,6 +70,22 @@ def die(session: RaySession, tell: Tell) -> None:
     """Ends the process without a word of Python's."""
     os.write(2, b"native words before the end\n")
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def die_in_the_middle_of_a_message(session: RaySession, tell: Tell) -> None:
+    """Announces a message of a thousand bytes and ends after one."""
+    os.write(int(sys.argv[1]), struct.pack("!i", 1000) + b"x")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def lack_a_file(session: RaySession, tell: Tell) -> None:
+    """Opens a file that does not exist."""
+    Path("/nowhere/m.safetensors").read_bytes()
+
+
+def refuse_a_video(session: RaySession, tell: Tell) -> None:
+    """Raises the one error of vtag that has more than a message."""
+    raise VideoError("damaged", "a.mp4 is damaged")
 
 
 def stay(session: RaySession, tell: Tell) -> None:

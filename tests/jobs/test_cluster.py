@@ -89,7 +89,7 @@ def tag(
             assert rows.setdefault(key, row) == row
         on_rows(len(rows))
 
-    run_on_ray(tag_with_two_actors, videos, source, on_event=add, address=address)
+    run_on_ray("tagging", tag_with_two_actors, videos, source, on_event=add, address=address)
     return rows
 
 
@@ -139,9 +139,9 @@ def test_a_cluster_whose_machines_lack_the_model_and_one_goes_away_gives_the_row
 ) -> None:
     address = two_machines.address
     with pytest.raises(JobError, match=r"/proc/self/fd/500 cannot be seen from \S+ of the cluster"):
-        run_on_ray(look_for_what_only_the_driver_has, videos, address=address)
+        run_on_ray("tagging", look_for_what_only_the_driver_has, videos, address=address)
     with pytest.raises(JobError, match=r"vtag 99.0 is not installed"):
-        run_on_ray(look_with_another_version, videos, address=address)
+        run_on_ray("tagging", look_with_another_version, videos, address=address)
 
     kill = once(lambda: two_machines.remove_node(two_machines.last, allow_graceful=False), after=40)
     # In the place of the built-in model lies another one than this.

@@ -54,7 +54,7 @@ def meet(data: Any, fold: Fold, config: TrainConfig) -> tuple[str, str]:
 def test_folds_are_trained_on_all_machines_at_the_same_time(address: str, tmp_path: Path) -> None:
     told: list[Any] = []
     config = TrainConfig("cnn3d-lstm", tmp_path)
-    results = run_on_ray(run_with, meet, DATA, FOLDS[:3], config, on_event=told.append, address=address)
+    results = run_on_ray("training", run_with, meet, DATA, FOLDS[:3], config, on_event=told.append, address=address)
     assert sorted(told) == sorted(results)
     assert [name for name, _ in results] == ["00", "01", "02"]
     assert len({node for _, node in results}) == 2
@@ -71,7 +71,7 @@ def test_clips_are_brought_in_once_before_any_fold_needs_them(address: str, tmp_
     told: list[Any] = []
     config = TrainConfig("cnn3d-lstm", tmp_path / "folds.json", cache=tmp_path / "cache")
     folds = leave_one_group_out(data)
-    found = run_on_ray(run_with, count_cached, data, folds, config, on_event=told.append, address=address)
+    found = run_on_ray("training", run_with, count_cached, data, folds, config, on_event=told.append, address=address)
     # As films to train on, and as windows to validate on; most clips are both, in one fold or another.
     needed = {part: len({clip for fold in folds for clip in getattr(fold.split, part)}) for part in ("train", "val")}
     assert list(found) == [sum(needed.values())] * 3
@@ -86,4 +86,6 @@ def fail(data: Any, fold: Fold, config: TrainConfig) -> None:
 @pytest.mark.slow
 def test_what_is_wrong_with_a_fold_is_told_as_it_would_be_at_home(address: str, tmp_path: Path) -> None:
     with pytest.raises(DataSetError, match=r"^none of the clips of 00 could be read$"):
-        run_on_ray(run_with, fail, DATA, FOLDS[:1], TrainConfig("cnn3d-lstm", tmp_path / "out"), address=address)
+        run_on_ray(
+            "tagging", run_with, fail, DATA, FOLDS[:1], TrainConfig("cnn3d-lstm", tmp_path / "out"), address=address
+        )

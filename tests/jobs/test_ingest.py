@@ -35,5 +35,5 @@ def ingest_with_watched(session: RaySession, tell: Tell, clips: list[LabelledCli
 def test_features_are_computed_in_the_main_thread_which_keeps_its_memory(shared_ray: str, tmp_path: Path) -> None:
     clips = [LabelledClip(tmp_path / f"{number}.mp4", "a", "g", "file") for number in range(3)]
     problems: list[str] = []
-    run_on_ray(ingest_with_watched, clips, tmp_path / "cache", on_event=problems.append)
+    run_on_ray("tagging", ingest_with_watched, clips, tmp_path / "cache", on_event=problems.append)
     assert problems == ["True"] * 3

@@ -109,7 +109,7 @@ def test_a_gpu_that_does_not_decode_leaves_it_to_the_cores(
     videos = list(find_videos([str(tmp_path)]))
     tables: list[pa.Table] = []
     source = find_model(str(model_file))
-    run_on_ray(decode_with_that_gpu, videos, source, on_event=tables.append, address=a_gpu_that_is_none)
+    run_on_ray("tagging", decode_with_that_gpu, videos, source, on_event=tables.append, address=a_gpu_that_is_none)
     collector = Collector(videos)
     (end,) = [done.end for table in tables for done in collector.add(table)]
     assert (end.status, end.windows) == ("ok", 3)
@@ -129,7 +129,7 @@ def decide_with_a_trial_that_fails(session: RaySession, tell: Tell) -> bool:
 
 
 def test_a_trial_that_fails_leaves_decoding_to_the_cores(a_gpu_that_is_none: str) -> None:
-    assert not run_on_ray(decide_with_a_trial_that_fails, address=a_gpu_that_is_none)
+    assert not run_on_ray("tagging", decide_with_a_trial_that_fails, address=a_gpu_that_is_none)
 
 
 def has_gpu() -> bool:

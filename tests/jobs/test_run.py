@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import ClassVar
 
 import psutil
 import pyarrow as pa
@@ -21,6 +22,7 @@ from jobs.compact import compact
 from jobs.identity import file_metadata
 from jobs.job import Interrupted, JobError, MaxFailures, Progress, RunConfig, Version, Video
 from jobs.ledger import Ledger, remove
+from jobs.pipeline import Workers, choose_workers
 from jobs.plan import DryRun, dry_run, make_plan
 from jobs.results import FinishedVideo
 from jobs.run import run_job
@@ -28,6 +30,7 @@ from jobs.transport import SEGMENTS_SCHEMA
 from tagger.classifier import PrecisionName, choose_precision
 from tagger.clips import VideoEnd
 from tagger.errors import InputError, OutputError
+from tests.jobs.killed import DriverWithoutRay, rows_of
 
 
 @pytest.fixture
@@ -151,17 +154,8 @@ class TestThroughRay:
         assert "\n" not in str(caught.value)
 
 
-class AllAtOnce:
-    """Takes the place of the Ray driver: all videos come back in one table, and none of them could be read."""
-
-    def __init__(self, **_: object):
-        pass
-
-    def __enter__(self) -> "AllAtOnce":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
+class AllAtOnce(DriverWithoutRay):
+    """All videos come back in one table, and none of them could be read."""
 
     def events(self, work: object, videos: Sequence[Video], *_: object, timeout_s: float) -> Iterator[pa.Table]:
         failed = asdict(VideoEnd("failed", 0, error_kind="empty", error="empty"))
@@ -185,6 +179,33 @@ def test_failures_are_counted_also_when_the_last_videos_come_back_together(
         assert make_plan(config).changes.kept == 6
     else:
         assert run_job(plan).failed == 6
+
+
+class InParts(DriverWithoutRay):
+    """Remembers the parts of the archive that it was given; the first word of it are the workers."""
+
+    parts: ClassVar[list[tuple[int, int]]] = []
+
+    def events(
+        self, work: object, videos: Sequence[Video], first: int, *rest: object, timeout_s: float
+    ) -> Iterator[Workers | pa.Table]:
+        self.parts.append((first, len(videos)))
+        yield choose_workers(cpus=2, gpus=0)
+        for number, video in enumerate(videos, start=first):
+            yield rows_of(number, video)
+
+
+def test_a_long_list_is_tagged_in_parts(tmp_path: Path, model_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jobs.run.RayDriver", InParts)
+    monkeypatch.setattr("jobs.run.videos_at_a_time", lambda decoders: decoders + 1)
+    archive = tmp_path / "videos"
+    archive.mkdir()
+    for number in range(7):
+        (archive / f"{number}.mp4").write_text(f"video {number}")
+    summary = run_job(make_plan(RunConfig((str(archive),), tmp_path / "tags.parquet", model=str(model_file))))
+    # One decoder is assumed until the workers are known, which are two.
+    assert InParts.parts == [(0, 2), (2, 3), (5, 2)]
+    assert (summary.videos, summary.segments) == (7, 7 * len("video 0"))
 
 
 def finish_all(config: RunConfig) -> None:

@@ -140,7 +140,7 @@ def machines_of_boards(session: RaySession, tell: Tell) -> tuple[set[str], str]:
 
 
 def test_what_workers_tell_is_gathered_on_the_machine_that_asked_for_the_training(address: str) -> None:
-    machines, here = run_on_ray(machines_of_boards, address=address)
+    machines, here = run_on_ray("training", machines_of_boards, address=address)
     assert machines == {here}
 
 

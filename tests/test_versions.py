@@ -1,0 +1,24 @@
+"""The oldest versions that are tested are those that pyproject.toml allows."""
+
+import re
+import tomllib
+
+from tests.private_names import ROOT
+
+
+def test_each_lower_bound_is_the_version_that_is_tested() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    tested = dict(
+        re.findall(r"^([a-z\d-]+)==([\d.]+)$", (ROOT / "tests/lowest.txt").read_text("utf-8"), re.IGNORECASE | re.M)
+    )
+    declared = dict(re.match(r"([\w-]+)[^>]*>=([\d.]+)", each).groups() for each in project["dependencies"])  # type: ignore[union-attr]
+    for name in ("decord", "pytorchvideo"):
+        # Their newest versions are of 2021 and 2022.
+        del declared[name]
+
+    def numbers(version: str) -> list[int]:
+        return [*map(int, version.split(".")), 0, 0][:3]
+
+    assert {name.lower(): numbers(version) for name, version in tested.items()} == {
+        name.lower(): numbers(version) for name, version in declared.items()
+    }
