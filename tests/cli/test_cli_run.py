@@ -3,7 +3,6 @@
 import errno
 import json
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -76,7 +75,8 @@ def job(monkeypatch: pytest.MonkeyPatch) -> Job:
     job = Job()
     monkeypatch.setattr(jobs.plan, "make_plan", job.make_plan)
     monkeypatch.setattr(jobs.run, "run_job", job.run)
-    monkeypatch.setattr(jobs.ray_driver, "RayDriver", lambda **_: nullcontext())
+    driver = SimpleNamespace(start=lambda: None, close=lambda: None)
+    monkeypatch.setattr(jobs.ray_driver, "RayDriver", lambda *_, **__: driver)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     return job
 
