@@ -126,6 +126,7 @@ class TestThroughRay:
         assert results(bucket) == ["out/tags.parquet", "out/tags.videos.parquet"]
         assert len(set(read(summary.videos_out)["video"].to_pylist())) == 6
 
+    @pytest.mark.slow
     def test_a_folder_in_a_bucket_takes_part_files(self, config: RunConfig, bucket: Bucket) -> None:
         summary = run(replace(config, out=f"{bucket.address}/result", inputs=(f"{bucket.address}/in/**/*.mkv",)))
         assert summary.ok == 1
@@ -133,6 +134,7 @@ class TestThroughRay:
         assert "result/manifest.json" in keys
         assert not [key for key in keys if ".run" in key]
 
+    @pytest.mark.slow
     def test_requests_that_fail_now_and_then_are_not_noticed(self, config: RunConfig, bucket: Bucket) -> None:
         plan = make_plan(config)
         failing = {"GET": 2, "HEAD": 2, "PUT": 2}

@@ -51,6 +51,7 @@ class TestThroughRay:
         plan = make_plan(config)
         assert [Path(video.path).name for video in plan.todo] == ["b.ts"]
 
+    @pytest.mark.slow
     def test_a_video_that_grew_before_it_is_read_is_recorded_as_it_was_read(
         self, folder: Path, model_file: Path, tmp_path: Path
     ) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pytest
 
 import jobs.ingest
 from jobs.ingest import ingest_with_ray
@@ -32,6 +33,7 @@ def ingest_with_watched(session: RaySession, tell: Tell, clips: list[LabelledCli
         tell(each.problem)
 
 
+@pytest.mark.slow
 def test_features_are_computed_in_the_main_thread_which_keeps_its_memory(shared_ray: str, tmp_path: Path) -> None:
     clips = [LabelledClip(tmp_path / f"{number}.mp4", "a", "g", "file") for number in range(3)]
     problems: list[str] = []

@@ -102,6 +102,7 @@ def decode_with_that_gpu(session: RaySession, tell: Tell, videos: list[Video], s
         tell(table)
 
 
+@pytest.mark.slow
 def test_a_gpu_that_does_not_decode_leaves_it_to_the_cores(
     a_gpu_that_is_none: str, model_file: Path, tmp_path: Path
 ) -> None:
@@ -128,6 +129,7 @@ def decide_with_a_trial_that_fails(session: RaySession, tell: Tell) -> bool:
     return decide("auto", 1, [Video("a.mp4", LEAST_BYTES, 0)])
 
 
+@pytest.mark.slow
 def test_a_trial_that_fails_leaves_decoding_to_the_cores(a_gpu_that_is_none: str) -> None:
     assert not run_on_ray("tagging", decide_with_a_trial_that_fails, address=a_gpu_that_is_none)
 

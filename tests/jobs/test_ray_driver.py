@@ -153,6 +153,7 @@ def test_stopped_in_the_middle_it_leaves_no_process(monkeypatch: pytest.MonkeyPa
     assert not [process for process in psutil.wait_procs(processes, timeout=10)[1] if not _is_zombie(process)]
 
 
+@pytest.mark.slow
 def test_it_ends_with_the_process_that_started_it_however_that_ends() -> None:
     program = """
 from jobs.ray_driver import RayDriver

@@ -96,6 +96,7 @@ class TestThroughRay:
         assert failures == set(summary.failures), "every failure is told once it is known"
         assert seen[-1].video_s == pytest.approx(sum(row["end_s"] - row["start_s"] for row in tags))
 
+    @pytest.mark.slow
     def test_an_interrupted_job_goes_on_where_it_stopped_and_gives_the_same(
         self, config: RunConfig, tmp_path: Path
     ) -> None:
@@ -135,6 +136,7 @@ class TestThroughRay:
         assert file_metadata(plan.identity, metadata["vtag.run"]).items() <= metadata.items()
         assert summary.sampling == "16×4 @ 30 fps, hop 1 s"
 
+    @pytest.mark.slow
     def test_too_many_failures_end_the_job_which_can_go_on(self, config: RunConfig) -> None:
         with pytest.raises(JobError, match=r"[23] of the first \d videos .* --max-failures 1 allows; the last: /"):
             run_job(make_plan(replace(config, max_failures=MaxFailures(videos=1))))

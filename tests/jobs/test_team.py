@@ -120,6 +120,7 @@ def _a_worker() -> int:
     return next(process.pid for process in here if "RayTrainWorker" in " ".join(process.cmdline()))
 
 
+@pytest.mark.slow
 def test_what_cannot_be_had_is_said_at_once(address: str, tree: Path, tmp_path: Path) -> None:
     data = read_data_set(tree)
     config = TrainConfig("cnn3d-lstm", tmp_path / "m.safetensors", loop=LOOP, run_folder=tmp_path / "m.run")
@@ -139,6 +140,7 @@ def machines_of_boards(session: RaySession, tell: Tell) -> tuple[set[str], str]:
     return set(ray.get(nodes)), ray.get_runtime_context().get_node_id()
 
 
+@pytest.mark.slow
 def test_what_workers_tell_is_gathered_on_the_machine_that_asked_for_the_training(address: str) -> None:
     machines, here = run_on_ray("training", machines_of_boards, address=address)
     assert machines == {here}
