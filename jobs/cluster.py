@@ -45,7 +45,7 @@ def _only_on(node: str) -> Any:
 def check_nodes(videos: Sequence[Video]) -> None:
     """Raises JobError, in one line for all machines, when one that would work has no vtag of this version or no videos.
 
-    Asks each machine at the same time, and those that are gone meanwhile not at all. Needs a running Ray; does nothing
+    Asks all machines at the same time; one that goes away is left out. Needs a running Ray; does nothing
     where that is this machine alone.
     """
     import ray

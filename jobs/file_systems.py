@@ -76,7 +76,7 @@ def file_system(address: str) -> tuple[fs.FileSystem, str | None]:
 def s3_file_system(bucket: str, settings: tuple[tuple[str, str], ...]) -> fs.S3FileSystem:
     """The file system of a bucket; ``settings`` are the variables of the environment that count."""
     variables = dict(settings)
-    # pyarrow leaves credentials, profile and region to the AWS SDK, but these variables are read by nobody.
+    # pyarrow leaves credentials, profile and region to the AWS SDK, which does not read these variables.
     name = next((key for key in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL") if variables.get(key)), None)
     options: dict[str, str] = {}
     if name:

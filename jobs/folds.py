@@ -39,8 +39,8 @@ def run_folds(
     """Trains ``folds`` on the cluster at ``address`` or on this machine, and returns their results in order.
 
     Where there are GPUs each fold has one. With a run folder or a cache the clips are brought in first, for all folds
-    together, of which ``on_reading`` is told. ``on_fold`` is called with each fold that is finished. A run folder is
-    left unfinished, so that the results can be written down first. Raises DataSetError and the like as ``train`` does,
+    together, and ``on_reading`` is called for each. ``on_fold`` gets each fold that is finished. A run folder is left
+    unfinished, so that the results can be written down first. Raises DataSetError and the like as ``train`` does,
     JobError when a machine cannot do its part or a process is killed.
     """
     config = travelling(config)

@@ -42,7 +42,7 @@ def bring_in(
 ) -> Known:
     """Brings the clips of ``parts``, of which there may be ``train`` and ``val``, in for all stages of a training.
 
-    ``network`` is what the training starts from. ``watch`` is told of each clip; see ``ingest_with_ray`` for the rest.
+    ``network`` is what the training starts from. ``watch`` gets each clip; see ``ingest_with_ray`` for the rest.
     """
     import ray
 

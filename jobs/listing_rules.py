@@ -4,7 +4,7 @@ import fnmatch
 import os
 
 SYSTEM_FOLDERS = frozenset({"lost+found"})
-"""Folders that only an administrator may read and that hold nobody's videos; they lie at the root of many disks."""
+"""Folders that only an administrator may read and that hold no videos of users; they lie at the root of many disks."""
 
 
 def is_skipped(name: str) -> bool:

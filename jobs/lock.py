@@ -21,7 +21,7 @@ from jobs.storage import Location
 from tagger.errors import OutputError
 
 HEARTBEAT_S = 10.0
-"""Seconds between two heartbeats. A lock without one for three times as long has nobody who holds it."""
+"""Seconds between two heartbeats. A lock without one for three times as long is stale."""
 
 
 class Lock:

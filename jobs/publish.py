@@ -153,7 +153,7 @@ def _publish_folder(
                 merged = next(batches, None)
         new.append(part)
         number += 1
-    # Whoever reads the manifest sees the new result from here on.
+    # Readers of the manifest see the new result from here on.
     listed = [*untouched, *new]
     write_manifest(output, identity, run, tagger.__version__, listed)
     remove_left_overs(output, listed)

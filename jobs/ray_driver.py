@@ -246,7 +246,7 @@ def _send(connection: Connection, value: Any) -> None:
 
 
 class _HungUp(BaseException):
-    """Nobody waits for the work any more."""
+    """The parent does not wait for the work any more."""
 
 
 def main() -> None:

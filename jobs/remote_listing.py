@@ -149,7 +149,7 @@ def _walk(root: Location, endings: frozenset[str]) -> Iterator[Video]:
 
 
 def _entries(folder: Location) -> Iterator[tuple[str, fs.FileInfo]]:
-    """What is in a folder: names and what is there; nothing when the folder has gone meanwhile."""
+    """What is in a folder: names and what is there; nothing when the folder does not exist any more."""
     base = folder.path.strip("/")
     start = len(base) + 1 if base else 0
 

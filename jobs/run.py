@@ -28,7 +28,7 @@ from jobs.termination import Sigterm
 from tagger.errors import OutputError
 
 SETTLED_S = 10.0
-"""Least time in seconds over which a job's efficiency is told: what was under way at its start counts as a whole."""
+"""Shortest time in seconds over which a job's efficiency is measured: work under way at its start counts as a whole."""
 
 REPORT_S = 1.0
 """Time in seconds between two progress reports while no video is finished."""

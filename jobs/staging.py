@@ -2,7 +2,7 @@
 
 A decoding worker stages one video at a time and removes it before the next, so there are never more copies on a machine
 than workers that decode. A copy lies in a folder of its own, which its worker holds a lock on. The system releases the
-lock however the worker ends, and before its first copy every worker removes the folders that nobody has a lock on.
+lock however the worker ends, and before its first copy every worker removes the folders that are not locked.
 """
 
 import contextlib

@@ -11,7 +11,7 @@ LEAVE_S = 9.0
 
 
 class Sigterm:
-    """Lets SIGTERM do what Ctrl-C does, but within ``LEAVE_S``: whoever sends it switches the machine off soon.
+    """Lets SIGTERM do what Ctrl-C does, but within ``LEAVE_S``: the machine may be switched off soon after.
 
     Only the main thread can arrange that; elsewhere nothing changes.
     """

@@ -55,7 +55,7 @@ def verify(out: str) -> Verdict:
         before, result = result, _read(output)
         if (result.run, result.parts, result.is_half) == (before.run, before.parts, before.is_half):
             break
-        # What was read has been replaced meanwhile.
+        # The result was replaced while it was read.
     if not result.is_half:
         return verdict
     return replace(

@@ -89,7 +89,7 @@ def _mean_and_scale(preprocessing: Preprocessing, device: torch.device) -> tuple
 
 
 class Classifier:
-    """Computes class probabilities for clips, with a network that it makes its own: nobody else may use it afterwards.
+    """Computes class probabilities for clips, with a network that it changes: the caller must not use it afterwards.
 
     The ``backbone`` runs in ``precision`` and ``channels_last_3d``; the ``head`` (LSTM, pooling, softmax) in float32,
     because it costs next to nothing and bfloat16 would blur the confidences.

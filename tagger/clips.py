@@ -33,9 +33,9 @@ frames of less than an hour each are as many windows as one of a month; a slide 
 class VideoEnd:
     """How reading a video ended.
 
-    ``ok``: read to its end. ``partial``: windows before a damage are kept. ``failed``: no window at all. ``facts`` is
-    None when the file could not even be opened. ``decode_s`` is the time spent reading, in seconds, without the time
-    that the reader waited for whoever takes its spans.
+    ``ok``: read to its end. ``partial``: windows before the damaged part are kept. ``failed``: no window at all.
+    ``facts`` is None when the file could not even be opened. ``decode_s`` is the time spent reading, in seconds,
+    without the time in which the reader waited for its caller.
     """
 
     status: Status

@@ -57,7 +57,7 @@ def save_model_file(path: str | Path, info: ModelInfo, weights: "Mapping[str, to
     metadata = {"format": FORMAT, **asdict(info)}
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        # As any new file, where the library would let nobody else read it.
+        # With the permissions of any new file; the library would make it readable by its owner alone.
         temporary.touch()
         mode = temporary.stat().st_mode
         save_file(

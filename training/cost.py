@@ -35,7 +35,7 @@ class Cost:
 def measure_costs(taggers: Sequence[Tagger]) -> list[Cost]:
     """Counts and times loaded models. A rate is the median of a few timings.
 
-    The models take turns, so that whatever else this machine does meanwhile slows down all of them.
+    The models take turns, so that other programs on this machine slow down all of them.
     """
     taken_s: list[list[float]] = [[] for _ in taggers]
     for _ in range(WARM_UPS + TIMINGS):

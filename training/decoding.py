@@ -1,4 +1,4 @@
-"""Decoding labelled clips into windows, in order, a few ahead of whoever takes them."""
+"""Decoding labelled clips into windows, in order, a few ahead of the caller."""
 
 import math
 import sys

@@ -31,7 +31,7 @@ from training.sources import FeatureSource, PixelSource, Source, ViewSource
 from training.splits import Split
 
 OnPart = Callable[[Part, int], OnClip]
-"""Asked, for a part of the split and its number of clips, for a callback that is told of each clip."""
+"""Asked, for a part of the split and its number of clips, for a callback that gets each clip."""
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ class RunFolder:
     def open(cls, path: Path, settings: Mapping[str, Any], *, restart: bool = False) -> Iterator["RunFolder"]:
         """Begins a run with ``settings``, or goes on with one that was begun with the same and not finished.
 
-        Other trainings are kept out of the folder meanwhile. ``restart`` throws away what an unfinished run has come
+        Other trainings cannot use the folder at the same time. ``restart`` throws away what an unfinished run has come
         to. Raises OutputError when the folder cannot be written, is in use, or holds something else or an unfinished
         run with other settings.
         """
@@ -111,7 +111,7 @@ class RunFolder:
             except BlockingIOError:
                 raise OutputError(f"{self.path} is in use by another vtag train; wait for its end") from None
             except OSError:
-                # The file system has no locks; whoever shares it has to take care.
+                # The file system has no locks; users who share the folder have to take care.
                 pass
             yield
 

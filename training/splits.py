@@ -1,4 +1,4 @@
-"""Splits of a data set into training, validation and test: by group, by what somebody has laid down, or at random."""
+"""Splits of a data set into training, validation and test: by group, by a given list, or at random."""
 
 import random
 from collections.abc import Collection, Mapping, Sequence

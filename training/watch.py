@@ -1,4 +1,4 @@
-"""Who is told how a training gets on, and of what."""
+"""Callbacks for the progress of a training."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,9 +21,9 @@ class Reading:
 
 @dataclass(frozen=True)
 class Watch:
-    """Who is told how a training gets on.
+    """Callbacks for the progress of a training.
 
-    ``on_resume`` is told of the epoch after which an interrupted stage goes on, before any other of it.
+    ``on_resume`` gets the epoch after which an interrupted stage goes on, before any other call for that stage.
     """
 
     on_reading: Callable[[Reading], None] = lambda reading: None

@@ -46,7 +46,7 @@ def bench(
 
     The efficiency is what the pipeline achieves over what its parts allow, the median of several rounds. VIDEO is a
     local video or a folder, of which the first 32 are taken; without one a minute of 320×240 H.264 is made up. The
-    machine should have nothing else to do meanwhile.
+    machine should be idle otherwise.
 
     \b
     vtag bench

@@ -106,7 +106,7 @@ def _download(url: str, part: Path) -> None:
             try:
                 return _fetch(url, part, lambda done, total: bar.update(task, completed=done, total=total))
             except _DownloadError as error:
-                # Nobody who is offline should wait for retries: they are for a server that was there.
+                # Only a server that answered before is tried again, so that a user who is offline does not wait.
                 answered |= error.answered
                 wait = next(waits, None)
                 if error.is_final or wait is None or not answered:

@@ -63,7 +63,7 @@ def has_decord() -> bool:
 def choose_reader(facts: VideoFacts, drained_bytes: int | None, *, fast: bool = False, nvdec: bool = False) -> Choice:
     """Chooses the reader of a video from its facts.
 
-    ``drained_bytes`` is the size of all frames that will be sampled, None when nobody knows. decord must be drained
+    ``drained_bytes`` is the size of all frames that will be sampled, None when it is not known. decord must be drained
     before anything waits (an idle reader burns a core), so a video too long for that is streamed with PyAV.
     ``fast`` asks for frames to be left out, which is done where a file tells when those would be shown. ``nvdec`` asks
     for a GPU to decode what it can, of what is not left to ``fast``.

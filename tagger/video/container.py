@@ -138,7 +138,7 @@ def _video_stream(container: "av.container.InputContainer", path: Path) -> "av.v
     stream.codec_context.options = {
         # A later header may declare a larger picture.
         "max_pixels": str(MAX_PIXELS),
-        # What a decoder notices of a damage ends the video; left alone, it would fill in what is missing.
+        # Damage that a decoder notices ends the video; left alone, it would fill in what is missing.
         "err_detect": "crccheck+bitstream+buffer+explode",
     }
     # The job runs one decoder per core; more threads only add switching.

@@ -12,7 +12,7 @@ from tagger.errors import VideoError
 from tagger.video.container import MAX_PIXELS, ffmpeg_reason
 
 TELLING_SOURCES = frozenset({"ffv1", "gif", "hevc", "libdav1d", "matroska,webm"})
-"""Parts of FFmpeg that report a damage in their log and go on, with pictures made up or frames left out.
+"""Parts of FFmpeg that report damage in their log and go on, with pictures made up or frames left out.
 
 None of them reported anything after the first frame of the sound videos that this was tried on. The decoder of H.264
 reports what is none (a group of pictures that starts with frames of another), and fails when it is one.

@@ -20,7 +20,7 @@ ATOMS = frozenset({b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot"
 """What an MP4 or QuickTime file may start with (ISO/IEC 14496-12, QuickTime File Format)."""
 
 SKIP_AT_ONCE = 100
-"""Frames that are passed over in one go. Whoever watches the reader sees it advance only with what it asks next."""
+"""Frames that are passed over in one go. The reader is seen to advance only when the next frame is asked for."""
 
 NO_MADE_UP_FRAMES = 1e-9
 """The share of frames that decord may make up, by repeating others, before it raises. Zero would switch that off."""
@@ -33,7 +33,7 @@ class DecordReader:
     the packets of the file, one by one: its own list of times must agree, none may be made up, and its
     FFmpeg must not report errors while it decodes.
 
-    An open decord reader spins on the CPU while nobody takes its frames, so the caller must drain it and close it
+    An open decord reader spins on the CPU while its frames are not taken, so the caller must drain it and close it
     without waiting for anything in between.
     """
 

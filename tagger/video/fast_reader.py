@@ -72,7 +72,7 @@ class FastReader(PyAVReader):
                 begin_s = until_s
             held = number, frame
         if held is not None and needs(math.inf):
-            # After a damage nothing is known to be shown beyond the last good frame.
+            # After damage nothing is known to be shown beyond the last good frame.
             last = -1 if error is None else held[0]
             end_s = float(self._times_s[last, 1] - self._times_s[0, 0])
             yield Frame(begin_s, end_s, self._pixels(held[1]), is_last=True)

@@ -18,7 +18,7 @@ from tagger.video.pyav_versions import READS_FROM_GPU
 from tagger.video.reader import DecoderName
 
 NVDEC_CODECS = frozenset({"h264", "hevc", "vp9"})
-"""Codecs that FFmpeg decodes on the GPU, and whose pictures are defined to the bit, whoever decodes them."""
+"""Codecs that FFmpeg decodes on the GPU, and whose pictures the format defines to the bit."""
 
 ON_GPU = "cuda"
 """FFmpeg's name for the format of frames that lie in a GPU's memory."""

@@ -20,7 +20,7 @@ class NoMessageError(Exception):
 
 
 def send(channel: socket.socket, message: Message) -> None:
-    """Sends one message. Raises OSError when there is nobody to take it."""
+    """Sends one message. Raises OSError when the other end is closed."""
     data = json.dumps(message).encode()
     channel.sendall(LENGTH.pack(len(data)) + data)
 

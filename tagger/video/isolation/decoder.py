@@ -177,7 +177,7 @@ class DecoderProcess:
                     process.busy = False
                     yield Span(tuple(fresh), clips, _complete(end, progress), cpu_s)
                     return
-                # Before the span is used, so that the next is decoded meanwhile.
+                # Before the span is used, so that the next one is decoded at the same time.
                 process.send({"place": process.place_for((most, *shape))})
                 if fresh:
                     yield Span(tuple(fresh), clips, cpu_s=cpu_s)

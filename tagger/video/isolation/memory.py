@@ -26,7 +26,7 @@ PLACES = 4
 
 
 def anonymous_file() -> IO[bytes]:
-    """An empty file without a name, in memory where the system can do that. It goes when nobody has it open."""
+    """An empty file without a name, in memory where the system can do that. It is gone once it is closed."""
     if sys.platform == "linux":
         return open(os.memfd_create("vtag", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING), "r+b", buffering=0)  # noqa: PTH123
     return tempfile.TemporaryFile(buffering=0)
@@ -89,5 +89,5 @@ class Place:
 
     @property
     def is_free(self) -> bool:
-        """Whether nobody has clips that lie here."""
+        """Whether no clips that lie here are in use."""
         return self._lent is None or self._lent() is None

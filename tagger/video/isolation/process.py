@@ -36,7 +36,7 @@ class Limits:
     """What decoding a video may take before it is ended.
 
     ``frame_s``: seconds without a new frame. However slow, a decoder that goes on is left alone, and the time during
-    which nobody asks for its frames does not count. ``memory_bytes``: memory of its own (RLIMIT_DATA: heap, stacks,
+    which its frames are not asked for does not count. ``memory_bytes``: memory of its own (RLIMIT_DATA: heap, stacks,
     private mappings). The address space (RLIMIT_AS) is no measure: it counts the code of every library, and what an
     allocator reserves but never touches, hundreds of megabytes before the first frame. The resident size
     (RLIMIT_RSS) is not enforced by Linux. The frames of one video that decord is drained of are part of it.
