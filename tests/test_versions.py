@@ -3,6 +3,9 @@
 import re
 import tomllib
 
+import pytest
+
+from jobs import ray_versions
 from tests.private_names import ROOT
 
 
@@ -25,3 +28,10 @@ def test_each_lower_bound_is_the_version_that_is_tested() -> None:
     assert {name.lower(): numbers(version) for name, version in tested.items()} == {
         name.lower(): numbers(version) for name, version in declared.items()
     }
+
+
+def test_a_ray_that_takes_no_options_of_tasks_is_given_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_versions, "HAS_REMOTE_ARGUMENTS", True)
+    assert ray_versions.retries(max_retries=3) == {"max_retries": 3}
+    monkeypatch.setattr(ray_versions, "HAS_REMOTE_ARGUMENTS", False)
+    assert ray_versions.retries(max_retries=3) == {}
