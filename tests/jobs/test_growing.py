@@ -23,6 +23,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.mark.usefixtures("shared_ray")
 class TestThroughRay:
+    @pytest.mark.slow
     def test_a_video_that_grows_all_the_time_has_changed_and_the_others_are_complete(
         self, folder: Path, model_file: Path, tmp_path: Path
     ) -> None:

@@ -128,6 +128,7 @@ def tag_with_watched(session: RaySession, tell: Tell, videos: list[Video], sourc
         tell(table["end"].to_pylist())
 
 
+@pytest.mark.slow
 def test_the_model_computes_in_the_main_thread_which_keeps_its_memory(
     shared_ray: str, archive: Path, model_file: Path
 ) -> None:

@@ -122,6 +122,7 @@ class TestThroughRay:
         ]
         assert videos[0].equals(videos[1])
 
+    @pytest.mark.slow
     def test_a_hop_and_a_folder_as_output(
         self, config: RunConfig, archive: Path, model_file: Path, tmp_path: Path
     ) -> None:

@@ -217,6 +217,7 @@ def test_a_run_on_gpus_begins_on_a_machine_that_has_none(tree: Path, tmp_path: P
         assert run is not None and run.path.is_dir()
 
 
+@pytest.mark.slow
 def test_training_stops_early_when_validation_gets_no_better(tree: Path, tmp_path: Path) -> None:
     # At this rate the loss only ever gets worse.
     loop = LoopSettings(epochs=9, batch_size=4, learning_rate=3.0, patience=2, seed=3)
