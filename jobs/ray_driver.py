@@ -59,7 +59,6 @@ class RayDriver:
         self.result: Any = None
         """What the last work returned, once ``events`` has come to its end."""
         self._settings = doing, {"address": address or _address_of_this_process(), "cpus": cpus, "verbose": verbose}
-        self._doing = doing
         self._verbose = verbose
         self._is_working = False
         self._process: subprocess.Popen[bytes] | None = None

@@ -61,7 +61,7 @@ def refuse(session: RaySession, tell: Tell) -> None:
 
 
 def fail(session: RaySession, tell: Tell) -> None:
-    """Says something, then raises what nobody thought of."""
+    """Writes to standard error, then raises an unexpected error."""
     os.write(2, b"native words before the end\n")
     raise ZeroDivisionError("by zero")
 
