@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from jobs.job import Failure, Interrupted, JobError, LabelCount, Progress, RunConfig, Summary, Video
 
 if TYPE_CHECKING:
-    from jobs.listing import find_videos
-    from jobs.plan import DryRun, Plan, dry_run, make_plan
-    from jobs.run import run_job
+    from jobs.archive.listing import find_videos
+    from jobs.tagging.plan import DryRun, Plan, dry_run, make_plan
+    from jobs.tagging.run import run_job
 
 __all__ = [
     "DryRun",
@@ -31,12 +31,12 @@ __all__ = [
 ]
 
 _LAZY = {
-    "find_videos": "listing",
-    "DryRun": "plan",
-    "Plan": "plan",
-    "dry_run": "plan",
-    "make_plan": "plan",
-    "run_job": "run",
+    "find_videos": "archive.listing",
+    "DryRun": "tagging.plan",
+    "Plan": "tagging.plan",
+    "dry_run": "tagging.plan",
+    "make_plan": "tagging.plan",
+    "run_job": "tagging.run",
 }
 
 

@@ -14,8 +14,8 @@ from tagger.errors import ErrorKind, VideoError, one_line
 from tagger.preprocessing import Preprocessing
 from tagger.video.choose import Choice, choose_reader, open_video
 from tagger.video.facts import VideoFacts, probe
-from tagger.video.nvdec_reader import NvdecError
-from tagger.video.reader import Frame
+from tagger.video.readers.nvdec_reader import NvdecError
+from tagger.video.readers.reader import Frame
 from tagger.windows import Sampling, Window, WindowCutter
 
 Status = Literal["ok", "partial", "failed"]
@@ -111,7 +111,7 @@ def read_spans(
     """Reads a video and yields its windows in order, up to ``span_windows`` at a time, the last span with its end.
 
     Never raises because of a video: one that cannot be read ends with a span whose ``end`` says why. A decoder that
-    crashes takes this process with it; ``tagger.video.isolation`` does the same in a process of its own. ``nvdec`` is
+    crashes takes this process with it; ``tagger.isolation`` does the same in a process of its own. ``nvdec`` is
     that of ``choose_reader``.
     """
     size = preprocessing.size

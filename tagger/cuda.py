@@ -10,8 +10,8 @@ from tagger.models.fast.operators import tuning
 from tagger.models.fast.probe import is_out_of_memory
 
 MOST_CLIPS = 16
-"""Most clips in a batch whose size is found automatically: half of what an actor takes at a time (jobs/pipeline.py), so
-that there is one to cross while another is computed."""
+"""Most clips in a batch whose size is found automatically: half of what an actor takes at a time
+(jobs/tagging/pipeline.py), so that one batch crosses to the GPU while another is computed."""
 
 WORTH = 1.05
 """Gain in speed for which a larger batch, or a recorded step, is taken."""

@@ -5,10 +5,10 @@ from pathlib import Path
 
 from tagger.clips import rule
 from tagger.errors import ErrorKind, VideoError, one_line
+from tagger.isolation import decoder_of_this_thread
 from tagger.preprocessing import Preprocessing
 from tagger.video.choose import Choice
 from tagger.video.facts import VideoFacts
-from tagger.video.isolation import decoder_of_this_thread
 from tagger.windows import Sampling
 
 

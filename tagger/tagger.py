@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from tagger.clips import VideoEnd
 from tagger.errors import ModelFileError, VideoError
+from tagger.isolation import decoder_of_this_thread
 from tagger.model_file import ModelInfo, file_hash, read_model_info, read_weights
-from tagger.models import ARCHITECTURES, BUILTIN, KINETICS, build_network, builtin_model_path
+from tagger.models.registry import ARCHITECTURES, BUILTIN, KINETICS, build_network, builtin_model_path
 from tagger.segments import Segment, make_segments
-from tagger.video.isolation import decoder_of_this_thread
 
 if TYPE_CHECKING:
     from tagger.classifier import Classifier, DeviceName, PrecisionName

@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-from jobs.ray_session import set_environment
+from jobs.cluster.ray_session import set_environment
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ import tomllib
 
 import pytest
 
-from jobs import ray_versions
+from jobs.cluster import ray_versions
 from tests.private_names import ROOT
 
 

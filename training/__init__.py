@@ -4,13 +4,23 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from training.background import add_background
-    from training.compare import Comparison, Contender, check_labels, clips_of_none, compare_contenders, judge_together
-    from training.config import TrainConfig
-    from training.data_set import DataSet, LabelledClip, leave_out
-    from training.duplicates import find_identical
-    from training.epochs import Epoch, Step
-    from training.evaluate import (
+    from training.data.background import add_background
+    from training.data.data_set import DataSet, LabelledClip, leave_out
+    from training.data.duplicates import find_identical
+    from training.data.folds import Fold, leave_one_group_out
+    from training.data.inventory import Inventory, take_inventory
+    from training.data.reading import read_data_set
+    from training.data.splits import Split, split_as_given, split_at_random, split_by_group
+    from training.data.ucf import read_split_lists
+    from training.evaluation.compare import (
+        Comparison,
+        Contender,
+        check_labels,
+        clips_of_none,
+        compare_contenders,
+        judge_together,
+    )
+    from training.evaluation.evaluate import (
         Evaluation,
         Predictions,
         classify_clips,
@@ -19,24 +29,21 @@ if TYPE_CHECKING:
         judge,
         unknown_clips,
     )
-    from training.folds import Fold, leave_one_group_out
-    from training.inventory import Inventory, take_inventory
-    from training.loop import LoopSettings, fit
-    from training.metrics import Scores, score
-    from training.reading import read_data_set
-    from training.recipe import TrainResult, train
-    from training.report_folder import (
+    from training.evaluation.metrics import Scores, score
+    from training.evaluation.unknown import UnknownScores
+    from training.fitting.config import TrainConfig
+    from training.fitting.epochs import Epoch, Step
+    from training.fitting.loop import LoopSettings, fit
+    from training.fitting.recipe import TrainResult, train
+    from training.fitting.trial import FoldResult, train_fold
+    from training.fitting.watch import Reading, Watch
+    from training.report.report_folder import (
         comparison_metrics,
         evaluation_metrics,
         prepare_folder,
         write_comparison,
         write_evaluation,
     )
-    from training.splits import Split, split_as_given, split_at_random, split_by_group
-    from training.trial import FoldResult, train_fold
-    from training.ucf import read_split_lists
-    from training.unknown import UnknownScores
-    from training.watch import Reading, Watch
 
 __all__ = [
     "Comparison",
@@ -89,53 +96,53 @@ __all__ = [
 ]
 
 _LAZY = {
-    "add_background": "background",
-    "Comparison": "compare",
-    "Contender": "compare",
-    "check_labels": "compare",
-    "clips_of_none": "compare",
-    "compare_contenders": "compare",
-    "judge_together": "compare",
-    "TrainConfig": "config",
-    "DataSet": "data_set",
-    "LabelledClip": "data_set",
-    "leave_out": "data_set",
-    "find_identical": "duplicates",
-    "Epoch": "epochs",
-    "Step": "epochs",
-    "Evaluation": "evaluate",
-    "Predictions": "evaluate",
-    "classify_clips": "evaluate",
-    "clips_of_split": "evaluate",
-    "evaluate_clips": "evaluate",
-    "judge": "evaluate",
-    "unknown_clips": "evaluate",
-    "Fold": "folds",
-    "leave_one_group_out": "folds",
-    "Inventory": "inventory",
-    "take_inventory": "inventory",
-    "LoopSettings": "loop",
-    "fit": "loop",
-    "Scores": "metrics",
-    "score": "metrics",
-    "read_data_set": "reading",
-    "TrainResult": "recipe",
-    "train": "recipe",
-    "comparison_metrics": "report_folder",
-    "evaluation_metrics": "report_folder",
-    "prepare_folder": "report_folder",
-    "write_comparison": "report_folder",
-    "write_evaluation": "report_folder",
-    "Split": "splits",
-    "split_as_given": "splits",
-    "split_at_random": "splits",
-    "split_by_group": "splits",
-    "FoldResult": "trial",
-    "train_fold": "trial",
-    "read_split_lists": "ucf",
-    "UnknownScores": "unknown",
-    "Reading": "watch",
-    "Watch": "watch",
+    "add_background": "data.background",
+    "Comparison": "evaluation.compare",
+    "Contender": "evaluation.compare",
+    "check_labels": "evaluation.compare",
+    "clips_of_none": "evaluation.compare",
+    "compare_contenders": "evaluation.compare",
+    "judge_together": "evaluation.compare",
+    "TrainConfig": "fitting.config",
+    "DataSet": "data.data_set",
+    "LabelledClip": "data.data_set",
+    "leave_out": "data.data_set",
+    "find_identical": "data.duplicates",
+    "Epoch": "fitting.epochs",
+    "Step": "fitting.epochs",
+    "Evaluation": "evaluation.evaluate",
+    "Predictions": "evaluation.evaluate",
+    "classify_clips": "evaluation.evaluate",
+    "clips_of_split": "evaluation.evaluate",
+    "evaluate_clips": "evaluation.evaluate",
+    "judge": "evaluation.evaluate",
+    "unknown_clips": "evaluation.evaluate",
+    "Fold": "data.folds",
+    "leave_one_group_out": "data.folds",
+    "Inventory": "data.inventory",
+    "take_inventory": "data.inventory",
+    "LoopSettings": "fitting.loop",
+    "fit": "fitting.loop",
+    "Scores": "evaluation.metrics",
+    "score": "evaluation.metrics",
+    "read_data_set": "data.reading",
+    "TrainResult": "fitting.recipe",
+    "train": "fitting.recipe",
+    "comparison_metrics": "report.report_folder",
+    "evaluation_metrics": "report.report_folder",
+    "prepare_folder": "report.report_folder",
+    "write_comparison": "report.report_folder",
+    "write_evaluation": "report.report_folder",
+    "Split": "data.splits",
+    "split_as_given": "data.splits",
+    "split_at_random": "data.splits",
+    "split_by_group": "data.splits",
+    "FoldResult": "fitting.trial",
+    "train_fold": "fitting.trial",
+    "read_split_lists": "data.ucf",
+    "UnknownScores": "evaluation.unknown",
+    "Reading": "fitting.watch",
+    "Watch": "fitting.watch",
 }
 
 

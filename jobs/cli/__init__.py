@@ -6,8 +6,8 @@ it runs, so that ``vtag --help`` answers at once.
 
 import click
 
-from jobs.cli.lazy_group import LazyGroup
-from jobs.cli.versions import print_versions
+from jobs.cli.command.lazy_group import LazyGroup
+from jobs.cli.command.versions import print_versions
 
 COMMANDS = {
     "run": "jobs.cli.run:run",

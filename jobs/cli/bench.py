@@ -7,7 +7,7 @@ from typing import Literal
 
 import click
 
-from jobs.cli.options import device_option, json_option, model_options, precision_option, verbose_option
+from jobs.cli.command.options import device_option, json_option, model_options, precision_option, verbose_option
 
 
 @click.command(short_help="Measure how fast this machine decodes and classifies.")
@@ -54,10 +54,10 @@ def bench(
     """
     from rich.console import Console
 
-    from jobs.bench import bench as measure
-    from jobs.bench_report import print_bench
-    from jobs.listing import find_videos
-    from jobs.sample_video import make_sample
+    from jobs.archive.listing import find_videos
+    from jobs.cli.terminal.bench_report import print_bench
+    from jobs.measure.bench import bench as measure
+    from jobs.measure.sample_video import make_sample
     from tagger import find_model
 
     source = find_model(model, weights)

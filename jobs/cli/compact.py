@@ -2,7 +2,7 @@
 
 import click
 
-from jobs.cli.options import verbose_option
+from jobs.cli.command.options import verbose_option
 
 
 @click.command(short_help="Merge the part files of a result.")
@@ -15,8 +15,8 @@ def compact(path: str, out: str | None, verbose: bool) -> None:
     Each `vtag run` adds part files to a result that is a folder. Readers of the manifest never see anything but the
     complete result.
     """
-    from jobs.compact import compact
-    from jobs.wording import count
+    from jobs.cli.terminal.wording import count
+    from jobs.result.compact import compact
 
     done = compact(path, out)
     click.echo(f"{out or path}: {count(done.videos, 'video')}, {count(done.segments, 'segment')}")

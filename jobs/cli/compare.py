@@ -6,7 +6,7 @@ from typing import Literal
 
 import click
 
-from jobs.cli.options import device_option, json_option, verbose_option
+from jobs.cli.command.options import device_option, json_option, verbose_option
 
 
 @click.command(short_help="Compare models on the same labelled clips.")
@@ -43,16 +43,16 @@ def compare(
     """
     from rich.console import Console
 
-    from jobs.training_progress import TrainingProgress
-    from jobs.training_report import print_comparison, print_report_folder
-    from jobs.wording import printable
+    from jobs.cli.terminal.training_progress import TrainingProgress
+    from jobs.cli.terminal.training_report import print_comparison, print_report_folder
+    from jobs.cli.terminal.wording import printable
     from tagger import load_model
     from training import read_data_set
-    from training.compare import Contender, check_labels, clips_of_none, compare_contenders, judge_together
-    from training.cost import measure_costs
-    from training.evaluate import classify_clips
-    from training.report_folder import comparison_metrics, prepare_folder, write_comparison
-    from training.watch import clip_counter
+    from training.evaluation.compare import Contender, check_labels, clips_of_none, compare_contenders, judge_together
+    from training.evaluation.cost import measure_costs
+    from training.evaluation.evaluate import classify_clips
+    from training.fitting.watch import clip_counter
+    from training.report.report_folder import comparison_metrics, prepare_folder, write_comparison
 
     if len(models) < 2:
         raise click.UsageError("give at least two models, then DATA.")

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from jobs.cli.endings import SOME_VIDEOS_FAILED, Ending
-from jobs.cli.options import device_option, verbose_option
+from jobs.cli.command.endings import SOME_VIDEOS_FAILED, Ending
+from jobs.cli.command.options import device_option, verbose_option
 from jobs.job import RunConfig
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def demo(ctx: click.Context, out: Path, device: Literal["auto", "cpu", "cuda"], 
     clips = demo_clips()
     out.mkdir(parents=True, exist_ok=True)
 
-    from jobs.cli.tagging import tag
+    from jobs.cli.command.tag_with_progress import tag
 
     summary = tag(
         RunConfig(
@@ -48,7 +48,7 @@ def demo(ctx: click.Context, out: Path, device: Literal["auto", "cpu", "cuda"], 
 
     from rich.console import Console
 
-    from jobs.report import print_result, speed
+    from jobs.cli.terminal.summary import print_result, speed
     from tagger import find_model
 
     console = Console()

@@ -6,7 +6,7 @@ from typing import Literal
 
 import click
 
-from jobs.cli.options import device_option, verbose_option
+from jobs.cli.command.options import device_option, verbose_option
 
 
 @click.command(short_help="Score a model on labelled clips.")
@@ -44,12 +44,12 @@ def evaluate(
     """
     from rich.console import Console
 
-    from jobs.training_progress import TrainingProgress
-    from jobs.training_report import print_evaluation, print_report_folder
+    from jobs.cli.terminal.training_progress import TrainingProgress
+    from jobs.cli.terminal.training_report import print_evaluation, print_report_folder
     from tagger import load_model
     from training import clips_of_split, evaluate_clips, read_data_set, unknown_clips
-    from training.report_folder import evaluation_metrics, prepare_folder, write_evaluation
-    from training.watch import clip_counter
+    from training.fitting.watch import clip_counter
+    from training.report.report_folder import evaluation_metrics, prepare_folder, write_evaluation
 
     if out is not None:
         prepare_folder(out)

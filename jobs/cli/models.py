@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from jobs.cli.options import json_option, verbose_option
+from jobs.cli.command.options import json_option, verbose_option
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -39,7 +39,7 @@ def models(model: str | None, as_json: bool, verbose: bool) -> None:
 
 def known_models() -> list[dict[str, Any]]:
     """The models that have a name: what each is, whether it can tag, and where its weights are or will be."""
-    from tagger.models import ARCHITECTURES, BUILTIN, KINETICS, builtin_model_path
+    from tagger.models.registry import ARCHITECTURES, BUILTIN, KINETICS, builtin_model_path
     from tagger.models.weights import FILE_NAME, cache_dir
 
     rows: list[dict[str, Any]] = [
@@ -62,7 +62,7 @@ def known_models() -> list[dict[str, Any]]:
 def describe(model: str) -> dict[str, Any]:
     """What is known of a model, without loading or downloading its weights. Raises ModelFileError."""
     from tagger import find_model
-    from tagger.models import ARCHITECTURES, KINETICS
+    from tagger.models.registry import ARCHITECTURES, KINETICS
 
     if model == KINETICS:
         from tagger.models.i3d import kinetics_info

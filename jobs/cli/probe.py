@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from jobs.address import is_address
-from jobs.cli.endings import SOME_VIDEOS_FAILED
-from jobs.cli.options import json_option, verbose_option
+from jobs.cli.command.endings import SOME_VIDEOS_FAILED
+from jobs.cli.command.options import json_option, verbose_option
 from jobs.job import RunConfig
+from jobs.storage.address import is_address
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -46,12 +46,12 @@ def probe(ctx: click.Context, inputs: tuple[str, ...], model: str, decode: bool,
     """
     from rich.console import Console
 
-    from jobs.inspection import inspect
-    from jobs.listing import find_videos
-    from jobs.results import video_name
+    from jobs.archive.listing import find_videos
+    from jobs.archive.probe import inspect
+    from jobs.tagging.collector import video_name
     from tagger import find_model
-    from tagger.models import KINETICS
     from tagger.models.i3d import kinetics_info
+    from tagger.models.registry import KINETICS
 
     # The weights of a model by that name would have to be downloaded, and are of no use here.
     info = kinetics_info() if model == KINETICS else find_model(model).info
@@ -75,7 +75,7 @@ def _print(inspection: "Inspection", console: "Console") -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from jobs.wording import printable
+    from jobs.cli.terminal.wording import printable
 
     path = inspection.path
     is_below = not is_address(path) and Path(path).is_relative_to(Path.cwd())
@@ -101,7 +101,7 @@ def _print(inspection: "Inspection", console: "Console") -> None:
 
 def _facts(facts: "VideoFacts", rate_varies: bool | None) -> dict[str, str]:
     """What a video says of itself, in words."""
-    from jobs.wording import amount
+    from jobs.cli.terminal.wording import amount
 
     size = f"{facts.width}×{facts.height}"
     if facts.rotation:

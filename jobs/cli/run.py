@@ -8,10 +8,10 @@ from typing import Literal
 
 import click
 
-from jobs.cli.endings import SOME_VIDEOS_FAILED
-from jobs.cli.options import device_option, json_option, model_options, precision_option, verbose_option
+from jobs.cli.command.endings import SOME_VIDEOS_FAILED
+from jobs.cli.command.options import device_option, json_option, model_options, precision_option, verbose_option
+from jobs.cli.terminal.wording import count
 from jobs.job import MaxFailures, RunConfig
-from jobs.wording import count
 
 DEFAULT = RunConfig(inputs=(), out="")
 
@@ -199,18 +199,18 @@ def run(
 
 
 def _run(ctx: click.Context, config: RunConfig, as_json: bool, quiet: bool) -> None:
-    from jobs.cli.tagging import tag
+    from jobs.cli.command.tag_with_progress import tag
 
     summary = tag(config, as_json=as_json, quiet=quiet)
     bad = len(summary.failures)
     if as_json:
-        from jobs.report import summary_json
+        from jobs.cli.terminal.summary import summary_json
 
         click.echo(json.dumps({"event": "summary", **summary_json(summary)}))
     elif not quiet:
         from rich.console import Console
 
-        from jobs.report import print_summary
+        from jobs.cli.terminal.summary import print_summary
 
         print_summary(summary, Console())
     elif bad:
@@ -220,7 +220,7 @@ def _run(ctx: click.Context, config: RunConfig, as_json: bool, quiet: bool) -> N
 
 
 def _look(config: RunConfig, as_json: bool, quiet: bool) -> None:
-    from jobs.cli.tagging import look
+    from jobs.cli.command.tag_with_progress import look
 
     found = look(config, quiet=quiet or as_json)
     if as_json:
@@ -228,7 +228,7 @@ def _look(config: RunConfig, as_json: bool, quiet: bool) -> None:
     else:
         from rich.console import Console
 
-        from jobs.report import print_dry_run
+        from jobs.cli.terminal.summary import print_dry_run
 
         print_dry_run(found, Console())
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Literal, cast
 import click
 from click.core import ParameterSource
 
-from jobs.cli.options import device_option, precision_option, verbose_option
+from jobs.cli.command.options import device_option, precision_option, verbose_option
 
 if TYPE_CHECKING:
-    from jobs.training_plan import SplitName
+    from training.data.training_plan import SplitName
 
 
 def parse_groups(text: str) -> tuple[str, ...]:
@@ -265,9 +265,9 @@ def train(
     """
     from rich.console import Console
 
-    from jobs.data_set_report import print_data_set
-    from jobs.train import look_at, train_folds, train_model
-    from jobs.training_plan import plan_training, read_labelled
+    from jobs.cli.command.train_with_progress import look_at, train_folds, train_model
+    from jobs.cli.terminal.data_set_report import print_data_set
+    from training.data.training_plan import plan_training, read_labelled
 
     if freeze_backbone and train_layers:
         raise click.UsageError("--freeze-backbone and --train-layers contradict each other; give one of them.")
@@ -294,8 +294,8 @@ def train(
         look_at(read(), split)
         return
 
-    from training.config import TrainConfig, check
-    from training.loop import LoopSettings
+    from training.fitting.config import TrainConfig, check
+    from training.fitting.loop import LoopSettings
 
     config = TrainConfig(
         model=model,

@@ -5,8 +5,8 @@ from dataclasses import asdict
 
 import click
 
-from jobs.cli.endings import Ending
-from jobs.cli.options import json_option, verbose_option
+from jobs.cli.command.endings import Ending
+from jobs.cli.command.options import json_option, verbose_option
 
 
 @click.command(short_help="Check that a result is complete.")
@@ -18,8 +18,8 @@ def verify(path: str, as_json: bool, verbose: bool) -> None:
 
     Reads all of its rows. The exit status is 1 when something is wrong.
     """
-    from jobs.verify import verify
-    from jobs.wording import count
+    from jobs.cli.terminal.wording import count
+    from jobs.result.verify import verify
 
     found = verify(path)
     if as_json:

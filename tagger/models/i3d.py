@@ -16,8 +16,8 @@ from torch import nn
 
 from tagger.errors import WeightsError
 from tagger.model_file import ModelInfo
-from tagger.models import KINETICS, KINETICS_PREPROCESSING, kinetics400_labels
 from tagger.models.heads import HeadName, SpatialMean, build_head
+from tagger.models.registry import KINETICS, KINETICS_PREPROCESSING, kinetics400_labels
 from tagger.windows import Sampling
 
 FEATURES = 2048

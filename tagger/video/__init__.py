@@ -2,6 +2,6 @@
 
 from tagger.video.choose import choose_reader, open_video
 from tagger.video.facts import VideoFacts, probe
-from tagger.video.reader import Frame, Reader
+from tagger.video.readers.reader import Frame, Reader
 
 __all__ = ["Frame", "Reader", "VideoFacts", "choose_reader", "open_video", "probe"]

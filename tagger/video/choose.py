@@ -18,10 +18,10 @@ from pathlib import Path
 
 from tagger.errors import VideoError, one_line
 from tagger.video.facts import VideoFacts
-from tagger.video.fast_reader import FastReader
-from tagger.video.nvdec_reader import NVDEC_CODECS, NvdecReader
-from tagger.video.pyav_reader import PyAVReader
-from tagger.video.reader import DecoderName, Reader
+from tagger.video.readers.fast_reader import FastReader
+from tagger.video.readers.nvdec_reader import NVDEC_CODECS, NvdecReader
+from tagger.video.readers.pyav_reader import PyAVReader
+from tagger.video.readers.reader import DecoderName, Reader
 
 DECORD_CONTAINERS = frozenset({"mp4", "mov", "m4a", "3gp", "3g2", "matroska", "webm", "avi", "flv", "asf"})
 DRAIN_LIMIT_BYTES = 256 * 2**20
@@ -114,7 +114,7 @@ def open_video(
     """
     try:
         if choice.decoder == "decord":
-            from tagger.video.decord_reader import DecordReader
+            from tagger.video.readers.decord_reader import DecordReader
 
             return DecordReader(path, facts, width, height, on_packet), choice
         if choice.decoder == "pyav-fast":

@@ -8,7 +8,7 @@ import av
 
 from tagger.errors import VideoError
 from tagger.video.container import open_container
-from tagger.video.decoding import decoded_frames
+from tagger.video.frames import decoded_frames
 from tagger.video.truncation import is_truncated
 
 USUAL_PIXEL_ASPECTS = (Fraction(1, 4), Fraction(4))

@@ -15,10 +15,10 @@ import torch
 from tagger.models.heads import HeadName
 from tagger.models.i3d_lite import CHANNELS, STRIPS
 from tests.benchmarks.frozen import SETTINGS, FrozenFeatures, Narrow
-from training.clip_cache import ClipCache
-from training.data_set import LabelledClip
-from training.loop import predict
-from training.metrics import average_by_video
+from training.data.data_set import LabelledClip
+from training.evaluation.metrics import average_by_video
+from training.fitting.loop import predict
+from training.inputs.clip_cache import ClipCache
 
 FOLDS = (("01", "02", "03", "04"), ("05", "06", "07", "08"), ("09", "11", "12"), ("13", "14", "15", "16"))
 MOTION = ("HandstandWalking", "JumpingJack", "PullUps", "PushUps")

@@ -15,10 +15,10 @@ from typing import Literal
 import click
 import numpy as np
 
-from jobs.listing import find_videos
+from jobs.archive.listing import find_videos
 from tagger import Sampling, Tagger, load_model
-from tagger.models import BUILTIN
-from tagger.video.isolation import decoder_of_this_thread
+from tagger.isolation import decoder_of_this_thread
+from tagger.models.registry import BUILTIN
 
 
 @click.command()

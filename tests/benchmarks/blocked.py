@@ -23,8 +23,8 @@ from typing import Any
 
 import psutil
 
+from tagger.isolation import DecoderProcess, decoder_of_this_thread
 from tagger.preprocessing import Preprocessing
-from tagger.video.isolation import DecoderProcess, decoder_of_this_thread
 from tagger.windows import Sampling
 from tests.benchmarks.isolation import encode_clip
 from tests.videos import encode
@@ -75,7 +75,7 @@ def compare(folder: Path, videos: Path | None, count: int, rounds: int, model: s
 
 def use(folder: Path, paths: Sequence[Path], model: str) -> Counter[str]:
     """CPU seconds of decoding alone, the model alone, the job, and the job's kinds of processes."""
-    from jobs.pipeline import SPAN_WINDOWS, choose_workers, windows_per_call
+    from jobs.tagging.pipeline import SPAN_WINDOWS, choose_workers, windows_per_call
     from tagger.tagger import find_model
 
     info = find_model(model).info
@@ -135,7 +135,7 @@ def kind_of(process: psutil.Process, root: psutil.Process, used: dict[int, tuple
     if process.pid == root.pid:
         return "driver"
     line = " ".join(process.cmdline())
-    if "tagger.video.isolation.child" in line:
+    if "tagger.isolation.child" in line:
         return "decoder processes"
     if "Predictor" in line:
         return "model actors"
@@ -176,8 +176,8 @@ def predict_alone(path: str, model: str, calls: int, rows: int, actors: int, thr
 def _act(path: str, model: str, calls: int, rows: int, threads: int) -> None:
     import pyarrow as pa
 
-    from jobs.prediction import Predictor
-    from jobs.transport import span_to_table
+    from jobs.tagging.prediction import Predictor
+    from jobs.tagging.transport import span_to_table
     from tagger.tagger import find_model
 
     source = find_model(model)

@@ -17,14 +17,14 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from jobs.committer import COMMIT_ROWS, COMMIT_VIDEOS
-from jobs.identity import RunIdentity
 from jobs.job import Version, Video
-from jobs.ledger import Ledger, parts
-from jobs.output import Output, choose_output
-from jobs.publish import publish
-from jobs.results import Collector, FinishedVideo
-from jobs.transport import SEGMENTS_SCHEMA
+from jobs.result.identity import RunIdentity
+from jobs.result.ledger import Ledger, parts
+from jobs.result.output import Output, choose_output
+from jobs.result.publish import publish
+from jobs.tagging.collector import Collector, FinishedVideo
+from jobs.tagging.committer import COMMIT_ROWS, COMMIT_VIDEOS
+from jobs.tagging.transport import SEGMENTS_SCHEMA
 from tagger import Sampling
 from tagger.clips import VideoEnd
 from tagger.schema import TAGS_SCHEMA, VIDEOS_SCHEMA

@@ -6,16 +6,16 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from tagger.models import ARCHITECTURES
 from tagger.models.heads import HeadName, build_head
+from tagger.models.registry import ARCHITECTURES
 from tagger.windows import Sampling
 from training import LoopSettings, TrainConfig, fit, read_data_set, split_by_group
-from training.clip_cache import ClipCache
-from training.data_set import LabelledClip
-from training.fitting import head_forms
-from training.ingest import ClipStore
-from training.recipe import starting_network
-from training.sources import FeatureSource, Targets
+from training.data.data_set import LabelledClip
+from training.fitting.recipe import starting_network
+from training.fitting.stages import head_forms
+from training.inputs.clip_cache import ClipCache
+from training.inputs.ingest import ClipStore
+from training.inputs.sources import FeatureSource, Targets
 
 SETTINGS = LoopSettings(epochs=20, batch_size=16, learning_rate=1e-3, weight_decay=3)
 """Those of the built-in model's card."""

@@ -22,10 +22,10 @@ import click
 import torch
 from torch import nn
 
-from jobs.memory import keep_freed_memory
-from tagger.models import BUILTIN, build_network
+from jobs.cluster.memory import keep_freed_memory
 from tagger.models.fast import fused, operators
 from tagger.models.fast.fused import FusedConv3d, fuse
+from tagger.models.registry import BUILTIN, build_network
 from tagger.tagger import find_model
 
 NETWORKS = (BUILTIN, "i3d-kinetics400", "cnn3d-lstm")

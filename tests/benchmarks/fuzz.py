@@ -19,8 +19,8 @@ import numpy as np
 
 from tagger.clips import Span
 from tagger.errors import ERROR_KINDS
+from tagger.isolation import DecoderProcess, Limits
 from tagger.preprocessing import Preprocessing
-from tagger.video.isolation import DecoderProcess, Limits
 from tagger.windows import Sampling
 from tests.videos import encode
 

@@ -26,11 +26,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 
-from jobs.ceilings import measure_decoding, peak_flop_per_s, times_s
-from jobs.pipeline import DECODERS_PER_GPU
-from jobs.sample_video import make_sample
+from jobs.measure.ceilings import measure_decoding, peak_flop_per_s, times_s
+from jobs.measure.sample_video import make_sample
+from jobs.tagging.pipeline import DECODERS_PER_GPU
 from tagger.classifier import Classifier, choose_precision
-from tagger.models import (
+from tagger.models.fast import fused
+from tagger.models.registry import (
     BUILTIN,
     CNN3D_PREPROCESSING,
     KINETICS,
@@ -38,10 +39,9 @@ from tagger.models import (
     build_network,
     builtin_model_path,
 )
-from tagger.models.fast import fused
 from tagger.tagger import find_model, load_model
 from tagger.video import probe
-from tagger.video.reader import DecoderName
+from tagger.video.readers.reader import DecoderName
 from tests.benchmarks.loop import LOOP_WINDOWS, SAMPLING, a_network, copies, loop
 
 PARTS = ("models", "loop", "decoding", "jobs")

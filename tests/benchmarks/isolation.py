@@ -16,11 +16,11 @@ import av
 import psutil
 
 from tagger.clips import Span, read_spans
+from tagger.isolation import DecoderProcess
 from tagger.preprocessing import Preprocessing
 from tagger.video import probe
 from tagger.video.choose import Choice, open_video
-from tagger.video.isolation import DecoderProcess
-from tagger.video.reader import DecoderName
+from tagger.video.readers.reader import DecoderName
 from tagger.windows import Sampling
 from tests.videos import encode
 

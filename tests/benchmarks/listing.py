@@ -86,10 +86,10 @@ def serve(videos: int, size: int, pause_s: float, port: Connection) -> None:
 
 def listed(text: str, said: Connection) -> None:
     """Lists one input, and tells what it took."""
-    from jobs.listing import find_videos
+    from jobs.archive.listing import find_videos
 
     if text.startswith("s3://"):
-        import jobs.remote_listing  # noqa: F401 - what importing takes is not measured
+        import jobs.archive.remote  # noqa: F401 - what importing takes is not measured
     before = resource.getrusage(resource.RUSAGE_SELF)
     reports: list[int] = []
     started_s = time.monotonic()

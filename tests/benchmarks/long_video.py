@@ -68,7 +68,7 @@ def make_model(folder: Path) -> Path:
     import torch
 
     from tagger import ModelInfo, Preprocessing, Sampling, save_model_file
-    from tagger.models import build_network
+    from tagger.models.registry import build_network
 
     torch.manual_seed(0)
     options = {"filters": [4, 4, 4], "hidden": 8}
@@ -99,7 +99,7 @@ def name_of(process: psutil.Process, this: psutil.Process) -> str | None:
     if process.pid == this.pid:
         return "driver"
     try:
-        return "decoder process" if "tagger.video.isolation.child" in process.cmdline() else None
+        return "decoder process" if "tagger.isolation.child" in process.cmdline() else None
     except psutil.Error:
         return None
 

@@ -19,9 +19,9 @@ import psutil
 from tests.videos import encode
 
 if TYPE_CHECKING:
+    from jobs.cluster.ray_driver import Tell
+    from jobs.cluster.ray_session import RaySession
     from jobs.job import Video
-    from jobs.ray_driver import Tell
-    from jobs.ray_session import RaySession
     from tagger.tagger import ModelSource
 
 BATCH = 1000
@@ -67,7 +67,7 @@ def make_archive(folder: Path, count: int) -> Path:
 def make_model(path: Path) -> Path:
     """The smallest network there is, looking at 16×16 pixels."""
     from tagger import ModelInfo, Preprocessing, Sampling, save_model_file
-    from tagger.models import build_network
+    from tagger.models.registry import build_network
 
     options = {"filters": [1, 1, 1], "hidden": 1}
     network = build_network("cnn3d-lstm", 4, options)
@@ -92,8 +92,8 @@ def job(archive: Path, model: Path, out: Path) -> Iterator[float]:
 
 def pipeline(archive: Path, model: Path, out: Path) -> Iterator[float]:
     """Runs the pipeline and throws its rows away; when each video came back, in seconds."""
-    from jobs.listing import find_videos
-    from jobs.ray_driver import RayDriver
+    from jobs.archive.listing import find_videos
+    from jobs.cluster.ray_driver import RayDriver
     from tagger import find_model
 
     with RayDriver("tagging") as driver:
@@ -104,7 +104,7 @@ def pipeline(archive: Path, model: Path, out: Path) -> Iterator[float]:
 
 def ends_of_videos(session: "RaySession", tell: "Tell", videos: "Sequence[Video]", source: "ModelSource") -> float:
     """Tells how many videos end in each table that comes back; returns the CPU time of this process in seconds."""
-    from jobs.pipeline import choose_workers, tag_videos
+    from jobs.tagging.pipeline import choose_workers, tag_videos
 
     workers = choose_workers(session.cpus, session.gpus, "cpu")
     for table in tag_videos(videos, source, source.info.sampling, workers, top_k=5):

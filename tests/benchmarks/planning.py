@@ -13,11 +13,11 @@ from unittest.mock import patch
 import numpy as np
 import pyarrow as pa
 
-import jobs.plan
-from jobs.identity import RunIdentity, file_metadata
+import jobs.tagging.plan
 from jobs.job import RunConfig, Video
-from jobs.merge import ROW_GROUP_ROWS
-from jobs.output import choose_output
+from jobs.result.identity import RunIdentity, file_metadata
+from jobs.result.merge import ROW_GROUP_ROWS
+from jobs.result.output import choose_output
 from tagger import find_model
 from tagger.schema import TAGS_SCHEMA, VIDEOS_SCHEMA
 
@@ -33,8 +33,10 @@ def main() -> None:
         config = RunConfig(("/archive",), Path(folder, "tags.parquet"))
         write_result(config, count)
         started = time.perf_counter()
-        with patch.object(jobs.plan, "find_videos", lambda *_: [video(number) for number in range(count + NEW)]):
-            plan = jobs.plan.make_plan(config)
+        with patch.object(
+            jobs.tagging.plan, "find_videos", lambda *_: [video(number) for number in range(count + NEW)]
+        ):
+            plan = jobs.tagging.plan.make_plan(config)
         seconds = time.perf_counter() - started
     assert (len(plan.todo), plan.changes.kept) == (NEW, count)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6

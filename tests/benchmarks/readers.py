@@ -16,12 +16,12 @@ from typing import Any
 
 import click
 
-from jobs.sample_video import make_sample
+from jobs.measure.sample_video import make_sample
 from tagger import Preprocessing, Sampling
 from tagger.clips import read_loose_spans
 from tagger.video import probe
 from tagger.video.choose import FAST_CODECS, Choice
-from tagger.video.reader import DecoderName
+from tagger.video.readers.reader import DecoderName
 
 X264 = {"preset": "medium", "crf": "23"}
 BITS = {"b": "3M"}

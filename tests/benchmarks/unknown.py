@@ -12,11 +12,11 @@ from tempfile import TemporaryDirectory
 
 from tagger.ood import OODCalibration
 from tests.benchmarks.frozen import SETTINGS, FrozenFeatures
-from training.calibration import fit_temperature
-from training.clip_cache import ClipCache
-from training.data_set import LabelledClip
-from training.loop import predict
-from training.unknown import THRESHOLD, Footage, UnknownScores, score_unknown
+from training.data.data_set import LabelledClip
+from training.evaluation.calibration import fit_temperature
+from training.evaluation.unknown import THRESHOLD, Footage, UnknownScores, score_unknown
+from training.fitting.loop import predict
+from training.inputs.clip_cache import ClipCache
 
 SETS = 4
 

@@ -19,7 +19,7 @@ def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
 
     from tagger import ModelInfo, Preprocessing, Sampling, save_model_file
-    from tagger.models import build_network
+    from tagger.models.registry import build_network
 
     torch.manual_seed(0)
     options = {"filters": [4, 4, 4], "hidden": 8}

@@ -12,8 +12,8 @@ from tagger.clips import VideoEnd, read_spans
 from tagger.errors import ERROR_KINDS, VideoError
 from tagger.preprocessing import Preprocessing
 from tagger.video.choose import has_decord
-from tagger.video.decord_reader import DecordReader
 from tagger.video.facts import probe
+from tagger.video.readers.decord_reader import DecordReader
 from tagger.windows import Sampling, Window
 from tests.videos import encode, encode_audio, picture, read_frame_number
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from training.data_set import LabelledClip
-from training.evaluate import Predictions
+from training.data.data_set import LabelledClip
+from training.evaluation.evaluate import Predictions
 
 
 def class_names(count: int) -> tuple[str, ...]:

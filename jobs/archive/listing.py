@@ -1,0 +1,92 @@
+"""Which videos a job is about: files, folders, globs, lists and addresses become a sorted list of videos."""
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+from jobs.archive.local import listed_video, local_videos
+from jobs.cli.terminal.wording import reason
+from jobs.job import Video
+from jobs.storage.address import is_address
+from tagger.errors import InputError
+from tagger.video.extensions import VIDEO_EXTENSIONS
+
+REPORT_EVERY = 1000
+
+
+def find_videos(
+    inputs: Iterable[str], extensions: Sequence[str] = (), on_found: Callable[[int], None] = lambda found: None
+) -> list[Video]:
+    """The videos of ``inputs``, sorted by path, each path once.
+
+    An input is a file, a folder (searched to the bottom), a glob, each of them a path or an address such as
+    ``s3://bucket/videos``; ``@list.txt``, or ``-`` for a list on standard input. Folders and globs give files with a
+    known ending or one of ``extensions``, hidden ones skipped; a file named explicitly or in a list is taken whatever
+    its ending. Raises InputError for an input that is missing or matches nothing. A listed path that is missing is
+    kept, with size and time 0, so that the job reports it by name. ``on_found`` gets the number of videos found so far.
+    """
+    endings = VIDEO_EXTENSIONS | {"." + ending.lower().lstrip(".") for ending in extensions}
+    found: list[Video] = []
+    for text in inputs:
+        before = len(found)
+        for video in _videos(text, endings):
+            found.append(video)
+            if len(found) % REPORT_EVERY == 0:
+                on_found(len(found))
+        if len(found) == before:
+            raise InputError(
+                f"{_name(text)} holds no videos; files with an unusual ending are found with --ext, as in --ext .bin"
+            )
+    # As bytes, since file names need not be text.
+    found.sort(key=lambda video: os.fsencode(video.path))
+    unique = [video for i, video in enumerate(found) if i == 0 or video.path != found[i - 1].path]
+    on_found(len(unique))
+    return unique
+
+
+def _videos(text: str, endings: frozenset[str]) -> Iterator[Video]:
+    """The videos of one input."""
+    if text == "-":
+        yield from _listed(sys.stdin.buffer.read(), "standard input", endings)
+    elif text.startswith("@") and not os.path.lexists(text):
+        yield from _listed(_read_list(text[1:]), text[1:], endings)
+    elif not is_address(text):
+        yield from local_videos(text, endings)
+    else:
+        from jobs.archive.remote import remote_videos
+
+        yield from remote_videos(text, endings)
+
+
+def _read_list(name: str) -> bytes:
+    if is_address(name):
+        from jobs.archive.remote import read_remote_list
+
+        return read_remote_list(name)
+    try:
+        return Path(name).read_bytes()
+    except OSError as error:
+        raise InputError(f"the list {name} cannot be read: {reason(error)}") from None
+
+
+def _listed(content: bytes, name: str, endings: frozenset[str]) -> Iterator[Video]:
+    # File names need not be text; fsdecode keeps every byte.
+    lines = [os.fsdecode(line).strip() for line in content.splitlines()]
+    names = [line for line in lines if line and not line.startswith("#")]
+    if not names:
+        raise InputError(f"the list {name} names no videos; it takes one path or address on a line")
+    addresses = []
+    for text in names:
+        if is_address(text):
+            addresses.append(text)
+        else:
+            yield from listed_video(text, endings)
+    if addresses:
+        from jobs.archive.remote import listed_videos
+
+        yield from listed_videos(addresses, endings)
+
+
+def _name(text: str) -> str:
+    return "standard input" if text == "-" else text

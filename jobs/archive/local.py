@@ -1,0 +1,99 @@
+"""The videos of local folders and globs."""
+
+import glob
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from jobs.archive.rules import has_ending, is_skipped, matches
+from jobs.cli.terminal.wording import reason
+from jobs.job import Video
+from tagger.errors import InputError
+
+
+def local_videos(text: str, endings: frozenset[str]) -> Iterator[Video]:
+    """The videos of a file, a folder or a glob. Raises InputError when it cannot be read."""
+    if os.path.lexists(text) or not glob.has_magic(text):
+        yield from _named(text, endings)
+    else:
+        yield from _globbed(text, endings)
+
+
+def listed_video(text: str, endings: frozenset[str]) -> Iterator[Video]:
+    """What a line of a list names: a file, which need not exist, or the videos of a folder."""
+    path = os.path.abspath(text)  # noqa: PTH100 - Path.absolute keeps ".."
+    if Path(path).is_dir():
+        yield from _walk(path, endings)
+    else:
+        yield _video(path)
+
+
+def _named(text: str, endings: frozenset[str]) -> Iterator[Video]:
+    path = os.path.abspath(text)  # noqa: PTH100
+    try:
+        status = Path(path).stat()
+    except OSError as error:
+        raise InputError(f"{text} cannot be read: {reason(error)}") from None
+    if stat.S_ISDIR(status.st_mode):
+        yield from _walk(path, endings)
+    elif stat.S_ISREG(status.st_mode):
+        yield Video(path, status.st_size, status.st_mtime_ns)
+    else:
+        raise InputError(f"{text} is neither a file nor a folder")
+
+
+def _globbed(pattern: str, endings: frozenset[str]) -> Iterator[Video]:
+    """Matches of a glob; ``**`` matches any folders, as in the shell."""
+    if "**" in Path(pattern).parts:
+        # glob follows every symbolic link under a **, loops included, so the folders are walked here.
+        parts = Path(os.path.abspath(pattern)).parts  # noqa: PTH100
+        fixed = next(i for i, part in enumerate(parts) if glob.has_magic(part))
+        root = str(Path(*parts[:fixed]))
+        yield from (v for v in _walk(root, endings) if matches(Path(v.path).parts[fixed:], parts[fixed:]))
+        return
+    found: Iterable[str] = glob.iglob(pattern)  # noqa: PTH207 - Path.glob also matches hidden files
+    for match in found:
+        path = os.path.abspath(match)  # noqa: PTH100
+        if Path(path).is_dir():
+            yield from _walk(path, endings)
+        elif has_ending(path, endings):
+            yield _video(path)
+
+
+def _walk(root: str, endings: frozenset[str]) -> Iterator[Video]:
+    """Files with a known ending under ``root``. Each folder is visited once, by its real path before any link to it."""
+    folders = [root]
+    links: list[str] = []
+    visited: set[tuple[int, int]] = set()
+    while folders or links:
+        folder = folders.pop() if folders else links.pop(0)
+        try:
+            status = Path(folder).stat()
+            if (status.st_dev, status.st_ino) in visited:
+                continue
+            visited.add((status.st_dev, status.st_ino))
+            with os.scandir(folder) as scan:
+                entries = sorted(scan, key=lambda entry: entry.name)
+        except FileNotFoundError:
+            continue  # Removed while the job looks around.
+        except OSError as error:
+            raise InputError(f"the folder {folder} cannot be listed: {reason(error)}") from None
+        for entry in entries:
+            if is_skipped(entry.name):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                folders.append(entry.path)
+            elif entry.is_symlink() and entry.is_dir():
+                links.append(entry.path)
+            elif has_ending(entry.name, endings) and (entry.is_file() or entry.is_symlink()):
+                # Pipes and devices are left out; a link that leads nowhere is kept and reported as missing.
+                yield _video(entry.path)
+
+
+def _video(path: str) -> Video:
+    try:
+        status = os.stat(path)  # noqa: PTH116 - called for every file of an archive
+    except OSError:
+        return Video(path, 0, 0)
+    return Video(path, status.st_size, status.st_mtime_ns)

@@ -1,0 +1,182 @@
+"""The videos of buckets and of other places that have addresses: objects, folders and globs.
+
+Folders are listed one by one, several at a time, and their videos are handed on as they come, so that of what a service
+says of its objects only a few folders are in memory. pyarrow gives a folder as a whole: a million objects in a single
+folder take 0.7 GB while they are listed, half of that in folders of 10,000.
+"""
+
+import glob
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from fnmatch import fnmatchcase
+
+from pyarrow import fs
+
+from jobs.archive.local import listed_video, local_videos
+from jobs.archive.rules import has_ending, is_skipped, matches
+from jobs.cli.terminal.wording import reason
+from jobs.job import Video
+from jobs.storage.file_systems import StorageError, explained
+from jobs.storage.location import Location, locate, whole_seconds
+from tagger.errors import InputError
+
+REQUESTS = 16
+"""How many are made at a time. A page of 1000 objects takes a bucket some 50 to 100 ms, most of it waiting."""
+
+LINES = 1000
+
+
+def remote_videos(address: str, endings: frozenset[str]) -> Iterator[Video]:
+    """The videos of an object, a folder or a glob. Raises InputError when it cannot be read."""
+    try:
+        location = locate(address)
+        if location.is_local:  # file://
+            yield from local_videos(location.path, endings)
+            return
+        found = location.info()
+        # "clip[1].mp4" may be the name of an object.
+        if found.type == fs.FileType.NotFound and glob.has_magic(location.address):
+            yield from _globbed(location, endings)
+        elif found.type == fs.FileType.File and not address.endswith("/"):
+            yield _video(location.address, found)
+        elif found.type == fs.FileType.NotFound:
+            raise InputError(f"{address} cannot be read: {_what_is_missing(location)}")
+        else:
+            yield from _walk(location, endings)
+    except OSError as error:
+        raise InputError(f"{address} cannot be read: {reason(error)}") from error
+    except StorageError as error:
+        raise InputError(str(error)) from error
+
+
+def listed_videos(addresses: Sequence[str], endings: frozenset[str]) -> Iterator[Video]:
+    """What lines of a list name: objects, which need not exist, and the videos of folders. Raises InputError."""
+    with ThreadPoolExecutor(REQUESTS) as pool:
+        for start in range(0, len(addresses), LINES):
+            for location, found in pool.map(_look, addresses[start : start + LINES]):
+                if location.is_local:
+                    yield from listed_video(location.path, endings)
+                elif found.type == fs.FileType.Directory:
+                    yield from remote_videos(location.address, endings)
+                else:
+                    yield _video(location.address, found)
+
+
+def read_remote_list(address: str) -> bytes:
+    """The content of a list. Raises InputError."""
+    try:
+        return b"".join(locate(address).chunks())
+    except OSError as error:
+        raise InputError(f"the list {address} cannot be read: {reason(error)}") from error
+    except StorageError as error:
+        raise InputError(str(error)) from error
+
+
+def _look(address: str) -> tuple[Location, fs.FileInfo]:
+    try:
+        location = locate(address)
+        try:
+            return location, location.info()
+        except PermissionError:
+            # A service may say so of what does not exist. The job will report it by name.
+            return location, fs.FileInfo(location.path, fs.FileType.NotFound)
+    except OSError as error:
+        raise InputError(f"{address} cannot be read: {reason(error)}") from error
+    except StorageError as error:
+        raise InputError(str(error)) from error
+
+
+def _what_is_missing(location: Location) -> str:
+    bucket = location.path.partition("/")[0]
+    if location.is_in_bucket and location.filesystem.get_file_info(bucket).type == fs.FileType.NotFound:
+        return f"there is no bucket {bucket}"
+    return "no such file or directory"
+
+
+def _globbed(location: Location, endings: frozenset[str]) -> Iterator[Video]:
+    """Matches of a glob; ``**`` matches any folders, as in the shell."""
+    parts = location.path.split("/")
+    fixed = next(i for i, part in enumerate(parts) if glob.has_magic(part))
+    if fixed == 0 and location.is_in_bucket:
+        raise InputError(f"{location} cannot be read: a bucket is called by its name, not by a pattern")
+    pattern = tuple(parts[fixed:])
+    root = location
+    for _ in pattern:
+        root = root.parent
+    if root.info().type == fs.FileType.NotFound:
+        raise InputError(f"{location} cannot be read: {_what_is_missing(root)}")
+    if "**" in pattern:
+        start = len(root.address) + 1
+        yield from (v for v in _walk(root, endings) if matches(tuple(v.path[start:].split("/")), pattern))
+        return
+    folders = [root]
+    for i, part in enumerate(pattern):
+        inner: list[Location] = []
+        for folder in folders:
+            for name, found in _entries(folder):
+                if not fnmatchcase(name, part) or (is_skipped(name) and not part.startswith(".")):
+                    continue
+                if found.type == fs.FileType.Directory:
+                    inner.append(folder.child(name))
+                elif i == len(pattern) - 1 and has_ending(name, endings):
+                    yield _video(folder.child(name).address, found)
+        folders = inner
+    for folder in folders:
+        yield from _walk(folder, endings)
+
+
+def _walk(root: Location, endings: frozenset[str]) -> Iterator[Video]:
+    """Files with a known ending under ``root``."""
+    # File systems in Python need not bear being called from several threads.
+    at_a_time = 1 if isinstance(root.filesystem, fs.PyFileSystem) else REQUESTS
+    waiting = [root]
+    with ThreadPoolExecutor(at_a_time) as pool:
+        asked: dict[Future[Iterator[tuple[str, fs.FileInfo]]], Location] = {}
+        while waiting or asked:
+            while waiting and len(asked) < at_a_time:
+                folder = waiting.pop()
+                asked[pool.submit(_entries, folder)] = folder
+            done, _ = wait(asked, return_when=FIRST_COMPLETED)
+            for answer in done:
+                folder = asked.pop(answer)
+                for name, found in answer.result():
+                    if is_skipped(name):
+                        continue
+                    if found.type == fs.FileType.Directory:
+                        waiting.append(folder.child(name))
+                    elif has_ending(name, endings):
+                        yield _video(f"{folder.address}/{name}", found)
+
+
+def _entries(folder: Location) -> Iterator[tuple[str, fs.FileInfo]]:
+    """What is in a folder: names and what is there; nothing when the folder does not exist any more."""
+    base = folder.path.strip("/")
+    start = len(base) + 1 if base else 0
+
+    def look(*, recursive: bool) -> list[fs.FileInfo]:
+        selector = fs.FileSelector(folder.path, allow_not_found=True, recursive=recursive)
+        with explained(folder.filesystem, folder.address):
+            return folder.filesystem.get_file_info(selector)
+
+    def name(info: fs.FileInfo) -> str:
+        # Some file systems of fsspec begin paths with a slash.
+        return info.path.lstrip("/")[start:]
+
+    def named(infos: list[fs.FileInfo]) -> Iterator[tuple[str, fs.FileInfo]]:
+        # What was handed on is let go of: a folder may hold a million.
+        infos.reverse()
+        while infos:
+            info = infos.pop()
+            yield name(info), info
+
+    found = look(recursive=False)
+    if not all(map(name, found)):
+        # Keys such as "a//b.mp4" are in a folder without a name, which pyarrow neither lists nor opens. They are found
+        # all the same, so that the job says of each that it cannot be read.
+        odd = [info for info in look(recursive=True) if info.is_file and name(info).startswith("/")]
+        found = [info for info in found if name(info)] + odd
+    return named(found)
+
+
+def _video(address: str, found: fs.FileInfo) -> Video:
+    return Video(address, found.size or 0, whole_seconds(found.mtime_ns or 0))

@@ -1,0 +1,62 @@
+"""Options that several commands have."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from jobs.cli.command.endings import VERBOSE
+from jobs.job import RunConfig
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def _remember_verbose(ctx: click.Context, param: click.Parameter, value: bool) -> bool:
+    ctx.meta[VERBOSE] = value
+    return value
+
+
+def verbose_option(command: Command) -> Command:
+    """``--verbose``; an error's traceback is printed when it is given."""
+    return click.option(
+        "--verbose", is_flag=True, callback=_remember_verbose, help="Show Ray's log, and the traceback of an error."
+    )(command)
+
+
+def json_option(help: str) -> Callable[[Command], Command]:
+    """``--json``, passed on as ``as_json``."""
+    return click.option("--json", "as_json", is_flag=True, help=help)
+
+
+def model_options(command: Command) -> Command:
+    """``--model`` and ``--weights``: with which model to tag."""
+    command = click.option(
+        "--weights",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        help="Weights of i3d-kinetics400 from a file instead of a download.",
+    )(command)
+    return click.option(
+        "--model",
+        metavar="NAME|FILE",
+        default=RunConfig.model,
+        show_default=True,
+        help="The model: a name that `vtag models` lists, or a model file.",
+    )(command)
+
+
+def precision_option(help: str) -> Callable[[Command], Command]:
+    """``--precision``."""
+    choice = click.Choice(["auto", "fp32", "bf16", "fp16"])
+    return click.option("--precision", type=choice, default="auto", show_default=True, help=help)
+
+
+def device_option(command: Command) -> Command:
+    """``--device``."""
+    return click.option(
+        "--device",
+        type=click.Choice(["auto", "cpu", "cuda"]),
+        default="auto",
+        show_default=True,
+        help="Where the model runs; auto is the GPU where there is one.",
+    )(command)

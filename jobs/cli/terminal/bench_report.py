@@ -1,0 +1,78 @@
+"""What ``vtag bench`` prints."""
+
+from rich.console import Console
+from rich.table import Table
+
+from jobs.cli.terminal.wording import count, percent, significant
+from jobs.measure.bench import Bench
+
+ADVICE = {
+    (
+        "cpu",
+        "model",
+    ): "The model takes most of the time: a GPU, more cores or machines (--address), or a smaller model would help.",
+    ("cpu", "decoding"): "Decoding takes most of the time: more cores or machines (--address) would help.",
+    ("cuda", "model"): "The model takes most of the time: more GPUs or machines (--address) would help.",
+    ("cuda", "decoding"): "Decoding keeps the GPU waiting: more CPU cores for each GPU would help.",
+}
+
+WORTH_A_WORD = 1.2
+"""From which gain on fast decoding is named: less is not worth its loss of exactness."""
+
+
+def print_bench(measured: Bench, console: Console) -> None:
+    """Prints the ceilings, what the pipeline achieves, and what would help."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("")
+    table.add_column("with", overflow="fold")
+    table.add_column("windows/s", justify="right")
+    table.add_column("", overflow="fold")
+    for number, decode in enumerate(measured.decode):
+        title = "Decoding" if number == 0 else ""
+        how = f"{decode.reader}, {count(decode.cores, 'core')}"
+        table.add_row(title, how, significant(decode.windows_per_s), f"{decode.frames_per_s:,.0f} frames/s")
+    for number, model in enumerate(measured.model):
+        title = "Model" if number == 0 else ""
+        how = f"{model.precision}, {count(model.actors, 'actor')}, batch {model.batch_size}"
+        table.add_row(title, how, significant(model.windows_per_s), f"{percent(model.peak_share)} of the peak")
+    per_s = measured.transport_mb_per_s * 1e6 / measured.window_bytes
+    table.add_row("Transport", "object store", significant(per_s), f"{measured.transport_mb_per_s:,.0f} MB/s")
+    table.add_row(
+        "Pipeline",
+        f"{measured.reader}, {measured.precision}",
+        significant(measured.pipeline_windows_per_s),
+        f"{significant(measured.realtime)}× real time, after {significant(measured.start_s)} s of start-up",
+    )
+    facts = measured.facts
+    rate = f" at {facts.fps:.5g} frames/s" if facts.fps else ""
+    console.print(
+        f"{measured.model_name} on {measured.device}, {count(measured.cores, 'core')}; {facts.width}×{facts.height} "
+        f"{facts.codec}{rate}; {measured.gflop_per_window:.1f} GFLOP a window; peak of matrix products: "
+        + ", ".join(f"{peak:,.0f} GFLOP/s in {precision}" for precision, peak in measured.gflop_per_s.items()),
+        highlight=False,
+        markup=False,
+    )
+    console.print()
+    console.print(table, highlight=False)
+    console.print()
+    together = "together on the same cores" if measured.device == "cpu" else "side by side"
+    each = ", ".join(map(percent, measured.efficiencies))
+    median = f", the median of {each}" if len(measured.efficiencies) > 1 else ""
+    console.print(
+        f"[bold]Efficiency {percent(measured.efficiency)}[/bold] of the {significant(measured.ceiling_windows_per_s)} "
+        f"windows/s that decoding and the model allow {together}{median}.",
+        highlight=False,
+    )
+    if measured.device == "cuda":
+        cores = significant(measured.cores_for_model)
+        console.print(
+            f"At {facts.width}×{facts.height} the model keeps up with what {cores} cores decode.", highlight=False
+        )
+    console.print(ADVICE[measured.device, measured.bottleneck], highlight=False)
+    fast = max((rate.windows_per_s for rate in measured.decode if rate.reader == "pyav-fast"), default=0.0)
+    gain = fast / measured.decode_windows_per_s
+    if measured.bottleneck == "decoding" and gain >= WORTH_A_WORD:
+        console.print(
+            f"So would --fast-decode, which decodes {significant(gain)} times as fast, and less exactly.",
+            highlight=False,
+        )

@@ -1,0 +1,136 @@
+"""What is said of a data set, and of how it is split, before anything is trained."""
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from jobs.cli.terminal.wording import amount, count, printable
+from training.data.data_set import PARTS, DataSet, LabelledClip
+from training.data.folds import Fold
+from training.data.inventory import Inventory
+from training.data.splits import Split
+from training.data.training_plan import TrainingPlan
+
+GROUPED_BY = {
+    "name": "have their group from the file name (v_…_gNN_cNN)",
+    "folder": "have their group from the folder inside the class folder",
+    "manifest": "have their group from the manifest",
+    "file": "have no group: each file is its own, so clips of one scene may be on both sides of the split",
+    "background": "are background, without a label: each video is a group of its own",
+}
+
+LEAK = (
+    "A split at random leaks: clips of one scene, with the same people, are in training and in test, so its scores say "
+    "little about new footage. It is judged beside a split by group, which makes the model file."
+)
+
+EXAMPLES_SHOWN = 3
+"""Sets of identical files that are named."""
+
+
+def print_data_set(console: Console, plan: TrainingPlan) -> None:
+    """Prints how many clips there are, how they are grouped and how they are split, in a few lines."""
+    for line in _lines(plan):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def print_inventory(console: Console, plan: TrainingPlan, inventory: Inventory) -> None:
+    """Prints all that a dry run finds out: what ``print_data_set`` does, hours, what cannot be read, the split."""
+    print_data_set(console, plan)
+    for problem in dict.fromkeys(inventory.unreadable.values()):
+        console.print(f"Skipped: {printable(problem)}", highlight=False, markup=False, soft_wrap=True)
+    if inventory.unreadable:
+        console.print(f"{count(len(inventory.unreadable), 'clip')} cannot be read.", highlight=False)
+    console.print(_classes(plan, inventory))
+    if plan.folds:
+        console.print(_folds(plan.folds))
+
+
+def _lines(plan: TrainingPlan) -> list[str]:
+    data = plan.data
+    lines = [
+        f"{count(len(data.clips), 'clip')} of {len(data.labels)} classes, in {count(_groups(data.clips), 'group')}."
+    ]
+    for source, clips in data.grouped_by.items():
+        who = "All" if clips == len(data.clips) else count(clips, "clip")
+        lines.append(f"{who} {GROUPED_BY[source]}.")
+    if data.identical:
+        lines.append(_identical(data))
+    if plan.folds:
+        return [*lines, f"Leave one group out: {count(len(plan.folds), 'fold')}, a model for each."]
+    split = plan.split
+    if split is None:
+        return lines
+    if plan.leaking:
+        lines += [LEAK, f"Split at random: {_sizes(plan.leaking)}."]
+    lines.append(f"Split {f'as in {plan.given_by}' if plan.given_by else 'by group'}: {_sizes(split)}.")
+    if plan.absent:
+        lines.append(f"{count(plan.absent, 'listed clip')} not found in {data.root}.")
+    if split.unlisted:
+        lines.append(f"{count(len(split.unlisted), 'clip')} not listed in {plan.given_by}, and left out.")
+    if split.identical:
+        lines.append(f"{count(len(split.identical), 'clip')} left out of training: the same file is judged.")
+    return lines
+
+
+def _identical(data: DataSet) -> str:
+    names = [" = ".join(_short(data, path) for path in paths) for paths in data.identical]
+    shown = "; ".join(names[:EXAMPLES_SHOWN]) + ("; …" if len(names) > EXAMPLES_SHOWN else "")
+    files = sum(map(len, data.identical))
+    return f"{files} files are byte-identical to one of another group, so these stay together: {shown}."
+
+
+def _short(data: DataSet, path: Path) -> str:
+    folder = data.root if data.root.is_dir() else data.root.parent
+    return printable(str(path).removeprefix(f"{folder}/"))
+
+
+def _sizes(split: Split) -> str:
+    return f"{len(split.train)} training, {len(split.val)} validation, {len(split.test)} test clips"
+
+
+def _classes(plan: TrainingPlan, inventory: Inventory) -> Table:
+    """A row for each class: groups, clips, how long they are, and its part of the split."""
+    data, split = plan.data, plan.split
+    bad = ("unreadable",) if inventory.unreadable else ()
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption="In brackets: groups." if split else None)
+    table.caption_justify = "left"
+    # Names are wrapped before numbers are.
+    table.add_column("class", overflow="fold", min_width=min(18, max(map(len, data.labels))))
+    for heading in ("groups", "clips", "video", *bad, *(PARTS if split else ())):
+        table.add_column(heading, justify="right", no_wrap=True)
+
+    def add_row(name: str, clips: Sequence[LabelledClip]) -> None:
+        unreadable = [str(sum(clip in inventory.unreadable for clip in clips))] if bad else []
+        parts = [_clips_and_groups(clips, getattr(split, part)) for part in PARTS] if split else []
+        video = amount(inventory.seconds_of(clips))
+        table.add_row(Text(printable(name)), f"{_groups(clips):,}", f"{len(clips):,}", video, *unreadable, *parts)
+
+    for label in data.labels:
+        add_row(label, [clip for clip in data.clips if clip.label == label])
+    table.add_section()
+    add_row("all", data.clips)
+    return table
+
+
+def _clips_and_groups(clips: Sequence[LabelledClip], part: Sequence[LabelledClip]) -> str:
+    inside = set(clips).intersection(part)
+    return f"{len(inside):,} ({_groups(inside):,})"
+
+
+def _groups(clips: Collection[LabelledClip]) -> int:
+    return len({clip.key for clip in clips})
+
+
+def _folds(folds: Sequence[Fold]) -> Table:
+    table = Table(title="Folds", title_justify="left", box=box.SIMPLE_HEAD)
+    table.add_column("left out", overflow="fold")
+    for heading in ("train", "val", "test"):
+        table.add_column(heading, justify="right")
+    for fold in folds:
+        table.add_row(Text(fold.name), *(str(len(getattr(fold.split, part))) for part in PARTS))
+    return table

@@ -1,0 +1,268 @@
+"""What a person, or a program, sees while a job runs: one interface, four ways to show it.
+
+A view is a context manager that is called with each ``Progress``. It never keeps a job waiting and never writes to
+standard output, except as JSON lines.
+"""
+
+import json
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, Self, TextIO
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+from jobs.cli.terminal.wording import amount, clock, count, percent, printable, significant
+from jobs.job import Failure, Progress
+
+LINE_EVERY_S = 10.0
+"""Distance between two plain progress lines, in seconds."""
+
+SETTLED_S = 3.0
+"""Least time in seconds to measure a pace over; windows come in bursts."""
+
+JSON_EVERY_S = 1.0
+"""Distance between two progress events of ``--json``, in seconds."""
+
+
+class View(Protocol):
+    """Shows a running job."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None: ...
+
+    def __call__(self, progress: Progress) -> None:
+        """Shows a snapshot, if it is time to."""
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How fast a job is: windows per second, seconds of video per second, seconds until its end (None: unknown)."""
+
+    windows_per_s: float
+    realtime: float
+    left_s: float | None
+
+
+class PaceMeter:
+    """Measures the pace from the first windows that came back to the last.
+
+    Starting Ray and loading models does not count, and neither do those first windows: when work on them began is not
+    known.
+    """
+
+    def __init__(self) -> None:
+        self._first: Progress | None = None
+
+    def __call__(self, progress: Progress) -> Pace | None:
+        """The pace as of ``progress``; None while nothing can be said."""
+        if self._first is None and progress.windows:
+            self._first = progress
+        if self._first is None or progress.elapsed_s - self._first.elapsed_s < SETTLED_S:
+            return None
+        first = self._first
+        passed_s = progress.elapsed_s - first.elapsed_s
+        done = progress.videos_done - first.videos_done
+        left = progress.videos_total - progress.videos_kept - progress.videos_done
+        return Pace(
+            windows_per_s=(progress.windows - first.windows) / passed_s,
+            realtime=(progress.video_s - first.video_s) / passed_s,
+            left_s=left * passed_s / done if done and left else None,
+        )
+
+
+def share_done(progress: Progress) -> float:
+    """The share of videos that are finished, those of an earlier run included, 0 to 1."""
+    return (progress.videos_kept + progress.videos_done) / max(progress.videos_total, 1)
+
+
+def measures(progress: Progress, pace: Pace | None) -> list[str]:
+    """What is known of the work so far, as short phrases."""
+    phrases = [f"{amount(progress.video_s)} of video"]
+    if pace is not None:
+        phrases += [f"{significant(pace.windows_per_s)} windows/s", f"{significant(pace.realtime)}× real time"]
+    if progress.decode_busy or progress.predict_busy:
+        phrases += [f"decoding {percent(progress.decode_busy)}", f"model {percent(progress.predict_busy)}"]
+    return phrases
+
+
+class SilentView:
+    """Shows nothing."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        pass
+
+    def __call__(self, progress: Progress) -> None:
+        """Ignores the snapshot."""
+
+
+class _Schedule:
+    """Says when to show a snapshot: at each new phase, and every ``every_s`` of the job's time while it is tagging."""
+
+    def __init__(self, every_s: float):
+        self._every_s = every_s
+        self._phase = ""
+        self._due_s = 0.0
+
+    def is_due(self, progress: Progress) -> bool:
+        if progress.phase == self._phase and (self._phase != "tagging" or progress.elapsed_s < self._due_s):
+            return False
+        self._phase = progress.phase
+        self._due_s = progress.elapsed_s + self._every_s
+        return True
+
+
+class LineView(SilentView):
+    """A plain line every ten seconds, for logs."""
+
+    def __init__(self, stream: TextIO):
+        self._stream = stream
+        self._pace = PaceMeter()
+        self._schedule = _Schedule(LINE_EVERY_S)
+        self._failure: Failure | None = None
+
+    def __call__(self, progress: Progress) -> None:
+        """Writes a line when one is due, and the last failure when it is new."""
+        pace = self._pace(progress)
+        if not self._schedule.is_due(progress):
+            return
+        self._tell(_state(progress, pace))
+        if progress.last_failure is not None and progress.last_failure != self._failure:
+            self._failure = progress.last_failure
+            self._tell(_failed(progress, self._failure))
+
+    def _tell(self, line: str) -> None:
+        print(f"vtag: {line}", file=self._stream, flush=True)
+
+
+def _state(progress: Progress, pace: Pace | None) -> str:
+    match progress.phase:
+        case "starting":
+            return f"starting, {_workload(progress)}"
+        case "publishing":
+            return "writing the result"
+    left = [f"{clock(pace.left_s)} left"] if pace and pace.left_s is not None else []
+    return ", ".join([f"{_done(progress)} ({percent(share_done(progress))})", *left, *measures(progress, pace)])
+
+
+def _workload(progress: Progress) -> str:
+    kept = f", {progress.videos_kept:,} kept from an earlier run" if progress.videos_kept else ""
+    return count(progress.videos_total, "video") + kept
+
+
+def _done(progress: Progress) -> str:
+    return f"{progress.videos_kept + progress.videos_done:,} of {count(progress.videos_total, 'video')}"
+
+
+def _failed(progress: Progress, last: Failure) -> str:
+    name = printable(Path(last.path).name)
+    return f"{progress.videos_failed:,} failed, the last: {name} {why(last)}"
+
+
+def why(failure: Failure) -> str:
+    """Why a video failed, without its path: ``is empty (0 bytes)``."""
+    return printable(failure.reason).removeprefix(printable(failure.path)).lstrip(": ")
+
+
+class JsonView(SilentView):
+    """JSON lines for a program: ``progress`` about once a second and at each phase, ``failure`` for every failure."""
+
+    def __init__(self, stream: TextIO):
+        self._stream = stream
+        self._pace = PaceMeter()
+        self._schedule = _Schedule(JSON_EVERY_S)
+        self._failure: Failure | None = None
+
+    def __call__(self, progress: Progress) -> None:
+        """Writes the events that are due."""
+        pace = self._pace(progress)
+        if progress.last_failure is not None and progress.last_failure != self._failure:
+            self._failure = progress.last_failure
+            write_event(self._stream, "failure", asdict(self._failure))
+        if self._schedule.is_due(progress):
+            values = asdict(progress)
+            del values["last_failure"]
+            write_event(self._stream, "progress", values | (asdict(pace) if pace else {}))
+
+
+def write_event(stream: TextIO, event: str, values: dict[str, Any]) -> None:
+    """Writes one JSON line whose ``event`` says what it is."""
+    print(json.dumps({"event": event, **values}), file=stream, flush=True)
+
+
+class LiveView:
+    """A bar and a few lines that are redrawn in place, for a terminal. They are gone when the job is done."""
+
+    def __init__(self, console: Console):
+        self._pace = PaceMeter()
+        self._live = Live(
+            Spinner("dots", "Starting"),
+            console=console,
+            refresh_per_second=8,
+            transient=True,
+            redirect_stdout=False,
+        )
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._live.stop()
+
+    def __call__(self, progress: Progress) -> None:
+        """Redraws."""
+        self._live.update(draw(progress, self._pace(progress)))
+
+
+def draw(progress: Progress, pace: Pace | None) -> RenderableType:
+    """The picture of a running job: what it does, a bar, the measures, the last failure."""
+    if progress.phase == "starting":
+        return Spinner("dots", f"Starting: {_workload(progress)}")
+    if progress.phase == "publishing":
+        return Spinner("dots", "Writing the result")
+    bar = Table.grid(padding=(0, 2), expand=True)
+    bar.add_column(ratio=1)
+    bar.add_column(no_wrap=True)
+    bar.add_column(no_wrap=True, justify="right")
+    bar.add_column(no_wrap=True, justify="right")
+    bar.add_row(
+        ProgressBar(total=max(progress.videos_total, 1), completed=progress.videos_kept + progress.videos_done),
+        _done(progress),
+        percent(share_done(progress)),
+        "" if pace is None or pace.left_s is None else f"{clock(pace.left_s)} left",
+    )
+    lines: list[RenderableType] = [bar, _line(" · ".join(measures(progress, pace)), "dim")]
+    if progress.last_failure is not None:
+        lines.append(_line(_failed(progress, progress.last_failure), "red"))
+    return Group(*lines)
+
+
+def _line(text: str, style: str) -> Text:
+    return Text(text, style, no_wrap=True, overflow="ellipsis")
+
+
+def choose_view(*, as_json: bool = False, quiet: bool = False) -> View:
+    """The view that suits who is looking: a program, nobody, a log, or a person at a terminal."""
+    if quiet:
+        return SilentView()
+    if as_json:
+        return JsonView(sys.stdout)
+    console = Console(stderr=True)
+    return LiveView(console) if console.is_terminal and not console.is_dumb_terminal else LineView(sys.stderr)

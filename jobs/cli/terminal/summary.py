@@ -1,0 +1,204 @@
+"""What is said when a job is done: how much, how fast, what failed, where the result is and how to query it."""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from jobs.cli.terminal.progress import why
+from jobs.cli.terminal.wording import amount, clock, count, percent, printable, significant
+from jobs.job import Efficiency, Failure, Summary
+from tagger.errors import ErrorKind
+
+if TYPE_CHECKING:
+    from jobs.tagging.plan import DryRun
+
+EXAMPLES_SHOWN = 3
+"""Videos that are named for each kind of failure."""
+
+LABELS_SHOWN = 8
+
+
+def table_path(out: str) -> str:
+    """What DuckDB and pandas read: the file itself, or every part file of a folder."""
+    return out if out.endswith(".parquet") else f"{out.rstrip('/')}/*.parquet"
+
+
+def duckdb_query(out: str) -> str:
+    """SQL for DuckDB that counts the segments of each label in the result."""
+    return f"SELECT label, count(*) AS segments FROM {_quoted(table_path(out))} GROUP BY 1 ORDER BY 2 DESC"
+
+
+def failures_query(videos_out: str) -> str:
+    """SQL for DuckDB that lists what could not be read, and why."""
+    return f"SELECT video, status, error FROM {_quoted(table_path(videos_out))} WHERE status <> 'ok'"
+
+
+def _quoted(path: str) -> str:
+    return "'" + path.replace("'", "''") + "'"
+
+
+def shell_line(query: str) -> str:
+    """A query as a command to paste into a shell."""
+    escaped = re.sub(r'([$`"\\])', r"\\\1", query)
+    return f'duckdb -c "{escaped}"'
+
+
+def pandas_line(out: str) -> str:
+    """A Python expression that reads the result with pandas."""
+    return f"pandas.read_parquet({json.dumps(out, ensure_ascii=False)})"
+
+
+def print_summary(summary: Summary, console: Console) -> None:
+    """Prints the closing summary."""
+    facts = Table.grid(padding=(0, 2))
+    facts.add_column(style="bold", no_wrap=True)
+    facts.add_column(overflow="fold")
+    facts.add_row("Videos", _videos(summary))
+    if summary.kept or summary.gone:
+        facts.add_row("This run", what_is_done(summary))
+    if summary.gone:
+        stays = "not among the inputs or missing there, still in the result (--prune removes them)"
+        fate = "removed" if summary.pruned else stays
+        facts.add_row("Gone", f"{count(summary.gone, 'video')} {fate}")
+    facts.add_row("Video time", amount(summary.video_s))
+    facts.add_row("Segments", f"{summary.segments:,}")
+    facts.add_row("Speed", speed(summary))
+    if summary.efficiency is not None:
+        facts.add_row("Efficiency", efficiency(summary.efficiency))
+    facts.add_row("Model", f"{summary.model}, windows of {summary.sampling}")
+    console.print(facts)
+    if summary.failures:
+        console.print()
+        console.print(_failures(summary))
+        if any(len(failures) > EXAMPLES_SHOWN for _, failures in _by_kind(summary.failures)):
+            console.print(
+                f" all of them: {shell_line(failures_query(summary.videos_out))}", soft_wrap=True, markup=False
+            )
+    if summary.top_labels:
+        console.print()
+        console.print(_labels(summary))
+    console.print()
+    print_result(summary, console)
+
+
+def print_result(summary: Summary, console: Console) -> None:
+    """Prints where the result is and how to query it, in lines that can be copied whatever the terminal's width."""
+    lines = {
+        "Segments": summary.out,
+        "Videos": summary.videos_out,
+        "DuckDB": shell_line(duckdb_query(summary.out)),
+        "pandas": pandas_line(summary.out),
+    }
+    for name, line in lines.items():
+        text = Text.assemble((f"{name:<10}", "bold"), printable(line))
+        console.print(text, soft_wrap=True, highlight=False)
+
+
+def print_dry_run(found: "DryRun", console: Console) -> None:
+    """Prints what a job would do."""
+    facts = Table.grid(padding=(0, 2))
+    facts.add_column(style="bold", no_wrap=True)
+    facts.add_column(overflow="fold")
+    facts.add_row("Videos", f"{found.videos:,}: {what_is_done(found)}")
+    if found.gone:
+        fate = "will be removed from it" if found.pruned else "stay in it; --prune removes them"
+        facts.add_row(
+            "Gone", f"{count(found.gone, 'video')} of the result not among the inputs or missing there {fate}"
+        )
+    if found.unreadable:
+        facts.add_row("Unreadable", Text(f"{count(found.unreadable, 'video')} cannot be opened", "red"))
+    if found.unopened:
+        words = f"{count(found.unopened, 'video')} in buckets, which would have to be copied for it"
+        facts.add_row("Not opened", words)
+    facts.add_row("To be done", f"{amount(found.video_s)} of video, {count(found.windows, 'window')}")
+    console.print(facts)
+
+
+def summary_json(summary: Summary) -> dict[str, Any]:
+    """The summary as JSON, with the SQL that queries the result."""
+    measured = summary.efficiency
+    shares = None if measured is None else {**asdict(measured), "total": measured.total}
+    return {**asdict(summary), "efficiency": shares, "duckdb": duckdb_query(summary.out)}
+
+
+def speed(summary: Summary) -> str:
+    """How fast the job was: windows per second, how many times real time, how long it took."""
+    took = f"{clock(summary.elapsed_s)} in all"
+    if not summary.windows_done or summary.tagging_s <= 0:
+        return took
+    parts = [f"{significant(summary.windows_done / summary.tagging_s)} windows/s"]
+    parts.append(f"{significant(summary.tagged_s / summary.tagging_s)}× real time")
+    return " · ".join([*parts, took])
+
+
+def efficiency(measured: Efficiency) -> str:
+    """How much of the hardware's time went into the work, and into which."""
+    cores = f"{percent(measured.decode)} of the time of {count(measured.cores, 'core')}"
+    if measured.gpu is not None:
+        return f"{percent(measured.total)}: the model was at work {percent(measured.gpu)} of the time, decoding {cores}"
+    return f"{percent(measured.total)}: decoding took {cores}, the model {percent(measured.model)}"
+
+
+def _videos(summary: Summary) -> Text:
+    text = Text(f"{summary.videos:,}")
+    if summary.failed or summary.partial:
+        text.append(f": {summary.ok:,} read to the end")
+        if summary.partial:
+            text.append(f", {summary.partial:,} in part", "yellow")
+        if summary.failed:
+            text.append(f", {summary.failed:,} failed", "red")
+    elif summary.videos > 1:
+        text.append(", all read to the end")
+    return text
+
+
+def what_is_done(found: "Summary | DryRun") -> str:
+    """What a run does with the videos of its inputs: ``3 new, 1 changed, 40 kept``."""
+    parts = [
+        (found.new, "new"),
+        (found.changed, "changed"),
+        (found.retried, "tried again"),
+        (found.kept - found.touched, "kept"),
+        (found.touched, "kept with a new time, the content being the same"),
+    ]
+    return ", ".join(f"{number:,} {what}" for number, what in parts if number) or "none"
+
+
+def _failures(summary: Summary) -> Table:
+    table = Table(title="Not read, or only in part", title_justify="left", title_style="bold red", box=None)
+    table.add_column("kind", no_wrap=True)
+    table.add_column("videos", justify="right", no_wrap=True)
+    table.add_column("for example", overflow="fold", max_width=40)
+    table.add_column("why", overflow="fold")
+    for kind, failures in _by_kind(summary.failures):
+        for row, failure in enumerate(failures[:EXAMPLES_SHOWN]):
+            first = (kind, f"{len(failures):,}") if row == 0 else ("", "")
+            table.add_row(*first, Text(printable(Path(failure.path).name)), Text(why(failure)))
+    return table
+
+
+def _by_kind(failures: Sequence[Failure]) -> list[tuple[ErrorKind, list[Failure]]]:
+    """The failures of each kind, the most frequent kind first."""
+    kinds: dict[ErrorKind, list[Failure]] = {}
+    for failure in failures:
+        kinds.setdefault(failure.kind, []).append(failure)
+    return sorted(kinds.items(), key=lambda item: -len(item[1]))
+
+
+def _labels(summary: Summary) -> Table:
+    table = Table(title="Most frequent labels", title_justify="left", title_style="bold", box=None)
+    table.add_column("label", overflow="fold")
+    table.add_column("segments", justify="right")
+    table.add_column("share", justify="right")
+    table.add_column("time", justify="right", no_wrap=True)
+    for top in summary.top_labels[:LABELS_SHOWN]:
+        share = percent(top.segments / max(summary.segments, 1))
+        table.add_row(Text(top.label), f"{top.segments:,}", share, amount(top.seconds))
+    return table

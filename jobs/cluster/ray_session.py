@@ -1,0 +1,113 @@
+"""Starts Ray, or joins a cluster, in this process; shuts it down afterwards."""
+
+import contextlib
+import logging
+import os
+import shutil
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jobs.job import WorkerError
+
+OBJECT_STORE_BYTES = 2 * 2**30
+OBJECT_STORE_BYTES_PER_CORE = 256 * 2**20
+"""Memory that a local Ray may use for frames on their way: the larger of the two, but never over a quarter of all."""
+
+KNOCK_S = 10.0
+"""Seconds that a cluster has to accept a connection."""
+
+_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # Ray would otherwise pack up the current folder, videos and all, when started by uv.
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    # A thread that still reads results while Ray is shut down must not start another one.
+    "RAY_ENABLE_AUTO_CONNECT": "0",
+    # Ray gives its workers the lowest priority (nice 15): beside any other busy program they hardly run at all.
+    "RAY_worker_niceness": "0",
+    # Ray ends a worker that has been idle for a second, as happens to decoders that wait for the models. The next
+    # task starts another, which takes two seconds of a core, and a decoder process, which takes one.
+    "RAY_idle_worker_killing_time_threshold_ms": "3600000",
+    # A raylet that does not find its object store at once waits for a second before it looks again: 67 of 441 starts
+    # did. With these values it looks every 50 ms, for half a minute in all.
+    "RAY_raylet_client_connect_timeout_milliseconds": "50",
+    "RAY_raylet_client_num_connect_attempts": "600",
+}
+
+
+@dataclass(frozen=True)
+class RaySession:
+    """A running Ray: the CPUs and GPUs of all its machines together."""
+
+    cpus: float
+    gpus: float
+
+
+@contextlib.contextmanager
+def ray_session(address: str | None = None, *, cpus: int | None = None, verbose: bool = False) -> Iterator[RaySession]:
+    """Joins the cluster at ``address`` (or RAY_ADDRESS), or starts a Ray of this machine alone. Ends what it started.
+
+    ``cpus`` limits a local Ray. Ray prints to the standard output and error of this process, so
+    ``jobs.cluster.ray_driver`` runs this in a process whose output goes to a log file. Raises WorkerError when Ray
+    cannot be started or a cluster cannot be reached.
+    """
+    address = address or os.environ.get("RAY_ADDRESS")
+    joins = bool(address and address != "local")
+    set_environment()
+    import ray
+
+    local: dict[str, Any] = {
+        "num_cpus": cpus,
+        "include_dashboard": False,
+        "object_store_memory": _object_store_bytes(),
+    }
+    try:
+        if joins and address:
+            _knock(address)
+        ray.init(
+            address=address if joins else "local",
+            logging_level=logging.INFO if verbose else logging.WARNING,
+            **({} if joins else local),
+        )
+    except Exception as error:
+        ray.shutdown()
+        where = f"the Ray cluster at {address} cannot be joined" if joins else "Ray cannot be started here"
+        raise WorkerError(f"{where}: {' '.join(str(error).split())[:300]}") from error
+    try:
+        yield _resources()
+    finally:
+        ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Raises OSError when nothing listens at ``address``, if it is HOST:PORT: Ray itself tries for minutes."""
+    host, _, port = address.rpartition(":")
+    if host and port.isdecimal() and "/" not in host:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=KNOCK_S).close()
+
+
+def set_environment() -> None:
+    """Sets how Ray behaves, where the user has not. It looks when it is imported and when it starts processes."""
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+
+
+def _resources() -> RaySession:
+    import ray
+
+    resources = ray.cluster_resources()
+    return RaySession(cpus=resources.get("CPU", 1.0), gpus=resources.get("GPU", 0.0))
+
+
+def _object_store_bytes() -> int:
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    size = min(max(OBJECT_STORE_BYTES, OBJECT_STORE_BYTES_PER_CORE * (os.cpu_count() or 1)), memory // 4)
+    shared = Path("/dev/shm")
+    if shared.is_dir():
+        # Containers often have 64 MB here; Ray then goes to the temporary folder and warns, which is right.
+        free = shutil.disk_usage(shared).free
+        size = min(size, int(free * 0.9)) if free > 2**29 else size
+    return size

@@ -1,0 +1,144 @@
+"""What has to be done: a listing of videos against the records of those that are finished."""
+
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from jobs.archive.fingerprint import fingerprint, fingerprint_of
+from jobs.job import Video
+from jobs.result.merge import Source
+from jobs.storage.location import is_address, locate
+from jobs.tagging.collector import video_name
+from tagger.errors import VtagError
+
+READERS = 16
+"""Videos whose content is looked at at a time. On a network most of the time is waiting."""
+
+COLUMNS = ["video", "size", "mtime_ns", "fingerprint", "status", "error_kind"]
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What a run does with each video of its listing, and what it finds in the result that is not listed.
+
+    ``new``: not in the records. ``changed``: another content than what was read, or changed while it was read.
+    ``retried``: could not be read, or only in part, and is to be tried again. ``touched``: another modification time,
+    the same content. ``kept``: how many are as they were, also those that could not be read then. ``gone``: how many
+    are in the records only, with those that are ``missing``: listed by name, but not there any more.
+    """
+
+    new: tuple[Video, ...] = ()
+    changed: tuple[Video, ...] = ()
+    retried: tuple[Video, ...] = ()
+    touched: tuple[Video, ...] = ()
+    missing: tuple[Video, ...] = ()
+    kept: int = 0
+    gone: int = 0
+
+    @property
+    def todo(self) -> list[Video]:
+        """The videos that must be read, sorted."""
+        return sorted([*self.new, *self.changed, *self.retried], key=lambda video: video_name(video.path))
+
+
+@dataclass
+class Records:
+    """What is recorded of finished videos: a row number for each name, and columns."""
+
+    rows: dict[str, int] = field(default_factory=dict)
+    sizes: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    mtimes_ns: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    fingerprints: pa.ChunkedArray = field(default_factory=lambda: pa.chunked_array([pa.array([], pa.string())]))
+    is_bad: np.ndarray = field(default_factory=lambda: np.empty(0, bool))
+    is_unstable: np.ndarray = field(default_factory=lambda: np.empty(0, bool))
+
+
+def read_records(sources: Iterable[Source]) -> Records:
+    """What ``sources`` record, each video as the last of them has it. Raises OSError."""
+
+    def read(source: Source) -> pa.Table:
+        with source.videos.parquet() as file:
+            return file.read(columns=COLUMNS).replace_schema_metadata()
+
+    with ThreadPoolExecutor(READERS) as pool:
+        tables = list(pool.map(read, sources))
+    if not tables:
+        return Records()
+    table = pa.concat_tables(tables)
+    # Of two rows with one name, the later one stays.
+    rows = dict(zip(table["video"].to_pylist(), range(table.num_rows), strict=True))
+    return Records(
+        rows,
+        table["size"].fill_null(0).to_numpy(),
+        table["mtime_ns"].fill_null(0).to_numpy(),
+        table["fingerprint"],
+        np.asarray(table["status"]) != "ok",
+        np.asarray(table["error_kind"]) == "changed",
+    )
+
+
+def find_changes(
+    videos: Sequence[Video],
+    records: Records,
+    *,
+    retry_failed: bool = False,
+    content: Callable[[str], str | None] | None = None,
+) -> Changes:
+    """Compares a listing with the records.
+
+    A video with the recorded size and modification time is taken for the same. When only the time differs, its content
+    is looked at: ``content`` gives the fingerprint of what is at a path, None when it cannot be read.
+    """
+    at = np.fromiter((records.rows.get(video_name(video.path), -1) for video in videos), np.int64, len(videos))
+    sizes = np.fromiter((video.size for video in videos), np.int64, len(videos))
+    mtimes_ns = np.fromiter((video.mtime_ns for video in videos), np.int64, len(videos))
+    known = at >= 0
+    rows = at[known]
+    same = np.zeros(len(videos), bool)
+    same[known] = (sizes[known] == records.sizes[rows]) & (mtimes_ns[known] == records.mtimes_ns[rows])
+    bad = np.zeros(len(videos), bool)
+    bad[known] = records.is_bad[rows]
+    unstable = np.zeros(len(videos), bool)
+    unstable[known] = records.is_unstable[rows]
+    missing = known & ~same & (sizes == 0) & (mtimes_ns == 0)
+    retried = known & same & bad & ~unstable & retry_failed
+    kept = known & same & ~unstable & ~retried
+    perhaps = np.zeros(len(videos), bool)
+    perhaps[known] = sizes[known] == records.sizes[rows]
+    perhaps &= ~same & ~missing & ~unstable & ~(bad & retry_failed)
+    touched = np.zeros(len(videos), bool)
+    candidates = np.flatnonzero(perhaps).tolist()
+    with ThreadPoolExecutor(READERS) as pool:
+        found = pool.map(content or _content, (videos[i].path for i in candidates))
+        for i, text in zip(candidates, found, strict=True):
+            touched[i] = text is not None and text == records.fingerprints[int(at[i])].as_py()
+    changed = known & ~kept & ~retried & ~touched & ~missing
+
+    def chosen(mask: np.ndarray) -> tuple[Video, ...]:
+        return tuple(videos[i] for i in np.flatnonzero(mask).tolist())
+
+    return Changes(
+        new=chosen(~known),
+        changed=chosen(changed),
+        retried=chosen(retried),
+        touched=chosen(touched),
+        missing=chosen(missing),
+        kept=int(kept.sum()),
+        gone=len(records.rows) - len(np.unique(rows)) + int(missing.sum()),
+    )
+
+
+def _content(path: str) -> str | None:
+    """The fingerprint of what is at a path or address now; None when it cannot be read."""
+    try:
+        if not is_address(path):
+            return fingerprint(Path(path))
+        location = locate(path)
+        with location.filesystem.open_input_file(location.path) as file:
+            return fingerprint_of(file, file.size())
+    except (OSError, VtagError):
+        return None

@@ -1,0 +1,50 @@
+"""Merges the part files of a result that has grown run by run."""
+
+import contextlib
+
+from jobs.cli.terminal.wording import reason
+from jobs.result.ledger import read_plan
+from jobs.result.lock import locked
+from jobs.result.output import Output, choose_output, find_output
+from jobs.result.publish import Published, publish
+from jobs.result.published import Result, read_result
+from tagger.errors import OutputError
+
+
+def compact(path: str, out: str | None = None) -> Published:
+    """Merges the parts of the folder at ``path`` into as few as there can be, sorted, in place or as another result.
+
+    Raises OutputError.
+    """
+    source = find_output(path)
+    target = source if out is None else choose_output(out)
+    _read(source)
+    _check_free(source, target)
+    runs = [source.run] if target is source else [source.run, target.run]
+    try:
+        with contextlib.ExitStack() as locks:
+            for run in runs:
+                locks.enter_context(locked(run))
+            result = _read(source)
+            _check_free(source, target)
+            return publish(target, result.identity, result.run, None, result.sources)
+    except OSError as error:
+        raise OutputError(f"{runs[-1]} cannot be written: {reason(error)}") from error
+    finally:
+        for run in runs:
+            run.delete_empty_folder()
+
+
+def _read(source: Output) -> Result:
+    result = read_result(source) if source.is_folder else None
+    if result is None:
+        raise OutputError(f"{source.out} is no folder of part files that vtag run wrote; there is nothing to merge")
+    return result
+
+
+def _check_free(source: Output, target: Output) -> None:
+    if target is not source and (target.out.address == source.out.address or read_result(target) is not None):
+        raise OutputError(f"{target.out} exists; choose another --out")
+    for output in (source, target):
+        if read_plan(output.run) is not None:
+            raise OutputError(f"{output.run} holds an interrupted run; finish it first, with the command that began it")

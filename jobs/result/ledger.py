@@ -1,0 +1,156 @@
+"""The run folder: what a job has finished so far, in plain files, so that an interrupted job can go on.
+
+``plan.json`` says which model, sampling and top-k the rows come from. Each commit adds two Parquet files,
+``part-000000.tags.parquet`` and ``part-000000.videos.parquet``: rows of finished videos, with the schemas of the
+result. The videos part is written last and is the record; a tags part without it is as good as absent and is written
+over by the next commit. ``log-000.jsonl`` tells when what happened, a file for each time the job was started.
+"""
+
+import contextlib
+import json
+import re
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+
+import tagger
+from jobs.cli.terminal.wording import reason
+from jobs.result.identity import RunIdentity
+from jobs.result.merge import Source
+from jobs.storage.location import Location
+from jobs.tagging.collector import FinishedVideo, tags_table, videos_table
+from tagger.errors import OutputError
+
+LEDGER_FORMAT = 2
+"""Version of the run folder's layout."""
+
+PART = re.compile(r"part-(\d{6,})\.(tags|videos)\.parquet")
+
+LOG_S = 30.0
+"""Where nothing can be appended to a file, in a bucket, the log is written again this often, in seconds."""
+
+
+class Ledger:
+    """A run folder that is being written to, by one process: see ``jobs.result.lock``."""
+
+    def __init__(self, folder: Location):
+        self.folder = folder
+        self._next_part = len(parts(folder))
+        started = read_plan(folder)
+        assert started is not None, "Ledger.create makes one"
+        self.run = started.run
+        self._log = folder.child(f"log-{sum(name.startswith('log-') for name in folder.names()):03d}.jsonl")
+        self._lines: list[str] = []
+        self._logged_s = -LOG_S
+
+    @classmethod
+    def create(cls, folder: Location, identity: RunIdentity, *, replaces: bool = False) -> "Ledger":
+        """Opens the ledger at ``folder``, and makes it first where there is none.
+
+        ``replaces``: the run will take the place of an earlier result, not add to it.
+        """
+        if read_plan(folder) is None:
+            folder.create_folder()
+            remove(folder, keep_lock=True)
+            plan = {
+                "format": LEDGER_FORMAT,
+                **identity.to_json(),
+                "replaces": replaces,
+                "run": uuid.uuid4().hex,
+                "started": datetime.now(UTC).isoformat(timespec="seconds"),
+                "vtag_version": tagger.__version__,
+            }
+            folder.child("plan.json").write_text(json.dumps(plan, indent=2, sort_keys=True) + "\n")
+        return cls(folder)
+
+    def commit(self, videos: Sequence[FinishedVideo]) -> None:
+        """Adds finished videos, all or none of them. They are on disk when this returns."""
+        if videos:
+            self.commit_tables(videos_table(videos), tags_table(videos))
+
+    def commit_tables(self, videos: pa.Table, tags: pa.Table) -> None:
+        """Adds rows of VIDEOS_SCHEMA and the rows of TAGS_SCHEMA that belong to them, both sorted by video."""
+        part = part_source(self.folder, self._next_part)
+        part.tags.write_table(tags)
+        part.videos.write_table(videos)
+        self._next_part += 1
+        self.log("committed", part=part.videos.name, videos=videos.num_rows, segments=tags.num_rows)
+
+    def log(self, event: str, **facts: Any) -> None:
+        """Notes what happened. A log that cannot be written is no reason to stop."""
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        line = json.dumps({"time": now, "event": event, **facts}) + "\n"
+        with contextlib.suppress(OSError):
+            if self.folder.is_local:
+                with open(self._log.path, "a", encoding="utf-8") as file:  # noqa: PTH123
+                    file.write(line)
+                return
+            self._lines.append(line)
+            if time.monotonic() - self._logged_s >= LOG_S or event != "committed":
+                self._log.write_text("".join(self._lines))
+                self._logged_s = time.monotonic()
+
+
+def part_source(folder: Location, number: int) -> Source:
+    """The two files of a part."""
+    name = f"part-{number:06d}"
+    return Source(folder.child(f"{name}.tags.parquet"), folder.child(f"{name}.videos.parquet"))
+
+
+def parts(folder: Location) -> list[Source]:
+    """The parts that were committed to a run folder, in order. Raises OutputError when one is missing."""
+    names = set(folder.names())
+    numbers = sorted(int(match[1]) for name in names if (match := PART.fullmatch(name)) and match[2] == "videos")
+    found = [part_source(folder, number) for number in numbers]
+    if numbers != list(range(len(numbers))) or not all(part.tags.name in names for part in found):
+        raise OutputError(
+            f"{folder} lacks parts that were committed to it; remove it, and what it holds is tagged again"
+        )
+    return found
+
+
+@dataclass(frozen=True)
+class StartedRun:
+    """A run that has a run folder: its number, and whether it takes the place of an earlier result."""
+
+    identity: RunIdentity
+    run: str
+    replaces: bool
+
+
+def read_plan(folder: Location) -> StartedRun | None:
+    """What the run at ``folder`` was started with; None when there is no run.
+
+    Raises OutputError for a damaged run folder, for one that cannot be read, and for one of another version of vtag.
+    """
+    try:
+        plan = json.loads(folder.child("plan.json").read_text())
+        if plan["format"] != LEDGER_FORMAT:
+            raise OutputError(
+                f"{folder} was written by another version of vtag ({plan.get('vtag_version')}); finish it with that "
+                "one, or remove it, and what it holds is tagged again"
+            )
+        return StartedRun(RunIdentity.from_json(plan), plan["run"], bool(plan["replaces"]))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise OutputError(f"{folder.child('plan.json')} cannot be read: {reason(error)}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise OutputError(
+            f"{folder.child('plan.json')} is damaged ({error}); remove {folder}, and what it holds is tagged again"
+        ) from error
+
+
+def remove(folder: Location, *, keep_lock: bool = False) -> None:
+    """Removes a run folder, and from it only what vtag puts there; the plan goes first, so half of it is no run."""
+    mine = re.compile(rf"plan\.json|{PART.pattern}|log-\d+\.jsonl|\..*\.tmp" + ("" if keep_lock else r"|lock\.json"))
+    for name in sorted(folder.names(), key=lambda name: name != "plan.json"):
+        if mine.fullmatch(name):
+            folder.child(name).delete()
+    if not keep_lock:
+        folder.delete_empty_folder()

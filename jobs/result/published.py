@@ -1,0 +1,155 @@
+"""A published result as its files tell it: which run made it, of what, and which files belong to it.
+
+A result that is a folder has a manifest, which lists the pairs of part files that count. It is replaced at once, so a
+reader of the manifest sees the old result or the new one. Part files that it does not list are left-overs.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from jobs.cli.terminal.wording import reason
+from jobs.result.columns import is_of
+from jobs.result.identity import RunIdentity, from_metadata
+from jobs.result.merge import Source
+from jobs.result.output import Output
+from jobs.storage.location import Location
+from tagger.errors import OutputError
+from tagger.schema import TAGS_SCHEMA, VIDEOS_SCHEMA
+
+MANIFEST_FORMAT = 1
+"""Version of a folder's layout."""
+
+PART = re.compile(r"part-(\d{5,})\.parquet")
+
+
+@dataclass(frozen=True)
+class Part:
+    """A pair of part files of a folder, about the same videos. ``number`` is in their names."""
+
+    number: int
+    videos: int
+    segments: int
+
+    @property
+    def name(self) -> str:
+        """The name of both files, one in ``tags/``, one in ``videos/``."""
+        return f"part-{self.number:05d}.parquet"
+
+    def source(self, output: Output) -> Source:
+        """The two files."""
+        return Source(output.tags.child(self.name), output.videos.child(self.name))
+
+
+@dataclass(frozen=True)
+class Result:
+    """A published result. ``run`` is the run that published it last; ``parts`` is empty for a single file.
+
+    ``is_half``: the videos are of that run already, the tags still of the one before.
+    """
+
+    identity: RunIdentity
+    run: str
+    sources: tuple[Source, ...]
+    parts: tuple[Part, ...] = ()
+    is_half: bool = False
+
+
+def read_result(output: Output) -> Result | None:
+    """What has been published at ``output``; None when nothing has. Raises OutputError when it cannot be continued."""
+    try:
+        return _read_folder(output) if output.is_folder else _read_file(output)
+    except OSError as error:
+        raise OutputError(f"{output.out} cannot be read: {reason(error)}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise OutputError(
+            f"{output.out} is no result of this version of vtag; use --overwrite to replace it, or choose another --out"
+        ) from error
+
+
+def _read_file(output: Output) -> Result | None:
+    if not output.tags.is_file():
+        # The videos are put in place first: a job that stopped in between finishes from its run folder.
+        return None
+    if not output.videos.is_file():
+        raise OutputError(
+            f"{output.videos}, which belongs to {output.out}, is missing; use --overwrite to start over, "
+            "or choose another --out"
+        )
+    tags = _metadata(output.tags, TAGS_SCHEMA)
+    videos = _metadata(output.videos, VIDEOS_SCHEMA)
+    if tags != videos and not output.run.child("plan.json").is_file():
+        raise OutputError(
+            f"{output.tags} and {output.videos.name} beside it come from different runs; "
+            "use --overwrite to start over, or choose another --out"
+        )
+    identity, run = videos
+    return Result(identity, run, (Source(output.tags, output.videos),), is_half=tags != videos)
+
+
+def _metadata(file: Location, schema: pa.Schema) -> tuple[RunIdentity, str]:
+    with file.parquet() as parquet:
+        found = parquet.schema_arrow
+    if not is_of(found, schema):
+        raise ValueError
+    return from_metadata(found.metadata)
+
+
+def _read_folder(output: Output) -> Result | None:
+    try:
+        manifest = json.loads(output.manifest.read_text())
+    except (FileNotFoundError, NotADirectoryError):
+        if output.tags.names() and not output.run.child("plan.json").is_file():
+            raise OutputError(
+                f"{output.manifest}, which tells the parts of {output.out}, is missing; use --overwrite to start over, "
+                "or choose another --out"
+            ) from None
+        return None
+    if manifest["format"] != MANIFEST_FORMAT:
+        raise ValueError
+    parts = tuple(Part(part["number"], part["videos"], part["segments"]) for part in manifest["parts"])
+    identity = RunIdentity.from_json(manifest)
+    return Result(identity, manifest["run"], tuple(part.source(output) for part in parts), parts)
+
+
+def write_manifest(output: Output, identity: RunIdentity, run: str, version: str, parts: Sequence[Part]) -> None:
+    """Makes ``parts`` the result, at once."""
+    manifest = {
+        "format": MANIFEST_FORMAT,
+        "vtag_version": version,
+        "run": run,
+        **identity.to_json(),
+        "parts": [
+            {
+                "number": part.number,
+                "tags_file": f"tags/{part.name}",
+                "videos_file": f"videos/{part.name}",
+                "videos": part.videos,
+                "segments": part.segments,
+            }
+            for part in parts
+        ],
+    }
+    output.manifest.write_text(json.dumps(manifest, indent=1) + "\n")
+
+
+def remove_left_overs(output: Output, parts: Sequence[Part]) -> None:
+    """Removes part files that are not among ``parts``."""
+    names = {part.name for part in parts}
+    for folder in (output.tags, output.videos):
+        for name in folder.names():
+            if name not in names and (PART.fullmatch(name) or name.endswith(".tmp")):
+                folder.child(name).delete()
+
+
+def next_number(output: Output) -> int:
+    """The number of the first part to be written: after those listed, so that left-overs are written over."""
+    try:
+        numbers = [part["number"] for part in json.loads(output.manifest.read_text())["parts"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        found = [PART.fullmatch(name) for folder in (output.tags, output.videos) for name in folder.names()]
+        numbers = [int(match[1]) for match in found if match]
+    return 1 + max(numbers, default=-1)

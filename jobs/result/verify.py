@@ -1,0 +1,193 @@
+"""Checks a published result: every video complete, once, and in order. Reads all of it, a little at a time."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from jobs.result.identity import RunIdentity
+from jobs.result.ledger import parts, read_plan
+from jobs.result.merge import Source
+from jobs.result.output import Output, find_output
+from jobs.result.published import PART, Result, read_result
+from jobs.storage.location import Location
+from tagger.errors import OutputError
+from tagger.schema import TAGS_SCHEMA
+
+BATCH_VIDEOS = 20_000
+
+COLUMNS = ["video", "segment", "start_s", "end_s"]
+"""Columns of the tags whose values are checked."""
+
+
+class DamagedError(Exception):
+    """What is wrong with a table: ``str`` is one line."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What was found at ``out``. ``problem`` is None for a result that is as it should be.
+
+    ``waiting`` is how many videos an interrupted run has finished that are not published yet.
+    """
+
+    out: str
+    identity: RunIdentity
+    videos: int
+    segments: int
+    waiting: int
+    problem: str | None
+
+
+def verify(out: str) -> Verdict:
+    """Checks the result at ``out``: its files against each other, row by row.
+
+    Raises OutputError when there is none.
+    """
+    output = find_output(out)
+    result = _read(output)
+    while True:
+        verdict = _verify(output, result)
+        if verdict.problem is None:
+            return verdict
+        before, result = result, _read(output)
+        if (result.run, result.parts, result.is_half) == (before.run, before.parts, before.is_half):
+            break
+        # The result was replaced while it was read.
+    if not result.is_half:
+        return verdict
+    return replace(
+        verdict, problem="its last run was ended in the middle of publishing; the same command continues from there"
+    )
+
+
+def _read(output: Output) -> Result:
+    result = read_result(output)
+    if result is None:
+        started = read_plan(output.run)
+        hint = f"; {output.run} holds an interrupted run, and the same command continues it" if started else ""
+        raise OutputError(f"there is no result at {output.out}{hint}")
+    return result
+
+
+def _verify(output: Output, result: Result) -> Verdict:
+    videos = segments = waiting = 0
+    problem = None
+    try:
+        ranges = []
+        for number, source in enumerate(result.sources):
+            found = _check(source)
+            videos += found.videos
+            segments += found.segments
+            ranges.append((found.first, found.last, source))
+            if result.parts and (found.videos, found.segments) != (
+                result.parts[number].videos,
+                result.parts[number].segments,
+            ):
+                raise DamagedError(f"{source.videos} or its tags are not what the manifest says")
+        _check_apart(ranges)
+        if output.is_folder:
+            _check_listed(output, {part.name for part in result.parts})
+        if read_plan(output.run) is not None:
+            waiting = sum(_check(part).videos for part in parts(output.run))
+    except (DamagedError, OutputError) as error:
+        problem = str(error)
+    except OSError as error:
+        problem = f"it cannot be read ({' '.join(str(error).split())})"
+    return Verdict(str(output.out), result.identity, videos, segments, waiting, problem)
+
+
+@dataclass(frozen=True)
+class _Found:
+    videos: int
+    segments: int
+    first: str
+    last: str
+
+
+def _check(source: Source) -> _Found:
+    """Reads both files of a source through. Raises DamagedError."""
+    videos = segments = 0
+    first = last = ""
+    with source.tags.parquet() as tags_file, source.videos.parquet() as videos_file:
+        # All columns are read, for their checksums are looked at then.
+        tags = _Rows(batch.select(COLUMNS) for batch in tags_file.iter_batches())
+        for batch in videos_file.iter_batches(BATCH_VIDEOS):
+            names = batch["video"]
+            if pc.any(pc.less_equal(names, pa.concat_arrays([pa.array([last]), names[:-1]]))).as_py():
+                raise DamagedError(f"{source.videos} has a video twice, or is not sorted, after {last or 'its start'}")
+            counts = batch["segments"].to_numpy()
+            _check_tags(tags.take(int(counts.sum())), names, counts, source.tags)
+            first, last = first or names[0].as_py(), names[-1].as_py()
+            videos += len(names)
+            segments += int(counts.sum())
+        rest = tags.take(1)
+        if rest.num_rows:
+            raise DamagedError(
+                f"{source.tags} has rows of {rest['video'][0]} that no video in {source.videos} accounts for"
+            )
+    return _Found(videos, segments, first, last)
+
+
+def _check_tags(tags: pa.Table, names: pa.Array, counts: np.ndarray, file: Location) -> None:
+    """Whether ``tags`` are the segments, ``counts`` of each, of the videos called ``names``."""
+    ends = np.cumsum(counts)
+    expected = names.take(pa.array(np.repeat(np.arange(len(counts)), counts)))
+    numbers = np.arange(int(counts.sum())) - np.repeat(ends - counts, counts)
+    is_right = np.zeros(len(expected), bool)
+    rows = tags.num_rows
+    is_right[:rows] = pc.equal(tags["video"].combine_chunks(), expected[:rows]).to_numpy(zero_copy_only=False)
+    is_right[:rows] &= tags["segment"].to_numpy() == numbers[:rows]
+    start_s, end_s = tags["start_s"].to_numpy(), tags["end_s"].to_numpy()
+    is_right[:rows] &= (start_s >= 0) & (start_s < end_s)
+    if not is_right.all():
+        row = int(np.argmin(is_right))
+        raise DamagedError(f"{file} has not the segments of {expected[row]} that it should (number {numbers[row]})")
+
+
+class _Rows:
+    """Batches, to be taken in other portions."""
+
+    def __init__(self, batches: Iterator[pa.RecordBatch]):
+        self._batches = batches
+        self._rest: list[pa.RecordBatch] = []
+
+    def take(self, rows: int) -> pa.Table:
+        """The next ``rows`` rows; fewer at the end."""
+        while sum(batch.num_rows for batch in self._rest) < rows and (batch := next(self._batches, None)) is not None:
+            self._rest.append(batch)
+        if not self._rest:
+            return TAGS_SCHEMA.empty_table().select(COLUMNS)
+        table = pa.Table.from_batches(self._rest)
+        self._rest = table.slice(rows).to_batches()
+        return table.slice(0, rows)
+
+
+def _check_apart(ranges: list[tuple[str, str, Source]]) -> None:
+    """Raises DamagedError when a video is in two sources."""
+    ranges.sort(key=lambda found: found[:2])
+    reach = ""
+    names: list[pa.Array] = []
+    for index, (first, last, source) in enumerate(ranges):
+        overlaps = first <= reach or (index + 1 < len(ranges) and ranges[index + 1][0] <= last)
+        reach = max(reach, last)
+        if overlaps:
+            with source.videos.parquet() as file:
+                names.append(file.read(columns=["video"])["video"].combine_chunks())
+    if names:
+        counts = pc.value_counts(pa.concat_arrays(names))
+        twice = counts.filter(pc.greater(counts.field("counts"), 1))
+        if len(twice):
+            raise DamagedError(f"{twice[0]['values']} is in more than one part")
+
+
+def _check_listed(output: Output, names: set[str]) -> None:
+    for folder in (output.tags, output.videos):
+        extra = [name for name in folder.names() if PART.fullmatch(name) and name not in names]
+        if extra:
+            raise DamagedError(
+                f"{folder.child(extra[0])} is not in the manifest, and readers of *.parquet see its rows, too; "
+                "the next vtag run or compact removes it"
+            )

@@ -1,0 +1,185 @@
+"""The file systems that addresses lead to, and what their errors mean.
+
+``s3://`` is configured by the variables of the AWS command line, ``gs://`` by Google's application default credentials,
+other schemes as pyarrow.fs and fsspec document it.
+"""
+
+import contextlib
+import errno
+import functools
+import os
+import re
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pyarrow as pa
+from pyarrow import fs
+
+from jobs.cli.terminal.wording import reason
+from jobs.storage.address import split
+from jobs.storage.pyarrow_versions import DELAYED_OPEN, HAS_S3_OPTIONS
+from tagger.errors import VtagError, one_line
+
+ATTEMPTS = 8
+"""How often a request to S3 is made before it has failed; the pauses between them add up to 6 s."""
+CONNECT_S = 5.0
+GOOGLE_RETRY = timedelta(seconds=30)
+
+_ARROW_SCHEMES = frozenset({"abfs", "abfss", "hdfs", "viewfs"})
+_AWS_ERROR = re.compile(r"AWS Error (\w+)(?: \(HTTP status (\d+)\))?[^:]*: (.*)", re.DOTALL)
+_REQUEST = re.compile(r" \(Request ID: .*?\)")
+
+_MEANINGS: tuple[tuple[str, int, str], ...] = (
+    (r"NO_SUCH_BUCKET|bucket .* not found", errno.ENOENT, "There is no such bucket"),
+    (r"NO_SUCH_KEY|RESOURCE_NOT_FOUND|Status\(NOT_FOUND", errno.ENOENT, os.strerror(errno.ENOENT)),
+    (r"OAuth2 access token|UNAUTHENTICATED", errno.EACCES, "No credentials were found"),
+    (
+        r"ACCESS_DENIED|HTTP status 40[13]|INVALID_ACCESS_KEY|SIGNATURE_DOES_NOT_MATCH|INVALID_SIGNATURE|EXPIRED"
+        r"|INVALID_CLIENT_TOKEN|UNRECOGNIZED_CLIENT|PERMISSION_DENIED|AuthenticationFailed|AuthorizationFailure",
+        errno.EACCES,
+        "Access is denied",
+    ),
+    (r"Empty path component", errno.EINVAL, "A name with an empty part, as in a//b, cannot be used"),
+    (r"NETWORK_CONNECTION|curl error|connection refused|resolve host", errno.EHOSTUNREACH, "It cannot be reached"),
+    (r"SLOW_DOWN|INTERNAL_FAILURE|SERVICE_UNAVAILABLE|HTTP status 50\d|UNAVAILABLE", errno.EIO, "The service fails"),
+)
+"""What is found in the text of an error, and what it means. The first match counts."""
+
+
+class StorageError(VtagError):
+    """An address that nothing here can reach: an unknown scheme, a package that is missing, settings that are wrong."""
+
+
+def file_system(address: str) -> tuple[fs.FileSystem, str | None]:
+    """The file system of an address, and the path in it of the address's bucket or host.
+
+    The path is None for a file system of fsspec, which makes paths of addresses itself. Raises StorageError.
+    """
+    scheme, root, _ = split(address)
+    # Workers ask for every video, and making a client takes a while. Clients keep the settings they were made with.
+    settings = tuple(sorted((key, value) for key, value in os.environ.items() if key.startswith(("AWS_", "GOOGLE_"))))
+    if scheme == "s3":
+        if not root:
+            raise StorageError(f"{address} names no bucket; S3 addresses are s3://BUCKET/KEY")
+        return s3_file_system(root, settings), root
+    if scheme in ("gs", "gcs"):
+        if not root:
+            raise StorageError(f"{address} names no bucket; Google's addresses are gs://BUCKET/OBJECT")
+        return _google(settings), root
+    if scheme in _ARROW_SCHEMES:
+        return _arrow(scheme, root)
+    return _fsspec(address), None
+
+
+@functools.lru_cache(maxsize=64)
+def s3_file_system(bucket: str, settings: tuple[tuple[str, str], ...]) -> fs.S3FileSystem:
+    """The file system of a bucket; ``settings`` are the variables of the environment that count."""
+    variables = dict(settings)
+    # pyarrow leaves credentials, profile and region to the AWS SDK, which does not read these variables.
+    name = next((key for key in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL") if variables.get(key)), None)
+    options: dict[str, str] = {}
+    if name:
+        scheme, _, host = variables[name].rstrip("/").partition("://")
+        if scheme not in ("http", "https") or not host:
+            raise StorageError(f"{name} is {variables[name]}, which does not begin with http:// or https://")
+        options = {"scheme": scheme, "endpoint_override": host}
+    else:
+        # A bucket lies in one region, whatever region this machine is set to.
+        with contextlib.suppress(OSError):
+            options = {"region": fs.resolve_s3_region(bucket)}
+    if variables.get("AWS_CA_BUNDLE") and options.get("scheme") != "http":
+        if not HAS_S3_OPTIONS:
+            raise StorageError(f"AWS_CA_BUNDLE needs pyarrow 21 or newer, and this is {pa.__version__}")
+        options["tls_ca_file_path"] = variables["AWS_CA_BUNDLE"]
+    return fs.S3FileSystem(
+        connect_timeout=CONNECT_S,
+        retry_strategy=fs.AwsDefaultS3RetryStrategy(max_attempts=ATTEMPTS),
+        # Otherwise what a slow network has not taken yet would pile up in memory.
+        background_writes=False,
+        **DELAYED_OPEN,
+        **options,
+    )
+
+
+@functools.lru_cache(maxsize=4)
+def _google(settings: tuple[tuple[str, str], ...]) -> fs.FileSystem:
+    return fs.GcsFileSystem(retry_time_limit=GOOGLE_RETRY)
+
+
+@functools.lru_cache(maxsize=64)
+def _arrow(scheme: str, root: str) -> tuple[fs.FileSystem, str]:
+    try:
+        filesystem, start = fs.FileSystem.from_uri(f"{scheme}://{root}/")
+    except (OSError, pa.ArrowException) as error:
+        raise StorageError(f"{scheme}://{root} cannot be used: {one_line(str(error))[:200]}") from error
+    return filesystem, start.rstrip("/")
+
+
+def _fsspec(address: str) -> fs.FileSystem:
+    import fsspec
+
+    scheme = split(address)[0]
+    try:
+        filesystem, _ = fsspec.core.url_to_fs(address)
+    except ValueError:
+        raise StorageError(
+            f"{address}: nothing here knows {scheme}://; s3://, gs:// and many others are known"
+        ) from None
+    except ImportError as error:
+        raise StorageError(f"{address}: {scheme}:// needs another package ({one_line(str(error))})") from error
+    except Exception as error:
+        raise StorageError(f"{address} cannot be used: {reason(explanation(error, address))}") from error
+    return fs.PyFileSystem(fs.FSSpecHandler(filesystem))
+
+
+@contextlib.contextmanager
+def explained(filesystem: fs.FileSystem, address: str) -> Iterator[None]:
+    """Raises errors of a file system as OSError with a number, a reason and the address, as local files do."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(filesystem, fs.LocalFileSystem):
+            raise
+        raise explanation(error, address) from error
+
+
+def explanation(error: Exception, address: str) -> OSError:
+    """What an error of a file system means: FileNotFoundError, PermissionError or another OSError, of one line."""
+    if isinstance(error, OSError):
+        # File systems in Python raise FileNotFoundError without a number.
+        kinds = {FileNotFoundError: errno.ENOENT, PermissionError: errno.EACCES}
+        number = error.errno or kinds.get(type(error), 0)
+        if number:
+            return OSError(number, os.strerror(number), address)
+    text = one_line(str(error)) or type(error).__name__
+    number, reason = next(
+        ((number, reason) for pattern, number, reason in _MEANINGS if re.search(pattern, text, re.IGNORECASE)),
+        (errno.EIO, ""),
+    )
+    detail = _AWS_ERROR.search(text)
+    said = _REQUEST.sub("", detail[3] if detail else text).strip(" .")[:200]
+    if number == errno.EACCES:
+        reason = f"{reason}{_about_credentials(split(address)[0])}"
+    elif number == errno.EHOSTUNREACH and detail:
+        # The AWS SDK says it twice.
+        said = said.rpartition("Details: ")[2]
+    if number not in (errno.ENOENT, errno.EINVAL) and said:
+        reason = f"{reason} ({said})" if reason else said
+    return OSError(number, reason, address)
+
+
+def _about_credentials(scheme: str) -> str:
+    if scheme == "s3":
+        files = (
+            os.environ.get("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials"),
+            os.environ.get("AWS_CONFIG_FILE", "~/.aws/config"),
+        )
+        if not any(
+            os.environ.get(name) for name in ("AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_WEB_IDENTITY_TOKEN_FILE")
+        ) and not any(Path(file).expanduser().exists() for file in files):
+            return ", and there are no credentials in AWS_ACCESS_KEY_ID, AWS_PROFILE or ~/.aws"
+        return "; credentials are those of AWS_ACCESS_KEY_ID, AWS_PROFILE or ~/.aws"
+    if scheme in ("gs", "gcs"):
+        return "; set GOOGLE_APPLICATION_CREDENTIALS, or log in with gcloud auth application-default login"
+    return ""

@@ -1,0 +1,106 @@
+"""What a decoding task does: names of videos in, their windows out.
+
+Nothing here needs torch, so that decoding workers stay small. Each has a decoder process, which it keeps for all of its
+tasks: a video that crashes its decoder, hangs it or makes it eat memory does no harm to the worker.
+"""
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from jobs.archive.fingerprint import fingerprint
+from jobs.job import Version
+from jobs.storage.staging import StagedVideo, staged
+from jobs.tagging.transport import span_to_table
+from tagger.clips import Span, VideoEnd
+from tagger.errors import VideoError, one_line
+from tagger.isolation import decoder_of_this_thread
+from tagger.preprocessing import Preprocessing
+from tagger.windows import Sampling
+
+
+def decode(
+    batch: pa.Table, *, sampling: Sampling, preprocessing: Preprocessing, span_windows: int, nvdec: bool = False
+) -> Iterator[pa.Table]:
+    """Reads the videos of ``batch`` one after the other and yields their spans as tables of WINDOWS_SCHEMA.
+
+    ``nvdec`` is that of ``tagger.video.choose.choose_reader``.
+    """
+    for number, name in zip(batch["video"].to_pylist(), batch["path"].to_pylist(), strict=True):
+        started = time.perf_counter()
+        spans = read_video(os.fsdecode(name), sampling, preprocessing, span_windows=span_windows, nvdec=nvdec)
+        for span, version in spans:
+            yield span_to_table(number, span, time.perf_counter() - started, version)
+            started = time.perf_counter()
+
+
+def read_video(
+    name: str, sampling: Sampling, preprocessing: Preprocessing, *, span_windows: int, nvdec: bool = False
+) -> Iterator[tuple[Span, Version | None]]:
+    """Yields the spans of a video, a path or an address, the last one with the version that was read.
+
+    That version is known to be the one whose windows came out: whoever writes to the video between the first look at it
+    and the last makes it a video that was ``changed`` while it was read, and its version has no fingerprint then, so
+    that none will be taken for the same. It is None when nothing could be looked at. Raises JobError and other
+    VtagErrors for what is wrong with this machine, never because of a video.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            video = stack.enter_context(staged(name))
+        except VideoError as error:
+            shape = (0, sampling.num_frames, preprocessing.size, preprocessing.size, 3)
+            end = VideoEnd("failed", 0, error_kind=error.kind, error=one_line(str(error)))
+            yield Span((), np.empty(shape, np.uint8), end), None
+            return
+        before = _stamp(video.path)
+        content = _fingerprint(video.path)
+        spans = decoder_of_this_thread().spans(
+            video.path, sampling, preprocessing, span_windows=span_windows, nvdec=nvdec
+        )
+        for span in spans:
+            if span.end is None:
+                yield span, None
+                continue
+            end = _in_its_name(video, span.end)
+            if _stamp(video.path) != before:
+                end = _changed(video, end)
+            stamp = video.stored or before
+            is_whole = content is not None and end.error_kind != "changed"
+            yield replace(span, end=end), stamp and Version(*stamp, content if is_whole else None)
+
+
+def _stamp(path: str) -> tuple[int, int] | None:
+    """Size and modification time in nanoseconds of a local file; None when there is none to be seen."""
+    try:
+        status = Path(path).stat()
+    except (OSError, ValueError):
+        return None
+    return status.st_size, status.st_mtime_ns
+
+
+def _fingerprint(path: str) -> str | None:
+    try:
+        return fingerprint(path)
+    except (OSError, ValueError):
+        # Whatever the reason, the reader of the video meets it, too, and has words for it.
+        return None
+
+
+def _changed(video: StagedVideo, end: VideoEnd) -> VideoEnd:
+    error = one_line(f"{video.name} was written to, or removed, while it was read")
+    return replace(end, status="partial" if end.windows else "failed", error_kind="changed", error=error)
+
+
+def _in_its_name(video: StagedVideo, end: VideoEnd) -> VideoEnd:
+    error, choice = end.error, end.choice
+    if error is not None:
+        error = video.in_its_name(error)
+    if choice is not None and choice.reason is not None:
+        choice = replace(choice, reason=video.in_its_name(choice.reason))
+    return replace(end, error=error, choice=choice)

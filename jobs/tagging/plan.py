@@ -1,0 +1,230 @@
+"""What a job will do, found out before anything is started."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import pyarrow as pa
+
+from jobs.archive.listing import find_videos
+from jobs.job import RunConfig, Video
+from jobs.result.changes import Changes, Records, find_changes, read_records
+from jobs.result.identity import RunIdentity
+from jobs.result.ledger import parts, read_plan
+from jobs.result.output import Output, choose_output
+from jobs.result.published import Result, read_result
+from jobs.storage.address import is_address
+from jobs.tagging.collector import video_name
+from tagger.errors import InputError, OutputError, VideoError
+from tagger.isolation import decoder_of_this_thread
+from tagger.tagger import ModelSource, find_model
+from tagger.windows import Sampling
+
+PROBES = 8
+"""Processes that open videos at a time. On a network disk most of their time is waiting."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A job ready to run: what it does with which videos, and where its rows go.
+
+    ``base`` is the result that it adds to, None when there is none or it is to be replaced (``replaces``). ``run`` is
+    an interrupted run that goes on, and ``parts`` how many parts it has; without, what lies in the run folder will be
+    removed. ``identity`` is what the rows depend on.
+    """
+
+    config: RunConfig
+    videos: tuple[Video, ...]
+    todo: tuple[Video, ...]
+    changes: Changes
+    source: ModelSource
+    sampling: Sampling
+    output: Output
+    identity: RunIdentity
+    base: Result | None
+    replaces: bool
+    run: str | None
+    parts: int
+
+    @property
+    def prunes(self) -> bool:
+        """Whether the result loses videos that are not listed any more."""
+        return self.config.prune and self.changes.gone > 0
+
+    @property
+    def keep(self) -> pa.Array | None:
+        """The names of the videos that stay in the result; None for all."""
+        if not self.config.prune:
+            return None
+        missing = set(self.changes.missing)
+        return pa.array([video_name(video.path) for video in self.videos if video not in missing], pa.string())
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the result is what the job would make it.
+
+        Of a run that was interrupted, the publication may be half done, whatever is left to do.
+        """
+        work = self.todo or self.changes.touched or self.prunes or self.run is not None
+        return self.base is not None and not work
+
+
+@dataclass(frozen=True)
+class DryRun:
+    """What a job would do.
+
+    ``videos`` are listed; ``new``, ``changed``, ``retried`` of them would be read, ``kept`` not, among them ``touched``
+    ones: the same content at another time. ``gone`` are in the result only, and would be removed if ``pruned``.
+    ``unreadable`` cannot even be opened; ``video_s`` and ``windows`` are still to be done. ``unopened`` are in buckets,
+    where opening them would mean copying them, and not counted in the three.
+    """
+
+    videos: int
+    new: int
+    changed: int
+    retried: int
+    touched: int
+    kept: int
+    gone: int
+    pruned: bool
+    unreadable: int
+    unopened: int
+    video_s: float
+    windows: int
+
+
+def make_plan(config: RunConfig, on_found: Callable[[int], None] = lambda found: None) -> Plan:
+    """Plans a job without changing anything on disk (a model by name may be downloaded).
+
+    ``on_found`` gets the number of videos found so far. Raises InputError, OutputError, ModelFileError or WeightsError.
+    """
+    output = choose_output(config.out)
+    source = find_model(config.model, config.weights)
+    sampling = replace(source.info.sampling, fast_decode=config.fast_decode or source.info.sampling.fast_decode)
+    if config.hop_s is not None:
+        try:
+            sampling = replace(sampling, hop_s=config.hop_s)
+        except ValueError as error:
+            raise InputError(str(error)) from None
+    top_k = min(config.top_k, len(source.info.labels))
+    identity = RunIdentity(source.name, source.hash, sampling.to_json(), top_k)
+    run, replaces = _interrupted(output, identity, overwrite=config.overwrite)
+    base = None if replaces else _base(output, identity)
+    videos = tuple(find_videos(config.inputs, config.extensions, on_found))
+    try:
+        earlier = parts(output.run) if run is not None else []
+        records = read_records([*(base.sources if base else ()), *earlier])
+    except (OSError, OutputError) as error:
+        if not config.overwrite:
+            if isinstance(error, OutputError):
+                raise
+            raise OutputError(f"{output.out} cannot be read: {error}; use --overwrite to start over") from error
+        # What an interrupted --overwrite has left is damaged: it starts over, too.
+        run, earlier, records = None, [], Records()
+    changes = find_changes(videos, records, retry_failed=config.retry_failed)
+    return Plan(
+        config=config,
+        videos=videos,
+        todo=tuple(changes.todo),
+        changes=changes,
+        source=source,
+        sampling=sampling,
+        output=output,
+        identity=identity,
+        base=base,
+        replaces=replaces,
+        run=run,
+        parts=len(earlier),
+    )
+
+
+def _interrupted(output: Output, identity: RunIdentity, *, overwrite: bool) -> tuple[str | None, bool]:
+    """The interrupted run that goes on, if any, and whether the run takes the place of an earlier result.
+
+    Raises OutputError for an interrupted run of another kind, or one whose end would take a result away that this one
+    would add to.
+    """
+    try:
+        earlier = read_plan(output.run)
+    except OutputError:
+        if overwrite:
+            return None, True
+        raise
+    if earlier is None:
+        return None, overwrite
+    difference = identity.difference(earlier.identity)
+    if overwrite:
+        # Given again after an interruption, the same command goes on.
+        return earlier.run if difference is None and earlier.replaces else None, True
+    if difference is not None:
+        raise OutputError(
+            f"{output.run} holds an interrupted run with {difference}; "
+            "use --overwrite to start over, remove it to go on with the result as it is, or choose another --out"
+        )
+    if earlier.replaces and (output.manifest if output.is_folder else output.tags).is_file():
+        raise OutputError(
+            f"{output.run} holds an interrupted --overwrite; give --overwrite again to finish it, "
+            "or remove it to go on with the result that is there"
+        )
+    return earlier.run, earlier.replaces
+
+
+def _base(output: Output, identity: RunIdentity) -> Result | None:
+    """The result that the run adds to. Raises OutputError for one of another kind."""
+    base = read_result(output)
+    difference = base and identity.difference(base.identity)
+    if difference:
+        raise OutputError(
+            f"{output.out} was made with {difference}; use --overwrite to replace it, or choose another --out"
+        )
+    if base is not None and base.parts:
+        lacking = sorted({part.name for part in base.parts}.difference(output.tags.names()))
+        if lacking:
+            # The videos are read for the plan, the segments not before the end.
+            raise OutputError(
+                f"{output.tags.child(lacking[0])} is missing, which {output.manifest} lists; "
+                "use --overwrite to start over, or choose another --out"
+            )
+    return base
+
+
+def dry_run(plan: Plan, on_probed: Callable[[int], None] = lambda probed: None) -> DryRun:
+    """Opens every local video that is still to be done and adds up what there is.
+
+    ``on_probed`` gets the count so far.
+    """
+
+    def windows_of(video: Video) -> tuple[float, int] | None:
+        try:
+            facts = decoder_of_this_thread().probe(video.path)
+        except VideoError:  # The run will say it in its row.
+            return None
+        duration_s = facts.duration_s or 0.0
+        return duration_s, plan.sampling.window_count(duration_s)
+
+    here = [video for video in plan.todo if not is_address(video.path)]
+    unreadable = windows = 0
+    video_s = 0.0
+    with ThreadPoolExecutor(max_workers=min(PROBES, max(1, len(here)))) as pool:
+        for probed, found in enumerate(pool.map(windows_of, here), start=1):
+            if found is None:
+                unreadable += 1
+            else:
+                video_s += found[0]
+                windows += found[1]
+            on_probed(probed)
+    changes = plan.changes
+    return DryRun(
+        videos=len(plan.videos),
+        new=len(changes.new),
+        changed=len(changes.changed),
+        retried=len(changes.retried),
+        touched=len(changes.touched),
+        kept=changes.kept + len(changes.touched),
+        gone=changes.gone,
+        pruned=plan.config.prune,
+        unreadable=unreadable,
+        unopened=len(plan.todo) - len(here),
+        video_s=video_s,
+        windows=windows,
+    )

@@ -1,0 +1,73 @@
+"""What a model actor does: windows in, segments out."""
+
+import os
+import tempfile
+import time
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from jobs.cluster.memory import keep_freed_memory
+from jobs.tagging.transport import clips_of, segments_table
+from tagger.segments import make_segments
+from tagger.tagger import ModelSource
+from tagger.windows import Sampling, Window
+
+if TYPE_CHECKING:
+    from tagger.classifier import Classifier, DeviceName, PrecisionName
+
+
+class Predictor:
+    """A loaded model in an actor: tables of WINDOWS_SCHEMA in, tables of SEGMENTS_SCHEMA out.
+
+    ``content`` is a reference to the bytes of the weights file, for a machine that does not have it.
+    """
+
+    def __init__(
+        self,
+        source: ModelSource,
+        content: Any,
+        sampling: Sampling,
+        device: "DeviceName",
+        threads: int,
+        top_k: int,
+        batch_size: int | None,
+        precision: "PrecisionName" = "auto",
+    ):
+        # Other processes import this module, too, and do without torch, which takes half a gigabyte.
+        import torch
+
+        # Frames come read-only from the object store, and are only ever read.
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        keep_freed_memory()
+        # They are counted over the whole cluster; this machine may be a small part of it.
+        torch.set_num_threads(min(threads, os.cpu_count() or 1))
+        self._classifier = _load(source, content, device, precision)
+        self._labels = source.info.labels
+        size = source.info.preprocessing.size
+        self._shape = (sampling.num_frames, size, size, 3)
+        self._top_k = top_k
+        self._batch_size = batch_size
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        """Classifies the windows of ``table``."""
+        started, cpu_started = time.perf_counter(), time.process_time()
+        clips = clips_of(table, self._shape)
+        segments = []
+        if len(clips):
+            probabilities, ood_scores = self._classifier.classify(clips, self._batch_size)
+            columns = [table.column(name).drop_null().to_pylist() for name in ("window", "start_s", "end_s")]
+            windows = [Window(*values) for values in zip(*columns, strict=True)]
+            segments = make_segments(windows, probabilities, self._labels, self._top_k, ood_scores)
+        return segments_table(table, segments, time.perf_counter() - started, time.process_time() - cpu_started)
+
+
+def _load(source: ModelSource, content: Any, device: "DeviceName", precision: "PrecisionName") -> "Classifier":
+    if source.is_here():
+        return source.load(device, precision)
+    import ray
+
+    with tempfile.TemporaryDirectory(prefix="vtag-model-") as folder:
+        return source.unpacked(ray.get(content), Path(folder)).load(device, precision)

@@ -1,0 +1,302 @@
+"""Runs a planned job: collects the rows that come from Ray, commits finished videos, and publishes the result."""
+
+import contextlib
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+
+import tagger
+from jobs.cluster.ray_driver import RayDriver
+from jobs.cluster.termination import Sigterm
+from jobs.job import Efficiency, Failure, Interrupted, JobError, Progress, RunConfig, Summary, WorkerError
+from jobs.result.ledger import Ledger, parts, read_plan, remove
+from jobs.result.lock import Lock, locked
+from jobs.result.merge import merge
+from jobs.result.output import Output
+from jobs.result.publish import Published, count, publish
+from jobs.result.published import Result, read_result
+from jobs.storage.location import Location, is_address
+from jobs.tagging.collector import Collector, FinishedVideo, Spent, video_name, with_times
+from jobs.tagging.committer import Committer, unwritable
+from jobs.tagging.pipeline import DECODING_GPU, Workers, videos_at_a_time
+from jobs.tagging.plan import Plan
+from jobs.tagging.tag_archive import Settings, tag_archive
+from tagger.errors import OutputError
+
+SETTLED_S = 10.0
+"""Shortest time in seconds over which a job's efficiency is measured: work under way at its start counts as a whole."""
+
+REPORT_S = 1.0
+"""Time in seconds between two progress reports while no video is finished."""
+
+
+def run_job(
+    plan: Plan,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+    driver: RayDriver | None = None,
+) -> Summary:
+    """Tags the videos of ``plan`` and publishes the result. ``on_progress`` is called in this thread.
+
+    ``driver`` is one that was started while the plan was made.
+
+    Raises Interrupted on Ctrl-C and SIGTERM, JobError when the model or the workers fail, OutputError when results
+    cannot be written or another job writes to the same place. What was finished is kept in the run folder then, and the
+    same plan made again continues.
+    """
+    run = _Run(plan, on_progress, driver)
+    try:
+        with Sigterm():
+            published = _look(plan.output, plan.base) if plan.base and plan.is_done else _finish(plan, run)
+    except KeyboardInterrupt:
+        committed = run.committer.committed if run.committer else 0
+        kept = plan.changes.kept + len(plan.changes.touched) + committed
+        raise Interrupted(
+            f"interrupted; {kept} of {len(plan.videos)} videos are finished and kept in {plan.output.run}, "
+            "and the same command continues from there"
+        ) from None
+    changes = plan.changes
+    # Their rows are written again, but they were not read.
+    touched = {video_name(video.path) for video in changes.touched}
+    return Summary(
+        out=_shown(plan.output.tags, plan.config),
+        videos_out=_shown(plan.output.videos, plan.config),
+        model=plan.source.name,
+        sampling=str(plan.sampling),
+        videos=published.videos,
+        ok=published.statuses["ok"],
+        partial=published.statuses["partial"],
+        failed=published.statuses["failed"],
+        new=len(changes.new),
+        changed=len(changes.changed),
+        retried=len(changes.retried),
+        touched=len(changes.touched),
+        kept=changes.kept + len(changes.touched),
+        gone=changes.gone,
+        pruned=changes.gone if plan.prunes else 0,
+        video_s=published.video_s,
+        segments=published.segments,
+        tagged_s=run.collector.video_s,
+        windows_done=run.collector.windows,
+        elapsed_s=time.monotonic() - run.started_s,
+        tagging_s=run.tagging_s,
+        efficiency=run.efficiency,
+        failures=tuple(failure for failure in published.failures if failure.path not in touched),
+        top_labels=published.top_labels,
+    )
+
+
+def _shown(place: Location, config: RunConfig) -> str:
+    """A place as the user would write it."""
+    return place.address if is_address(place.address) or Path(config.out).is_absolute() else os.path.relpath(place.path)
+
+
+def _look(output: Output, base: Result) -> Published:
+    """What there is already. Removes what a job has left that was killed after it had published."""
+    if output.run.is_folder():
+        with locked(output.run):
+            if read_plan(output.run) is None:
+                remove(output.run, keep_lock=True)
+        output.run.delete_empty_folder()
+    return count(base.sources)
+
+
+def _finish(plan: Plan, run: "_Run") -> Published:
+    run.report("starting")
+    folder = plan.output.run
+    try:
+        with locked(folder) as lock:
+            _check_unchanged(plan)
+            ledger = _open_ledger(plan)
+            try:
+                _adopt(plan, ledger)
+                if plan.todo:
+                    _tag(plan, ledger, run, lock)
+                run.report("publishing")
+                lock.check()
+                published = publish(plan.output, plan.identity, ledger.run, plan.base, parts(folder), keep=plan.keep)
+            except BaseException as error:
+                with contextlib.suppress(OSError):
+                    ledger.log("stopped", reason=type(error).__name__, words=str(error))
+                raise
+            remove(folder, keep_lock=True)
+    except OSError as error:
+        raise unwritable(folder, error) from error
+    finally:
+        folder.delete_empty_folder()
+    return published
+
+
+def _check_unchanged(plan: Plan) -> None:
+    """Raises OutputError when another job has finished, or begun, between the plan and the lock."""
+    base = None if plan.replaces else read_result(plan.output)
+    started = read_plan(plan.output.run) if plan.run is not None else None
+    # vtag compact makes other parts of what the same run has published.
+    is_same = (base and (base.run, base.parts)) == (plan.base and (plan.base.run, plan.base.parts))
+    if plan.run is not None:
+        is_same = is_same and started is not None and started.run == plan.run
+        is_same = is_same and len(parts(plan.output.run)) == plan.parts
+    if not is_same:
+        raise OutputError(f"{plan.output.out} was changed by another vtag run just now; run the same command again")
+
+
+@dataclass
+class _Run:
+    """What is known of a job under way."""
+
+    plan: Plan
+    on_progress: Callable[[Progress], None]
+    driver: RayDriver | None = None
+    started_s: float = field(default_factory=time.monotonic)
+    workers: Workers | None = None
+    first_row_s: float | None = None
+    efficiency: Efficiency | None = None
+    tagging_s: float = 0.0
+    done: int = 0
+    committer: Committer | None = None
+    failed: int = 0
+    last_failure: Failure | None = None
+    reported_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.collector = Collector(self.plan.todo)
+
+    def report(self, phase: str | None = None) -> None:
+        """Tells how far the job is."""
+        now = self.reported_s = time.monotonic()
+        busy = (0.0, 0.0)
+        if self.workers is not None and self.first_row_s is not None:
+            passed_s = max(now - self.first_row_s, 1e-3)
+            decode = self.collector.spent.decode_s / (self.workers.decoders * passed_s)
+            predict = self.collector.spent.predict_s / (self.workers.actors * passed_s)
+            # What was under way when the first row came back counts as a whole.
+            busy = (min(decode, 1.0), min(predict, 1.0))
+        self.on_progress(
+            Progress(
+                phase=phase or ("starting" if self.first_row_s is None else "tagging"),  # type: ignore[arg-type]
+                videos_total=len(self.plan.videos),
+                videos_kept=len(self.plan.videos) - len(self.plan.todo),
+                videos_done=self.done,
+                videos_failed=self.failed,
+                video_s=self.collector.video_s,
+                windows=self.collector.windows,
+                elapsed_s=now - self.started_s,
+                decode_busy=busy[0],
+                predict_busy=busy[1],
+                last_failure=self.last_failure,
+            )
+        )
+
+    def collect(self, table: pa.Table) -> list[FinishedVideo]:
+        """Takes rows that came back; returns the videos that are finished with them. Tells of the first ones."""
+        finished = self.collector.add(table)
+        if self.first_row_s is None:
+            self.first_row_s, self.collector.spent = time.monotonic(), Spent(since=time.time())
+            self.report()
+        elif (passed_s := time.monotonic() - self.first_row_s) >= SETTLED_S:
+            self.efficiency = self._efficiency(passed_s)
+        return finished
+
+    def _efficiency(self, passed_s: float) -> Efficiency:
+        workers, spent = self.workers, self.collector.spent
+        assert workers is not None
+        # Several actors on a GPU take turns, and wait for each other.
+        gpus = workers.actors * workers.actor_gpus / (1 - DECODING_GPU if workers.decoder_gpus else 1)
+        return Efficiency(
+            cores=workers.cores,
+            decode=spent.decode_cpu_s / (workers.cores * passed_s),
+            model=spent.predict_cpu_s / (workers.cores * passed_s),
+            gpu=min(spent.predict_s / (gpus * passed_s), 1.0) if workers.device == "cuda" else None,
+        )
+
+    def note(self, video: FinishedVideo) -> None:
+        """Counts a finished video and tells of it."""
+        self.done += 1
+        if video.failure is not None:
+            self.failed += 1
+            self.last_failure = video.failure
+        self.report()
+
+
+def _open_ledger(plan: Plan) -> Ledger:
+    if plan.run is None:
+        remove(plan.output.run, keep_lock=True)
+    ledger = Ledger.create(plan.output.run, plan.identity, replaces=plan.replaces)
+    changes = plan.changes
+    ledger.log(
+        "started",
+        vtag_version=tagger.__version__,
+        inputs=list(plan.config.inputs),
+        videos=len(plan.videos),
+        new=len(changes.new),
+        changed=len(changes.changed),
+        retried=len(changes.retried),
+        touched=len(changes.touched),
+        kept=changes.kept,
+        gone=changes.gone,
+    )
+    return ledger
+
+
+def _adopt(plan: Plan, ledger: Ledger) -> None:
+    """Records the new time of videos whose content is the same, with the rows that they have."""
+    mtimes_ns = {video_name(video.path): video.mtime_ns for video in plan.changes.touched}
+    if not mtimes_ns:
+        return
+    sources = [*(plan.base.sources if plan.base else ()), *parts(plan.output.run)]
+    for merged in merge(sources, keep=pa.array(mtimes_ns)):
+        if merged.videos.num_rows:
+            times_ns = [mtimes_ns[name] for name in merged.videos["video"].to_pylist()]
+            ledger.commit_tables(with_times(merged.videos, times_ns), merged.tags)
+
+
+def _tag(plan: Plan, ledger: Ledger, run: _Run, lock: Lock) -> None:
+    """Does what is still to be done, and commits it."""
+    config = plan.config
+    settings = Settings(
+        device=config.device,
+        decode_device=config.decode_device,
+        actors=config.actors,
+        top_k=plan.identity.top_k,
+        batch_size=config.batch_size,
+        precision=config.precision,
+    )
+    with run.driver or RayDriver("tagging", address=config.address, verbose=config.verbose) as driver:
+        with Committer(ledger, lock) as run.committer:
+            began_s: float | None = None
+            first = 0
+            # In parts, so that no process has to take the whole list at once.
+            while first < len(plan.todo):
+                part = plan.todo[first : first + videos_at_a_time(run.workers.decoders if run.workers else 1)]
+                work = tag_archive, part, first, plan.source, plan.sampling, settings, run.workers
+                for event in driver.events(*work, timeout_s=REPORT_S):
+                    if isinstance(event, Workers):
+                        run.workers = event
+                        began_s = began_s or time.monotonic()
+                    elif event is not None:
+                        for video in run.collect(event):
+                            run.committer.add(video)
+                            run.note(video)
+                        if config.max_failures.are_exceeded(run.failed, run.done):
+                            raise _too_many_failures(run)
+                    run.committer.commit_when_due()
+                    if time.monotonic() - run.reported_s >= REPORT_S:
+                        run.report()
+                first += len(part)
+        run.tagging_s = time.monotonic() - began_s if began_s is not None else 0.0
+    if run.done != len(plan.todo):
+        raise WorkerError(
+            f"only {run.done} of {len(plan.todo)} videos came back; run the same command again for the rest"
+        )
+
+
+def _too_many_failures(run: _Run) -> JobError:
+    assert run.last_failure is not None
+    return JobError(
+        f"{run.failed} of the first {run.done} videos could not be read, or only in part, more than --max-failures "
+        f"{run.plan.config.max_failures} allows; the last: {run.last_failure.reason}; "
+        "what is finished is kept, and the same command with --retry-failed tries those again and continues"
+    )

@@ -1,0 +1,69 @@
+"""What the Ray driver does for ``vtag run``: it spreads the work over the machines and passes on what comes back."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from jobs.cluster.ray_driver import Tell
+from jobs.cluster.ray_session import RaySession
+from jobs.job import Video
+from jobs.tagging.decode_trial import DecodeDevice, use_nvdec
+from jobs.tagging.pipeline import Workers, choose_workers, tag_videos
+from tagger.tagger import ModelSource
+from tagger.windows import Sampling
+
+if TYPE_CHECKING:
+    from tagger.classifier import DeviceName, PrecisionName
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to tag; the fields of the same names of ``RunConfig``."""
+
+    device: "DeviceName"
+    decode_device: DecodeDevice
+    actors: int | None
+    top_k: int
+    batch_size: int | None
+    precision: "PrecisionName"
+
+
+def tag_archive(
+    session: RaySession,
+    tell: Tell,
+    videos: Sequence[Video],
+    first: int,
+    source: ModelSource,
+    sampling: Sampling,
+    settings: Settings,
+    workers: Workers | None = None,
+) -> None:
+    """Tags ``videos``, a part of an archive. Tells the Workers that do it, then tables of SEGMENTS_SCHEMA as they come.
+
+    ``first`` is the number of the first of them in the archive, and ``workers`` are those of the part before. See
+    ``tag_videos`` for the tables and for what is raised.
+    """
+    workers = workers or _workers(session, videos, source, sampling, settings)
+    tell(workers)
+    tables = tag_videos(
+        videos,
+        source,
+        sampling,
+        workers,
+        first=first,
+        top_k=settings.top_k,
+        batch_size=settings.batch_size,
+        precision=settings.precision,
+    )
+    for table in tables:
+        tell(table)
+
+
+def _workers(
+    session: RaySession, videos: Sequence[Video], source: ModelSource, sampling: Sampling, settings: Settings
+) -> Workers:
+    wanted = session.cpus, session.gpus, settings.device, settings.actors
+    workers = choose_workers(*wanted)
+    preprocessing = source.info.preprocessing
+    nvdec = use_nvdec(videos, sampling, preprocessing, workers, wanted=settings.decode_device, gpus=session.gpus)
+    return choose_workers(*wanted, nvdec=True) if nvdec else workers

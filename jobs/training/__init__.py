@@ -1,0 +1,1 @@
+"""What Ray Train and Ray Data do for ``vtag train``."""

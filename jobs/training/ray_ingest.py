@@ -1,0 +1,139 @@
+"""Bringing the clips of a training in with Ray Data: decoded on all cores of the cluster, features on its GPUs."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
+
+from torch import nn
+
+from jobs.cluster.memory import keep_freed_memory
+from jobs.cluster.ray_driver import explain
+from jobs.cluster.ray_session import RaySession
+from tagger.models.registry import ARCHITECTURES
+from tagger.windows import Sampling
+from training.data.data_set import LabelledClip, Part
+from training.fitting.config import TrainConfig
+from training.fitting.stages import head_forms, layer_forms
+from training.fitting.watch import Watch, clip_counter
+from training.inputs.clip_cache import ClipCache
+from training.inputs.clip_decoding import jobs_of
+from training.inputs.forms import Form
+from training.inputs.ingest import Ingested, Known, ingest
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+ACTORS_PER_GPU = 4
+"""Processes that share a GPU for computing features: one alone would wait for its decoder most of the time."""
+
+BLOCKS = 1000
+"""Most pieces that Ray Data cuts the work into: enough for a lively progress, and not a task for every clip."""
+
+_Job = tuple[Part, tuple[LabelledClip, ...]]
+
+
+def bring_in(
+    network: nn.Module,
+    parts: Mapping[Part, Sequence[LabelledClip]],
+    config: TrainConfig,
+    cache: ClipCache,
+    session: RaySession,
+    watch: Watch,
+) -> Known:
+    """Brings the clips of ``parts``, of which there may be ``train`` and ``val``, in for all stages of a training.
+
+    ``network`` is what the training starts from. ``watch`` gets each clip; see ``ingest_with_ray`` for the rest.
+    """
+    import ray
+
+    shared = ray.put(network)
+    known: dict[str, Ingested] = {}
+    for stage in config.stages:
+        counters = {part: clip_counter(part, len(some), on_reading=watch.on_reading) for part, some in parts.items()}
+        make_forms = partial(_forms, shared, config, stage)
+        uses_gpu = stage == "head" and config.device == "cuda"
+        for part, clip, found in ingest_with_ray(parts, make_forms, cache, session, uses_gpu=uses_gpu):
+            known[found.key] = found
+            counters[part](clip, found.problem)
+    return known
+
+
+def _forms(network: Any, config: TrainConfig, stage: str) -> Mapping[Part, Form]:
+    import ray
+
+    preprocessing = ARCHITECTURES[config.model].preprocessing
+    if stage == "head":
+        return head_forms(ray.get(network), Sampling(), preprocessing, config.device)
+    return layer_forms(Sampling(), preprocessing)
+
+
+def ingest_with_ray(
+    parts: Mapping[Part, Sequence[LabelledClip]],
+    make_forms: Callable[[], Mapping[Part, Form]],
+    cache: ClipCache,
+    session: RaySession,
+    *,
+    uses_gpu: bool,
+) -> Iterator[tuple[Part, LabelledClip, Ingested]]:
+    """Brings the clips of ``parts`` into the form of each, in any order; yields each with what became of it.
+
+    ``make_forms`` makes the forms where they are used, on the device of that machine; ``cache`` is in a folder that all
+    machines share. With ``uses_gpu`` each process has a share of a GPU. Clips in the cache are not decoded. Raises
+    JobError, or what an actor raised of the project's own.
+    """
+    import ray
+    from ray.exceptions import RayError
+
+    # All parts at once: actors that import PyTorch take seconds to start.
+    jobs: list[_Job] = [(part, job) for part, clips in parts.items() for job in jobs_of(clips)]
+    actors = min(len(jobs), int(session.gpus * ACTORS_PER_GPU if uses_gpu else session.cpus) or 1)
+    done = (
+        ray.data.from_items(list(range(len(jobs))), override_num_blocks=min(len(jobs), BLOCKS))
+        .map_batches(
+            _Ingester,
+            fn_constructor_args=(ray.put(jobs), make_forms, cache),
+            batch_size=1,
+            batch_format="pyarrow",
+            # In the main thread, as in jobs/tagging/pipeline.py.
+            compute=ray.data.ActorPoolStrategy(size=actors, enable_true_multi_threading=True),
+            num_cpus=1,
+            num_gpus=1 / ACTORS_PER_GPU if uses_gpu else 0,
+        )
+        .iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
+    )
+    try:
+        for table in done:
+            for row in cast("pa.Table", table).to_pylist():
+                part, clips = jobs[row["job"]]
+                yield part, clips[row["clip"]], Ingested(row["key"], row["rows"], row["problem"])
+    except RayError as error:
+        raise explain(error, "reading the clips") from error
+
+
+class _Ingester:
+    """An actor that brings jobs in: a table of their numbers becomes one of what became of their clips."""
+
+    def __init__(self, jobs: Any, make_forms: Callable[[], Mapping[Part, Form]], cache: ClipCache):
+        import ray
+        import torch
+
+        keep_freed_memory()
+        # One of many on this machine, each with a core.
+        torch.set_num_threads(1)
+        self._jobs: list[_Job] = ray.get(jobs)
+        self._forms = make_forms()
+        self._cache = cache
+
+    def __call__(self, table: "pa.Table") -> "pa.Table":
+        """Brings the jobs of ``table`` in."""
+        import pyarrow as pa
+
+        rows = []
+        for job in table["item"].to_pylist():
+            part, clips = self._jobs[job]
+            for number, (_, found) in enumerate(ingest(clips, self._forms[part], self._cache)):
+                rows.append((job, number, found.key, found.rows, found.problem))
+        fields = {"job": pa.int64(), "clip": pa.int64(), "key": pa.string(), "rows": pa.int64(), "problem": pa.string()}
+        columns = zip(*rows, strict=True)
+        arrays = [pa.array(column, kind) for column, kind in zip(columns, fields.values(), strict=True)]
+        return pa.table(arrays, schema=pa.schema(list(fields.items())))

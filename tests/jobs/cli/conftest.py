@@ -1,0 +1,25 @@
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model file that describes a cnn3d-lstm of three labels; its weights are beside the point."""
+    import torch
+
+    from tagger import ModelInfo, Sampling, save_model_file
+    from tagger.models.registry import CNN3D_PREPROCESSING
+
+    info = ModelInfo(
+        architecture="cnn3d-lstm",
+        labels=("Biking", "Diving", "Swing"),
+        sampling=Sampling(),
+        preprocessing=CNN3D_PREPROCESSING,
+        temperature=1.25,
+        training={"data": "my-clips", "clips": {"train": 60, "test": 20}},
+        scores={"videos": {"accuracy": 0.9123, "confusion": [[1, 0], [0, 1]]}},
+    )
+    path = tmp_path_factory.mktemp("model") / "mine.safetensors"
+    save_model_file(path, info, {"weight": torch.zeros(3)})
+    return path

@@ -1,0 +1,165 @@
+"""The closing summary, and that the queries it offers really run."""
+
+import io
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import duckdb
+import pandas
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from rich.console import Console
+
+from jobs.cli.terminal.summary import duckdb_query, failures_query, pandas_line, print_summary, shell_line, summary_json
+from jobs.cli.terminal.wording import amount, clock, count, percent, significant
+from jobs.job import Efficiency, Failure, LabelCount, Summary
+
+SUMMARY = Summary(
+    out="tags.parquet",
+    videos_out="tags.videos.parquet",
+    model="ucf20",
+    sampling="16×4 @ 30 fps",
+    videos=1964,
+    ok=1950,
+    partial=4,
+    failed=10,
+    new=1964,
+    changed=0,
+    retried=0,
+    touched=0,
+    kept=0,
+    gone=0,
+    pruned=0,
+    video_s=6720,
+    segments=3200,
+    tagged_s=6720,
+    windows_done=3200,
+    elapsed_s=330,
+    tagging_s=320,
+    failures=tuple(
+        Failure(f"/v/bad{i}.mp4", "failed", "empty", f"/v/bad{i}.mp4 is empty (0 bytes)") for i in range(14)
+    ),
+    top_labels=(LabelCount("Basketball", 1600, 3412.0), LabelCount("Walking [x]", 32, 68.2)),
+)
+
+
+def shown(summary: Summary, width: int = 80) -> str:
+    console = Console(file=io.StringIO(), width=width)
+    print_summary(summary, console)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_summary_tells_how_much_how_fast_and_what_was_found(width: int) -> None:
+    text = shown(SUMMARY, width)
+    for part in (
+        "1,964: 1,950 read to the end, 4 in part, 10 failed",
+        "1.87 h",
+        "3,200",
+        "10.0 windows/s · 21.0× real time · 5:30 in all",
+        "ucf20, windows of 16×4 @ 30 fps",
+        "Basketball",
+        "50 %",
+        "56.9 min",
+        "Walking [x]",
+    ):
+        assert part in text, part
+
+
+def test_failures_are_grouped_by_kind_the_most_frequent_first() -> None:
+    damaged = Failure("/v/cut.mp4", "partial", "damaged", "/v/cut.mp4 is cut off after 3.00 s")
+    text = shown(replace(SUMMARY, failures=(damaged, *SUMMARY.failures)))
+    lines = [line.split() for line in text.splitlines() if "empty" in line or "cut" in line]
+    assert lines[0][:3] == ["empty", "14", "bad0.mp4"] and lines[3][:3] == ["damaged", "1", "cut.mp4"]
+
+
+def test_a_few_failures_of_each_kind_are_named_and_the_others_can_be_found() -> None:
+    text = shown(SUMMARY)
+    assert text.count("is empty (0 bytes)") == 3
+    assert f"all of them: {shell_line(failures_query('tags.videos.parquet'))}" in text
+    few = shown(replace(SUMMARY, partial=0, failed=1, failures=SUMMARY.failures[:1]))
+    assert "all of them" not in few
+
+
+def test_nothing_is_said_of_failures_when_there_are_none() -> None:
+    text = shown(replace(SUMMARY, ok=1964, partial=0, failed=0, failures=()))
+    assert "1,964, all read to the end" in text
+    assert "Not read" not in text
+
+
+def test_a_run_that_adds_to_a_result_says_what_it_did_and_how_fast_it_was_itself() -> None:
+    grown = replace(SUMMARY, new=5, changed=1, kept=1958, touched=3, gone=2, tagged_s=640)
+    text = " ".join(shown(grown).split())
+    assert "5 new, 1 changed, 1,955 kept, 3 kept with a new time, the content being the same" in text
+    assert "2 videos not among the inputs or missing there, still in the result (--prune removes them)" in text
+    assert "2.00× real time" in text
+    assert "2 videos removed" in " ".join(shown(replace(grown, pruned=2)).split())
+
+
+def test_lines_to_copy_are_never_broken() -> None:
+    out = "/a/rather/long/path/" + "x" * 100 + "/tags.parquet"
+    lines = shown(replace(SUMMARY, out=out)).splitlines()
+    assert f"DuckDB    {shell_line(duckdb_query(out))}" in lines
+    assert f"pandas    {pandas_line(out)}" in lines
+
+
+@pytest.mark.parametrize("name", ["tags.parquet", 'it\'s $HOME "here".parquet', "parts"])
+def test_the_queries_run(tmp_path: Path, name: str) -> None:
+    out = tmp_path / name
+    rows = pa.table({"label": ["Swing", "Biking", "Biking"], "start_s": [0.0, 0.0, 2.0], "end_s": [2.0, 2.0, 3.0]})
+    videos = pa.table({"video": ["/a", "/b"], "status": ["ok", "failed"], "error": [None, "/b is empty"]})
+    if out.suffix != ".parquet":
+        out.mkdir()
+    pq.write_table(rows, out if out.suffix else out / "part-0.parquet")
+    pq.write_table(videos, tmp_path / "v.parquet")
+    line = shell_line(duckdb_query(str(out)))
+    # What a shell would give to DuckDB when a person pastes the line.
+    pasted = subprocess.run(["sh", "-c", line.replace("duckdb -c", "printf %s")], capture_output=True, check=True)
+    assert duckdb.sql(pasted.stdout.decode()).fetchall() == [("Biking", 2), ("Swing", 1)]
+    failures = duckdb.sql(failures_query(str(tmp_path / "v.parquet"))).fetchall()
+    assert failures == [("/b", "failed", "/b is empty")]
+    assert len(eval(pandas_line(str(out)), {"pandas": pandas})) == 3
+
+
+def test_the_json_has_everything_and_a_query() -> None:
+    values = summary_json(SUMMARY)
+    assert values["segments"] == 3200
+    assert len(values["failures"]) == 14
+    assert values["duckdb"] == duckdb_query("tags.parquet")
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        (count(1, "video"), "1 video"),
+        (count(12345, "video"), "12,345 videos"),
+        (clock(7.4), "0:07"),
+        (clock(3723), "1:02:03"),
+        (amount(59.4), "59.4 s"),
+        (amount(6720), "1.87 h"),
+        (amount(90000 * 3600), "90,000 h"),
+        (significant(0.534), "0.53"),
+        (significant(14.23), "14.2"),
+        (significant(99.96), "100"),
+        (percent(0.434), "43 %"),
+    ],
+)
+def test_numbers_are_written_for_people(written: str, expected: str) -> None:
+    assert written == expected
+
+
+def test_the_summary_tells_how_much_of_the_hardware_was_used() -> None:
+    assert "Efficiency" not in shown(SUMMARY)
+    cpu = Efficiency(cores=2, decode=0.21, model=0.72)
+    assert "Efficiency  93 %: decoding took 21 % of the time of 2 cores, the model 72 %" in shown(
+        replace(SUMMARY, efficiency=cpu), 100
+    )
+    gpu = Efficiency(cores=16, decode=0.4, model=0.05, gpu=0.9)
+    assert "90 %: the model was at work 90 % of the time, decoding 40 % of the time of 16 cores" in shown(
+        replace(SUMMARY, efficiency=gpu), 120
+    )
+    starved = Efficiency(cores=4, decode=0.9, model=0.05, gpu=0.3)
+    assert starved.total == pytest.approx(0.95)

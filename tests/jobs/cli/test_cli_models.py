@@ -1,0 +1,85 @@
+"""``vtag models``: what there is, and what a model file says of itself."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+
+from jobs.cli import main
+from tagger.model_file import file_hash
+from tagger.models.registry import ARCHITECTURES, BUILTIN, KINETICS
+from tests.click_runner import CliRunner
+
+
+def vtag(*arguments: str) -> Result:
+    return CliRunner().invoke(main, ["models", *arguments], env={"COLUMNS": "80"})
+
+
+def test_all_models_are_listed_with_what_they_still_need(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VTAG_CACHE", str(tmp_path))
+    done = vtag()
+    assert done.exit_code == 0
+    assert f"{KINETICS} is downloaded when first used, to {tmp_path}" in done.stdout
+    rows = {row["name"]: row for row in json.loads(vtag("--json").stdout)}
+    assert set(rows) == {BUILTIN, *ARCHITECTURES}
+    for name, row in rows.items():
+        assert name in done.stdout
+        assert row["state"] in done.stdout
+    assert rows["i3d-lstm"]["state"] == "to be trained"
+    assert Path(rows[KINETICS]["weights"]).parent == tmp_path
+
+
+def test_weights_in_the_cache_are_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VTAG_CACHE", str(tmp_path))
+    rows = {row["name"]: row for row in json.loads(vtag("--json").stdout)}
+    Path(rows[KINETICS]["weights"]).touch()
+    rows = {row["name"]: row for row in json.loads(vtag("--json").stdout)}
+    assert rows[KINETICS]["state"] == "ready"
+
+
+def test_a_model_file_is_described(model_file: Path) -> None:
+    done = vtag(str(model_file))
+    assert done.exit_code == 0
+    for text in (
+        "cnn3d-lstm",
+        "3: Biking, Diving, Swing",
+        "16×4 @ 30 fps: windows of 2.13 s",
+        "centre 112×112",
+        "1.25",
+        "clips test 20, train 60",
+        "accuracy 0.9123",
+        file_hash(model_file),
+    ):
+        assert text in done.stdout, text
+
+
+def test_a_description_as_json_is_complete(model_file: Path) -> None:
+    values = json.loads(vtag(str(model_file), "--json").stdout)
+    assert values["labels"] == ["Biking", "Diving", "Swing"]
+    assert values["bytes"] == model_file.stat().st_size
+    assert values["scores"]["videos"]["confusion"] == [[1, 0], [0, 1]]
+    assert values["sampling"]["num_frames"] == 16
+
+
+@pytest.mark.parametrize("name", sorted(ARCHITECTURES))
+def test_an_architecture_is_described_without_any_download(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VTAG_CACHE", str(tmp_path))
+    done = vtag(name)
+    assert done.exit_code == 0
+    assert ARCHITECTURES[name].summary.split(",")[0][:30] in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_no_model_is_one_line(tmp_path: Path) -> None:
+    foreign = tmp_path / "foreign.safetensors"
+    foreign.write_bytes(b"not a model")
+    for argument in ("no-such-model", str(tmp_path / "missing.safetensors"), str(foreign)):
+        done = vtag(argument)
+        assert done.exit_code == 1
+        assert done.stdout == ""
+        assert len(done.stderr.splitlines()) == 1
+        assert done.stderr.startswith("vtag: ")
+        assert argument in done.stderr

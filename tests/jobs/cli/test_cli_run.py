@@ -1,0 +1,295 @@
+"""``vtag run`` from the outside: options, exit statuses and what is printed, around a job that is made up."""
+
+import errno
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from click.testing import Result
+
+import jobs.cluster.ray_driver
+import jobs.tagging.plan
+import jobs.tagging.run
+from jobs.cli import main
+from jobs.job import Failure, Interrupted, LabelCount, MaxFailures, Progress, RunConfig, Summary
+from tagger.errors import InputError
+from tests.click_runner import CliRunner
+
+BAD = Failure("/v/bad.mp4", "failed", "empty", "/v/bad.mp4 is empty (0 bytes)")
+GOOD = Summary(
+    out="t.parquet",
+    videos_out="t.videos.parquet",
+    model="ucf20",
+    sampling="16×4 @ 30 fps",
+    videos=2,
+    ok=2,
+    partial=0,
+    failed=0,
+    new=2,
+    changed=0,
+    retried=0,
+    touched=0,
+    kept=0,
+    gone=0,
+    pruned=0,
+    video_s=60.0,
+    segments=29,
+    tagged_s=60.0,
+    windows_done=29,
+    elapsed_s=20.0,
+    tagging_s=10.0,
+    top_labels=(LabelCount("Biking", 29, 60.0),),
+)
+SNAPSHOTS = (
+    Progress("starting", 2),
+    Progress("tagging", 2, videos_done=1, videos_failed=1, video_s=30, windows=10, elapsed_s=5, last_failure=BAD),
+    Progress("tagging", 2, videos_done=2, videos_failed=1, video_s=60, windows=29, elapsed_s=9, last_failure=BAD),
+    Progress("publishing", 2, videos_done=2, videos_failed=1, video_s=60, windows=29, elapsed_s=10, last_failure=BAD),
+)
+
+
+class Job:
+    """Stands in for the engine: remembers what was asked for, and ends as it is told to."""
+
+    def __init__(self) -> None:
+        self.config: RunConfig | None = None
+        self.ending: Summary | BaseException = GOOD
+
+    def make_plan(self, config: RunConfig, on_found: Callable[[int], None]) -> SimpleNamespace:
+        self.config = config
+        return SimpleNamespace(todo=())
+
+    def run(self, plan: SimpleNamespace, on_progress: Callable[[Progress], None], driver: object) -> Summary:
+        for progress in SNAPSHOTS:
+            on_progress(progress)
+        if isinstance(self.ending, BaseException):
+            raise self.ending
+        return self.ending
+
+
+@pytest.fixture
+def job(monkeypatch: pytest.MonkeyPatch) -> Job:
+    job = Job()
+    monkeypatch.setattr(jobs.tagging.plan, "make_plan", job.make_plan)
+    monkeypatch.setattr(jobs.tagging.run, "run_job", job.run)
+    driver = SimpleNamespace(start=lambda: None, close=lambda: None)
+    monkeypatch.setattr(jobs.cluster.ray_driver, "RayDriver", lambda *_, **__: driver)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    return job
+
+
+def vtag(*arguments: str, env: dict[str, str] | None = None) -> Result:
+    return CliRunner().invoke(main, ["run", "/v", "--out", "t.parquet", *arguments], env=env)
+
+
+def test_exit_0_when_all_videos_were_read(job: Job) -> None:
+    done = vtag()
+    assert done.exit_code == 0
+    assert "2, all read to the end" in done.stdout
+    assert "vtag: writing the result" in done.stderr
+
+
+@pytest.mark.parametrize("counts", [{"ok": 1, "failed": 1}, {"ok": 1, "partial": 1}])
+def test_exit_3_when_a_video_failed_or_was_read_in_part(job: Job, counts: dict[str, int]) -> None:
+    job.ending = replace(GOOD, failures=(BAD,), **counts)
+    done = vtag()
+    assert done.exit_code == 3
+    assert "bad.mp4" in done.stdout
+    assert "is empty (0 bytes)" in done.stdout
+
+
+def test_exit_1_and_one_line_when_it_cannot_be_done(job: Job) -> None:
+    job.ending = InputError("/v holds no videos")
+    done = vtag()
+    assert done.exit_code == 1
+    assert done.stdout == ""
+    assert done.stderr.splitlines()[-1] == "vtag: /v holds no videos"
+    assert "Traceback" not in done.stderr
+
+
+def test_an_error_nobody_thought_of_is_one_line_too(job: Job) -> None:
+    job.ending = RuntimeError("ray::Worker()\n  Traceback ...\nValueError: deep down\n")
+    done = vtag()
+    assert done.exit_code == 1
+    assert done.stderr.splitlines()[-1] == (
+        "vtag: RuntimeError: ValueError: deep down (--verbose tells the whole story)"
+    )
+
+
+def test_an_error_of_the_system_names_the_file(job: Job) -> None:
+    job.ending = PermissionError(errno.EACCES, "Permission denied", "/locked")
+    assert vtag().stderr.splitlines()[-1] == "vtag: /locked: permission denied"
+
+
+def test_verbose_adds_the_traceback(job: Job) -> None:
+    job.ending = InputError("/v holds no videos")
+    done = vtag("--verbose")
+    assert done.exit_code == 1
+    assert "Traceback (most recent call last)" in done.stderr
+    assert done.stderr.splitlines()[-1] == "vtag: /v holds no videos"
+    assert job.config is not None
+    assert job.config.verbose
+
+
+def test_exit_130_says_what_is_kept_after_an_interrupt(job: Job) -> None:
+    job.ending = Interrupted("interrupted; 1 of 2 videos are kept")
+    done = vtag()
+    assert done.exit_code == 130
+    assert done.stderr.splitlines()[-1] == "vtag: interrupted; 1 of 2 videos are kept"
+
+
+def test_exit_130_when_interrupted_outside_the_job(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    job.ending = KeyboardInterrupt()
+    done = vtag()
+    assert done.exit_code == 130
+    assert done.stderr.splitlines()[-1] == "vtag: interrupted"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--top-k", "0"],
+        ["--hop", "0"],
+        ["--hop", "nan"],
+        ["--hop", "inf"],
+        ["--overlap", "1"],
+        ["--overlap", "-0.1"],
+        ["--overlap", "nan"],
+        ["--hop", "1", "--overlap", "0.5"],
+        ["--actors", "-1"],
+        ["--batch-size", "0"],
+        ["--device", "tpu"],
+        ["--max-failures", "-1"],
+        ["--max-failures", "101%"],
+        ["--max-failures", "nan%"],
+        ["--max-failures", "many"],
+        ["--weights", "no-such-file"],
+        ["--no-such-option"],
+    ],
+)
+def test_exit_2_for_options_that_cannot_be(job: Job, arguments: list[str]) -> None:
+    done = vtag(*arguments)
+    assert done.exit_code == 2
+    assert "Usage: " in done.stderr
+    assert job.config is None
+
+
+def test_exit_2_without_input_or_out(job: Job) -> None:
+    assert CliRunner().invoke(main, ["run", "--out", "t.parquet"]).exit_code == 2
+    assert CliRunner().invoke(main, ["run", "/v"]).exit_code == 2
+
+
+def test_every_option_reaches_the_job(job: Job, tmp_path: Path) -> None:
+    weights = tmp_path / "w.pyth"
+    weights.touch()
+    options = f"--model m.safetensors --weights {weights} --hop 1.5 --top-k 3 --batch-size 8 --device cpu --actors 2"
+    more = "--address ray:1 --ext a --ext .b --overwrite --max-failures 12 --retry-failed --prune --fast-decode"
+    assert vtag(*options.split(), *more.split()).exit_code == 0
+    assert job.config == RunConfig(
+        inputs=("/v",),
+        out="t.parquet",
+        model="m.safetensors",
+        weights=weights,
+        hop_s=1.5,
+        fast_decode=True,
+        top_k=3,
+        batch_size=8,
+        device="cpu",
+        actors=2,
+        address="ray:1",
+        extensions=("a", ".b"),
+        overwrite=True,
+        max_failures=MaxFailures(videos=12),
+        retry_failed=True,
+        prune=True,
+    )
+
+
+def test_failures_may_be_bounded_by_a_percentage(job: Job) -> None:
+    assert vtag("--max-failures", "2.5%").exit_code == 0
+    assert job.config is not None
+    assert job.config.max_failures == MaxFailures(share=0.025)
+
+
+def test_the_defaults_are_those_of_the_library(job: Job) -> None:
+    assert vtag().exit_code == 0
+    assert job.config == RunConfig(inputs=("/v",), out="t.parquet")
+
+
+def test_the_cluster_can_come_from_the_environment(job: Job) -> None:
+    assert vtag(env={"RAY_ADDRESS": "10.0.0.1:6379"}).exit_code == 0
+    assert job.config is not None
+    assert job.config.address == "10.0.0.1:6379"
+
+
+def test_overlap_becomes_a_hop_of_the_models_windows(job: Job, model_file: Path) -> None:
+    # 16 samples, 4/30 s apart: windows of 2.13 s.
+    assert vtag("--model", str(model_file), "--overlap", "0.75").exit_code == 0
+    assert job.config is not None
+    assert job.config.hop_s == pytest.approx(16 * 4 / 30 / 4)
+
+
+def test_more_overlap_than_windows_can_have_is_a_usage_error(job: Job, model_file: Path) -> None:
+    done = vtag("--model", str(model_file), "--overlap", "0.99")
+    assert done.exit_code == 2
+    assert "0.9375 at most" in done.stderr
+
+
+def test_json_is_one_event_a_line_and_the_summary_last(job: Job) -> None:
+    job.ending = replace(GOOD, ok=1, failed=1, failures=(BAD,))
+    done = vtag("--json")
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.exit_code == 3
+    assert done.stderr == ""
+    assert [event["event"] for event in events] == [
+        "progress",
+        "failure",
+        "progress",
+        "progress",
+        "progress",
+        "summary",
+    ]
+    assert events[1]["kind"] == "empty"
+    assert events[3]["windows_per_s"] == pytest.approx(19 / 4)
+    assert events[-1]["segments"] == 29
+    assert events[-1]["failures"][0]["path"] == "/v/bad.mp4"
+
+
+def test_quiet_prints_nothing_unless_something_failed(job: Job) -> None:
+    done = vtag("-q")
+    assert (done.exit_code, done.stdout, done.stderr) == (0, "", "")
+    job.ending = replace(GOOD, ok=1, failed=1, failures=(BAD,))
+    done = vtag("-q")
+    assert (done.exit_code, done.stdout) == (3, "")
+    assert done.stderr == "vtag: 1 video not read, or only in part: t.videos.parquet\n"
+
+
+def test_exit_0_when_only_earlier_runs_met_bad_videos(job: Job) -> None:
+    job.ending = replace(GOOD, videos=5, ok=3, failed=2, kept=3)
+    done = vtag()
+    assert done.exit_code == 0
+    assert "5: 3 read to the end, 2 failed" in done.stdout
+    assert "2 new, 3 kept" in done.stdout
+
+
+def test_dry_run_only_says_what_would_be_done(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = {"videos": 12, "new": 5, "changed": 1, "retried": 2, "touched": 1, "kept": 4, "gone": 3, "pruned": False}
+    found = jobs.tagging.plan.DryRun(**counts, unreadable=1, unopened=2, video_s=7200.0, windows=3375)
+    monkeypatch.setattr(jobs.tagging.plan, "dry_run", lambda plan, on_probed: found)
+    job.ending = AssertionError("the job must not run")
+    done = vtag("--dry-run")
+    assert done.exit_code == 0
+    text = " ".join(done.stdout.split())
+    for part in (
+        "12: 5 new, 1 changed, 2 tried again, 3 kept, 1 kept with a new time, the content being the same",
+        "3 videos of the result not among the inputs or missing there stay in it; --prune removes them",
+        "1 video cannot be opened",
+        "2 videos in buckets, which would have to be copied for it",
+        "2.00 h of video, 3,375 windows",
+    ):
+        assert part in text, part
+    expected = {"event": "dry-run", **counts, "unreadable": 1, "unopened": 2, "video_s": 7200.0, "windows": 3375}
+    assert json.loads(vtag("--dry-run", "--json").stdout) == expected

@@ -1,0 +1,208 @@
+"""Jobs on clusters of several machines, which are processes of this one."""
+
+import contextlib
+import os
+import re
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pyarrow as pa
+import pytest
+
+import tagger
+from jobs.cluster.nodes import NodeAnswer, check_nodes, find_problem
+from jobs.cluster.ray_driver import Tell, run_on_ray
+from jobs.cluster.ray_session import RaySession
+from jobs.job import JobError, Video
+from jobs.tagging.pipeline import choose_workers, tag_videos
+from jobs.tagging.transport import end_from_json
+from tagger import find_model
+from tagger.errors import ModelFileError
+from tagger.tagger import ModelSource
+from tests.clusters import cluster
+from tests.videos import encode
+
+VIDEOS = 60
+WINDOWS = 4
+
+HERE = tagger.__version__
+
+
+def test_machines_that_see_everything_are_no_problem() -> None:
+    assert find_problem([NodeAnswer("10.0.0.1", HERE, ()), NodeAnswer("10.0.0.2", HERE, ())]) is None
+
+
+@pytest.mark.parametrize(
+    ("answers", "words"),
+    [
+        ([NodeAnswer("10.0.0.2", HERE, ("/videos/a.mp4", "/videos/b.mp4"))], r"/videos/a.mp4 .* 10.0.0.2 .*s3://"),
+        ([NodeAnswer("10.0.0.2", "0.0.1", ())], rf"vtag {HERE} is not installed on 10.0.0.2 \(found: 0.0.1\)"),
+        ([NodeAnswer("10.0.0.2", None, ("/videos/a.mp4",))], rf"vtag {HERE} is not .* \(found: none\); install"),
+        ([NodeAnswer("10.0.0.2")], r"10.0.0.2 of the cluster did not answer .*ray status"),
+        ([NodeAnswer(f"10.0.0.{i}", HERE, ("/a.mp4",)) for i in range(2, 10)], r"10.0.0.2, .*, 10.0.0.6 and 3 more"),
+    ],
+)
+def test_what_is_wrong_with_machines_is_one_line_that_names_them(answers: list[NodeAnswer], words: str) -> None:
+    problem = find_problem([NodeAnswer("10.0.0.1", HERE, ()), *answers])
+    assert problem is not None and "\n" not in problem
+    assert re.search(words, problem)
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> list[Video]:
+    """Many links to one video of four windows, and one that is no video."""
+    folder = tmp_path_factory.mktemp("videos")
+    clip = encode(folder / "clip.mp4", seconds=7, rate=10)
+    for i in range(VIDEOS - 1):
+        (folder / f"{i:02d}.mp4").symlink_to(clip)
+    (folder / "text.mp4").write_text("not a video")
+    paths = sorted(path for path in folder.iterdir() if path != clip)
+    return [Video(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
+
+
+TIMES = ["decode_s", "decode_cpu_s", "decoded_at", "predict_s", "predict_cpu_s", "predicted_at"]
+
+
+def tag_with_two_actors(session: RaySession, tell: Tell, videos: list[Video], source: ModelSource) -> None:
+    workers = replace(choose_workers(cpus=2, gpus=0, device="cpu"), actors=2)
+    for table in tag_videos(videos, source, source.info.sampling, workers, top_k=2):
+        tell(table)
+
+
+def tag(
+    address: str, videos: list[Video], source: ModelSource, on_rows: Callable[[int], None] = lambda rows: None
+) -> dict[Any, Any]:
+    """All rows by video and window, without times; a row that came twice must be the same."""
+    rows: dict[Any, Any] = {}
+
+    def add(table: pa.Table) -> None:
+        for row in table.drop_columns(TIMES).to_pylist():
+            if row["end"] is not None:
+                end, version = end_from_json(row["end"])
+                row["end"] = (replace(end, decode_s=0.0), version)
+            key = (row["video"], row["window"])
+            assert rows.setdefault(key, row) == row
+        on_rows(len(rows))
+
+    run_on_ray("tagging", tag_with_two_actors, videos, source, on_event=add, address=address)
+    return rows
+
+
+@pytest.fixture(scope="module")
+def single_node_rows(ray_address: str, videos: list[Video], model_file: Path) -> dict[Any, Any]:
+    """What a Ray of one machine makes of the videos."""
+    rows = tag(ray_address, videos, find_model(str(model_file)))
+    assert len(rows) == (VIDEOS - 1) * WINDOWS + 1
+    return rows
+
+
+def once(action: Callable[[], None], after: int) -> Callable[[int], None]:
+    """Does something when that many rows have come back."""
+    done = []
+
+    def on_rows(rows: int) -> None:
+        if rows >= after and not done:
+            done.append(True)
+            action()
+
+    return on_rows
+
+
+@pytest.fixture
+def two_machines() -> Iterator[Any]:
+    """Two machines with a CPU each, of which one that is gone is missed after seconds."""
+    health = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 4}
+    with cluster(1, 1, _system_config=health) as nodes:
+        yield nodes
+
+
+def look_for_what_only_the_driver_has(session: RaySession, tell: Tell, videos: list[Video]) -> None:
+    check_nodes(videos)
+    # Only a file of this process can be seen at this path.
+    os.dup2(os.open(videos[0].path, os.O_RDONLY), 500)
+    check_nodes([*videos, Video("/proc/self/fd/500", 1, 1)])
+
+
+def look_with_another_version(session: RaySession, tell: Tell, videos: list[Video]) -> None:
+    tagger.__version__ = "99.0"
+    check_nodes(videos)
+
+
+@pytest.mark.slow
+def test_a_cluster_whose_machines_lack_the_model_and_one_goes_away_gives_the_rows_of_one_machine(
+    two_machines: Any, videos: list[Video], model_file: Path, single_node_rows: dict[Any, Any]
+) -> None:
+    address = two_machines.address
+    with pytest.raises(JobError, match=r"/proc/self/fd/500 cannot be seen from \S+ of the cluster"):
+        run_on_ray("tagging", look_for_what_only_the_driver_has, videos, address=address)
+    with pytest.raises(JobError, match=r"vtag 99.0 is not installed"):
+        run_on_ray("tagging", look_with_another_version, videos, address=address)
+
+    kill = once(lambda: two_machines.remove_node(two_machines.last, allow_graceful=False), after=40)
+    # In the place of the built-in model lies another one than this.
+    source = replace(find_model(str(model_file)), is_builtin=True)
+    assert tag(address, videos, source, kill) == single_node_rows
+
+
+def kill_one(*words: str) -> None:
+    """Kills a process below this one whose command line has all the words, as soon as there is one."""
+    deadline = time.monotonic() + 100
+    while time.monotonic() < deadline:
+        for process in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                line = " ".join(process.cmdline())
+                if all(word in line for word in words):
+                    process.kill()
+                    return
+        time.sleep(0.02)
+    raise AssertionError(f"there was no process of {words}")
+
+
+@pytest.mark.slow
+def test_processes_of_every_kind_may_be_killed_in_mid_run(
+    ray_address: str, videos: list[Video], model_file: Path, single_node_rows: dict[Any, Any]
+) -> None:
+    def kill_decoders() -> None:
+        for _ in range(2):
+            kill_one("tagger.isolation.child")
+            kill_one("ray::", "MapBatches(decode)")
+
+    with ThreadPoolExecutor(1) as thread:
+        killed = thread.submit(kill_decoders)
+        kill_actor = once(lambda: kill_one("ray::", "Predictor"), after=1)
+        rows = tag(ray_address, videos, find_model(str(model_file)), kill_actor)
+        killed.result()
+    assert without_readers(rows) == without_readers(single_node_rows)
+    # A video that was being read when its decoder process was killed is read once more, and its row says so.
+    again = [row["end"][0].choice for key, row in rows.items() if row != single_node_rows[key]]
+    assert len(again) <= 2
+    assert all(choice.decoder == "pyav" and "SIGKILL" in choice.reason for choice in again)
+
+
+def without_readers(rows: dict[Any, Any]) -> dict[Any, Any]:
+    """``rows`` without what read each video."""
+    return {
+        key: row if row["end"] is None else {**row, "end": (replace(row["end"][0], choice=None), row["end"][1])}
+        for key, row in rows.items()
+    }
+
+
+def test_a_model_travels_as_its_file_and_is_known_by_its_hash(model_file: Path, tmp_path: Path) -> None:
+    source = find_model(str(model_file))
+    assert source.is_here()
+    elsewhere = replace(source, file=Path("/nowhere/tiny.safetensors"))
+    elsewhere.__dict__["hash"] = source.hash  # As it is told to another process.
+    assert not elsewhere.is_here()
+    unpacked = elsewhere.unpacked(source.content(), tmp_path)
+    assert unpacked.is_here()
+    unpacked.load("cpu")
+    with pytest.raises(ModelFileError, match="damaged on their way"):
+        elsewhere.unpacked(source.content()[:-1], tmp_path)
+    unpacked.file.write_bytes(b"another model")
+    with pytest.raises(ModelFileError, match="replaced by another model"):
+        unpacked.content()

@@ -1,0 +1,239 @@
+"""Ray runs in a process of its own: what it prints, and how it ends, is no matter of the process that asked."""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import click
+import psutil
+import pytest
+
+from jobs.cli.command.lazy_group import LazyGroup
+from jobs.cluster.ray_driver import RayDriver, Work, run_on_ray
+from jobs.job import JobError, WorkerError
+from tagger.errors import InputError, VideoError, VtagError
+from tests.click_runner import CliRunner
+from tests.jobs.cluster import ray_work
+
+
+def test_what_the_work_tells_and_returns_arrives(shared_ray: str) -> None:
+    told: list[int] = []
+    assert run_on_ray("tagging", ray_work.double, [1, 2, 3], on_event=told.append) == 2 * 6 + 2
+    assert told == [1, 2, 3]
+
+
+def test_nothing_that_ray_prints_is_seen(shared_ray: str, capfd: pytest.CaptureFixture[str]) -> None:
+    with RayDriver("tagging") as driver:
+        assert list(driver.events(ray_work.chatter)) == ["it failed"]
+    assert capfd.readouterr() == ("", "")
+
+
+def test_what_ray_prints_is_in_the_log(shared_ray: str) -> None:
+    with pytest.raises(WorkerError) as caught:
+        run_on_ray("tagging", ray_work.chatter_then_fail)
+    log = read_and_remove(caught.value.log)
+    for words in ("printed", "printed to standard error", "native output", "native words", "ZeroDivisionError"):
+        assert words in log
+
+
+def read_and_remove(log: Path | None) -> str:
+    assert log is not None
+    text = log.read_text()
+    log.unlink()
+    return text
+
+
+def test_no_log_is_left_without_a_failure(shared_ray: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    run_on_ray("tagging", ray_work.chatter)
+    with pytest.raises(InputError):
+        run_on_ray("tagging", ray_work.refuse)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_driver_does_one_work_after_another_on_the_same_ray(shared_ray: str) -> None:
+    with RayDriver("tagging") as driver:
+        for numbers in ([1, 2], [3]):
+            assert list(driver.events(ray_work.double, numbers)) == numbers
+            assert driver.result == 2 * sum(numbers) + 2
+        with pytest.raises(InputError):
+            list(driver.events(ray_work.refuse))
+        assert list(driver.events(ray_work.double, [4])) == [4]
+
+
+def test_when_verbose_it_is_all_seen_on_standard_error(shared_ray: str, capfd: pytest.CaptureFixture[str]) -> None:
+    run_on_ray("tagging", ray_work.chatter, verbose=True)
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert "native output" in err and "native words" in err
+
+
+def test_an_error_of_vtag_is_raised_as_it_is(shared_ray: str) -> None:
+    with pytest.raises(InputError, match=r"^there is nothing to do$"):
+        run_on_ray("tagging", ray_work.refuse)
+
+
+def test_an_error_of_a_video_travels_too(shared_ray: str) -> None:
+    with pytest.raises(VideoError, match=r"^a\.mp4 is damaged$") as caught:
+        run_on_ray("measuring", ray_work.refuse_a_video)
+    assert caught.value.kind == "damaged"
+
+
+def test_a_file_that_cannot_be_opened_is_named_as_ever(shared_ray: str) -> None:
+    with pytest.raises(FileNotFoundError) as caught:
+        run_on_ray("training", ray_work.lack_a_file)
+    assert caught.value.filename == "/nowhere/m.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("work", "words"),
+    [
+        (ray_work.fail, r"^training stopped: ZeroDivisionError: by zero$"),
+        (ray_work.die, r"^the process that runs Ray ended: SIGKILL$"),
+        (ray_work.die_in_the_middle_of_a_message, r"^the process that runs Ray ended: SIGKILL$"),
+    ],
+)
+def test_any_other_failure_is_one_line_with_the_end_of_the_log_beside_it(
+    work: Work, words: str, shared_ray: str
+) -> None:
+    with pytest.raises(WorkerError, match=words) as caught:
+        run_on_ray("training", work)
+    lines = read_and_remove(caught.value.log).splitlines()
+    if work is not ray_work.die_in_the_middle_of_a_message:
+        assert "native words before the end" in caught.value.log_tail
+        assert lines[-1] == caught.value.log_tail[-1]
+
+
+def test_the_command_line_prints_the_end_of_the_log(tmp_path: Path) -> None:
+    @click.command()
+    def fails() -> None:
+        error = WorkerError("tagging stopped: it broke")
+        error.log, error.log_tail = tmp_path / "ray.log", ("one", "two")
+        raise error
+
+    group = LazyGroup(targets={"fails": f"{__name__}:fails"})
+    globals()["fails"] = fails
+    done = CliRunner().invoke(group, ["fails"])
+    assert done.exit_code == 1
+    assert done.stderr.splitlines() == [
+        "vtag: tagging stopped: it broke",
+        f"The last lines of {tmp_path}/ray.log:",
+        "  one",
+        "  two",
+    ]
+
+
+def test_nothing_told_for_a_while_is_none(shared_ray: str) -> None:
+    with RayDriver("tagging") as driver:
+        events = list(driver.events(ray_work.double, [7], timeout_s=0.01))
+    assert [event for event in events if event is not None] == [7]
+    assert None in events
+
+
+def test_a_cluster_that_cannot_be_reached_is_one_line() -> None:
+    with pytest.raises(VtagError, match=r"^the Ray cluster at 127\.0\.0\.1:1 cannot be joined: .*[Rr]efused$"):
+        run_on_ray("tagging", ray_work.double, [1], address="127.0.0.1:1")
+
+
+def test_a_process_that_cannot_be_started_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    with pytest.raises(JobError, match="a process for Ray cannot be started: No such file"):
+        RayDriver("tagging").start()
+
+
+def test_stopped_in_the_middle_it_leaves_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "local")
+    with RayDriver("tagging", cpus=1) as driver:
+        pid = next(driver.events(ray_work.stay))
+        processes = psutil.Process(driver.pid).children(recursive=True)
+    assert pid in {process.pid for process in processes}
+    assert not [process for process in psutil.wait_procs(processes, timeout=10)[1] if not _is_zombie(process)]
+
+
+@pytest.mark.slow
+def test_it_ends_with_the_process_that_started_it_however_that_ends() -> None:
+    program = """
+from jobs.cluster.ray_driver import RayDriver
+from tests.jobs.cluster import ray_work
+with RayDriver("tagging", address="local", cpus=1) as driver:
+    for event in driver.events(ray_work.stay):
+        print(event, flush=True)
+"""
+    parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
+    assert parent.stdout is not None and parent.stdout.readline()
+    processes = psutil.Process(parent.pid).children(recursive=True)
+    parent.kill()
+    parent.wait()
+    # Ray's agents, which do no work, live for another minute, and what a worker has started is not Ray's to end.
+    ours = [process for process in processes if process.is_running() and "Agent" not in process.name()]
+    ours = [process for process in ours if process.name() != "sleep"]
+    left = [process for process in psutil.wait_procs(ours, timeout=20)[1] if not _is_zombie(process)]
+    for process in processes:
+        if process.is_running():
+            process.kill()
+    assert len(processes) > 5 and left == []
+
+
+def _is_zombie(process: psutil.Process) -> bool:
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+@pytest.mark.slow
+def test_with_a_ray_of_this_process_it_joins_that() -> None:
+    program = """
+import ray
+from jobs.cluster.ray_driver import run_on_ray
+from tests.jobs.cluster import ray_work
+ray.init(address="local", num_cpus=3, include_dashboard=False)
+print(run_on_ray("tagging", ray_work.double, [1]))
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
+    assert done.stdout.splitlines()[-1] == "5.0", done.stderr
+
+
+@pytest.mark.slow
+def test_workers_that_are_idle_for_a_while_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "local")
+    folders = [tmp_path / "first", tmp_path / "second"]
+    for folder in folders:
+        folder.mkdir()
+    assert run_on_ray("tagging", ray_work.kept_workers, [str(folder) for folder in folders], cpus=1) >= 3
+
+
+def test_ctrl_c_on_the_terminal_does_not_reach_it(shared_ray: str) -> None:
+    with RayDriver("tagging") as driver:
+        assert list(driver.events(ray_work.double, [1])) == [1]
+        # A terminal sends it to the processes of its foreground group.
+        assert os.getpgid(driver.pid) != os.getpgid(0)
+
+
+def test_without_work_it_does_not_start_ray() -> None:
+    with RayDriver("tagging") as driver:
+        # Ray is imported when its largest library is mapped.
+        maps = Path(f"/proc/{driver.pid}/maps")
+        while "_raylet" not in maps.read_text():
+            time.sleep(0.05)
+        time.sleep(1)
+        assert psutil.Process(driver.pid).children(recursive=True) == []
+
+
+@pytest.mark.parametrize("closed", ["0 1 2", "1", "2"])
+def test_standard_streams_may_be_closed(closed: str, shared_ray: str, tmp_path: Path) -> None:
+    program = f"""
+import os
+for fd in map(int, {closed.split()!r}):
+    os.close(fd)
+from jobs.cluster.ray_driver import run_on_ray
+from tests.jobs.cluster import ray_work
+result = run_on_ray("tagging", ray_work.double, [1])
+open({str(tmp_path / "result")!r}, "w").write(str(result))
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
+    assert (tmp_path / "result").read_text() == "4.0"

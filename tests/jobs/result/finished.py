@@ -1,0 +1,72 @@
+"""Finished videos made up for the tests of what becomes of them."""
+
+from pathlib import Path
+
+import pyarrow as pa
+
+from jobs.job import Version, Video
+from jobs.result.identity import RunIdentity
+from jobs.result.ledger import Ledger, parts, remove
+from jobs.result.output import Output, choose_output
+from jobs.result.publish import Published, publish
+from jobs.result.published import read_result
+from jobs.tagging.collector import FinishedVideo
+from jobs.tagging.transport import SEGMENTS_SCHEMA
+from tagger import Sampling
+from tagger.clips import VideoEnd
+from tagger.video.choose import Choice
+from tagger.video.facts import VideoFacts
+
+FACTS = VideoFacts("mp4", "h264", 96, 64, 30.0, 4.0, 120, 0.0, 1 / 15360, 0, False)
+
+IDENTITY = RunIdentity("ucf20", "abc123", Sampling(hop_s=1.0).to_json(), 2)
+
+
+def make_finished(
+    path: str, labels: str = "ab", *, mtime_ns: int = 1_700_000_000_123_456_789, ood_score: float | None = None
+) -> FinishedVideo:
+    """A video with one two-second segment for each letter of ``labels``; one without segments failed."""
+    segments = [
+        {
+            "video": 0,
+            "window": i,
+            "start_s": 2.0 * i,
+            "end_s": 2.0 * i + 2.0,
+            "decode_s": 0.0,
+            "predict_s": 0.125,
+            "ood_score": ood_score,
+            "top_labels": [label, "other"],
+            "top_confidences": [0.75, 0.25],
+        }
+        for i, label in enumerate(labels)
+    ]
+    end = (
+        VideoEnd("ok", len(labels), FACTS, Choice("decord"), decode_s=0.5)
+        if labels
+        else VideoEnd("failed", 0, error_kind="empty", error=f"{path} is empty (0 bytes)")
+    )
+    return FinishedVideo(
+        Video(path, 1000, mtime_ns),
+        Version(1000, mtime_ns, f"content at {mtime_ns}"),
+        pa.Table.from_pylist(segments, SEGMENTS_SCHEMA),
+        end,
+        predict_s=0.25,
+    )
+
+
+def commit_to(output: Output, *commits: list[FinishedVideo], replaces: bool = False) -> Ledger:
+    """A run folder for ``output`` with a part for each of ``commits``."""
+    ledger = Ledger.create(output.run, IDENTITY, replaces=replaces)
+    for videos in commits:
+        ledger.commit(videos)
+    return ledger
+
+
+def publish_to(out: Path | str, *commits: list[FinishedVideo], keep: list[str] | None = None) -> Published:
+    """What a run that finishes ``commits`` makes of the result at ``out``."""
+    output = choose_output(out)
+    ledger = commit_to(output, *commits)
+    names = None if keep is None else pa.array(keep, pa.string())
+    published = publish(output, IDENTITY, ledger.run, read_result(output), parts(output.run), keep=names)
+    remove(output.run)
+    return published

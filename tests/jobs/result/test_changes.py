@@ -1,0 +1,113 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from jobs.job import Video
+from jobs.result.changes import Changes, Records, find_changes, read_records
+from jobs.result.ledger import parts
+from jobs.result.output import choose_output
+from jobs.tagging.collector import FinishedVideo
+from tagger.clips import VideoEnd
+from tests.jobs.result.finished import commit_to, make_finished
+
+DONE = make_finished("/v/a.mp4")
+BAD = make_finished("/v/bad.mp4", "")
+
+
+def no_content(path: str) -> str | None:
+    raise AssertionError(f"{path} need not be opened")
+
+
+@pytest.fixture
+def records(tmp_path: Path) -> Records:
+    output = choose_output(tmp_path / "t.parquet")
+    unstable = replace(
+        make_finished("/v/growing.mp4"), end=VideoEnd("partial", 2, error_kind="changed", error="it grew")
+    )
+    commit_to(output, [DONE, BAD, unstable, make_finished("/v/gone.mp4")])
+    return read_records(parts(output.run))
+
+
+def test_a_video_that_is_as_it_was_is_kept_without_being_opened(records: Records) -> None:
+    changes = find_changes([DONE.video, BAD.video], records, content=no_content)
+    assert changes == Changes(kept=2, gone=2)
+    assert changes.todo == []
+
+
+def test_a_video_without_a_record_is_new(records: Records) -> None:
+    new = Video("/v/new.mp4", 5, 7)
+    assert find_changes([new], records, content=no_content) == Changes(new=(new,), gone=4)
+    assert find_changes([new], Records()).todo == [new]
+
+
+def test_a_video_of_another_size_has_changed(records: Records) -> None:
+    video = replace(DONE.video, size=1001)
+    assert find_changes([video], records, content=no_content).changed == (video,)
+
+
+# A nanosecond is as fine as file systems go.
+@pytest.mark.parametrize("later_ns", [1, 10**9, -(10**9)])
+def test_at_another_time_the_content_decides(records: Records, later_ns: int) -> None:
+    assert DONE.version is not None
+    video = replace(DONE.video, mtime_ns=DONE.video.mtime_ns + later_ns)
+    same = find_changes([video], records, content=lambda path: DONE.version and DONE.version.fingerprint)
+    assert (same.touched, same.todo) == ((video,), [])
+    for other in ("something else", None):
+        assert find_changes([video], records, content=lambda path, other=other: other).changed == (video,)
+
+
+def test_a_video_that_changed_while_it_was_read_is_read_again(records: Records) -> None:
+    video = make_finished("/v/growing.mp4").video
+    assert find_changes([video], records, content=no_content).changed == (video,)
+
+
+def test_what_could_not_be_read_is_tried_again_only_when_asked(records: Records) -> None:
+    changes = find_changes([DONE.video, BAD.video], records, retry_failed=True, content=no_content)
+    assert (changes.retried, changes.kept, changes.todo) == ((BAD.video,), 1, [BAD.video])
+
+
+def test_the_content_of_real_files_is_compared(tmp_path: Path) -> None:
+    import os
+
+    from jobs.archive.fingerprint import fingerprint
+    from jobs.job import Version
+
+    file = tmp_path / "a.mp4"
+    file.write_bytes(b"content")
+    status = file.stat()
+    version = Version(status.st_size, status.st_mtime_ns, fingerprint(file))
+    output = choose_output(tmp_path / "t.parquet")
+    commit_to(output, [replace(make_finished(str(file)), version=version)])
+    records = read_records(parts(output.run))
+    os.utime(file, ns=(1, 1))
+    video = Video(str(file), status.st_size, 1)
+    assert find_changes([video], records).touched == (video,)
+    file.write_bytes(b"Content")
+    assert find_changes([video], records).changed == (video,)
+    assert find_changes([replace(video, path=str(tmp_path / "gone.mp4"))], records).new
+
+
+def test_a_video_that_could_not_be_found_is_kept_until_it_is_there(tmp_path: Path) -> None:
+    output = choose_output(tmp_path / "t.parquet")
+    missing: FinishedVideo = replace(make_finished("/v/a.mp4", ""), version=None)
+    commit_to(output, [missing])
+    records = read_records(parts(output.run))
+    assert find_changes([Video("/v/a.mp4", 0, 0)], records, content=no_content).kept == 1
+    there = Video("/v/a.mp4", 9, 9)
+    assert find_changes([there], records, content=no_content).changed == (there,)
+
+
+def test_a_video_that_a_list_names_but_that_is_not_there_any_more_is_gone_and_not_read_again(records: Records) -> None:
+    missing = replace(DONE.video, size=0, mtime_ns=0)
+    changes = find_changes([missing, BAD.video], records, retry_failed=True, content=no_content)
+    assert (changes.todo, changes.missing, changes.gone) == ([BAD.video], (missing,), 3)
+
+
+def test_the_later_record_counts(tmp_path: Path) -> None:
+    output = choose_output(tmp_path / "t.parquet")
+    old, new = make_finished("/v/a.mp4", mtime_ns=1), make_finished("/v/a.mp4", mtime_ns=2)
+    commit_to(output, [old], [new])
+    records = read_records(parts(output.run))
+    assert find_changes([new.video], records, content=no_content).kept == 1
+    assert find_changes([old.video], records, content=lambda path: "x").changed == (old.video,)

@@ -1,0 +1,128 @@
+import json
+import os
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from jobs.result.changes import read_records
+from jobs.result.ledger import Ledger, parts, read_plan, remove
+from jobs.result.output import Output, choose_output
+from tagger.errors import OutputError
+from tagger.schema import TAGS_SCHEMA, VIDEOS_SCHEMA
+from tests.jobs.result.finished import IDENTITY, commit_to, make_finished
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Output:
+    return choose_output(tmp_path / "tags.parquet")
+
+
+@pytest.fixture
+def ledger(output: Output) -> Ledger:
+    return commit_to(output)
+
+
+def folder_of(ledger: Ledger) -> Path:
+    return Path(ledger.folder.path)
+
+
+def recorded(ledger: Ledger) -> list[str]:
+    return sorted(read_records(parts(ledger.folder)).rows)
+
+
+def test_a_new_run_folder_says_what_its_rows_depend_on(ledger: Ledger) -> None:
+    started = read_plan(ledger.folder)
+    assert started is not None
+    assert (started.identity, started.run, started.replaces) == (IDENTITY, ledger.run, False)
+    plan = json.loads((folder_of(ledger) / "plan.json").read_text())
+    assert {"started", "vtag_version", "model_hash", "sampling", "top_k"} <= plan.keys()
+
+
+def test_a_folder_without_a_plan_is_no_run(output: Output) -> None:
+    assert read_plan(output.run) is None
+    output.run.create_folder()
+    assert read_plan(output.run) is None
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"format": 2}'])
+def test_a_damaged_plan_is_an_error_that_says_how_to_start_over(ledger: Ledger, text: str) -> None:
+    (folder_of(ledger) / "plan.json").write_text(text)
+    with pytest.raises(OutputError, match=r"is damaged .*; remove .*tags\.parquet.run, and"):
+        read_plan(ledger.folder)
+
+
+def test_a_run_folder_of_another_version_is_refused(ledger: Ledger) -> None:
+    (folder_of(ledger) / "plan.json").write_text('{"format": 1, "vtag_version": "0.1"}')
+    with pytest.raises(OutputError, match=r"another version of vtag \(0\.1\)"):
+        read_plan(ledger.folder)
+
+
+def test_committed_videos_are_there_for_whoever_opens_the_folder_next(ledger: Ledger) -> None:
+    ledger.commit([make_finished("/v/a.mp4"), make_finished("/v/c.mp4")])
+    ledger.commit([make_finished("/v/b.mp4", "")])
+    assert recorded(Ledger(ledger.folder)) == ["/v/a.mp4", "/v/b.mp4", "/v/c.mp4"]
+
+
+def test_parts_are_numbered_in_order_and_have_the_columns_of_the_result(ledger: Ledger) -> None:
+    ledger.commit([make_finished("/v/a.mp4")])
+    Ledger(ledger.folder).commit([make_finished("/v/b.mp4")])
+    assert sorted(path.name for path in folder_of(ledger).glob("part-*")) == [
+        "part-000000.tags.parquet",
+        "part-000000.videos.parquet",
+        "part-000001.tags.parquet",
+        "part-000001.videos.parquet",
+    ]
+    (part, _) = parts(ledger.folder)
+    assert pq.read_schema(part.tags.path).equals(TAGS_SCHEMA)
+    assert pq.read_schema(part.videos.path).equals(VIDEOS_SCHEMA)
+
+
+def test_a_commit_that_broke_off_halfway_is_as_good_as_absent_and_written_over(ledger: Ledger) -> None:
+    ledger.commit([make_finished("/v/a.mp4")])
+    ledger.commit([make_finished("/v/b.mp4", "x")])
+    parts(ledger.folder)[1].videos.delete()
+    again = Ledger(ledger.folder)
+    assert recorded(again) == ["/v/a.mp4"]
+    again.commit([make_finished("/v/c.mp4", "yy")])
+    assert set(pq.read_table(parts(ledger.folder)[1].tags.path)["video"].to_pylist()) == {"/v/c.mp4"}
+
+
+def test_a_run_folder_that_lost_a_part_is_not_continued(ledger: Ledger) -> None:
+    for path in ("/v/a.mp4", "/v/b.mp4"):
+        ledger.commit([make_finished(path)])
+    parts(ledger.folder)[0].videos.delete()
+    with pytest.raises(OutputError, match="lacks parts"):
+        Ledger(ledger.folder)
+
+
+def test_a_file_name_that_is_not_text_is_kept_like_any_other(ledger: Ledger) -> None:
+    ledger.commit([make_finished(os.fsdecode(b"/v/caf\xe9.mp4"))])
+    assert recorded(ledger) == ["file:///v/caf%E9.mp4"]
+
+
+def test_the_log_tells_when_what_happened(ledger: Ledger) -> None:
+    ledger.commit([make_finished("/v/a.mp4")])
+    Ledger(ledger.folder).log("started", videos=3)
+    first, second = (json.loads((folder_of(ledger) / f"log-00{i}.jsonl").read_text()) for i in (0, 1))
+    assert (first["event"], first["videos"], first["segments"]) == ("committed", 1, 2)
+    assert (second["event"], second["videos"]) == ("started", 3)
+    assert first["time"] <= second["time"]
+
+
+def test_a_log_that_cannot_be_written_is_no_reason_to_stop(ledger: Ledger) -> None:
+    Path(ledger.folder.path, "log-000.jsonl").mkdir()
+    ledger.commit([make_finished("/v/a.mp4")])
+    assert len(parts(ledger.folder)) == 1
+
+
+def test_removing_a_run_folder_leaves_what_is_not_its_own(ledger: Ledger) -> None:
+    ledger.commit([make_finished("/v/a.mp4")])
+    folder = folder_of(ledger)
+    (folder / "mine.txt").touch()
+    (folder / "lock.json").touch()
+    remove(ledger.folder, keep_lock=True)
+    assert sorted(path.name for path in folder.iterdir()) == ["lock.json", "mine.txt"]
+    (folder / "mine.txt").unlink()
+    remove(ledger.folder)
+    assert not folder.exists()

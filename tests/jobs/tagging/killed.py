@@ -1,0 +1,228 @@
+"""Kills a job at each of its steps that touch the disk, runs it again, and compares: see test_killed.py.
+
+A program of its own, because every attempt is a fork of it, and forks want a process without threads. No video is
+decoded here: the rows of a file are made from its bytes.
+"""
+
+import json
+import os
+import shutil
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+import jobs.tagging.committer
+import jobs.tagging.run
+from jobs.job import RunConfig, Version, Video
+from jobs.result.verify import verify
+from jobs.storage.location import Location
+from jobs.tagging.plan import make_plan
+from jobs.tagging.run import run_job
+from jobs.tagging.transport import SEGMENTS_SCHEMA
+from tagger.clips import VideoEnd
+
+TIMINGS = ["decode_s", "predict_s"]
+LOG = "read.log"
+
+
+def rows_of(number: int, video: Video) -> pa.Table:
+    """A segment for each byte of the file."""
+    with (Path(video.path).parent.parent / LOG).open("a") as log:
+        log.write(Path(video.path).name + "\n")
+    data = Path(video.path).read_bytes()
+    end = VideoEnd("ok", len(data), decode_s=0.1)
+    version = Version(video.size, video.mtime_ns, "s1:" + data.hex())
+    rows = [
+        {
+            "video": number,
+            "window": i,
+            "start_s": float(i),
+            "end_s": i + 1.0,
+            "decode_s": 0.1,
+            "predict_s": 0.1,
+            "top_labels": [chr(byte), "other"],
+            "top_confidences": [0.75, 0.25],
+            "end": json.dumps({"end": asdict(end), "version": asdict(version)}) if i == len(data) - 1 else None,
+        }
+        for i, byte in enumerate(data)
+    ]
+    return pa.Table.from_pylist(rows, SEGMENTS_SCHEMA)
+
+
+class DriverWithoutRay:
+    """Takes the place of the Ray driver: gives the rows of one video after the other."""
+
+    def __init__(self, *_: object, **__: object):
+        pass
+
+    def __enter__(self) -> "DriverWithoutRay":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def events(self, work: object, videos: Sequence[Video], *_: object, timeout_s: float) -> Iterator[pa.Table]:
+        """One part of the archive is all of it."""
+        for number, video in enumerate(videos):
+            yield rows_of(number, video)
+
+
+def prepare() -> None:
+    """Puts everything but decoding, Ray and the seconds between two commits in place."""
+    vars(jobs.tagging.run).update(RayDriver=DriverWithoutRay)
+    vars(jobs.tagging.committer).update(COMMIT_VIDEOS=1)
+    vars(jobs.result.changes).update(fingerprint=lambda path: "s1:" + Path(path).read_bytes().hex())
+    pa.set_cpu_count(1)
+    pa.set_io_thread_count(1)
+
+
+def fork(work: Any) -> int:
+    """Does ``work`` in a fork; returns its exit status, negative for a signal."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        with suppress(BaseException):
+            try:
+                work()
+                status = 0
+            except BaseException as error:
+                print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def kill_at(step: int, folder: Path) -> None:
+    """Lets this process be killed right before its ``step``-th touch of ``folder``."""
+    count = 0
+    main = threading.get_ident()
+
+    def touch(event: str = "", arguments: Sequence[Any] = ()) -> None:
+        nonlocal count
+        if event in ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "") and threading.get_ident() == main:
+            if event and not str(arguments[0]).startswith(str(folder)):
+                return
+            count += 1
+            if count == step:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    def also(owner: Any, name: str) -> None:
+        original = getattr(owner, name)
+
+        def touched(*args: Any, **kwargs: Any) -> Any:
+            touch()
+            return original(*args, **kwargs)
+
+        setattr(owner, name, touched)
+
+    # What pyarrow does by itself raises no audit event.
+    for owner, name in (
+        (os, "fsync"),
+        (Location, "delete"),
+        (pq.ParquetWriter, "write_table"),
+        (pq.ParquetWriter, "close"),
+    ):
+        also(owner, name)
+    sys.addaudithook(touch)
+
+
+def content(out: Path) -> dict[str, Any]:
+    """What a reader finds: rows of both tables, sorted, without timings."""
+    single = out.suffix == ".parquet"
+    tables = (
+        {"tags": out, "videos": out.with_suffix(".videos.parquet")}
+        if single
+        else {
+            "tags": out / "tags",
+            "videos": out / "videos",
+        }
+    )
+    found = {}
+    for name, path in tables.items():
+        if not path.exists():
+            found[name] = None
+            continue
+        table = pq.read_table(path)
+        rows = table.drop_columns([column for column in TIMINGS if column in table.column_names]).to_pylist()
+        found[name] = sorted(rows, key=lambda row: (row["video"], row.get("segment", 0)))
+    return found
+
+
+def try_every_step(folder: Path, config: RunConfig) -> dict[str, int]:
+    """Kills the job of ``config`` at each step. ``folder`` holds what there is before: an archive, perhaps a result."""
+    before = folder.with_name("before")
+    folder.rename(before)
+
+    def restore() -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(before, folder)
+
+    def job() -> None:
+        run_job(make_plan(config))
+
+    out = Path(config.out)
+    restore()
+    old = content(out)
+    assert fork(job) == 0
+    new = content(out)
+    everything = (folder / LOG).read_text().split()
+    names = sorted(path.name for path in folder.iterdir())
+    step = 1
+    again = 0
+    while True:
+        restore()
+        status = fork(lambda step=step: (kill_at(step, folder), job()))
+        if status == 0:
+            break
+        assert status == -signal.SIGKILL, (step, status)
+        seen = content(out)
+        if out.suffix == ".parquet":
+            assert all(seen[name] in (old[name], new[name]) for name in seen), f"step {step}: half a table is seen"
+        committed = set()
+        run = folder / (out.name + ".run")
+        if (run / "plan.json").exists():
+            for part in run.glob("part-*.videos.parquet"):
+                committed |= {Path(name).name for name in pq.read_table(part)["video"].to_pylist()}
+        (folder / LOG).unlink(missing_ok=True)
+        assert fork(job) == 0, f"step {step}: it cannot be run again"
+        read = set((folder / LOG).read_text().split()) if (folder / LOG).exists() else set()
+        again += len(read)
+        assert content(out) == new, f"step {step}: another result"
+        assert not read & committed, f"step {step}: {read & committed} were finished and read again"
+        assert verify(str(out)).problem is None, f"step {step}"
+        (folder / LOG).touch()
+        assert sorted(path.name for path in folder.iterdir()) == names, f"step {step}: something is left behind"
+        step += 1
+    return {"steps": step - 1, "videos": len(everything), "read again": again}
+
+
+def main() -> None:
+    folder, out, begins = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+    prepare()
+    archive = folder / "videos"
+    archive.mkdir(parents=True)
+    for name in ("a", "b", "c"):
+        (archive / f"{name}.mp4").write_text(name * 3)
+        os.utime(archive / f"{name}.mp4", (1, 1))
+    config = RunConfig((str(archive),), folder / out, prune=True)
+    if begins != "anew":
+        assert fork(lambda: run_job(make_plan(config))) == 0
+        (archive / "c.mp4").unlink()
+    if begins == "grows":
+        (archive / "a.mp4").write_text("changed")
+        (archive / "d.mp4").write_text("new")
+        for name in ("a", "b", "d"):  # b is only touched
+            os.utime(archive / f"{name}.mp4", (2, 2))
+    (folder / LOG).write_text("")
+    print(json.dumps(try_every_step(folder, config)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from pyarrow import fs
+
+from jobs.archive.fingerprint import fingerprint
+from jobs.job import Version
+from jobs.storage import staging
+from jobs.tagging import decoding
+from jobs.tagging.decoding import decode
+from jobs.tagging.transport import end_from_json
+from tagger.clips import VideoEnd
+from tagger.isolation import decoder_of_this_thread
+from tagger.isolation.process import Process
+from tagger.preprocessing import Preprocessing
+from tagger.windows import Sampling
+from tests.videos import encode
+
+
+def tables(*names: str) -> Iterator[pa.Table]:
+    batch = pa.table({"video": list(range(len(names))), "path": [os.fsencode(name) for name in names]})
+    return decode(batch, sampling=Sampling(), preprocessing=Preprocessing(32, 32), span_windows=1)
+
+
+def ends(*names: str) -> list[tuple[VideoEnd, Version | None]]:
+    column = pa.concat_tables(tables(*names)).column("end")
+    return [end_from_json(text) for text in column.to_pylist() if text is not None]
+
+
+def version_of(path: Path) -> Version:
+    return Version(path.stat().st_size, path.stat().st_mtime_ns, fingerprint(path))
+
+
+def test_the_end_says_which_version_was_read_whether_well_or_badly(tmp_path: Path) -> None:
+    good = encode(tmp_path / os.fsdecode(b"good \xff.mp4"), seconds=5)
+    text = tmp_path / "text.mp4"
+    text.write_text("not a video")
+    (good_end, good_version), (text_end, text_version) = ends(str(good), str(text))
+    assert (good_end.status, good_version) == ("ok", version_of(good))
+    assert (text_end.error_kind, text_version) == ("not_video", version_of(text))
+
+
+def test_what_cannot_be_looked_at_has_no_version_and_what_cannot_be_opened_no_fingerprint(tmp_path: Path) -> None:
+    folder = tmp_path / "folder.mp4"
+    folder.mkdir()
+    (missing, nothing), (refused, version) = ends(str(tmp_path / "gone.mp4"), str(folder))
+    assert (missing.error_kind, nothing) == ("missing", None)
+    assert refused.status == "failed"
+    assert version is not None and version.fingerprint is None
+
+
+@pytest.mark.parametrize("moment", ["before the fingerprint", "after the fingerprint", "after the first window"])
+def test_a_video_written_to_between_the_first_and_the_last_look_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    path = encode(tmp_path / "clip.mp4", seconds=7)
+    other = encode(tmp_path / "other.mp4", seconds=5, rate=25).read_bytes()
+    before = path.stat()
+
+    def look(name: str) -> str:
+        if moment == "before the fingerprint":
+            path.write_bytes(other)
+        content = fingerprint(name)
+        if moment == "after the fingerprint":
+            path.write_bytes(other)
+        return content
+
+    monkeypatch.setattr(decoding, "fingerprint", look)
+    rows = []
+    for table in tables(str(path)):
+        rows += table.to_pylist()
+        if moment == "after the first window" and len(rows) == 1:
+            path.write_bytes(other)
+    end, version = end_from_json(rows[-1]["end"])
+    assert (end.status, end.error_kind) == ("partial", "changed")
+    assert end.windows == len(rows)
+    assert version == Version(before.st_size, before.st_mtime_ns, None)
+
+
+def test_a_video_in_a_bucket_has_the_version_of_the_bucket_and_messages_name_its_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = encode(tmp_path / "clip.mp4", seconds=5, container_options={"movflags": "faststart"})
+    cut = tmp_path / "cut.mp4"
+    cut.write_bytes(whole.read_bytes()[:-5000])
+    copies = []
+
+    def download(address: str, to: Path) -> fs.FileInfo:
+        copies.append(to)
+        source = tmp_path / address.rpartition("/")[2]
+        to.write_bytes(source.read_bytes())
+        return fs.FileInfo(address, fs.FileType.File, size=source.stat().st_size, mtime_ns=10**18)
+
+    monkeypatch.setattr(staging, "locate", lambda address: address)
+    monkeypatch.setattr(staging, "download", download)
+    (read, version), (partial, cut_version), (missing, nothing) = ends(
+        "s3://bucket/clip.mp4", "s3://bucket/cut.mp4", "s3://bucket/gone.mp4"
+    )
+    assert (read.status, version) == ("ok", Version(whole.stat().st_size, 10**18, fingerprint(whole)))
+    assert (partial.error_kind, partial.status) == ("damaged", "partial")
+    assert cut_version == Version(cut.stat().st_size, 10**18, fingerprint(cut))
+    assert partial.error is not None and partial.error.startswith("s3://bucket/cut.mp4")
+    assert staging.PREFIX not in repr((read, partial, missing))
+    assert (missing.error_kind, nothing) == ("missing", None)
+    assert len(copies) == 3 and not any(path.exists() for path in copies)
+
+
+def test_a_decoder_that_is_killed_while_it_starts_is_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = encode(tmp_path / "clip.mp4", seconds=3)
+    await_start, killed = Process._await_start, []
+
+    def kill_first(process: Process) -> None:
+        if not killed:
+            killed.append(process.pid)
+            os.kill(process.pid, signal.SIGKILL)
+        await_start(process)
+
+    monkeypatch.setattr(Process, "_await_start", kill_first)
+    decoder_of_this_thread().close()
+    ((end, _),) = ends(str(path))
+    assert (end.status, len(killed)) == ("ok", 1)

@@ -1,0 +1,168 @@
+import math
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import jobs.tagging.pipeline
+from jobs.archive.listing import find_videos
+from jobs.cluster.ray_driver import RayDriver, Tell, run_on_ray
+from jobs.cluster.ray_session import RaySession
+from jobs.job import Video
+from jobs.tagging.collector import Collector
+from jobs.tagging.pipeline import (
+    VIDEOS_PER_TASK,
+    choose_workers,
+    in_blocks,
+    tag_videos,
+    task_sizes,
+    videos_at_a_time,
+    windows_per_call,
+)
+from jobs.tagging.prediction import Predictor
+from tagger import find_model
+from tagger.errors import VtagError
+from tagger.tagger import ModelSource
+
+
+@given(
+    cpus=st.floats(1, 512),
+    gpus=st.integers(0, 16),
+    device=st.sampled_from(["auto", "cpu"]),
+    actors=st.none() | st.integers(1, 600),
+    nvdec=st.booleans(),
+)
+def test_actors_and_decoders_always_fit_together(
+    cpus: float, gpus: int, device: str, actors: int | None, nvdec: bool
+) -> None:
+    workers = choose_workers(cpus, gpus, device, actors, nvdec=nvdec and gpus > 0)
+    assert workers.actors * workers.actor_cpus + workers.decoders * workers.decoder_cpus <= cpus
+    assert workers.actor_cpus > 0
+    assert workers.decoder_cpus > 0
+    if workers.device == "cuda":
+        # An actor's share of a GPU is never spread over two.
+        assert workers.actors <= gpus * int(1 / workers.actor_gpus)
+    if nvdec and gpus:
+        # On each GPU as many decoders fit beside the models as make one for each core, up to 16 for a GPU.
+        free = 1 - (math.ceil(workers.actors / gpus) * workers.actor_gpus if workers.device == "cuda" else 0)
+        # Ray counts in steps of 1/10,000.
+        fit = round(10_000 * free) // round(10_000 * workers.decoder_gpus)
+        assert gpus * fit >= min(workers.decoders, 16 * gpus)
+    assert workers.threads >= 1
+    assert workers.actors == actors or actors is None
+
+
+def test_without_a_gpu_every_core_has_a_model_of_one_thread() -> None:
+    workers = choose_workers(cpus=8, gpus=0)
+    assert (workers.device, workers.actors, workers.threads) == ("cpu", 8, 1)
+
+
+def test_fewer_actors_get_more_threads() -> None:
+    assert choose_workers(cpus=8, gpus=0, actors=2).threads == 4
+
+
+def test_with_gpus_every_gpu_has_two_models() -> None:
+    workers = choose_workers(cpus=16, gpus=2)
+    assert (workers.device, workers.actors, workers.actor_gpus, workers.decoders) == ("cuda", 4, 0.5, 16)
+
+
+def test_a_call_is_of_few_windows_where_each_takes_long() -> None:
+    assert windows_per_call("i3d-kinetics400", "cpu") == 4
+    assert windows_per_call("i3d-lite-lstm", "cpu") == 8
+    assert windows_per_call("i3d-kinetics400", "cuda") == 32
+
+
+def test_asking_for_gpus_that_are_not_there_is_an_error() -> None:
+    with pytest.raises(VtagError, match="no GPU"):
+        choose_workers(cpus=8, gpus=0, device="cuda")
+
+
+@pytest.mark.parametrize(("actors", "share"), [(1, 1), (2, 1), (3, 0.5), (4, 0.5), (5, 0.3333), (20, 0.1)])
+def test_more_actors_than_gpus_share_them(actors: int, share: float) -> None:
+    workers = choose_workers(cpus=16, gpus=2, actors=actors)
+    assert (workers.device, workers.actors, workers.actor_gpus) == ("cuda", actors, share)
+
+
+def collect_with_actors(
+    session: RaySession, tell: Tell, videos: list[Video], source: ModelSource, actors: int | None
+) -> None:
+    collector = Collector(videos)
+    workers = choose_workers(session.cpus, session.gpus, "cpu", actors)
+    for table in tag_videos(videos, source, source.info.sampling, workers, top_k=1):
+        for done in collector.add(table):
+            tell(done.video.path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("actors", [None, 3])
+def test_one_cpu_is_enough_for_decoding_and_model_together(archive: Path, model_file: Path, actors: int | None) -> None:
+    videos = find_videos([str(archive)])
+    finished: list[str] = []
+    with RayDriver("tagging", cpus=1) as driver:
+        finished += driver.events(collect_with_actors, videos, find_model(str(model_file)), actors)
+    assert sorted(finished) == [video.path for video in videos]
+
+
+class Watched(Predictor):
+    """Tells in the column ``end`` whether all of its calls came in the main thread."""
+
+    def __init__(self, **settings: Any):
+        super().__init__(**settings)
+        self._threads = [threading.current_thread() is threading.main_thread()]
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        rows = super().__call__(table)
+        self._threads.append(threading.current_thread() is threading.main_thread())
+        told = pa.array([str(all(self._threads))] * len(rows), pa.string())
+        return rows.set_column(rows.schema.get_field_index("end"), "end", told)
+
+
+def tag_with_watched(session: RaySession, tell: Tell, videos: list[Video], source: ModelSource) -> None:
+    jobs.tagging.pipeline.Predictor = Watched  # type: ignore[misc]
+    for table in tag_videos(videos, source, source.info.sampling, choose_workers(2, 0), top_k=1):
+        tell(table["end"].to_pylist())
+
+
+@pytest.mark.slow
+def test_the_model_computes_in_the_main_thread_which_keeps_its_memory(
+    shared_ray: str, archive: Path, model_file: Path
+) -> None:
+    told: list[list[str]] = []
+    run_on_ray(
+        "tagging", tag_with_watched, find_videos([str(archive)]), find_model(str(model_file)), on_event=told.append
+    )
+    assert {text for texts in told for text in texts} == {"True"}
+
+
+@given(videos=st.integers(0, 100_000), decoders=st.integers(1, 10_000))
+def test_tasks_hold_every_video_once_and_become_smaller(videos: int, decoders: int) -> None:
+    sizes = list(task_sizes(videos, decoders))
+    assert sum(sizes) == videos
+    assert sizes == sorted(sizes, reverse=True)
+    assert all(1 <= size <= VIDEOS_PER_TASK for size in sizes)
+    # No decoder has much more to do at the end than the others.
+    assert sizes[-decoders:] == [1] * min(decoders, len(sizes))
+
+
+@pytest.mark.parametrize(("decoders", "seconds"), [(2, 3), (64, 5), (1_600, 90)])
+def test_a_part_of_an_archive_is_cut_in_bounded_time(decoders: int, seconds: float) -> None:
+    tasks = sum(1 for _ in task_sizes(videos_at_a_time(decoders), decoders))
+    assert 0.0015 * tasks <= seconds  # A task costs up to 1.5 ms.
+
+
+def names_of_blocks(session: RaySession, tell: Tell, videos: list[Video], sizes: list[int]) -> None:
+    for block in in_blocks(videos, sizes, first=10).iter_batches(batch_size=None, batch_format="pyarrow"):
+        tell((block["video"].to_pylist(), block["path"].to_pylist()))
+
+
+def test_names_that_are_not_utf8_travel_in_blocks_of_the_sizes_of_the_tasks(shared_ray: str) -> None:
+    videos = [Video(f"{number}\udcff.mp4", 1, 1) for number in range(6)]
+    found: list[Any] = []
+    run_on_ray("tagging", names_of_blocks, videos, [3, 2, 1], on_event=found.append)
+    names = [os.fsencode(video.path) for video in videos]
+    assert sorted(found) == [([10, 11, 12], names[:3]), ([13, 14], names[3:5]), ([15], names[5:])]

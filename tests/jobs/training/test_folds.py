@@ -1,0 +1,91 @@
+"""Folds on several machines: at the same time, each with its result, and a failure is told as it would be at home."""
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import jobs.training.ray_folds
+from jobs.cluster.ray_driver import Tell, run_on_ray
+from jobs.cluster.ray_session import RaySession
+from tagger import DataSetError
+from tests.training.data.test_splits import data_of
+from tests.training.trees import ucf11_tree
+from training import Fold, Reading, TrainConfig, leave_one_group_out, read_data_set
+from training.data.data_set import DataSet
+from training.fitting.recipe import starting_network
+
+DATA = data_of({"a": [1] * 4, "b": [2] * 4})
+
+
+FOLDS = leave_one_group_out(DATA)
+
+
+def run_with(
+    session: RaySession,
+    tell: Tell,
+    train: Callable[[Any, Fold, TrainConfig], Any],
+    data: DataSet,
+    folds: Sequence[Fold],
+    config: TrainConfig,
+) -> Any:
+    """Runs folds, each of which is what ``train`` makes of it."""
+    jobs.training.ray_folds.train_fold = train
+    brings_in = config.cache is not None
+    network = starting_network(config, len(data.labels)) if brings_in else None
+    return jobs.training.ray_folds.run_folds_on_session(session, tell, data, folds, config, network)
+
+
+def meet(data: Any, fold: Fold, config: TrainConfig) -> tuple[str, str]:
+    """Waits until two folds are under way; the name of the fold and its machine."""
+    import ray
+
+    (config.out / fold.name).touch()
+    deadline = time.monotonic() + 120
+    while len(list(config.out.iterdir())) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert len(list(config.out.iterdir())) >= 2
+    return fold.name, ray.get_runtime_context().get_node_id()
+
+
+@pytest.mark.slow
+def test_folds_are_trained_on_all_machines_at_the_same_time(address: str, tmp_path: Path) -> None:
+    told: list[Any] = []
+    config = TrainConfig("cnn3d-lstm", tmp_path)
+    results = run_on_ray("training", run_with, meet, DATA, FOLDS[:3], config, on_event=told.append, address=address)
+    assert sorted(told) == sorted(results)
+    assert [name for name, _ in results] == ["00", "01", "02"]
+    assert len({node for _, node in results}) == 2
+
+
+def count_cached(data: Any, fold: Fold, config: TrainConfig) -> int:
+    assert config.cache is not None
+    return len(list(config.cache.glob("*.npy")))
+
+
+@pytest.mark.slow
+def test_clips_are_brought_in_once_before_any_fold_needs_them(address: str, tmp_path: Path) -> None:
+    data = read_data_set(ucf11_tree(tmp_path / "UCF11_updated_mpg", groups=3))
+    told: list[Any] = []
+    config = TrainConfig("cnn3d-lstm", tmp_path / "folds.json", cache=tmp_path / "cache")
+    folds = leave_one_group_out(data)
+    found = run_on_ray("training", run_with, count_cached, data, folds, config, on_event=told.append, address=address)
+    # As films to train on, and as windows to validate on; most clips are both, in one fold or another.
+    needed = {part: len({clip for fold in folds for clip in getattr(fold.split, part)}) for part in ("train", "val")}
+    assert list(found) == [sum(needed.values())] * 3
+    read = [each for each in told if isinstance(each, Reading)]
+    assert sorted((each.part, each.total) for each in read if each.done == each.total) == sorted(needed.items())
+
+
+def fail(data: Any, fold: Fold, config: TrainConfig) -> None:
+    raise DataSetError(f"none of the clips of {fold.name} could be read")
+
+
+@pytest.mark.slow
+def test_what_is_wrong_with_a_fold_is_told_as_it_would_be_at_home(address: str, tmp_path: Path) -> None:
+    with pytest.raises(DataSetError, match=r"^none of the clips of 00 could be read$"):
+        run_on_ray(
+            "tagging", run_with, fail, DATA, FOLDS[:1], TrainConfig("cnn3d-lstm", tmp_path / "out"), address=address
+        )

@@ -1,0 +1,192 @@
+"""Training in several workers on Ray: on two machines, with a worker lost, and killed as a whole."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+
+from jobs.cluster.ray_driver import Tell, run_on_ray
+from jobs.cluster.ray_session import RaySession
+from jobs.job import JobError
+from jobs.training.board import open_board
+from jobs.training.ray_train import train_with_ray
+from tagger import DataSetError, load_model
+from tagger.model_file import read_weights
+from tests.training.trees import ucf11_tree, ucf101_tree
+from training import (
+    Epoch,
+    LoopSettings,
+    Reading,
+    TrainConfig,
+    TrainResult,
+    Watch,
+    read_data_set,
+    split_by_group,
+)
+from training.fitting.run_folder import read_metrics
+
+# Each starts Ray Train once or twice, which a busy machine takes minutes for.
+pytestmark = pytest.mark.timeout(900)
+
+EPOCHS = 12
+"""Enough that a training can be ended twice on the way."""
+
+LOOP = LoopSettings(epochs=EPOCHS, batch_size=2, patience=0, seed=3)
+FRAMES = 4
+"""Of a random view: a quarter of the arithmetic."""
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """UCF-11 with a clip that cannot be read."""
+    root = ucf11_tree(tmp_path_factory.mktemp("data") / "UCF11_updated_mpg", groups=5)
+    next(root.glob("across/v_across_01/*.mpg")).write_bytes(b"not a video")
+    return root
+
+
+def train_at(address: str, tree: Path, folder: Path, watch: Watch | None = None) -> TrainResult:
+    data = read_data_set(tree)
+    config = TrainConfig(
+        "cnn3d-lstm", folder / "m.safetensors", train_frames=FRAMES, loop=LOOP, run_folder=folder / "m.run"
+    )
+    split = split_by_group(data, seed=LOOP.seed)
+    return train_with_ray(data, split, config, workers=2, address=address, watch=watch)
+
+
+@dataclass(frozen=True)
+class Told:
+    """A training that nothing disturbed, and what it told of itself."""
+
+    result: TrainResult
+    read: list[Reading]
+    epochs: list[Epoch]
+
+
+@pytest.fixture(scope="module")
+def whole(address: str, tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Told:
+    read: list[Reading] = []
+    told: list[Epoch] = []
+    result = train_at(address, tree, tmp_path_factory.mktemp("whole"), Watch(read.append, on_epoch=told.append))
+    return Told(result, read, told)
+
+
+def assert_same(out: Path, whole: Told) -> None:
+    """The model file at ``out`` has the weights of the ``whole`` training, and its run folder the same epochs."""
+    assert read_metrics(out.with_suffix(".run")) == whole.result.epochs
+    expected = read_weights(whole.result.out)
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in read_weights(out).items())
+
+
+@pytest.mark.slow
+def test_two_machines_train_one_model_and_it_tags(whole: Told, tree: Path) -> None:
+    out, run = whole.result.out, whole.result.out.with_suffix(".run")
+    assert tuple(whole.epochs) == whole.result.epochs == read_metrics(run)
+    unreadable = [reading.unreadable for reading in whole.read if reading.unreadable]
+    assert unreadable and all("v_across_01_01.mpg" in problem for problem in unreadable)
+    segments = load_model(str(out)).tag(next(tree.glob("*/*/*_04_01.mpg")))
+    assert segments and {segment.label for segment in segments} <= {"across", "down"}
+    assert not {"checkpoints", "cache", "ray"} & {path.name for path in run.iterdir()}
+
+
+@pytest.mark.slow
+def test_when_a_worker_is_lost_training_goes_on_from_the_last_checkpoint(
+    address: str, tree: Path, whole: Told, tmp_path: Path
+) -> None:
+    killed: list[int] = []
+
+    def kill(epoch: Epoch) -> None:
+        if epoch.number == 2 and not killed:
+            killed.append(_a_worker())
+            os.kill(killed[0], signal.SIGKILL)
+
+    resumed: list[Epoch] = []
+    lost = train_at(address, tree, tmp_path, Watch(on_epoch=kill, on_resume=resumed.append))
+    assert killed and resumed[0].number >= 2
+    assert lost.epochs == whole.result.epochs
+    assert_same(lost.out, whole)
+
+
+def _a_worker() -> int:
+    """The process of one of the workers that Ray Train has started."""
+    import psutil
+
+    here = psutil.Process().children(recursive=True)
+    return next(process.pid for process in here if "RayTrainWorker" in " ".join(process.cmdline()))
+
+
+@pytest.mark.slow
+def test_what_cannot_be_had_is_said_at_once(address: str, tree: Path, tmp_path: Path) -> None:
+    data = read_data_set(tree)
+    config = TrainConfig("cnn3d-lstm", tmp_path / "m.safetensors", loop=LOOP, run_folder=tmp_path / "m.run")
+    split = split_by_group(data, seed=1)
+    with pytest.raises(JobError, match="--workers 3: there are 2 cores for them, and each needs one"):
+        train_with_ray(data, split, config, workers=3, address=address)
+    with pytest.raises(JobError, match="--gpus 1: there are 0 GPUs here"):
+        train_with_ray(data, split, config, gpus=1, address=address)
+
+
+def machines_of_boards(session: RaySession, tell: Tell) -> tuple[set[str], str]:
+    import ray
+
+    # Left alone, one in two would be elsewhere.
+    boards = [open_board() for _ in range(4)]
+    nodes = [board.__ray_call__.remote(lambda _: ray.get_runtime_context().get_node_id()) for board in boards]
+    return set(ray.get(nodes)), ray.get_runtime_context().get_node_id()
+
+
+@pytest.mark.slow
+def test_what_workers_tell_is_gathered_on_the_machine_that_asked_for_the_training(address: str) -> None:
+    machines, here = run_on_ray("training", machines_of_boards, address=address)
+    assert machines == {here}
+
+
+@pytest.mark.slow
+def test_what_is_wrong_with_the_clips_is_told_as_it_would_be_at_home(address: str, tmp_path: Path) -> None:
+    tree = ucf101_tree(tmp_path / "clips", groups=3)
+    for clip in tree.rglob("*.mp4"):
+        clip.write_bytes(b"not a video")
+    with pytest.raises(DataSetError, match=r"^none of the clips could be read$"):
+        train_at(address, tree, tmp_path)
+
+
+@pytest.mark.slow
+def test_a_command_that_is_interrupted_and_then_killed_goes_on_and_comes_to_the_same_model(
+    address: str, tree: Path, whole: Told, tmp_path: Path
+) -> None:
+    out = tmp_path / "m.safetensors"
+    command = [sys.executable, "-c", "from jobs.cli import main; main()", "train", str(tree), "--out", str(out)]
+    command += ["--model", "cnn3d-lstm", "--epochs", str(EPOCHS), "--patience", "0", "--batch-size", "2"]
+    command += ["--train-frames", str(FRAMES), "--seed", str(LOOP.seed), "--workers", "2", "--address", address]
+    code, said = end_after(1, signal.SIGINT, command, tmp_path)
+    assert code == 130 and "The same command goes on" in said, said
+    done = len(read_metrics(tmp_path / "m.run"))
+    code, said = end_after(min(done + 1, EPOCHS), signal.SIGKILL, command, tmp_path)
+    assert code == -signal.SIGKILL, said
+    assert not out.exists()
+    ended = subprocess.run(command, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "Going on after epoch" in ended.stdout
+    assert_same(out, whole)
+
+
+def end_after(epochs: int, how: signal.Signals, command: list[str], folder: Path) -> tuple[int, str]:
+    """Sends a signal to ``command`` once its run folder has that many epochs; how it ended, and what it had said."""
+    # In a process group of its own, as a shell does it.
+    started = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+    metrics = folder / "m.run" / "metrics.jsonl"
+    deadline = time.monotonic() + 240
+    while not (metrics.exists() and len(metrics.read_text().splitlines()) >= epochs):
+        if started.poll() is not None or time.monotonic() > deadline:
+            break
+        time.sleep(0.02)
+    started.send_signal(how)
+    said, _ = started.communicate(timeout=60)
+    return started.returncode, said

@@ -1,0 +1,53 @@
+"""What several of these tests need: a Kinetics checkpoint of the real structure, made once."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from pytorchvideo.models.hub.resnet import i3d_r50
+from torch import nn
+
+from tagger.models import weights
+from tests.tagger.models.weights_server import WeightsServer
+
+
+@pytest.fixture(scope="session")
+def pytorchvideo_i3d() -> nn.Module:
+    """pytorchvideo's own I3D ResNet-50, with norms that are far from their initial values and fit its activations."""
+    torch.manual_seed(0)
+    network = i3d_r50()
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm3d)]
+    with torch.no_grad():
+        for norm in norms:
+            norm.momentum = 1.0
+            norm.weight.uniform_(0.5, 1.5)
+            norm.bias.normal_(0, 0.2)
+        x = torch.randn(1, 3, 8, 64, 64)
+        for block in network.train().blocks[:-1]:
+            x = block(x)
+    return network.eval()
+
+
+@pytest.fixture(scope="session")
+def kinetics_checkpoint(pytorchvideo_i3d: nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its checkpoint, as pytorchvideo writes them."""
+    path = tmp_path_factory.mktemp("kinetics") / "I3D_8x8_R50.pyth"
+    torch.save({"model_state": pytorchvideo_i3d.state_dict(), "epoch": 196}, path)
+    return path
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[WeightsServer]:
+    monkeypatch.setattr(weights, "RETRY_WAITS_S", (0.0, 0.0))
+    server = WeightsServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def mirror(server: WeightsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WeightsServer:
+    """The server as the place that vtag downloads from, with an empty cache."""
+    monkeypatch.setenv("VTAG_WEIGHTS_URL", server.url)
+    monkeypatch.setenv("VTAG_CACHE", str(tmp_path / "cache"))
+    return server

@@ -1,0 +1,109 @@
+"""A fused network computes what the network does that it was made of, with less work."""
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from tagger.models.fast.fused import FusedConv3d, fuse
+from tagger.models.i3d_lite import LiteBackbone, imagenet_weights, inflate
+from tagger.models.registry import build_network
+
+NETWORKS: dict[str, tuple[str, dict[str, Any], int]] = {
+    "i3d-kinetics400": ("i3d-kinetics400", {}, 32),
+    "i3d-lstm": ("i3d-lstm", {}, 32),
+    "cnn3d-lstm": ("cnn3d-lstm", {}, 32),
+    "cnn3d-lstm on differences": ("cnn3d-lstm", {"differences": True}, 32),
+    "i3d-lite-lstm": ("i3d-lite-lstm", {}, 64),
+    "i3d-lite-lstm with changes": ("i3d-lite-lstm", {"changes": True}, 60),
+}
+
+
+def a_backbone(name: str) -> tuple[nn.Module, torch.Tensor]:
+    """A backbone whose norms have something to do, and a clip for it."""
+    architecture, options, size = NETWORKS[name]
+    torch.manual_seed(0)
+    backbone = build_network(architecture, 5, options).get_submodule("backbone")
+    clip = torch.randn(2, 3, 8, size, size)
+    for module in backbone.modules():
+        if isinstance(module, nn.BatchNorm3d):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.uniform_(module.bias, -0.5, 0.5)
+            # Statistics of this very clip keep random layers from fading out.
+            module.momentum = 1.0
+    with torch.no_grad():
+        backbone.train()(clip)
+    return backbone.eval(), clip
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(("precision", "tolerance"), [(torch.float64, 1e-9), (torch.float32, 1e-3)])
+@torch.inference_mode()
+def test_a_fused_network_computes_the_same(name: str, precision: torch.dtype, tolerance: float) -> None:
+    backbone, clip = a_backbone(name)
+    backbone, clip = backbone.to(precision), clip.to(precision)
+    expected = backbone(clip)
+    actual = fuse(copy.deepcopy(backbone))(clip)
+    assert expected.std() > 0
+    assert (actual - expected).norm() <= tolerance * expected.norm()
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_no_convolution_and_no_norm_is_left(name: str) -> None:
+    backbone, _ = a_backbone(name)
+    convolutions = sum(isinstance(module, nn.Conv3d) for module in backbone.modules())
+    left = list(fuse(backbone).modules())
+    assert sum(isinstance(module, FusedConv3d) for module in left) == convolutions > 0
+    assert not [module for module in left if isinstance(module, nn.Conv3d | nn.BatchNorm3d)]
+
+
+@torch.inference_mode()
+def test_kernels_that_were_only_inflated_become_those_of_single_frames() -> None:
+    backbone = LiteBackbone(changes=True).eval()
+    backbone.load_state_dict(inflate(imagenet_weights()))
+    trained = backbone.get_submodule("block3.depthwise.0")
+    trained.weight[5, 0, 2, 1, 1] = 0.1
+    clip = torch.rand(1, 3, 4, 64, 64)
+    expected = backbone(clip)
+    small = fuse(backbone)
+    frames = {name: module.weight.shape[2] for name, module in small.named_modules() if isinstance(module, FusedConv3d)}
+    assert {name for name, count in frames.items() if count != 1} == {"block3.depthwise.0"}
+    assert (small(clip) - expected).norm() <= 1e-4 * expected.norm()
+    # Frames can be told apart until they are looked at together.
+    assert [name for name, _ in small.get_submodule("first").named_children()] == ["stem", "block0", "block1", "block2"]
+
+
+@pytest.mark.parametrize("changes", [False, True])
+@pytest.mark.parametrize("frames", [1, 2, 5, 16])
+@torch.inference_mode()
+def test_the_first_layers_take_any_number_of_frames_a_few_at_a_time(changes: bool, frames: int) -> None:
+    backbone = LiteBackbone(changes).eval()
+    backbone.load_state_dict(inflate(imagenet_weights()))
+    clip = torch.rand(2, 3, frames, 64, 64)
+    expected = backbone(clip)
+    small = fuse(backbone)
+    assert len(small.get_submodule("first")) == 5
+    seen: list[int] = []
+    stem = small.get_submodule("first.stem")
+    stem.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].shape[0] * inputs[0].shape[2]))
+    assert (small(clip) - expected).norm() <= 1e-4 * expected.norm()
+    shown = 2 * frames if not changes else 2 * 2 * ((frames + 1) // 2)
+    assert sum(seen) == shown
+    assert max(seen) <= 2
+
+
+@torch.inference_mode()
+def test_in_bfloat16_it_is_as_close_as_the_network_itself() -> None:
+    backbone = LiteBackbone(changes=True).eval()
+    backbone.load_state_dict(inflate(imagenet_weights()))
+    torch.manual_seed(0)
+    # Of a single clip, rounding makes one or the other up to a fifth worse.
+    clips = torch.rand(8, 3, 4, 64, 64)
+    expected = backbone(clips)
+
+    def error(backbone: nn.Module) -> torch.Tensor:
+        return (backbone.to(torch.bfloat16)(clips.to(torch.bfloat16)).float() - expected).norm() / expected.norm()
+
+    assert error(fuse(copy.deepcopy(backbone))) <= 1.1 * error(backbone)

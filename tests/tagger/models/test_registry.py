@@ -1,0 +1,73 @@
+"""The registry, and the documented shapes of the four models."""
+
+import pytest
+import torch
+
+from tagger.classifier import Classifier
+from tagger.errors import ModelFileError
+from tagger.models.registry import ARCHITECTURES, Architecture, build_network, kinetics400_labels
+from tagger.tagger import find_model
+
+# architecture: its input, its features, its logits for 20 classes
+SHAPES = {
+    "i3d-kinetics400": ((2, 3, 16, 224, 224), (2, 2048, 8, 7, 7)),
+    "i3d-lstm": ((2, 3, 16, 224, 224), (2, 8, 2048)),
+    "cnn3d-lstm": ((2, 3, 16, 112, 112), (2, 16, 2048)),
+    "i3d-lite-lstm": ((2, 3, 16, 224, 224), (2, 16, 5120)),
+}
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_every_model_has_its_documented_shapes(architecture: str) -> None:
+    clips, features = SHAPES[architecture]
+    with torch.device("meta"):  # shapes without arithmetic
+        network = build_network(architecture, classes=20).eval()
+        assert network.backbone(torch.empty(clips)).shape == features
+        assert network.head(torch.empty(features)).shape == (2, 20)
+        assert network(torch.empty(clips)).shape == (2, 20)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES.values(), ids=lambda architecture: architecture.name)
+def test_every_model_computes_about_what_it_says(architecture: Architecture) -> None:
+    network = build_network(architecture.name, classes=20)
+    operations = Classifier(network, architecture.preprocessing, device="cpu", precision="fp32").operations(16)
+    assert operations / 1e9 == pytest.approx(architecture.gflop, rel=0.05)
+
+
+@pytest.mark.parametrize("architecture", ["i3d-lstm", "cnn3d-lstm", "i3d-lite-lstm"])
+def test_every_trainable_model_can_have_a_head_without_an_lstm(architecture: str) -> None:
+    clips, _ = SHAPES[architecture]
+    with torch.device("meta"):
+        network = build_network(architecture, 20, {"head": "mean"})
+        assert not any(isinstance(module, torch.nn.LSTM) for module in network.modules())
+        assert network(torch.empty(clips)).shape == (2, 20)
+
+
+def test_the_models_that_are_small_enough_to_ship_stay_below_20_mb() -> None:
+    for architecture in ("cnn3d-lstm", "i3d-lite-lstm"):
+        network = build_network(architecture, classes=101)
+        size = sum(tensor.numel() * tensor.element_size() for tensor in network.state_dict().values())
+        bytes_per_weight = {"cnn3d-lstm": 4, "i3d-lite-lstm": 2}[architecture]  # the latter ships in half precision
+        assert size * bytes_per_weight / 4 < 20e6
+
+
+@pytest.mark.parametrize(
+    ("architecture", "options"),
+    [("i4d", {}), ("cnn3d-lstm", {"depth": 3}), ("cnn3d-lstm", {"head": "gru"}), ("i3d-lstm", {"hidden": 0})],
+)
+def test_an_unknown_architecture_or_option_is_a_model_file_error(architecture: str, options: dict) -> None:
+    with pytest.raises(ModelFileError, match=architecture) as caught:
+        build_network(architecture, 20, options)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_kinetics_labels_are_400_different_names_in_alphabetical_order() -> None:
+    labels = kinetics400_labels()
+    assert len(set(labels)) == 400
+    assert (labels[0], labels[-1]) == ("abseiling", "zumba")
+    assert list(labels) == sorted(labels)
+
+
+def test_a_model_in_a_bucket_is_said_to_be_wanted_as_a_file() -> None:
+    with pytest.raises(ModelFileError, match=r"s3://b/m\.safetensors: models are read from local files only"):
+        find_model("s3://b/m.safetensors")

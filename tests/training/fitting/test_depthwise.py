@@ -1,0 +1,61 @@
+"""A depthwise convolution taken apart for training is the same function, and comes back as an ordinary one."""
+
+import pytest
+import torch
+from torch import nn
+
+from tagger.models.i3d_lite import SamePadConv3d
+from training.fitting.depthwise import FactorisedDepthwise, put_together, take_apart
+
+
+def inflated(channels: int = 6, kernel: int = 5, stride: int = 1) -> SamePadConv3d:
+    convolution = SamePadConv3d(channels, channels, (3, kernel, kernel), stride, groups=channels)
+    with torch.no_grad():
+        convolution.weight[:, :, (0, 2)] = 0
+    return convolution
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("kernel", [3, 5])
+def test_it_computes_the_same_before_and_after_its_taps_have_learnt(kernel: int, stride: int) -> None:
+    torch.manual_seed(0)
+    layers = nn.Sequential(nn.Conv3d(3, 6, 1), inflated(kernel=kernel, stride=stride))
+    x = torch.randn(2, 3, 7, 9, 8)
+    before = layers(x)
+    originals = take_apart(layers)
+    assert torch.allclose(layers(x), before, atol=1e-6)
+    factorised = layers[1]
+    assert isinstance(factorised, FactorisedDepthwise)
+    with torch.no_grad():
+        factorised.taps += torch.randn_like(factorised.taps)
+    learnt = layers(x)
+    put_together(layers, originals)
+    assert isinstance(layers[1], SamePadConv3d)
+    assert torch.allclose(layers(x), learnt, atol=1e-5)
+    assert not torch.allclose(learnt, before, atol=1e-2)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("kernel", [3, 5])
+@pytest.mark.parametrize("size", [(7, 7), (8, 9)])
+def test_its_gradients_are_those_of_the_ordinary_convolution(kernel: int, stride: int, size: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    convolution = inflated(kernel=kernel, stride=stride).double()
+    factorised = FactorisedDepthwise(convolution).double()
+    x = torch.randn(2, 6, 5, *size, dtype=torch.double, requires_grad=True)
+    gradient = torch.randn_like(convolution(x))
+    (expected,) = torch.autograd.grad(convolution(x), (x, convolution.weight), gradient)[:1]
+    weight_gradient = torch.autograd.grad(convolution(x), convolution.weight, gradient)[0]
+    actual, taps_gradient = torch.autograd.grad(factorised(x), (x, factorised.taps), gradient)
+    assert torch.allclose(actual, expected)
+    # By the chain rule: a tap multiplies the 2D kernel in its slice.
+    chained = (weight_gradient * convolution.weight[:, :, 1:2]).sum(dim=(1, 3, 4)).T
+    assert torch.allclose(taps_gradient, chained)
+
+
+@pytest.mark.parametrize(
+    "convolution", [SamePadConv3d(4, 4, (3, 3, 3), groups=4), SamePadConv3d(4, 4, (1, 3, 3), groups=4)]
+)
+def test_a_convolution_that_is_not_freshly_inflated_is_refused(convolution: SamePadConv3d) -> None:
+    with pytest.raises(ValueError, match="freshly inflated"):
+        FactorisedDepthwise(convolution)

@@ -1,0 +1,54 @@
+"""Random views of a clip: each differs from the next, and none has motion that the clip has not."""
+
+import random
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from training.inputs.augment import Augmentation, Draw, random_times, random_view
+
+AUGMENTATION = Augmentation()
+
+
+def draws(seed: int) -> Draw:
+    return random.Random(seed).uniform
+
+
+@given(frames=st.integers(1, 200), wanted=st.integers(1, 32), seed=st.integers(0, 1000))
+def test_times_lie_in_the_clip_in_order_at_about_its_own_rate(frames: int, wanted: int, seed: int) -> None:
+    times = random_times(frames, wanted, AUGMENTATION, draws(seed))
+    assert times.shape == (wanted,) and times.min() >= 0 and times.max() < frames
+    steps = times.diff()
+    assert (steps >= 0).all() and (steps <= 2).all()
+    if frames > 2 * wanted:
+        # Nothing is repeated at the end, and the pace is within the bounds.
+        assert (wanted - 1) / AUGMENTATION.rate - 1 <= times[-1] - times[0] <= (wanted - 1) * AUGMENTATION.rate + 1
+
+
+def test_a_clip_of_any_length_is_seen_from_its_first_to_its_last_frame() -> None:
+    seen = torch.cat([random_times(40, 8, AUGMENTATION, draws(seed)) for seed in range(300)])
+    assert set(range(40)) == set(seen.tolist())
+
+
+@pytest.mark.parametrize("size", [(48, 48), (40, 64), (64, 40), (5, 5)])
+def test_a_view_of_a_still_clip_is_still(size: tuple[int, int]) -> None:
+    still = torch.randint(0, 256, (1, *size, 3), dtype=torch.uint8).expand(6, -1, -1, -1)
+    for seed in range(20):
+        view = random_view(still, 32, AUGMENTATION, draws(seed))
+        assert view.shape == (6, 32, 32, 3) and view.dtype == torch.uint8
+        assert (view == view[:1]).all()
+
+
+def test_views_differ_in_side_part_and_light() -> None:
+    # Red grows to the right, green to the bottom.
+    ramp = torch.linspace(40, 200, 64)
+    picture = torch.stack([ramp.expand(64, 64), ramp[:, None].expand(64, 64), torch.full((64, 64), 100.0)], dim=-1)
+    clip = picture.to(torch.uint8)[None]
+    views = torch.stack([random_view(clip, 32, AUGMENTATION, draws(seed))[0] for seed in range(60)]).float()
+    to_right = (views[:, :, -1, 0] - views[:, :, 0, 0]).mean(dim=1)
+    assert (to_right > 0).any() and (to_right < 0).any(), "mirrored left to right"
+    assert ((views[:, -1, :, 1] - views[:, 0, :, 1]).mean(dim=1) > 0).all(), "never upside down"
+    assert to_right.abs().max() > 1.3 * to_right.abs().min(), "parts of different sizes"
+    assert views[..., 2].mean(dim=(1, 2)).std() > 10, "light"

@@ -1,0 +1,160 @@
+"""Features are computed once, and again only when something that they depend on has changed."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tagger import Classifier, DataSetError, Preprocessing, Sampling
+from tagger.models.registry import CNN3D_PREPROCESSING, build_network
+from tests.training.trees import ucf101_tree, write_clip
+from training import read_data_set
+from training.data.data_set import LabelledClip
+from training.inputs.augment import Augmentation
+from training.inputs.clip_cache import ClipCache
+from training.inputs.forms import Features, Film, Windows
+from training.inputs.ingest import ClipStore
+from training.inputs.sources import FeatureSource, PixelSource, ViewSource
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> tuple[LabelledClip, ...]:
+    return read_data_set(ucf101_tree(tmp_path_factory.mktemp("ucf101"), groups=2)).clips
+
+
+class CountingClassifier(Classifier):
+    calls = 0
+
+    def features(self, clips: np.ndarray) -> torch.Tensor:
+        self.calls += 1
+        return super().features(clips)
+
+
+LABELS = ["Across", "Down"]
+
+
+def features(
+    clips: tuple[LabelledClip, ...],
+    cache: Path,
+    seed: int = 0,
+    preprocessing: Preprocessing = CNN3D_PREPROCESSING,
+) -> tuple[FeatureSource, int]:
+    torch.manual_seed(seed)
+    layers = CountingClassifier(build_network("cnn3d-lstm", 2), preprocessing, device="cpu")
+    store = ClipStore(clips, Features(Sampling(), preprocessing, layers, mirrored=True), ClipCache(cache))
+    return FeatureSource(store, LABELS), layers.calls
+
+
+def test_a_window_has_its_own_and_its_mirrored_features_and_only_training_sees_the_latter(
+    clips: tuple[LabelledClip, ...], tmp_path: Path
+) -> None:
+    source, calls = features(clips, tmp_path)
+    everything = torch.arange(len(source.targets.labels))
+    assert calls == 2 * len(everything)
+    plain = source.inputs(everything, None)
+    assert torch.equal(plain, source.inputs(everything, None))
+    drawn = torch.stack([source.inputs(everything, str(seed)) for seed in range(8)])
+    is_plain = (drawn == plain).all(dim=-1).all(dim=-1)
+    assert is_plain.any() and not is_plain.all()
+
+
+def test_cached_features_are_not_computed_again(clips: tuple[LabelledClip, ...], tmp_path: Path) -> None:
+    first, calls = features(clips, tmp_path)
+    again, calls_again = features(clips, tmp_path)
+    assert calls > 0 and calls_again == 0
+    everything = torch.arange(len(first.targets.labels))
+    assert torch.equal(first.inputs(everything, None), again.inputs(everything, None))
+    assert torch.equal(first.targets.labels, again.targets.labels)
+
+
+def test_other_weights_or_preprocessing_do_not_use_the_same_features(
+    clips: tuple[LabelledClip, ...], tmp_path: Path
+) -> None:
+    features(clips, tmp_path)
+    assert features(clips, tmp_path, seed=1)[1] > 0
+    assert features(clips, tmp_path, preprocessing=replace(CNN3D_PREPROCESSING, resize=120))[1] > 0
+
+
+def test_parts_of_one_video_have_features_of_their_own(clips: tuple[LabelledClip, ...], tmp_path: Path) -> None:
+    parts = (replace(clips[0], end_s=0.5), replace(clips[0], start_s=0.5))
+    first, calls = features(parts, tmp_path)
+    again, calls_again = features(parts, tmp_path)
+    assert calls > 0 and calls_again == 0
+    both = torch.arange(2)
+    assert torch.equal(first.inputs(both, None), again.inputs(both, None))
+    assert not torch.equal(*first.inputs(both, None))
+
+
+def test_a_clip_that_cannot_be_read_is_reported_and_has_no_windows(
+    clips: tuple[LabelledClip, ...], tmp_path: Path
+) -> None:
+    broken = LabelledClip(tmp_path / "broken.mp4", "Down", "9", "file")
+    broken.path.write_bytes(b"not a video")
+    told: list[tuple[LabelledClip, str | None]] = []
+    store = ClipStore(
+        (broken, clips[0]),
+        Windows(Sampling(), CNN3D_PREPROCESSING),
+        ClipCache(tmp_path / "cache"),
+        on_clip=lambda clip, problem: told.append((clip, problem)),
+    )
+    assert set(PixelSource(store, LABELS, CNN3D_PREPROCESSING).targets.videos.tolist()) == {1}
+    assert told[0][0] == broken and "broken.mp4" in str(told[0][1])
+    assert told[1] == (clips[0], None)
+
+
+def test_nothing_but_broken_clips_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.mp4").touch()
+    clip = LabelledClip(tmp_path / "x.mp4", "Down", "1", "file")
+    with pytest.raises(DataSetError, match="none of the clips could be read"):
+        ClipStore([clip], Windows(Sampling(), CNN3D_PREPROCESSING), ClipCache(tmp_path / "cache"))
+
+
+def random_views(clips: tuple[LabelledClip, ...], cache: ClipCache, frames: int = 8) -> ViewSource:
+    store = ClipStore(clips, Film(Sampling(), CNN3D_PREPROCESSING), cache)
+    return ViewSource(store, LABELS, CNN3D_PREPROCESSING, Augmentation(), frames=frames)
+
+
+def test_a_full_cache_changes_nothing_but_that_clips_are_decoded_again(
+    clips: tuple[LabelledClip, ...], tmp_path: Path
+) -> None:
+    everything = torch.arange(len(clips))
+    roomy = random_views(clips, ClipCache(tmp_path / "roomy"))
+    one = next((tmp_path / "roomy").iterdir()).stat().st_size
+    narrow = random_views(clips, ClipCache(tmp_path / "narrow", max_bytes=2 * one + 100))
+    assert len(list((tmp_path / "roomy").iterdir())) == len(clips)
+    assert len(list((tmp_path / "narrow").iterdir())) == 2
+    assert torch.equal(roomy.inputs(everything, "1"), narrow.inputs(everything, "1"))
+
+
+def test_a_random_view_is_another_at_each_moment_and_the_same_at_the_same_one_in_any_company(
+    clips: tuple[LabelledClip, ...], tmp_path: Path
+) -> None:
+    source = random_views(clips, ClipCache(tmp_path))
+    everything = torch.arange(len(clips))
+    first, again, other = (source.inputs(everything, moment) for moment in ("1", "1", "2"))
+    assert torch.equal(source.inputs(everything[2:], "1"), first[2:])
+    assert first.shape == (len(clips), 3, 8, CNN3D_PREPROCESSING.size, CNN3D_PREPROCESSING.size)
+    assert torch.equal(first, again) and not torch.equal(first, other)
+
+
+def test_a_random_view_never_shows_what_only_fills_up_the_last_window(tmp_path: Path) -> None:
+    # Two windows of 16 frames hold a film of 18 and the clip's last frame.
+    clip = LabelledClip(write_clip(tmp_path / "short.mp4", "Down", 1, frames=72), "Down", "1", "file")
+    source = random_views((clip,), ClipCache(tmp_path))
+    for seed in range(60):
+        view = source.inputs(torch.tensor([0]), str(seed))[0]
+        still = (view[:, 1:] == view[:, :-1]).flatten(2).all(dim=2).all(dim=0)
+        # At four fifths of the pace a frame in five comes twice.
+        assert still.sum() <= 2
+
+
+def test_without_a_moment_a_view_is_what_the_tagger_sees(clips: tuple[LabelledClip, ...], tmp_path: Path) -> None:
+    cache = ClipCache(tmp_path)
+    views = random_views(clips, cache, frames=16)
+    store = ClipStore(clips, Windows(Sampling(), CNN3D_PREPROCESSING), cache)
+    pixels = PixelSource(store, LABELS, CNN3D_PREPROCESSING)
+    first = torch.from_numpy(np.unique(pixels.targets.videos, return_index=True)[1])
+    assert torch.equal(views.inputs(torch.arange(len(clips)), None), pixels.inputs(first, None))
+    assert torch.equal(views.targets.labels, pixels.targets.labels[first])

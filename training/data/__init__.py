@@ -1,0 +1,1 @@
+"""Labelled clips: reading them, checking them, splitting them."""

@@ -1,0 +1,140 @@
+"""Manifests: a CSV or Parquet file with a row for each labelled clip.
+
+``path`` and ``label`` are needed; a ``path`` that is not absolute is relative to the manifest. ``group`` names clips
+that belong together, whatever their labels; without it, the clips of one file do. ``split`` is ``train``, ``val`` or
+``test``. ``start_s`` and ``end_s`` make a part of the video the clip, in seconds from its first frame. Other columns
+are ignored.
+"""
+
+import csv
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from tagger.errors import DataSetError
+from training.data.data_set import PARTS, DataSet, GroupedBy, LabelledClip, Part, data_set_of
+
+MANIFEST_EXTENSIONS = (".csv", ".parquet")
+
+COLUMNS = ("path", "label", "group", "split", "start_s", "end_s")
+NEEDED = COLUMNS[:2]
+
+Row = Mapping[str, str]
+"""What a row says, by column; what it leaves empty is not there."""
+
+
+def read_manifest(path: Path) -> DataSet:
+    """The clips of a manifest, in its order. Files that do not exist are not looked for: reading them will say so.
+
+    Raises DataSetError, with the row, when it is not clear which clip is meant.
+    """
+    rows = _parquet_rows(path) if path.suffix.lower() == ".parquet" else _csv_rows(path)
+    clips: dict[LabelledClip, str] = {}
+    parts: dict[tuple[str, str], Part | None] = {}
+    for where, row in rows:
+        clip = _clip(path.parent, where, row)
+        if clip in clips:
+            raise DataSetError(f"{where} repeats {clips[clip].removeprefix(f'{path}, ')}")
+        clips[clip] = where
+        for what, name in (("file", str(clip.path)), ("group", clip.group)):
+            if what == "file" or clip.grouped_by == "manifest":
+                before = parts.setdefault((what, name), clip.part)
+                if before and clip.part and before != clip.part:
+                    raise DataSetError(
+                        f"{where} is for {clip.part}, but the {what} {name} for {before} in an earlier row; "
+                        "what belongs together has one split"
+                    )
+    if not clips:
+        raise DataSetError(f"{path} has no rows")
+    unsplit = [where for clip, where in clips.items() if clip.part is None]
+    if unsplit and len(unsplit) < len(clips):
+        raise DataSetError(f"{unsplit[0]} has no split, but others have; name train, val or test in all rows or none")
+    return data_set_of(path, list(clips))
+
+
+def _clip(folder: Path, where: str, row: Row) -> LabelledClip:
+    for column in NEEDED:
+        if column not in row:
+            raise DataSetError(f"{where} has no {column}")
+    part = next((part for part in PARTS if part == row.get("split")), None)
+    if part is None and "split" in row:
+        raise DataSetError(f"{where}: the split {row['split']!r} is none of train, val and test")
+    start_s, end_s = _seconds(where, row, "start_s"), _seconds(where, row, "end_s")
+    if end_s is not None and end_s <= (start_s or 0):
+        raise DataSetError(f"{where} ends at {end_s:g} s, which is not after its start at {start_s or 0:g} s")
+    grouped_by: GroupedBy = "manifest" if "group" in row else "file"
+    group = row.get("group", row["path"])
+    return LabelledClip(folder / row["path"], row["label"], group, grouped_by, start_s or 0.0, end_s, part)
+
+
+def _seconds(where: str, row: Row, column: str) -> float | None:
+    if column not in row:
+        return None
+    try:
+        seconds = float(row[column])
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise DataSetError(f"{where}: {column} is {row[column]!r}; it is a number of seconds from the first frame")
+    return seconds
+
+
+def _csv_rows(path: Path) -> Iterator[tuple[str, Row]]:
+    """Each row, and where it stands: lines are counted as an editor does."""
+    try:
+        # Excel begins UTF-8 files with a byte order mark.
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            lines = csv.reader(file, strict=True)
+            columns = _columns(path, next(lines, []))
+            for values in lines:
+                where = f"{path}, line {lines.line_num}"
+                if len(values) > len(columns):
+                    raise DataSetError(f"{where} has {len(values)} values for {len(columns)} columns")
+                if any(values):
+                    yield where, _row(dict(zip(columns, values, strict=False)))
+    except csv.Error as error:
+        raise DataSetError(f"{path}, line {lines.line_num} is no CSV: {error}") from error
+    except UnicodeDecodeError as error:
+        raise DataSetError(f"{path} is not UTF-8: {error.reason} at byte {error.start}") from error
+
+
+def _parquet_rows(path: Path) -> Iterator[tuple[str, Row]]:
+    """Each row, and where it stands: the first is row 1."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            columns = dict(zip(_columns(path, file.schema_arrow.names), file.schema_arrow.names, strict=True))
+            table = file.read([columns[name] for name in COLUMNS if name in columns])
+    except (pa.ArrowException, OSError) as error:
+        raise DataSetError(f"{path} cannot be read as Parquet: {error}") from error
+    table = table.rename_columns([name for name in COLUMNS if name in columns])
+    for number, row in enumerate(table.to_pylist(), start=1):
+        yield f"{path}, row {number}", _row(row)
+
+
+def _columns(path: Path, names: list[str]) -> list[str]:
+    columns = [name.strip().lower() for name in names]
+    for needed in NEEDED:
+        if needed not in columns:
+            raise DataSetError(f"{path} has no column {needed!r}; its columns are {', '.join(names) or 'none'}")
+    repeated = next((name for name in COLUMNS if columns.count(name) > 1), None)
+    if repeated:
+        raise DataSetError(f"{path} has the column {repeated!r} twice")
+    return columns
+
+
+def _row(values: Mapping[str, Any]) -> Row:
+    texts = {name: _text(values[name]) for name in COLUMNS if name in values}
+    return {name: text for name, text in texts.items() if text}
+
+
+def _text(value: Any) -> str:
+    """A value as CSV would have it. Pandas writes what is missing as NaN, and then whole numbers as floats."""
+    if value is None or value != value:
+        return ""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value).strip()

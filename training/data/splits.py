@@ -1,0 +1,176 @@
+"""Splits of a data set into training, validation and test: by group, by a given list, or at random."""
+
+import random
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tagger.errors import DataSetError
+from training.data.data_set import PARTS, DataSet, Key, LabelledClip, Part
+from training.data.scenes import Scene, find_scenes
+
+VAL_SHARE, TEST_SHARE = 0.15, 0.2
+
+
+@dataclass(frozen=True)
+class Split:
+    """Three sets of clips. They share no group, except in a split at random.
+
+    ``identical`` clips were left out of training or validation, because the same file is also judged; ``unlisted`` ones
+    are in none of the lists that the split was laid down in.
+    """
+
+    train: tuple[LabelledClip, ...]
+    val: tuple[LabelledClip, ...]
+    test: tuple[LabelledClip, ...]
+    identical: tuple[LabelledClip, ...] = ()
+    unlisted: tuple[LabelledClip, ...] = ()
+
+    def groups(self, part: str) -> dict[str, list[str]]:
+        """The groups of ``part`` ("train", "val" or "test") for each label: what a model file remembers."""
+        clips: tuple[LabelledClip, ...] = getattr(self, part)
+        labels = sorted({clip.label for clip in clips})
+        return {label: sorted({clip.group for clip in clips if clip.label == label}) for label in labels}
+
+
+def split_by_group(
+    data: DataSet,
+    *,
+    seed: int = 0,
+    val_share: float = VAL_SHARE,
+    test_share: float = TEST_SHARE,
+    val_groups: Collection[str] | None = None,
+    test_groups: Collection[str] | None = None,
+    every_class_tested: bool = True,
+) -> Split:
+    """Splits the groups of every class, so that each class has its share in each part.
+
+    Groups that belong together (see ``find_scenes``) stay together. ``val_groups`` and ``test_groups`` name groups
+    explicitly, the same for all classes (UCF numbers them); the shares then do not apply to that part, but for videos
+    that were added as background. Raises DataSetError when a class would be missing from a part; without
+    ``every_class_tested`` it may be from the test.
+    """
+    named = {*(val_groups or ()), *(test_groups or ())}
+    both = set(val_groups or ()) & set(test_groups or ())
+    if both:
+        raise DataSetError(f"groups {', '.join(sorted(both))} are named for both validation and test; choose one")
+    unknown = named - {clip.group for clip in data.clips}
+    if unknown:
+        raise DataSetError(f"there are no groups {', '.join(sorted(unknown))} in {data.root}")
+    part_of: dict[Key, Part] = {
+        clip.key: "test" if clip.group in (test_groups or ()) else "val" for clip in data.clips if clip.group in named
+    }
+    scenes = _scenes_by_label(data, find_scenes(data, apart=part_of), seed)
+    unlabelled = {clip.key for clip in data.clips if clip.grouped_by == "background"}
+    for own in scenes:
+        is_background = all(unlabelled.intersection(scene) for scene in own)
+        draws_test, draws_val = test_groups is None or is_background, val_groups is None or is_background
+        if draws_test:
+            _assign(part_of, own, "test", test_share, leave=2 if draws_val else 1)
+        if draws_val:
+            _assign(part_of, own, "val", val_share, leave=1)
+    complete: tuple[Part, ...] = PARTS if every_class_tested else ("train", "val")
+    return _split(data, {clip: part_of.get(clip.key, "train") for clip in data.clips}, complete)
+
+
+def split_as_given(
+    data: DataSet, parts: Mapping[LabelledClip, Part], *, seed: int = 0, val_share: float = VAL_SHARE
+) -> Split:
+    """Splits as ``parts`` says, as a manifest or official lists do; clips that it does not name are ``unlisted``.
+
+    When it names none for validation, a share of the groups for training is taken. Raises DataSetError when it divides
+    a group, when there is no part left, or when a class has no clips for training.
+    """
+    part_of: dict[Key, Part] = {}
+    for clip, part in parts.items():
+        before = part_of.setdefault(clip.key, part)
+        if part != before:
+            raise DataSetError(f"the split divides group {clip.group} of {clip.label} between {before} and {part}")
+    if "val" not in part_of.values():
+        part_of = {key: part for key, part in part_of.items() if part != "train"}
+        trained = replace(data, clips=tuple(clip for clip in data.clips if parts.get(clip) == "train"))
+        for own in _scenes_by_label(trained, find_scenes(trained), seed):
+            if len(own) > 1:
+                _assign(part_of, own, "val", val_share, leave=1)
+    return _split(data, {clip: part_of.get(clip.key, "train") for clip in data.clips if clip in parts}, PARTS[:1])
+
+
+def split_at_random(
+    data: DataSet, *, seed: int = 0, val_share: float = VAL_SHARE, test_share: float = TEST_SHARE
+) -> Split:
+    """Splits the clips of every class whatever their group is: scenes of the test are then known from training.
+
+    For showing how much such a split flatters. Raises DataSetError when a class has fewer than three clips.
+    """
+    parts: dict[LabelledClip, Part] = {}
+    for label in data.labels:
+        clips = [clip for clip in data.clips if clip.label == label]
+        random.Random(f"{seed}/{label}").shuffle(clips)
+        test = _quota(len(clips), test_share, len(clips), leave=2)
+        val = _quota(len(clips), val_share, len(clips) - test, leave=1)
+        parts |= {clip: "test" if i < test else "val" if i < test + val else "train" for i, clip in enumerate(clips)}
+    chosen = {part: tuple(clip for clip in data.clips if parts[clip] == part) for part in PARTS}
+    _check(data, chosen, PARTS)
+    return Split(**chosen)
+
+
+def select_groups(data: DataSet, groups: Mapping[str, Sequence[str]]) -> tuple[LabelledClip, ...]:
+    """The clips of ``data`` that belong to the given groups of each label, as a model file remembers them."""
+    wanted = {(label, group) for label, names in groups.items() for group in names}
+    return tuple(clip for clip in data.clips if (clip.label, clip.group) in wanted)
+
+
+def _scenes_by_label(data: DataSet, scenes: Mapping[Key, Scene], seed: int) -> list[list[Scene]]:
+    """The scenes of each label, shuffled; labels with few of them first, before others have taken those they share."""
+    by_label = []
+    for label in data.labels:
+        groups = sorted({clip.group for clip in data.clips if clip.label == label})
+        # Each class has its own stream of random numbers: adding a class leaves the others as they were.
+        random.Random(f"{seed}/{label}").shuffle(groups)
+        by_label.append(list(dict.fromkeys(scenes[label, group] for group in groups)))
+    return sorted(by_label, key=len)
+
+
+def _assign(part_of: dict[Key, Part], scenes: Sequence[Scene], part: Part, share: float, *, leave: int) -> None:
+    """Gives ``part`` its share of the scenes of a label, counting those that it has already."""
+    free = [scene for scene in scenes if scene[0] not in part_of]
+    has = sum(part_of.get(scene[0]) == part for scene in scenes)
+    for scene in free[: max(0, _quota(len(scenes), share, has + len(free), leave) - has)]:
+        part_of.update(dict.fromkeys(scene, part))
+
+
+def _quota(total: int, share: float, available: int, leave: int) -> int:
+    """A share of ``total``, but at least one, and so that ``leave`` of the available ones are left."""
+    return max(1, min(round(total * share), available - leave))
+
+
+def _split(data: DataSet, parts: Mapping[LabelledClip, Part], complete: Collection[Part]) -> Split:
+    """The split that ``parts`` describes, less the clips whose file is also judged under another name."""
+    twins = {path: paths for paths in data.identical for path in paths}
+    judged: dict[Part, set[Path]] = {}
+    for part in PARTS:
+        files = {clip.path for clip, where in parts.items() if where == part}
+        judged[part] = files | {twin for path in files for twin in twins.get(path, ())}
+    known = {"train": judged["val"] | judged["test"], "val": judged["test"], "test": set()}
+    chosen = {
+        part: tuple(c for c in data.clips if parts.get(c) == part and c.path not in known[part]) for part in PARTS
+    }
+    _check(data, chosen, complete)
+    return Split(
+        **chosen,
+        identical=tuple(clip for clip, part in parts.items() if clip.path in known[part]),
+        unlisted=tuple(clip for clip in data.clips if clip not in parts),
+    )
+
+
+def _check(data: DataSet, chosen: Mapping[Part, Sequence[LabelledClip]], complete: Collection[Part]) -> None:
+    """Raises DataSetError when a part has no clips, or one of the ``complete`` parts none of some class."""
+    for part, clips in chosen.items():
+        missing = set(data.labels) - {clip.label for clip in clips}
+        if missing and part in complete:
+            raise DataSetError(
+                f"class {sorted(missing)[0]!r} has no clips left for {part}: it needs at least one group each for "
+                "training, validation and test; add clips or name the groups with --val-groups and --test-groups"
+            )
+        if not clips:
+            raise DataSetError(f"the split leaves no clips for {part}")

@@ -1,0 +1,89 @@
+"""How a data set will be split for training, decided before anything is trained."""
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from tagger.errors import DataSetError
+from training.data.background import add_background
+from training.data.data_set import PARTS, DataSet, LabelledClip, Part, leave_out
+from training.data.duplicates import find_identical
+from training.data.folds import Fold, leave_one_group_out
+from training.data.reading import read_data_set
+from training.data.splits import Split, split_as_given, split_at_random, split_by_group
+from training.data.ucf import read_split_lists
+
+SplitName = Literal["holdout", "logo", "random"]
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """What is trained on what.
+
+    ``split`` makes the model file; it is None when a model is trained for each of the ``folds`` instead, or none at
+    all. ``given_by`` is the name of the file that laid the split down, None when groups were drawn; ``absent`` clips of
+    it are not there. ``leaking`` is a split at random, to be judged beside it.
+    """
+
+    data: DataSet
+    split: Split | None = None
+    given_by: str | None = None
+    absent: int = 0
+    leaking: Split | None = None
+    folds: tuple[Fold, ...] = ()
+
+
+def read_labelled(root: Path, *, without: Collection[str] = (), background: Path | None = None) -> DataSet:
+    """The data set at ``root``, with its identical files.
+
+    The classes ``without`` are left out; the videos in the folder ``background`` are added as a class of that name.
+    Raises DataSetError.
+    """
+    # Other machines, and decoders, have another current folder.
+    data = read_data_set(root.absolute())
+    if without:
+        data = leave_out(data, without)
+    if background is not None:
+        data = add_background(data, background.absolute())
+    return find_identical(data)
+
+
+def plan_training(
+    data: DataSet,
+    split: SplitName | Path | None = None,
+    *,
+    seed: int = 0,
+    val_groups: Collection[str] | None = None,
+    test_groups: Collection[str] | None = None,
+) -> TrainingPlan:
+    """Splits ``data``.
+
+    ``split`` is a path for official lists (see ``read_split_lists``), and None for what a manifest says, or
+    ``holdout`` when none says anything. Neither says anything of videos that were added as background: their share is
+    drawn. Raises DataSetError.
+    """
+    if isinstance(split, Path):
+        listed = read_split_lists(split, data)
+        given = split_as_given(data, {**listed.parts, **_background_parts(data, seed)}, seed=seed)
+        return TrainingPlan(data, given, split.name, listed.absent)
+    if split == "logo":
+        if "background" in data.grouped_by:
+            raise DataSetError("--split logo leaves out groups of the classes of DATA; --background has none of them")
+        return TrainingPlan(data, folds=leave_one_group_out(data, seed=seed))
+    if split is None and data.has_parts and not val_groups and not test_groups:
+        parts = {clip: clip.part for clip in data.clips if clip.part}
+        given = split_as_given(data, {**parts, **_background_parts(data, seed)}, seed=seed)
+        return TrainingPlan(data, given, data.root.name)
+    leaking = split_at_random(data, seed=seed) if split == "random" else None
+    by_group = split_by_group(data, seed=seed, val_groups=val_groups, test_groups=test_groups)
+    return TrainingPlan(data, by_group, leaking=leaking)
+
+
+def _background_parts(data: DataSet, seed: int) -> dict[LabelledClip, Part]:
+    """Where the videos belong that were added as background, of which lists and manifests know nothing."""
+    clips = tuple(clip for clip in data.clips if clip.grouped_by == "background")
+    if not clips:
+        return {}
+    split = split_by_group(replace(data, clips=clips), seed=seed)
+    return {clip: part for part in PARTS for clip in getattr(split, part)}

@@ -1,0 +1,78 @@
+"""What a model costs: parameters, arithmetic, bytes, and time on this machine."""
+
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from tagger.model_file import ModelInfo
+from tagger.models.registry import build_network
+from tagger.tagger import Tagger
+
+WARM_UPS, TIMINGS = 2, 7
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one model costs.
+
+    ``gflop_per_window`` is of the network as it is used, a multiplication with its addition being two operations.
+    ``windows_per_s`` is what this machine does, without decoding, in the precision and the batches in which the tagger
+    runs the model.
+    """
+
+    parameters: int
+    gflop_per_window: float
+    file_bytes: int
+    windows_per_s: float
+    device: str
+    precision: str
+
+
+def measure_costs(taggers: Sequence[Tagger]) -> list[Cost]:
+    """Counts and times loaded models. A rate is the median of a few timings.
+
+    The models take turns, so that other programs on this machine slow down all of them.
+    """
+    taken_s: list[list[float]] = [[] for _ in taggers]
+    for _ in range(WARM_UPS + TIMINGS):
+        for tagger, times in zip(taggers, taken_s, strict=True):
+            times.append(_time_a_batch(tagger))
+    costs: list[Cost] = []
+    for tagger, times in zip(taggers, taken_s, strict=True):
+        costs.append(
+            Cost(
+                parameters=count_parameters(tagger.source.info),
+                gflop_per_window=tagger.classifier.operations(tagger.sampling.num_frames) / 1e9,
+                file_bytes=tagger.source.file_here.stat().st_size,
+                windows_per_s=_batch(tagger) / statistics.median(times[WARM_UPS:]),
+                device=str(tagger.classifier.device),
+                precision=str(tagger.classifier.precision).removeprefix("torch."),
+            )
+        )
+    return costs
+
+
+def count_parameters(info: ModelInfo) -> int:
+    """Parameters of a network, as it is trained."""
+    with torch.device("meta"):
+        network = build_network(info.architecture, len(info.labels), dict(info.options))
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def _batch(tagger: Tagger) -> int:
+    """As many windows as the classifier takes at a time."""
+    return 1 if tagger.classifier.device.type == "cpu" else 16
+
+
+def _time_a_batch(tagger: Tagger) -> float:
+    """Seconds that the classifier takes for one batch."""
+    size = tagger.source.info.preprocessing.size
+    shape = (_batch(tagger), tagger.sampling.num_frames, size, size, 3)
+    windows = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    started = time.perf_counter()
+    tagger.classifier.probabilities(windows)
+    return time.perf_counter() - started

@@ -1,0 +1,248 @@
+"""Judging a model file on labelled clips, through the same path that tags an archive."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from tagger.errors import DataSetError
+from tagger.ood import OODCalibration
+from tagger.tagger import Tagger
+from training.data.data_set import DataSet, LabelledClip
+from training.data.splits import select_groups
+from training.evaluation.calibration import Reliability, reliability
+from training.evaluation.metrics import Scores, average_by_video, score
+from training.evaluation.unknown import Footage, UnknownScores, score_unknown
+from training.inputs.clip_decoding import decode_clips
+from training.inputs.ingest import OnClip
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a model said to every window of the ``clips`` that could be read.
+
+    ``logits`` ``[n, classes]`` are those of the network; ``videos`` ``[n]`` says of which clip each window is. The
+    tagger divides logits by ``temperature``, and makes ``ood_score`` of them by ``ood``. ``unreadable`` has clips and
+    why they are not among ``clips``.
+    """
+
+    labels: tuple[str, ...]
+    temperature: float
+    clips: tuple[LabelledClip, ...]
+    logits: np.ndarray
+    videos: np.ndarray
+    unreadable: tuple[tuple[LabelledClip, str], ...] = ()
+    ood: OODCalibration | None = None
+
+    @property
+    def truth(self) -> np.ndarray:
+        """The true class index of each clip, ``[clips]``; all must be of classes that the model knows."""
+        index = {label: i for i, label in enumerate(self.labels)}
+        return np.array([index[clip.label] for clip in self.clips])
+
+    @property
+    def groups(self) -> np.ndarray:
+        """A number for the group of each clip, ``[clips]``."""
+        names = [(clip.label, clip.group) for clip in self.clips]
+        numbers = {name: i for i, name in enumerate(sorted(set(names)))}
+        return np.array([numbers[name] for name in names])
+
+    def by_window(self, temperature: float) -> np.ndarray:
+        """Probabilities ``[n, classes]`` of the windows."""
+        # Imported here for the same reason as scikit-learn (training/evaluation/metrics.py).
+        from scipy.special import softmax
+
+        return softmax(self.logits / temperature, axis=1)
+
+    def by_video(self, temperature: float) -> np.ndarray:
+        """Probabilities ``[clips, classes]``, averaged over the windows of each clip."""
+        return average_by_video(self.by_window(temperature), self.videos)[1]
+
+    def of(self, clips: Collection[LabelledClip]) -> "Predictions":
+        """The predictions for some of the clips."""
+        wanted = set(clips)
+        kept = [i for i, clip in enumerate(self.clips) if clip in wanted]
+        position = {old: new for new, old in enumerate(kept)}
+        windows = [i for i, video in enumerate(self.videos.tolist()) if video in position]
+        return replace(
+            self,
+            clips=tuple(self.clips[i] for i in kept),
+            logits=self.logits[windows],
+            videos=np.array([position[video] for video in self.videos[windows].tolist()], np.intp),
+        )
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Whether confidences mean what they say, as the network gives them and divided by the temperature."""
+
+    before: Reliability
+    after: Reliability
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores and calibration by video (probabilities averaged over its windows) and by window.
+
+    ``unreadable`` counts the clips that could not be read. ``unknown`` tells how clips of other classes were taken,
+    which count for nothing else; None when there were none. ``predictions`` is what all this was calculated from, for
+    the clips of classes that the model knows; it is no part of the JSON.
+    """
+
+    videos: Scores
+    windows: Scores
+    temperature: float
+    videos_calibration: Calibration
+    windows_calibration: Calibration
+    unreadable: int
+    predictions: Predictions = field(compare=False, repr=False)
+    unknown: UnknownScores | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-ready form, small enough for a model file."""
+        return {
+            "videos": self.videos.to_json(),
+            "windows": self.windows.to_json(),
+            "calibration": {
+                "temperature": self.temperature,
+                "videos_before": self.videos_calibration.before.error,
+                "videos_after": self.videos_calibration.after.error,
+                "windows_before": self.windows_calibration.before.error,
+                "windows_after": self.windows_calibration.after.error,
+            },
+            "unreadable": self.unreadable,
+            **({} if self.unknown is None else {"unknown": self.unknown.to_json()}),
+        }
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a model took one clip for, and how sure it was."""
+
+    clip: LabelledClip
+    label: str
+    confidence: float
+
+    @property
+    def is_right(self) -> bool:
+        """Whether it is what the clip shows."""
+        return self.label == self.clip.label
+
+
+def clips_of_split(tagger: Tagger, data: DataSet, split: str) -> tuple[LabelledClip, ...]:
+    """The clips of ``data`` in the ``val`` or ``test`` groups that the model file remembers, or ``all``.
+
+    Only those of classes that the model knows; see ``unknown_clips``. Raises DataSetError when the data set has none of
+    these classes, when the model has no such groups, or the data set none of them.
+    """
+    known = tuple(clip for clip in data.clips if clip.label in tagger.labels)
+    if not known:
+        raise DataSetError(
+            f"{data.root} has none of the classes that the model {tagger.source.name} knows, but {_some(data.labels)}"
+        )
+    if split == "all":
+        return known
+    groups = tagger.source.info.training.get("groups", {}).get(split)
+    if not groups:
+        raise DataSetError(f"the model {tagger.source.name} does not say which groups its {split} had; use --split all")
+    clips = select_groups(data, groups)
+    if not clips:
+        raise DataSetError(f"{data.root} has none of the groups that the model held out for {split}; use --split all")
+    return clips
+
+
+def unknown_clips(tagger: Tagger, data: DataSet) -> tuple[LabelledClip, ...]:
+    """The clips of ``data`` whose classes the model does not know: what an archive is full of."""
+    return tuple(clip for clip in data.clips if clip.label not in tagger.labels)
+
+
+def evaluate_clips(
+    tagger: Tagger, clips: Sequence[LabelledClip], *, on_clip: OnClip = lambda clip, problem: None
+) -> Evaluation:
+    """Classifies every window of ``clips`` and scores windows and videos.
+
+    Clips of classes that the model does not know are only told from the others. Raises DataSetError when none of the
+    others can be read.
+    """
+    return judge(classify_clips(tagger, clips, on_clip=on_clip))
+
+
+def classify_clips(
+    tagger: Tagger, clips: Sequence[LabelledClip], *, on_clip: OnClip = lambda clip, problem: None
+) -> Predictions:
+    """Classifies every window of ``clips``. Raises DataSetError when none of them can be read."""
+    logits: list[np.ndarray] = []
+    videos: list[int] = []
+    read: list[LabelledClip] = []
+    unreadable: list[tuple[LabelledClip, str]] = []
+    for decoded in decode_clips(clips, tagger.sampling, tagger.source.info.preprocessing):
+        count = len(decoded.windows)
+        if count:
+            logits.append(tagger.classifier.logits(decoded.windows))
+            videos += [len(read)] * count
+            read.append(decoded.clip)
+        else:
+            unreadable.append((decoded.clip, decoded.problem or "it has no frames"))
+        on_clip(decoded.clip, decoded.problem)
+    if not read:
+        raise DataSetError("none of the clips could be read")
+    return Predictions(
+        labels=tuple(tagger.labels),
+        temperature=tagger.source.info.temperature,
+        clips=tuple(read),
+        logits=np.concatenate(logits),
+        videos=np.array(videos),
+        unreadable=tuple(unreadable),
+        ood=tagger.source.info.ood,
+    )
+
+
+def judge(predictions: Predictions) -> Evaluation:
+    """Scores predictions; no model is run. Raises DataSetError when no clip is of a class that the model knows."""
+    others = [clip for clip in predictions.clips if clip.label not in predictions.labels]
+    if others:
+        known = predictions.of(set(predictions.clips).difference(others))
+        if not known.clips:
+            raise DataSetError("none of the clips of classes that the model knows could be read")
+        unknown = predictions.of(others)
+        scores = score_unknown(
+            tuple(sorted({clip.label for clip in others})),
+            Footage(known.logits / predictions.temperature, known.videos),
+            Footage(unknown.logits / predictions.temperature, unknown.videos),
+            predictions.ood,
+        )
+        return replace(judge(known), unknown=scores)
+    labels, temperature, videos = predictions.labels, predictions.temperature, predictions.videos
+    truth, groups = predictions.truth, predictions.groups
+    by_video, by_window = predictions.by_video(temperature), predictions.by_window(temperature)
+    return Evaluation(
+        videos=score(truth, by_video, labels, groups),
+        windows=score(truth[videos], by_window, labels, groups[videos]),
+        temperature=temperature,
+        videos_calibration=Calibration(reliability(truth, predictions.by_video(1)), reliability(truth, by_video)),
+        windows_calibration=Calibration(
+            reliability(truth[videos], predictions.by_window(1)), reliability(truth[videos], by_window)
+        ),
+        unreadable=len(predictions.unreadable),
+        predictions=predictions,
+    )
+
+
+def verdicts(predictions: Predictions) -> list[Verdict]:
+    """What each clip was taken for, in the order of the clips."""
+    probabilities = predictions.by_video(predictions.temperature)
+    return [
+        Verdict(clip, predictions.labels[row.argmax()], float(row.max()))
+        for clip, row in zip(predictions.clips, probabilities, strict=True)
+    ]
+
+
+def worst_mistakes(predictions: Predictions, limit: int) -> list[Verdict]:
+    """The clips that were taken for something else with the highest confidence: at most ``limit`` of them."""
+    wrong = [verdict for verdict in verdicts(predictions) if not verdict.is_right]
+    return sorted(wrong, key=lambda verdict: -verdict.confidence)[:limit]
+
+
+def _some(names: Sequence[str], limit: int = 5) -> str:
+    return ", ".join(names[:limit]) + (", …" if len(names) > limit else "")

@@ -1,0 +1,69 @@
+"""Checkpoints: all that a training loop needs to go on after an epoch as if nothing had happened."""
+
+import io
+import math
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from tagger.errors import OutputError
+from training.fitting.epochs import Epoch
+
+
+@dataclass
+class State:
+    """The epochs so far, and the best of them with its weights: what a loop knows beside network and optimizer."""
+
+    epochs: list[Epoch] = field(default_factory=list)
+    best: int = 0
+    best_loss: float = math.inf
+    weights: dict[str, torch.Tensor] | None = None
+
+
+def save_checkpoint(
+    path: Path, state: State, network: nn.Module, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler
+) -> None:
+    """Writes a checkpoint; whenever the process is killed, there is a whole one. Raises OutputError."""
+    content: dict[str, Any] = {
+        "epochs": [asdict(epoch) for epoch in state.epochs],
+        "best": {"number": state.best, "loss": state.best_loss, "weights": state.weights},
+        "network": network.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "scaler": scaler.state_dict(),
+    }
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except (OSError, RuntimeError) as error:
+        # torch.save raises RuntimeError when the disk is full.
+        reason = " ".join(str(error).split())[:200]
+        raise OutputError(f"cannot write the checkpoint {path}: {reason}; the one before is kept") from error
+
+
+def read_checkpoint(path: Path) -> bytes | None:
+    """The checkpoint in the file ``path``; None when there is none."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+
+
+def load_checkpoint(
+    checkpoint: bytes, network: nn.Module, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler
+) -> State:
+    """Loads a checkpoint into ``network``, ``optimizer`` and ``scaler``, and returns what else it holds."""
+    content = torch.load(io.BytesIO(checkpoint), map_location="cpu", weights_only=True)
+    network.load_state_dict(content["network"])
+    optimizer.load_state_dict(content["optimizer"])
+    scaler.load_state_dict(content["scaler"])
+    best = content["best"]
+    epochs = [Epoch(**values) for values in content["epochs"]]
+    return State(epochs, best["number"], best["loss"], best["weights"])

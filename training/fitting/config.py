@@ -1,0 +1,101 @@
+"""What ``vtag train`` was asked to do, and whether it can be."""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tagger.classifier import DeviceName, PrecisionName, choose_precision
+from tagger.errors import ModelFileError, OutputError
+from tagger.models.heads import HeadName
+from tagger.models.registry import ARCHITECTURES
+from training.fitting.loop import LoopSettings
+from training.inputs.clip_cache import DEFAULT_BYTES
+
+SCRATCH = "cnn3d-lstm"
+"""The model that starts from nothing."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """What ``vtag train`` was asked to do.
+
+    ``weights`` is a local file of pretrained weights for the backbone: a Kinetics-400 checkpoint of pytorchvideo for
+    ``i3d-lstm``, a 2D ImageNet EfficientNet-Lite0 for ``i3d-lite-lstm``. The head of a pretrained backbone is first
+    trained alone for ``head_epochs``, on features that are computed once. Then ``train_layers`` layers at the end of
+    the backbone are trained with it for ``loop.epochs``, None being all and 0 none, on random views of ``train_frames``
+    frames each, None being as many as a window has.
+
+    ``run_folder`` keeps the training's metrics and checkpoints (see ``training.fitting.run_folder``); without one only
+    the model file is kept. A training that was interrupted goes on there, unless it is to ``restart``. Decoded clips
+    and features are kept in the folder ``cache``, of up to ``cache_bytes``; without one only until the end.
+    """
+
+    model: str
+    out: Path
+    weights: Path | None = None
+    train_layers: int | None = None
+    train_frames: int | None = None
+    head_epochs: int = 8
+    cache: Path | None = None
+    cache_bytes: int = DEFAULT_BYTES
+    head: HeadName = "lstm"
+    loop: LoopSettings = field(default_factory=LoopSettings)
+    device: DeviceName = "auto"
+    precision: PrecisionName = "auto"
+    run_folder: Path | None = None
+    restart: bool = False
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """The names of the stages of this training, in order."""
+        pretrained = ("head",) if self.is_pretrained else ()
+        return (*pretrained, *(("layers",) if self.train_layers != 0 else ()))
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The arguments that the network is built with."""
+        # What pictures of changes add is measured by tests/benchmarks/ablation.py.
+        motion = {"i3d-lite-lstm": {"changes": True}, SCRATCH: {"differences": True}}
+        return {"head": self.head} | motion.get(self.model, {})
+
+    @property
+    def is_pretrained(self) -> bool:
+        """Whether the backbone starts from weights that were trained on something else."""
+        return self.model != SCRATCH
+
+
+def check(config: TrainConfig) -> None:
+    """Raises ModelFileError or OutputError when ``config`` asks for what cannot be, before anything is done for it."""
+    architecture = ARCHITECTURES.get(config.model)
+    if architecture is None or not architecture.is_trainable:
+        trainable = ", ".join(name for name, known in ARCHITECTURES.items() if known.is_trainable)
+        raise ModelFileError(f"{config.model!r} cannot be trained; choose one of {trainable}")
+    check_out(config.out)
+    if config.run_folder == config.out:
+        raise OutputError(f"{config.out} would be both model file and run folder; name another with --run-folder")
+    if not config.is_pretrained and config.train_layers is not None:
+        raise ModelFileError(
+            f"{config.model} starts from scratch: layers that are not trained would never learn anything"
+        )
+    if config.train_frames == 1 and config.model in ("i3d-lstm", SCRATCH):
+        raise ModelFileError(f"--train-frames 1: {config.model} sees what happens between frames; give it 2 or more")
+    if not config.is_pretrained and config.weights is not None:
+        raise ModelFileError(f"{config.model} is trained from scratch; --weights is for i3d-lstm and i3d-lite-lstm")
+
+
+def check_out(out: Path) -> None:
+    """Raises OutputError when the file ``out`` cannot be written, which is better known before than after hours."""
+    if not out.parent.is_dir():
+        raise OutputError(f"cannot write {out}: the folder {out.parent} does not exist; create it first")
+    if not os.access(out.parent, os.W_OK):
+        raise OutputError(f"cannot write {out}: no permission to write in {out.parent}")
+
+
+def training_precision(device: torch.device, precision: PrecisionName = "auto") -> torch.dtype:
+    """What to compute in: bfloat16 where the hardware multiplies it natively, else float16 on a GPU, else float32."""
+    chosen = choose_precision(device, precision)
+    is_half = precision == "auto" and chosen == torch.float32 and device.type == "cuda"
+    return torch.float16 if is_half else chosen

@@ -1,0 +1,295 @@
+"""From a folder of labelled clips to a model file."""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from torch import nn
+
+import tagger
+from tagger.classifier import choose_device
+from tagger.errors import OutputError
+from tagger.model_file import ModelInfo, file_hash, save_model_file
+from tagger.models.registry import ARCHITECTURES, build_network
+from tagger.tagger import load_model
+from tagger.windows import Sampling
+from training import distributed
+from training.data.data_set import PARTS, DataSet, LabelledClip
+from training.data.splits import Split
+from training.evaluation.evaluate import Evaluation, evaluate_clips
+from training.fitting.config import TrainConfig, check, training_precision
+from training.fitting.epochs import Epoch
+from training.fitting.run_folder import Recorder, RunFolder
+from training.fitting.stages import Fitted, Inputs, Stage, fit_head, fit_layers
+from training.fitting.watch import Watch, clip_counter
+from training.inputs.clip_cache import ClipCache, large_folder
+from training.inputs.ingest import Known
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """A trained model: where it is, the epochs of its last stage, the best of them, and its held-out scores.
+
+    Temperature and out-of-distribution scores are calibrated on ``calibrated_on`` windows, a thousand at most.
+    """
+
+    out: Path
+    epochs: tuple[Epoch, ...]
+    best_epoch: int
+    temperature: float
+    calibrated_on: int
+    evaluation: Evaluation
+
+
+def train(
+    data: DataSet, split: Split, config: TrainConfig, *, watch: Watch | None = None, finish: bool = True
+) -> TrainResult:
+    """Trains a model on ``split.train``, keeps the best epoch by ``split.val``, and writes the model file.
+
+    The scores are those of the written file, read back, on ``split.test``. Clips that cannot be read are skipped and
+    reported to ``watch``. Without ``finish`` the run folder keeps its checkpoints. Raises DataSetError, WeightsError,
+    ModelFileError or OutputError.
+    """
+    check(config)
+    with open_run(data, split, config) as run, kept_clips(config) as cache:
+        trained = fit_network(data, split, config, starting_network(config, len(data.labels)), cache, run, watch)
+        assert trained is not None
+        made = run.model if run is not None else config.out
+        result = write_judged(made, data, split, config, trained, watch)
+        publish(made, config.out)
+        if run is not None and finish:
+            run.finish()
+    return result
+
+
+@contextmanager
+def kept_clips(config: TrainConfig) -> Iterator[ClipCache]:
+    """The cache of a training: the folder that was asked for, that of the run, or one that is gone afterwards."""
+    with ExitStack() as stack:
+        folder = config.cache or (config.run_folder and RunFolder(config.run_folder).cache)
+        if folder is None:
+            folder = Path(stack.enter_context(TemporaryDirectory(prefix="vtag-", dir=large_folder())))
+        yield ClipCache(folder, config.cache_bytes)
+
+
+def open_run(
+    data: DataSet, split: Split, config: TrainConfig, *, workers: int = 1
+) -> AbstractContextManager[RunFolder | None]:
+    """Begins the run folder of a training or finds it as it was left; None when there is to be none."""
+    if config.run_folder is None:
+        return nullcontext()
+    clips: dict[str, Sequence[LabelledClip]] = {part: getattr(split, part) for part in PARTS}
+    # Not what these come to: a driver may have none of the devices that its workers have.
+    chosen = {"device": config.device, "precision": config.precision}
+    return begin_run(config, clips, labels=len(data.labels), workers=workers, **chosen)
+
+
+def begin_run(
+    config: TrainConfig, clips: Mapping[str, Sequence[LabelledClip]], **more: Any
+) -> AbstractContextManager[RunFolder]:
+    """The run folder of a training on ``clips`` by part; ``more`` settings are compared as well."""
+    assert config.run_folder is not None
+    settings = {
+        "model": config.model,
+        "weights": config.weights and file_hash(config.weights),
+        "options": config.options,
+        "train_layers": config.train_layers,
+        "train_frames": config.train_frames,
+        "head_epochs": config.head_epochs,
+        **asdict(config.loop),
+        "clips": {part: _fingerprint(of_part) for part, of_part in clips.items()},
+        "vtag": tagger.__version__,
+        **more,
+    }
+    return RunFolder.open(config.run_folder, settings, restart=config.restart)
+
+
+def starting_network(config: TrainConfig, classes: int) -> nn.Module:
+    """The network before any training, with pretrained weights in its backbone."""
+    torch.manual_seed(config.loop.seed)
+    network = build_network(config.model, classes, config.options)
+    load_backbone(network, config.model, config.weights)
+    return network
+
+
+def fit_network(
+    data: DataSet,
+    split: Split,
+    config: TrainConfig,
+    network: nn.Module,
+    cache: ClipCache,
+    run: RunFolder | None,
+    watch: Watch | None = None,
+    known: Known | None = None,
+) -> "Trained | None":
+    """Trains ``network`` in all of its stages; in a team of workers each calls this, and only the first has a result.
+
+    Goes on from the checkpoints of ``run``. What is ``known`` of the clips has been brought into the cache before.
+    """
+    is_first = distributed.rank() == 0
+    watch = watch if watch is not None and is_first else Watch()
+    recorder = Recorder(run) if run is not None and is_first else None
+    epochs: list[Epoch] = []
+
+    def record(epoch: Epoch) -> None:
+        epochs.append(epoch)
+        if recorder is not None:
+            recorder.record(epoch)
+
+    def on_epoch(epoch: Epoch) -> None:
+        record(epoch)
+        watch.on_epoch(epoch)
+
+    def on_resume(done: Sequence[Epoch]) -> None:
+        for epoch in done:
+            record(epoch)
+        watch.on_resume(done[-1])
+
+    inputs = Inputs(
+        split,
+        data.labels,
+        Sampling(),
+        ARCHITECTURES[config.model].preprocessing,
+        cache,
+        partial(clip_counter, on_reading=watch.on_reading),
+        known,
+    )
+    for name in config.stages:
+        is_last = name == config.stages[-1]
+        stage = Stage(
+            name,
+            config.loop if is_last else replace(config.loop, epochs=config.head_epochs),
+            config.device,
+            training_precision(choose_device(config.device), config.precision),
+            None if run is None else run.checkpoint(name),
+            watch.on_step,
+            on_epoch,
+            on_resume,
+        )
+        if name == "head":
+            fitted = fit_head(network, inputs, stage)
+        else:
+            fitted = fit_layers(
+                network,
+                inputs,
+                stage,
+                train_layers=config.train_layers,
+                frames=config.train_frames,
+                is_pretrained=config.is_pretrained,
+            )
+    if recorder is not None:
+        recorder.close()
+    return Trained(network, fitted, tuple(epochs)) if is_first else None
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained network, what its last stage came to, and the epochs of all stages."""
+
+    network: nn.Module
+    fitted: Fitted
+    epochs: tuple[Epoch, ...]
+
+
+def write_judged(
+    path: Path, data: DataSet, split: Split, config: TrainConfig, trained: Trained, watch: Watch | None = None
+) -> TrainResult:
+    """Writes the model file ``path`` and scores it as anyone will load it, through the tagger's own path.
+
+    The scores are then written into it.
+    """
+    fitted = trained.fitted
+    info = ModelInfo(
+        architecture=config.model,
+        labels=data.labels,
+        sampling=Sampling(),
+        preprocessing=ARCHITECTURES[config.model].preprocessing,
+        temperature=fitted.temperature,
+        options=config.options,
+        training=_description(data, split, config, trained),
+        ood=fitted.ood,
+    )
+    weights = {name: _half(tensor) for name, tensor in trained.network.state_dict().items()}
+    save_model_file(path, info, weights)
+    on_clip = clip_counter("test", len(split.test), on_reading=(watch or Watch()).on_reading)
+    evaluation = evaluate_clips(load_model(str(path), device=config.device), split.test, on_clip=on_clip)
+    save_model_file(path, replace(info, scores={"split": "test", **evaluation.to_json()}), weights)
+    calibrated_on = len(fitted.ood.energies)
+    return TrainResult(config.out, fitted.fit.epochs, fitted.fit.best, fitted.temperature, calibrated_on, evaluation)
+
+
+def publish(made: Path, out: Path) -> None:
+    """Copies the finished model file to where it was asked for; never half of it. Raises OutputError."""
+    if made == out:
+        return
+    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    try:
+        shutil.copyfile(made, temporary)
+        temporary.replace(out)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise OutputError(f"cannot write {out}: {reason}; the finished model is {made}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load_backbone(network: nn.Module, model: str, weights: Path | None) -> None:
+    """Loads pretrained weights into the backbone of ``network``, unless its model starts from scratch."""
+    match model:
+        case "i3d-lstm":
+            from tagger.models.i3d import load_kinetics_backbone
+            from tagger.models.weights import kinetics_weights
+
+            load_kinetics_backbone(network, kinetics_weights(weights))
+        case "i3d-lite-lstm":
+            from tagger.models.i3d_lite import imagenet_weights, inflate
+
+            network.get_submodule("backbone").load_state_dict(inflate(imagenet_weights(weights)))
+
+
+def _fingerprint(clips: Sequence[LabelledClip]) -> str:
+    """A short hash of which clips there are and of the versions of their files."""
+    digest = hashlib.sha256()
+    for clip in clips:
+        try:
+            stat = clip.path.stat()
+            version = [stat.st_size, stat.st_mtime_ns]
+        except OSError:
+            version = []
+        digest.update(repr([str(clip.path), clip.label, clip.group, clip.start_s, clip.end_s, *version]).encode())
+    return digest.hexdigest()[:16]
+
+
+def _half(tensor: torch.Tensor) -> torch.Tensor:
+    """Matrices and kernels in float16: half the file, and finer than the bfloat16 that backbones mostly run in."""
+    return tensor.half() if tensor.is_floating_point() and tensor.ndim >= 2 else tensor
+
+
+def _description(data: DataSet, split: Split, config: TrainConfig, trained: Trained) -> dict[str, Any]:
+    fit = trained.fitted.fit
+    # Counted through all stages.
+    epochs = [{**asdict(epoch), "number": number} for number, epoch in enumerate(trained.epochs, 1)]
+    return {
+        "data": data.root.name,
+        "clips": {part: len(getattr(split, part)) for part in PARTS},
+        "grouped_by": dict(data.grouped_by),
+        "groups": {part: split.groups(part) for part in ("val", "test")},
+        "train_layers": "all" if config.train_layers is None else config.train_layers,
+        "train_frames": None if config.train_layers == 0 else config.train_frames or Sampling().num_frames,
+        "head_epochs": config.head_epochs if len(config.stages) > 1 else None,
+        "settings": asdict(config.loop),
+        "best_epoch": epochs[len(epochs) - len(fit.epochs) + fit.best - 1],
+        "epochs": epochs,
+        "date": datetime.now(UTC).date().isoformat(),
+        "vtag": tagger.__version__,
+        "torch": torch.__version__,
+    }

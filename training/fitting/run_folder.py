@@ -1,0 +1,215 @@
+"""The folder of a training run: its settings, metrics, TensorBoard logs and checkpoints.
+
+::
+
+    settings.json     what is trained on what, and whether it is finished
+    metrics.jsonl     one line for each epoch
+    tensorboard/      the same for TensorBoard
+    checkpoints/      one file for each stage, for going on; gone when the run is finished
+    cache/            decoded clips and features, unless --cache names a folder; gone when the run is finished
+    ray/              what Ray Train notes down for itself; gone when the run is finished
+    model.safetensors the model file
+    folds/, random/   run folders of the trainings that are only judged
+    .lock, .held      locked by the process that trains, and by its command
+"""
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from tagger.errors import OutputError
+from training.fitting.epochs import Epoch
+
+SETTINGS, METRICS, MODEL = "settings.json", "metrics.jsonl", "model.safetensors"
+TENSORBOARD, CHECKPOINTS, CACHE, RAY = "tensorboard", "checkpoints", "cache", "ray"
+FOLDS, RANDOM, LOCK, HELD = "folds", "random", ".lock", ".held"
+KIND = "a training run of vtag"
+
+
+class RunFolder:
+    """The folder ``path`` of one training run, made or gone on with by ``open``."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    @classmethod
+    @contextmanager
+    def open(cls, path: Path, settings: Mapping[str, Any], *, restart: bool = False) -> Iterator["RunFolder"]:
+        """Begins a run with ``settings``, or goes on with one that was begun with the same and not finished.
+
+        Other trainings cannot use the folder at the same time. ``restart`` throws away what an unfinished run has come
+        to. Raises OutputError when the folder cannot be written, is in use, or holds something else or an unfinished
+        run with other settings.
+        """
+        folder = cls(path)
+        # Before anything is removed or written: another may just have begun here.
+        with folder._locked(LOCK):
+            try:
+                folder._begin(json.loads(json.dumps(settings)), restart)
+            except OSError as error:
+                raise folder._problem(error) from error
+            yield folder
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keeps others who hold it out of the folder while several trainings are made in it, one after the other.
+
+        Makes the folder if it is not there. Raises OutputError when it cannot be written, is in use, or holds something
+        else.
+        """
+        with self._locked(HELD):
+            yield
+
+    @property
+    def cache(self) -> Path:
+        """Where clips are kept while the run lasts."""
+        return self.path / CACHE
+
+    @property
+    def model(self) -> Path:
+        """The model file."""
+        return self.path / MODEL
+
+    def checkpoint(self, stage: str) -> Path:
+        """The checkpoint of the stage of that name."""
+        return self.path / CHECKPOINTS / f"{stage}.pt"
+
+    def finish(self) -> None:
+        """Says that the run is finished, and removes what only an unfinished one needs. Raises OutputError."""
+        before = self._read()
+        if before is None:
+            raise OutputError(f"the settings of the run folder {self.path} are gone; it was removed meanwhile")
+        try:
+            self._write(before["settings"], finished=True)
+        except OSError as error:
+            raise self._problem(error) from error
+        self._clear((CHECKPOINTS, CACHE, RAY))
+        for path in (self.path / RANDOM, *(self.path / FOLDS).glob("*")):
+            trial = RunFolder(path)
+            if trial._read() is not None:
+                trial.finish()
+
+    @contextmanager
+    def _locked(self, name: str) -> Iterator[None]:
+        try:
+            is_there = self._read() is not None
+            if not is_there and self.path.exists() and not all(_is_ours(entry.name) for entry in self.path.iterdir()):
+                raise OutputError(f"{self.path} is no folder of a training run; name another with --run-folder")
+            self.path.mkdir(parents=True, exist_ok=True)
+            file = (self.path / name).open("w")
+        except OSError as error:
+            raise self._problem(error) from error
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise OutputError(f"{self.path} is in use by another vtag train; wait for its end") from None
+            except OSError:
+                # The file system has no locks; users who share the folder have to take care.
+                pass
+            yield
+
+    def _begin(self, settings: dict[str, Any], restart: bool) -> None:
+        before = self._read()
+        if before is not None and not before["finished"] and not restart:
+            if different := _differences(before["settings"], settings):
+                raise OutputError(
+                    f"{self.path} has an unfinished training with other settings ({different}); repeat its command to "
+                    "finish it, or give --restart to begin anew"
+                )
+        else:
+            if before is not None:
+                self._clear((CHECKPOINTS, TENSORBOARD, RAY, FOLDS, RANDOM))
+                (self.path / METRICS).unlink(missing_ok=True)
+            self._write(settings, finished=False)
+        (self.path / CHECKPOINTS).mkdir(exist_ok=True)
+
+    def _clear(self, names: Sequence[str]) -> None:
+        for name in names:
+            shutil.rmtree(self.path / name, ignore_errors=True)
+
+    def _problem(self, error: OSError) -> OutputError:
+        reason = (error.strerror or str(error)).lower()
+        return OutputError(f"cannot write the run folder {self.path}: {reason}; name another with --run-folder")
+
+    def _read(self) -> dict[str, Any] | None:
+        """What ``settings.json`` says; None when there is none, or one of something else."""
+        try:
+            values = json.loads((self.path / SETTINGS).read_text("utf-8"))
+        except (OSError, ValueError):
+            return None
+        return values if isinstance(values, dict) and values.get("is") == KIND else None
+
+    def _write(self, settings: Mapping[str, Any], *, finished: bool) -> None:
+        content = json.dumps({"is": KIND, "finished": finished, "settings": settings}, indent=1)
+        _replace(self.path / SETTINGS, content + "\n")
+
+
+def _is_ours(name: str) -> bool:
+    """Whether a file is one that a training leaves when it is killed before it has written its settings."""
+    return name in (LOCK, HELD) or name.startswith(f".{SETTINGS}.")
+
+
+class Recorder:
+    """Writes epochs to a run folder, all of them again each time: nothing is there twice after an interruption."""
+
+    def __init__(self, folder: RunFolder):
+        from tensorboardX import SummaryWriter  # type: ignore[import-untyped]
+
+        self._file = folder.path / METRICS
+        self._epochs: list[Epoch] = []
+        logs = folder.path / TENSORBOARD
+        shutil.rmtree(logs, ignore_errors=True)
+        self._writer = SummaryWriter(str(logs))
+
+    def record(self, epoch: Epoch) -> None:
+        """An epoch has ended."""
+        self._epochs.append(epoch)
+        _replace(self._file, "".join(f"{json.dumps(asdict(epoch))}\n" for epoch in self._epochs))
+        for name, value in _scalars(epoch).items():
+            self._writer.add_scalar(f"{epoch.stage}/{name}", value, epoch.number)
+        self._writer.flush()
+
+    def close(self) -> None:
+        """No more epochs will come."""
+        self._writer.close()
+
+
+def read_metrics(folder: Path) -> tuple[Epoch, ...]:
+    """The epochs that are recorded in the run folder ``folder``."""
+    lines = (folder / METRICS).read_text("utf-8").splitlines()
+    return tuple(Epoch(**json.loads(line)) for line in lines)
+
+
+def _scalars(epoch: Epoch) -> dict[str, float]:
+    values = asdict(epoch)
+    return {name: value for name, value in values.items() if name not in ("number", "of", "stage")}
+
+
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> str:
+    """What differs, by name, with what it was and what it is."""
+    found: list[str] = []
+    for name in sorted({*before, *now}):
+        old, new = before.get(name), now.get(name)
+        if isinstance(old, dict) and isinstance(new, dict):
+            found += filter(None, [_differences(old, new, f"{prefix}{name}.")])
+        elif old != new:
+            found.append(f"{prefix}{name}: {_short(old)}, now {_short(new)}")
+    return "; ".join(found)
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) < 40 else f"{text[:36]} ..."
+
+
+def _replace(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(text, "utf-8")
+    temporary.replace(path)

@@ -1,0 +1,190 @@
+"""The two stages of training: the head on features of a frozen backbone, then layers of the backbone as well.
+
+A fresh head sends arbitrary gradients into whatever lies before it, and a small data set does not make up for what they
+ruin there; a head that has been trained first does not (Kumar et al., 2022, https://arxiv.org/abs/2202.10054).
+"""
+
+import copy
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from tagger.classifier import Classifier, DeviceName, choose_device
+from tagger.models.fast.fused import fuse
+from tagger.ood import OODCalibration
+from tagger.preprocessing import Preprocessing
+from tagger.windows import Sampling
+from training.data.data_set import Part
+from training.data.splits import Split
+from training.evaluation.calibration import fit_temperature
+from training.fitting.depthwise import put_together, take_apart
+from training.fitting.epochs import Epoch, Step
+from training.fitting.loop import Fit, LoopSettings, fit, predict
+from training.inputs.augment import Augmentation
+from training.inputs.clip_cache import ClipCache
+from training.inputs.forms import Features, Film, Form, Windows
+from training.inputs.ingest import ClipStore, Known, OnClip
+from training.inputs.sources import FeatureSource, PixelSource, Source, ViewSource
+
+OnPart = Callable[[Part, int], OnClip]
+"""Asked, for a part of the split and its number of clips, for a callback that gets each clip."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a network is trained on, and how it sees it.
+
+    Clips are kept in ``cache``; what is ``known`` of them has been brought in before.
+    """
+
+    split: Split
+    labels: Sequence[str]
+    sampling: Sampling
+    preprocessing: Preprocessing
+    cache: ClipCache
+    on_part: OnPart
+    known: Known | None = None
+
+    def store(self, part: Part, form: Form) -> ClipStore:
+        """The clips of ``part`` of the split in ``form``."""
+        clips = getattr(self.split, part)
+        return ClipStore(clips, form, self.cache, on_clip=self.on_part(part, len(clips)), known=self.known)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """How one stage is trained: its settings and device, its checkpoint if it has one, and who is told of it."""
+
+    name: str
+    loop: LoopSettings
+    device: DeviceName
+    precision: torch.dtype
+    checkpoint: Path | None
+    on_step: Callable[[Step], None]
+    on_epoch: Callable[[Epoch], None]
+    on_resume: Callable[[Sequence[Epoch]], None]
+
+    def fit(self, network: nn.Module, pretrained: Collection[nn.Parameter], train: Source, val: Source) -> "Fitted":
+        """Trains ``network`` and calibrates it on the validation windows."""
+        fitted = fit(
+            network,
+            train,
+            val,
+            self.loop,
+            stage=self.name,
+            pretrained=pretrained,
+            precision=self.precision,
+            checkpoint=self.checkpoint,
+            on_step=self.on_step,
+            on_epoch=self.on_epoch,
+            on_resume=self.on_resume,
+        )
+        logits = predict(network, val, self.loop.batch_size, precision=self.precision)
+        temperature = fit_temperature(logits, val.targets.labels)
+        return Fitted(fitted, temperature, OODCalibration.fit((logits / temperature).numpy()))
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A trained network: its epochs, and what calibrates its confidences and its sense of what is strange."""
+
+    fit: Fit
+    temperature: float
+    ood: OODCalibration
+
+
+def head_forms(
+    network: nn.Module, sampling: Sampling, preprocessing: Preprocessing, device: DeviceName
+) -> dict[Part, Form]:
+    """The forms in which ``fit_head`` takes the clips of training and validation."""
+    # A copy, because the classifier turns its layers into what they run in.
+    parts = nn.ModuleDict({"backbone": copy.deepcopy(network.get_submodule("backbone")), "head": nn.Identity()})
+    layers = Classifier(parts, preprocessing, device=device)
+    return {
+        "train": Features(sampling, preprocessing, layers, mirrored=True),
+        "val": Features(sampling, preprocessing, layers, mirrored=False),
+    }
+
+
+def layer_forms(sampling: Sampling, preprocessing: Preprocessing) -> dict[Part, Form]:
+    """The forms in which ``fit_layers`` takes the clips of training and validation."""
+    return {"train": Film(sampling, preprocessing), "val": Windows(sampling, preprocessing)}
+
+
+def fit_head(network: nn.Module, inputs: Inputs, stage: Stage) -> Fitted:
+    """Trains the head of ``network`` on features of its backbone, which are computed once."""
+    forms = head_forms(network, inputs.sampling, inputs.preprocessing, stage.device)
+    train, val = (FeatureSource(inputs.store(part, form), inputs.labels) for part, form in forms.items())
+    head = network.get_submodule("head").to(choose_device(stage.device))
+    return stage.fit(head, (), train, val)
+
+
+def fit_layers(
+    network: nn.Module,
+    inputs: Inputs,
+    stage: Stage,
+    *,
+    train_layers: int | None,
+    frames: int | None,
+    is_pretrained: bool,
+) -> Fitted:
+    """Trains the last ``train_layers`` layers of the backbone, None being all, and the head, on random views.
+
+    ``frames`` is how many frames a view has: None as many as a window.
+    """
+    backbone = network.get_submodule("backbone")
+    trained: nn.Module = backbone
+    fixed = nn.Sequential()
+    if train_layers is not None:
+        assert isinstance(backbone, nn.Sequential)
+        named = list(backbone.named_children())
+        # The last layer only pools and has nothing to train.
+        first = max(0, len(named) - 1 - train_layers)
+        fixed, trained = nn.Sequential(OrderedDict(named[:first])), nn.Sequential(OrderedDict(named[first:]))
+    if is_pretrained:
+        _freeze_norms(trained)
+    forms = layer_forms(inputs.sampling, inputs.preprocessing)
+    preprocessing = inputs.preprocessing
+    frames = frames or inputs.sampling.num_frames
+    films, windows = (inputs.store(part, form) for part, form in forms.items())
+    train = ViewSource(films, inputs.labels, preprocessing, Augmentation(), frames=frames)
+    val = PixelSource(windows, inputs.labels, preprocessing)
+    # Before the convolutions are taken apart: their pieces have fewer dimensions.
+    backbone.to(memory_format=torch.channels_last_3d)
+    originals = take_apart(trained)
+    device = choose_device(stage.device)
+    whole = nn.Sequential(_Fixed(fixed, stage.precision, device), trained, network.get_submodule("head")).to(device)
+    # What happens over time is not pretrained: the taps start as "nothing does".
+    pretrained = [p for name, p in trained.named_parameters() if not name.endswith("taps")] if is_pretrained else []
+    fitted = stage.fit(whole, pretrained, train, val)
+    put_together(trained, originals)
+    return fitted
+
+
+class _Fixed(nn.Module):
+    """Layers that only compute, as the tagger computes them.
+
+    They are none of its parameters: every worker has them, in the precision of its own hardware, and so has whoever
+    goes on from a checkpoint.
+    """
+
+    def __init__(self, layers: nn.Sequential, precision: torch.dtype, device: torch.device):
+        super().__init__()
+        fused = [fuse(copy.deepcopy(layer).eval()) for layer in layers]
+        self._layers = [layer.to(device, precision).to(memory_format=torch.channels_last_3d) for layer in fused]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
+            for layer in self._layers:
+                x = layer(x)
+        return x
+
+
+def _freeze_norms(backbone: nn.Module) -> None:
+    for module in backbone.modules():
+        if isinstance(module, nn.BatchNorm3d):
+            module.requires_grad_(False)

@@ -1,0 +1,92 @@
+"""Trainings whose scores are wanted, not their models: of a split that is only compared, and of folds."""
+
+import statistics
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from training.data.data_set import DataSet
+from training.data.folds import Fold
+from training.evaluation.evaluate import Evaluation
+from training.fitting.config import TrainConfig
+from training.fitting.recipe import train
+from training.fitting.run_folder import FOLDS, RunFolder
+from training.fitting.watch import Reading, Watch
+
+
+@dataclass(frozen=True)
+class FoldResult:
+    """What the model that never saw ``groups`` scored on them, and the clips that could not be read, with reasons."""
+
+    groups: tuple[str, ...]
+    best_epoch: int
+    evaluation: Evaluation
+    unreadable: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """The groups in one word."""
+        return "+".join(self.groups)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean and sample standard deviation of a score over folds."""
+
+    mean: float
+    deviation: float
+
+
+def trial_config(config: TrainConfig, name: str) -> TrainConfig:
+    """``config`` for a trial called ``name``: in a folder of its own inside the run folder, with the same cache.
+
+    It never has to be told to restart: it is begun anew when the run that it belongs to is.
+    """
+    assert config.run_folder is not None
+    run = RunFolder(config.run_folder / name)
+    run.path.mkdir(parents=True, exist_ok=True)
+    cache = config.cache or RunFolder(config.run_folder).cache
+    return replace(config, out=run.model, run_folder=run.path, cache=cache, restart=False)
+
+
+def train_fold(data: DataSet, fold: Fold, config: TrainConfig) -> FoldResult:
+    """Trains and judges the model of one fold.
+
+    With a run folder it keeps its checkpoints there, in ``folds``, until it is begun anew.
+    """
+    unreadable: dict[str, None] = {}
+
+    def on_reading(reading: Reading) -> None:
+        if reading.unreadable:
+            unreadable[reading.unreadable] = None
+
+    with tempfile.TemporaryDirectory(prefix="vtag-") as folder:
+        temporary = replace(config, out=Path(folder) / "fold.safetensors")
+        config = trial_config(config, f"{FOLDS}/{fold.number:02}") if config.run_folder else temporary
+        result = train(data, fold.split, config, watch=Watch(on_reading), finish=False)
+    return FoldResult(fold.groups, result.best_epoch, result.evaluation, tuple(unreadable))
+
+
+def spread(scores: Sequence[float]) -> Spread:
+    """Mean and sample standard deviation; the latter is 0 for a single score."""
+    return Spread(statistics.fmean(scores), statistics.stdev(scores) if len(scores) > 1 else 0.0)
+
+
+def folds_json(results: Sequence[FoldResult]) -> dict[str, Any]:
+    """The results of all folds as JSON."""
+    return {
+        "split": "leave one group out",
+        "video_accuracy": asdict(spread([result.evaluation.videos.accuracy for result in results])),
+        "window_accuracy": asdict(spread([result.evaluation.windows.accuracy for result in results])),
+        "folds": [
+            {
+                "groups": result.groups,
+                "best_epoch": result.best_epoch,
+                **result.evaluation.to_json(),
+                "unreadable": result.unreadable,
+            }
+            for result in results
+        ],
+    }

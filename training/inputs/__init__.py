@@ -1,0 +1,1 @@
+"""From labelled clips to the arrays that a network is trained on."""

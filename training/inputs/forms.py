@@ -1,0 +1,105 @@
+"""In which form clips are kept for training: pixels as the tagger sees them, films for random views, features."""
+
+import json
+import math
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+
+from tagger.classifier import Classifier
+from tagger.preprocessing import Preprocessing
+from tagger.video.readers.reader import PIXELS
+from tagger.windows import Sampling
+from training.inputs.clip_decoding import DecodedClip
+
+
+class Form(Protocol):
+    """One array for each clip: what it is made of, and how.
+
+    ``sampling`` and ``preprocessing`` are those that the clip is decoded with. Clips of the same ``identity`` are kept
+    in the same form.
+    """
+
+    @property
+    def sampling(self) -> Sampling: ...  # noqa: D102 - described above
+
+    @property
+    def preprocessing(self) -> Preprocessing: ...  # noqa: D102
+
+    @property
+    def identity(self) -> str: ...  # noqa: D102
+
+    def make(self, decoded: DecodedClip) -> np.ndarray:
+        """The array of a clip; it has no rows when the clip has no windows."""
+        ...
+
+
+@dataclass(frozen=True)
+class Windows:
+    """All windows of a clip as the tagger sees them: ``[n, T, size, size, 3] uint8``."""
+
+    sampling: Sampling
+    preprocessing: Preprocessing
+
+    @property
+    def identity(self) -> str:
+        """Sampling and preprocessing."""
+        return json.dumps(["windows", PIXELS, self.sampling.to_json(), asdict(self.preprocessing)])
+
+    def make(self, decoded: DecodedClip) -> np.ndarray:
+        """The windows."""
+        return decoded.windows
+
+
+class Film:
+    """A clip as a film with a frame every sample step: ``[frames, resize, resize, 3] uint8``.
+
+    It is as large as the tagger scales pictures before its crop, which leaves room for random crops.
+    """
+
+    def __init__(self, sampling: Sampling, preprocessing: Preprocessing):
+        # Windows without overlap lie end to end.
+        self.sampling = replace(sampling, hop_s=None)
+        self.preprocessing = replace(preprocessing, size=preprocessing.resize)
+
+    @property
+    def identity(self) -> str:
+        """Sampling and preprocessing."""
+        return json.dumps(["film", PIXELS, self.sampling.to_json(), asdict(self.preprocessing)])
+
+    def make(self, decoded: DecodedClip) -> np.ndarray:
+        """The frames of all windows, until the last of the clip begins to be repeated."""
+        film = decoded.windows.reshape(-1, *decoded.windows.shape[2:])
+        if not decoded.duration_s:
+            return film
+        return film[: math.ceil(decoded.duration_s / self.sampling.step_s - 1e-3) + 1]
+
+
+class Features:
+    """Features of the layers that are not trained: ``[n, variants, ...] float16`` for the windows of a clip.
+
+    Variant 0 is the window as the tagger sees it; variant 1, when asked for, is mirrored left to right.
+    """
+
+    def __init__(self, sampling: Sampling, preprocessing: Preprocessing, layers: Classifier, *, mirrored: bool):
+        self.sampling, self.preprocessing, self.mirrored = sampling, preprocessing, mirrored
+        self._layers = layers
+
+    @cached_property
+    def identity(self) -> str:
+        """Sampling, preprocessing, the variants and the layers with their weights."""
+        return json.dumps(
+            [self.sampling.to_json(), asdict(self.preprocessing), self.mirrored, self._layers.fingerprint()]
+        )
+
+    def make(self, decoded: DecodedClip) -> np.ndarray:
+        """The features; each window and each variant alone, as the tagger does it on a CPU."""
+        features = [self._features(window) for window in decoded.windows]
+        return np.stack(features) if features else np.empty((0, 1), np.float16)
+
+    def _features(self, window: np.ndarray) -> np.ndarray:
+        variants = [window, window[:, :, ::-1]] if self.mirrored else [window]
+        made = [self._layers.features(np.ascontiguousarray(variant[None])) for variant in variants]
+        return np.concatenate([features.half().cpu().numpy() for features in made])

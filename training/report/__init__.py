@@ -1,0 +1,1 @@
+"""What an evaluation or a comparison leaves for people: tables, plots, an HTML page."""

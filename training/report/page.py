@@ -1,0 +1,225 @@
+"""Reports as one HTML page that needs nothing beside itself: no script, no other file, no request."""
+
+from base64 import b64encode
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+
+import numpy as np
+
+from tagger.errors import one_line
+from tagger.preprocessing import Preprocessing
+from tagger.windows import Sampling
+from training.data.data_set import LabelledClip
+from training.evaluation.compare import Comparison
+from training.evaluation.evaluate import Evaluation, Verdict
+from training.inputs.clip_decoding import decode_clips
+from training.report.plots import jpeg
+from training.report.tables import (
+    CALIBRATION_NOTE,
+    CLASS_SCORES,
+    CONTEST_NOTE,
+    COST_NOTE,
+    UNKNOWN_NOTE,
+    TextTable,
+    averages_table,
+    class_table,
+    compared_classes_table,
+    comparison_table,
+    confused_lines,
+    contest_table,
+    interval_note,
+    unknown_table,
+)
+
+PAIRS = 12
+"""Confusions that are named."""
+
+STYLE = """
+:root { color-scheme: light; --line: #dfe3e8; --soft: #5c6670; }
+* { box-sizing: border-box; }
+body { font: 15px/1.5 system-ui, "Segoe UI", "DejaVu Sans", sans-serif; color: #1c2733; background: #fff;
+  max-width: 72rem; margin: 0 auto; padding: 2rem 1.5rem 4rem; }
+h1 { font-size: 1.7rem; margin: 0 0 .6rem; overflow-wrap: anywhere; }
+h2 { font-size: 1.2rem; margin: 2.4rem 0 .8rem; padding-top: .8rem; border-top: 1px solid var(--line); }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1.2rem; margin: 0; font-size: .92rem; }
+dt { color: var(--soft); }
+dd { margin: 0; overflow-wrap: anywhere; }
+p { margin: .5rem 0; max-width: 52rem; color: var(--soft); font-size: .9rem; }
+ul { margin: 0; padding-left: 1.2rem; columns: 20rem; overflow-wrap: anywhere; }
+li { break-inside: avoid; }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; }
+th, td { padding: .22rem 0 .22rem 1.4rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap;
+  font-variant-numeric: tabular-nums; }
+th { color: var(--soft); font-weight: 600; font-size: .88rem; vertical-align: bottom; }
+th:first-child, td:first-child { text-align: left; padding-left: 0; max-width: 26rem; white-space: normal;
+  overflow-wrap: anywhere; }
+img { display: block; }
+.clips { display: grid; grid-template-columns: repeat(auto-fill, minmax(13rem, 1fr)); gap: 1.4rem 1rem; }
+.clips figure { margin: 0; }
+.clips img, .none { width: 100%; aspect-ratio: 1; object-fit: cover; border-radius: 4px; background: #eef0f3; }
+.none { display: grid; place-items: center; color: var(--soft); font-size: .85rem; }
+figcaption { font-size: .88rem; margin-top: .4rem; overflow-wrap: anywhere; }
+figcaption b { color: #b3261e; }
+figcaption span { color: var(--soft); }
+"""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture in a report: the name of its file, what it shows, and the PNG."""
+
+    name: str
+    title: str
+    png: bytes
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A clip that was taken for something else, with a JPEG of its middle; None when it cannot be read any more."""
+
+    verdict: Verdict
+    jpeg: bytes | None
+
+
+def show_mistakes(verdicts: Sequence[Verdict], sampling: Sampling, preprocessing: Preprocessing) -> tuple[Mistake, ...]:
+    """Adds to each verdict the middle frame of its clip, as the tagger decodes and crops it."""
+    decoded = decode_clips([verdict.clip for verdict in verdicts], sampling, preprocessing)
+    return tuple(
+        Mistake(verdict, jpeg(_middle(read.windows)) if len(read.windows) else None)
+        for verdict, read in zip(verdicts, decoded, strict=True)
+    )
+
+
+def evaluation_report(
+    title: str,
+    facts: Mapping[str, str],
+    evaluation: Evaluation,
+    pictures: Iterable[Picture],
+    mistakes: Sequence[Mistake],
+) -> str:
+    """The page for one model. ``facts`` are names and values for its head; the texts need no escaping."""
+    sections = [
+        _section(
+            "Scores",
+            _table(averages_table(evaluation)),
+            _note(f"{interval_note(evaluation.videos)} {CALIBRATION_NOTE}"),
+        ),
+        _section("Classes", _table(class_table(evaluation.videos, "videos", with_intervals=CLASS_SCORES))),
+        *_unknown(evaluation),
+        *(_section(picture.title, _picture(picture)) for picture in pictures),
+    ]
+    if confused := confused_lines(evaluation.videos, PAIRS):
+        sections.append(_section("Most confused videos", _list(confused)))
+    if mistakes:
+        wrong = evaluation.videos.examples - sum(row[i] for i, row in enumerate(evaluation.videos.confusion))
+        note = f"The most confident of {wrong:,} mistakes; of each the frame in the middle, as the model sees it."
+        sections.append(_section("Worst mistakes", _note(note), _mistakes(mistakes)))
+    if unreadable := evaluation.predictions.unreadable:
+        lines = [f"{clip_name(clip)}: {problem}" for clip, problem in unreadable]
+        sections.append(_section("Not read, and not counted", _list(lines)))
+    return _page(title, facts, sections)
+
+
+def comparison_report(title: str, facts: Mapping[str, str], comparison: Comparison, pictures: Iterable[Picture]) -> str:
+    """The page for a comparison. ``facts`` are names and values for its head; the texts need no escaping."""
+    scores = comparison.contenders[0].evaluation.videos
+    sections = [
+        _section(
+            "Scores and costs",
+            _table(comparison_table(comparison)),
+            _note(f"Scores are by video. {interval_note(scores)} {COST_NOTE}"),
+        ),
+        _section("Could the differences be chance?", _table(contest_table(comparison)), _note(CONTEST_NOTE)),
+        _section("Classes", _table(compared_classes_table(comparison))),
+        *(
+            _section(f"Most confused videos: {contender.name}", _list(confused))
+            for contender in comparison.contenders
+            if (confused := confused_lines(contender.evaluation.videos, PAIRS))
+        ),
+        *(_section(picture.title, _picture(picture)) for picture in pictures),
+    ]
+    return _page(title, facts, sections)
+
+
+def clip_name(clip: LabelledClip) -> str:
+    """A clip's file with the folder it is in."""
+    return one_line("/".join(clip.path.parts[-2:]))
+
+
+def _unknown(evaluation: Evaluation) -> Iterator[str]:
+    """Nothing when all clips were of classes that the model knows."""
+    if unknown := evaluation.unknown:
+        note = f"{UNKNOWN_NOTE} Classes that the model does not know: {', '.join(unknown.classes)}."
+        yield _section("Footage of other classes", _table(unknown_table(unknown)), _note(note))
+
+
+def _page(title: str, facts: Mapping[str, str], sections: Iterable[str]) -> str:
+    rows = "".join(f"<dt>{_text(name)}</dt><dd>{_text(value)}</dd>" for name, value in facts.items())
+    # The policy makes a browser refuse what must not be there anyway: any request.
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{_text(title)}</title>
+<style>{STYLE}</style>
+</head>
+<body>
+<h1>{_text(title)}</h1>
+<dl>{rows}</dl>
+{"".join(sections)}</body>
+</html>
+"""
+
+
+def _section(title: str, *parts: str) -> str:
+    return f"<section>\n<h2>{_text(title)}</h2>\n{''.join(parts)}</section>\n"
+
+
+def _table(table: TextTable) -> str:
+    head = "".join(f"<th>{_text(cell)}</th>" for cell in table.columns)
+    rows = "\n".join("<tr>" + "".join(f"<td>{_text(cell)}</td>" for cell in row) + "</tr>" for row in table.rows)
+    return f'<div class="wide"><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody>\n</table></div>\n'
+
+
+def _note(text: str) -> str:
+    return f"<p>{_text(text)}</p>\n"
+
+
+def _list(lines: Iterable[str]) -> str:
+    return "<ul>" + "".join(f"<li>{_text(line)}</li>" for line in lines) + "</ul>\n"
+
+
+def _picture(picture: Picture) -> str:
+    return f'<div class="wide"><img alt="{_text(picture.title)}" src="{_data(picture.png, "image/png")}"></div>\n'
+
+
+def _mistakes(mistakes: Iterable[Mistake]) -> str:
+    figures = []
+    for mistake in mistakes:
+        verdict, name = mistake.verdict, _text(clip_name(mistake.verdict.clip))
+        image = '<div class="none">cannot be read any more</div>'
+        if mistake.jpeg is not None:
+            image = f'<img alt="{name}" src="{_data(mistake.jpeg, "image/jpeg")}">'
+        figures.append(
+            f"<figure>{image}<figcaption><b>{_text(verdict.label)}</b> {verdict.confidence:.2f}<br>"
+            f"truth: {_text(verdict.clip.label)}<br><span>{name}</span></figcaption></figure>\n"
+        )
+    return f'<div class="clips">\n{"".join(figures)}</div>\n'
+
+
+def _data(content: bytes, kind: str) -> str:
+    return f"data:{kind};base64,{b64encode(content).decode()}"
+
+
+def _text(text: str) -> str:
+    """Text as HTML, whatever a file or a class is called."""
+    return escape(one_line(text))
+
+
+def _middle(windows: np.ndarray) -> np.ndarray:
+    window = windows[len(windows) // 2]
+    return window[len(window) // 2]

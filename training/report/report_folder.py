@@ -1,0 +1,124 @@
+"""The folder that ``--out`` of ``vtag evaluate`` and ``vtag compare`` names: the report, its pictures, the numbers."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tagger import __version__
+from tagger.errors import OutputError
+from tagger.tagger import Tagger
+from training.evaluation.compare import Comparison
+from training.evaluation.evaluate import Evaluation, Predictions, verdicts, worst_mistakes
+from training.report.page import Picture, comparison_report, evaluation_report, show_mistakes
+from training.report.plots import plot_confusion, plot_curves, plot_f1, plot_reliability, png
+
+REPORT = "report.html"
+METRICS = "metrics.json"
+
+MISTAKES = 12
+"""Clips that are shown with a picture."""
+
+
+def prepare_folder(folder: Path) -> None:
+    """Makes the folder, unless it is there, before hours go into what it is for. Raises OutputError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot make the folder {folder}: {(error.strerror or str(error)).lower()}") from error
+    if not os.access(folder, os.W_OK):
+        raise OutputError(f"cannot write {folder / REPORT}: no permission to write in {folder}")
+
+
+def evaluation_metrics(tagger: Tagger, evaluation: Evaluation, split: str) -> dict[str, Any]:
+    """The scores of a model and which model it is, JSON-ready."""
+    return {"model": tagger.source.name, "model_hash": tagger.source.hash, "split": split, **evaluation.to_json()}
+
+
+def comparison_metrics(comparison: Comparison, split: str) -> dict[str, Any]:
+    """The scores and costs of the models, and each pair of them, JSON-ready."""
+    return {"split": split, **comparison.to_json()}
+
+
+def write_evaluation(folder: Path, tagger: Tagger, evaluation: Evaluation, *, data: Path, split: str) -> None:
+    """Writes ``report.html``, ``metrics.json`` with what each clip was taken for, and the pictures as PNGs."""
+    predictions, source = evaluation.predictions, tagger.source
+    pictures = list(_pictures(evaluation, source.info.training))
+    mistakes = show_mistakes(worst_mistakes(predictions, MISTAKES), source.info.sampling, source.info.preprocessing)
+    facts = {
+        "Model": f"{source.name}, {source.info.architecture}, SHA-256 {source.hash[:16]}…",
+        "Windows": str(source.info.sampling),
+        **_facts(data, split, predictions),
+    }
+    clips = [
+        {
+            "path": str(verdict.clip.path),
+            "label": verdict.clip.label,
+            "group": verdict.clip.group,
+            "predicted": verdict.label,
+            "confidence": verdict.confidence,
+        }
+        for verdict in verdicts(predictions)
+    ]
+    problems = [{"path": str(clip.path), "problem": problem} for clip, problem in predictions.unreadable]
+    metrics = {
+        **evaluation_metrics(tagger, evaluation, split),
+        "reliability": {
+            "videos": asdict(evaluation.videos_calibration),
+            "windows": asdict(evaluation.windows_calibration),
+        },
+        "clips": clips,
+        "unreadable_clips": problems,
+    }
+    report = evaluation_report(f"Evaluation of {source.name}", facts, evaluation, pictures, mistakes)
+    _write(folder, pictures, metrics, report)
+
+
+def write_comparison(folder: Path, comparison: Comparison, *, data: Path, split: str) -> None:
+    """Writes ``report.html``, ``metrics.json`` and the confusion matrix of each model as a PNG."""
+    pictures = [
+        Picture(f"confusion-{number}.png", title, png(plot_confusion(contender.evaluation.videos, title)))
+        for number, contender in enumerate(comparison.contenders, start=1)
+        for title in [f"Confusion of videos: {contender.name}"]
+    ]
+    facts = _facts(data, split, comparison.contenders[0].evaluation.predictions)
+    title = f"Comparison of {', '.join(contender.name for contender in comparison.contenders)}"
+    report = comparison_report(title, facts, comparison, pictures)
+    _write(folder, pictures, comparison_metrics(comparison, split), report)
+
+
+def _facts(data: Path, split: str, predictions: Predictions) -> dict[str, str]:
+    """What the models were judged on, and when."""
+    groups = len(set(predictions.groups.tolist()))
+    classes = len(set(predictions.truth.tolist()))
+    which = "all clips" if split == "all" else f"the clips that were held out for {split}"
+    return {
+        "Data": f"{data.absolute().name}, {which}",
+        "Clips": f"{len(predictions.clips):,} of {classes:,} classes, in {groups:,} groups",
+        "Made": f"{datetime.now(UTC).date().isoformat()}, vtag {__version__}",
+    }
+
+
+def _pictures(evaluation: Evaluation, training: Mapping[str, Any]) -> Iterator[Picture]:
+    """``training`` is what the model file says of its training; curves are drawn when it has its epochs."""
+    title = "Confusion of videos"
+    yield Picture("confusion.png", title, png(plot_confusion(evaluation.videos, title)))
+    title = "F1 of each class, by video"
+    yield Picture("f1.png", title, png(plot_f1(evaluation.videos, title)))
+    for what, measured in (("videos", evaluation.videos_calibration), ("windows", evaluation.windows_calibration)):
+        title = f"Reliability of confidences: {what}"
+        figure = plot_reliability(measured.before, measured.after, evaluation.temperature, title)
+        yield Picture(f"reliability-{what}.png", title, png(figure))
+    if epochs := training.get("epochs"):
+        best = training.get("best_epoch", {}).get("number")
+        yield Picture("curves.png", "Training", png(plot_curves(epochs, best, "Training")))
+
+
+def _write(folder: Path, pictures: Sequence[Picture], metrics: Mapping[str, Any], report: str) -> None:
+    for picture in pictures:
+        (folder / picture.name).write_bytes(picture.png)
+    (folder / METRICS).write_text(json.dumps(metrics, indent=1) + "\n", "utf-8")
+    (folder / REPORT).write_text(report, "utf-8")
