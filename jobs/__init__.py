@@ -6,12 +6,15 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from jobs.job import Failure, Interrupted, JobError, LabelCount, Progress, RunConfig, Summary, Video
-
 if TYPE_CHECKING:
     from jobs.archive.listing import find_videos
+    from jobs.archive.video import Failure, Video
+    from jobs.errors import Interrupted, JobError
+    from jobs.result.publish import LabelCount
     from jobs.tagging.plan import DryRun, Plan, dry_run, make_plan
     from jobs.tagging.run import run_job
+    from jobs.tagging.run_config import RunConfig
+    from jobs.tagging.summary import Progress, Summary
 
 __all__ = [
     "DryRun",
@@ -31,6 +34,14 @@ __all__ = [
 ]
 
 _LAZY = {
+    "Failure": "archive.video",
+    "Video": "archive.video",
+    "Interrupted": "errors",
+    "JobError": "errors",
+    "LabelCount": "result.publish",
+    "RunConfig": "tagging.run_config",
+    "Progress": "tagging.summary",
+    "Summary": "tagging.summary",
     "find_videos": "archive.listing",
     "DryRun": "tagging.plan",
     "Plan": "tagging.plan",

@@ -10,7 +10,8 @@ from tagger.clips import VideoEnd
 from tagger.errors import ModelFileError, VideoError
 from tagger.isolation import decoder_of_this_thread
 from tagger.model_file import ModelInfo, file_hash, read_model_info, read_weights
-from tagger.models.registry import ARCHITECTURES, BUILTIN, KINETICS, build_network, builtin_model_path
+from tagger.models.kinetics import KINETICS
+from tagger.models.registry import ARCHITECTURES, BUILTIN, build_network, builtin_model_path
 from tagger.segments import Segment, make_segments
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def find_model(model: str = BUILTIN, weights: str | Path | None = None) -> Model
     if model == BUILTIN:
         return ModelSource(BUILTIN, builtin_model_path(), read_model_info(builtin_model_path()), is_builtin=True)
     if model == KINETICS:
-        from tagger.models.i3d import kinetics_info
+        from tagger.models.kinetics import kinetics_info
         from tagger.models.weights import kinetics_weights
 
         return ModelSource(KINETICS, kinetics_weights(weights), kinetics_info())

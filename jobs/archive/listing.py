@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from jobs.archive.local import listed_video, local_videos
-from jobs.cli.terminal.wording import reason
-from jobs.job import Video
+from jobs.archive.video import Video
+from jobs.errors import reason
 from jobs.storage.address import is_address
 from tagger.errors import InputError
 from tagger.video.extensions import VIDEO_EXTENSIONS

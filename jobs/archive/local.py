@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from jobs.archive.rules import has_ending, is_skipped, matches
-from jobs.cli.terminal.wording import reason
-from jobs.job import Video
+from jobs.archive.video import Video
+from jobs.errors import reason
 from tagger.errors import InputError
 
 

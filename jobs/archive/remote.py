@@ -14,8 +14,8 @@ from pyarrow import fs
 
 from jobs.archive.local import listed_video, local_videos
 from jobs.archive.rules import has_ending, is_skipped, matches
-from jobs.cli.terminal.wording import reason
-from jobs.job import Video
+from jobs.archive.video import Video
+from jobs.errors import reason
 from jobs.storage.file_systems import StorageError, explained
 from jobs.storage.location import Location, locate, whole_seconds
 from tagger.errors import InputError

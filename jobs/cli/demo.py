@@ -8,7 +8,7 @@ import click
 
 from jobs.cli.command.endings import SOME_VIDEOS_FAILED, Ending
 from jobs.cli.command.options import device_option, verbose_option
-from jobs.job import RunConfig
+from jobs.tagging.run_config import RunConfig
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -48,7 +48,7 @@ def demo(ctx: click.Context, out: Path, device: Literal["auto", "cpu", "cuda"], 
 
     from rich.console import Console
 
-    from jobs.cli.terminal.summary import print_result, speed
+    from jobs.cli.terminal.run_report import print_result, speed
     from tagger import find_model
 
     console = Console()

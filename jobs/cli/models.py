@@ -39,7 +39,8 @@ def models(model: str | None, as_json: bool, verbose: bool) -> None:
 
 def known_models() -> list[dict[str, Any]]:
     """The models that have a name: what each is, whether it can tag, and where its weights are or will be."""
-    from tagger.models.registry import ARCHITECTURES, BUILTIN, KINETICS, builtin_model_path
+    from tagger.models.kinetics import KINETICS
+    from tagger.models.registry import ARCHITECTURES, BUILTIN, builtin_model_path
     from tagger.models.weights import FILE_NAME, cache_dir
 
     rows: list[dict[str, Any]] = [
@@ -62,10 +63,11 @@ def known_models() -> list[dict[str, Any]]:
 def describe(model: str) -> dict[str, Any]:
     """What is known of a model, without loading or downloading its weights. Raises ModelFileError."""
     from tagger import find_model
-    from tagger.models.registry import ARCHITECTURES, KINETICS
+    from tagger.models.kinetics import KINETICS
+    from tagger.models.registry import ARCHITECTURES
 
     if model == KINETICS:
-        from tagger.models.i3d import kinetics_info
+        from tagger.models.kinetics import kinetics_info
 
         return {**_row(model), **asdict(kinetics_info())}
     if model in ARCHITECTURES:

@@ -10,8 +10,8 @@ import click
 
 from jobs.cli.command.endings import SOME_VIDEOS_FAILED
 from jobs.cli.command.options import json_option, verbose_option
-from jobs.job import RunConfig
 from jobs.storage.address import is_address
+from jobs.tagging.run_config import RunConfig
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -48,10 +48,9 @@ def probe(ctx: click.Context, inputs: tuple[str, ...], model: str, decode: bool,
 
     from jobs.archive.listing import find_videos
     from jobs.archive.probe import inspect
-    from jobs.tagging.collector import video_name
+    from jobs.archive.video import video_name
     from tagger import find_model
-    from tagger.models.i3d import kinetics_info
-    from tagger.models.registry import KINETICS
+    from tagger.models.kinetics import KINETICS, kinetics_info
 
     # The weights of a model by that name would have to be downloaded, and are of no use here.
     info = kinetics_info() if model == KINETICS else find_model(model).info

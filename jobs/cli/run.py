@@ -11,7 +11,7 @@ import click
 from jobs.cli.command.endings import SOME_VIDEOS_FAILED
 from jobs.cli.command.options import device_option, json_option, model_options, precision_option, verbose_option
 from jobs.cli.terminal.wording import count
-from jobs.job import MaxFailures, RunConfig
+from jobs.tagging.run_config import MaxFailures, RunConfig
 
 DEFAULT = RunConfig(inputs=(), out="")
 
@@ -204,13 +204,13 @@ def _run(ctx: click.Context, config: RunConfig, as_json: bool, quiet: bool) -> N
     summary = tag(config, as_json=as_json, quiet=quiet)
     bad = len(summary.failures)
     if as_json:
-        from jobs.cli.terminal.summary import summary_json
+        from jobs.cli.terminal.run_report import summary_json
 
         click.echo(json.dumps({"event": "summary", **summary_json(summary)}))
     elif not quiet:
         from rich.console import Console
 
-        from jobs.cli.terminal.summary import print_summary
+        from jobs.cli.terminal.run_report import print_summary
 
         print_summary(summary, Console())
     elif bad:
@@ -228,7 +228,7 @@ def _look(config: RunConfig, as_json: bool, quiet: bool) -> None:
     else:
         from rich.console import Console
 
-        from jobs.cli.terminal.summary import print_dry_run
+        from jobs.cli.terminal.run_report import print_dry_run
 
         print_dry_run(found, Console())
 

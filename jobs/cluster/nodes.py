@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import tagger
-from jobs.job import JobError, Video
+from jobs.archive.video import Video
+from jobs.errors import JobError
 from jobs.storage.address import is_address
 
 SAMPLE = 12

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import IO, Any, Concatenate, Self
 
 from jobs.cluster.ray_session import RaySession, ray_session, set_environment
-from jobs.job import JobError, WorkerError
+from jobs.errors import JobError, WorkerError
 from tagger.end_with_parent import end_with_parent
 from tagger.errors import VtagError
 

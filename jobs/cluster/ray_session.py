@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jobs.job import WorkerError
+from jobs.errors import WorkerError
 
 OBJECT_STORE_BYTES = 2 * 2**30
 OBJECT_STORE_BYTES_PER_CORE = 256 * 2**20

@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from jobs.archive.video import Video
 from jobs.cluster.ray_driver import Tell, run_on_ray
 from jobs.cluster.ray_session import RaySession
-from jobs.job import JobError, Video
-from jobs.measure.ceilings import ModelMeasure, measure_decoding, measure_model, measure_transport
-from jobs.measure.rates import DecodeRate, ModelRate, fastest, fastest_each_time, medians
+from jobs.errors import JobError
+from jobs.measure.ceilings import ModelMeasure, measure_model, measure_transport
+from jobs.measure.rates import ModelRate, fastest, fastest_each_time, medians
 from jobs.storage.address import is_address
-from jobs.tagging.decode_trial import WORTH
+from jobs.tagging.decode_trial import WORTH, DecodeRate, measure_decoding
 from jobs.tagging.pipeline import Workers, choose_workers, tag_videos, windows_per_call
 from tagger.clips import rule
 from tagger.errors import VideoError

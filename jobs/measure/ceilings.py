@@ -3,29 +3,22 @@
 Measured with the code that a job uses, after a warm-up.
 """
 
-import itertools
 import math
 import statistics
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from jobs.cluster.memory import keep_freed_memory
-from jobs.measure.rates import DecodeRate, ModelRate
+from jobs.measure.rates import ModelRate
 from jobs.tagging.pipeline import Workers
 from jobs.tagging.transport import clips_of, span_to_table
 from tagger.clips import Span
-from tagger.isolation import DecoderProcess
-from tagger.preprocessing import Preprocessing
 from tagger.tagger import ModelSource
-from tagger.video.choose import Choice
-from tagger.video.facts import VideoFacts
-from tagger.video.readers.reader import DecoderName
-from tagger.windows import Sampling, Window
+from tagger.windows import Window
 
 if TYPE_CHECKING:
     import torch
@@ -39,47 +32,6 @@ those of 2048 reach two thirds of what these do, in bfloat16."""
 
 TABLES = 10
 """Tables that are sent to measure the transport."""
-
-
-def measure_decoding(
-    videos: Sequence[tuple[str, VideoFacts]],
-    sampling: Sampling,
-    preprocessing: Preprocessing,
-    reader: DecoderName,
-    cores: int,
-    seconds: float,
-) -> DecodeRate:
-    """Reads the videos, each with its path and facts, over and over in ``cores`` processes."""
-    with ThreadPoolExecutor(cores) as threads:
-        rates = list(threads.map(lambda _: _decode(videos, sampling, preprocessing, reader, seconds), range(cores)))
-    return DecodeRate(reader, cores, sum(frames for frames, _ in rates), sum(windows for _, windows in rates))
-
-
-def _decode(
-    videos: Sequence[tuple[str, VideoFacts]],
-    sampling: Sampling,
-    preprocessing: Preprocessing,
-    reader: DecoderName,
-    seconds: float,
-) -> tuple[float, float]:
-    """Source frames and windows per second of one process."""
-    frames, windows = 0.0, 0
-    with DecoderProcess() as decoder:
-        # The first one starts the process.
-        decoder.probe(videos[0][0])
-        if reader == "pyav-nvdec":
-            # And its context on the GPU.
-            decoder.nvdec_reads(videos[0][0])
-        started_s = time.perf_counter()
-        for path, facts in itertools.cycle(videos):
-            for span in decoder.spans(path, sampling, preprocessing, choice=Choice(reader)):
-                windows += len(span.windows)
-                frames += sum(window.end_s - window.start_s for window in span.windows) * (facts.fps or 0.0)
-                # decord reads a video to its end before its first windows come.
-                if time.perf_counter() - started_s >= seconds and (reader != "decord" or span.end is not None):
-                    passed_s = time.perf_counter() - started_s
-                    return frames / passed_s, windows / passed_s
-    raise AssertionError("the cycle has no end")
 
 
 class _ModelActor:

@@ -5,17 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from tagger.video.readers.reader import DecoderName
-
-
-@dataclass(frozen=True)
-class DecodeRate:
-    """What ``cores`` decoder processes do together, with one reader."""
-
-    reader: DecoderName
-    cores: int
-    frames_per_s: float
-    windows_per_s: float
+from jobs.tagging.decode_trial import DecodeRate
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,9 @@ import numpy as np
 import pyarrow as pa
 
 from jobs.archive.fingerprint import fingerprint, fingerprint_of
-from jobs.job import Video
+from jobs.archive.video import Video, video_name
 from jobs.result.merge import Source
 from jobs.storage.location import is_address, locate
-from jobs.tagging.collector import video_name
 from tagger.errors import VtagError
 
 READERS = 16

@@ -2,7 +2,7 @@
 
 import contextlib
 
-from jobs.cli.terminal.wording import reason
+from jobs.errors import reason
 from jobs.result.ledger import read_plan
 from jobs.result.lock import locked
 from jobs.result.output import Output, choose_output, find_output

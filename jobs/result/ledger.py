@@ -11,7 +11,6 @@ import json
 import re
 import time
 import uuid
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -19,11 +18,10 @@ from typing import Any
 import pyarrow as pa
 
 import tagger
-from jobs.cli.terminal.wording import reason
+from jobs.errors import reason
 from jobs.result.identity import RunIdentity
 from jobs.result.merge import Source
 from jobs.storage.location import Location
-from jobs.tagging.collector import FinishedVideo, tags_table, videos_table
 from tagger.errors import OutputError
 
 LEDGER_FORMAT = 2
@@ -68,13 +66,11 @@ class Ledger:
             folder.child("plan.json").write_text(json.dumps(plan, indent=2, sort_keys=True) + "\n")
         return cls(folder)
 
-    def commit(self, videos: Sequence[FinishedVideo]) -> None:
-        """Adds finished videos, all or none of them. They are on disk when this returns."""
-        if videos:
-            self.commit_tables(videos_table(videos), tags_table(videos))
+    def commit(self, videos: pa.Table, tags: pa.Table) -> None:
+        """Adds rows of VIDEOS_SCHEMA and the rows of TAGS_SCHEMA that belong to them, both sorted by video.
 
-    def commit_tables(self, videos: pa.Table, tags: pa.Table) -> None:
-        """Adds rows of VIDEOS_SCHEMA and the rows of TAGS_SCHEMA that belong to them, both sorted by video."""
+        All of them are added or none. They are on disk when this returns.
+        """
         part = part_source(self.folder, self._next_part)
         part.tags.write_table(tags)
         part.videos.write_table(videos)

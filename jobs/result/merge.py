@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from jobs.cli.terminal.wording import reason
+from jobs.errors import reason
 from jobs.result.columns import completed
 from jobs.storage.location import Location
 from tagger.errors import OutputError

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jobs.archive.rules import is_skipped
-from jobs.cli.terminal.wording import reason
+from jobs.errors import reason
 from jobs.storage.location import Location, locate
 from tagger.errors import OutputError
 

@@ -10,8 +10,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 import tagger
-from jobs.cli.terminal.wording import reason
-from jobs.job import Failure, LabelCount
+from jobs.archive.video import Failure
+from jobs.errors import reason
 from jobs.result.identity import RunIdentity, file_metadata
 from jobs.result.merge import ROW_GROUP_ROWS, Merged, Source, merge
 from jobs.result.output import Output
@@ -24,6 +24,15 @@ ROWS_PER_FILE = 5_000_000
 """Most rows of one part file of a result that is a folder, give or take a range of the merge."""
 
 TOP_LABELS = 10
+
+
+@dataclass(frozen=True)
+class LabelCount:
+    """How often a label came first."""
+
+    label: str
+    segments: int
+    seconds: float
 
 
 @dataclass

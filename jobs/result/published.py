@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from jobs.cli.terminal.wording import reason
+from jobs.errors import reason
 from jobs.result.columns import is_of
 from jobs.result.identity import RunIdentity, from_metadata
 from jobs.result.merge import Source

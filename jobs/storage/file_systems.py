@@ -16,7 +16,7 @@ from pathlib import Path
 import pyarrow as pa
 from pyarrow import fs
 
-from jobs.cli.terminal.wording import reason
+from jobs.errors import reason
 from jobs.storage.address import split
 from jobs.storage.pyarrow_versions import DELAYED_OPEN, HAS_S3_OPTIONS
 from tagger.errors import VtagError, one_line

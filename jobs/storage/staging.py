@@ -17,8 +17,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path, PurePosixPath
 
-from jobs.cli.terminal.wording import reason
-from jobs.job import JobError
+from jobs.errors import JobError, reason
 from jobs.storage.address import is_address
 from jobs.storage.file_systems import StorageError
 from jobs.storage.location import download, locate

@@ -1,22 +1,16 @@
-"""From rows that come back in any order to finished videos, and from finished videos to the columns of the result."""
+"""Collects the rows that come back, in any order, until a video is finished."""
 
-import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs.job import Failure, Version, Video
+from jobs.archive.video import Failure, Version, Video
 from jobs.tagging.transport import SEGMENTS_SCHEMA, end_from_json
 from tagger.clips import VideoEnd
-from tagger.schema import TAGS_SCHEMA, VIDEOS_SCHEMA
-
-FACT_COLUMNS = ("container", "codec", "width", "height", "fps", "duration_s")
-"""Columns of VIDEOS_SCHEMA that are taken over from VideoFacts."""
 
 
 @dataclass(frozen=True)
@@ -135,75 +129,3 @@ class Collector:
         self._is_finished[number] = True
         predict_s = pc.sum(segments["predict_s"]).as_py() or 0.0
         return FinishedVideo(self._videos[number], video.version, segments, video.end, predict_s)
-
-
-def video_name(path: str) -> str:
-    """A path as the ``video`` column holds it: itself, or as a ``file:`` address when its bytes are not UTF-8."""
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        return Path(path).as_uri()
-    return path
-
-
-def tags_table(videos: Iterable[FinishedVideo]) -> pa.Table:
-    """The segments of finished videos, as rows of TAGS_SCHEMA sorted by video and start."""
-    done = _sorted(videos)
-    names = pa.array([video_name(video.video.path) for video in done], pa.string())
-    numbers = np.repeat(np.arange(len(done)), [len(video.segments) for video in done])
-    rows = pa.concat_tables([SEGMENTS_SCHEMA.empty_table(), *(video.segments for video in done)])
-    columns = {
-        "video": names.take(pa.array(numbers)),
-        "segment": rows["window"],
-        "start_s": rows["start_s"],
-        "end_s": rows["end_s"],
-        "label": pc.list_element(rows["top_labels"], 0),
-        "confidence": pc.list_element(rows["top_confidences"], 0),
-        "ood_score": rows["ood_score"],
-        "top_labels": rows["top_labels"],
-        "top_confidences": rows["top_confidences"],
-    }
-    return pa.table([columns[name] for name in TAGS_SCHEMA.names], schema=TAGS_SCHEMA)
-
-
-def videos_table(videos: Iterable[FinishedVideo]) -> pa.Table:
-    """One row of VIDEOS_SCHEMA for each finished video, sorted by video."""
-    rows = []
-    for done in _sorted(videos):
-        end, facts = done.end, done.end.facts
-        row = {
-            "video": video_name(done.video.path),
-            "segments": len(done.segments),
-            "status": end.status,
-            "error_kind": end.error_kind,
-            "error": None if end.error is None else os.fsencode(end.error).decode("utf-8", "backslashreplace"),
-            "decode_s": end.decode_s,
-            "predict_s": done.predict_s,
-        }
-        if done.version is not None:
-            row |= {
-                "size": done.version.size,
-                # Whole microseconds: a float of seconds would not hold them.
-                "mtime": done.version.mtime_ns // 1000,
-                "mtime_ns": done.version.mtime_ns,
-                "fingerprint": done.version.fingerprint,
-            }
-        if facts is not None:
-            row |= {name: getattr(facts, name) for name in FACT_COLUMNS}
-        if end.choice is not None:
-            row |= {"decoder": end.choice.decoder, "decoder_reason": end.choice.reason}
-        rows.append(row)
-    return pa.Table.from_pylist(rows, VIDEOS_SCHEMA)
-
-
-def with_times(videos: pa.Table, mtimes_ns: Sequence[int]) -> pa.Table:
-    """Rows of VIDEOS_SCHEMA with other modification times."""
-    for name, values in (("mtime", [time_ns // 1000 for time_ns in mtimes_ns]), ("mtime_ns", mtimes_ns)):
-        at = videos.schema.get_field_index(name)
-        field = videos.schema.field(at)
-        videos = videos.set_column(at, field, pa.array(values, field.type))
-    return videos
-
-
-def _sorted(videos: Iterable[FinishedVideo]) -> list[FinishedVideo]:
-    return sorted(videos, key=lambda done: video_name(done.video.path))

@@ -2,11 +2,12 @@
 
 import time
 
-from jobs.cli.terminal.wording import reason
+from jobs.errors import reason
 from jobs.result.ledger import Ledger
 from jobs.result.lock import Lock
 from jobs.storage.location import Location
 from jobs.tagging.collector import FinishedVideo
+from jobs.tagging.rows import result_tables
 from tagger.errors import OutputError
 
 COMMIT_VIDEOS = 1000
@@ -52,7 +53,7 @@ class Committer:
         self._lock.check()
         try:
             # The list is emptied afterwards: an interrupted commit is done again, over itself.
-            self._ledger.commit(self._waiting)
+            self._ledger.commit(*result_tables(self._waiting))
         except OSError as error:
             raise unwritable(self._ledger.folder, error) from error
         self.committed += len(self._waiting)

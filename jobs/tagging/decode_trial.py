@@ -1,14 +1,17 @@
 """Whether a job decodes on GPUs: tried with its first videos, for it depends on the GPU, the cores and the videos."""
 
 import contextlib
+import itertools
 import math
 import os
+import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Literal
 
+from jobs.archive.video import Video
 from jobs.cluster.nodes import check_nodes
-from jobs.job import Video
-from jobs.measure.ceilings import measure_decoding
 from jobs.storage.address import is_address
 from jobs.storage.staging import staged
 from jobs.tagging.pipeline import DECODERS_PER_GPU, DECODING_GPU, Workers
@@ -16,7 +19,9 @@ from tagger.clips import rule
 from tagger.errors import VideoError, VtagError
 from tagger.isolation import DecoderProcess
 from tagger.preprocessing import Preprocessing
+from tagger.video.choose import Choice
 from tagger.video.facts import VideoFacts
+from tagger.video.readers.reader import DecoderName
 from tagger.windows import Sampling
 
 DecodeDevice = Literal["auto", "cpu", "cuda"]
@@ -101,3 +106,54 @@ def _every_machine_has_a_gpu() -> bool:
 
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     return all(resources.get("GPU") for resources in nodes if resources.get("CPU"))
+
+
+@dataclass(frozen=True)
+class DecodeRate:
+    """What ``cores`` decoder processes do together, with one reader."""
+
+    reader: DecoderName
+    cores: int
+    frames_per_s: float
+    windows_per_s: float
+
+
+def measure_decoding(
+    videos: Sequence[tuple[str, VideoFacts]],
+    sampling: Sampling,
+    preprocessing: Preprocessing,
+    reader: DecoderName,
+    cores: int,
+    seconds: float,
+) -> DecodeRate:
+    """Reads the videos, each with its path and facts, over and over in ``cores`` processes."""
+    with ThreadPoolExecutor(cores) as threads:
+        rates = list(threads.map(lambda _: _decode(videos, sampling, preprocessing, reader, seconds), range(cores)))
+    return DecodeRate(reader, cores, sum(frames for frames, _ in rates), sum(windows for _, windows in rates))
+
+
+def _decode(
+    videos: Sequence[tuple[str, VideoFacts]],
+    sampling: Sampling,
+    preprocessing: Preprocessing,
+    reader: DecoderName,
+    seconds: float,
+) -> tuple[float, float]:
+    """Source frames and windows per second of one process."""
+    frames, windows = 0.0, 0
+    with DecoderProcess() as decoder:
+        # The first one starts the process.
+        decoder.probe(videos[0][0])
+        if reader == "pyav-nvdec":
+            # And its context on the GPU.
+            decoder.nvdec_reads(videos[0][0])
+        started_s = time.perf_counter()
+        for path, facts in itertools.cycle(videos):
+            for span in decoder.spans(path, sampling, preprocessing, choice=Choice(reader)):
+                windows += len(span.windows)
+                frames += sum(window.end_s - window.start_s for window in span.windows) * (facts.fps or 0.0)
+                # decord reads a video to its end before its first windows come.
+                if time.perf_counter() - started_s >= seconds and (reader != "decord" or span.end is not None):
+                    passed_s = time.perf_counter() - started_s
+                    return frames / passed_s, windows / passed_s
+    raise AssertionError("the cycle has no end")

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from jobs.archive.fingerprint import fingerprint
-from jobs.job import Version
+from jobs.archive.video import Version
 from jobs.storage.staging import StagedVideo, staged
 from jobs.tagging.transport import span_to_table
 from tagger.clips import Span, VideoEnd

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import pyarrow as pa
 
+from jobs.archive.video import Video
 from jobs.cluster.nodes import check_nodes
 from jobs.cluster.ray_versions import retries
-from jobs.job import Video
 from jobs.tagging.decoding import decode
 from jobs.tagging.prediction import Predictor
 from tagger.errors import VtagError
@@ -202,9 +202,9 @@ def tag_videos(
         compute=ActorPoolStrategy(
             size=workers.actors,
             max_tasks_in_flight_per_actor=2,
-            # Calls still come one by one. Without this option Ray makes them in a thread of its own, and glibc gives the
-            # memory of such a thread back to the system whenever it is freed (jobs/cluster/memory.py): the I3D takes
-            # 1.3 times as long.
+            # Calls still come one by one. Without this option Ray makes them in a thread of its own, and glibc gives
+            # the memory of such a thread back to the system whenever it is freed (jobs/cluster/memory.py): the I3D
+            # takes 1.3 times as long.
             enable_true_multi_threading=True,
         ),
         num_cpus=workers.actor_cpus,

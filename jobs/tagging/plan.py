@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 
 from jobs.archive.listing import find_videos
-from jobs.job import RunConfig, Video
+from jobs.archive.video import Video, video_name
 from jobs.result.changes import Changes, Records, find_changes, read_records
 from jobs.result.identity import RunIdentity
 from jobs.result.ledger import parts, read_plan
 from jobs.result.output import Output, choose_output
 from jobs.result.published import Result, read_result
 from jobs.storage.address import is_address
-from jobs.tagging.collector import video_name
+from jobs.tagging.run_config import RunConfig
 from tagger.errors import InputError, OutputError, VideoError
 from tagger.isolation import decoder_of_this_thread
 from tagger.tagger import ModelSource, find_model

@@ -10,9 +10,10 @@ from pathlib import Path
 import pyarrow as pa
 
 import tagger
+from jobs.archive.video import Failure, video_name
 from jobs.cluster.ray_driver import RayDriver
 from jobs.cluster.termination import Sigterm
-from jobs.job import Efficiency, Failure, Interrupted, JobError, Progress, RunConfig, Summary, WorkerError
+from jobs.errors import Interrupted, JobError, WorkerError
 from jobs.result.ledger import Ledger, parts, read_plan, remove
 from jobs.result.lock import Lock, locked
 from jobs.result.merge import merge
@@ -20,10 +21,13 @@ from jobs.result.output import Output
 from jobs.result.publish import Published, count, publish
 from jobs.result.published import Result, read_result
 from jobs.storage.location import Location, is_address
-from jobs.tagging.collector import Collector, FinishedVideo, Spent, video_name, with_times
+from jobs.tagging.collector import Collector, FinishedVideo, Spent
 from jobs.tagging.committer import Committer, unwritable
 from jobs.tagging.pipeline import DECODING_GPU, Workers, videos_at_a_time
 from jobs.tagging.plan import Plan
+from jobs.tagging.rows import with_times
+from jobs.tagging.run_config import RunConfig
+from jobs.tagging.summary import Efficiency, Progress, Summary
 from jobs.tagging.tag_archive import Settings, tag_archive
 from tagger.errors import OutputError
 
@@ -250,7 +254,7 @@ def _adopt(plan: Plan, ledger: Ledger) -> None:
     for merged in merge(sources, keep=pa.array(mtimes_ns)):
         if merged.videos.num_rows:
             times_ns = [mtimes_ns[name] for name in merged.videos["video"].to_pylist()]
-            ledger.commit_tables(with_times(merged.videos, times_ns), merged.tags)
+            ledger.commit(with_times(merged.videos, times_ns), merged.tags)
 
 
 def _tag(plan: Plan, ledger: Ledger, run: _Run, lock: Lock) -> None:

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from jobs.archive.video import Video
 from jobs.cluster.ray_driver import Tell
 from jobs.cluster.ray_session import RaySession
-from jobs.job import Video
 from jobs.tagging.decode_trial import DecodeDevice, use_nvdec
 from jobs.tagging.pipeline import Workers, choose_workers, tag_videos
 from tagger.tagger import ModelSource

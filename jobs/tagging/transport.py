@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from jobs.job import Version
+from jobs.archive.video import Version
 from tagger.clips import Span, VideoEnd
 from tagger.segments import Segment
 

@@ -8,10 +8,11 @@ from typing import Any
 
 from torch import nn
 
+from jobs.archive.video import Video
 from jobs.cluster.nodes import check_nodes
 from jobs.cluster.ray_driver import Tell, run_on_ray
 from jobs.cluster.ray_session import RaySession
-from jobs.job import Video, WorkerError
+from jobs.errors import WorkerError
 from jobs.training.ray_ingest import bring_in
 from jobs.training.ray_train import check_device, travelling
 from tagger.errors import VtagError

@@ -14,12 +14,13 @@ from typing import Any
 
 from torch import nn
 
+from jobs.archive.video import Video
 from jobs.cluster.memory import keep_freed_memory
 from jobs.cluster.nodes import check_nodes, here
 from jobs.cluster.ray_driver import Tell, run_on_ray
 from jobs.cluster.ray_session import RaySession
 from jobs.cluster.termination import Sigterm
-from jobs.job import JobError, Video, WorkerError
+from jobs.errors import JobError, WorkerError
 from jobs.training.board import open_board
 from jobs.training.ray_ingest import bring_in
 from tagger.errors import VtagError

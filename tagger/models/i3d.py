@@ -15,10 +15,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from tagger.errors import WeightsError
-from tagger.model_file import ModelInfo
 from tagger.models.heads import HeadName, SpatialMean, build_head
-from tagger.models.registry import KINETICS, KINETICS_PREPROCESSING, kinetics400_labels
-from tagger.windows import Sampling
 
 FEATURES = 2048
 KINETICS_CLASSES = 400
@@ -65,24 +62,6 @@ class I3DLSTM(nn.Module):
     def forward(self, clips: torch.Tensor) -> torch.Tensor:
         """``[n, 3, T, H, W]`` to ``[n, classes]``."""
         return self.head(self.backbone(clips))
-
-
-def kinetics_info() -> ModelInfo:
-    """What a model file would say of ``i3d-kinetics400``, whose weights are a pytorchvideo checkpoint."""
-    return ModelInfo(
-        architecture=KINETICS,
-        labels=kinetics400_labels(),
-        # The weights were trained on 8×8 clips, which span the same 2.13 s; vtag looks at it twice as densely.
-        sampling=Sampling(num_frames=16, sampling_rate=4, target_fps=30.0),
-        preprocessing=KINETICS_PREPROCESSING,
-        training={"data": "Kinetics-400", "clips": "8×8", "by": "pytorchvideo"},
-        scores={
-            "top1": 0.7327,
-            "top5": 0.9070,
-            "measured_on": "Kinetics-400 validation set, 8×8 clips, 3 crops × 10 clips of each video",
-            "source": "https://github.com/facebookresearch/pytorchvideo/blob/main/docs/source/model_zoo.md",
-        },
-    )
 
 
 def load_kinetics_checkpoint(network: nn.Module, file: str | Path) -> None:

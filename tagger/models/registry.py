@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tagger.errors import ModelFileError
+from tagger.models.kinetics import KINETICS, KINETICS_PREPROCESSING
 from tagger.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
@@ -14,9 +15,6 @@ if TYPE_CHECKING:
 BUILTIN = "ucf20"
 """The trained model that ships with vtag and is the default of ``vtag run``."""
 
-KINETICS = "i3d-kinetics400"
-
-KINETICS_PREPROCESSING = Preprocessing(size=224, resize=256, mean=(0.45,) * 3, std=(0.225,) * 3)
 # Of EfficientNet-Lite: (pixel - 127) / 128.
 LITE_PREPROCESSING = Preprocessing(size=224, resize=240, mean=(127 / 255,) * 3, std=(128 / 255,) * 3)
 CNN3D_PREPROCESSING = Preprocessing(size=112, resize=128, mean=(0.5,) * 3, std=(0.25,) * 3)
@@ -91,8 +89,3 @@ def build_network(architecture: str, classes: int, options: dict[str, Any] | Non
 def builtin_model_path() -> Path:
     """The file of the built-in model, inside the package."""
     return Path(str(files("tagger.models") / f"{BUILTIN}.safetensors"))
-
-
-def kinetics400_labels() -> tuple[str, ...]:
-    """The 400 class names of Kinetics-400, in the order of the model's outputs."""
-    return tuple((files("tagger.models") / "kinetics400_labels.txt").read_text("utf-8").splitlines())

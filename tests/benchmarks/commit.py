@@ -17,13 +17,14 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from jobs.job import Version, Video
+from jobs.archive.video import Version, Video
 from jobs.result.identity import RunIdentity
 from jobs.result.ledger import Ledger, parts
 from jobs.result.output import Output, choose_output
 from jobs.result.publish import publish
 from jobs.tagging.collector import Collector, FinishedVideo
 from jobs.tagging.committer import COMMIT_ROWS, COMMIT_VIDEOS
+from jobs.tagging.rows import result_tables
 from jobs.tagging.transport import SEGMENTS_SCHEMA
 from tagger import Sampling
 from tagger.clips import VideoEnd
@@ -75,7 +76,7 @@ def commit(options: argparse.Namespace) -> None:
             for table in batch:
                 waiting += collector.add(table)
                 if len(waiting) >= min(COMMIT_VIDEOS, COMMIT_ROWS // options.per_video):
-                    ledger.commit(waiting)
+                    ledger.commit(*result_tables(waiting))
                     rows += sum(len(video.segments) for video in waiting)
                     waiting = []
             seconds += time.perf_counter() - started

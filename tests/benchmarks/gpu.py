@@ -26,19 +26,14 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 
-from jobs.measure.ceilings import measure_decoding, peak_flop_per_s, times_s
+from jobs.measure.ceilings import peak_flop_per_s, times_s
 from jobs.measure.sample_video import make_sample
+from jobs.tagging.decode_trial import measure_decoding
 from jobs.tagging.pipeline import DECODERS_PER_GPU
 from tagger.classifier import Classifier, choose_precision
 from tagger.models.fast import fused
-from tagger.models.registry import (
-    BUILTIN,
-    CNN3D_PREPROCESSING,
-    KINETICS,
-    KINETICS_PREPROCESSING,
-    build_network,
-    builtin_model_path,
-)
+from tagger.models.kinetics import KINETICS, KINETICS_PREPROCESSING
+from tagger.models.registry import BUILTIN, CNN3D_PREPROCESSING, build_network, builtin_model_path
 from tagger.tagger import find_model, load_model
 from tagger.video import probe
 from tagger.video.readers.reader import DecoderName

@@ -28,7 +28,7 @@ from torch.nn import functional
 
 from tagger.classifier import choose_precision
 from tagger.models.i3d import load_kinetics_checkpoint
-from tagger.models.registry import KINETICS_PREPROCESSING as PREPROCESSING
+from tagger.models.kinetics import KINETICS_PREPROCESSING as PREPROCESSING
 from tagger.models.registry import build_network
 from tagger.windows import Sampling
 from tests.benchmarks.fused import settle_norms

@@ -19,9 +19,9 @@ import psutil
 from tests.videos import encode
 
 if TYPE_CHECKING:
+    from jobs.archive.video import Video
     from jobs.cluster.ray_driver import Tell
     from jobs.cluster.ray_session import RaySession
-    from jobs.job import Video
     from tagger.tagger import ModelSource
 
 BATCH = 1000

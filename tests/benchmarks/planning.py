@@ -14,10 +14,11 @@ import numpy as np
 import pyarrow as pa
 
 import jobs.tagging.plan
-from jobs.job import RunConfig, Video
+from jobs.archive.video import Video
 from jobs.result.identity import RunIdentity, file_metadata
 from jobs.result.merge import ROW_GROUP_ROWS
 from jobs.result.output import choose_output
+from jobs.tagging.run_config import RunConfig
 from tagger import find_model
 from tagger.schema import TAGS_SCHEMA, VIDEOS_SCHEMA
 

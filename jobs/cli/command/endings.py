@@ -12,8 +12,7 @@ from typing import IO, Any
 
 import click
 
-from jobs.cli.terminal.wording import reason
-from jobs.job import WorkerError
+from jobs.errors import WorkerError, reason
 from tagger.errors import VtagError
 
 SOME_VIDEOS_FAILED = 3

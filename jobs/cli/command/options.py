@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import click
 
 from jobs.cli.command.endings import VERBOSE
-from jobs.job import RunConfig
+from jobs.tagging.run_config import RunConfig
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

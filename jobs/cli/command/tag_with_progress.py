@@ -9,7 +9,9 @@ import click
 
 from jobs.cli.command.endings import InterruptedEnding
 from jobs.cli.terminal.wording import count
-from jobs.job import Interrupted, RunConfig, Summary
+from jobs.errors import Interrupted
+from jobs.tagging.run_config import RunConfig
+from jobs.tagging.summary import Summary
 
 if TYPE_CHECKING:
     from jobs.tagging.plan import DryRun

@@ -18,8 +18,9 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from jobs.archive.video import Failure
 from jobs.cli.terminal.wording import amount, clock, count, percent, printable, significant
-from jobs.job import Failure, Progress
+from jobs.tagging.summary import Progress
 
 LINE_EVERY_S = 10.0
 """Distance between two plain progress lines, in seconds."""

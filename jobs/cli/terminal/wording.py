@@ -1,4 +1,4 @@
-"""How counts, times, rates, file names and reasons are written for a person."""
+"""How counts, times, rates and file names are written for a person."""
 
 
 def count(number: int, noun: str) -> str:
@@ -35,9 +35,3 @@ def percent(share: float) -> str:
 def printable(text: str) -> str:
     """Text fit for any terminal: what is not printable, in a file name that is not UTF-8 for example, is escaped."""
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
-
-
-def reason(error: OSError) -> str:
-    """Why something cannot be done, to be put after a colon."""
-    text = error.strerror or str(error)
-    return text[:1].lower() + text[1:]

@@ -10,7 +10,8 @@ import pytest
 import jobs.cli.command.tag_with_progress
 import jobs.cli.demo
 from jobs.cli import main
-from jobs.job import RunConfig, Summary
+from jobs.tagging.run_config import RunConfig
+from jobs.tagging.summary import Summary
 from tagger.schema import TAGS_SCHEMA
 from tests.click_runner import CliRunner
 

@@ -8,7 +8,8 @@ from click.testing import Result
 
 from jobs.cli import main
 from tagger.model_file import file_hash
-from tagger.models.registry import ARCHITECTURES, BUILTIN, KINETICS
+from tagger.models.kinetics import KINETICS
+from tagger.models.registry import ARCHITECTURES, BUILTIN
 from tests.click_runner import CliRunner
 
 

@@ -13,8 +13,12 @@ from click.testing import Result
 import jobs.cluster.ray_driver
 import jobs.tagging.plan
 import jobs.tagging.run
+from jobs.archive.video import Failure
 from jobs.cli import main
-from jobs.job import Failure, Interrupted, LabelCount, MaxFailures, Progress, RunConfig, Summary
+from jobs.errors import Interrupted
+from jobs.result.publish import LabelCount
+from jobs.tagging.run_config import MaxFailures, RunConfig
+from jobs.tagging.summary import Progress, Summary
 from tagger.errors import InputError
 from tests.click_runner import CliRunner
 

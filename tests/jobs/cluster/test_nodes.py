@@ -15,10 +15,11 @@ import pyarrow as pa
 import pytest
 
 import tagger
+from jobs.archive.video import Video
 from jobs.cluster.nodes import NodeAnswer, check_nodes, find_problem
 from jobs.cluster.ray_driver import Tell, run_on_ray
 from jobs.cluster.ray_session import RaySession
-from jobs.job import JobError, Video
+from jobs.errors import JobError
 from jobs.tagging.pipeline import choose_workers, tag_videos
 from jobs.tagging.transport import end_from_json
 from tagger import find_model

@@ -13,7 +13,7 @@ import pytest
 
 from jobs.cli.command.lazy_group import LazyGroup
 from jobs.cluster.ray_driver import RayDriver, Work, run_on_ray
-from jobs.job import JobError, WorkerError
+from jobs.errors import JobError, WorkerError
 from tagger.errors import InputError, VideoError, VtagError
 from tests.click_runner import CliRunner
 from tests.jobs.cluster import ray_work

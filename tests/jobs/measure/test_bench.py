@@ -12,12 +12,13 @@ import pytest
 from av.video.frame import PictureType
 from rich.console import Console
 
+from jobs.archive.video import Video
 from jobs.cli import main
 from jobs.cli.terminal.bench_report import print_bench
-from jobs.job import Video
 from jobs.measure.bench import Bench, _around, _ceiling, _enough, _Pipeline
-from jobs.measure.rates import DecodeRate, ModelRate, fastest_each_time, medians
+from jobs.measure.rates import ModelRate, fastest_each_time, medians
 from jobs.measure.sample_video import make_sample
+from jobs.tagging.decode_trial import DecodeRate
 from tagger.video.facts import VideoFacts, probe
 from tests.benchmarks import ratios
 from tests.click_runner import CliRunner

@@ -4,13 +4,14 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from jobs.job import Version, Video
+from jobs.archive.video import Version, Video
 from jobs.result.identity import RunIdentity
 from jobs.result.ledger import Ledger, parts, remove
 from jobs.result.output import Output, choose_output
 from jobs.result.publish import Published, publish
 from jobs.result.published import read_result
 from jobs.tagging.collector import FinishedVideo
+from jobs.tagging.rows import result_tables
 from jobs.tagging.transport import SEGMENTS_SCHEMA
 from tagger import Sampling
 from tagger.clips import VideoEnd
@@ -58,7 +59,7 @@ def commit_to(output: Output, *commits: list[FinishedVideo], replaces: bool = Fa
     """A run folder for ``output`` with a part for each of ``commits``."""
     ledger = Ledger.create(output.run, IDENTITY, replaces=replaces)
     for videos in commits:
-        ledger.commit(videos)
+        ledger.commit(*result_tables(videos))
     return ledger
 
 

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.job import Video
+from jobs.archive.video import Video
 from jobs.result.changes import Changes, Records, find_changes, read_records
 from jobs.result.ledger import parts
 from jobs.result.output import choose_output
@@ -71,7 +71,7 @@ def test_the_content_of_real_files_is_compared(tmp_path: Path) -> None:
     import os
 
     from jobs.archive.fingerprint import fingerprint
-    from jobs.job import Version
+    from jobs.archive.video import Version
 
     file = tmp_path / "a.mp4"
     file.write_bytes(b"content")

@@ -8,6 +8,7 @@ import pytest
 from jobs.result.changes import read_records
 from jobs.result.ledger import Ledger, parts, read_plan, remove
 from jobs.result.output import Output, choose_output
+from jobs.tagging.rows import result_tables
 from tagger.errors import OutputError
 from tagger.schema import TAGS_SCHEMA, VIDEOS_SCHEMA
 from tests.jobs.result.finished import IDENTITY, commit_to, make_finished
@@ -59,14 +60,14 @@ def test_a_run_folder_of_another_version_is_refused(ledger: Ledger) -> None:
 
 
 def test_committed_videos_are_there_for_whoever_opens_the_folder_next(ledger: Ledger) -> None:
-    ledger.commit([make_finished("/v/a.mp4"), make_finished("/v/c.mp4")])
-    ledger.commit([make_finished("/v/b.mp4", "")])
+    ledger.commit(*result_tables([make_finished("/v/a.mp4"), make_finished("/v/c.mp4")]))
+    ledger.commit(*result_tables([make_finished("/v/b.mp4", "")]))
     assert recorded(Ledger(ledger.folder)) == ["/v/a.mp4", "/v/b.mp4", "/v/c.mp4"]
 
 
 def test_parts_are_numbered_in_order_and_have_the_columns_of_the_result(ledger: Ledger) -> None:
-    ledger.commit([make_finished("/v/a.mp4")])
-    Ledger(ledger.folder).commit([make_finished("/v/b.mp4")])
+    ledger.commit(*result_tables([make_finished("/v/a.mp4")]))
+    Ledger(ledger.folder).commit(*result_tables([make_finished("/v/b.mp4")]))
     assert sorted(path.name for path in folder_of(ledger).glob("part-*")) == [
         "part-000000.tags.parquet",
         "part-000000.videos.parquet",
@@ -79,30 +80,30 @@ def test_parts_are_numbered_in_order_and_have_the_columns_of_the_result(ledger: 
 
 
 def test_a_commit_that_broke_off_halfway_is_as_good_as_absent_and_written_over(ledger: Ledger) -> None:
-    ledger.commit([make_finished("/v/a.mp4")])
-    ledger.commit([make_finished("/v/b.mp4", "x")])
+    ledger.commit(*result_tables([make_finished("/v/a.mp4")]))
+    ledger.commit(*result_tables([make_finished("/v/b.mp4", "x")]))
     parts(ledger.folder)[1].videos.delete()
     again = Ledger(ledger.folder)
     assert recorded(again) == ["/v/a.mp4"]
-    again.commit([make_finished("/v/c.mp4", "yy")])
+    again.commit(*result_tables([make_finished("/v/c.mp4", "yy")]))
     assert set(pq.read_table(parts(ledger.folder)[1].tags.path)["video"].to_pylist()) == {"/v/c.mp4"}
 
 
 def test_a_run_folder_that_lost_a_part_is_not_continued(ledger: Ledger) -> None:
     for path in ("/v/a.mp4", "/v/b.mp4"):
-        ledger.commit([make_finished(path)])
+        ledger.commit(*result_tables([make_finished(path)]))
     parts(ledger.folder)[0].videos.delete()
     with pytest.raises(OutputError, match="lacks parts"):
         Ledger(ledger.folder)
 
 
 def test_a_file_name_that_is_not_text_is_kept_like_any_other(ledger: Ledger) -> None:
-    ledger.commit([make_finished(os.fsdecode(b"/v/caf\xe9.mp4"))])
+    ledger.commit(*result_tables([make_finished(os.fsdecode(b"/v/caf\xe9.mp4"))]))
     assert recorded(ledger) == ["file:///v/caf%E9.mp4"]
 
 
 def test_the_log_tells_when_what_happened(ledger: Ledger) -> None:
-    ledger.commit([make_finished("/v/a.mp4")])
+    ledger.commit(*result_tables([make_finished("/v/a.mp4")]))
     Ledger(ledger.folder).log("started", videos=3)
     first, second = (json.loads((folder_of(ledger) / f"log-00{i}.jsonl").read_text()) for i in (0, 1))
     assert (first["event"], first["videos"], first["segments"]) == ("committed", 1, 2)
@@ -112,12 +113,12 @@ def test_the_log_tells_when_what_happened(ledger: Ledger) -> None:
 
 def test_a_log_that_cannot_be_written_is_no_reason_to_stop(ledger: Ledger) -> None:
     Path(ledger.folder.path, "log-000.jsonl").mkdir()
-    ledger.commit([make_finished("/v/a.mp4")])
+    ledger.commit(*result_tables([make_finished("/v/a.mp4")]))
     assert len(parts(ledger.folder)) == 1
 
 
 def test_removing_a_run_folder_leaves_what_is_not_its_own(ledger: Ledger) -> None:
-    ledger.commit([make_finished("/v/a.mp4")])
+    ledger.commit(*result_tables([make_finished("/v/a.mp4")]))
     folder = folder_of(ledger)
     (folder / "mine.txt").touch()
     (folder / "lock.json").touch()

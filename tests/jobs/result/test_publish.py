@@ -8,12 +8,12 @@ import pyarrow.parquet as pq
 import pytest
 
 import tagger
-from jobs.job import Failure, LabelCount
+from jobs.archive.video import Failure
 from jobs.result.compact import compact
 from jobs.result.ledger import parts
 from jobs.result.lock import locked
 from jobs.result.output import choose_output
-from jobs.result.publish import publish
+from jobs.result.publish import LabelCount, publish
 from jobs.result.published import read_result
 from jobs.result.verify import verify
 from tagger import Sampling

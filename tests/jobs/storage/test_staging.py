@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from pyarrow import fs
 
-from jobs.job import JobError
+from jobs.errors import JobError
 from jobs.storage import staging
 from jobs.storage.file_systems import StorageError
 from jobs.storage.staging import PREFIX, StagedVideo, staged

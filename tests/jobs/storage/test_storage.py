@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import fs
 
-from jobs.cli.terminal.wording import reason
+from jobs.errors import reason
 from jobs.storage import file_systems
 from jobs.storage.file_systems import StorageError
 from jobs.storage.location import CHUNK_BYTES, Location, download, is_address, locate

@@ -21,11 +21,12 @@ import pyarrow.parquet as pq
 
 import jobs.tagging.committer
 import jobs.tagging.run
-from jobs.job import RunConfig, Version, Video
+from jobs.archive.video import Version, Video
 from jobs.result.verify import verify
 from jobs.storage.location import Location
 from jobs.tagging.plan import make_plan
 from jobs.tagging.run import run_job
+from jobs.tagging.run_config import RunConfig
 from jobs.tagging.transport import SEGMENTS_SCHEMA
 from tagger.clips import VideoEnd
 

@@ -9,12 +9,14 @@ import pyarrow as pa
 import pytest
 
 from jobs.cli import main
-from jobs.job import Interrupted, Progress, RunConfig, Summary
+from jobs.errors import Interrupted
 from jobs.result.output import choose_output
 from jobs.result.verify import verify
 from jobs.storage.location import locate
 from jobs.tagging.plan import make_plan
 from jobs.tagging.run import run_job
+from jobs.tagging.run_config import RunConfig
+from jobs.tagging.summary import Progress, Summary
 from tagger.errors import InputError, OutputError, VtagError
 from tests.click_runner import CliRunner
 from tests.clusters import cluster

@@ -9,13 +9,12 @@ import pyarrow as pa
 import pytest
 
 from jobs.archive.listing import find_videos
+from jobs.archive.video import Video
 from jobs.cluster.ray_driver import Tell, run_on_ray
 from jobs.cluster.ray_session import RaySession
-from jobs.job import Video
-from jobs.measure.rates import DecodeRate
 from jobs.tagging import decode_trial
 from jobs.tagging.collector import Collector
-from jobs.tagging.decode_trial import LEAST_BYTES, WORTH, is_faster, use_nvdec
+from jobs.tagging.decode_trial import LEAST_BYTES, WORTH, DecodeRate, is_faster, use_nvdec
 from jobs.tagging.pipeline import choose_workers, tag_videos
 from tagger import Preprocessing, Sampling, find_model
 from tagger.errors import VtagError

@@ -8,7 +8,7 @@ import pytest
 from pyarrow import fs
 
 from jobs.archive.fingerprint import fingerprint
-from jobs.job import Version
+from jobs.archive.video import Version
 from jobs.storage import staging
 from jobs.tagging import decoding
 from jobs.tagging.decoding import decode

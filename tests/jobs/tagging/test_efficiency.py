@@ -6,11 +6,11 @@ import psutil
 import pyarrow as pa
 import pytest
 
-from jobs.job import RunConfig
 from jobs.tagging import run as running
 from jobs.tagging.collector import Spent
 from jobs.tagging.pipeline import choose_workers
 from jobs.tagging.plan import make_plan
+from jobs.tagging.run_config import RunConfig
 from jobs.tagging.transport import SEGMENTS_SCHEMA
 from tagger import Preprocessing, Sampling
 from tagger.isolation import DecoderProcess

@@ -6,9 +6,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from jobs.job import RunConfig
 from jobs.tagging.plan import make_plan
 from jobs.tagging.run import run_job
+from jobs.tagging.run_config import RunConfig
 from tests.videos import encode
 
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 import jobs.tagging.pipeline
 from jobs.archive.listing import find_videos
+from jobs.archive.video import Video
 from jobs.cluster.ray_driver import RayDriver, Tell, run_on_ray
 from jobs.cluster.ray_session import RaySession
-from jobs.job import Video
 from jobs.tagging.collector import Collector
 from jobs.tagging.pipeline import (
     VIDEOS_PER_TASK,

@@ -17,7 +17,8 @@ import pytest
 import torch
 
 import tagger
-from jobs.job import Interrupted, JobError, MaxFailures, Progress, RunConfig, Version, Video
+from jobs.archive.video import Version, Video
+from jobs.errors import Interrupted, JobError
 from jobs.result.changes import Changes
 from jobs.result.compact import compact
 from jobs.result.identity import file_metadata
@@ -25,7 +26,10 @@ from jobs.result.ledger import Ledger, remove
 from jobs.tagging.collector import FinishedVideo
 from jobs.tagging.pipeline import Workers, choose_workers
 from jobs.tagging.plan import DryRun, dry_run, make_plan
+from jobs.tagging.rows import result_tables
 from jobs.tagging.run import run_job
+from jobs.tagging.run_config import MaxFailures, RunConfig
+from jobs.tagging.summary import Progress
 from jobs.tagging.transport import SEGMENTS_SCHEMA
 from tagger.classifier import PrecisionName, choose_precision
 from tagger.clips import VideoEnd
@@ -217,7 +221,9 @@ def finish_all(config: RunConfig) -> None:
     end = VideoEnd("failed", 0, error_kind="empty", error="nothing there")
     ledger = Ledger.create(plan.output.run, plan.identity)
     version = {video: Version(video.size, video.mtime_ns, None) for video in plan.videos}
-    ledger.commit([FinishedVideo(v, version[v], SEGMENTS_SCHEMA.empty_table(), end, 0.0) for v in plan.videos])
+    ledger.commit(
+        *result_tables([FinishedVideo(v, version[v], SEGMENTS_SCHEMA.empty_table(), end, 0.0) for v in plan.videos])
+    )
 
 
 def test_a_job_whose_videos_are_all_finished_publishes_without_starting_ray(

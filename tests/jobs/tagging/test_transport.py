@@ -3,7 +3,7 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.job import Version
+from jobs.archive.video import Version
 from jobs.tagging.transport import (
     SEGMENTS_SCHEMA,
     WINDOWS_SCHEMA,

@@ -13,7 +13,7 @@ import torch
 
 from jobs.cluster.ray_driver import Tell, run_on_ray
 from jobs.cluster.ray_session import RaySession
-from jobs.job import JobError
+from jobs.errors import JobError
 from jobs.training.board import open_board
 from jobs.training.ray_train import train_with_ray
 from tagger import DataSetError, load_model

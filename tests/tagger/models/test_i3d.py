@@ -12,15 +12,8 @@ from torch import nn
 
 from tagger.classifier import Classifier
 from tagger.errors import WeightsError
-from tagger.models.i3d import (
-    I3DLSTM,
-    I3DKinetics400,
-    kinetics_info,
-    load_kinetics_backbone,
-    load_kinetics_checkpoint,
-    read_checkpoint,
-)
-from tagger.models.registry import KINETICS_PREPROCESSING
+from tagger.models.i3d import I3DLSTM, I3DKinetics400, load_kinetics_backbone, load_kinetics_checkpoint, read_checkpoint
+from tagger.models.kinetics import KINETICS_PREPROCESSING, kinetics_info
 
 TINY_SHAPES = {"blocks.0.conv.weight": (4, 3), "blocks.6.proj.bias": (5,)}
 

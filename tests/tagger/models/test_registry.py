@@ -5,7 +5,8 @@ import torch
 
 from tagger.classifier import Classifier
 from tagger.errors import ModelFileError
-from tagger.models.registry import ARCHITECTURES, Architecture, build_network, kinetics400_labels
+from tagger.models.kinetics import kinetics400_labels
+from tagger.models.registry import ARCHITECTURES, Architecture, build_network
 from tagger.tagger import find_model
 
 # architecture: its input, its features, its logits for 20 classes

@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 from rich.console import Console, RenderableType
 
+from jobs.archive.video import Failure
 from jobs.cli.terminal.progress import JsonView, LineView, LiveView, Pace, PaceMeter, SilentView, draw
-from jobs.job import Failure, Progress
+from jobs.tagging.summary import Progress
 
 BAD = Failure("/v/bad [1].mp4", "failed", "empty", "/v/bad [1].mp4 is empty (0 bytes)")
 AT_10_S = Progress("tagging", 964, videos_kept=100, videos_done=12, video_s=100, windows=50, elapsed_s=10)

@@ -12,9 +12,18 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
-from jobs.cli.terminal.summary import duckdb_query, failures_query, pandas_line, print_summary, shell_line, summary_json
+from jobs.archive.video import Failure
+from jobs.cli.terminal.run_report import (
+    duckdb_query,
+    failures_query,
+    pandas_line,
+    print_summary,
+    shell_line,
+    summary_json,
+)
 from jobs.cli.terminal.wording import amount, clock, count, percent, significant
-from jobs.job import Efficiency, Failure, LabelCount, Summary
+from jobs.result.publish import LabelCount
+from jobs.tagging.summary import Efficiency, Summary
 
 SUMMARY = Summary(
     out="tags.parquet",

@@ -11,9 +11,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from jobs.archive.video import Failure
 from jobs.cli.terminal.progress import why
 from jobs.cli.terminal.wording import amount, clock, count, percent, printable, significant
-from jobs.job import Efficiency, Failure, Summary
+from jobs.tagging.summary import Efficiency, Summary
 from tagger.errors import ErrorKind
 
 if TYPE_CHECKING:

@@ -1,0 +1,50 @@
+"""A video of the archive: where it is, which version of it was read, and why it could not be read."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from tagger.errors import ErrorKind
+
+
+@dataclass(frozen=True, slots=True)
+class Video:
+    """A video of the archive, as it was listed: an absolute path or an address, and its version then.
+
+    ``mtime_ns`` is its modification time in nanoseconds since 1970. Both are 0 when there was no such file.
+    """
+
+    path: str
+    size: int
+    mtime_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """Which content of a video was read: size in bytes, modification time in nanoseconds, fingerprint.
+
+    ``fingerprint`` is None when the content could not be read.
+    """
+
+    size: int
+    mtime_ns: int
+    fingerprint: str | None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A video that could not be read, or only in part."""
+
+    path: str
+    status: Literal["partial", "failed"]
+    kind: ErrorKind
+    reason: str
+
+
+def video_name(path: str) -> str:
+    """A path as the ``video`` column holds it: itself, or as a ``file:`` address when its bytes are not UTF-8."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return Path(path).as_uri()
+    return path

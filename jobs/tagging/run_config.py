@@ -1,0 +1,58 @@
+"""What ``vtag run`` was asked to do."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal
+
+
+@dataclass(frozen=True)
+class MaxFailures:
+    """How many videos may fail, or be read only in part, before a job gives up.
+
+    ``videos`` is a number of them, ``share`` a share of the videos done, which counts once there are ``AT_LEAST``.
+    """
+
+    videos: int | None = None
+    share: float | None = None
+
+    AT_LEAST: ClassVar[int] = 20
+
+    def are_exceeded(self, failed: int, done: int) -> bool:
+        """Whether ``failed`` out of ``done`` videos are too many."""
+        if self.videos is not None and failed > self.videos:
+            return True
+        return self.share is not None and done >= self.AT_LEAST and failed > self.share * done
+
+    def __str__(self) -> str:
+        return f"{self.videos}" if self.share is None else f"{100 * self.share:g}%"
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """What ``vtag run`` was asked to do. None means: chosen automatically.
+
+    ``inputs`` are files, folders, globs, ``@list.txt`` or ``-``; ``out`` ending in ``.parquet`` is one file, anything
+    else a folder of part files; both may be addresses such as ``s3://bucket/videos``. ``hop_s`` is the distance between
+    window starts in seconds; ``fast_decode`` is that of Sampling. ``prune`` removes videos from the result that
+    ``inputs`` do not have.
+    """
+
+    inputs: tuple[str, ...]
+    out: str | Path
+    model: str = "ucf20"
+    weights: Path | None = None
+    hop_s: float | None = None
+    fast_decode: bool = False
+    top_k: int = 5
+    batch_size: int | None = None
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    decode_device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    actors: int | None = None
+    address: str | None = None
+    extensions: tuple[str, ...] = ()
+    overwrite: bool = False
+    max_failures: MaxFailures = MaxFailures()
+    retry_failed: bool = False
+    prune: bool = False
+    verbose: bool = False
