@@ -6,12 +6,12 @@ from jobs.errors import reason
 from jobs.result.ledger import read_plan
 from jobs.result.lock import locked
 from jobs.result.output import Output, choose_output, find_output
-from jobs.result.publish import Published, publish
+from jobs.result.publish import ResultCounts, publish
 from jobs.result.published import Result, read_result
 from tagger.errors import OutputError
 
 
-def compact(path: str, out: str | None = None) -> Published:
+def compact(path: str, out: str | None = None) -> ResultCounts:
     """Merges the parts of the folder at ``path`` into as few as there can be, sorted, in place or as another result.
 
     Raises OutputError.
@@ -20,19 +20,19 @@ def compact(path: str, out: str | None = None) -> Published:
     target = source if out is None else choose_output(out)
     _read(source)
     _check_free(source, target)
-    runs = [source.run] if target is source else [source.run, target.run]
+    run_folders = [source.run_folder] if target is source else [source.run_folder, target.run_folder]
     try:
         with contextlib.ExitStack() as locks:
-            for run in runs:
-                locks.enter_context(locked(run))
+            for folder in run_folders:
+                locks.enter_context(locked(folder))
             result = _read(source)
             _check_free(source, target)
-            return publish(target, result.identity, result.run, None, result.sources)
+            return publish(target, result.identity, result.run_id, None, result.sources)
     except OSError as error:
-        raise OutputError(f"{runs[-1]} cannot be written: {reason(error)}") from error
+        raise OutputError(f"{run_folders[-1]} cannot be written: {reason(error)}") from error
     finally:
-        for run in runs:
-            run.delete_empty_folder()
+        for folder in run_folders:
+            folder.delete_empty_folder()
 
 
 def _read(source: Output) -> Result:
@@ -46,5 +46,7 @@ def _check_free(source: Output, target: Output) -> None:
     if target is not source and (target.out.address == source.out.address or read_result(target) is not None):
         raise OutputError(f"{target.out} exists; choose another --out")
     for output in (source, target):
-        if read_plan(output.run) is not None:
-            raise OutputError(f"{output.run} holds an interrupted run; finish it first, with the command that began it")
+        if read_plan(output.run_folder) is not None:
+            raise OutputError(
+                f"{output.run_folder} holds an interrupted run; finish it first, with the command that began it"
+            )

@@ -42,15 +42,15 @@ class RunIdentity:
         return cls(**{name: values[name] for name in ("model", "model_hash", "sampling", "top_k")})
 
 
-def file_metadata(identity: RunIdentity, run: str) -> dict[str, str]:
-    """What both tables of a result say of themselves in their Parquet metadata. ``run`` is the run that made them."""
+def file_metadata(identity: RunIdentity, run_id: str) -> dict[str, str]:
+    """The Parquet metadata of both tables of a result. ``run_id`` is the id of the run that made them."""
     return {
         "vtag.version": tagger.__version__,
         "vtag.model": identity.model,
         "vtag.model_hash": identity.model_hash,
         "vtag.sampling": json.dumps(identity.sampling, sort_keys=True),
         "vtag.top_k": str(identity.top_k),
-        "vtag.run": run,
+        "vtag.run": run_id,
     }
 
 

@@ -38,10 +38,10 @@ class Ledger:
 
     def __init__(self, folder: Location):
         self.folder = folder
-        self._next_part = len(parts(folder))
+        self._next_part = len(committed_parts(folder))
         started = read_plan(folder)
         assert started is not None, "Ledger.create makes one"
-        self.run = started.run
+        self.run_id = started.run_id
         self._log = folder.child(f"log-{sum(name.startswith('log-') for name in folder.names()):03d}.jsonl")
         self._lines: list[str] = []
         self._logged_s = -LOG_S
@@ -98,7 +98,7 @@ def part_source(folder: Location, number: int) -> Source:
     return Source(folder.child(f"{name}.tags.parquet"), folder.child(f"{name}.videos.parquet"))
 
 
-def parts(folder: Location) -> list[Source]:
+def committed_parts(folder: Location) -> list[Source]:
     """The parts that were committed to a run folder, in order. Raises OutputError when one is missing."""
     names = set(folder.names())
     numbers = sorted(int(match[1]) for name in names if (match := PART.fullmatch(name)) and match[2] == "videos")
@@ -115,7 +115,7 @@ class StartedRun:
     """A run that has a run folder: its number, and whether it takes the place of an earlier result."""
 
     identity: RunIdentity
-    run: str
+    run_id: str
     replaces: bool
 
 

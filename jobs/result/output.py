@@ -18,7 +18,7 @@ class Output:
     """The places of a result, and of the run folder beside it."""
 
     out: Location
-    run: Location
+    run_folder: Location
     is_folder: bool
 
     @property

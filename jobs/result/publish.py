@@ -36,8 +36,8 @@ class LabelCount:
 
 
 @dataclass
-class Published:
-    """What a result holds. ``failures`` are those of the run that published it, not of earlier ones."""
+class ResultCounts:
+    """What a result holds. ``failures`` are those of the run that counts it, not of earlier ones."""
 
     videos: int = 0
     statuses: Counter[str] = field(default_factory=Counter)
@@ -72,12 +72,12 @@ class Published:
 def publish(
     output: Output,
     identity: RunIdentity,
-    run: str,
+    run_id: str,
     base: Result | None,
     parts: Sequence[Source],
     *,
     keep: pa.Array | None = None,
-) -> Published:
+) -> ResultCounts:
     """Makes ``parts`` of a run, and the rows of ``base`` that they do not replace, the result at ``output``.
 
     ``keep``: names of videos; those of others are left out. Raises OutputError when the place cannot be written;
@@ -85,20 +85,20 @@ def publish(
     """
     try:
         if output.is_folder:
-            return _publish_folder(output, identity, run, base, parts, keep)
-        return _publish_files(output, identity, run, base, parts, keep)
+            return _publish_folder(output, identity, run_id, base, parts, keep)
+        return _publish_files(output, identity, run_id, base, parts, keep)
     except OSError as error:
         raise OutputError(
             f"{output.out} cannot be written: {reason(error)}; what is finished is kept, run the same command again"
         ) from error
 
 
-def count(sources: Sequence[Source]) -> Published:
+def count(sources: Sequence[Source]) -> ResultCounts:
     """What ``sources`` hold, none of it new."""
-    published = Published()
+    counts = ResultCounts()
     for merged in merge(sources):
-        published.add(merged, len(sources))
-    return published
+        counts.add(merged, len(sources))
+    return counts
 
 
 @contextlib.contextmanager
@@ -116,39 +116,39 @@ def _pair(files: Source, metadata: dict[str, str]) -> Iterator[tuple[pq.ParquetW
 def _publish_files(
     output: Output,
     identity: RunIdentity,
-    run: str,
+    run_id: str,
     base: Result | None,
     parts: Sequence[Source],
     keep: pa.Array | None,
-) -> Published:
+) -> ResultCounts:
     before = base.sources if base is not None else ()
     if keep is None and base is not None and base.is_half:
         # The tags may have rows of videos that the run was to prune.
         keep = pa.concat_arrays([_names(source) for source in (*before, *parts)])
-    published = Published()
-    with _pair(Source(output.tags, output.videos), file_metadata(identity, run)) as (tags, videos):
+    counts = ResultCounts()
+    with _pair(Source(output.tags, output.videos), file_metadata(identity, run_id)) as (tags, videos):
         for merged in merge([*before, *parts], keep=keep):
             tags.write_table(merged.tags, row_group_size=ROW_GROUP_ROWS)
             videos.write_table(merged.videos, row_group_size=ROW_GROUP_ROWS)
-            published.add(merged, len(before))
-    return published
+            counts.add(merged, len(before))
+    return counts
 
 
 def _publish_folder(
     output: Output,
     identity: RunIdentity,
-    run: str,
+    run_id: str,
     base: Result | None,
     parts: Sequence[Source],
     keep: pa.Array | None,
-) -> Published:
+) -> ResultCounts:
     for folder in (output.out, output.tags, output.videos):
         folder.create_folder()
     untouched, touched = _split(output, base, parts, keep)
     number = next_number(output)
-    metadata = file_metadata(identity, run)
+    metadata = file_metadata(identity, run_id)
     new: list[Part] = []
-    published = count([part.source(output) for part in untouched])
+    counts = count([part.source(output) for part in untouched])
     batches = merge([*(part.source(output) for part in touched), *parts], keep=keep)
     merged = next(batches, None)
     while merged is not None:
@@ -157,16 +157,16 @@ def _publish_folder(
             while merged is not None and part.segments < ROWS_PER_FILE:
                 tags.write_table(merged.tags, row_group_size=ROW_GROUP_ROWS)
                 videos.write_table(merged.videos, row_group_size=ROW_GROUP_ROWS)
-                published.add(merged, len(touched))
+                counts.add(merged, len(touched))
                 part = Part(number, part.videos + merged.videos.num_rows, part.segments + merged.tags.num_rows)
                 merged = next(batches, None)
         new.append(part)
         number += 1
     # Readers of the manifest see the new result from here on.
     listed = [*untouched, *new]
-    write_manifest(output, identity, run, tagger.__version__, listed)
+    write_manifest(output, identity, run_id, tagger.__version__, listed)
     remove_left_overs(output, listed)
-    return published
+    return counts
 
 
 def _split(

@@ -46,13 +46,13 @@ class Part:
 
 @dataclass(frozen=True)
 class Result:
-    """A published result. ``run`` is the run that published it last; ``parts`` is empty for a single file.
+    """A published result. ``run_id`` is the id of the run that published it last; ``parts`` is empty for a single file.
 
     ``is_half``: the videos are of that run already, the tags still of the one before.
     """
 
     identity: RunIdentity
-    run: str
+    run_id: str
     sources: tuple[Source, ...]
     parts: tuple[Part, ...] = ()
     is_half: bool = False
@@ -81,13 +81,13 @@ def _read_file(output: Output) -> Result | None:
         )
     tags = _metadata(output.tags, TAGS_SCHEMA)
     videos = _metadata(output.videos, VIDEOS_SCHEMA)
-    if tags != videos and not output.run.child("plan.json").is_file():
+    if tags != videos and not output.run_folder.child("plan.json").is_file():
         raise OutputError(
             f"{output.tags} and {output.videos.name} beside it come from different runs; "
             "use --overwrite to start over, or choose another --out"
         )
-    identity, run = videos
-    return Result(identity, run, (Source(output.tags, output.videos),), is_half=tags != videos)
+    identity, run_id = videos
+    return Result(identity, run_id, (Source(output.tags, output.videos),), is_half=tags != videos)
 
 
 def _metadata(file: Location, schema: pa.Schema) -> tuple[RunIdentity, str]:
@@ -102,7 +102,7 @@ def _read_folder(output: Output) -> Result | None:
     try:
         manifest = json.loads(output.manifest.read_text())
     except (FileNotFoundError, NotADirectoryError):
-        if output.tags.names() and not output.run.child("plan.json").is_file():
+        if output.tags.names() and not output.run_folder.child("plan.json").is_file():
             raise OutputError(
                 f"{output.manifest}, which tells the parts of {output.out}, is missing; use --overwrite to start over, "
                 "or choose another --out"
@@ -115,12 +115,12 @@ def _read_folder(output: Output) -> Result | None:
     return Result(identity, manifest["run"], tuple(part.source(output) for part in parts), parts)
 
 
-def write_manifest(output: Output, identity: RunIdentity, run: str, version: str, parts: Sequence[Part]) -> None:
+def write_manifest(output: Output, identity: RunIdentity, run_id: str, version: str, parts: Sequence[Part]) -> None:
     """Makes ``parts`` the result, at once."""
     manifest = {
         "format": MANIFEST_FORMAT,
         "vtag_version": version,
-        "run": run,
+        "run": run_id,
         **identity.to_json(),
         "parts": [
             {

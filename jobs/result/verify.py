@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs.result.identity import RunIdentity
-from jobs.result.ledger import parts, read_plan
+from jobs.result.ledger import committed_parts, read_plan
 from jobs.result.merge import Source
 from jobs.result.output import Output, find_output
 from jobs.result.published import PART, Result, read_result
@@ -53,7 +53,7 @@ def verify(out: str) -> Verdict:
         if verdict.problem is None:
             return verdict
         before, result = result, _read(output)
-        if (result.run, result.parts, result.is_half) == (before.run, before.parts, before.is_half):
+        if (result.run_id, result.parts, result.is_half) == (before.run_id, before.parts, before.is_half):
             break
         # The result was replaced while it was read.
     if not result.is_half:
@@ -66,8 +66,8 @@ def verify(out: str) -> Verdict:
 def _read(output: Output) -> Result:
     result = read_result(output)
     if result is None:
-        started = read_plan(output.run)
-        hint = f"; {output.run} holds an interrupted run, and the same command continues it" if started else ""
+        started = read_plan(output.run_folder)
+        hint = f"; {output.run_folder} holds an interrupted run, and the same command continues it" if started else ""
         raise OutputError(f"there is no result at {output.out}{hint}")
     return result
 
@@ -90,8 +90,8 @@ def _verify(output: Output, result: Result) -> Verdict:
         _check_apart(ranges)
         if output.is_folder:
             _check_listed(output, {part.name for part in result.parts})
-        if read_plan(output.run) is not None:
-            waiting = sum(_check(part).videos for part in parts(output.run))
+        if read_plan(output.run_folder) is not None:
+            waiting = sum(_check(part).videos for part in committed_parts(output.run_folder))
     except (DamagedError, OutputError) as error:
         problem = str(error)
     except OSError as error:

@@ -10,7 +10,7 @@ from jobs.archive.listing import find_videos
 from jobs.archive.video import Video, video_name
 from jobs.result.changes import Changes, Records, find_changes, read_records
 from jobs.result.identity import RunIdentity
-from jobs.result.ledger import parts, read_plan
+from jobs.result.ledger import committed_parts, read_plan
 from jobs.result.output import Output, choose_output
 from jobs.result.published import Result, read_result
 from jobs.storage.address import is_address
@@ -28,9 +28,9 @@ PROBES = 8
 class Plan:
     """A job ready to run: what it does with which videos, and where its rows go.
 
-    ``base`` is the result that it adds to, None when there is none or it is to be replaced (``replaces``). ``run`` is
-    an interrupted run that goes on, and ``parts`` how many parts it has; without, what lies in the run folder will be
-    removed. ``identity`` is what the rows depend on.
+    ``base`` is the result that it adds to, None when there is none or it is to be replaced (``replaces``). ``run_id``
+    is the id of an interrupted run that this job continues, and ``part_count`` the number of parts in its run folder.
+    When ``run_id`` is None, whatever is in the run folder is removed. ``identity`` is what the rows depend on.
     """
 
     config: RunConfig
@@ -43,8 +43,8 @@ class Plan:
     identity: RunIdentity
     base: Result | None
     replaces: bool
-    run: str | None
-    parts: int
+    run_id: str | None
+    part_count: int
 
     @property
     def prunes(self) -> bool:
@@ -65,7 +65,7 @@ class Plan:
 
         Of a run that was interrupted, the publication may be half done, whatever is left to do.
         """
-        work = self.todo or self.changes.touched or self.prunes or self.run is not None
+        work = self.todo or self.changes.touched or self.prunes or self.run_id is not None
         return self.base is not None and not work
 
 
@@ -108,11 +108,11 @@ def make_plan(config: RunConfig, on_found: Callable[[int], None] = lambda found:
             raise InputError(str(error)) from None
     top_k = min(config.top_k, len(source.info.labels))
     identity = RunIdentity(source.name, source.hash, sampling.to_json(), top_k)
-    run, replaces = _interrupted(output, identity, overwrite=config.overwrite)
+    run_id, replaces = _interrupted(output, identity, overwrite=config.overwrite)
     base = None if replaces else _base(output, identity)
     videos = tuple(find_videos(config.inputs, config.extensions, on_found))
     try:
-        earlier = parts(output.run) if run is not None else []
+        earlier = committed_parts(output.run_folder) if run_id is not None else []
         records = read_records([*(base.sources if base else ()), *earlier])
     except (OSError, OutputError) as error:
         if not config.overwrite:
@@ -120,7 +120,7 @@ def make_plan(config: RunConfig, on_found: Callable[[int], None] = lambda found:
                 raise
             raise OutputError(f"{output.out} cannot be read: {error}; use --overwrite to start over") from error
         # What an interrupted --overwrite has left is damaged: it starts over, too.
-        run, earlier, records = None, [], Records()
+        run_id, earlier, records = None, [], Records()
     changes = find_changes(videos, records, retry_failed=config.retry_failed)
     return Plan(
         config=config,
@@ -133,8 +133,8 @@ def make_plan(config: RunConfig, on_found: Callable[[int], None] = lambda found:
         identity=identity,
         base=base,
         replaces=replaces,
-        run=run,
-        parts=len(earlier),
+        run_id=run_id,
+        part_count=len(earlier),
     )
 
 
@@ -145,7 +145,7 @@ def _interrupted(output: Output, identity: RunIdentity, *, overwrite: bool) -> t
     would add to.
     """
     try:
-        earlier = read_plan(output.run)
+        earlier = read_plan(output.run_folder)
     except OutputError:
         if overwrite:
             return None, True
@@ -155,18 +155,18 @@ def _interrupted(output: Output, identity: RunIdentity, *, overwrite: bool) -> t
     difference = identity.difference(earlier.identity)
     if overwrite:
         # Given again after an interruption, the same command goes on.
-        return earlier.run if difference is None and earlier.replaces else None, True
+        return earlier.run_id if difference is None and earlier.replaces else None, True
     if difference is not None:
         raise OutputError(
-            f"{output.run} holds an interrupted run with {difference}; "
+            f"{output.run_folder} holds an interrupted run with {difference}; "
             "use --overwrite to start over, remove it to go on with the result as it is, or choose another --out"
         )
     if earlier.replaces and (output.manifest if output.is_folder else output.tags).is_file():
         raise OutputError(
-            f"{output.run} holds an interrupted --overwrite; give --overwrite again to finish it, "
+            f"{output.run_folder} holds an interrupted --overwrite; give --overwrite again to finish it, "
             "or remove it to go on with the result that is there"
         )
-    return earlier.run, earlier.replaces
+    return earlier.run_id, earlier.replaces
 
 
 def _base(output: Output, identity: RunIdentity) -> Result | None:

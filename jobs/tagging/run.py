@@ -14,11 +14,11 @@ from jobs.archive.video import Failure, video_name
 from jobs.cluster.ray_driver import RayDriver
 from jobs.cluster.termination import Sigterm
 from jobs.errors import Interrupted, JobError, WorkerError
-from jobs.result.ledger import Ledger, parts, read_plan, remove
+from jobs.result.ledger import Ledger, committed_parts, read_plan, remove
 from jobs.result.lock import Lock, locked
 from jobs.result.merge import merge
 from jobs.result.output import Output
-from jobs.result.publish import Published, count, publish
+from jobs.result.publish import ResultCounts, count, publish
 from jobs.result.published import Result, read_result
 from jobs.storage.location import Location, is_address
 from jobs.tagging.collector import Collector, FinishedVideo, Spent
@@ -51,15 +51,15 @@ def run_job(
     cannot be written or another job writes to the same place. What was finished is kept in the run folder then, and the
     same plan made again continues.
     """
-    run = _Run(plan, on_progress, driver)
+    job = _JobState(plan, on_progress, driver)
     try:
         with Sigterm():
-            published = _look(plan.output, plan.base) if plan.base and plan.is_done else _finish(plan, run)
+            counts = _look(plan.output, plan.base) if plan.base and plan.is_done else _finish(plan, job)
     except KeyboardInterrupt:
-        committed = run.committer.committed if run.committer else 0
+        committed = job.committer.committed if job.committer else 0
         kept = plan.changes.kept + len(plan.changes.touched) + committed
         raise Interrupted(
-            f"interrupted; {kept} of {len(plan.videos)} videos are finished and kept in {plan.output.run}, "
+            f"interrupted; {kept} of {len(plan.videos)} videos are finished and kept in {plan.output.run_folder}, "
             "and the same command continues from there"
         ) from None
     changes = plan.changes
@@ -70,10 +70,10 @@ def run_job(
         videos_out=_shown(plan.output.videos, plan.config),
         model=plan.source.name,
         sampling=str(plan.sampling),
-        videos=published.videos,
-        ok=published.statuses["ok"],
-        partial=published.statuses["partial"],
-        failed=published.statuses["failed"],
+        videos=counts.videos,
+        ok=counts.statuses["ok"],
+        partial=counts.statuses["partial"],
+        failed=counts.statuses["failed"],
         new=len(changes.new),
         changed=len(changes.changed),
         retried=len(changes.retried),
@@ -81,15 +81,15 @@ def run_job(
         kept=changes.kept + len(changes.touched),
         gone=changes.gone,
         pruned=changes.gone if plan.prunes else 0,
-        video_s=published.video_s,
-        segments=published.segments,
-        tagged_s=run.collector.video_s,
-        windows_done=run.collector.windows,
-        elapsed_s=time.monotonic() - run.started_s,
-        tagging_s=run.tagging_s,
-        efficiency=run.efficiency,
-        failures=tuple(failure for failure in published.failures if failure.path not in touched),
-        top_labels=published.top_labels,
+        video_s=counts.video_s,
+        segments=counts.segments,
+        tagged_s=job.collector.video_s,
+        windows_done=job.collector.windows,
+        elapsed_s=time.monotonic() - job.started_s,
+        tagging_s=job.tagging_s,
+        efficiency=job.efficiency,
+        failures=tuple(failure for failure in counts.failures if failure.path not in touched),
+        top_labels=counts.top_labels,
     )
 
 
@@ -98,19 +98,19 @@ def _shown(place: Location, config: RunConfig) -> str:
     return place.address if is_address(place.address) or Path(config.out).is_absolute() else os.path.relpath(place.path)
 
 
-def _look(output: Output, base: Result) -> Published:
-    """What there is already. Removes what a job has left that was killed after it had published."""
-    if output.run.is_folder():
-        with locked(output.run):
-            if read_plan(output.run) is None:
-                remove(output.run, keep_lock=True)
-        output.run.delete_empty_folder()
+def _look(output: Output, base: Result) -> ResultCounts:
+    """What there is already. Removes what a job has left that was killed after it had counts."""
+    if output.run_folder.is_folder():
+        with locked(output.run_folder):
+            if read_plan(output.run_folder) is None:
+                remove(output.run_folder, keep_lock=True)
+        output.run_folder.delete_empty_folder()
     return count(base.sources)
 
 
-def _finish(plan: Plan, run: "_Run") -> Published:
-    run.report("starting")
-    folder = plan.output.run
+def _finish(plan: Plan, job: "_JobState") -> ResultCounts:
+    job.report("starting")
+    folder = plan.output.run_folder
     try:
         with locked(folder) as lock:
             _check_unchanged(plan)
@@ -118,10 +118,12 @@ def _finish(plan: Plan, run: "_Run") -> Published:
             try:
                 _adopt(plan, ledger)
                 if plan.todo:
-                    _tag(plan, ledger, run, lock)
-                run.report("publishing")
+                    _tag(plan, ledger, job, lock)
+                job.report("publishing")
                 lock.check()
-                published = publish(plan.output, plan.identity, ledger.run, plan.base, parts(folder), keep=plan.keep)
+                counts = publish(
+                    plan.output, plan.identity, ledger.run_id, plan.base, committed_parts(folder), keep=plan.keep
+                )
             except BaseException as error:
                 with contextlib.suppress(OSError):
                     ledger.log("stopped", reason=type(error).__name__, words=str(error))
@@ -131,24 +133,24 @@ def _finish(plan: Plan, run: "_Run") -> Published:
         raise unwritable(folder, error) from error
     finally:
         folder.delete_empty_folder()
-    return published
+    return counts
 
 
 def _check_unchanged(plan: Plan) -> None:
     """Raises OutputError when another job has finished, or begun, between the plan and the lock."""
     base = None if plan.replaces else read_result(plan.output)
-    started = read_plan(plan.output.run) if plan.run is not None else None
-    # vtag compact makes other parts of what the same run has published.
-    is_same = (base and (base.run, base.parts)) == (plan.base and (plan.base.run, plan.base.parts))
-    if plan.run is not None:
-        is_same = is_same and started is not None and started.run == plan.run
-        is_same = is_same and len(parts(plan.output.run)) == plan.parts
+    started = read_plan(plan.output.run_folder) if plan.run_id is not None else None
+    # vtag compact makes other parts of what a run has published.
+    is_same = (base and (base.run_id, base.parts)) == (plan.base and (plan.base.run_id, plan.base.parts))
+    if plan.run_id is not None:
+        is_same = is_same and started is not None and started.run_id == plan.run_id
+        is_same = is_same and len(committed_parts(plan.output.run_folder)) == plan.part_count
     if not is_same:
         raise OutputError(f"{plan.output.out} was changed by another vtag run just now; run the same command again")
 
 
 @dataclass
-class _Run:
+class _JobState:
     """What is known of a job under way."""
 
     plan: Plan
@@ -226,9 +228,9 @@ class _Run:
 
 
 def _open_ledger(plan: Plan) -> Ledger:
-    if plan.run is None:
-        remove(plan.output.run, keep_lock=True)
-    ledger = Ledger.create(plan.output.run, plan.identity, replaces=plan.replaces)
+    if plan.run_id is None:
+        remove(plan.output.run_folder, keep_lock=True)
+    ledger = Ledger.create(plan.output.run_folder, plan.identity, replaces=plan.replaces)
     changes = plan.changes
     ledger.log(
         "started",
@@ -250,14 +252,14 @@ def _adopt(plan: Plan, ledger: Ledger) -> None:
     mtimes_ns = {video_name(video.path): video.mtime_ns for video in plan.changes.touched}
     if not mtimes_ns:
         return
-    sources = [*(plan.base.sources if plan.base else ()), *parts(plan.output.run)]
+    sources = [*(plan.base.sources if plan.base else ()), *committed_parts(plan.output.run_folder)]
     for merged in merge(sources, keep=pa.array(mtimes_ns)):
         if merged.videos.num_rows:
             times_ns = [mtimes_ns[name] for name in merged.videos["video"].to_pylist()]
             ledger.commit(with_times(merged.videos, times_ns), merged.tags)
 
 
-def _tag(plan: Plan, ledger: Ledger, run: _Run, lock: Lock) -> None:
+def _tag(plan: Plan, ledger: Ledger, job: _JobState, lock: Lock) -> None:
     """Does what is still to be done, and commits it."""
     config = plan.config
     settings = Settings(
@@ -268,39 +270,39 @@ def _tag(plan: Plan, ledger: Ledger, run: _Run, lock: Lock) -> None:
         batch_size=config.batch_size,
         precision=config.precision,
     )
-    with run.driver or RayDriver("tagging", address=config.address, verbose=config.verbose) as driver:
-        with Committer(ledger, lock) as run.committer:
+    with job.driver or RayDriver("tagging", address=config.address, verbose=config.verbose) as driver:
+        with Committer(ledger, lock) as job.committer:
             began_s: float | None = None
             first = 0
             # In parts, so that no process has to take the whole list at once.
             while first < len(plan.todo):
-                part = plan.todo[first : first + videos_at_a_time(run.workers.decoders if run.workers else 1)]
-                work = tag_archive, part, first, plan.source, plan.sampling, settings, run.workers
+                part = plan.todo[first : first + videos_at_a_time(job.workers.decoders if job.workers else 1)]
+                work = tag_archive, part, first, plan.source, plan.sampling, settings, job.workers
                 for event in driver.events(*work, timeout_s=REPORT_S):
                     if isinstance(event, Workers):
-                        run.workers = event
+                        job.workers = event
                         began_s = began_s or time.monotonic()
                     elif event is not None:
-                        for video in run.collect(event):
-                            run.committer.add(video)
-                            run.note(video)
-                        if config.max_failures.are_exceeded(run.failed, run.done):
-                            raise _too_many_failures(run)
-                    run.committer.commit_when_due()
-                    if time.monotonic() - run.reported_s >= REPORT_S:
-                        run.report()
+                        for video in job.collect(event):
+                            job.committer.add(video)
+                            job.note(video)
+                        if config.max_failures.are_exceeded(job.failed, job.done):
+                            raise _too_many_failures(job)
+                    job.committer.commit_when_due()
+                    if time.monotonic() - job.reported_s >= REPORT_S:
+                        job.report()
                 first += len(part)
-        run.tagging_s = time.monotonic() - began_s if began_s is not None else 0.0
-    if run.done != len(plan.todo):
+        job.tagging_s = time.monotonic() - began_s if began_s is not None else 0.0
+    if job.done != len(plan.todo):
         raise WorkerError(
-            f"only {run.done} of {len(plan.todo)} videos came back; run the same command again for the rest"
+            f"only {job.done} of {len(plan.todo)} videos came back; run the same command again for the rest"
         )
 
 
-def _too_many_failures(run: _Run) -> JobError:
-    assert run.last_failure is not None
+def _too_many_failures(job: _JobState) -> JobError:
+    assert job.last_failure is not None
     return JobError(
-        f"{run.failed} of the first {run.done} videos could not be read, or only in part, more than --max-failures "
-        f"{run.plan.config.max_failures} allows; the last: {run.last_failure.reason}; "
+        f"{job.failed} of the first {job.done} videos could not be read, or only in part, more than --max-failures "
+        f"{job.plan.config.max_failures} allows; the last: {job.last_failure.reason}; "
         "what is finished is kept, and the same command with --retry-failed tries those again and continues"
     )

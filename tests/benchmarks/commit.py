@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from jobs.archive.video import Version, Video
 from jobs.result.identity import RunIdentity
-from jobs.result.ledger import Ledger, parts
+from jobs.result.ledger import Ledger, committed_parts
 from jobs.result.output import Output, choose_output
 from jobs.result.publish import publish
 from jobs.tagging.collector import Collector, FinishedVideo
@@ -65,7 +65,7 @@ def commit(options: argparse.Namespace) -> None:
     videos = [Video(name(number), 10**7, 10**18) for number in range(count)]
     tables = list(actors_tables(videos[:1000], options.per_video, options.per_table))
     with tempfile.TemporaryDirectory() as folder:
-        ledger = Ledger.create(choose_output(Path(folder, "tags.parquet")).run, IDENTITY)
+        ledger = Ledger.create(choose_output(Path(folder, "tags.parquet")).run_folder, IDENTITY)
         collector = Collector(videos)
         waiting: list[FinishedVideo] = []
         seconds = 0.0
@@ -123,7 +123,7 @@ def publish_all(options: argparse.Namespace) -> None:
         output = choose_output(Path(folder, "tags.parquet"))
         in_process_parts(output, options)
         started = time.perf_counter()
-        found = publish(output, IDENTITY, "benchmark", None, parts(output.run))
+        found = publish(output, IDENTITY, "benchmark", None, committed_parts(output.run_folder))
         seconds = time.perf_counter() - started
         size = Path(output.tags.path).stat().st_size / 1e6
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
@@ -143,7 +143,7 @@ def in_process_parts(output: Output, options: argparse.Namespace) -> None:
 
 def write_parts(output: Output, rows: int, per_video: int) -> None:
     """A run folder with ``rows`` segments in parts of the size that a job commits, which overlap a little."""
-    ledger = Ledger.create(output.run, IDENTITY)
+    ledger = Ledger.create(output.run_folder, IDENTITY)
     per_part = COMMIT_ROWS // per_video
     order = np.arange(rows // per_video)
     # Videos are finished nearly in order.

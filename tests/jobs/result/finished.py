@@ -6,9 +6,9 @@ import pyarrow as pa
 
 from jobs.archive.video import Version, Video
 from jobs.result.identity import RunIdentity
-from jobs.result.ledger import Ledger, parts, remove
+from jobs.result.ledger import Ledger, committed_parts, remove
 from jobs.result.output import Output, choose_output
-from jobs.result.publish import Published, publish
+from jobs.result.publish import ResultCounts, publish
 from jobs.result.published import read_result
 from jobs.tagging.collector import FinishedVideo
 from jobs.tagging.rows import result_tables
@@ -57,17 +57,19 @@ def make_finished(
 
 def commit_to(output: Output, *commits: list[FinishedVideo], replaces: bool = False) -> Ledger:
     """A run folder for ``output`` with a part for each of ``commits``."""
-    ledger = Ledger.create(output.run, IDENTITY, replaces=replaces)
+    ledger = Ledger.create(output.run_folder, IDENTITY, replaces=replaces)
     for videos in commits:
         ledger.commit(*result_tables(videos))
     return ledger
 
 
-def publish_to(out: Path | str, *commits: list[FinishedVideo], keep: list[str] | None = None) -> Published:
+def publish_to(out: Path | str, *commits: list[FinishedVideo], keep: list[str] | None = None) -> ResultCounts:
     """What a run that finishes ``commits`` makes of the result at ``out``."""
     output = choose_output(out)
     ledger = commit_to(output, *commits)
     names = None if keep is None else pa.array(keep, pa.string())
-    published = publish(output, IDENTITY, ledger.run, read_result(output), parts(output.run), keep=names)
-    remove(output.run)
+    published = publish(
+        output, IDENTITY, ledger.run_id, read_result(output), committed_parts(output.run_folder), keep=names
+    )
+    remove(output.run_folder)
     return published

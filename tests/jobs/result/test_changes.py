@@ -5,7 +5,7 @@ import pytest
 
 from jobs.archive.video import Video
 from jobs.result.changes import Changes, Records, find_changes, read_records
-from jobs.result.ledger import parts
+from jobs.result.ledger import committed_parts
 from jobs.result.output import choose_output
 from jobs.tagging.collector import FinishedVideo
 from tagger.clips import VideoEnd
@@ -26,7 +26,7 @@ def records(tmp_path: Path) -> Records:
         make_finished("/v/growing.mp4"), end=VideoEnd("partial", 2, error_kind="changed", error="it grew")
     )
     commit_to(output, [DONE, BAD, unstable, make_finished("/v/gone.mp4")])
-    return read_records(parts(output.run))
+    return read_records(committed_parts(output.run_folder))
 
 
 def test_a_video_that_is_as_it_was_is_kept_without_being_opened(records: Records) -> None:
@@ -79,7 +79,7 @@ def test_the_content_of_real_files_is_compared(tmp_path: Path) -> None:
     version = Version(status.st_size, status.st_mtime_ns, fingerprint(file))
     output = choose_output(tmp_path / "t.parquet")
     commit_to(output, [replace(make_finished(str(file)), version=version)])
-    records = read_records(parts(output.run))
+    records = read_records(committed_parts(output.run_folder))
     os.utime(file, ns=(1, 1))
     video = Video(str(file), status.st_size, 1)
     assert find_changes([video], records).touched == (video,)
@@ -92,7 +92,7 @@ def test_a_video_that_could_not_be_found_is_kept_until_it_is_there(tmp_path: Pat
     output = choose_output(tmp_path / "t.parquet")
     missing: FinishedVideo = replace(make_finished("/v/a.mp4", ""), version=None)
     commit_to(output, [missing])
-    records = read_records(parts(output.run))
+    records = read_records(committed_parts(output.run_folder))
     assert find_changes([Video("/v/a.mp4", 0, 0)], records, content=no_content).kept == 1
     there = Video("/v/a.mp4", 9, 9)
     assert find_changes([there], records, content=no_content).changed == (there,)
@@ -108,6 +108,6 @@ def test_the_later_record_counts(tmp_path: Path) -> None:
     output = choose_output(tmp_path / "t.parquet")
     old, new = make_finished("/v/a.mp4", mtime_ns=1), make_finished("/v/a.mp4", mtime_ns=2)
     commit_to(output, [old], [new])
-    records = read_records(parts(output.run))
+    records = read_records(committed_parts(output.run_folder))
     assert find_changes([new.video], records, content=no_content).kept == 1
     assert find_changes([old.video], records, content=lambda path: "x").changed == (old.video,)

@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs.result.changes import read_records
-from jobs.result.ledger import Ledger, parts, read_plan, remove
+from jobs.result.ledger import Ledger, committed_parts, read_plan, remove
 from jobs.result.output import Output, choose_output
 from jobs.tagging.rows import result_tables
 from tagger.errors import OutputError
@@ -29,21 +29,21 @@ def folder_of(ledger: Ledger) -> Path:
 
 
 def recorded(ledger: Ledger) -> list[str]:
-    return sorted(read_records(parts(ledger.folder)).rows)
+    return sorted(read_records(committed_parts(ledger.folder)).rows)
 
 
 def test_a_new_run_folder_says_what_its_rows_depend_on(ledger: Ledger) -> None:
     started = read_plan(ledger.folder)
     assert started is not None
-    assert (started.identity, started.run, started.replaces) == (IDENTITY, ledger.run, False)
+    assert (started.identity, started.run_id, started.replaces) == (IDENTITY, ledger.run_id, False)
     plan = json.loads((folder_of(ledger) / "plan.json").read_text())
     assert {"started", "vtag_version", "model_hash", "sampling", "top_k"} <= plan.keys()
 
 
 def test_a_folder_without_a_plan_is_no_run(output: Output) -> None:
-    assert read_plan(output.run) is None
-    output.run.create_folder()
-    assert read_plan(output.run) is None
+    assert read_plan(output.run_folder) is None
+    output.run_folder.create_folder()
+    assert read_plan(output.run_folder) is None
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"format": 2}'])
@@ -74,7 +74,7 @@ def test_parts_are_numbered_in_order_and_have_the_columns_of_the_result(ledger: 
         "part-000001.tags.parquet",
         "part-000001.videos.parquet",
     ]
-    (part, _) = parts(ledger.folder)
+    (part, _) = committed_parts(ledger.folder)
     assert pq.read_schema(part.tags.path).equals(TAGS_SCHEMA)
     assert pq.read_schema(part.videos.path).equals(VIDEOS_SCHEMA)
 
@@ -82,17 +82,17 @@ def test_parts_are_numbered_in_order_and_have_the_columns_of_the_result(ledger: 
 def test_a_commit_that_broke_off_halfway_is_as_good_as_absent_and_written_over(ledger: Ledger) -> None:
     ledger.commit(*result_tables([make_finished("/v/a.mp4")]))
     ledger.commit(*result_tables([make_finished("/v/b.mp4", "x")]))
-    parts(ledger.folder)[1].videos.delete()
+    committed_parts(ledger.folder)[1].videos.delete()
     again = Ledger(ledger.folder)
     assert recorded(again) == ["/v/a.mp4"]
     again.commit(*result_tables([make_finished("/v/c.mp4", "yy")]))
-    assert set(pq.read_table(parts(ledger.folder)[1].tags.path)["video"].to_pylist()) == {"/v/c.mp4"}
+    assert set(pq.read_table(committed_parts(ledger.folder)[1].tags.path)["video"].to_pylist()) == {"/v/c.mp4"}
 
 
 def test_a_run_folder_that_lost_a_part_is_not_continued(ledger: Ledger) -> None:
     for path in ("/v/a.mp4", "/v/b.mp4"):
         ledger.commit(*result_tables([make_finished(path)]))
-    parts(ledger.folder)[0].videos.delete()
+    committed_parts(ledger.folder)[0].videos.delete()
     with pytest.raises(OutputError, match="lacks parts"):
         Ledger(ledger.folder)
 
@@ -114,7 +114,7 @@ def test_the_log_tells_when_what_happened(ledger: Ledger) -> None:
 def test_a_log_that_cannot_be_written_is_no_reason_to_stop(ledger: Ledger) -> None:
     Path(ledger.folder.path, "log-000.jsonl").mkdir()
     ledger.commit(*result_tables([make_finished("/v/a.mp4")]))
-    assert len(parts(ledger.folder)) == 1
+    assert len(committed_parts(ledger.folder)) == 1
 
 
 def test_removing_a_run_folder_leaves_what_is_not_its_own(ledger: Ledger) -> None:

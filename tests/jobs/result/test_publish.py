@@ -10,7 +10,7 @@ import pytest
 import tagger
 from jobs.archive.video import Failure
 from jobs.result.compact import compact
-from jobs.result.ledger import parts
+from jobs.result.ledger import committed_parts
 from jobs.result.lock import locked
 from jobs.result.output import choose_output
 from jobs.result.publish import LabelCount, publish
@@ -134,8 +134,8 @@ class TestAResultOfAnOlderVtagWithoutScores:
     def test_an_interrupted_run_of_it_is_finished(self, tmp_path: Path, out: str) -> None:
         output = choose_output(tmp_path / out)
         commit_to(output, *COMMITS)
-        without_scores(Path(parts(output.run)[0].tags.path))
-        published = publish(output, IDENTITY, "run", None, parts(output.run))
+        without_scores(Path(committed_parts(output.run_folder)[0].tags.path))
+        published = publish(output, IDENTITY, "run", None, committed_parts(output.run_folder))
         assert published.segments == 6
         assert pq.read_table(output.tags.path)["ood_score"].null_count == 6
 
@@ -189,7 +189,7 @@ class TestAResultGrows:
         ledger = commit_to(output, [make_finished("/v/a.mp4", "zz", mtime_ns=2)])
         for _ in range(3):
             # As after a crash between the publication and the end of the run folder.
-            publish(output, IDENTITY, ledger.run, read_result(output), parts(output.run))
+            publish(output, IDENTITY, ledger.run_id, read_result(output), committed_parts(output.run_folder))
             assert sorted(labels_in(Path(output.tags.path)))[:2] == [("/v/a.mp4", "z")] * 2
             assert pq.read_table(output.tags.path).num_rows == 7
 
@@ -200,10 +200,10 @@ def test_a_file_that_has_new_videos_but_old_tags_is_put_right(tmp_path: Path) ->
     old = (tmp_path / "t.parquet").read_bytes()
     output = choose_output(tmp_path / "t.parquet")
     ledger = commit_to(output, [make_finished("/v/a.mp4", "zz", mtime_ns=2), make_finished("/v/z.mp4", "y")])
-    publish(output, IDENTITY, ledger.run, read_result(output), parts(output.run))
+    publish(output, IDENTITY, ledger.run_id, read_result(output), committed_parts(output.run_folder))
     new = (tmp_path / "t.parquet").read_bytes()
     (tmp_path / "t.parquet").write_bytes(old)
-    publish(output, IDENTITY, ledger.run, read_result(output), parts(output.run))
+    publish(output, IDENTITY, ledger.run_id, read_result(output), committed_parts(output.run_folder))
     assert (tmp_path / "t.parquet").read_bytes() == new
 
 
@@ -212,9 +212,9 @@ def test_half_a_publication_that_pruned_is_put_right_also_without_pruning(tmp_pa
     old = (tmp_path / "t.parquet").read_bytes()
     output = choose_output(tmp_path / "t.parquet")
     ledger = commit_to(output)
-    publish(output, IDENTITY, ledger.run, read_result(output), [], keep=pa.array(["/v/b.mp4"]))
+    publish(output, IDENTITY, ledger.run_id, read_result(output), [], keep=pa.array(["/v/b.mp4"]))
     (tmp_path / "t.parquet").write_bytes(old)
-    publish(output, IDENTITY, ledger.run, read_result(output), [])
+    publish(output, IDENTITY, ledger.run_id, read_result(output), [])
     assert sorted(labels_in(tmp_path / "t.parquet")) == [("/v/b.mp4", "a"), ("/v/b.mp4", "c")]
 
 
@@ -293,7 +293,10 @@ class TestAFolder:
         commit_to(choose_output(tmp_path / "u.parquet"))
         with pytest.raises(OutputError, match="interrupted run"):
             compact(str(tmp_path / "result"), str(tmp_path / "u.parquet"))
-        with locked(choose_output(tmp_path / "w.parquet").run), pytest.raises(OutputError, match="being written"):
+        with (
+            locked(choose_output(tmp_path / "w.parquet").run_folder),
+            pytest.raises(OutputError, match="being written"),
+        ):
             compact(str(tmp_path / "result"), str(tmp_path / "w.parquet"))
 
 
@@ -315,17 +318,17 @@ def test_a_result_that_cannot_be_written_leaves_the_old_one_and_the_run_folder(
     with monkeypatch.context() as patch:
         patch.setattr(pq.ParquetWriter, "write_table", fill_up)
         with pytest.raises(OutputError, match=r"no space left on device; .* run the same command again"):
-            publish(output, IDENTITY, ledger.run, read_result(output), parts(output.run))
+            publish(output, IDENTITY, ledger.run_id, read_result(output), committed_parts(output.run_folder))
     assert {path: path.read_bytes() for path in tmp_path.glob("*.parquet")} == before
     assert not list(tmp_path.glob(".*"))
-    publish(output, IDENTITY, ledger.run, read_result(output), parts(output.run))
+    publish(output, IDENTITY, ledger.run_id, read_result(output), committed_parts(output.run_folder))
     assert labels_in(tmp_path / "t.parquet")[:2] == [("/v/a.mp4", "z")] * 2
 
 
 class TestPlaces:
     def test_a_file_has_its_videos_and_its_run_folder_beside_it(self, tmp_path: Path) -> None:
         output = choose_output(tmp_path / "t.parquet")
-        assert (output.tags.name, output.videos.name, output.run.name) == (
+        assert (output.tags.name, output.videos.name, output.run_folder.name) == (
             "t.parquet",
             "t.videos.parquet",
             "t.parquet.run",

@@ -35,7 +35,7 @@ def test_what_was_done_before_does_not_count() -> None:
 def test_a_run_tells_the_share_of_the_cores_that_went_into_its_work(
     archive: Path, model_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = running._Run(make_plan(RunConfig((str(archive),), tmp_path / "tags.parquet", model=str(model_file))), print)
+    run = running._JobState(make_plan(RunConfig((str(archive),), tmp_path / "tags.parquet", model=str(model_file))), print)
     run.workers = choose_workers(cpus=2, gpus=0)
     clock = {"now": 1000.0}
     monkeypatch.setattr(running.time, "time", lambda: clock["now"])

@@ -219,7 +219,7 @@ def finish_all(config: RunConfig) -> None:
     """Leaves the run folder of a job that was interrupted when all of its videos were finished."""
     plan = make_plan(config)
     end = VideoEnd("failed", 0, error_kind="empty", error="nothing there")
-    ledger = Ledger.create(plan.output.run, plan.identity)
+    ledger = Ledger.create(plan.output.run_folder, plan.identity)
     version = {video: Version(video.size, video.mtime_ns, None) for video in plan.videos}
     ledger.commit(
         *result_tables([FinishedVideo(v, version[v], SEGMENTS_SCHEMA.empty_table(), end, 0.0) for v in plan.videos])
@@ -240,11 +240,11 @@ class TestOverwrite:
         finish_all(config)
         assert make_plan(config).todo == ()
         again = make_plan(replace(config, overwrite=True))
-        assert (again.todo, again.run) == (again.videos, None)
+        assert (again.todo, again.run_id) == (again.videos, None)
 
     def test_given_again_after_an_interruption_it_goes_on(self, config: RunConfig) -> None:
         again = make_plan(replace(config, overwrite=True))
-        Ledger.create(again.output.run, again.identity, replaces=True)
+        Ledger.create(again.output.run_folder, again.identity, replaces=True)
         finish_all(config)
         assert make_plan(replace(config, overwrite=True)).todo == ()
         assert make_plan(config).replaces, "also without the option, while there is nothing to be lost"
@@ -253,18 +253,18 @@ class TestOverwrite:
         finish_all(config)
         run_job(make_plan(config))
         again = make_plan(replace(config, overwrite=True))
-        Ledger.create(again.output.run, again.identity, replaces=True)
+        Ledger.create(again.output.run_folder, again.identity, replaces=True)
         with pytest.raises(OutputError, match=r"interrupted --overwrite; give --overwrite again .* or remove it"):
             make_plan(config)
-        remove(again.output.run)
+        remove(again.output.run_folder)
         assert make_plan(config).is_done
 
     def test_damage_to_what_an_interruption_left_does_not_stop_it(self, config: RunConfig) -> None:
         config = replace(config, overwrite=True)
         plan = make_plan(config)
-        Ledger.create(plan.output.run, plan.identity, replaces=True)
+        Ledger.create(plan.output.run_folder, plan.identity, replaces=True)
         finish_all(config)
-        part = Path(plan.output.run.path, "part-000000.videos.parquet")
+        part = Path(plan.output.run_folder.path, "part-000000.videos.parquet")
         part.write_bytes(part.read_bytes()[:100])
         assert make_plan(config).todo == plan.videos
         part.with_name("part-000000.tags.parquet").unlink()
@@ -295,9 +295,9 @@ class TestNothingToDo:
 
     def test_a_run_that_was_interrupted_before_its_first_commit_ends(self, done: RunConfig) -> None:
         plan = make_plan(done)
-        Ledger.create(plan.output.run, plan.identity)
+        Ledger.create(plan.output.run_folder, plan.identity)
         run_job(make_plan(done))
-        assert not plan.output.run.is_folder()
+        assert not plan.output.run_folder.is_folder()
 
     def test_what_could_not_be_read_and_is_only_touched_is_no_failure_of_this_run(self, done: RunConfig) -> None:
         plan = make_plan(done)
@@ -345,7 +345,7 @@ def test_a_plan_that_was_made_before_the_parts_were_merged_is_refused(config: Ru
 @pytest.mark.parametrize("change", [{"top_k": 2}, {"hop_s": 0.5}, {"fast_decode": True}])
 def test_an_interrupted_run_of_something_else_is_refused_or_started_over(config: RunConfig, change: dict) -> None:
     plan = make_plan(config)
-    Ledger.create(plan.output.run, plan.identity)
+    Ledger.create(plan.output.run_folder, plan.identity)
     with pytest.raises(OutputError, match=r"another (top-k|sampling).*--overwrite"):
         make_plan(replace(config, **change))
     assert make_plan(replace(config, overwrite=True, **change)).run is None
