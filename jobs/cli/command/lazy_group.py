@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from jobs.cli.command.endings import end_at_interrupt, one_line_errors
+from jobs.cli.terminal.download import shown_downloads
 
 
 class LazyGroup(click.Group):
@@ -30,7 +31,7 @@ class LazyGroup(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Runs the command; an error ends it with one line."""
-        with one_line_errors(ctx):
+        with one_line_errors(ctx), shown_downloads():
             return super().invoke(ctx)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:

@@ -8,7 +8,7 @@ import torch
 from pytorchvideo.models.hub.resnet import i3d_r50
 from torch import nn
 
-from tagger.models import weights
+from tagger.models import download
 from tests.tagger.models.weights_server import WeightsServer
 
 
@@ -39,7 +39,7 @@ def kinetics_checkpoint(pytorchvideo_i3d: nn.Module, tmp_path_factory: pytest.Te
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[WeightsServer]:
-    monkeypatch.setattr(weights, "RETRY_WAITS_S", (0.0, 0.0))
+    monkeypatch.setattr(download, "RETRY_WAITS_S", (0.0, 0.0))
     server = WeightsServer()
     yield server
     server.close()

@@ -3,6 +3,7 @@
 import hashlib
 import re
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,10 @@ import torch
 
 from tagger.classifier import Classifier
 from tagger.errors import WeightsError
-from tagger.models import weights
-from tagger.models.weights import cache_dir, download_once, kinetics_weights
+from tagger.models import download
+from tagger.models.download import download_once
+from tagger.models.download_progress import download_progress
+from tagger.models.weights import cache_dir, kinetics_weights
 from tagger.tagger import find_model
 from tests.tagger.models.weights_server import BODY, WeightsServer
 
@@ -49,6 +52,16 @@ def test_the_second_call_uses_the_cache(server: WeightsServer, file: Path) -> No
     assert only(file)
     assert download_once(server.url, file, accept) == file
     assert server.requested_ranges == [None]
+
+
+def test_the_progress_of_a_download_goes_to_the_view_that_was_set(server: WeightsServer, file: Path) -> None:
+    seen: list[tuple[int, int | None]] = []
+    before = download_progress.set(lambda: nullcontext(lambda done, total: seen.append((done, total))))
+    try:
+        download_once(server.url, file, accept)
+    finally:
+        download_progress.reset(before)
+    assert seen[0] == (0, len(BODY)) and seen[-1] == (len(BODY), len(BODY))
 
 
 def test_a_broken_connection_is_resumed_where_it_broke(server: WeightsServer, file: Path) -> None:
@@ -147,7 +160,7 @@ def test_a_busy_server_is_asked_again_but_a_missing_file_is_not(server: WeightsS
 def test_without_a_network_the_error_comes_at_once_and_says_what_to_do(
     url: str, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(weights.time, "sleep", lambda _: pytest.fail("waited to try again"))
+    monkeypatch.setattr(download.time, "sleep", lambda _: pytest.fail("waited to try again"))
     with pytest.raises(WeightsError) as caught:
         download_once(url, file, accept)
     assert str(caught.value).startswith(f"cannot download the Kinetics-400 weights from {url} (")

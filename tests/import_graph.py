@@ -1,0 +1,160 @@
+"""The import graph of the project, read from its source code with ``ast``.
+
+Imports under ``TYPE_CHECKING`` and inside functions count as well: a reader follows them all the same.
+"""
+
+import ast
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+Graph = Mapping[str, set[str]]
+"""For each module the modules that it imports."""
+
+FLOORS = {
+    "tagger": (
+        ("errors", "end_with_parent", "windows", "preprocessing", "schema", "ood"),
+        ("video",),
+        ("clips", "segments"),
+        ("isolation",),
+        ("model_file",),
+        ("models",),
+        ("cuda",),
+        ("classifier",),
+        ("inspection", "tagger"),
+    ),
+    "training": (("distributed",), ("data",), ("inputs",), ("evaluation",), ("fitting",), ("report",)),
+    "jobs": (
+        ("errors",),
+        ("storage",),
+        ("archive",),
+        ("result",),
+        ("cluster",),
+        ("tagging",),
+        ("training",),
+        ("measure",),
+        ("cli.terminal",),
+        ("cli.command",),
+        ("cli",),
+    ),
+}
+"""The folders and modules of each package, from the ground up. A floor may import from floors below it."""
+
+PACKAGES = tuple(FLOORS)
+"""Each package may import from those before it."""
+
+PRINTERS = {"click", "rich"}
+
+MOST_MODULES = 14
+"""Modules that a folder may hold, beside its ``__init__``."""
+
+
+def modules(root: Path, packages: tuple[str, ...] = PACKAGES) -> dict[str, Path]:
+    """The file of each module, by its dotted name. A folder's ``__init__`` has the name of the folder."""
+    found = {}
+    for path in sorted(path for package in packages for path in (root / package).rglob("*.py")):
+        parts = path.relative_to(root).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def import_graph(files: Mapping[str, Path]) -> dict[str, set[str]]:
+    """Which of the modules ``files`` each of them imports."""
+    graph: dict[str, set[str]] = defaultdict(set)
+    for module, path in files.items():
+        graph[module] = set()
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Import):
+                graph[module].update(alias.name for alias in node.names if alias.name in files)
+            elif isinstance(node, ast.ImportFrom):
+                for name in (f"{node.module}.{alias.name}" for alias in node.names):
+                    if name in files:
+                        graph[module].add(name)
+                    elif node.module in files:
+                        graph[module].add(node.module)
+    return graph
+
+
+def circles(graph: Graph) -> list[str]:
+    """A circle of imports, as a line; empty when there is none."""
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        # ``graphlib`` lists each module before the one that imports it.
+        return [" imports ".join(reversed(error.args[1]))]
+    return []
+
+
+def upward_imports(graph: Graph, floors: Mapping[str, tuple[tuple[str, ...], ...]] = FLOORS) -> list[str]:
+    """Imports that lead to a higher floor, or sideways to another folder of the same floor, as lines."""
+    packages = list(floors)
+
+    def place(module: str) -> tuple[int, int, str]:
+        """Number of the package, number of the floor, and the folder or module that the floor lists."""
+        package, _, inside = module.partition(".")
+        entries = [
+            (number, entry)
+            for number, floor in enumerate(floors[package])
+            for entry in floor
+            if inside == entry or inside.startswith(f"{entry}.")
+        ]
+        if not inside:
+            # The package itself offers names from every floor.
+            return packages.index(package), len(floors[package]), package
+        if not entries:
+            raise AssertionError(f"{module} is on no floor; add it to FLOORS in {__name__}")
+        number, entry = max(entries, key=lambda found: len(found[1]))
+        return packages.index(package), number, entry
+
+    lines = []
+    for module, imported in edges(graph):
+        here, there = place(module), place(imported)
+        if there[:2] > here[:2] or (there[:2] == here[:2] and there[2] != here[2]):
+            lines.append(f"{module} imports {imported}")
+    return lines
+
+
+def edges(graph: Graph) -> Iterator[tuple[str, str]]:
+    """Each import, sorted: the module, and what it imports."""
+    for module in sorted(graph):
+        for imported in sorted(graph[module]):
+            yield module, imported
+
+
+def crowded_folders(files: Mapping[str, Path]) -> list[str]:
+    """Folders with too many modules, as lines."""
+    counts: dict[Path, int] = defaultdict(int)
+    for path in files.values():
+        counts[path.parent] += path.name != "__init__.py"
+    return [f"{folder} holds {count} modules" for folder, count in counts.items() if count > MOST_MODULES]
+
+
+def repeated_names(files: Mapping[str, Path]) -> list[str]:
+    """Modules of one package that have the same name, as lines. Modules of ``cli`` are named after commands."""
+    places: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for module, path in files.items():
+        package, *folders, name = module.split(".") if "." in module else (module, "")
+        if path.name != "__init__.py" and folders != ["cli"]:
+            places[package, name].append(module)
+    return [" and ".join(found) for found in places.values() if len(found) > 1]
+
+
+def printing_modules(files: Mapping[str, Path]) -> list[str]:
+    """Modules outside of ``jobs.cli`` that call ``print`` or import what prints: click or rich."""
+
+    def prints(node: ast.AST) -> bool:
+        match node:
+            case ast.Call(func=ast.Name(id="print")):
+                return True
+            case ast.Import(names=names):
+                return any(alias.name.split(".")[0] in PRINTERS for alias in names)
+            case ast.ImportFrom(module=str(module)):
+                return module.split(".")[0] in PRINTERS
+        return False
+
+    return [
+        module
+        for module, path in files.items()
+        if not f"{module}.".startswith("jobs.cli.") and any(map(prints, ast.walk(ast.parse(path.read_text("utf-8")))))
+    ]
