@@ -46,7 +46,7 @@ PACKAGES = tuple(FLOORS)
 
 PRINTERS = {"click", "rich"}
 
-MOST_MODULES = 14
+MAX_MODULES = 14
 """Modules that a folder may hold, beside its ``__init__``."""
 
 
@@ -76,7 +76,7 @@ def import_graph(files: Mapping[str, Path]) -> dict[str, set[str]]:
     return graph
 
 
-def circles(graph: Graph) -> list[str]:
+def import_cycles(graph: Graph) -> list[str]:
     """A circle of imports, as a line; empty when there is none."""
     try:
         TopologicalSorter(graph).prepare()
@@ -127,7 +127,7 @@ def crowded_folders(files: Mapping[str, Path]) -> list[str]:
     counts: dict[Path, int] = defaultdict(int)
     for path in files.values():
         counts[path.parent] += path.name != "__init__.py"
-    return [f"{folder} holds {count} modules" for folder, count in counts.items() if count > MOST_MODULES]
+    return [f"{folder} holds {count} modules" for folder, count in counts.items() if count > MAX_MODULES]
 
 
 def repeated_names(files: Mapping[str, Path]) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 OWN = ("tagger", "training", "jobs", "tests", "examples")
-MAY_USE_THEM = ROOT / "tagger/models/fast"
+ALLOWED_FOLDER = ROOT / "tagger/models/fast"
 """Each use there is tried first and has a way round it, and a test that forces that way."""
 
 PUBLIC = {"_asdict", "_fields", "_replace"}

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from tests.import_graph import (
-    MOST_MODULES,
-    circles,
+    MAX_MODULES,
+    import_cycles,
     crowded_folders,
     import_graph,
     modules,
@@ -26,7 +26,7 @@ def test_no_module_imports_from_a_higher_floor() -> None:
 
 
 def test_no_imports_form_a_circle() -> None:
-    assert not circles(import_graph(FILES))
+    assert not import_cycles(import_graph(FILES))
 
 
 def test_no_folder_is_crowded() -> None:
@@ -88,15 +88,15 @@ def test_a_circle_of_imports_is_found(tmp_path: Path) -> None:
         "tagger/b.py": "def f():\n    import tagger.c",
         "tagger/c.py": "if TYPE_CHECKING:\n    from tagger import a",
     }
-    (found,) = circles(import_graph(write(tmp_path, sources)))
+    (found,) = import_cycles(import_graph(write(tmp_path, sources)))
     assert all(f"tagger.{name} imports" in found for name in "abc")
 
 
 def test_a_crowded_folder_is_found(tmp_path: Path) -> None:
-    sources = {f"jobs/result/m{number}.py": "" for number in range(MOST_MODULES)} | {"jobs/result/__init__.py": ""}
+    sources = {f"jobs/result/m{number}.py": "" for number in range(MAX_MODULES)} | {"jobs/result/__init__.py": ""}
     assert not crowded_folders(write(tmp_path, sources))
     (found,) = crowded_folders(write(tmp_path, {"jobs/result/one_more.py": ""}))
-    assert found.endswith(f"result holds {MOST_MODULES + 1} modules")
+    assert found.endswith(f"result holds {MAX_MODULES + 1} modules")
 
 
 def test_two_modules_of_one_name_are_found_in_one_package_only(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.private_names import MAY_USE_THEM, ROOT, defined_names, private_uses, sources
+from tests.private_names import ALLOWED_FOLDER, ROOT, defined_names, private_uses, sources
 
 
 def test_no_private_name_of_a_dependency_is_used() -> None:
@@ -12,7 +12,7 @@ def test_no_private_name_of_a_dependency_is_used() -> None:
     found = [
         f"{path.relative_to(ROOT)}:{line}: {name}"
         for path in files
-        if MAY_USE_THEM not in path.parents
+        if ALLOWED_FOLDER not in path.parents
         for line, name in private_uses(path.read_text("utf-8"), defined)
     ]
     assert found == [], "use what the library documents, or do without"

@@ -1,1 +1,1 @@
-"""How fast this machine is, and how close the pipeline comes to it."""
+"""Measures the speed of this machine, and how close the pipeline comes to it."""

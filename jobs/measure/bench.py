@@ -1,10 +1,10 @@
-"""How close the whole pipeline comes to what its parts can do, which ``ceilings`` measures.
+"""Compares the rate of the whole pipeline with the rates of its parts, which ``ceilings`` measures.
 
-When decoding and model share the cores, a window costs its decoding and its classification, so that no pipeline can do
-more than 1 / (1 / decoding + 1 / model) windows per second; with the model on a GPU the slower of the two counts.
-Machines that are shared are faster in one minute than in the next. So the parts and the pipeline are measured in turns,
-several times: a pipeline is compared with the means of what its parts did just before it and just after it, and the
-median of these comparisons is the efficiency.
+When decoding and model share the cores, a window costs its decoding and its classification. No pipeline can then do
+more than 1 / (1 / decoding + 1 / model) windows per second. With the model on a GPU the slower part is the limit.
+A shared machine is faster in one minute than in the next. So the parts and the pipeline are measured in turns, several
+times: each pipeline is compared with the mean rates of its parts just before it and just after it. The efficiency is
+the median of these ratios.
 """
 
 import contextlib
@@ -19,15 +19,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs.archive.video import Video
-from jobs.cluster.ray_driver import Tell, run_on_ray
+from jobs.cluster.ray_driver import SendEvent, run_on_ray
 from jobs.cluster.ray_session import RaySession
 from jobs.errors import JobError
 from jobs.measure.ceilings import ModelMeasure, measure_model, measure_transport
-from jobs.measure.rates import ModelRate, fastest, fastest_each_time, medians
+from jobs.measure.rates import ModelRate, fastest, medians, rates_of_fastest
 from jobs.storage.address import is_address
-from jobs.tagging.decode_trial import WORTH, DecodeRate, measure_decoding
+from jobs.tagging.decode_trial import MIN_SPEEDUP, DecodeRate, measure_decoding
 from jobs.tagging.pipeline import Workers, choose_workers, tag_videos, windows_per_call
-from tagger.clips import rule
+from tagger.clips import choose_first_reader
 from tagger.errors import VideoError
 from tagger.isolation import DecoderProcess
 from tagger.model_file import ModelInfo
@@ -38,15 +38,15 @@ from tagger.video.readers.reader import DecoderName
 if TYPE_CHECKING:
     from tagger.classifier import DeviceName, PrecisionName
 
-LONG = 4
-"""How much longer than everything else the pipeline runs."""
+PIPELINE_FACTOR = 4
+"""The pipeline runs this many times as long as each other measurement."""
 
-MOST_VIDEOS = 32
-"""Videos of an archive that are taken to measure with."""
+MAX_VIDEOS = 32
+"""Most videos of an archive that are used to measure."""
 
 Part = Literal["decoding", "model"]
 
-DERIVED = (
+DERIVED_FIELDS = (
     "decode_windows_per_s",
     "model_windows_per_s",
     "ceiling_windows_per_s",
@@ -57,18 +57,18 @@ DERIVED = (
     "cores_for_model",
     "bottleneck",
 )
-"""What follows from the measurements, and is written to JSON with them."""
+"""Properties that are computed from the measurements and written to JSON with them."""
 
 
 @dataclass(frozen=True)
 class Bench:
-    """What was measured, in the ``precision`` and with the ``reader`` that are chosen here.
+    """The measurements, with the ``precision`` and the ``reader`` that vtag chooses on this machine.
 
-    ``decode`` and ``model`` have the rates of one core or actor and of all; what was measured several times, by its
-    median. ``gflop_per_window`` is the arithmetic of the model, ``gflop_per_s`` what all actors do at their peak, by
-    precision. ``ceilings`` and ``pipelines`` have an item for each time the pipeline was measured: the windows per
-    second that its parts allowed then, and those that it did. ``start_s`` is the time until the first windows of the
-    first one came back; none counts for a rate. ``video_s_per_window`` is the length of video to one window.
+    ``decode`` and ``model`` have the rates of one core or actor and of all; the median where there are several.
+    ``gflop_per_window`` is the arithmetic of the model, ``gflop_per_s`` the peak of all actors together, by precision.
+    ``ceilings`` and ``pipelines`` have one item per round: the windows per second that the parts allowed, and those
+    that the pipeline did. ``start_s`` is the time until the first windows of the first pipeline came back; no rate
+    includes it. ``video_s_per_window`` is the length of video per window.
     """
 
     model_name: str
@@ -90,54 +90,54 @@ class Bench:
 
     @property
     def decode_windows_per_s(self) -> float:
-        """What all cores decode when they do nothing else, with the reader that is used."""
+        """Rate of all cores when they do nothing but decode, with the chosen reader."""
         return fastest(self.decode, reader=self.reader, cores=self.cores).windows_per_s
 
     @property
     def model_windows_per_s(self) -> float:
-        """What all actors classify when nothing is decoded, in the precision that is used."""
+        """Rate of all actors when nothing is decoded, in the chosen precision."""
         actors = max(rate.actors for rate in self.model)
         return fastest(self.model, precision=self.precision, actors=actors).windows_per_s
 
     @property
     def ceiling_windows_per_s(self) -> float:
-        """What decoding and the model allow together."""
+        """Rate that decoding and the model allow together."""
         return statistics.median(self.ceilings)
 
     @property
     def pipeline_windows_per_s(self) -> float:
-        """What the pipeline achieves."""
+        """Rate of the pipeline."""
         return statistics.median(self.pipelines)
 
     @property
     def realtime(self) -> float:
-        """Seconds of video per second."""
+        """Seconds of video tagged per second."""
         return self.pipeline_windows_per_s * self.video_s_per_window
 
     @property
     def efficiencies(self) -> tuple[float, ...]:
-        """Achieved over possible, each time."""
+        """Rate of the pipeline over the ceiling, in each round."""
         return tuple(did / could for did, could in zip(self.pipelines, self.ceilings, strict=True))
 
     @property
     def efficiency(self) -> float:
-        """Achieved over possible: the median of each time, not of the pipelines over that of the ceilings."""
+        """The median of ``efficiencies``, not the median pipeline over the median ceiling."""
         return statistics.median(self.efficiencies)
 
     @property
     def cores_for_model(self) -> float:
-        """How many cores decode what all actors classify, exactly and without a GPU."""
+        """Number of cores whose decoding, exact and without a GPU, keeps up with all actors."""
         one = fastest(self.decode, reader="pyav", cores=1)
         return self.model_windows_per_s / one.windows_per_s
 
     @property
     def bottleneck(self) -> Part:
-        """What takes most of the time."""
+        """The part that takes most of the time."""
         return "decoding" if self.decode_windows_per_s < self.model_windows_per_s else "model"
 
     def to_json(self) -> dict[str, Any]:
-        """All of it, derived figures too."""
-        return asdict(self) | {name: getattr(self, name) for name in DERIVED}
+        """Returns all fields and the derived figures."""
+        return asdict(self) | {name: getattr(self, name) for name in DERIVED_FIELDS}
 
 
 def bench(
@@ -151,15 +151,15 @@ def bench(
     verbose: bool = False,
     on_part: Callable[[str], None] = lambda part: None,
 ) -> Bench:
-    """Measures with the first of ``videos``, each figure for about ``seconds``, the pipeline ``rounds`` times.
+    """Measures with the first of ``videos``: each figure for about ``seconds``, the pipeline ``rounds`` times.
 
-    ``on_part`` is told what is measured next. Raises JobError when there is nothing to measure with.
+    ``on_part`` gets the name of each measurement before it starts. Raises JobError when no video can be used.
     """
     if any(is_address(video.path) for video in videos):
         raise JobError("vtag bench measures this machine with local videos; copy some from the bucket first")
-    readable = list(itertools.islice(_readable(videos), MOST_VIDEOS))
+    readable = list(itertools.islice(_readable(videos), MAX_VIDEOS))
     if not readable:
-        raise JobError("none of the videos can be opened and says how long it is; `vtag probe` tells more")
+        raise JobError("none of the videos can be opened and has a known length; `vtag probe VIDEO` shows why")
     result: Bench = run_on_ray(
         "measuring",
         _measure,
@@ -178,7 +178,7 @@ def bench(
 
 def _measure(
     session: RaySession,
-    tell: Tell,
+    send_event: SendEvent,
     readable: Sequence[tuple[Video, VideoFacts]],
     source: ModelSource,
     device: "DeviceName",
@@ -186,17 +186,17 @@ def _measure(
     seconds: float,
     rounds: int,
 ) -> Bench:
-    """What ``bench`` does on Ray; tells what is measured next."""
+    """The part of ``bench`` that runs in the Ray driver. Sends the name of each measurement before it starts."""
     info, facts = source.info, readable[0][1]
-    reader: DecoderName = rule(facts, info.sampling, info.preprocessing).decoder
+    reader: DecoderName = choose_first_reader(facts, info.sampling, info.preprocessing).decoder
     workers = choose_workers(session.cpus, session.gpus, device)
-    tell("decoding")
+    send_event("decoding")
     on_disk = [(video.path, facts) for video, facts in readable]
 
     def decoding(reader: DecoderName, cores: int) -> DecodeRate:
         return measure_decoding(on_disk, info.sampling, info.preprocessing, reader, cores, seconds)
 
-    # The first measurement is thrown away: processes of Ray are still starting.
+    # The first measurement is discarded: processes of Ray are still starting.
     decoding(reader, workers.cores)
     decode = [
         decoding(name, cores)
@@ -205,27 +205,27 @@ def _measure(
     ]
     if _gpu_decodes(decode, reader):
         reader, workers = "pyav-nvdec", choose_workers(session.cpus, session.gpus, device, nvdec=True)
-    tell("transport")
+    send_event("transport")
     rows = windows_per_call(info.architecture, workers.device)
     transport = measure_transport(source, rows)
-    tell("the model")
+    send_event("the model")
     models = [measure_model(source, workers, precision, seconds)]
-    # So much that the last windows, of which not all actors have some, count for little.
+    # Enough windows that the end of the run, when some actors have none left, counts for little.
     each_s = 1 / fastest(decode, reader=reader).windows_per_s + 1 / fastest(models[0].rates).windows_per_s
-    wanted = max(LONG * seconds / each_s, 8 * rows * workers.actors)
-    enough = _enough(readable, wanted * info.sampling.hop)
+    wanted = max(PIPELINE_FACTOR * seconds / each_s, 8 * rows * workers.actors)
+    enough = _repeat_to_length(readable, wanted * info.sampling.hop)
     runs = []
     for number in range(1, rounds + 1):
-        tell(f"the pipeline, {number} of {rounds}")
+        send_event(f"the pipeline, {number} of {rounds}")
         runs.append(_run_pipeline(enough, source, workers, precision))
-        tell(f"decoding and the model again, {number} of {rounds}")
+        send_event(f"decoding and the model again, {number} of {rounds}")
         decode.append(decoding(reader, workers.cores))
         models.append(measure_model(source, workers, precision, seconds, alone=False))
     model = [rate for measured in models for rate in measured.rates]
-    decode_per_s = _around(fastest_each_time(decode, rounds + 1))
-    model_per_s = _around(fastest_each_time(model, rounds + 1))
+    decode_per_s = _neighbour_means(rates_of_fastest(decode, rounds + 1))
+    model_per_s = _neighbour_means(rates_of_fastest(model, rounds + 1))
     if precision == "auto" and models[0].precision != "fp32":
-        tell("the model in fp32")
+        send_event("the model in fp32")
         models.append(measure_model(source, workers, "fp32", seconds))
         model += models[-1].rates
     rates = list(zip(decode_per_s, model_per_s, strict=True))
@@ -250,13 +250,13 @@ def _measure(
 
 
 def _gpu_decodes(decode: Sequence[DecodeRate], reader: DecoderName) -> bool:
-    """Whether a job would decode on the GPU, as ``jobs.tagging.decode_trial`` decides."""
+    """Returns whether a job would decode on the GPU, by the rule of ``jobs.tagging.decode_trial``."""
     on_gpu = [rate for rate in decode if rate.reader == "pyav-nvdec"]
-    return bool(on_gpu) and fastest(on_gpu).windows_per_s >= WORTH * fastest(decode, reader=reader).windows_per_s
+    return bool(on_gpu) and fastest(on_gpu).windows_per_s >= MIN_SPEEDUP * fastest(decode, reader=reader).windows_per_s
 
 
-def _around(measured: Sequence[float]) -> list[float]:
-    """The mean of each two that follow one another, what was measured before something and after it."""
+def _neighbour_means(measured: Sequence[float]) -> list[float]:
+    """Returns the mean of each two neighbours: of the rates measured before and after a pipeline."""
     return [statistics.mean(pair) for pair in itertools.pairwise(measured)]
 
 
@@ -266,7 +266,7 @@ def _ceiling(decode_per_s: float, model_per_s: float, device: str) -> float:
 
 
 def _peaks(models: Sequence[ModelMeasure]) -> dict[str, float]:
-    """GFLOP/s by precision."""
+    """Returns the peak in GFLOP/s by precision."""
     return {
         name: statistics.median(model.flop_per_s for model in models if model.precision == name) / 1e9
         for name in dict.fromkeys(model.precision for model in models)
@@ -274,29 +274,29 @@ def _peaks(models: Sequence[ModelMeasure]) -> dict[str, float]:
 
 
 def _readers(info: ModelInfo, path: str, facts: VideoFacts, on_gpu: bool) -> list[DecoderName]:
-    """The readers that may read a video: the one chosen for it, PyAV, the one for --fast-decode, and the GPU's."""
-    chosen = rule(facts, info.sampling, info.preprocessing)
-    fast = rule(facts, replace(info.sampling, fast_decode=True), info.preprocessing)
+    """Returns the readers that can read a video: the chosen one, PyAV, the one for --fast-decode, and the GPU's."""
+    chosen = choose_first_reader(facts, info.sampling, info.preprocessing)
+    fast = choose_first_reader(facts, replace(info.sampling, fast_decode=True), info.preprocessing)
     readers: list[DecoderName] = [chosen.decoder, "pyav", fast.decoder]
-    if on_gpu and rule(facts, info.sampling, info.preprocessing, nvdec=True).decoder == "pyav-nvdec":
+    if on_gpu and choose_first_reader(facts, info.sampling, info.preprocessing, nvdec=True).decoder == "pyav-nvdec":
         with DecoderProcess() as decoder, contextlib.suppress(VideoError):
             readers += ["pyav-nvdec"] if decoder.nvdec_reads(path) else []
     return list(dict.fromkeys(readers))
 
 
-def _enough(videos: Sequence[tuple[Video, VideoFacts]], wanted_s: float) -> list[Video]:
-    """Videos, around and around, that are as long as ``wanted_s`` in all."""
-    enough: list[Video] = []
+def _repeat_to_length(videos: Sequence[tuple[Video, VideoFacts]], wanted_s: float) -> list[Video]:
+    """Repeats the videos until their total length is ``wanted_s`` or a little more."""
+    repeated: list[Video] = []
     for video, facts in itertools.cycle(videos):
         if wanted_s <= 0:
-            return enough
-        enough.append(video)
+            return repeated
+        repeated.append(video)
         wanted_s -= facts.duration_s or 0.0
     raise AssertionError("the cycle has no end")
 
 
 def _readable(videos: Sequence[Video]) -> Iterator[tuple[Video, VideoFacts]]:
-    """Videos that say how long they are, with their facts."""
+    """Yields the videos with a known length and frame rate, with their facts."""
     with DecoderProcess() as decoder:
         for video in videos:
             with contextlib.suppress(VideoError):
@@ -307,9 +307,10 @@ def _readable(videos: Sequence[Video]) -> Iterator[tuple[Video, VideoFacts]]:
 
 @dataclass(frozen=True)
 class _Pipeline:
-    """One job over the whole pipeline: its windows and their length, and what was done after the first came back.
+    """One run of the whole pipeline: its windows and their length in seconds.
 
-    ``decoded`` and ``predicted`` windows took ``passed_s``; until the first it took ``start_s``.
+    The first windows came back after ``start_s``. In the ``passed_s`` seconds after that, ``decoded`` windows were
+    decoded and ``predicted`` windows were classified.
     """
 
     windows: int
@@ -320,10 +321,11 @@ class _Pipeline:
     start_s: float
 
     def windows_per_s(self, decode_per_s: float, model_per_s: float) -> float:
-        """Windows decoded and classified per second, where each part alone does so many per second.
+        """Returns the windows decoded and classified per second.
 
-        Of the windows that came back some had been decoded while the models were being loaded, so what was done counts
-        by what it costs.
+        Some windows were decoded before ``passed_s`` began, while the models were loading. So decoded and classified
+        windows are counted apart, each weighted by its cost: ``decode_per_s`` and ``model_per_s`` are the rates of the
+        parts alone.
         """
         done = self.decoded / decode_per_s + self.predicted / model_per_s
         return done / (1 / decode_per_s + 1 / model_per_s) / self.passed_s
@@ -332,7 +334,7 @@ class _Pipeline:
 def _run_pipeline(
     videos: Sequence[Video], source: ModelSource, workers: Workers, precision: "PrecisionName"
 ) -> _Pipeline:
-    """Tags the videos and throws the rows away."""
+    """Tags the videos and discards the rows."""
     begun_s = time.time()
     tables = [
         (time.time(), table.filter(pc.is_valid(table["window"])))

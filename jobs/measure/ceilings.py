@@ -1,6 +1,6 @@
-"""What decoding, the model and the transport between them can do on this machine, each of them alone.
+"""Measures the model, and the transport between decoding and the model, each of them alone on this machine.
 
-Measured with the code that a job uses, after a warm-up.
+The measurements use the code of a job, after a warm-up. ``jobs.tagging.decode_trial`` measures decoding.
 """
 
 import math
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from tagger.classifier import DeviceName, PrecisionName
 
 BATCH_SIZES = {"cpu": (1, 4), "cuda": (1, 4, 16)}
-MATRIX = {"cpu": 2048, "cuda": 8192}
-"""Side of the square matrices whose product tells the peak of arithmetic. Smaller ones do not fill a GPU: on an H200
-those of 2048 reach two thirds of what these do, in bfloat16."""
+MATRIX_SIDE = {"cpu": 2048, "cuda": 8192}
+"""Side of the square matrices whose product measures the peak of arithmetic. Smaller matrices do not fill a GPU: on an
+H200 in bfloat16, a side of 2048 reaches two thirds of the rate of 8192."""
 
-TABLES = 10
+TRANSPORT_TABLES = 10
 """Tables that are sent to measure the transport."""
 
 
@@ -47,14 +47,14 @@ class _ModelActor:
         self._shape = (source.info.sampling.num_frames, size, size, 3)
 
     def about(self) -> tuple[str, int]:
-        """The precision in use, and the operations for a window."""
+        """Returns the precision in use and the operations per window."""
         from tagger.classifier import PRECISIONS
 
         (name,) = (name for name, precision in PRECISIONS.items() if precision == self._classifier.precision)
         return name, self._classifier.operations(self._shape[0])
 
     def rate(self, batch_size: int, seconds: float) -> float:
-        """Windows per second, after a warm-up. All steps count, the slow ones too, as they do in a pipeline."""
+        """Returns windows per second, after a warm-up. Slow steps count, too, as they do in a pipeline."""
         clips = np.random.default_rng(0).integers(0, 256, (batch_size, *self._shape), dtype=np.uint8)
         return batch_size / statistics.mean(times_s(lambda: self._classifier.classify(clips, batch_size), seconds))
 
@@ -67,7 +67,7 @@ def peak_flop_per_s(device: "torch.device", precision: "torch.dtype", seconds: f
     """Operations per second of the product of two large matrices."""
     import torch
 
-    side = MATRIX[device.type]
+    side = MATRIX_SIDE[device.type]
     a, b = (torch.randn(side, side, device=device).to(precision) for _ in range(2))
 
     def multiply() -> None:
@@ -76,7 +76,7 @@ def peak_flop_per_s(device: "torch.device", precision: "torch.dtype", seconds: f
             torch.cuda.synchronize()
 
     before = torch.backends.cuda.matmul.allow_tf32
-    # As PyTorch computes the model's float32 convolutions on a GPU, by default.
+    # The matrix product uses TF32 when the model's float32 convolutions do, which is PyTorch's default on a GPU.
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32
     try:
         return 2 * side**3 / statistics.median(times_s(multiply, seconds))
@@ -85,7 +85,7 @@ def peak_flop_per_s(device: "torch.device", precision: "torch.dtype", seconds: f
 
 
 def times_s(step: Callable[[], object], seconds: float) -> list[float]:
-    """The times of ``step``, done for ``seconds`` and at least three times after a warm-up."""
+    """Returns the times of ``step``, repeated for ``seconds`` and at least three times, after a warm-up."""
     step()
     taken_s: list[float] = []
     while len(taken_s) < 3 or sum(taken_s) < seconds:
@@ -97,7 +97,7 @@ def times_s(step: Callable[[], object], seconds: float) -> list[float]:
 
 @dataclass(frozen=True)
 class ModelMeasure:
-    """What the model does in one precision."""
+    """The measurements of the model in one precision."""
 
     precision: str
     flop: int
@@ -108,7 +108,7 @@ class ModelMeasure:
 def measure_model(
     source: ModelSource, workers: Workers, precision: "PrecisionName", seconds: float, alone: bool = True
 ) -> ModelMeasure:
-    """Times one actor, if it is to be measured ``alone``, then all of them at the same time."""
+    """Measures one actor by itself (with ``alone``), then all of them at the same time."""
     import ray
 
     actor: Any = ray.remote(num_cpus=0, num_gpus=workers.actor_gpus)(_ModelActor)
@@ -134,7 +134,7 @@ def measure_model(
 
 
 def measure_transport(source: ModelSource, rows: int) -> float:
-    """Bytes per second from one process to another through the object store, written and read once."""
+    """Returns bytes per second from one process to another through the object store, each written and read once."""
     import ray
 
     size = source.info.preprocessing.size
@@ -156,7 +156,7 @@ def measure_transport(source: ModelSource, rows: int) -> float:
     actors: list[Any] = [ray.remote(num_cpus=0)(each) for each in (Sender, Receiver)]
     sender, receiver = (actor.remote() for actor in actors)
     taken_s = []
-    for _ in range(1 + TABLES):
+    for _ in range(1 + TRANSPORT_TABLES):
         started_s = time.perf_counter()
         ray.get(receiver.receive.remote(sender.send.remote()))
         taken_s.append(time.perf_counter() - started_s)

@@ -10,9 +10,10 @@ from jobs.tagging.decode_trial import DecodeRate
 
 @dataclass(frozen=True)
 class ModelRate:
-    """What ``actors`` do together, with ``batch_size`` windows in a step.
+    """The total rate of ``actors`` actors with ``batch_size`` windows per step.
 
-    ``peak_share`` is the share of the arithmetic that as many products of large matrices do in the same precision.
+    ``peak_share`` is their arithmetic as a share of the peak, measured with products of large matrices in the same
+    precision.
     """
 
     precision: str
@@ -25,32 +26,35 @@ class ModelRate:
 _Rate = TypeVar("_Rate", DecodeRate, ModelRate)
 
 
-def fastest(rates: Iterable[_Rate], **like: str | int) -> _Rate:
-    """The one with most windows per second among those ``like`` what is named."""
-    alike = (rate for rate in rates if all(getattr(rate, name) == value for name, value in like.items()))
-    return max(alike, key=lambda rate: rate.windows_per_s)
+def fastest(rates: Iterable[_Rate], **fields: str | int) -> _Rate:
+    """Returns the rate with the most windows per second among those with the given values of ``fields``."""
+    selected = (rate for rate in rates if all(getattr(rate, name) == value for name, value in fields.items()))
+    return max(selected, key=lambda rate: rate.windows_per_s)
 
 
 def medians(rates: Iterable[_Rate]) -> list[_Rate]:
-    """One for each kind, in the order in which they come, with the median of each figure."""
-    return [_median(alike) for alike in _kinds(rates)]
+    """Returns one rate per candidate, in the order of their first rates, with the median of each figure."""
+    return [_median(repeated) for repeated in _by_candidate(rates)]
 
 
-def fastest_each_time(rates: Iterable[_Rate], times: int) -> list[float]:
-    """Windows per second, each time, of what is the fastest by its median among what was measured so many ``times``."""
-    always = (alike for alike in _kinds(rates) if len(alike) == times)
-    return [rate.windows_per_s for rate in max(always, key=lambda alike: _median(alike).windows_per_s)]
+def rates_of_fastest(rates: Iterable[_Rate], times: int) -> list[float]:
+    """Returns the windows per second of each round for the candidate with the highest median.
+
+    Only candidates that were measured exactly ``times`` times count.
+    """
+    complete = (repeated for repeated in _by_candidate(rates) if len(repeated) == times)
+    return [rate.windows_per_s for rate in max(complete, key=lambda repeated: _median(repeated).windows_per_s)]
 
 
-def _kinds(rates: Iterable[_Rate]) -> list[list[_Rate]]:
-    # What was measured are the floats, the rest says of what.
-    kinds: dict[tuple[Any, ...], list[_Rate]] = {}
+def _by_candidate(rates: Iterable[_Rate]) -> list[list[_Rate]]:
+    # Fields of type float are measurements; the other fields name the candidate.
+    candidates: dict[tuple[Any, ...], list[_Rate]] = {}
     for rate in rates:
-        kind = tuple(value for value in vars(rate).values() if not isinstance(value, float))
-        kinds.setdefault(kind, []).append(rate)
-    return list(kinds.values())
+        candidate = tuple(value for value in vars(rate).values() if not isinstance(value, float))
+        candidates.setdefault(candidate, []).append(rate)
+    return list(candidates.values())
 
 
-def _median(alike: Sequence[_Rate]) -> _Rate:
-    figures = [name for name, value in vars(alike[0]).items() if isinstance(value, float)]
-    return replace(alike[0], **{name: statistics.median(getattr(rate, name) for rate in alike) for name in figures})
+def _median(rates: Sequence[_Rate]) -> _Rate:
+    figures = [name for name, value in vars(rates[0]).items() if isinstance(value, float)]
+    return replace(rates[0], **{name: statistics.median(getattr(rate, name) for rate in rates) for name in figures})

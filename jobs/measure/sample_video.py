@@ -1,4 +1,4 @@
-"""A video for measurements, made up where the user has named none."""
+"""Makes a video for measurements when the user names none."""
 
 from collections.abc import Mapping
 from fractions import Fraction
@@ -21,10 +21,10 @@ def make_sample(
     pixel_format: str = "yuv420p",
     options: Mapping[str, str] = H264,
 ) -> Path:
-    """Writes a video in which much moves; H.264 with B-frames and a key frame every 2 s, if not told otherwise."""
+    """Writes a video with much motion, by default in H.264 with B-frames and a key frame every 2 s."""
     graph = av.filter.Graph()
     source = graph.add("testsrc2", f"size={size}:rate={RATE}:duration={seconds}")
-    # Grain, without which drawn pictures are decoded faster than filmed ones.
+    # Without grain, generated pictures are decoded faster than filmed ones.
     grain = graph.add("noise", "alls=5:allf=t:all_seed=1")
     planes = graph.add("format", pixel_format)
     sink = graph.add("buffersink")
@@ -38,7 +38,7 @@ def make_sample(
         for number in range(seconds * RATE):
             frame = graph.vpull()
             frame.pts, frame.time_base = number, Fraction(1, RATE)
-            # The source says of each picture that it stands alone; the encoder is to decide that.
+            # The source marks each picture as a key frame; now the encoder decides.
             frame.pict_type = PictureType.NONE
             container.mux(stream.encode(frame))
         container.mux(stream.encode())

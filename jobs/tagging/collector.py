@@ -1,4 +1,4 @@
-"""Collects the rows that come back, in any order, until a video is finished."""
+"""Collects result rows, which come back in any order, until a video is finished."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,10 +15,10 @@ from tagger.clips import VideoEnd
 
 @dataclass(frozen=True)
 class FinishedVideo:
-    """A video whose every window is back.
+    """A video whose windows have all come back.
 
-    ``version`` is what was read of it, None when it could not be found. ``segments`` are rows of SEGMENTS_SCHEMA, in
-    order.
+    ``version`` is the version of the file that was read, None when the file was not found. ``segments`` are rows of
+    SEGMENTS_SCHEMA, in order.
     """
 
     video: Video
@@ -29,17 +29,17 @@ class FinishedVideo:
 
     @property
     def failure(self) -> Failure | None:
-        """Why not all of the video could be read; None when it could."""
+        """The reason why the video was not read completely; None when it was."""
         if self.end.status == "ok" or self.end.error_kind is None:
             return None
         return Failure(self.video.path, self.end.status, self.end.error_kind, self.end.error or "unknown")
 
 
 @dataclass(frozen=True)
-class Spent:
-    """Seconds that were spent on rows, by the clock and of CPU time, in decoding and in the model.
+class TimeSpent:
+    """Wall time and CPU time, in seconds, of decoding and of the model.
 
-    Only what was done after ``since`` counts, in seconds since 1970: much is decoded while models are being loaded.
+    Only work that ended after ``since`` (seconds since 1970) counts: many windows are decoded while the models load.
     """
 
     since: float = 0.0
@@ -48,15 +48,15 @@ class Spent:
     predict_s: float = 0.0
     predict_cpu_s: float = 0.0
 
-    def with_rows(self, rows: pa.Table) -> "Spent":
-        """With what was spent on rows of SEGMENTS_SCHEMA."""
+    def with_rows(self, rows: pa.Table) -> "TimeSpent":
+        """Adds the times of ``rows``, a table of SEGMENTS_SCHEMA, and returns the sum."""
         totals = {}
         for work, at in (("decode", "decoded_at"), ("predict", "predicted_at")):
-            # This is done for every table, and NumPy takes the least time for so few rows.
+            # This runs for every table; for so few rows NumPy is fastest.
             counts = rows[at].to_numpy() > self.since
             for name in (f"{work}_s", f"{work}_cpu_s"):
                 totals[name] = getattr(self, name) + float(rows[name].to_numpy()[counts].sum())
-        return Spent(self.since, **totals)
+        return TimeSpent(self.since, **totals)
 
 
 @dataclass
@@ -69,9 +69,9 @@ class _OpenVideo:
 
 
 class Collector:
-    """Gathers the rows of the videos under way; a video is finished when its end and all its windows are here.
+    """Collects the rows of unfinished videos. A video is finished when its end and all its windows have come back.
 
-    Rows that come a second time, because a worker died and its work was done again, are left out.
+    Duplicate rows are dropped: when a worker dies, its work is repeated.
     """
 
     def __init__(self, videos: Sequence[Video]):
@@ -80,13 +80,13 @@ class Collector:
         self._is_finished = bytearray(len(videos))
         self.windows = 0
         self.video_s = 0.0
-        self.spent = Spent()
+        self.spent = TimeSpent()
 
     def add(self, table: pa.Table) -> list[FinishedVideo]:
         """Takes rows of SEGMENTS_SCHEMA and returns the videos that they complete."""
         self.spent = self.spent.with_rows(table)
         numbers = table["video"].to_numpy()
-        # Rows of one video stand together, as they were decoded.
+        # Rows of one video are adjacent, in the order of decoding.
         edges = [*np.flatnonzero(np.diff(numbers, prepend=-1)).tolist(), len(numbers)]
         finished = []
         for start, stop in pairwise(edges):
@@ -109,7 +109,7 @@ class Collector:
             video.slices.append(rows)
             video.rows += rows.num_rows
             self.windows += rows.num_rows
-            # Windows may overlap: what counts is how far the video has got.
+            # Windows may overlap, so their lengths do not add up: progress is the end of the last window.
             reached_s = rows["end_s"][-1].as_py()
             self.video_s += max(reached_s - video.reached_s, 0.0)
             video.reached_s = max(reached_s, video.reached_s)

@@ -1,4 +1,4 @@
-"""When finished videos are committed: in small batches, soon, and at the end whatever it is."""
+"""Commits finished videos in small batches while a job runs, and the rest when it ends."""
 
 import time
 
@@ -11,21 +11,21 @@ from jobs.tagging.rows import result_tables
 from tagger.errors import OutputError
 
 COMMIT_VIDEOS = 1000
-"""Finished videos that wait to be committed at most; what waits is done again after a crash."""
+"""Most finished videos that wait for a commit. After a crash the waiting ones are tagged again."""
 
 COMMIT_ROWS = 100_000
-"""Segments that wait to be committed at most."""
+"""Most segments that wait for a commit."""
 
 COMMIT_S = 5.0
-"""Longest time in seconds that a finished video waits to be committed."""
+"""Most seconds that a finished video waits for a commit."""
 
 
 class Committer:
-    """Commits finished videos in small batches, and the rest when the job ends, however it ends."""
+    """Commits finished videos in small batches, and the rest on exit, also after an error."""
 
     def __init__(self, ledger: Ledger, lock: Lock):
         self.committed = 0
-        """How many videos were committed so far."""
+        """Number of videos committed so far."""
         self._ledger = ledger
         self._lock = lock
         self._waiting: list[FinishedVideo] = []
@@ -44,7 +44,7 @@ class Committer:
         self._rows += len(video.segments)
 
     def commit_when_due(self) -> None:
-        """Commits when enough waits, or for long enough."""
+        """Commits when enough videos or segments wait, or when the last commit was COMMIT_S ago."""
         due_s = self._committed_s + COMMIT_S
         if len(self._waiting) >= COMMIT_VIDEOS or self._rows >= COMMIT_ROWS or time.monotonic() >= due_s:
             self._commit()
@@ -52,7 +52,7 @@ class Committer:
     def _commit(self) -> None:
         self._lock.check()
         try:
-            # The list is emptied afterwards: an interrupted commit is done again, over itself.
+            # The list is cleared only after the commit: an interrupted commit is repeated and overwrites itself.
             self._ledger.commit(*result_tables(self._waiting))
         except OSError as error:
             raise unwritable(self._ledger.folder, error) from error
@@ -63,7 +63,7 @@ class Committer:
 
 
 def unwritable(place: Location, error: OSError) -> OutputError:
-    """What is said when a run folder cannot be written."""
+    """Returns the error for a run folder that cannot be written."""
     return OutputError(
-        f"{place} cannot be written: {reason(error)}; what was finished before is kept, and the same command continues"
+        f"{place} cannot be written: {reason(error)}; finished videos are kept, and the same command continues"
     )

@@ -1,7 +1,7 @@
-"""What a decoding task does: names of videos in, their windows out.
+"""The decoding task: takes names of videos and returns their windows.
 
-Nothing here needs torch, so that decoding workers stay small. Each has a decoder process, which it keeps for all of its
-tasks: a video that crashes its decoder, hangs it or makes it eat memory does no harm to the worker.
+Nothing here imports torch, so that decoding workers stay small. Each worker keeps one decoder process for all its
+tasks. A video that crashes the decoder, hangs it or exhausts its memory does not harm the worker.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ def decode(
 ) -> Iterator[pa.Table]:
     """Reads the videos of ``batch`` one after the other and yields their spans as tables of WINDOWS_SCHEMA.
 
-    ``nvdec`` is that of ``tagger.video.choose.choose_reader``.
+    ``nvdec`` is passed to ``tagger.video.choose.choose_reader``.
     """
     for number, name in zip(batch["video"].to_pylist(), batch["path"].to_pylist(), strict=True):
         started = time.perf_counter()
@@ -43,12 +43,11 @@ def decode(
 def read_video(
     name: str, sampling: Sampling, preprocessing: Preprocessing, *, span_windows: int, nvdec: bool = False
 ) -> Iterator[tuple[Span, Version | None]]:
-    """Yields the spans of a video, a path or an address, the last one with the version that was read.
+    """Yields the spans of a video, given by path or address; the last span comes with the version that was read.
 
-    That version is known to be the one whose windows came out: whoever writes to the video between the first look at it
-    and the last makes it a video that was ``changed`` while it was read, and its version has no fingerprint then, so
-    that none will be taken for the same. It is None when nothing could be looked at. Raises JobError and other
-    VtagErrors for what is wrong with this machine, never because of a video.
+    The version is None when size and time of the file cannot be read. When the file changes while it is read, the video
+    ends with the error kind ``changed``, and its version has no fingerprint, so that no later file is taken for the
+    same. Raises JobError and other VtagErrors for a problem of this machine, never for a problem of the video.
     """
     with contextlib.ExitStack() as stack:
         try:
@@ -67,16 +66,16 @@ def read_video(
             if span.end is None:
                 yield span, None
                 continue
-            end = _in_its_name(video, span.end)
+            end = _with_address(video, span.end)
             if _stamp(video.path) != before:
                 end = _changed(video, end)
-            stamp = video.stored or before
+            stamp = video.original_version or before
             is_whole = content is not None and end.error_kind != "changed"
             yield replace(span, end=end), stamp and Version(*stamp, content if is_whole else None)
 
 
 def _stamp(path: str) -> tuple[int, int] | None:
-    """Size and modification time in nanoseconds of a local file; None when there is none to be seen."""
+    """Returns size and modification time (nanoseconds) of a local file; None when they cannot be read."""
     try:
         status = Path(path).stat()
     except (OSError, ValueError):
@@ -88,7 +87,7 @@ def _fingerprint(path: str) -> str | None:
     try:
         return fingerprint(path)
     except (OSError, ValueError):
-        # Whatever the reason, the reader of the video meets it, too, and has words for it.
+        # The reader of the video meets the same error and reports it.
         return None
 
 
@@ -97,10 +96,10 @@ def _changed(video: StagedVideo, end: VideoEnd) -> VideoEnd:
     return replace(end, status="partial" if end.windows else "failed", error_kind="changed", error=error)
 
 
-def _in_its_name(video: StagedVideo, end: VideoEnd) -> VideoEnd:
+def _with_address(video: StagedVideo, end: VideoEnd) -> VideoEnd:
     error, choice = end.error, end.choice
     if error is not None:
-        error = video.in_its_name(error)
+        error = video.with_original_name(error)
     if choice is not None and choice.reason is not None:
-        choice = replace(choice, reason=video.in_its_name(choice.reason))
+        choice = replace(choice, reason=video.with_original_name(choice.reason))
     return replace(end, error=error, choice=choice)

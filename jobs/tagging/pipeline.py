@@ -28,54 +28,54 @@ if TYPE_CHECKING:
     from tagger.classifier import PrecisionName
 
 WINDOWS_PER_CALL = 32
-"""Windows that an actor on a GPU takes at a time: as many as the largest batches of two (tagger/cuda.py)."""
+"""Windows per call of an actor on a GPU: two of the largest batches (tagger/cuda.py)."""
 
-CALL_GFLOP = 120
-LEAST_WINDOWS, MOST_WINDOWS = 4, 16
-"""On a CPU about so much arithmetic is one call, within these bounds: half a second to two. Each call costs the Ray
-driver the same, and what the last ones have to do is not shared any more."""
+GFLOP_PER_CALL = 120
+MIN_WINDOWS_PER_CALL, MAX_WINDOWS_PER_CALL = 4, 16
+"""Arithmetic of one call of an actor on a CPU, and bounds for its windows: a call takes half a second to two seconds.
+Short calls cost the Ray driver time, and at the end of a job the work of a long call is not shared."""
 
 SPAN_WINDOWS = 16
-"""Most windows that travel together from a decoder; they lie in its memory until they are complete."""
+"""Most windows in one table from a decoder, which keeps them in memory until the table is complete."""
 
 TASKS_PER_DECODER = 4
 VIDEOS_PER_TASK = 64
-"""How videos are cut into decoding tasks (``task_sizes``). A task costs the Ray driver about as much as a row, and 1 to
-1.5 ms before the first one begins; all of its videos are read again when its process dies."""
+"""How ``task_sizes`` divides videos into decoding tasks. A task costs the Ray driver about as much as a row, and 1 to
+1.5 ms before the first task starts. When the process of a task dies, all videos of the task are read again."""
 
 VIDEOS_PER_DATA_SET = 100_000
 VIDEOS_PER_DECODER = 1000
-"""Videos that are tagged with one data set, at least so many and so many for each decoder. The models are loaded again
-for the next one, which takes ten seconds."""
+"""Videos that are tagged with one data set of Ray Data: the larger of VIDEOS_PER_DATA_SET and VIDEOS_PER_DECODER times
+the decoders. The next data set loads the models again, which takes ten seconds."""
 
 ACTORS_PER_GPU = 2
-"""While one takes its windows or hands over its rows, the other one computes."""
+"""Two actors, so that one computes while the other takes windows or hands over rows."""
 
-DECODING_GPU = 0.1
-"""The share of a GPU that its decoders claim when it decodes, so that Ray shows it to them. Its hardware decoder is
-none of what the model uses."""
+DECODING_GPU_SHARE = 0.1
+"""Share of a GPU that its decoders claim together, so that Ray makes it visible to them. The model does not use the
+GPU's hardware decoder."""
 
 DECODERS_PER_GPU = 16
-"""Most decoders that use one GPU at a time: each takes some hundred MB of its memory, and it has few hardware decoders.
-"""
+"""Most decoders that use one GPU at a time: each takes some hundred MB of its memory, and a GPU has few hardware
+decoders."""
 
 RETRIES = 3
-"""How often a task is done again whose process died. Ray Data's own default is for ever."""
+"""Retries of a task whose process died. Ray Data's own default is unlimited."""
 
 RESTARTS = 10
-"""How often a model actor is started again. Machines that go away under it count, too, so they are more."""
+"""Restarts of a model actor. More than RETRIES, because the loss of its machine counts, too."""
 
 ACTOR_CPUS = 0.1
-"""Most logical CPUs that an actor claims. When machines go away, the actors move to those that are left, where they
-must not take all CPUs, for then nothing would be decoded any more: with this, one machine of ten may be left."""
+"""Most logical CPUs that an actor claims. When machines are lost, all actors move to the remaining ones and must leave
+CPUs for decoding there. With this value one machine of ten may remain."""
 
 
 @dataclass(frozen=True)
 class Workers:
-    """How the work is spread: model actors with their threads and devices, and decoding tasks at a time.
+    """How the work is spread: ``actors`` models with ``threads`` each, and ``decoders`` decoding tasks at a time.
 
-    ``actor_cpus``, ``actor_gpus``, ``decoder_cpus`` and ``decoder_gpus`` are what each of them claims of Ray's logical
-    CPUs and GPUs. With a share of a GPU a decoder uses it.
+    ``actor_cpus``, ``actor_gpus``, ``decoder_cpus`` and ``decoder_gpus`` are the logical CPUs and GPUs of Ray that each
+    of them claims. A decoder with a share of a GPU decodes on it.
     """
 
     device: Literal["cpu", "cuda"]
@@ -89,38 +89,39 @@ class Workers:
 
     @property
     def cores(self) -> int:
-        """The cores of the whole cluster: there is a decoding task for each."""
+        """Cores of the whole cluster: there is one decoding task per core."""
         return self.decoders
 
 
 def windows_per_call(architecture: str, device: str) -> int:
-    """Windows that an actor takes at a time."""
+    """Returns the number of windows that an actor takes per call."""
     if device == "cuda":
         return WINDOWS_PER_CALL
     if architecture not in ARCHITECTURES:
-        return LEAST_WINDOWS  # The actors, which are to build it, have the words for that.
-    return max(LEAST_WINDOWS, min(round(CALL_GFLOP / ARCHITECTURES[architecture].gflop), MOST_WINDOWS))
+        return MIN_WINDOWS_PER_CALL  # The actors report the unknown architecture when they build it.
+    windows = round(GFLOP_PER_CALL / ARCHITECTURES[architecture].gflop)
+    return max(MIN_WINDOWS_PER_CALL, min(windows, MAX_WINDOWS_PER_CALL))
 
 
 def choose_workers(
     cpus: float, gpus: float, device: str = "auto", actors: int | None = None, *, nvdec: bool = False
 ) -> Workers:
-    """Spreads the work over ``cpus`` and ``gpus`` of the whole cluster. Raises VtagError for a device that is missing.
+    """Spreads the work over ``cpus`` and ``gpus`` of the whole cluster. With ``nvdec`` the GPUs decode.
 
-    ``nvdec`` is whether the GPUs decode.
+    With GPUs there are ACTORS_PER_GPU actors per GPU; more actors than GPUs share them evenly. Without GPUs there is
+    one single-threaded actor per core: for the built-in network in bfloat16, two threads on two cores are 1.5 times as
+    fast as one thread, and two processes are twice as fast (measured on a Xeon with AMX).
 
-    With GPUs, ACTORS_PER_GPU; more actors than GPUs share them evenly. Without, one single-threaded actor per core:
-    for the built-in network in bfloat16 two threads on two cores are 1.5 times as fast as one, two processes twice as
-    fast (measured on a Xeon with AMX). Decoding may use every core: it is paused when the actors fall behind, so the
-    operating system finds the right shares. Half of the logical CPUs go to either side, so neither can keep the other
-    from starting, even on one CPU.
+    Decoding may use every core: it pauses when the actors fall behind, so the operating system finds the right shares.
+    Actors and decoders claim half of the logical CPUs each, so neither can keep the other from starting, even on one
+    CPU. Raises VtagError when ``device`` is ``cuda`` and there is no GPU.
     """
     if device == "cuda" and gpus < 1:
         raise VtagError("--device cuda: no GPU is available to Ray here; use --device cpu or auto")
     cores = max(1, int(cpus))
     use_gpu = device != "cpu" and gpus >= 1
     count = actors or (ACTORS_PER_GPU * int(gpus) if use_gpu else cores)
-    for_models = 1 - DECODING_GPU if nvdec else 1.0
+    for_models = 1 - DECODING_GPU_SHARE if nvdec else 1.0
     return Workers(
         device="cuda" if use_gpu else "cpu",
         actors=count,
@@ -130,12 +131,12 @@ def choose_workers(
         actor_gpus=_share(for_models, math.ceil(count / int(gpus)), most=1) if use_gpu else 0,
         decoders=cores,
         decoder_cpus=_share(cpus / 2, cores),
-        decoder_gpus=_share(DECODING_GPU, min(math.ceil(cores / int(gpus)), DECODERS_PER_GPU)) if nvdec else 0.0,
+        decoder_gpus=_share(DECODING_GPU_SHARE, min(math.ceil(cores / int(gpus)), DECODERS_PER_GPU)) if nvdec else 0.0,
     )
 
 
 def _share(whole: float, parts: int, most: float = 0.5) -> float:
-    # Ray counts in steps of 1/10,000; the shares must not add up to more than there is.
+    # Ray counts in steps of 1/10,000; the shares must not add up to more than the whole.
     return min(most, math.floor(whole / parts * 10_000) / 10_000)
 
 
@@ -150,13 +151,12 @@ def tag_videos(
     precision: "PrecisionName" = "auto",
     first: int = 0,
 ) -> Generator[pa.Table]:
-    """Tags ``videos`` and yields tables of SEGMENTS_SCHEMA as they come; ``video`` is the number in ``videos``, from
-    ``first`` on.
+    """Tags ``videos`` and yields tables of SEGMENTS_SCHEMA as they come back, in any order.
 
-    Needs a running Ray. Rows come in any order. Every window of every video comes back once, and every video has
-    exactly one row with an ``end``, whatever was wrong with it. What a process or a machine had under way when it died
-    is done again. Raises JobError when a machine of the cluster cannot do its part, ModelFileError when the model is
-    not what it was.
+    Their column ``video`` is the number in ``videos``, counted from ``first``. Every window comes back once, and every
+    video, also an unreadable one, has exactly one row with an ``end``. When a process or a machine dies, its unfinished
+    work is repeated. Needs a running Ray. Raises JobError when a machine of the cluster cannot do its part,
+    ModelFileError when the model file has changed.
     """
     import ray
     from ray.data import ActorPoolStrategy, TaskPoolStrategy
@@ -167,9 +167,9 @@ def tag_videos(
     clip_bytes = sampling.num_frames * size * size * 3
     _configure(workers, rows * clip_bytes)
     sizes = list(task_sizes(len(videos), workers.decoders))
-    windows = in_blocks(videos, sizes, first).map_batches(
+    windows = videos_in_blocks(videos, sizes, first).map_batches(
         cast(Any, decode),  # Ray's own annotation leaves no room for keyword arguments.
-        # With more, Ray Data would put small blocks together into one task.
+        # With a larger batch size, Ray Data would merge small blocks into one task.
         batch_size=1,
         batch_format="pyarrow",
         fn_kwargs={
@@ -190,7 +190,7 @@ def tag_videos(
         zero_copy_batch=True,
         fn_constructor_kwargs={
             "source": source,
-            # Once, for all actors and for machines that join later.
+            # Stored once, for all actors and for machines that join later.
             "content": ray.put(source.content()),
             "sampling": sampling,
             "device": workers.device,
@@ -202,21 +202,21 @@ def tag_videos(
         compute=ActorPoolStrategy(
             size=workers.actors,
             max_tasks_in_flight_per_actor=2,
-            # Calls still come one by one. Without this option Ray makes them in a thread of its own, and glibc gives
-            # the memory of such a thread back to the system whenever it is freed (jobs/cluster/memory.py): the I3D
-            # takes 1.3 times as long.
+            # Calls still come one by one. Without this option Ray makes them in a separate thread, and glibc returns
+            # freed memory of such a thread to the system at once (jobs/cluster/memory.py): the I3D takes 1.3 times as
+            # long.
             enable_true_multi_threading=True,
         ),
         num_cpus=workers.actor_cpus,
         num_gpus=workers.actor_gpus,
-        # Retries of calls are bounded by the restarts. While a lost machine is not missed yet, many are used up.
+        # The restarts bound the retries of calls. Many retries fail before Ray notices that a machine is lost.
         **retries(max_restarts=RESTARTS, max_task_retries=-1),
     )
     yield from segments.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
 
 
 def task_sizes(videos: int, decoders: int) -> Iterator[int]:
-    """How many videos each decoding task reads, in order, for so many ``decoders`` at a time.
+    """Yields the number of videos in each decoding task, in order, for ``decoders`` tasks at a time.
 
     Tasks become smaller towards the end, so that the decoders finish together (guided self-scheduling, Polychronopoulos
     and Kuck 1987).
@@ -228,40 +228,40 @@ def task_sizes(videos: int, decoders: int) -> Iterator[int]:
 
 
 def videos_at_a_time(decoders: int) -> int:
-    """How many videos are tagged with one data set of Ray Data. A bound for the memory of the Ray driver."""
+    """Returns how many videos are tagged with one data set of Ray Data. This bounds the memory of the Ray driver."""
     return max(VIDEOS_PER_DATA_SET, VIDEOS_PER_DECODER * decoders)
 
 
-def in_blocks(videos: Sequence[Video], sizes: Sequence[int], first: int = 0) -> "Dataset":
-    """The videos by number, from ``first`` on, and name, as a data set with a block of each of the ``sizes``."""
+def videos_in_blocks(videos: Sequence[Video], sizes: Sequence[int], first: int = 0) -> "Dataset":
+    """Returns a data set of the videos' numbers, counted from ``first``, and names, in blocks of the ``sizes``."""
     import ray
 
-    # Names travel as bytes: they need not be text.
+    # Names are sent as bytes: they need not be valid UTF-8.
     names = iter([os.fsencode(video.path) for video in videos])
     blocks = []
     for size in sizes:
         numbers = range(first, first + size)
         blocks.append(pa.table({"video": numbers, "path": list(itertools.islice(names, size))}))
         first += size
-    # Not from_arrow, which has a task look at each block, and that waits for a whole CPU.
+    # Not from_arrow: it starts a task for each block, and each task waits for a whole CPU.
     return ray.data.from_blocks(blocks)
 
 
 def _configure(workers: Workers, call_bytes: int) -> None:
-    """Sets what Ray Data takes from its context when a data set is made."""
+    """Sets the options that Ray Data reads from its context when a data set is made."""
     import ray
     from ray.data import DataContext, ExecutionResources
 
     store_bytes = int(ray.cluster_resources().get("object_store_memory", 2**30))
     wanted_bytes = 8 * call_bytes * (workers.actors + workers.decoders)
     context = DataContext.get_current()
-    # Small blocks, so that results stream and little waits in memory.
+    # Small blocks, so that results stream and few windows wait in memory.
     context.target_max_block_size = call_bytes
     context.execution_options.resource_limits = ExecutionResources(
-        # What does not fit into the store would be written to disk.
+        # Ray spills blocks to disk that do not fit into the object store.
         object_store_memory=min(max(256 * 2**20, wanted_bytes), store_bytes // 2)
     )
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    # A long video decoded from a slow disk is no reason to give up.
+    # No timeout: a long video on a slow disk may take very long to decode.
     context.execution_no_progress_timeout_s = -1

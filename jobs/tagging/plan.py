@@ -1,4 +1,4 @@
-"""What a job will do, found out before anything is started."""
+"""The plan of a job, made before anything is started."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +21,7 @@ from tagger.tagger import ModelSource, find_model
 from tagger.windows import Sampling
 
 PROBES = 8
-"""Processes that open videos at a time. On a network disk most of their time is waiting."""
+"""Processes that open videos at the same time. On a network disk they wait most of the time."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Plan:
 
     ``base`` is the result that it adds to, None when there is none or it is to be replaced (``replaces``). ``run_id``
     is the id of an interrupted run that this job continues, and ``part_count`` the number of parts in its run folder.
-    When ``run_id`` is None, whatever is in the run folder is removed. ``identity`` is what the rows depend on.
+    When ``run_id`` is None, the content of the run folder is removed. ``identity`` is what the rows depend on.
     """
 
     config: RunConfig
@@ -61,9 +61,9 @@ class Plan:
 
     @property
     def is_done(self) -> bool:
-        """Whether the result is what the job would make it.
+        """Whether the result already is what the job would make.
 
-        Of a run that was interrupted, the publication may be half done, whatever is left to do.
+        False after an interrupted run: its publication may be incomplete, even when no video is left.
         """
         work = self.todo or self.changes.touched or self.prunes or self.run_id is not None
         return self.base is not None and not work
@@ -71,12 +71,14 @@ class Plan:
 
 @dataclass(frozen=True)
 class DryRun:
-    """What a job would do.
+    """Counts of what a job would do.
 
-    ``videos`` are listed; ``new``, ``changed``, ``retried`` of them would be read, ``kept`` not, among them ``touched``
-    ones: the same content at another time. ``gone`` are in the result only, and would be removed if ``pruned``.
-    ``unreadable`` cannot even be opened; ``video_s`` and ``windows`` are still to be done. ``unopened`` are in buckets,
-    where opening them would mean copying them, and not counted in the three.
+    ``videos`` are listed. The ``new``, ``changed`` and ``retried`` ones would be read, the ``kept`` ones not. ``kept``
+    includes ``touched`` videos, which have the same content and another modification time. ``gone`` videos are in the
+    result only; with ``pruned`` they would be removed.
+
+    ``unreadable`` videos cannot be opened. ``video_s`` and ``windows`` would be tagged. ``unopened`` videos are in
+    buckets and would have to be copied first; the three numbers before do not include them.
     """
 
     videos: int
@@ -108,8 +110,8 @@ def make_plan(config: RunConfig, on_found: Callable[[int], None] = lambda found:
             raise InputError(str(error)) from None
     top_k = min(config.top_k, len(source.info.labels))
     identity = RunIdentity(source.name, source.hash, sampling.to_json(), top_k)
-    run_id, replaces = _interrupted(output, identity, overwrite=config.overwrite)
-    base = None if replaces else _base(output, identity)
+    run_id, replaces = _interrupted_run(output, identity, overwrite=config.overwrite)
+    base = None if replaces else _base_result(output, identity)
     videos = tuple(find_videos(config.inputs, config.extensions, on_found))
     try:
         earlier = committed_parts(output.run_folder) if run_id is not None else []
@@ -119,7 +121,7 @@ def make_plan(config: RunConfig, on_found: Callable[[int], None] = lambda found:
             if isinstance(error, OutputError):
                 raise
             raise OutputError(f"{output.out} cannot be read: {error}; use --overwrite to start over") from error
-        # What an interrupted --overwrite has left is damaged: it starts over, too.
+        # The run folder of an interrupted --overwrite is damaged: the run starts over.
         run_id, earlier, records = None, [], Records()
     changes = find_changes(videos, records, retry_failed=config.retry_failed)
     return Plan(
@@ -138,11 +140,11 @@ def make_plan(config: RunConfig, on_found: Callable[[int], None] = lambda found:
     )
 
 
-def _interrupted(output: Output, identity: RunIdentity, *, overwrite: bool) -> tuple[str | None, bool]:
-    """The interrupted run that goes on, if any, and whether the run takes the place of an earlier result.
+def _interrupted_run(output: Output, identity: RunIdentity, *, overwrite: bool) -> tuple[str | None, bool]:
+    """Returns the id of the interrupted run to continue, if any, and whether the run replaces an earlier result.
 
-    Raises OutputError for an interrupted run of another kind, or one whose end would take a result away that this one
-    would add to.
+    Raises OutputError when the interrupted run has another identity, or would replace the result to which this run
+    would add.
     """
     try:
         earlier = read_plan(output.run_folder)
@@ -154,7 +156,7 @@ def _interrupted(output: Output, identity: RunIdentity, *, overwrite: bool) -> t
         return None, overwrite
     difference = identity.difference(earlier.identity)
     if overwrite:
-        # Given again after an interruption, the same command goes on.
+        # The same command, given again after an interruption, continues.
         return earlier.run_id if difference is None and earlier.replaces else None, True
     if difference is not None:
         raise OutputError(
@@ -169,8 +171,8 @@ def _interrupted(output: Output, identity: RunIdentity, *, overwrite: bool) -> t
     return earlier.run_id, earlier.replaces
 
 
-def _base(output: Output, identity: RunIdentity) -> Result | None:
-    """The result that the run adds to. Raises OutputError for one of another kind."""
+def _base_result(output: Output, identity: RunIdentity) -> Result | None:
+    """Returns the result that the run adds to. Raises OutputError when its identity differs or a part is missing."""
     base = read_result(output)
     difference = base and identity.difference(base.identity)
     if difference:
@@ -180,24 +182,24 @@ def _base(output: Output, identity: RunIdentity) -> Result | None:
     if base is not None and base.parts:
         lacking = sorted({part.name for part in base.parts}.difference(output.tags.names()))
         if lacking:
-            # The videos are read for the plan, the segments not before the end.
+            # The plan reads only the table of videos; the segments are read at the end of the job.
             raise OutputError(
-                f"{output.tags.child(lacking[0])} is missing, which {output.manifest} lists; "
+                f"{output.manifest} lists {output.tags.child(lacking[0])}, which is missing; "
                 "use --overwrite to start over, or choose another --out"
             )
     return base
 
 
 def dry_run(plan: Plan, on_probed: Callable[[int], None] = lambda probed: None) -> DryRun:
-    """Opens every local video that is still to be done and adds up what there is.
+    """Opens every local video that is still to be tagged and adds up lengths and windows.
 
-    ``on_probed`` gets the count so far.
+    ``on_probed`` gets the number of videos opened so far.
     """
 
     def windows_of(video: Video) -> tuple[float, int] | None:
         try:
             facts = decoder_of_this_thread().probe(video.path)
-        except VideoError:  # The run will say it in its row.
+        except VideoError:  # The run will report it in the video's row.
             return None
         duration_s = facts.duration_s or 0.0
         return duration_s, plan.sampling.window_count(duration_s)

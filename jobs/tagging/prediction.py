@@ -1,4 +1,4 @@
-"""What a model actor does: windows in, segments out."""
+"""The model actor: takes windows and returns segments."""
 
 import os
 import tempfile
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Predictor:
-    """A loaded model in an actor: tables of WINDOWS_SCHEMA in, tables of SEGMENTS_SCHEMA out.
+    """An actor with a loaded model: takes tables of WINDOWS_SCHEMA and returns tables of SEGMENTS_SCHEMA.
 
     ``content`` is a reference to the bytes of the weights file, for a machine that does not have it.
     """
@@ -36,13 +36,13 @@ class Predictor:
         batch_size: int | None,
         precision: "PrecisionName" = "auto",
     ):
-        # Other processes import this module, too, and do without torch, which takes half a gigabyte.
+        # Processes that do not need torch import this module, too; torch takes half a gigabyte.
         import torch
 
-        # Frames come read-only from the object store, and are only ever read.
+        # Frames from the object store are read-only, and nothing writes to them.
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         keep_freed_memory()
-        # They are counted over the whole cluster; this machine may be a small part of it.
+        # The number is computed from the cores of the whole cluster; this machine may have fewer.
         torch.set_num_threads(min(threads, os.cpu_count() or 1))
         self._classifier = _load(source, content, device, precision)
         self._labels = source.info.labels

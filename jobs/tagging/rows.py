@@ -1,4 +1,4 @@
-"""From finished videos to rows of the result."""
+"""Turns finished videos into rows of the result."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -13,7 +13,7 @@ from jobs.tagging.transport import SEGMENTS_SCHEMA
 from tagger.schema import TAGS_SCHEMA, VIDEOS_SCHEMA
 
 FACT_COLUMNS = ("container", "codec", "width", "height", "fps", "duration_s")
-"""Columns of VIDEOS_SCHEMA that are taken over from VideoFacts."""
+"""Columns of VIDEOS_SCHEMA that are copied from VideoFacts."""
 
 
 def result_tables(videos: Iterable[FinishedVideo]) -> tuple[pa.Table, pa.Table]:
@@ -73,7 +73,7 @@ def videos_table(videos: Iterable[FinishedVideo]) -> pa.Table:
 
 
 def with_times(videos: pa.Table, mtimes_ns: Sequence[int]) -> pa.Table:
-    """Rows of VIDEOS_SCHEMA with other modification times."""
+    """Returns rows of VIDEOS_SCHEMA with new modification times."""
     for name, values in (("mtime", [time_ns // 1000 for time_ns in mtimes_ns]), ("mtime_ns", mtimes_ns)):
         at = videos.schema.get_field_index(name)
         field = videos.schema.field(at)

@@ -21,9 +21,9 @@ from jobs.result.output import Output
 from jobs.result.publish import ResultCounts, count, publish
 from jobs.result.published import Result, read_result
 from jobs.storage.location import Location, is_address
-from jobs.tagging.collector import Collector, FinishedVideo, Spent
+from jobs.tagging.collector import Collector, FinishedVideo, TimeSpent
 from jobs.tagging.committer import Committer, unwritable
-from jobs.tagging.pipeline import DECODING_GPU, Workers, videos_at_a_time
+from jobs.tagging.pipeline import DECODING_GPU_SHARE, Workers, videos_at_a_time
 from jobs.tagging.plan import Plan
 from jobs.tagging.rows import with_times
 from jobs.tagging.run_config import RunConfig
@@ -31,11 +31,12 @@ from jobs.tagging.summary import Efficiency, Progress, Summary
 from jobs.tagging.tag_archive import Settings, tag_archive
 from tagger.errors import OutputError
 
-SETTLED_S = 10.0
-"""Shortest time in seconds over which a job's efficiency is measured: work under way at its start counts as a whole."""
+MIN_MEASURED_S = 10.0
+"""Shortest time in seconds over which the efficiency of a job is measured. Work in progress at the start of that time
+counts in full, which distorts a shorter measurement."""
 
 REPORT_S = 1.0
-"""Time in seconds between two progress reports while no video is finished."""
+"""Seconds between two progress reports while no video is finished."""
 
 
 def run_job(
@@ -45,16 +46,19 @@ def run_job(
 ) -> Summary:
     """Tags the videos of ``plan`` and publishes the result. ``on_progress`` is called in this thread.
 
-    ``driver`` is one that was started while the plan was made.
+    ``driver`` is a driver that was started earlier, while the plan was made.
 
     Raises Interrupted on Ctrl-C and SIGTERM, JobError when the model or the workers fail, OutputError when results
-    cannot be written or another job writes to the same place. What was finished is kept in the run folder then, and the
-    same plan made again continues.
+    cannot be written or another job writes to the same place. Finished videos are then kept in the run folder, and a
+    new plan from the same config continues.
     """
     job = _JobState(plan, on_progress, driver)
     try:
         with Sigterm():
-            counts = _look(plan.output, plan.base) if plan.base and plan.is_done else _finish(plan, job)
+            if plan.base and plan.is_done:
+                counts = _count_existing(plan.output, plan.base)
+            else:
+                counts = _tag_and_publish(plan, job)
     except KeyboardInterrupt:
         committed = job.committer.committed if job.committer else 0
         kept = plan.changes.kept + len(plan.changes.touched) + committed
@@ -63,7 +67,7 @@ def run_job(
             "and the same command continues from there"
         ) from None
     changes = plan.changes
-    # Their rows are written again, but they were not read.
+    # The run writes the rows of touched videos again, but does not read the videos.
     touched = {video_name(video.path) for video in changes.touched}
     return Summary(
         out=_shown(plan.output.tags, plan.config),
@@ -94,12 +98,12 @@ def run_job(
 
 
 def _shown(place: Location, config: RunConfig) -> str:
-    """A place as the user would write it."""
+    """Returns the location as the user would write it."""
     return place.address if is_address(place.address) or Path(config.out).is_absolute() else os.path.relpath(place.path)
 
 
-def _look(output: Output, base: Result) -> ResultCounts:
-    """What there is already. Removes what a job has left that was killed after it had counts."""
+def _count_existing(output: Output, base: Result) -> ResultCounts:
+    """Counts the existing result. Removes the rest of the run folder of a job that was killed after publishing."""
     if output.run_folder.is_folder():
         with locked(output.run_folder):
             if read_plan(output.run_folder) is None:
@@ -108,7 +112,7 @@ def _look(output: Output, base: Result) -> ResultCounts:
     return count(base.sources)
 
 
-def _finish(plan: Plan, job: "_JobState") -> ResultCounts:
+def _tag_and_publish(plan: Plan, job: "_JobState") -> ResultCounts:
     job.report("starting")
     folder = plan.output.run_folder
     try:
@@ -116,7 +120,7 @@ def _finish(plan: Plan, job: "_JobState") -> ResultCounts:
             _check_unchanged(plan)
             ledger = _open_ledger(plan)
             try:
-                _adopt(plan, ledger)
+                _commit_touched(plan, ledger)
                 if plan.todo:
                     _tag(plan, ledger, job, lock)
                 job.report("publishing")
@@ -137,10 +141,10 @@ def _finish(plan: Plan, job: "_JobState") -> ResultCounts:
 
 
 def _check_unchanged(plan: Plan) -> None:
-    """Raises OutputError when another job has finished, or begun, between the plan and the lock."""
+    """Raises OutputError when another job has begun or finished between the plan and the lock."""
     base = None if plan.replaces else read_result(plan.output)
     started = read_plan(plan.output.run_folder) if plan.run_id is not None else None
-    # vtag compact makes other parts of what a run has published.
+    # vtag compact keeps the run id and replaces the parts.
     is_same = (base and (base.run_id, base.parts)) == (plan.base and (plan.base.run_id, plan.base.parts))
     if plan.run_id is not None:
         is_same = is_same and started is not None and started.run_id == plan.run_id
@@ -151,7 +155,7 @@ def _check_unchanged(plan: Plan) -> None:
 
 @dataclass
 class _JobState:
-    """What is known of a job under way."""
+    """The state of a running job."""
 
     plan: Plan
     on_progress: Callable[[Progress], None]
@@ -171,14 +175,14 @@ class _JobState:
         self.collector = Collector(self.plan.todo)
 
     def report(self, phase: str | None = None) -> None:
-        """Tells how far the job is."""
+        """Reports the progress of the job."""
         now = self.reported_s = time.monotonic()
         busy = (0.0, 0.0)
         if self.workers is not None and self.first_row_s is not None:
             passed_s = max(now - self.first_row_s, 1e-3)
             decode = self.collector.spent.decode_s / (self.workers.decoders * passed_s)
             predict = self.collector.spent.predict_s / (self.workers.actors * passed_s)
-            # What was under way when the first row came back counts as a whole.
+            # Work in progress when the first row came back counts in full, so a share may exceed 1.
             busy = (min(decode, 1.0), min(predict, 1.0))
         self.on_progress(
             Progress(
@@ -197,12 +201,12 @@ class _JobState:
         )
 
     def collect(self, table: pa.Table) -> list[FinishedVideo]:
-        """Takes rows that came back; returns the videos that are finished with them. Tells of the first ones."""
+        """Takes rows that came back and returns the videos that they complete. Reports progress at the first rows."""
         finished = self.collector.add(table)
         if self.first_row_s is None:
-            self.first_row_s, self.collector.spent = time.monotonic(), Spent(since=time.time())
+            self.first_row_s, self.collector.spent = time.monotonic(), TimeSpent(since=time.time())
             self.report()
-        elif (passed_s := time.monotonic() - self.first_row_s) >= SETTLED_S:
+        elif (passed_s := time.monotonic() - self.first_row_s) >= MIN_MEASURED_S:
             self.efficiency = self._efficiency(passed_s)
         return finished
 
@@ -210,7 +214,7 @@ class _JobState:
         workers, spent = self.workers, self.collector.spent
         assert workers is not None
         # Several actors on a GPU take turns, and wait for each other.
-        gpus = workers.actors * workers.actor_gpus / (1 - DECODING_GPU if workers.decoder_gpus else 1)
+        gpus = workers.actors * workers.actor_gpus / (1 - DECODING_GPU_SHARE if workers.decoder_gpus else 1)
         return Efficiency(
             cores=workers.cores,
             decode=spent.decode_cpu_s / (workers.cores * passed_s),
@@ -219,7 +223,7 @@ class _JobState:
         )
 
     def note(self, video: FinishedVideo) -> None:
-        """Counts a finished video and tells of it."""
+        """Counts a finished video and reports progress."""
         self.done += 1
         if video.failure is not None:
             self.failed += 1
@@ -247,8 +251,8 @@ def _open_ledger(plan: Plan) -> Ledger:
     return ledger
 
 
-def _adopt(plan: Plan, ledger: Ledger) -> None:
-    """Records the new time of videos whose content is the same, with the rows that they have."""
+def _commit_touched(plan: Plan, ledger: Ledger) -> None:
+    """Commits the existing rows of touched videos with their new modification times."""
     mtimes_ns = {video_name(video.path): video.mtime_ns for video in plan.changes.touched}
     if not mtimes_ns:
         return
@@ -260,7 +264,7 @@ def _adopt(plan: Plan, ledger: Ledger) -> None:
 
 
 def _tag(plan: Plan, ledger: Ledger, job: _JobState, lock: Lock) -> None:
-    """Does what is still to be done, and commits it."""
+    """Tags the videos that are still to be done and commits them."""
     config = plan.config
     settings = Settings(
         device=config.device,
@@ -274,7 +278,7 @@ def _tag(plan: Plan, ledger: Ledger, job: _JobState, lock: Lock) -> None:
         with Committer(ledger, lock) as job.committer:
             began_s: float | None = None
             first = 0
-            # In parts, so that no process has to take the whole list at once.
+            # In parts, so that no process has to hold the whole list at once.
             while first < len(plan.todo):
                 part = plan.todo[first : first + videos_at_a_time(job.workers.decoders if job.workers else 1)]
                 work = tag_archive, part, first, plan.source, plan.sampling, settings, job.workers
@@ -304,5 +308,5 @@ def _too_many_failures(job: _JobState) -> JobError:
     return JobError(
         f"{job.failed} of the first {job.done} videos could not be read, or only in part, more than --max-failures "
         f"{job.plan.config.max_failures} allows; the last: {job.last_failure.reason}; "
-        "what is finished is kept, and the same command with --retry-failed tries those again and continues"
+        "finished videos are kept, and the same command with --retry-failed reads the failed ones again and continues"
     )

@@ -1,4 +1,4 @@
-"""What ``vtag run`` was asked to do."""
+"""The configuration of ``vtag run``."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 class MaxFailures:
     """How many videos may fail, or be read only in part, before a job gives up.
 
-    ``videos`` is a number of them, ``share`` a share of the videos done, which counts once there are ``AT_LEAST``.
+    ``videos`` is a number of videos. ``share`` is a share of the finished videos, checked from ``AT_LEAST`` videos on.
     """
 
     videos: int | None = None
@@ -29,12 +29,12 @@ class MaxFailures:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """What ``vtag run`` was asked to do. None means: chosen automatically.
+    """The options of ``vtag run``. None means: chosen automatically.
 
     ``inputs`` are files, folders, globs, ``@list.txt`` or ``-``; ``out`` ending in ``.parquet`` is one file, anything
     else a folder of part files; both may be addresses such as ``s3://bucket/videos``. ``hop_s`` is the distance between
-    window starts in seconds; ``fast_decode`` is that of Sampling. ``prune`` removes videos from the result that
-    ``inputs`` do not have.
+    window starts in seconds; ``fast_decode`` is passed to Sampling. ``prune`` removes the videos from the result that
+    are not among the ``inputs``.
     """
 
     inputs: tuple[str, ...]

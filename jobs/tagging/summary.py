@@ -1,4 +1,4 @@
-"""What a job reports: its progress while it runs, and a summary at the end."""
+"""The reports of a job: its progress while it runs, and a summary at the end."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -11,9 +11,9 @@ from jobs.result.publish import LabelCount
 class Progress:
     """A snapshot of a running job, made whenever a video is finished and about once a second.
 
-    ``videos_total`` are those of the inputs. ``videos_kept`` of them were finished before and are not done again; they
-    do not count in ``videos_done``. ``decode_busy`` and ``predict_busy`` are the shares of time, 0 to 1, that the
-    decoding workers and the model actors spent working since the first result.
+    ``videos_total`` counts the videos of the inputs. ``videos_kept`` of them were finished before and are not read
+    again; ``videos_done`` does not include them. ``decode_busy`` and ``predict_busy`` are the shares of time, 0 to 1,
+    that the decoding workers and the model actors spent working since the first result.
     """
 
     phase: Literal["starting", "tagging", "publishing"]
@@ -31,7 +31,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Efficiency:
-    """How much of the hardware's time went into the work itself, from the first windows that came back to the last.
+    """The shares of hardware time spent on decoding and on the model, between the first and the last windows.
 
     ``decode`` and ``model`` are shares, 0 to 1, of the CPU time of ``cores``; ``gpu`` is the share of time in which
     model actors on GPUs were at work, None without GPUs.
@@ -44,20 +44,20 @@ class Efficiency:
 
     @property
     def total(self) -> float:
-        """The share of what limits the job, 0 to 1: the cores, or the GPUs when they are the busier."""
+        """The share, 0 to 1, of the resource that limits the job: the cores, or the GPUs when they are busier."""
         return max(self.decode + self.model, self.gpu or 0.0)
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What a finished job did.
+    """The figures of a finished job.
 
     ``videos``, ``ok``, ``partial``, ``failed``, ``segments``, ``video_s`` and ``top_labels`` are of the whole result.
-    ``new``, ``changed`` and ``retried`` videos were read by this run, and ``failures`` are those of them that could not
-    be, or only in part, together with what an interruption left. ``kept`` were as they are recorded, or only
-    ``touched``: the same content at another time. ``gone`` are in the result but not in the inputs; ``pruned`` were
-    removed for it. ``tagged_s`` is the length of the videos that this run read. ``efficiency`` is None when the run was
-    too short to tell.
+
+    This run read the ``new``, ``changed`` and ``retried`` videos; ``tagged_s`` is their length. ``failures`` are those
+    that were not read or only in part, also from before an interruption. This run did not read the ``kept`` videos,
+    which include the ``touched`` ones: same content, another modification time. ``gone`` videos are in the result but
+    not in the inputs; ``pruned`` of them were removed. ``efficiency`` is None when the run was too short to measure.
     """
 
     out: str

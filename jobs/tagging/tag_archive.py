@@ -1,11 +1,11 @@
-"""What the Ray driver does for ``vtag run``: it spreads the work over the machines and passes on what comes back."""
+"""The work of the Ray driver for ``vtag run``: spreads the videos over the machines and sends back the rows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from jobs.archive.video import Video
-from jobs.cluster.ray_driver import Tell
+from jobs.cluster.ray_driver import SendEvent
 from jobs.cluster.ray_session import RaySession
 from jobs.tagging.decode_trial import DecodeDevice, use_nvdec
 from jobs.tagging.pipeline import Workers, choose_workers, tag_videos
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Settings:
-    """How to tag; the fields of the same names of ``RunConfig``."""
+    """Settings for tagging: fields of ``RunConfig`` with the same names."""
 
     device: "DeviceName"
     decode_device: DecodeDevice
@@ -30,7 +30,7 @@ class Settings:
 
 def tag_archive(
     session: RaySession,
-    tell: Tell,
+    send_event: SendEvent,
     videos: Sequence[Video],
     first: int,
     source: ModelSource,
@@ -38,13 +38,13 @@ def tag_archive(
     settings: Settings,
     workers: Workers | None = None,
 ) -> None:
-    """Tags ``videos``, a part of an archive. Tells the Workers that do it, then tables of SEGMENTS_SCHEMA as they come.
+    """Tags ``videos``, a part of an archive. Sends the Workers, then tables of SEGMENTS_SCHEMA as they come back.
 
-    ``first`` is the number of the first of them in the archive, and ``workers`` are those of the part before. See
-    ``tag_videos`` for the tables and for what is raised.
+    ``first`` is the number of the first of the videos in the archive. ``workers`` are those of the part before; without
+    them they are chosen here. ``tag_videos`` describes the tables and the errors.
     """
     workers = workers or _workers(session, videos, source, sampling, settings)
-    tell(workers)
+    send_event(workers)
     tables = tag_videos(
         videos,
         source,
@@ -56,7 +56,7 @@ def tag_archive(
         precision=settings.precision,
     )
     for table in tables:
-        tell(table)
+        send_event(table)
 
 
 def _workers(

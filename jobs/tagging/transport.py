@@ -1,4 +1,4 @@
-"""How spans travel: the Arrow tables that go from decoding to prediction, and from prediction to the job.
+"""The Arrow tables that carry spans from decoding to prediction, and from prediction to the job.
 
 One window is one row; its clip is the bytes of ``[T, H, W, 3] uint8``. The last row of a video also says how the video
 ended; a video without any window is a single row without a clip. Rows of several videos may be packed into one table.
@@ -29,9 +29,9 @@ _ROW = [
 ]
 
 WINDOWS_SCHEMA = pa.schema([*_ROW, pa.field("clip", pa.large_binary())])
-"""Decoding to prediction. ``video`` is the video's number in the job; ``decode_s`` the time this row took to decode,
-``decode_cpu_s`` the CPU time that the decoder spent on it, ``decoded_at`` when that was done, in seconds since 1970;
-``end`` is JSON, set on the last row of a video: how it ended, and which version of it was read."""
+"""From decoding to prediction. ``video`` is the video's number in the job. ``decode_s`` is the time and
+``decode_cpu_s`` the CPU time that the row took to decode; ``decoded_at`` is the end of decoding, in seconds since 1970.
+``end`` is JSON, set on the last row of a video: how the video ended, and which version of it was read."""
 
 SEGMENTS_SCHEMA = pa.schema(
     [
@@ -44,13 +44,13 @@ SEGMENTS_SCHEMA = pa.schema(
         pa.field("top_confidences", pa.list_(pa.float32())),
     ]
 )
-"""Prediction to the job: the same rows without their frames."""
+"""From prediction to the job: the same rows without clips, with the segments."""
 
 
 def span_to_table(video: int, span: Span, decode_s: float, version: Version | None = None) -> pa.Table:
-    """The rows of one span, its clips not copied. ``decode_s`` is the time the whole span took.
+    """Returns the rows of one span without copying its clips. ``decode_s`` is the decoding time of the whole span.
 
-    ``version`` is the content that was read; it travels with the end of the video.
+    ``version`` is the version of the file that was read. It is part of the column ``end``.
     """
     windows = span.windows
     rows = max(len(windows), 1)
@@ -79,12 +79,12 @@ def span_to_table(video: int, span: Span, decode_s: float, version: Version | No
 
 
 def clips_of(table: pa.Table, shape: tuple[int, int, int, int]) -> np.ndarray:
-    """The clips of the rows that have one, ``[n, *shape] uint8``; read-only, and not copied when they lie together."""
+    """Returns the clips of the rows that have one, ``[n, *shape] uint8``, read-only; not copied if in one chunk."""
     parts = []
     for chunk in table.column("clip").chunks:
         present = chunk.drop_null() if chunk.null_count else chunk
         if len(present):
-            # A sliced array keeps its whole buffers; offset and length say which part is meant.
+            # A sliced array keeps its whole buffers; offset and length give its part of them.
             _, offsets, data = present.buffers()
             first = int(np.frombuffer(offsets, np.int64, 1, present.offset * 8)[0])
             count = len(present) * int(np.prod(shape))
@@ -95,9 +95,9 @@ def clips_of(table: pa.Table, shape: tuple[int, int, int, int]) -> np.ndarray:
 
 
 def segments_table(table: pa.Table, segments: Sequence[Segment], predict_s: float, cpu_s: float) -> pa.Table:
-    """The rows of ``table`` without their clips, and with the segments of those that had one, in order.
+    """Returns the rows of ``table`` without clips. The rows that had a clip get ``segments``, in order.
 
-    ``predict_s`` and ``cpu_s`` are the time and the CPU time that all of them took.
+    ``predict_s`` and ``cpu_s`` are time and CPU time of all segments together.
     """
     remaining = iter(segments)
     made = [next(remaining) if index is not None else None for index in table.column("window").to_pylist()]
@@ -117,7 +117,7 @@ def segments_table(table: pa.Table, segments: Sequence[Segment], predict_s: floa
 
 
 def end_from_json(text: str) -> tuple[VideoEnd, Version | None]:
-    """The inverse of what ``span_to_table`` writes to the ``end`` column: the end, and the version that was read."""
+    """Parses a value of the column ``end``: how the video ended, and which version of it was read."""
     values = json.loads(text)
     version = values["version"]
     return VideoEnd.from_json(values["end"]), None if version is None else Version(**version)

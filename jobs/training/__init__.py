@@ -1,1 +1,1 @@
-"""What Ray Train and Ray Data do for ``vtag train``."""
+"""Training on Ray: ``vtag train`` with Ray Train and Ray Data."""

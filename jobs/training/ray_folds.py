@@ -1,4 +1,4 @@
-"""Training the folds of a data set on Ray: a task for each, as many at a time as there is room for."""
+"""Trains the folds of a data set on Ray: one task per fold, as many at a time as the cluster has room for."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -10,21 +10,21 @@ from torch import nn
 
 from jobs.archive.video import Video
 from jobs.cluster.nodes import check_nodes
-from jobs.cluster.ray_driver import Tell, run_on_ray
+from jobs.cluster.ray_driver import SendEvent, run_on_ray
 from jobs.cluster.ray_session import RaySession
 from jobs.errors import WorkerError
-from jobs.training.ray_ingest import bring_in
-from jobs.training.ray_train import check_device, travelling
+from jobs.training.ray_ingest import ingest_clips
+from jobs.training.ray_train import check_device, with_absolute_paths
 from tagger.errors import VtagError
 from training.data.data_set import DataSet, LabelledClip, Part
 from training.data.folds import Fold
 from training.fitting.config import TrainConfig
-from training.fitting.recipe import begin_run, kept_clips, starting_network
+from training.fitting.recipe import begin_run, open_cache, starting_network
 from training.fitting.trial import FoldResult, train_fold
 from training.fitting.watch import Reading, Watch
 
 FOLD_CPUS = 4
-"""Cores for a fold: more hardly help a small model, and another fold can use them."""
+"""Cores per fold. More cores hardly help a small model, and other folds can use them."""
 
 
 def run_folds(
@@ -39,14 +39,14 @@ def run_folds(
 ) -> tuple[FoldResult, ...]:
     """Trains ``folds`` on the cluster at ``address`` or on this machine, and returns their results in order.
 
-    Where there are GPUs each fold has one. With a run folder or a cache the clips are brought in first, for all folds
-    together, and ``on_reading`` is called for each. ``on_fold`` gets each fold that is finished. A run folder is left
-    unfinished, so that the results can be written down first. Raises DataSetError and the like as ``train`` does,
-    JobError when a machine cannot do its part or a process is killed.
+    With GPUs, each fold has one. With a run folder or a cache, the clips are ingested (decoded and cached) first for
+    all folds together, and ``on_reading`` is called for each clip. ``on_fold`` gets each finished fold. The run folder
+    stays unfinished, so that the caller can write the results first. Raises the same errors as ``train``, and JobError
+    when a machine cannot do its part or a process is killed.
     """
-    config = travelling(config)
-    # Weights that cannot be had are better known before Ray is started.
-    network = starting_network(config, len(data.labels)) if _brings_in(config) else None
+    config = with_absolute_paths(config)
+    # Missing weights are reported before Ray is started.
+    network = starting_network(config, len(data.labels)) if _ingests_first(config) else None
 
     def on_event(event: FoldResult | Reading) -> None:
         if isinstance(event, Reading):
@@ -65,20 +65,23 @@ def run_folds(
     return results
 
 
-def _brings_in(config: TrainConfig) -> bool:
-    """Whether the clips are decoded first: folds share nearly all of them, and would decode the same ones at once."""
+def _ingests_first(config: TrainConfig) -> bool:
+    """Returns whether the clips are ingested before the folds start.
+
+    The folds share nearly all clips and would otherwise decode the same ones at the same time.
+    """
     return config.cache_bytes > 0 and (config.run_folder is not None or config.cache is not None)
 
 
 def run_folds_on_session(
     session: RaySession,
-    tell: Tell,
+    send_event: SendEvent,
     data: DataSet,
     folds: Sequence[Fold],
     config: TrainConfig,
     network: nn.Module | None,
 ) -> tuple[FoldResult, ...]:
-    """What ``run_folds`` does on Ray. Tells each Reading and each FoldResult."""
+    """The part of ``run_folds`` that runs in the Ray driver. Sends each Reading and each FoldResult."""
     import ray
     from ray.exceptions import RayError, RayTaskError
 
@@ -90,15 +93,15 @@ def run_folds_on_session(
             shared_paths.append(Video(os.fspath(run.path), 1, 0))
         check_device(config, session.gpus)
         if network is not None:
-            cache = stack.enter_context(kept_clips(config))
+            cache = stack.enter_context(open_cache(config))
             shared_paths.append(Video(os.fspath(cache.folder), 1, 0))
         check_nodes(shared_paths)
         uses_gpus = session.gpus > 0 and config.device != "cpu"
         config = replace(config, device="cuda" if uses_gpus else "cpu")
         if network is not None:
-            bring_in(network, _parts(folds), config, cache, session, Watch(tell))
+            ingest_clips(network, _parts(folds), config, cache, session, Watch(send_event))
         task = ray.remote(num_cpus=_cpus(ray.nodes(), uses_gpus), num_gpus=1 if uses_gpus else 0)(train_fold)
-        # What is the same for all folds travels once.
+        # What all folds share is stored once.
         shared = ray.put(data), ray.put(config)
         numbers: dict[Any, int] = {task.remote(shared[0], fold, shared[1]): i for i, fold in enumerate(folds)}
         results: dict[int, FoldResult] = {}
@@ -107,7 +110,7 @@ def run_folds_on_session(
             while waiting:
                 (done, *_), waiting = ray.wait(waiting)
                 result = results[numbers[done]] = ray.get(done)
-                tell(result)
+                send_event(result)
         except RayTaskError as error:
             if isinstance(error.cause, VtagError):
                 raise error.cause from error
@@ -118,14 +121,14 @@ def run_folds_on_session(
 
 
 def _cpus(nodes: Sequence[dict], uses_gpus: bool) -> float:
-    """Cores for a fold, no more than the smallest machine that may take one has."""
+    """Returns the cores per fold: not more than the smallest machine has that can train a fold."""
     having = [node["Resources"] for node in nodes if node["Alive"]]
     able = [has["CPU"] for has in having if has.get("CPU") and (has.get("GPU") or not uses_gpus)]
     return min([FOLD_CPUS, *able])
 
 
 def _parts(folds: Sequence[Fold]) -> dict[Part, tuple[LabelledClip, ...]]:
-    """The clips that any of ``folds`` trains on, and those that any validates on."""
+    """Returns the training clips and the validation clips of all ``folds``, each clip once per part."""
     parts: tuple[Part, ...] = ("train", "val")
     return {part: tuple(dict.fromkeys(clip for fold in folds for clip in getattr(fold.split, part))) for part in parts}
 

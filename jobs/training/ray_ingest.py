@@ -1,4 +1,4 @@
-"""Bringing the clips of a training in with Ray Data: decoded on all cores of the cluster, features on its GPUs."""
+"""Ingests the clips of a training with Ray Data: decodes on all cores of the cluster, computes features on its GPUs."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -18,31 +18,31 @@ from training.fitting.watch import Watch, clip_counter
 from training.inputs.clip_cache import ClipCache
 from training.inputs.clip_decoding import jobs_of
 from training.inputs.forms import Form
-from training.inputs.ingest import Ingested, Known, ingest
+from training.inputs.ingest import Ingested, IngestedClips, ingest
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 ACTORS_PER_GPU = 4
-"""Processes that share a GPU for computing features: one alone would wait for its decoder most of the time."""
+"""Actors that share a GPU to compute features. A single actor would wait for its decoder most of the time."""
 
 BLOCKS = 1000
-"""Most pieces that Ray Data cuts the work into: enough for a lively progress, and not a task for every clip."""
+"""Most blocks that Ray Data divides the work into: enough for frequent progress, and not a task for every clip."""
 
 _Job = tuple[Part, tuple[LabelledClip, ...]]
 
 
-def bring_in(
+def ingest_clips(
     network: nn.Module,
     parts: Mapping[Part, Sequence[LabelledClip]],
     config: TrainConfig,
     cache: ClipCache,
     session: RaySession,
     watch: Watch,
-) -> Known:
-    """Brings the clips of ``parts``, of which there may be ``train`` and ``val``, in for all stages of a training.
+) -> IngestedClips:
+    """Ingests the clips of ``parts`` (``train``, ``val`` or both) for all stages of a training.
 
-    ``network`` is what the training starts from. ``watch`` gets each clip; see ``ingest_with_ray`` for the rest.
+    ``network`` is the network before training. ``watch`` gets each clip. For the rest see ``ingest_with_ray``.
     """
     import ray
 
@@ -75,16 +75,16 @@ def ingest_with_ray(
     *,
     uses_gpu: bool,
 ) -> Iterator[tuple[Part, LabelledClip, Ingested]]:
-    """Brings the clips of ``parts`` into the form of each, in any order; yields each with what became of it.
+    """Ingests the clips of ``parts`` in the form of each part, and yields each clip with its result, in any order.
 
-    ``make_forms`` makes the forms where they are used, on the device of that machine; ``cache`` is in a folder that all
-    machines share. With ``uses_gpu`` each process has a share of a GPU. Clips in the cache are not decoded. Raises
-    JobError, or what an actor raised of the project's own.
+    Each actor calls ``make_forms``, which makes the forms for its device. ``cache`` is in a folder that all machines
+    share. With ``uses_gpu`` each actor has a share of a GPU. Clips in the cache are not decoded. Raises JobError, or
+    the project's own error that an actor raised.
     """
     import ray
     from ray.exceptions import RayError
 
-    # All parts at once: actors that import PyTorch take seconds to start.
+    # All parts in one data set: actors import PyTorch and take seconds to start.
     jobs: list[_Job] = [(part, job) for part, clips in parts.items() for job in jobs_of(clips)]
     actors = min(len(jobs), int(session.gpus * ACTORS_PER_GPU if uses_gpu else session.cpus) or 1)
     done = (
@@ -94,7 +94,7 @@ def ingest_with_ray(
             fn_constructor_args=(ray.put(jobs), make_forms, cache),
             batch_size=1,
             batch_format="pyarrow",
-            # In the main thread, as in jobs/tagging/pipeline.py.
+            # Calls come in the main thread, as in jobs/tagging/pipeline.py.
             compute=ray.data.ActorPoolStrategy(size=actors, enable_true_multi_threading=True),
             num_cpus=1,
             num_gpus=1 / ACTORS_PER_GPU if uses_gpu else 0,
@@ -111,21 +111,21 @@ def ingest_with_ray(
 
 
 class _Ingester:
-    """An actor that brings jobs in: a table of their numbers becomes one of what became of their clips."""
+    """An actor that ingests clips: takes a table of job numbers and returns a table with the result of each clip."""
 
     def __init__(self, jobs: Any, make_forms: Callable[[], Mapping[Part, Form]], cache: ClipCache):
         import ray
         import torch
 
         keep_freed_memory()
-        # One of many on this machine, each with a core.
+        # Many actors run on this machine, each on one core.
         torch.set_num_threads(1)
         self._jobs: list[_Job] = ray.get(jobs)
         self._forms = make_forms()
         self._cache = cache
 
     def __call__(self, table: "pa.Table") -> "pa.Table":
-        """Brings the jobs of ``table`` in."""
+        """Ingests the clips of the jobs in ``table``."""
         import pyarrow as pa
 
         rows = []

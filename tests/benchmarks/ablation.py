@@ -14,7 +14,7 @@ import torch
 
 from tagger.models.heads import HeadName
 from tagger.models.i3d_lite import CHANNELS, STRIPS
-from tests.benchmarks.frozen import SETTINGS, FrozenFeatures, Narrow
+from tests.benchmarks.frozen import SETTINGS, FrozenFeatures, NarrowFeatures
 from training.data.data_set import LabelledClip
 from training.evaluation.metrics import average_by_video
 from training.fitting.loop import predict
@@ -50,7 +50,7 @@ def measure(frozen: FrozenFeatures) -> None:
             train = [clip for clip in frozen.split.train if clip.group not in groups]
             left_out = [clip for clip in frozen.split.train if clip.group in groups]
             network = frozen.fit_head(train, frozen.labels, head=head, width=width)
-            # With their mirror images, which are in the cache: without a moment those are not looked at.
+            # With their mirror images, which are in the cache: without a seed those are not looked at.
             source = frozen.source(left_out, frozen.labels, mirrored=True, width=width)
             folds.append(score(network, source, left_out, frozen.labels))
         video, window, motion = (statistics.fmean(values) for values in zip(*folds, strict=True))
@@ -58,7 +58,7 @@ def measure(frozen: FrozenFeatures) -> None:
 
 
 def score(
-    network: torch.nn.Module, source: Narrow, clips: list[LabelledClip], labels: tuple[str, ...]
+    network: torch.nn.Module, source: NarrowFeatures, clips: list[LabelledClip], labels: tuple[str, ...]
 ) -> tuple[float, float, float]:
     """Accuracy by video, by window, and by video of the classes that have to be told by motion."""
     logits = predict(network, source, SETTINGS.batch_size)

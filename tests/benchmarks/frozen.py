@@ -41,10 +41,10 @@ class FrozenFeatures:
         *,
         mirrored: bool = False,
         width: int | None = None,
-    ) -> "Narrow":
+    ) -> "NarrowFeatures":
         """The first ``width`` features of each window of ``clips``, None being all; and of its mirror image."""
         form = self._forms["train" if mirrored else "val"]
-        return Narrow(FeatureSource(ClipStore(clips, form, self._cache), labels), width or self.width)
+        return NarrowFeatures(FeatureSource(ClipStore(clips, form, self._cache), labels), width or self.width)
 
     def fit_head(
         self,
@@ -67,13 +67,13 @@ class FrozenFeatures:
         return network
 
 
-class Narrow:
+class NarrowFeatures:
     """The first ``width`` features of ``source``."""
 
     def __init__(self, source: FeatureSource, width: int):
         self._source, self._width = source, width
         self.targets: Targets = source.targets
 
-    def inputs(self, items: torch.Tensor, moment: str | None) -> torch.Tensor:
+    def inputs(self, items: torch.Tensor, seed: str | None) -> torch.Tensor:
         """``[n, T, width]`` float32."""
-        return self._source.inputs(items, moment)[..., : self._width]
+        return self._source.inputs(items, seed)[..., : self._width]

@@ -54,7 +54,7 @@ def main(names: tuple[str, ...], rounds: int, threads: int, give_back: bool) -> 
         if name == BUILTIN:
             inflated(backbone)
         clip = torch.randn(1, 3, 16, size, size).clamp(-1, 1)
-        settle_norms(backbone, clip)
+        set_norms(backbone, clip)
         for precision in (torch.float32, torch.bfloat16):
             times_s = in_turns(backbone, clip, precision, rounds)
             fused_s = times_s["fused"]
@@ -72,7 +72,7 @@ def inflated(backbone: nn.Module) -> None:
             parameter.data[:, :, (0, 2)] = 0
 
 
-def settle_norms(backbone: nn.Module, clip: torch.Tensor) -> None:
+def set_norms(backbone: nn.Module, clip: torch.Tensor) -> None:
     """Sets the norms by a clip: random layers would drift into denormal numbers, which take much longer."""
     for module in backbone.modules():
         if isinstance(module, nn.BatchNorm3d):

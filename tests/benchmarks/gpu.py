@@ -37,7 +37,7 @@ from tagger.models.registry import BUILTIN, CNN3D_PREPROCESSING, build_network, 
 from tagger.tagger import find_model, load_model
 from tagger.video import probe
 from tagger.video.readers.reader import DecoderName
-from tests.benchmarks.loop import LOOP_WINDOWS, SAMPLING, a_network, copies, loop
+from tests.benchmarks.loop import LOOP_WINDOWS, SAMPLING, i3d_network, copies, loop
 
 PARTS = ("models", "loop", "decoding", "jobs")
 BATCH_SIZES = (1, 4, 16, 32)
@@ -61,7 +61,7 @@ def main(parts: tuple[str, ...], seconds: float, videos: int, json_file: Path | 
         folder = Path(name)
         measures: dict[str, Callable[[], Any]] = {
             "models": lambda: models(folder, seconds),
-            "loop": lambda: in_float32(folder),
+            "loop": lambda: hand_written_loop(folder),
             "decoding": lambda: decoding(folder, seconds),
             "jobs": lambda: [job(folder, model, videos) for model in (KINETICS, BUILTIN)],
         }
@@ -82,7 +82,7 @@ def models(folder: Path, seconds: float) -> dict[str, Any]:
     print(f"matrix products in {precision}: {peak / 1e12:.0f} TFLOP/s")
     cnn3d = build_network("cnn3d-lstm", 11, {"differences": True})
     classifiers = {
-        KINETICS: Classifier(a_network(folder / "weights.pyth"), KINETICS_PREPROCESSING),
+        KINETICS: Classifier(i3d_network(folder / "weights.pyth"), KINETICS_PREPROCESSING),
         BUILTIN: load_model(str(builtin_model_path())).classifier,
         "cnn3d-lstm": Classifier(cnn3d, CNN3D_PREPROCESSING),
     }
@@ -94,7 +94,7 @@ def models(folder: Path, seconds: float) -> dict[str, Any]:
         for size, is_flat in [*((size, True) for size in (*BATCH_SIZES, None)), (16, False)]:
             # Forgets the step that was recorded last.
             classifier.logits(clips[:1], 1)
-            with mock.patch.object(fused, "FLAT_ON", fused.FLAT_ON if is_flat else frozenset()):
+            with mock.patch.object(fused, "FLAT_DEVICES", fused.FLAT_DEVICES if is_flat else frozenset()):
                 rate = CALL / statistics.median(times_s(partial(classifier.logits, clips, size), seconds))
             how = f"batch {size or 'automatic'}" + ("" if is_flat else ", in 3D")
             found[f"{name}, {how}"] = {"windows_per_s": rate, "share": rate * flop / peak}
@@ -104,11 +104,11 @@ def models(folder: Path, seconds: float) -> dict[str, Any]:
     return found
 
 
-def in_float32(folder: Path) -> float:
+def hand_written_loop(folder: Path) -> float:
     """Windows per second of the loop that one would write by hand, decoding included (``tests.benchmarks.loop``)."""
     minute = make_sample(folder / "loop.mp4")
     rate = statistics.median(
-        loop(minute, a_network(folder / "weights.pyth"), torch.float32, LOOP_WINDOWS) for _ in range(3)
+        loop(minute, i3d_network(folder / "weights.pyth"), torch.float32, LOOP_WINDOWS) for _ in range(3)
     )
     print(f"decord + pytorchvideo loop in float32: {rate:.3g} windows/s", flush=True)
     return rate
@@ -141,7 +141,7 @@ def job(folder: Path, model: str, count: int) -> dict[str, Any]:
     out = folder / f"{model}.parquet"
     weights = ["--weights", str(folder / "weights.pyth")] if model == KINETICS else []
     if weights:
-        a_network(folder / "weights.pyth")
+        i3d_network(folder / "weights.pyth")
     command = ["run", str(minutes), "--out", str(out), "--json", "--model", model, *weights]
     begun_s = time.time()
     events: list[tuple[float, dict[str, Any]]] = []

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 
 from tests.benchmarks.isolation import encode_minute, join
-from tests.benchmarks.run_resources import Usage, look, megabytes
+from tests.benchmarks.run_resources import Usage, record_usage, megabytes
 
 INTERVAL_S = 0.5
 
@@ -85,7 +85,7 @@ def watch(peaks: Peaks, is_done: threading.Event) -> None:
     while not is_done.wait(INTERVAL_S):
         note_store(peaks)
         for process in [this, *this.children(recursive=True)]:
-            look(process, name_of(process, this), peaks.usages)
+            record_usage(process, name_of(process, this), peaks.usages)
             try:
                 # The kernel's own high-water mark; memory that is shared counts in full.
                 status = Path(f"/proc/{process.pid}/status").read_text()

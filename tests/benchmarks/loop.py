@@ -31,7 +31,7 @@ from tagger.models.i3d import load_kinetics_checkpoint
 from tagger.models.kinetics import KINETICS_PREPROCESSING as PREPROCESSING
 from tagger.models.registry import build_network
 from tagger.windows import Sampling
-from tests.benchmarks.fused import settle_norms
+from tests.benchmarks.fused import set_norms
 from tests.benchmarks.isolation import encode_minute
 
 SAMPLING = Sampling()
@@ -55,8 +55,8 @@ def main(rounds: int, videos: int, read_videos: bool, json_file: Path | None) ->
     with tempfile.TemporaryDirectory(prefix="vtag-loop-") as name:
         folder = Path(name)
         minute = encode_minute(folder)
-        network = a_network(folder / "weights.pyth")
-        tuned = a_network(folder / "weights.pyth").to(memory_format=torch.channels_last_3d)
+        network = i3d_network(folder / "weights.pyth")
+        tuned = i3d_network(folder / "weights.pyth").to(memory_format=torch.channels_last_3d)
         tuned.get_submodule("backbone").bfloat16()
         kinetics = ["--model", "i3d-kinetics400", "--weights", str(folder / "weights.pyth")]
         contenders: dict[str, Callable[[], float]] = {
@@ -89,14 +89,14 @@ def main(rounds: int, videos: int, read_videos: bool, json_file: Path | None) ->
         json_file.write_text(json.dumps({"windows_per_s": rates}, indent=1))
 
 
-def a_network(file: Path) -> nn.Module:
+def i3d_network(file: Path) -> nn.Module:
     """An untrained I3D whose norms are settled, which is also written to ``file``, or read from it."""
     network = build_network("i3d-kinetics400", 400)
     if file.exists():
         load_kinetics_checkpoint(network, file)
         return network.eval()
     torch.manual_seed(0)
-    settle_norms(network.get_submodule("backbone"), torch.randn(1, 3, 16, 112, 112))
+    set_norms(network.get_submodule("backbone"), torch.randn(1, 3, 16, 112, 112))
     state = network.eval().state_dict()
     named = {name.replace("backbone.", "blocks.").replace("head.", "blocks.6."): value for name, value in state.items()}
     torch.save({"model_state": named}, file)
@@ -192,7 +192,7 @@ class LoopActor:
     """The network of the loop, in float32, as a Ray Data actor."""
 
     def __init__(self, weights: Path, step: int):
-        self._network, self._step = a_network(weights), step
+        self._network, self._step = i3d_network(weights), step
 
     @torch.inference_mode()
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

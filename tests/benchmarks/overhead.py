@@ -20,7 +20,7 @@ from tests.videos import encode
 
 if TYPE_CHECKING:
     from jobs.archive.video import Video
-    from jobs.cluster.ray_driver import Tell
+    from jobs.cluster.ray_driver import SendEvent
     from jobs.cluster.ray_session import RaySession
     from tagger.tagger import ModelSource
 
@@ -102,13 +102,15 @@ def pipeline(archive: Path, model: Path, out: Path) -> Iterator[float]:
     print(f"Ray driver: {driver.result:.1f} s of CPU time, with its start")
 
 
-def ends_of_videos(session: "RaySession", tell: "Tell", videos: "Sequence[Video]", source: "ModelSource") -> float:
+def ends_of_videos(
+    session: "RaySession", send_event: "SendEvent", videos: "Sequence[Video]", source: "ModelSource"
+) -> float:
     """Tells how many videos end in each table that comes back; returns the CPU time of this process in seconds."""
     from jobs.tagging.pipeline import choose_workers, tag_videos
 
     workers = choose_workers(session.cpus, session.gpus, "cpu")
     for table in tag_videos(videos, source, source.info.sampling, workers, top_k=5):
-        tell(len(table) - table["end"].null_count)
+        send_event(len(table) - table["end"].null_count)
     return time.process_time()
 
 

@@ -18,7 +18,7 @@ import click
 
 from jobs.measure.sample_video import make_sample
 from tagger import Preprocessing, Sampling
-from tagger.clips import read_loose_spans
+from tagger.clips import read_unstacked_spans
 from tagger.video import probe
 from tagger.video.choose import FAST_CODECS, Choice
 from tagger.video.readers.reader import DecoderName
@@ -68,7 +68,7 @@ def measure(video: Path, rounds: int) -> None:
         for reader in list(rates):
             end = None
             begun_s = time.process_time()
-            for span in read_loose_spans(video, Sampling(), Preprocessing(), choice=Choice(reader)):
+            for span in read_unstacked_spans(video, Sampling(), Preprocessing(), choice=Choice(reader)):
                 end = span.end
             assert end is not None
             if end.choice != Choice(reader) or end.status != "ok":

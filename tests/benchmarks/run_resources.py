@@ -33,7 +33,7 @@ def main() -> None:
     while driver.poll() is None:
         total = 0
         for process in [driver, *driver.children(recursive=True)]:
-            total += look(process, "driver" if process.pid == driver.pid else None, usages)
+            total += record_usage(process, "driver" if process.pid == driver.pid else None, usages)
         peak_bytes = max(peak_bytes, total)
         time.sleep(INTERVAL_S)
     wall_s = time.monotonic() - started_s
@@ -45,7 +45,7 @@ def main() -> None:
     raise SystemExit(driver.returncode)
 
 
-def look(process: psutil.Process, name: str | None, usages: dict[int, Usage]) -> int:
+def record_usage(process: psutil.Process, name: str | None, usages: dict[int, Usage]) -> int:
     """Notes what ``process`` uses now; returns its PSS in bytes, 0 when it has just ended."""
     try:
         with process.oneshot():

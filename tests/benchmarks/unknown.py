@@ -14,7 +14,7 @@ from tagger.ood import OODCalibration
 from tests.benchmarks.frozen import SETTINGS, FrozenFeatures
 from training.data.data_set import LabelledClip
 from training.evaluation.calibration import fit_temperature
-from training.evaluation.unknown import THRESHOLD, Footage, UnknownScores, score_unknown
+from training.evaluation.unknown import THRESHOLD, UnknownScores, WindowLogits, score_unknown
 from training.fitting.loop import predict
 from training.inputs.clip_cache import ClipCache
 
@@ -58,9 +58,11 @@ def leave_out(frozen: FrozenFeatures, classes: Sequence[str]) -> UnknownScores:
     temperature = fit_temperature(logits, val.targets.labels)
     ood = OODCalibration.fit((logits / temperature).numpy())
 
-    def footage(clips: Sequence[LabelledClip]) -> Footage:
+    def footage(clips: Sequence[LabelledClip]) -> WindowLogits:
         source = frozen.source(clips, frozen.labels)
-        return Footage((predict(network, source, SETTINGS.batch_size) / temperature).numpy(), source.targets.videos)
+        return WindowLogits(
+            (predict(network, source, SETTINGS.batch_size) / temperature).numpy(), source.targets.videos
+        )
 
     test = frozen.split.test
     others = [clip for clip in test if clip.label in classes]

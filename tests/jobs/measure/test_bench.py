@@ -15,8 +15,8 @@ from rich.console import Console
 from jobs.archive.video import Video
 from jobs.cli import main
 from jobs.cli.terminal.bench_report import print_bench
-from jobs.measure.bench import Bench, _around, _ceiling, _enough, _Pipeline
-from jobs.measure.rates import ModelRate, fastest_each_time, medians
+from jobs.measure.bench import Bench, _neighbour_means, _ceiling, _repeat_to_length, _Pipeline
+from jobs.measure.rates import ModelRate, rates_of_fastest, medians
 from jobs.measure.sample_video import make_sample
 from jobs.tagging.decode_trial import DecodeRate
 from tagger.video.facts import VideoFacts, probe
@@ -68,7 +68,7 @@ def test_a_pipeline_is_compared_with_what_its_parts_did_around_it() -> None:
     assert MEASURED.efficiencies == pytest.approx([0.9, 1.0, 0.88], abs=0.001)
     assert MEASURED.efficiency == pytest.approx(0.9)
     assert MEASURED.realtime == pytest.approx(16.2)
-    assert _around([10.0, 20.0, 12.0]) == [15.0, 16.0]
+    assert _neighbour_means([10.0, 20.0, 12.0]) == [15.0, 16.0]
 
 
 def test_windows_that_were_decoded_during_the_start_do_not_count_as_work() -> None:
@@ -90,7 +90,7 @@ def test_what_was_measured_several_times_counts_by_its_median() -> None:
     ]
     assert medians(model) == [model[0], ModelRate("bf16", 2, 1, 19.0, 0.4), ModelRate("bf16", 2, 4, 20.5, 0.5)]
     # The batch size with the best median each time, not the best of each time, nor what was measured but once.
-    assert fastest_each_time(model, 3) == [20.5, 20.1, 20.7]
+    assert rates_of_fastest(model, 3) == [20.5, 20.1, 20.7]
 
 
 @pytest.mark.parametrize(("device", "advice"), [("cpu", "smaller model would help"), ("cuda", "more GPUs")])
@@ -167,8 +167,8 @@ def test_videos_in_a_bucket_are_one_clear_line(model_file: Path, bucket: "Bucket
 def test_of_an_archive_as_much_is_taken_as_the_measurement_needs() -> None:
     facts = replace(MEASURED.facts, duration_s=10.0)
     videos = [(Video(f"{number}.mp4", 1, 1), facts) for number in range(3)]
-    assert [video.path for video in _enough(videos, 15.0)] == ["0.mp4", "1.mp4"]
-    assert [video.path for video in _enough(videos, 35.0)] == ["0.mp4", "1.mp4", "2.mp4", "0.mp4"]
+    assert [video.path for video in _repeat_to_length(videos, 15.0)] == ["0.mp4", "1.mp4"]
+    assert [video.path for video in _repeat_to_length(videos, 35.0)] == ["0.mp4", "1.mp4", "2.mp4", "0.mp4"]
 
 
 def test_the_video_that_is_made_up_is_a_minute(tmp_path: Path) -> None:

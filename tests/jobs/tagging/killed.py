@@ -205,7 +205,7 @@ def try_every_step(folder: Path, config: RunConfig) -> dict[str, int]:
 
 
 def main() -> None:
-    folder, out, begins = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+    folder, out, start = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
     prepare()
     archive = folder / "videos"
     archive.mkdir(parents=True)
@@ -213,10 +213,10 @@ def main() -> None:
         (archive / f"{name}.mp4").write_text(name * 3)
         os.utime(archive / f"{name}.mp4", (1, 1))
     config = RunConfig((str(archive),), folder / out, prune=True)
-    if begins != "anew":
+    if start != "anew":
         assert fork(lambda: run_job(make_plan(config))) == 0
         (archive / "c.mp4").unlink()
-    if begins == "grows":
+    if start == "grows":
         (archive / "a.mp4").write_text("changed")
         (archive / "d.mp4").write_text("new")
         for name in ("a", "b", "d"):  # b is only touched

@@ -24,7 +24,7 @@ from tests.jobs.s3_server import Bucket, S3Server
 
 
 @pytest.fixture(scope="module")
-def ray_that_knows_the_server(s3: S3Server) -> Iterator[str]:
+def ray_with_s3_settings(s3: S3Server) -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in s3.environment.items():
             patch.setenv(name, value)
@@ -33,9 +33,9 @@ def ray_that_knows_the_server(s3: S3Server) -> Iterator[str]:
 
 
 @pytest.fixture
-def through_ray(ray_that_knows_the_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def through_ray(ray_with_s3_settings: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Lets jobs join a Ray with two CPUs whose workers know the server."""
-    monkeypatch.setenv("RAY_ADDRESS", ray_that_knows_the_server)
+    monkeypatch.setenv("RAY_ADDRESS", ray_with_s3_settings)
 
 
 @pytest.fixture
@@ -193,5 +193,5 @@ def test_a_result_needs_a_name_in_its_bucket(bucket: Bucket) -> None:
 
 
 def test_a_place_that_nothing_knows_is_an_error_of_one_line() -> None:
-    with pytest.raises(VtagError, match="nothing here knows what://"):
+    with pytest.raises(VtagError, match="the scheme what:// is unknown"):
         choose_output("what://bucket/tags.parquet")

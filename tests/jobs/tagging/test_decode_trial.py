@@ -10,11 +10,11 @@ import pytest
 
 from jobs.archive.listing import find_videos
 from jobs.archive.video import Video
-from jobs.cluster.ray_driver import Tell, run_on_ray
+from jobs.cluster.ray_driver import SendEvent, run_on_ray
 from jobs.cluster.ray_session import RaySession
 from jobs.tagging import decode_trial
 from jobs.tagging.collector import Collector
-from jobs.tagging.decode_trial import LEAST_BYTES, WORTH, DecodeRate, is_faster, use_nvdec
+from jobs.tagging.decode_trial import TRIAL_MIN_BYTES, MIN_SPEEDUP, DecodeRate, nvdec_is_faster, use_nvdec
 from jobs.tagging.pipeline import choose_workers, tag_videos
 from tagger import Preprocessing, Sampling, find_model
 from tagger.errors import VtagError
@@ -28,7 +28,7 @@ PREPROCESSING = Preprocessing(32, 32)
 
 
 @pytest.fixture(scope="module")
-def a_gpu_that_is_none() -> Iterator[str]:
+def ray_with_a_fake_gpu() -> Iterator[str]:
     """The address of a Ray that believes in a GPU."""
     with cluster(2, num_gpus=1) as nodes:
         yield nodes.address
@@ -51,12 +51,12 @@ def test_what_is_asked_for_is_done_without_a_trial() -> None:
 
 @pytest.mark.parametrize(("gpus", "device"), [(0, "auto"), (1, "cpu")])
 def test_by_itself_a_job_leaves_gpus_alone_that_its_models_do_not_use(gpus: int, device: str) -> None:
-    assert not decide("auto", gpus, [Video("a.mp4", LEAST_BYTES, 0)], device)
+    assert not decide("auto", gpus, [Video("a.mp4", TRIAL_MIN_BYTES, 0)], device)
 
 
 def test_a_small_job_is_done_before_a_trial_would_pay() -> None:
     # Without a Ray, where the trial would be.
-    assert not decide("auto", 1, [Video("a.mp4", LEAST_BYTES // 2, 0), Video("b.mp4", LEAST_BYTES // 2 - 1, 0)])
+    assert not decide("auto", 1, [Video("a.mp4", TRIAL_MIN_BYTES // 2, 0), Video("b.mp4", TRIAL_MIN_BYTES // 2 - 1, 0)])
 
 
 def names(folder: Path) -> list[bytes]:
@@ -66,7 +66,7 @@ def names(folder: Path) -> list[bytes]:
     return [os.fsencode(folder / name) for name in ("c.mp4", "missing.mp4", "b.mkv", "a.mp4")]
 
 
-@pytest.mark.parametrize(("gain", "expected"), [(WORTH + 0.01, True), (WORTH - 0.01, False)])
+@pytest.mark.parametrize(("gain", "expected"), [(MIN_SPEEDUP + 0.01, True), (MIN_SPEEDUP - 0.01, False)])
 def test_the_gpu_decodes_when_that_is_clearly_faster(
     gain: float, expected: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -79,7 +79,7 @@ def test_the_gpu_decodes_when_that_is_clearly_faster(
 
     monkeypatch.setattr(decode_trial, "measure_decoding", measure)
     monkeypatch.setattr(DecoderProcess, "nvdec_reads", lambda decoder, path: True)
-    assert is_faster(names(tmp_path), Sampling(), PREPROCESSING, 64) is expected
+    assert nvdec_is_faster(names(tmp_path), Sampling(), PREPROCESSING, 64) is expected
     # With the videos that a GPU may decode, and no others.
     assert tried == [("pyav", 64, ["a.mp4"]), ("pyav-nvdec", 16, ["a.mp4"])]
 
@@ -87,29 +87,29 @@ def test_the_gpu_decodes_when_that_is_clearly_faster(
 def test_without_a_decoder_on_the_gpu_nothing_is_measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(DecoderProcess, "nvdec_reads", lambda decoder, path: False)
     monkeypatch.setattr(decode_trial, "measure_decoding", lambda *_: pytest.fail("measured"))
-    assert not is_faster(names(tmp_path), Sampling(), PREPROCESSING, 2)
+    assert not nvdec_is_faster(names(tmp_path), Sampling(), PREPROCESSING, 2)
 
 
-def decode_with_that_gpu(session: RaySession, tell: Tell, videos: list[Video], source: ModelSource) -> None:
+def decode_with_that_gpu(session: RaySession, send_event: SendEvent, videos: list[Video], source: ModelSource) -> None:
     if not has_gpu():
         # The trial runs where Ray says that there is a GPU.
-        assert not decide("auto", 1, [replace(video, size=LEAST_BYTES) for video in videos])
+        assert not decide("auto", 1, [replace(video, size=TRIAL_MIN_BYTES) for video in videos])
     # And where it is asked for all the same, every video is read.
     workers = choose_workers(2, 1, "cpu", nvdec=True)
     assert workers.decoder_gpus > 0
     for table in tag_videos(videos, source, source.info.sampling, workers, top_k=1):
-        tell(table)
+        send_event(table)
 
 
 @pytest.mark.slow
 def test_a_gpu_that_does_not_decode_leaves_it_to_the_cores(
-    a_gpu_that_is_none: str, model_file: Path, tmp_path: Path
+    ray_with_a_fake_gpu: str, model_file: Path, tmp_path: Path
 ) -> None:
     encode(tmp_path / "a.mp4", seconds=5)
     videos = list(find_videos([str(tmp_path)]))
     tables: list[pa.Table] = []
     source = find_model(str(model_file))
-    run_on_ray("tagging", decode_with_that_gpu, videos, source, on_event=tables.append, address=a_gpu_that_is_none)
+    run_on_ray("tagging", decode_with_that_gpu, videos, source, on_event=tables.append, address=ray_with_a_fake_gpu)
     collector = Collector(videos)
     (end,) = [done.end for table in tables for done in collector.add(table)]
     assert (end.status, end.windows) == ("ok", 3)
@@ -123,14 +123,14 @@ def fails(*_: object) -> bool:
     raise VtagError("a decoder process cannot be started")
 
 
-def decide_with_a_trial_that_fails(session: RaySession, tell: Tell) -> bool:
-    decode_trial.is_faster = fails
-    return decide("auto", 1, [Video("a.mp4", LEAST_BYTES, 0)])
+def decide_with_a_trial_that_fails(session: RaySession, send_event: SendEvent) -> bool:
+    decode_trial.nvdec_is_faster = fails
+    return decide("auto", 1, [Video("a.mp4", TRIAL_MIN_BYTES, 0)])
 
 
 @pytest.mark.slow
-def test_a_trial_that_fails_leaves_decoding_to_the_cores(a_gpu_that_is_none: str) -> None:
-    assert not run_on_ray("tagging", decide_with_a_trial_that_fails, address=a_gpu_that_is_none)
+def test_a_trial_that_fails_leaves_decoding_to_the_cores(ray_with_a_fake_gpu: str) -> None:
+    assert not run_on_ray("tagging", decide_with_a_trial_that_fails, address=ray_with_a_fake_gpu)
 
 
 def has_gpu() -> bool:

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from jobs.tagging import run as running
-from jobs.tagging.collector import Spent
+from jobs.tagging.collector import TimeSpent
 from jobs.tagging.pipeline import choose_workers
 from jobs.tagging.plan import make_plan
 from jobs.tagging.run_config import RunConfig
@@ -25,7 +25,7 @@ def rows(count: int, *, decoded_at: float, predicted_at: float) -> pa.Table:
 
 
 def test_what_was_done_before_does_not_count() -> None:
-    spent = Spent(since=100.0)
+    spent = TimeSpent(since=100.0)
     spent = spent.with_rows(rows(10, decoded_at=99.0, predicted_at=101.0))
     spent = spent.with_rows(rows(5, decoded_at=101.0, predicted_at=102.0))
     assert (spent.decode_s, spent.decode_cpu_s) == pytest.approx((1.0, 0.5))

@@ -21,7 +21,7 @@ from tests.videos import encode
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("out", "begins", "steps", "videos"),
+    ("out", "start", "steps", "videos"),
     [
         ("tags.parquet", "anew", 60, 3),
         ("tags.parquet", "grows", 60, 2),
@@ -31,9 +31,9 @@ from tests.videos import encode
     ],
 )
 def test_a_job_killed_at_any_step_of_its_commits_and_publication_goes_on_to_the_same_result(
-    out: str, begins: str, steps: int, videos: int, tmp_path: Path
+    out: str, start: str, steps: int, videos: int, tmp_path: Path
 ) -> None:
-    command = [sys.executable, "-m", "tests.jobs.tagging.killed", str(tmp_path / "work"), out, begins]
+    command = [sys.executable, "-m", "tests.jobs.tagging.killed", str(tmp_path / "work"), out, start]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     found = json.loads(done.stdout)
@@ -97,7 +97,7 @@ from jobs import RunConfig, make_plan, run_job
 from tests.jobs.tagging import killed
 
 killed.prepare()
-jobs.cluster.termination.LEAVE_S = 0.5
+jobs.cluster.termination.SIGTERM_TIMEOUT_S = 0.5
 
 class Stuck(killed.DriverWithoutRay):
     def events(self, work, videos, *_, timeout_s):

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 import jobs.tagging.pipeline
 from jobs.archive.listing import find_videos
 from jobs.archive.video import Video
-from jobs.cluster.ray_driver import RayDriver, Tell, run_on_ray
+from jobs.cluster.ray_driver import RayDriver, SendEvent, run_on_ray
 from jobs.cluster.ray_session import RaySession
 from jobs.tagging.collector import Collector
 from jobs.tagging.pipeline import (
     VIDEOS_PER_TASK,
     choose_workers,
-    in_blocks,
+    videos_in_blocks,
     tag_videos,
     task_sizes,
     videos_at_a_time,
@@ -89,13 +89,13 @@ def test_more_actors_than_gpus_share_them(actors: int, share: float) -> None:
 
 
 def collect_with_actors(
-    session: RaySession, tell: Tell, videos: list[Video], source: ModelSource, actors: int | None
+    session: RaySession, send_event: SendEvent, videos: list[Video], source: ModelSource, actors: int | None
 ) -> None:
     collector = Collector(videos)
     workers = choose_workers(session.cpus, session.gpus, "cpu", actors)
     for table in tag_videos(videos, source, source.info.sampling, workers, top_k=1):
         for done in collector.add(table):
-            tell(done.video.path)
+            send_event(done.video.path)
 
 
 @pytest.mark.slow
@@ -108,7 +108,7 @@ def test_one_cpu_is_enough_for_decoding_and_model_together(archive: Path, model_
     assert sorted(finished) == [video.path for video in videos]
 
 
-class Watched(Predictor):
+class ThreadCheck(Predictor):
     """Tells in the column ``end`` whether all of its calls came in the main thread."""
 
     def __init__(self, **settings: Any):
@@ -122,10 +122,10 @@ class Watched(Predictor):
         return rows.set_column(rows.schema.get_field_index("end"), "end", told)
 
 
-def tag_with_watched(session: RaySession, tell: Tell, videos: list[Video], source: ModelSource) -> None:
-    jobs.tagging.pipeline.Predictor = Watched  # type: ignore[misc]
+def tag_with_thread_check(session: RaySession, send_event: SendEvent, videos: list[Video], source: ModelSource) -> None:
+    jobs.tagging.pipeline.Predictor = ThreadCheck  # type: ignore[misc]
     for table in tag_videos(videos, source, source.info.sampling, choose_workers(2, 0), top_k=1):
-        tell(table["end"].to_pylist())
+        send_event(table["end"].to_pylist())
 
 
 @pytest.mark.slow
@@ -134,7 +134,7 @@ def test_the_model_computes_in_the_main_thread_which_keeps_its_memory(
 ) -> None:
     told: list[list[str]] = []
     run_on_ray(
-        "tagging", tag_with_watched, find_videos([str(archive)]), find_model(str(model_file)), on_event=told.append
+        "tagging", tag_with_thread_check, find_videos([str(archive)]), find_model(str(model_file)), on_event=told.append
     )
     assert {text for texts in told for text in texts} == {"True"}
 
@@ -155,9 +155,9 @@ def test_a_part_of_an_archive_is_cut_in_bounded_time(decoders: int, seconds: flo
     assert 0.0015 * tasks <= seconds  # A task costs up to 1.5 ms.
 
 
-def names_of_blocks(session: RaySession, tell: Tell, videos: list[Video], sizes: list[int]) -> None:
-    for block in in_blocks(videos, sizes, first=10).iter_batches(batch_size=None, batch_format="pyarrow"):
-        tell((block["video"].to_pylist(), block["path"].to_pylist()))
+def names_of_blocks(session: RaySession, send_event: SendEvent, videos: list[Video], sizes: list[int]) -> None:
+    for block in videos_in_blocks(videos, sizes, first=10).iter_batches(batch_size=None, batch_format="pyarrow"):
+        send_event((block["video"].to_pylist(), block["path"].to_pylist()))
 
 
 def test_names_that_are_not_utf8_travel_in_blocks_of_the_sizes_of_the_tasks(shared_ray: str) -> None:

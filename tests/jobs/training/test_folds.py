@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import jobs.training.ray_folds
-from jobs.cluster.ray_driver import Tell, run_on_ray
+from jobs.cluster.ray_driver import SendEvent, run_on_ray
 from jobs.cluster.ray_session import RaySession
 from tagger import DataSetError
 from tests.training.data.test_splits import data_of
@@ -25,7 +25,7 @@ FOLDS = leave_one_group_out(DATA)
 
 def run_with(
     session: RaySession,
-    tell: Tell,
+    send_event: SendEvent,
     train: Callable[[Any, Fold, TrainConfig], Any],
     data: DataSet,
     folds: Sequence[Fold],
@@ -33,9 +33,9 @@ def run_with(
 ) -> Any:
     """Runs folds, each of which is what ``train`` makes of it."""
     jobs.training.ray_folds.train_fold = train
-    brings_in = config.cache is not None
-    network = starting_network(config, len(data.labels)) if brings_in else None
-    return jobs.training.ray_folds.run_folds_on_session(session, tell, data, folds, config, network)
+    ingests_first = config.cache is not None
+    network = starting_network(config, len(data.labels)) if ingests_first else None
+    return jobs.training.ray_folds.run_folds_on_session(session, send_event, data, folds, config, network)
 
 
 def meet(data: Any, fold: Fold, config: TrainConfig) -> tuple[str, str]:

@@ -8,14 +8,14 @@ import pyarrow as pa
 import pytest
 
 import jobs.training.ray_ingest
-from jobs.cluster.ray_driver import Tell, run_on_ray
+from jobs.cluster.ray_driver import SendEvent, run_on_ray
 from jobs.cluster.ray_session import RaySession
 from jobs.training.ray_ingest import ingest_with_ray
 from training.data.data_set import LabelledClip
 from training.inputs.clip_cache import ClipCache
 
 
-class Watched:
+class ThreadCheck:
     """Tells as the problem of each clip whether all calls came in the main thread."""
 
     def __init__(self, *_: Any):
@@ -27,15 +27,17 @@ class Watched:
         return pa.Table.from_pylist([{"job": job, **told} for job in table["item"].to_pylist()])
 
 
-def ingest_with_watched(session: RaySession, tell: Tell, clips: list[LabelledClip], folder: Path) -> None:
-    jobs.training.ray_ingest._Ingester = Watched  # type: ignore[assignment,misc]
+def ingest_with_thread_check(
+    session: RaySession, send_event: SendEvent, clips: list[LabelledClip], folder: Path
+) -> None:
+    jobs.training.ray_ingest._Ingester = ThreadCheck  # type: ignore[assignment,misc]
     for *_, each in ingest_with_ray({"train": clips}, dict, ClipCache(folder, 0), session, uses_gpu=False):
-        tell(each.problem)
+        send_event(each.problem)
 
 
 @pytest.mark.slow
 def test_features_are_computed_in_the_main_thread_which_keeps_its_memory(shared_ray: str, tmp_path: Path) -> None:
     clips = [LabelledClip(tmp_path / f"{number}.mp4", "a", "g", "file") for number in range(3)]
     problems: list[str] = []
-    run_on_ray("tagging", ingest_with_watched, clips, tmp_path / "cache", on_event=problems.append)
+    run_on_ray("tagging", ingest_with_thread_check, clips, tmp_path / "cache", on_event=problems.append)
     assert problems == ["True"] * 3

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from jobs.cluster.ray_driver import Tell, run_on_ray
+from jobs.cluster.ray_driver import SendEvent, run_on_ray
 from jobs.cluster.ray_session import RaySession
 from jobs.errors import JobError
 from jobs.training.board import open_board
@@ -60,7 +60,7 @@ def train_at(address: str, tree: Path, folder: Path, watch: Watch | None = None)
 
 
 @dataclass(frozen=True)
-class Told:
+class CompleteTraining:
     """A training that nothing disturbed, and what it told of itself."""
 
     result: TrainResult
@@ -69,14 +69,14 @@ class Told:
 
 
 @pytest.fixture(scope="module")
-def whole(address: str, tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Told:
+def whole(address: str, tree: Path, tmp_path_factory: pytest.TempPathFactory) -> CompleteTraining:
     read: list[Reading] = []
     told: list[Epoch] = []
     result = train_at(address, tree, tmp_path_factory.mktemp("whole"), Watch(read.append, on_epoch=told.append))
-    return Told(result, read, told)
+    return CompleteTraining(result, read, told)
 
 
-def assert_same(out: Path, whole: Told) -> None:
+def assert_same(out: Path, whole: CompleteTraining) -> None:
     """The model file at ``out`` has the weights of the ``whole`` training, and its run folder the same epochs."""
     assert read_metrics(out.with_suffix(".run")) == whole.result.epochs
     expected = read_weights(whole.result.out)
@@ -84,7 +84,7 @@ def assert_same(out: Path, whole: Told) -> None:
 
 
 @pytest.mark.slow
-def test_two_machines_train_one_model_and_it_tags(whole: Told, tree: Path) -> None:
+def test_two_machines_train_one_model_and_it_tags(whole: CompleteTraining, tree: Path) -> None:
     out, run = whole.result.out, whole.result.out.with_suffix(".run")
     assert tuple(whole.epochs) == whole.result.epochs == read_metrics(run)
     unreadable = [reading.unreadable for reading in whole.read if reading.unreadable]
@@ -96,7 +96,7 @@ def test_two_machines_train_one_model_and_it_tags(whole: Told, tree: Path) -> No
 
 @pytest.mark.slow
 def test_when_a_worker_is_lost_training_goes_on_from_the_last_checkpoint(
-    address: str, tree: Path, whole: Told, tmp_path: Path
+    address: str, tree: Path, whole: CompleteTraining, tmp_path: Path
 ) -> None:
     killed: list[int] = []
 
@@ -131,7 +131,7 @@ def test_what_cannot_be_had_is_said_at_once(address: str, tree: Path, tmp_path: 
         train_with_ray(data, split, config, gpus=1, address=address)
 
 
-def machines_of_boards(session: RaySession, tell: Tell) -> tuple[set[str], str]:
+def machines_of_boards(session: RaySession, send_event: SendEvent) -> tuple[set[str], str]:
     import ray
 
     # Left alone, one in two would be elsewhere.
@@ -157,7 +157,7 @@ def test_what_is_wrong_with_the_clips_is_told_as_it_would_be_at_home(address: st
 
 @pytest.mark.slow
 def test_a_command_that_is_interrupted_and_then_killed_goes_on_and_comes_to_the_same_model(
-    address: str, tree: Path, whole: Told, tmp_path: Path
+    address: str, tree: Path, whole: CompleteTraining, tmp_path: Path
 ) -> None:
     out = tmp_path / "m.safetensors"
     command = [sys.executable, "-c", "from jobs.cli import main; main()", "train", str(tree), "--out", str(out)]
