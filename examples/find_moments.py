@@ -1,4 +1,4 @@
-"""Prints the moments of one video in which an action is likely: python find_moments.py VIDEO LABEL [CONFIDENCE]."""
+"""Prints the times of one video in which an action is likely: python find_moments.py VIDEO LABEL [CONFIDENCE]."""
 
 import sys
 
@@ -6,7 +6,7 @@ import tagger
 
 
 def main() -> None:
-    """Tags the video with half-overlapping windows and joins neighbours into moments."""
+    """Tags the video with half-overlapping windows and merges neighbouring segments into moments."""
     if len(sys.argv) not in (3, 4):
         sys.exit(__doc__)
     path, label = sys.argv[1:3]
@@ -26,7 +26,7 @@ def main() -> None:
     for start_s, end_s in moments:
         print(f"{start_s:8.2f} s to {end_s:8.2f} s")
     if not moments:
-        print(f"no moment of {path} is {label} with a confidence of {threshold} or more")
+        print(f"{path} has no {label} with a confidence of {threshold} or more")
 
 
 if __name__ == "__main__":

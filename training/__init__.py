@@ -1,4 +1,4 @@
-"""How a model is made and judged: labelled data sets, splits, the training loop, metrics."""
+"""Training and evaluation of models: labelled data sets, splits, the training loop, metrics."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

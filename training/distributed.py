@@ -1,7 +1,7 @@
-"""The workers that train one network together, as ``torch.distributed`` knows them; without it there is one.
+"""The workers that train one network together, over ``torch.distributed``; without it there is one worker.
 
-Each takes every n-th item of a batch, and gradients are averaged, so that what is learnt does not depend on how many
-workers there are.
+Each of n workers takes every n-th item of a batch, and gradients are averaged. So the result does not depend on the
+number of workers.
 """
 
 from typing import TypeVar
@@ -15,42 +15,42 @@ T = TypeVar("T")
 
 def rank() -> int:
     """The number of this worker, from 0."""
-    return distributed.get_rank() if _is_team() else 0
+    return distributed.get_rank() if _is_distributed() else 0
 
 
 def size() -> int:
-    """How many workers there are."""
-    return distributed.get_world_size() if _is_team() else 1
+    """The number of workers."""
+    return distributed.get_world_size() if _is_distributed() else 1
 
 
 def share(items: torch.Tensor) -> torch.Tensor:
-    """The part of ``items`` that is this worker's; it may be empty."""
+    """Returns this worker's share of ``items``; it may be empty."""
     return items[rank() :: size()]
 
 
-def has_part(batch: torch.Tensor) -> bool:
-    """Whether there is anything in ``batch`` for this worker; in a batch too small for all there is not."""
+def has_share(batch: torch.Tensor) -> bool:
+    """Whether this worker's share of ``batch`` has any items. It has none when there are fewer items than workers."""
     return rank() < len(batch)
 
 
 def share_of_batch(batch: torch.Tensor) -> torch.Tensor:
-    """The part of ``batch`` that is this worker's, or its first item where there are too few for all.
+    """Returns this worker's share of ``batch``, or the first item of the batch when the share is empty.
 
-    All workers must do the same number of steps: they wait for each other.
+    All workers must do the same number of steps, because they wait for each other.
     """
-    return share(batch) if has_part(batch) else batch[:1]
+    return share(batch) if has_share(batch) else batch[:1]
 
 
 def total(values: torch.Tensor) -> torch.Tensor:
-    """The sum of ``values`` over all workers."""
-    if _is_team():
+    """Returns the sum of ``values`` over all workers. Changes ``values`` in place when there are several."""
+    if _is_distributed():
         distributed.all_reduce(values)
     return values
 
 
-def together(rows: torch.Tensor, count: int) -> torch.Tensor:
-    """The ``count`` rows of all workers in order, each of whom gives those of its ``share``."""
-    if not _is_team():
+def gather(rows: torch.Tensor, count: int) -> torch.Tensor:
+    """Returns the ``count`` rows of all workers in order; ``rows`` are those of this worker's ``share``."""
+    if not _is_distributed():
         return rows
     padded = rows.new_zeros((-(-count // size()), *rows.shape[1:]))
     padded[: len(rows)] = rows
@@ -59,9 +59,9 @@ def together(rows: torch.Tensor, count: int) -> torch.Tensor:
     return torch.stack(parts, dim=1).flatten(0, 1)[:count]
 
 
-def from_first(value: T) -> T:
-    """The ``value`` of the first worker, in all of them: what they must agree on, though each may see another."""
-    if not _is_team():
+def broadcast(value: T) -> T:
+    """Returns the ``value`` of the first worker, in all workers. Use it where workers may see different values."""
+    if not _is_distributed():
         return value
     values = [value]
     distributed.broadcast_object_list(values)
@@ -69,12 +69,12 @@ def from_first(value: T) -> T:
 
 
 def parallel(network: nn.Module) -> nn.Module:
-    """``network``, which averages its gradients over all workers."""
-    return nn.parallel.DistributedDataParallel(network) if _is_team() else network
+    """Wraps ``network`` so that its gradients are averaged over all workers."""
+    return nn.parallel.DistributedDataParallel(network) if _is_distributed() else network
 
 
 class _Total(torch.autograd.Function):
-    """``total``, through which gradients flow back: what one worker adds, all of them see."""
+    """A ``total`` with a backward pass: the gradient is the sum of the gradients of all workers."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, values: torch.Tensor) -> torch.Tensor:
@@ -85,33 +85,33 @@ class _Total(torch.autograd.Function):
         return total(gradients[0].contiguous().clone())
 
 
-class TeamNorm(nn.BatchNorm3d):
-    """A batch norm whose batch is that of all workers.
+class SyncBatchNorm(nn.BatchNorm3d):
+    """A batch norm with statistics over the batch of all workers.
 
     ``nn.SyncBatchNorm`` does this on GPUs only.
     """
 
-    counts = True
-    """Whether what this worker sees is a part of the batch, or has nothing to say in its statistics."""
+    contributes = True
+    """Whether the input of this worker is a part of the batch. Otherwise it is left out of the statistics."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``[n, C, T, H, W]``, normalised."""
-        if not self.training or not _is_team():
+        if not self.training or not _is_distributed():
             return super().forward(x)
         values = x.float()
         axes = (0, 2, 3, 4)
-        counted = slice(None if self.counts else 0)
+        counted = slice(None if self.contributes else 0)
         count = total(torch.tensor(float(values[counted, 0].numel()), device=x.device))
         mean = _Total.apply(values[counted].sum(axes)) / count
         centred = values - mean[:, None, None, None]
         variance = _Total.apply(centred[counted].square().sum(axes)) / count
-        self._follow(mean.detach(), variance.detach() * count / (count - 1))
+        self._update_running_statistics(mean.detach(), variance.detach() * count / (count - 1))
         scale = (self.weight * torch.rsqrt(variance + self.eps))[:, None, None, None]
         return (centred * scale + self.bias[:, None, None, None]).to(x.dtype)
 
     @torch.no_grad()
-    def _follow(self, mean: torch.Tensor, variance: torch.Tensor) -> None:
-        """Moves the running statistics; without a momentum they are plain averages."""
+    def _update_running_statistics(self, mean: torch.Tensor, variance: torch.Tensor) -> None:
+        """Updates the running statistics; with a momentum of None they are plain averages."""
         assert self.num_batches_tracked is not None
         assert self.running_mean is not None
         assert self.running_var is not None
@@ -121,12 +121,12 @@ class TeamNorm(nn.BatchNorm3d):
         self.running_var.lerp_(variance, weight)
 
 
-def share_norms(network: nn.Module) -> None:
-    """Turns the batch norms of ``network`` into ones over all workers; parameters and their names stay."""
+def synchronise_norms(network: nn.Module) -> None:
+    """Replaces the batch norms of ``network`` by ones over all workers; parameters and their names do not change."""
     for parent in network.modules():
         for name, module in parent.named_children():
             if type(module) is nn.BatchNorm3d:
-                shared = TeamNorm(module.num_features, module.eps, module.momentum)
+                shared = SyncBatchNorm(module.num_features, module.eps, module.momentum)
                 shared.weight, shared.bias = module.weight, module.bias
                 for buffer in ("running_mean", "running_var", "num_batches_tracked"):
                     setattr(shared, buffer, getattr(module, buffer))
@@ -134,12 +134,15 @@ def share_norms(network: nn.Module) -> None:
                 setattr(parent, name, shared)
 
 
-def count_in_norms(network: nn.Module, batch: torch.Tensor) -> None:
-    """Says to the norms of ``network`` whether what this worker is going to see is its part of ``batch``."""
+def set_norm_contribution(network: nn.Module, batch: torch.Tensor) -> None:
+    """Sets whether the next input of this worker contributes to the statistics of the norms of ``network``.
+
+    It does not when this worker's share of ``batch`` is empty.
+    """
     for module in network.modules():
-        if isinstance(module, TeamNorm):
-            module.counts = has_part(batch)
+        if isinstance(module, SyncBatchNorm):
+            module.contributes = has_share(batch)
 
 
-def _is_team() -> bool:
+def _is_distributed() -> bool:
     return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1

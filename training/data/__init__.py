@@ -1,1 +1,1 @@
-"""Labelled clips: reading them, checking them, splitting them."""
+"""Labelled data sets: reading, checking and splitting them."""

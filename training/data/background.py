@@ -1,4 +1,8 @@
-"""Footage without labels as a class of its own: what the archive is full of, so that it is taken for nothing else."""
+"""Adds unlabelled footage as the class ``background``.
+
+Most of an archive shows none of the labelled classes. A model that has learnt this class does not tag such footage as
+one of the others.
+"""
 
 from pathlib import Path
 
@@ -7,18 +11,20 @@ from training.data.data_set import BACKGROUND, DataSet, LabelledClip
 from training.data.inventory import take_inventory
 from training.data.reading import find_videos
 
-WHOLE_S = 60.0
-"""A video that is no longer than this is one clip."""
+MAX_WHOLE_S = 60.0
+"""Seconds up to which a whole video is one clip."""
 
 PIECES, PIECE_S = 6, 10.0
-"""Of a longer one so many clips of so many seconds are taken: one of hours should not outweigh all others."""
+"""Number of clips that are taken from a longer video, and seconds of each. A video of hours then does not outweigh all
+others."""
 
 
 def add_background(data: DataSet, folder: Path) -> DataSet:
-    """``data`` and the class ``background``: the videos in ``folder`` and its sub-folders, each a group of its own.
+    """Returns ``data`` with a class ``background`` of the videos in ``folder`` and its sub-folders.
 
-    Videos that cannot be read are among its clips, to be skipped and named as any others. Raises DataSetError when
-    there is such a class already, when fewer than three videos can be read, and when one has a label in ``data``.
+    Each video is a group of its own. Unreadable videos are kept as clips: training skips and reports them like all
+    unreadable clips. Raises DataSetError when ``data`` already has a class ``background``, when fewer than three videos
+    can be read, and when a video already has a label in ``data``.
     """
     if BACKGROUND in data.labels:
         raise DataSetError(f"{data.root} has a class {BACKGROUND} already; rename it, or leave out --background")
@@ -46,13 +52,13 @@ def add_background(data: DataSet, folder: Path) -> DataSet:
 
 
 def pieces(duration_s: float) -> list[tuple[float, float | None]]:
-    """Where the clips of a video start and end, in seconds; an end of None is that of the video.
+    """Returns the start and end of each clip of a video, in seconds; an end of None is the end of the video.
 
-    ``duration_s`` is 0 for a video that does not say how long it is: its beginning is taken.
+    A ``duration_s`` of 0 means that the duration is unknown: the first ``PIECE_S`` seconds are taken.
     """
     if duration_s <= 0:
         return [(0.0, PIECE_S)]
-    if duration_s <= WHOLE_S:
+    if duration_s <= MAX_WHOLE_S:
         return [(0.0, None)]
     middles = [(i + 0.5) * duration_s / PIECES for i in range(PIECES)]
     return [(round(middle - PIECE_S / 2, 3), round(middle + PIECE_S / 2, 3)) for middle in middles]

@@ -1,7 +1,7 @@
-"""Labelled data sets: which clips there are, what they show, and which of them belong together.
+"""Labelled data sets: the clips, their labels and their groups.
 
-Clips of one *group* share a scene and its people. A model that saw one of them in training has half seen the others,
-so groups are never divided between training and test.
+Clips of one *group* share a scene and its people. A model that was trained on one of them recognises the others too
+easily, so a group is never divided between training and test.
 """
 
 from collections import Counter
@@ -17,9 +17,9 @@ Part = Literal["train", "val", "test"]
 PARTS: tuple[Part, ...] = get_args(Part)
 
 BACKGROUND = "background"
-"""The label of footage that was added without labels."""
+"""The label of the videos that ``add_background`` adds."""
 
-Key = tuple[str, str]
+GroupKey = tuple[str, str]
 """A label and one of its groups."""
 
 
@@ -27,11 +27,11 @@ Key = tuple[str, str]
 class LabelledClip:
     """A video file, or a span of time in it, the label it shows, and the group it belongs to within its class.
 
-    ``grouped_by`` tells where the group comes from: the file's ``name`` (UCF-50/101), the ``folder`` inside the class
-    folder (UCF-11), the ``manifest``, or the ``file`` itself, when nothing tells which clips belong together; or the
-    clip is of a video that was added as ``background``.
+    ``grouped_by`` is the source of the group: the ``name`` of the file (UCF-50/101), the ``folder`` inside the class
+    folder (UCF-11), the ``manifest``, or the ``file`` itself when there is no group information. It is ``background``
+    for the videos that ``add_background`` adds.
     ``start_s`` and ``end_s`` are in seconds from the first frame; an ``end_s`` of None is the end of the file. ``part``
-    is where a manifest says that the clip belongs.
+    is the part of the split that a manifest gives for the clip.
     """
 
     path: Path
@@ -43,13 +43,13 @@ class LabelledClip:
     part: Part | None = None
 
     @property
-    def key(self) -> Key:
+    def key(self) -> GroupKey:
         """The label and the group."""
         return self.label, self.group
 
     @property
     def is_whole(self) -> bool:
-        """Whether the clip is all of its file."""
+        """Whether the clip is its whole file."""
         return self.start_s == 0 and self.end_s is None
 
 
@@ -57,8 +57,7 @@ class LabelledClip:
 class DataSet:
     """Labelled clips under one folder or of one manifest, in a fixed order.
 
-    ``identical`` are sets of files with the same content that stand in different groups, as ``find_identical`` finds
-    them.
+    ``identical`` has sets of files with the same content in different groups (see ``find_identical``).
     """
 
     root: Path
@@ -72,17 +71,17 @@ class DataSet:
 
     @property
     def grouped_by(self) -> dict[GroupedBy, int]:
-        """How many clips have their group from where."""
+        """The number of clips for each source of their group."""
         return dict(Counter(clip.grouped_by for clip in self.clips))
 
     @property
     def has_parts(self) -> bool:
-        """Whether a manifest says which clip is for training, validation and test."""
+        """Whether a manifest gives the part of each clip: training, validation or test."""
         return any(clip.part for clip in self.clips)
 
 
 def data_set_of(root: Path, clips: Sequence[LabelledClip]) -> DataSet:
-    """The data set of ``clips``. Raises DataSetError when all are of one class."""
+    """Returns the data set of ``clips``. Raises DataSetError when all are of one class."""
     classes = {clip.label for clip in clips}
     if len(classes) < 2:
         raise DataSetError(f"{root} has clips of one class only ({classes.pop()}); at least two are needed")
@@ -90,7 +89,10 @@ def data_set_of(root: Path, clips: Sequence[LabelledClip]) -> DataSet:
 
 
 def leave_out(data: DataSet, labels: Collection[str]) -> DataSet:
-    """``data`` without some of its classes. Raises DataSetError for one that it does not have, or when one is left."""
+    """Returns ``data`` without the classes ``labels``.
+
+    Raises DataSetError when ``data`` lacks one of them, and when fewer than two classes remain.
+    """
     absent = sorted(set(labels).difference(data.labels))
     if absent:
         raise DataSetError(f"{data.root} has no class {absent[0]!r} to leave out; it has {', '.join(data.labels)}")

@@ -1,4 +1,7 @@
-"""Finding files with the same content in different groups: a clip that is in two groups is in both parts of a split."""
+"""Finds files with the same content in different groups.
+
+Without this, copies of one clip could be in training and in test.
+"""
 
 import hashlib
 from collections import defaultdict
@@ -6,28 +9,31 @@ from collections.abc import Callable, Hashable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from training.data.data_set import DataSet, Key
+from training.data.data_set import DataSet, GroupKey
 
 
 def find_identical(data: DataSet) -> DataSet:
-    """``data`` with its ``identical`` files: those with the same content that stand in different groups.
+    """Returns ``data`` with ``identical`` set: files with the same content in different groups.
 
-    Only files of the same size are read. A file that cannot be read is like no other; an empty one is no video.
+    Only files of the same size are read. Unreadable files and empty files count as different from all others.
     """
-    keys: dict[Path, set[Key]] = defaultdict(set)
+    keys: dict[Path, set[GroupKey]] = defaultdict(set)
     for clip in data.clips:
         keys[clip.path].add(clip.key)
-    same_size = _alike(keys, lambda path: path.stat().st_size or None)
-    same = [paths for sized in same_size for paths in _alike(sized, _content)]
+    same_size = _group_by(keys, lambda path: path.stat().st_size or None)
+    same = [paths for sized in same_size for paths in _group_by(sized, _content_hash)]
     return replace(data, identical=tuple(paths for paths in same if len(set.union(*(keys[p] for p in paths))) > 1))
 
 
-def _alike(paths: Iterable[Path], trait: Callable[[Path], Hashable | None]) -> list[tuple[Path, ...]]:
-    """The paths that share a trait with others, in order. Those without it, or that cannot be read, share none."""
+def _group_by(paths: Iterable[Path], key: Callable[[Path], Hashable | None]) -> list[tuple[Path, ...]]:
+    """Returns the sets of two or more paths with the same key, in order.
+
+    Leaves out paths whose key is None or that cannot be read.
+    """
     alike: dict[Hashable, list[Path]] = defaultdict(list)
     for path in paths:
         try:
-            found = trait(path)
+            found = key(path)
         except OSError:
             continue
         if found is not None:
@@ -35,6 +41,6 @@ def _alike(paths: Iterable[Path], trait: Callable[[Path], Hashable | None]) -> l
     return [tuple(paths) for paths in alike.values() if len(paths) > 1]
 
 
-def _content(path: Path) -> str:
+def _content_hash(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,7 @@
-"""Leave one group out: a model for each group, trained on the others. UCF-11's own protocol, with its 25 groups."""
+"""Leave-one-group-out: each group is the test set of a model that is trained on the others.
+
+This is the protocol of UCF-11, which has 25 groups.
+"""
 
 from dataclasses import dataclass
 
@@ -10,9 +13,9 @@ from training.data.splits import Split, split_by_group
 
 @dataclass(frozen=True)
 class Fold:
-    """The groups that are left out, by name, and the split: they are the test; validation is taken from the others.
+    """The names of the groups that are left out, and the split.
 
-    Folds are numbered from 1.
+    These groups are the test set. The validation groups are drawn from the others. Folds are numbered from 1.
     """
 
     number: int
@@ -21,15 +24,15 @@ class Fold:
 
     @property
     def name(self) -> str:
-        """The groups in one word."""
+        """The names of the groups, joined by ``+``."""
         return "+".join(self.groups)
 
 
 def leave_one_group_out(data: DataSet, *, seed: int = 0) -> tuple[Fold, ...]:
-    """The folds of ``data``: groups of the same name in all classes are left out together.
+    """Returns the folds of ``data``. Groups of the same name in different classes are left out together.
 
-    Raises DataSetError when nothing tells which clips belong together, and when a fold leaves a class without groups
-    for training and validation.
+    Raises DataSetError when the clips have no group information, and when a fold leaves a class without groups for
+    training and validation.
     """
     if set(data.grouped_by) == {"file"}:
         raise DataSetError(f"{data.root} has no groups to leave out: nothing tells which of its clips belong together")

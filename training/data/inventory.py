@@ -1,4 +1,4 @@
-"""Looking at a data set before anything is trained: how much there is, and what cannot be read."""
+"""Checks a data set before training: the duration of each clip, and which clips cannot be read."""
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -9,27 +9,27 @@ from tagger.errors import VideoError
 from tagger.isolation import decoder_of_this_thread
 from training.data.data_set import DataSet, LabelledClip
 
-PROBES = 8
-"""Processes that open videos at a time. On a network disk most of their time is waiting."""
+PROBE_PROCESSES = 8
+"""Processes that open videos at the same time. On a network disk they mostly wait."""
 
 
 @dataclass(frozen=True)
 class Inventory:
-    """How long each clip is, in seconds, and why some cannot be read.
+    """The duration of each readable clip in seconds, and the reason for each unreadable one.
 
-    A clip whose file does not say how long it is counts as 0 s.
+    A clip whose file does not tell its duration counts as 0 s.
     """
 
     seconds: dict[LabelledClip, float]
     unreadable: dict[LabelledClip, str]
 
     def seconds_of(self, clips: Iterable[LabelledClip]) -> float:
-        """How long ``clips`` are together."""
+        """The total duration of ``clips`` in seconds."""
         return sum(self.seconds.get(clip, 0.0) for clip in clips)
 
 
 def take_inventory(data: DataSet, on_probed: Callable[[int], None] = lambda probed: None) -> Inventory:
-    """Opens every file of ``data``, in processes of their own. ``on_probed`` gets the number of files so far."""
+    """Opens every file of ``data`` in separate processes. ``on_probed`` gets the number of files so far."""
     seconds: dict[LabelledClip, float] = {}
     unreadable: dict[LabelledClip, str] = {}
     clips_of: dict[Path, list[LabelledClip]] = {}
@@ -42,7 +42,7 @@ def take_inventory(data: DataSet, on_probed: Callable[[int], None] = lambda prob
         except VideoError as error:
             return str(error)
 
-    with ThreadPoolExecutor(min(PROBES, len(clips_of))) as pool:
+    with ThreadPoolExecutor(min(PROBE_PROCESSES, len(clips_of))) as pool:
         for probed, (path, found) in enumerate(zip(clips_of, pool.map(duration_of, clips_of), strict=True), start=1):
             for clip in clips_of[path]:
                 if isinstance(found, str):

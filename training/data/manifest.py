@@ -1,9 +1,9 @@
 """Manifests: a CSV or Parquet file with a row for each labelled clip.
 
-``path`` and ``label`` are needed; a ``path`` that is not absolute is relative to the manifest. ``group`` names clips
-that belong together, whatever their labels; without it, the clips of one file do. ``split`` is ``train``, ``val`` or
-``test``. ``start_s`` and ``end_s`` make a part of the video the clip, in seconds from its first frame. Other columns
-are ignored.
+The columns ``path`` and ``label`` are required. A relative ``path`` is relative to the folder of the manifest. Clips
+with the same ``group`` belong together, also when their labels differ; without a group, the clips of one file belong
+together. ``split`` is ``train``, ``val`` or ``test``. ``start_s`` and ``end_s`` are seconds from the first frame of the
+video and make the clip a part of it. Other columns are ignored.
 """
 
 import csv
@@ -18,16 +18,17 @@ from training.data.data_set import PARTS, DataSet, GroupedBy, LabelledClip, Part
 MANIFEST_EXTENSIONS = (".csv", ".parquet")
 
 COLUMNS = ("path", "label", "group", "split", "start_s", "end_s")
-NEEDED = COLUMNS[:2]
+REQUIRED_COLUMNS = COLUMNS[:2]
 
 Row = Mapping[str, str]
-"""What a row says, by column; what it leaves empty is not there."""
+"""The values of a row by column, without its empty cells."""
 
 
 def read_manifest(path: Path) -> DataSet:
-    """The clips of a manifest, in its order. Files that do not exist are not looked for: reading them will say so.
+    """Reads the clips of a manifest, in its order.
 
-    Raises DataSetError, with the row, when it is not clear which clip is meant.
+    Does not check that the video files exist: reading them later reports it. Raises DataSetError, with the row, when
+    a row is invalid.
     """
     rows = _parquet_rows(path) if path.suffix.lower() == ".parquet" else _csv_rows(path)
     clips: dict[LabelledClip, str] = {}
@@ -43,7 +44,7 @@ def read_manifest(path: Path) -> DataSet:
                 if before and clip.part and before != clip.part:
                     raise DataSetError(
                         f"{where} is for {clip.part}, but the {what} {name} for {before} in an earlier row; "
-                        "what belongs together has one split"
+                        f"give all rows of one {what} the same split"
                     )
     if not clips:
         raise DataSetError(f"{path} has no rows")
@@ -54,7 +55,7 @@ def read_manifest(path: Path) -> DataSet:
 
 
 def _clip(folder: Path, where: str, row: Row) -> LabelledClip:
-    for column in NEEDED:
+    for column in REQUIRED_COLUMNS:
         if column not in row:
             raise DataSetError(f"{where} has no {column}")
     part = next((part for part in PARTS if part == row.get("split")), None)
@@ -81,7 +82,7 @@ def _seconds(where: str, row: Row, column: str) -> float | None:
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[str, Row]]:
-    """Each row, and where it stands: lines are counted as an editor does."""
+    """Yields each row with its place: the file and the line number that an editor shows."""
     try:
         # Excel begins UTF-8 files with a byte order mark.
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -100,7 +101,7 @@ def _csv_rows(path: Path) -> Iterator[tuple[str, Row]]:
 
 
 def _parquet_rows(path: Path) -> Iterator[tuple[str, Row]]:
-    """Each row, and where it stands: the first is row 1."""
+    """Yields each row with its place: the file and the row number, counted from 1."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -117,7 +118,7 @@ def _parquet_rows(path: Path) -> Iterator[tuple[str, Row]]:
 
 def _columns(path: Path, names: list[str]) -> list[str]:
     columns = [name.strip().lower() for name in names]
-    for needed in NEEDED:
+    for needed in REQUIRED_COLUMNS:
         if needed not in columns:
             raise DataSetError(f"{path} has no column {needed!r}; its columns are {', '.join(names) or 'none'}")
     repeated = next((name for name in COLUMNS if columns.count(name) > 1), None)
@@ -132,7 +133,10 @@ def _row(values: Mapping[str, Any]) -> Row:
 
 
 def _text(value: Any) -> str:
-    """A value as CSV would have it. Pandas writes what is missing as NaN, and then whole numbers as floats."""
+    """Returns a value as CSV text.
+
+    Pandas writes missing values as NaN, and the whole numbers of such a column as floats.
+    """
     if value is None or value != value:
         return ""
     if isinstance(value, float) and value.is_integer():

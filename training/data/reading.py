@@ -1,4 +1,4 @@
-"""Finding labelled clips: a tree of class folders (UCF-11, UCF-50 and UCF-101 are such) or a manifest."""
+"""Finds labelled clips in a tree of class folders (such as UCF-11, UCF-50 and UCF-101) or in a manifest."""
 
 import os
 import re
@@ -37,15 +37,15 @@ def read_data_set(root: str | Path) -> DataSet:
 
 
 def find_videos(root: Path) -> Iterator[Path]:
-    """Video files in ``root`` and its sub-folders, through symbolic links, too; each real folder once."""
+    """Yields the video files in ``root`` and its sub-folders; follows symbolic links, and visits a real folder once."""
     visited = {root.resolve()}
     for folder, subfolders, files in os.walk(root, followlinks=True):
         here = Path(folder)
-        subfolders[:] = [name for name in sorted(subfolders) if _counts(name) and _is_new(here / name, visited)]
-        yield from (here / name for name in files if _counts(name) and _is_video(here / name))
+        subfolders[:] = [name for name in sorted(subfolders) if _is_included(name) and _is_new(here / name, visited)]
+        yield from (here / name for name in files if _is_included(name) and _is_video(here / name))
 
 
-def _counts(name: str) -> bool:
+def _is_included(name: str) -> bool:
     return not name.startswith(".") and name.lower() != "annotation"
 
 
@@ -61,7 +61,7 @@ def _is_video(path: Path) -> bool:
 
 
 def _clip(path: Path, inside: tuple[str, ...]) -> LabelledClip:
-    """The clip at ``path``, whose parts below the root of the data set are ``inside``."""
+    """Returns the clip at ``path``; ``inside`` are the parts of the path below the root of the data set."""
     name, folder = _UCF_NAME.match(path.stem), _UCF_FOLDER.match(inside[1])
     if name:
         return LabelledClip(path, inside[0], name.group(1), "name")

@@ -1,35 +1,36 @@
-"""Which groups have to stay on one side of a split because they show the same."""
+"""Finds the groups that must be in the same part of a split because they show the same scene."""
 
 from collections.abc import Collection, Hashable, Iterable, Iterator
 
-from training.data.data_set import DataSet, Key
+from training.data.data_set import DataSet, GroupKey
 
-Scene = tuple[Key, ...]
+Scene = tuple[GroupKey, ...]
 """Groups that belong together, sorted."""
 
 
-def find_scenes(data: DataSet, *, apart: Collection[Key] = ()) -> dict[Key, Scene]:
-    """The scene of each group. Groups that are ``apart`` are scenes of their own: it was said where they belong.
+def find_scenes(data: DataSet, *, assigned: Collection[GroupKey] = ()) -> dict[GroupKey, Scene]:
+    """Returns the scene of each group.
 
-    Groups of different classes are different, as in UCF-101 where each class counts its own, unless a manifest names
-    them alike or clips of both are in one file. Groups that hold files of the same content belong together, too.
+    Groups of different classes are different, as in UCF-101, where each class numbers its own groups. Groups belong
+    together when a manifest gives them the same name, when they have clips of one file, and when they have files with
+    the same content. A group in ``assigned`` is a scene of its own, because the caller has chosen its part.
     """
-    return _together({clip.key for clip in data.clips}, _links(data), apart)
+    return _connected_components({clip.key for clip in data.clips}, _links(data), assigned)
 
 
 def find_folds(data: DataSet) -> list[tuple[str, ...]]:
-    """Groups to be left out together, by name: those of the same name in all classes, and those that show the same."""
+    """Returns the names of the groups of each fold: those of the same name in all classes, and those of one scene."""
     scenes = find_scenes(data)
-    named: dict[Hashable, list[Key]] = {}
+    named: dict[Hashable, list[GroupKey]] = {}
     for key in scenes:
         named.setdefault(key[1], []).append(key)
-    together = _together(scenes.keys(), [*named.values(), *scenes.values()], ())
+    together = _connected_components(scenes.keys(), [*named.values(), *scenes.values()], ())
     return sorted({tuple(sorted({group for _, group in scene})) for scene in together.values()})
 
 
-def _links(data: DataSet) -> Iterator[Collection[Key]]:
-    """Groups that belong together, a few at a time."""
-    alike: dict[Hashable, set[Key]] = {}
+def _links(data: DataSet) -> Iterator[Collection[GroupKey]]:
+    """Yields sets of groups that belong together. The sets may overlap."""
+    alike: dict[Hashable, set[GroupKey]] = {}
     for clip in data.clips:
         alike.setdefault(clip.path, set()).add(clip.key)
         if clip.grouped_by == "manifest":
@@ -39,12 +40,14 @@ def _links(data: DataSet) -> Iterator[Collection[Key]]:
         yield set().union(*(alike.get(path, ()) for path in paths))
 
 
-def _together(keys: Collection[Key], links: Iterable[Collection[Key]], apart: Collection[Key]) -> dict[Key, Scene]:
-    """The connected components of ``keys`` under ``links``."""
-    members: dict[Key, set[Key]] = {key: {key} for key in keys}
+def _connected_components(
+    keys: Collection[GroupKey], links: Iterable[Collection[GroupKey]], assigned: Collection[GroupKey]
+) -> dict[GroupKey, Scene]:
+    """Returns the connected component of each of ``keys`` under ``links``, without the links of ``assigned`` keys."""
+    members: dict[GroupKey, set[GroupKey]] = {key: {key} for key in keys}
     for link in links:
-        free = [key for key in link if key not in apart]
-        whole = set().union(*(members[key] for key in free))
-        members.update(dict.fromkeys(whole, whole))
-    scenes: dict[int, Scene] = {id(whole): tuple(sorted(whole)) for whole in members.values()}
-    return {key: scenes[id(whole)] for key, whole in members.items()}
+        free = [key for key in link if key not in assigned]
+        component = set().union(*(members[key] for key in free))
+        members.update(dict.fromkeys(component, component))
+    scenes: dict[int, Scene] = {id(component): tuple(sorted(component)) for component in members.values()}
+    return {key: scenes[id(component)] for key, component in members.items()}

@@ -6,18 +6,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tagger.errors import DataSetError
-from training.data.data_set import PARTS, DataSet, Key, LabelledClip, Part
+from training.data.data_set import PARTS, DataSet, GroupKey, LabelledClip, Part
 from training.data.scenes import Scene, find_scenes
 
 VAL_SHARE, TEST_SHARE = 0.15, 0.2
+"""Default shares of the groups for validation and test."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """Three sets of clips. They share no group, except in a split at random.
+    """The clips for training, validation and test. They share no group, except in a split at random.
 
-    ``identical`` clips were left out of training or validation, because the same file is also judged; ``unlisted`` ones
-    are in none of the lists that the split was laid down in.
+    ``identical`` clips were left out of training or validation, because a copy of the file is also in validation or
+    test. ``unlisted`` clips are in none of the lists that define the split.
     """
 
     train: tuple[LabelledClip, ...]
@@ -27,7 +28,7 @@ class Split:
     unlisted: tuple[LabelledClip, ...] = ()
 
     def groups(self, part: str) -> dict[str, list[str]]:
-        """The groups of ``part`` ("train", "val" or "test") for each label: what a model file remembers."""
+        """Returns the groups of ``part`` ("train", "val" or "test") by label, as a model file stores them."""
         clips: tuple[LabelledClip, ...] = getattr(self, part)
         labels = sorted({clip.label for clip in clips})
         return {label: sorted({clip.group for clip in clips if clip.label == label}) for label in labels}
@@ -46,9 +47,9 @@ def split_by_group(
     """Splits the groups of every class, so that each class has its share in each part.
 
     Groups that belong together (see ``find_scenes``) stay together. ``val_groups`` and ``test_groups`` name groups
-    explicitly, the same for all classes (UCF numbers them); the shares then do not apply to that part, but for videos
-    that were added as background. Raises DataSetError when a class would be missing from a part; without
-    ``every_class_tested`` it may be from the test.
+    explicitly, the same for all classes (UCF numbers them). The share of that part then applies only to videos that
+    were added as background. Raises DataSetError when a class would be missing from a part; without
+    ``every_class_tested`` it may be missing from the test.
     """
     named = {*(val_groups or ()), *(test_groups or ())}
     both = set(val_groups or ()) & set(test_groups or ())
@@ -57,31 +58,31 @@ def split_by_group(
     unknown = named - {clip.group for clip in data.clips}
     if unknown:
         raise DataSetError(f"there are no groups {', '.join(sorted(unknown))} in {data.root}")
-    part_of: dict[Key, Part] = {
+    part_of: dict[GroupKey, Part] = {
         clip.key: "test" if clip.group in (test_groups or ()) else "val" for clip in data.clips if clip.group in named
     }
-    scenes = _scenes_by_label(data, find_scenes(data, apart=part_of), seed)
+    scenes = _scenes_by_label(data, find_scenes(data, assigned=part_of), seed)
     unlabelled = {clip.key for clip in data.clips if clip.grouped_by == "background"}
-    for own in scenes:
-        is_background = all(unlabelled.intersection(scene) for scene in own)
+    for label_scenes in scenes:
+        is_background = all(unlabelled.intersection(scene) for scene in label_scenes)
         draws_test, draws_val = test_groups is None or is_background, val_groups is None or is_background
         if draws_test:
-            _assign(part_of, own, "test", test_share, leave=2 if draws_val else 1)
+            _assign(part_of, label_scenes, "test", test_share, reserve=2 if draws_val else 1)
         if draws_val:
-            _assign(part_of, own, "val", val_share, leave=1)
-    complete: tuple[Part, ...] = PARTS if every_class_tested else ("train", "val")
-    return _split(data, {clip: part_of.get(clip.key, "train") for clip in data.clips}, complete)
+            _assign(part_of, label_scenes, "val", val_share, reserve=1)
+    required: tuple[Part, ...] = PARTS if every_class_tested else ("train", "val")
+    return _split(data, {clip: part_of.get(clip.key, "train") for clip in data.clips}, required)
 
 
 def split_as_given(
     data: DataSet, parts: Mapping[LabelledClip, Part], *, seed: int = 0, val_share: float = VAL_SHARE
 ) -> Split:
-    """Splits as ``parts`` says, as a manifest or official lists do; clips that it does not name are ``unlisted``.
+    """Splits by ``parts``, which comes from a manifest or from official lists; all other clips are ``unlisted``.
 
-    When it names none for validation, a share of the groups for training is taken. Raises DataSetError when it divides
-    a group, when there is no part left, or when a class has no clips for training.
+    When ``parts`` has no validation clips, a share of the training groups becomes validation. Raises DataSetError when
+    ``parts`` divides a group, when a part has no clips, or when a class has no clips for training.
     """
-    part_of: dict[Key, Part] = {}
+    part_of: dict[GroupKey, Part] = {}
     for clip, part in parts.items():
         before = part_of.setdefault(clip.key, part)
         if part != before:
@@ -89,25 +90,26 @@ def split_as_given(
     if "val" not in part_of.values():
         part_of = {key: part for key, part in part_of.items() if part != "train"}
         trained = replace(data, clips=tuple(clip for clip in data.clips if parts.get(clip) == "train"))
-        for own in _scenes_by_label(trained, find_scenes(trained), seed):
-            if len(own) > 1:
-                _assign(part_of, own, "val", val_share, leave=1)
+        for label_scenes in _scenes_by_label(trained, find_scenes(trained), seed):
+            if len(label_scenes) > 1:
+                _assign(part_of, label_scenes, "val", val_share, reserve=1)
     return _split(data, {clip: part_of.get(clip.key, "train") for clip in data.clips if clip in parts}, PARTS[:1])
 
 
 def split_at_random(
     data: DataSet, *, seed: int = 0, val_share: float = VAL_SHARE, test_share: float = TEST_SHARE
 ) -> Split:
-    """Splits the clips of every class whatever their group is: scenes of the test are then known from training.
+    """Splits the clips of every class at random and ignores their groups, so that training and test share scenes.
 
-    For showing how much such a split flatters. Raises DataSetError when a class has fewer than three clips.
+    This shows how much too high the scores of such a split are. Raises DataSetError when a class has fewer than three
+    clips.
     """
     parts: dict[LabelledClip, Part] = {}
     for label in data.labels:
         clips = [clip for clip in data.clips if clip.label == label]
         random.Random(f"{seed}/{label}").shuffle(clips)
-        test = _quota(len(clips), test_share, len(clips), leave=2)
-        val = _quota(len(clips), val_share, len(clips) - test, leave=1)
+        test = _quota(len(clips), test_share, len(clips), reserve=2)
+        val = _quota(len(clips), val_share, len(clips) - test, reserve=1)
         parts |= {clip: "test" if i < test else "val" if i < test + val else "train" for i, clip in enumerate(clips)}
     chosen = {part: tuple(clip for clip in data.clips if parts[clip] == part) for part in PARTS}
     _check(data, chosen, PARTS)
@@ -115,37 +117,44 @@ def split_at_random(
 
 
 def select_groups(data: DataSet, groups: Mapping[str, Sequence[str]]) -> tuple[LabelledClip, ...]:
-    """The clips of ``data`` that belong to the given groups of each label, as a model file remembers them."""
+    """Returns the clips of ``data`` in the given groups of each label, as a model file stores them."""
     wanted = {(label, group) for label, names in groups.items() for group in names}
     return tuple(clip for clip in data.clips if (clip.label, clip.group) in wanted)
 
 
-def _scenes_by_label(data: DataSet, scenes: Mapping[Key, Scene], seed: int) -> list[list[Scene]]:
-    """The scenes of each label, shuffled; labels with few of them first, before others have taken those they share."""
+def _scenes_by_label(data: DataSet, scenes: Mapping[GroupKey, Scene], seed: int) -> list[list[Scene]]:
+    """Returns the scenes of each label, shuffled.
+
+    Labels with few scenes come first, so that labels with many do not use up the scenes that both share.
+    """
     by_label = []
     for label in data.labels:
         groups = sorted({clip.group for clip in data.clips if clip.label == label})
-        # Each class has its own stream of random numbers: adding a class leaves the others as they were.
+        # Each class has its own stream of random numbers: adding a class does not change the split of the others.
         random.Random(f"{seed}/{label}").shuffle(groups)
         by_label.append(list(dict.fromkeys(scenes[label, group] for group in groups)))
     return sorted(by_label, key=len)
 
 
-def _assign(part_of: dict[Key, Part], scenes: Sequence[Scene], part: Part, share: float, *, leave: int) -> None:
-    """Gives ``part`` its share of the scenes of a label, counting those that it has already."""
+def _assign(part_of: dict[GroupKey, Part], scenes: Sequence[Scene], part: Part, share: float, *, reserve: int) -> None:
+    """Assigns scenes of a label to ``part`` until it has its share, counting those that it has already."""
     free = [scene for scene in scenes if scene[0] not in part_of]
     has = sum(part_of.get(scene[0]) == part for scene in scenes)
-    for scene in free[: max(0, _quota(len(scenes), share, has + len(free), leave) - has)]:
+    for scene in free[: max(0, _quota(len(scenes), share, has + len(free), reserve) - has)]:
         part_of.update(dict.fromkeys(scene, part))
 
 
-def _quota(total: int, share: float, available: int, leave: int) -> int:
-    """A share of ``total``, but at least one, and so that ``leave`` of the available ones are left."""
-    return max(1, min(round(total * share), available - leave))
+def _quota(total: int, share: float, available: int, reserve: int) -> int:
+    """Returns a share of ``total``: at least one, and such that ``reserve`` of the available ones are left."""
+    return max(1, min(round(total * share), available - reserve))
 
 
-def _split(data: DataSet, parts: Mapping[LabelledClip, Part], complete: Collection[Part]) -> Split:
-    """The split that ``parts`` describes, less the clips whose file is also judged under another name."""
+def _split(data: DataSet, parts: Mapping[LabelledClip, Part], required: Collection[Part]) -> Split:
+    """Builds the split of ``parts``, without training and validation clips that are also judged as a copy.
+
+    A clip is dropped from training when its file or a copy is in validation or test, and from validation when it is in
+    test.
+    """
     twins = {path: paths for paths in data.identical for path in paths}
     judged: dict[Part, set[Path]] = {}
     for part in PARTS:
@@ -155,7 +164,7 @@ def _split(data: DataSet, parts: Mapping[LabelledClip, Part], complete: Collecti
     chosen = {
         part: tuple(c for c in data.clips if parts.get(c) == part and c.path not in known[part]) for part in PARTS
     }
-    _check(data, chosen, complete)
+    _check(data, chosen, required)
     return Split(
         **chosen,
         identical=tuple(clip for clip, part in parts.items() if clip.path in known[part]),
@@ -163,11 +172,11 @@ def _split(data: DataSet, parts: Mapping[LabelledClip, Part], complete: Collecti
     )
 
 
-def _check(data: DataSet, chosen: Mapping[Part, Sequence[LabelledClip]], complete: Collection[Part]) -> None:
-    """Raises DataSetError when a part has no clips, or one of the ``complete`` parts none of some class."""
+def _check(data: DataSet, chosen: Mapping[Part, Sequence[LabelledClip]], required: Collection[Part]) -> None:
+    """Raises DataSetError when a part has no clips, or when one of the ``required`` parts lacks a class."""
     for part, clips in chosen.items():
         missing = set(data.labels) - {clip.label for clip in clips}
-        if missing and part in complete:
+        if missing and part in required:
             raise DataSetError(
                 f"class {sorted(missing)[0]!r} has no clips left for {part}: it needs at least one group each for "
                 "training, validation and test; add clips or name the groups with --val-groups and --test-groups"

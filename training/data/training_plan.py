@@ -1,4 +1,4 @@
-"""How a data set will be split for training, decided before anything is trained."""
+"""Plans the splits of a data set before training."""
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
@@ -19,28 +19,29 @@ SplitName = Literal["holdout", "logo", "random"]
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """What is trained on what.
+    """The splits of a training.
 
-    ``split`` makes the model file; it is None when a model is trained for each of the ``folds`` instead, or none at
-    all. ``given_by`` is the name of the file that laid the split down, None when groups were drawn; ``absent`` clips of
-    it are not there. ``leaking`` is a split at random, to be judged beside it.
+    ``split`` is that of the model file. It is None when there are ``folds`` instead, with a model for each, or when no
+    model is trained. ``split_file`` is the name of the file that defines the split, None when groups were drawn;
+    ``absent`` is the number of clips in it that are not in the data set. ``leaking`` is a split at random, whose scores
+    are shown beside those of ``split``.
     """
 
     data: DataSet
     split: Split | None = None
-    given_by: str | None = None
+    split_file: str | None = None
     absent: int = 0
     leaking: Split | None = None
     folds: tuple[Fold, ...] = ()
 
 
 def read_labelled(root: Path, *, without: Collection[str] = (), background: Path | None = None) -> DataSet:
-    """The data set at ``root``, with its identical files.
+    """Reads the data set at ``root`` and finds its identical files.
 
-    The classes ``without`` are left out; the videos in the folder ``background`` are added as a class of that name.
-    Raises DataSetError.
+    Leaves out the classes ``without``. Adds the videos in the folder ``background`` as a class of that name. Raises
+    DataSetError.
     """
-    # Other machines, and decoders, have another current folder.
+    # Absolute paths, because other machines and decoder processes have another current folder.
     data = read_data_set(root.absolute())
     if without:
         data = leave_out(data, without)
@@ -57,11 +58,11 @@ def plan_training(
     val_groups: Collection[str] | None = None,
     test_groups: Collection[str] | None = None,
 ) -> TrainingPlan:
-    """Splits ``data``.
+    """Plans the splits of ``data``.
 
-    ``split`` is a path for official lists (see ``read_split_lists``), and None for what a manifest says, or
-    ``holdout`` when none says anything. Neither says anything of videos that were added as background: their share is
-    drawn. Raises DataSetError.
+    ``split`` is a name, or the path of an official list (see ``read_split_lists``). None is the split of the manifest,
+    or ``holdout`` when there is none. Lists and manifests do not have the videos that were added as background: their
+    parts are drawn. Raises DataSetError.
     """
     if isinstance(split, Path):
         listed = read_split_lists(split, data)
@@ -81,7 +82,7 @@ def plan_training(
 
 
 def _background_parts(data: DataSet, seed: int) -> dict[LabelledClip, Part]:
-    """Where the videos belong that were added as background, of which lists and manifests know nothing."""
+    """Draws the parts of the videos that were added as background, which lists and manifests do not have."""
     clips = tuple(clip for clip in data.clips if clip.grouped_by == "background")
     if not clips:
         return {}

@@ -13,7 +13,7 @@ _LIST_NAME = re.compile(r"^(train|test)(list\d*\.txt)$")
 
 @dataclass(frozen=True)
 class ListedParts:
-    """What the lists say of the clips that are there, and how many are listed that are not."""
+    """The part of each clip that the lists name, and the number of listed clips that are not in the data set."""
 
     parts: dict[LabelledClip, Part]
     absent: int
@@ -22,9 +22,9 @@ class ListedParts:
 def read_split_lists(path: Path, data: DataSet) -> ListedParts:
     """Finds the clips of ``data`` in a test list and the training list beside it; ``path`` is either of them.
 
-    A line is ``Class/v_Class_gNN_cNN.avi``, followed by the number of the class in a training list. Clips are found by
-    class and name, whatever their file ending and upper or lower case: the class HandstandPushups is written in two
-    ways. Raises DataSetError for what is no such pair of lists, and when it lists none of the clips.
+    A line is ``Class/v_Class_gNN_cNN.avi``, followed by the number of the class in a training list. Clips are matched
+    by class and name, without the file ending and without regard to case: the class HandstandPushups is written in two
+    ways. Raises DataSetError when ``path`` is not one of such a pair of lists, and when they list none of the clips.
     """
     name = _LIST_NAME.match(path.name)
     if not name:
@@ -45,7 +45,7 @@ def read_split_lists(path: Path, data: DataSet) -> ListedParts:
 
 
 def _read(path: Path) -> list[str]:
-    """The clips of a list, as ``class/name`` in lower case and without the file ending."""
+    """Reads the clips of a list, as ``class/name`` in lower case and without the file ending."""
     try:
         lines = path.read_text("utf-8").splitlines()
     except FileNotFoundError:

@@ -1,1 +1,1 @@
-"""How good a model is: metrics with confidence intervals, calibration, unknown footage, comparison, cost."""
+"""Evaluation of models: metrics with confidence intervals, calibration, unknown footage, comparison, cost."""

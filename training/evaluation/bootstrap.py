@@ -1,7 +1,7 @@
-"""Confidence intervals that know of groups: clips of one scene are right or wrong together.
+"""Confidence intervals by a stratified cluster bootstrap over groups.
 
-Groups are drawn with replacement, within each class as many as it has (a stratified cluster bootstrap), because that is
-how test groups are chosen: so many of each class.
+The clips of one group are often right or wrong together, so whole groups are drawn with replacement. For each class as
+many groups are drawn as it has, because the test groups are also chosen class by class.
 """
 
 from collections.abc import Iterator
@@ -12,18 +12,19 @@ RESAMPLES = 1000
 COVERAGE = 0.95
 SEED = 0
 
-_NUMBERS_AT_ONCE = 10_000_000
+_VALUES_PER_CHUNK = 10_000_000
+"""Most numbers in an array of several draws; it bounds the memory."""
 
 Interval = tuple[float, float]
 """The lower and the upper end of a 95 % interval."""
 
 
 def resampled_sums(values: np.ndarray, truth: np.ndarray, groups: np.ndarray) -> Iterator[np.ndarray]:
-    """What the rows of ``values`` ``[n, k]`` add up to, class by class, in ``RESAMPLES`` draws of the groups.
+    """Yields the sums of the rows of ``values`` ``[n, k]`` for each class, in ``RESAMPLES`` draws of the groups.
 
     ``truth`` ``[n]`` is the class of each row and ``groups`` ``[n]`` its group within that class. Yields arrays
-    ``[draws, classes, k]``, several draws at a time, with the classes that occur in ascending order. The draws are the
-    same for the same groups, whatever the values.
+    ``[draws, classes, k]`` of several draws at a time. Their classes are those that occur, in ascending order. The
+    draws depend on the groups, not on the values.
     """
     by_class: list[np.ndarray] = []
     for label in np.unique(truth):
@@ -33,19 +34,22 @@ def resampled_sums(values: np.ndarray, truth: np.ndarray, groups: np.ndarray) ->
         np.add.at(sums, position, values[of_class])
         by_class.append(sums)
     drawn = [_drawn(len(sums), seed) for seed, sums in enumerate(by_class)]
-    step = max(1, _NUMBERS_AT_ONCE // (len(by_class) * values.shape[1]))
+    step = max(1, _VALUES_PER_CHUNK // (len(by_class) * values.shape[1]))
     for start in range(0, RESAMPLES, step):
         part = slice(start, start + step)
         yield np.stack([times[part] @ sums for times, sums in zip(drawn, by_class, strict=True)], axis=1)
 
 
 def interval(draws: np.ndarray) -> Interval:
-    """The interval in which the middle 95 % of ``draws`` ``[n]`` lie."""
+    """Returns the interval of the middle 95 % of ``draws`` ``[n]``."""
     low, high = np.quantile(draws, [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2])
     return float(low), float(high)
 
 
 def _drawn(groups: int, number: int) -> np.ndarray:
-    """``[RESAMPLES, groups]``: how often each group is drawn. Each class has its own stream of random numbers."""
+    """Draws ``[RESAMPLES, groups]`` counts: how often each group is drawn. ``number`` is the index of the class.
+
+    Each class has its own stream of random numbers.
+    """
     generator = np.random.default_rng([SEED, number])
     return generator.multinomial(groups, np.full(groups, 1 / groups), size=RESAMPLES)

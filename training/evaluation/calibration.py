@@ -1,4 +1,4 @@
-"""Temperature scaling (Guo et al., 2017, https://arxiv.org/abs/1706.04599): confidences that mean what they say."""
+"""Calibration of confidences by temperature scaling (Guo et al., 2017, https://arxiv.org/abs/1706.04599)."""
 
 from dataclasses import dataclass
 
@@ -10,9 +10,10 @@ BINS = 15
 
 
 def fit_temperature(logits: torch.Tensor, labels: torch.Tensor) -> float:
-    """The temperature that minimises the cross-entropy of ``[n, classes]`` logits divided by it.
+    """Returns the temperature that minimises the cross-entropy of ``[n, classes]`` logits divided by it.
 
-    Fitted on validation windows. Bounded to 0.05..20, so that a tiny or perfectly separated set gives no absurd value.
+    It is fitted on validation windows. It is bounded to 0.05..20, because a tiny or perfectly separated set would give
+    an extreme value.
     """
     log_temperature = torch.zeros(1, requires_grad=True)
     optimizer = torch.optim.LBFGS([log_temperature], lr=0.1, max_iter=100, line_search_fn="strong_wolfe")
@@ -29,7 +30,7 @@ def fit_temperature(logits: torch.Tensor, labels: torch.Tensor) -> float:
 
 @dataclass(frozen=True)
 class Bin:
-    """The examples whose confidence lies between ``low`` and ``high``: how confident, and how often right."""
+    """The examples with a confidence between ``low`` and ``high``: their mean confidence and their accuracy."""
 
     low: float
     high: float
@@ -40,17 +41,17 @@ class Bin:
 
 @dataclass(frozen=True)
 class Reliability:
-    """How far confidences are from the truth: the expected calibration error, and the bins it is made of."""
+    """The expected calibration error of confidences, and the bins from which it is calculated."""
 
     error: float
     bins: tuple[Bin, ...]
 
 
 def reliability(truth: np.ndarray, probabilities: np.ndarray) -> Reliability:
-    """Compares the confidence of the best class of ``[n, classes]`` with how often it is the ``truth`` ``[n]``.
+    """Compares the confidence and the accuracy of ``[n, classes]`` probabilities; ``truth`` ``[n]`` has the classes.
 
-    The error is the distance between the two, averaged over 15 bins of equal width, each counted as often as it has
-    examples (Guo et al., section 2).
+    The confidence is the probability of the best class. The error is the distance between mean confidence and accuracy,
+    averaged over 15 bins of equal width, weighted by the examples of each bin (Guo et al., section 2).
     """
     confidence, is_right = probabilities.max(1), probabilities.argmax(1) == truth
     number = np.minimum((confidence * BINS).astype(int), BINS - 1)

@@ -1,4 +1,4 @@
-"""Comparing models on the same clips: scores, costs, and whether the differences could be chance."""
+"""Compares models on the same clips: scores, costs, and the significance of the differences."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -16,12 +16,12 @@ from training.evaluation.cost import Cost
 from training.evaluation.evaluate import Evaluation, Predictions, clips_of_split, judge
 
 EXACT_BELOW = 25
-"""With fewer videos on which only one of two models is right, McNemar's test is calculated exactly."""
+"""McNemar's test is exact with fewer videos than this on which only one of the two models is right."""
 
 
 @dataclass(frozen=True)
 class Contender:
-    """One of the compared models: what to call it, what it scored and what it costs."""
+    """One of the compared models: its name, scores and cost."""
 
     name: str
     evaluation: Evaluation
@@ -32,10 +32,9 @@ class Contender:
 class Contest:
     """Two models on the same videos: ``difference`` is the accuracy of the first minus that of the second.
 
-    ``only_first`` and ``only_second`` count the videos on which only one of them is right. ``p`` is how probable a
-    difference at least as large would be if both were equally good (McNemar, 1947,
-    https://doi.org/10.1007/BF02295996), every video counted as if it were independent of the others; ``interval`` is
-    that of the difference over resampled groups, which are not.
+    ``only_first`` and ``only_second`` count the videos on which only one of them is right. ``p`` is the probability of
+    a difference at least as large if both were equally good (McNemar, 1947, https://doi.org/10.1007/BF02295996). It
+    treats videos as independent. ``interval`` does not: it is that of the difference over resampled groups.
     """
 
     first: str
@@ -55,7 +54,7 @@ class Comparison:
     contests: tuple[Contest, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON-ready form."""
+        """Returns a JSON-ready form."""
         return {
             "models": [
                 {"name": each.name, "cost": asdict(each.cost), **each.evaluation.to_json()} for each in self.contenders
@@ -80,9 +79,9 @@ def check_labels(taggers: Sequence[tuple[str, Sequence[str]]]) -> None:
 
 
 def clips_of_none(taggers: Sequence[Tagger], data: DataSet, split: str) -> tuple[LabelledClip, ...]:
-    """The clips of ``data`` that every model held out for ``split`` (``test`` or ``val``), or ``all``.
+    """Returns the clips of ``data`` that every model held out for ``split`` (``test`` or ``val``), or ``all``.
 
-    Raises DataSetError when a model does not remember its groups, or when there is no such clip.
+    Raises DataSetError when a model file does not have its groups, or when there is no such clip.
     """
     chosen = [set(clips_of_split(tagger, data, split)) for tagger in taggers]
     clips = tuple(clip for clip in data.clips if all(clip in clips for clips in chosen))
@@ -111,9 +110,9 @@ def compare_contenders(contenders: Sequence[Contender]) -> Comparison:
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
-    """The p-value of McNemar's test for the numbers of examples on which only one of two models is right.
+    """Returns the p-value of McNemar's test for the numbers of examples on which only one of two models is right.
 
-    Exact (binomial) for fewer than 25 such examples, else by chi-squared with the correction for continuity.
+    It is exact (binomial) for fewer than 25 such examples, else by chi-squared with the correction for continuity.
     """
     discordant = only_first + only_second
     if discordant == 0:
@@ -127,7 +126,7 @@ def _contests(contenders: Sequence[Contender]) -> Iterator[Contest]:
     for first, second in combinations(contenders, 2):
         predictions = first.evaluation.predictions
         right, other = _right(predictions), _right(second.evaluation.predictions)
-        # What a video adds to the difference of the accuracies, and to the number of videos.
+        # The contributions of a video to the difference of the accuracies and to the number of videos.
         values = np.stack([right.astype(float) - other, np.ones(len(right))], axis=1)
         totals = np.concatenate([sums.sum(1) for sums in resampled_sums(values, predictions.truth, predictions.groups)])
         only_first, only_second = int((right & ~other).sum()), int((other & ~right).sum())
@@ -143,5 +142,5 @@ def _contests(contenders: Sequence[Contender]) -> Iterator[Contest]:
 
 
 def _right(predictions: Predictions) -> np.ndarray:
-    """Whether each clip was recognised, ``[clips] bool``."""
+    """Returns ``[clips] bool``: whether each clip was classified correctly."""
     return predictions.by_video(predictions.temperature).argmax(1) == predictions.truth

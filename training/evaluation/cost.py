@@ -1,4 +1,4 @@
-"""What a model costs: parameters, arithmetic, bytes, and time on this machine."""
+"""The cost of a model: parameters, operations, size of the file, and speed on this machine."""
 
 import statistics
 import time
@@ -13,15 +13,16 @@ from tagger.models.registry import build_network
 from tagger.tagger import Tagger
 
 WARM_UPS, TIMINGS = 2, 7
+"""Number of batches that are run first and not counted, and of batches that are timed."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What one model costs.
+    """The cost of one model.
 
-    ``gflop_per_window`` is of the network as it is used, a multiplication with its addition being two operations.
-    ``windows_per_s`` is what this machine does, without decoding, in the precision and the batches in which the tagger
-    runs the model.
+    ``gflop_per_window`` is that of the network as the tagger runs it; a multiplication and an addition are two
+    operations. ``windows_per_s`` is measured on this machine without decoding, in the precision and the batch size of
+    the tagger.
     """
 
     parameters: int
@@ -33,9 +34,9 @@ class Cost:
 
 
 def measure_costs(taggers: Sequence[Tagger]) -> list[Cost]:
-    """Counts and times loaded models. A rate is the median of a few timings.
+    """Measures the costs of loaded models. A rate is calculated from the median of a few timings.
 
-    The models take turns, so that other programs on this machine slow down all of them.
+    The models take turns, so that other programs on this machine slow down all of them alike.
     """
     taken_s: list[list[float]] = [[] for _ in taggers]
     for _ in range(WARM_UPS + TIMINGS):
@@ -57,19 +58,19 @@ def measure_costs(taggers: Sequence[Tagger]) -> list[Cost]:
 
 
 def count_parameters(info: ModelInfo) -> int:
-    """Parameters of a network, as it is trained."""
+    """Counts the parameters of a network as it is trained."""
     with torch.device("meta"):
         network = build_network(info.architecture, len(info.labels), dict(info.options))
     return sum(parameter.numel() for parameter in network.parameters())
 
 
 def _batch(tagger: Tagger) -> int:
-    """As many windows as the classifier takes at a time."""
+    """Returns the number of windows that the classifier takes at a time."""
     return 1 if tagger.classifier.device.type == "cpu" else 16
 
 
 def _time_a_batch(tagger: Tagger) -> float:
-    """Seconds that the classifier takes for one batch."""
+    """Returns the seconds that the classifier takes for one batch."""
     size = tagger.source.info.preprocessing.size
     shape = (_batch(tagger), tagger.sampling.num_frames, size, size, 3)
     windows = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""Judging a model file on labelled clips, through the same path that tags an archive."""
+"""Evaluates a model file on labelled clips, with the same decoding and prediction as the tagger."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,18 +13,18 @@ from training.data.data_set import DataSet, LabelledClip
 from training.data.splits import select_groups
 from training.evaluation.calibration import Reliability, reliability
 from training.evaluation.metrics import Scores, average_by_video, score
-from training.evaluation.unknown import Footage, UnknownScores, score_unknown
+from training.evaluation.unknown import UnknownScores, WindowLogits, score_unknown
 from training.inputs.clip_decoding import decode_clips
 from training.inputs.ingest import OnClip
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a model said to every window of the ``clips`` that could be read.
+    """The output of a model for every window of the ``clips`` that could be read.
 
-    ``logits`` ``[n, classes]`` are those of the network; ``videos`` ``[n]`` says of which clip each window is. The
-    tagger divides logits by ``temperature``, and makes ``ood_score`` of them by ``ood``. ``unreadable`` has clips and
-    why they are not among ``clips``.
+    ``logits`` ``[n, classes]`` are those of the network; ``videos`` ``[n]`` has the index of the clip of each window.
+    The tagger divides the logits by ``temperature`` and calculates the ``ood_score`` from them with ``ood``.
+    ``unreadable`` has the other clips, each with its error.
     """
 
     labels: tuple[str, ...]
@@ -37,7 +37,7 @@ class Predictions:
 
     @property
     def truth(self) -> np.ndarray:
-        """The true class index of each clip, ``[clips]``; all must be of classes that the model knows."""
+        """The true class index of each clip, ``[clips]``. Requires that the model knows the classes of all clips."""
         index = {label: i for i, label in enumerate(self.labels)}
         return np.array([index[clip.label] for clip in self.clips])
 
@@ -49,18 +49,18 @@ class Predictions:
         return np.array([numbers[name] for name in names])
 
     def by_window(self, temperature: float) -> np.ndarray:
-        """Probabilities ``[n, classes]`` of the windows."""
+        """Returns the probabilities ``[n, classes]`` of the windows."""
         # Imported here for the same reason as scikit-learn (training/evaluation/metrics.py).
         from scipy.special import softmax
 
         return softmax(self.logits / temperature, axis=1)
 
     def by_video(self, temperature: float) -> np.ndarray:
-        """Probabilities ``[clips, classes]``, averaged over the windows of each clip."""
+        """Returns the probabilities ``[clips, classes]``, averaged over the windows of each clip."""
         return average_by_video(self.by_window(temperature), self.videos)[1]
 
     def of(self, clips: Collection[LabelledClip]) -> "Predictions":
-        """The predictions for some of the clips."""
+        """Returns the predictions for some of the clips."""
         wanted = set(clips)
         kept = [i for i, clip in enumerate(self.clips) if clip in wanted]
         position = {old: new for new, old in enumerate(kept)}
@@ -75,7 +75,7 @@ class Predictions:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Whether confidences mean what they say, as the network gives them and divided by the temperature."""
+    """The reliability of confidences before and after temperature scaling."""
 
     before: Reliability
     after: Reliability
@@ -85,9 +85,9 @@ class Calibration:
 class Evaluation:
     """Scores and calibration by video (probabilities averaged over its windows) and by window.
 
-    ``unreadable`` counts the clips that could not be read. ``unknown`` tells how clips of other classes were taken,
-    which count for nothing else; None when there were none. ``predictions`` is what all this was calculated from, for
-    the clips of classes that the model knows; it is no part of the JSON.
+    ``unreadable`` counts the clips that could not be read. ``unknown`` has the scores for clips of classes that the
+    model does not know; None when there are none. All other fields are without these clips. ``predictions`` are those
+    from which the scores were calculated; they are not in the JSON.
     """
 
     videos: Scores
@@ -100,7 +100,7 @@ class Evaluation:
     unknown: UnknownScores | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON-ready form, small enough for a model file."""
+        """Returns a JSON-ready form, small enough for a model file."""
         return {
             "videos": self.videos.to_json(),
             "windows": self.windows.to_json(),
@@ -118,7 +118,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a model took one clip for, and how sure it was."""
+    """The predicted label of one clip, and its confidence."""
 
     clip: LabelledClip
     label: str
@@ -126,15 +126,16 @@ class Verdict:
 
     @property
     def is_right(self) -> bool:
-        """Whether it is what the clip shows."""
+        """Whether the prediction is the label of the clip."""
         return self.label == self.clip.label
 
 
 def clips_of_split(tagger: Tagger, data: DataSet, split: str) -> tuple[LabelledClip, ...]:
-    """The clips of ``data`` in the ``val`` or ``test`` groups that the model file remembers, or ``all``.
+    """Returns the clips of ``data`` in the ``val`` or ``test`` groups that the model file stores, or ``all`` clips.
 
-    Only those of classes that the model knows; see ``unknown_clips``. Raises DataSetError when the data set has none of
-    these classes, when the model has no such groups, or the data set none of them.
+    Clips of classes that the model does not know are left out; see ``unknown_clips``. Raises DataSetError when the data
+    set has none of the model's classes, when the model file has no such groups, or when the data set has none of these
+    groups.
     """
     known = tuple(clip for clip in data.clips if clip.label in tagger.labels)
     if not known:
@@ -153,7 +154,7 @@ def clips_of_split(tagger: Tagger, data: DataSet, split: str) -> tuple[LabelledC
 
 
 def unknown_clips(tagger: Tagger, data: DataSet) -> tuple[LabelledClip, ...]:
-    """The clips of ``data`` whose classes the model does not know: what an archive is full of."""
+    """Returns the clips of ``data`` whose classes the model does not know. Most of an archive is such footage."""
     return tuple(clip for clip in data.clips if clip.label not in tagger.labels)
 
 
@@ -162,8 +163,8 @@ def evaluate_clips(
 ) -> Evaluation:
     """Classifies every window of ``clips`` and scores windows and videos.
 
-    Clips of classes that the model does not know are only told from the others. Raises DataSetError when none of the
-    others can be read.
+    Clips of classes that the model does not know count only for the ``unknown`` scores. Raises DataSetError when none
+    of the other clips can be read.
     """
     return judge(classify_clips(tagger, clips, on_clip=on_clip))
 
@@ -199,7 +200,7 @@ def classify_clips(
 
 
 def judge(predictions: Predictions) -> Evaluation:
-    """Scores predictions; no model is run. Raises DataSetError when no clip is of a class that the model knows."""
+    """Scores predictions without running a model. Raises DataSetError when the model knows the class of no clip."""
     others = [clip for clip in predictions.clips if clip.label not in predictions.labels]
     if others:
         known = predictions.of(set(predictions.clips).difference(others))
@@ -208,8 +209,8 @@ def judge(predictions: Predictions) -> Evaluation:
         unknown = predictions.of(others)
         scores = score_unknown(
             tuple(sorted({clip.label for clip in others})),
-            Footage(known.logits / predictions.temperature, known.videos),
-            Footage(unknown.logits / predictions.temperature, unknown.videos),
+            WindowLogits(known.logits / predictions.temperature, known.videos),
+            WindowLogits(unknown.logits / predictions.temperature, unknown.videos),
             predictions.ood,
         )
         return replace(judge(known), unknown=scores)
@@ -230,7 +231,7 @@ def judge(predictions: Predictions) -> Evaluation:
 
 
 def verdicts(predictions: Predictions) -> list[Verdict]:
-    """What each clip was taken for, in the order of the clips."""
+    """Returns the prediction for each clip, in the order of the clips."""
     probabilities = predictions.by_video(predictions.temperature)
     return [
         Verdict(clip, predictions.labels[row.argmax()], float(row.max()))
@@ -239,7 +240,7 @@ def verdicts(predictions: Predictions) -> list[Verdict]:
 
 
 def worst_mistakes(predictions: Predictions, limit: int) -> list[Verdict]:
-    """The clips that were taken for something else with the highest confidence: at most ``limit`` of them."""
+    """Returns the wrong predictions with the highest confidence, at most ``limit`` of them."""
     wrong = [verdict for verdict in verdicts(predictions) if not verdict.is_right]
     return sorted(wrong, key=lambda verdict: -verdict.confidence)[:limit]
 

@@ -1,4 +1,4 @@
-"""How good a model is: scikit-learn's metrics with confidence intervals, for windows or for whole videos."""
+"""The scores of a model: scikit-learn's metrics with confidence intervals, for windows or for whole videos."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -13,9 +13,9 @@ TOP = 5
 
 @dataclass(frozen=True)
 class ClassScores:
-    """Scores of one class; ``support`` is the number of its true examples, ``groups`` that of the groups they are in.
+    """Scores of one class; ``support`` is the number of its true examples, ``groups`` the number of their groups.
 
-    ``intervals`` has one for precision, recall and F1, unless there are fewer than two groups.
+    ``intervals`` has an interval for precision, recall and F1; it is empty with fewer than two groups.
     """
 
     label: str
@@ -32,9 +32,9 @@ class Scores:
     """Accuracy, averages over the classes, the scores of each class, and the confusion matrix.
 
     ``top5`` counts an example as right when its class is among the five most probable; None with five classes or fewer.
-    ``precision``, ``recall`` and ``f1`` are macro averages, over the classes that have examples; the ``weighted`` ones
-    count a class as often as it has examples. ``intervals`` has one for each of these, by its name.
-    ``confusion[i][j]`` counts examples of class ``i`` that were taken for class ``j``.
+    ``precision``, ``recall`` and ``f1`` are macro averages, over the classes that have examples. The ``weighted``
+    averages weight each class by its number of examples. ``intervals`` has the interval of each score by its name.
+    ``confusion[i][j]`` counts the examples of class ``i`` that were predicted as class ``j``.
     """
 
     examples: int
@@ -51,7 +51,7 @@ class Scores:
     confusion: tuple[tuple[int, ...], ...]
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON-ready form, with the intervals as rows of ``score``, ``low`` and ``high``."""
+        """Returns a JSON-ready form, with the intervals as rows of ``score``, ``low`` and ``high``."""
         classes = [{**asdict(row), "intervals": _interval_rows(row.intervals)} for row in self.classes]
         return {**asdict(self), "intervals": _interval_rows(self.intervals), "classes": classes}
 
@@ -59,10 +59,10 @@ class Scores:
 def score(truth: np.ndarray, probabilities: np.ndarray, labels: Sequence[str], groups: np.ndarray) -> Scores:
     """Scores ``probabilities`` ``[n, classes]`` against the ``truth``, ``[n]`` class indices.
 
-    ``groups`` ``[n]`` says which examples of a class belong together, and so may be right or wrong together. Classes
-    never predicted have precision 0.
+    ``groups`` ``[n]`` is the group of each example within its class; the intervals are calculated over groups. Classes
+    that are never predicted have precision 0.
     """
-    # Imported here because it takes a second, and most processes of a training do not score.
+    # Imported here because it takes a second, and most processes of a training do not need it.
     from sklearn.metrics import (
         accuracy_score,
         confusion_matrix,
@@ -109,7 +109,7 @@ def score(truth: np.ndarray, probabilities: np.ndarray, labels: Sequence[str], g
 
 
 def most_confused(scores: Scores, limit: int) -> list[tuple[str, str, int]]:
-    """Which class was most often taken for which other, and how often: at most ``limit`` pairs."""
+    """Returns the most frequent confusions (true class, predicted class, count), at most ``limit`` of them."""
     confusion = np.array(scores.confusion)
     np.fill_diagonal(confusion, 0)
     labels = [row.label for row in scores.classes]
@@ -118,9 +118,9 @@ def most_confused(scores: Scores, limit: int) -> list[tuple[str, str, int]]:
 
 
 def average_by_video(probabilities: np.ndarray, videos: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Averages ``[n, classes]`` window probabilities over each video; ``videos`` ``[n]`` says whose each window is.
+    """Averages ``[n, classes]`` window probabilities over each video; ``videos`` ``[n]`` is the video of each window.
 
-    Returns the distinct videos, sorted, and ``[videos, classes]``.
+    Returns the distinct videos, sorted, and the averages ``[videos, classes]``.
     """
     distinct, position = np.unique(videos, return_inverse=True)
     sums = np.zeros((len(distinct), probabilities.shape[1]))
@@ -135,10 +135,11 @@ def _interval_rows(intervals: Mapping[str, Interval]) -> list[dict[str, str | fl
 def _intervals(
     truth: np.ndarray, probabilities: np.ndarray, groups: np.ndarray
 ) -> tuple[dict[str, Interval], dict[int, dict[str, Interval]]]:
-    """Intervals of the averages by their names, and of the scores of each class that has two groups or more."""
+    """Returns the intervals of the averages by name, and those of the scores of each class with at least two groups."""
     count = probabilities.shape[1]
     truth_probability = np.take_along_axis(probabilities, truth[:, None], axis=1)
-    # For each example: a one for the predicted class and, in a last column, one if the true class is among the top 5.
+    # For each example: a 1 in the column of the predicted class, and one in the last column if the true class is in
+    # the top 5.
     values = np.zeros((len(truth), count + 1))
     values[np.arange(len(truth)), probabilities.argmax(1)] = 1
     values[:, count] = (probabilities > truth_probability).sum(1) < TOP
@@ -162,8 +163,10 @@ _OF_CLASS = ("class_precision", "class_recall", "class_f1")
 
 
 def _from_confusion(confusion: np.ndarray, present: np.ndarray) -> dict[str, np.ndarray]:
-    """The scores of many confusion matrices at once, ``[draws, classes present, classes]``: ``[draws]`` or, those of
-    each class, ``[draws, classes present]``."""
+    """Returns the scores of many confusion matrices ``[draws, present classes, classes]``.
+
+    An average is ``[draws]``, a score of each class ``[draws, present classes]``.
+    """
     right = confusion[:, np.arange(len(present)), present]
     support = confusion.sum(2)
     predicted = confusion.sum(1)[:, present]

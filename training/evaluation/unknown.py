@@ -1,4 +1,4 @@
-"""How well a model tells footage that is none of its classes from its own: most of an archive is such footage."""
+"""Scores how well a model recognises footage of none of its classes. Most of an archive is such footage."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -8,14 +8,15 @@ import numpy as np
 from tagger.ood import OODCalibration, energies_of
 
 THRESHOLD = 0.95
-"""The ``ood_score`` above which a window counts as caught where one number is wanted."""
+"""The ``ood_score`` above which a window counts as unknown footage."""
 
 
 @dataclass(frozen=True)
 class Detection:
-    """How well energies tell ``unknown`` examples from ``known`` ones.
+    """The separation of ``unknown`` and ``known`` examples by their energies.
 
-    ``auroc`` is the share of pairs of one of each in which the unknown one has the higher energy: 0.5 is chance.
+    ``known`` and ``unknown`` are the numbers of examples. ``auroc`` is the share of pairs of one known and one unknown
+    example in which the unknown one has the higher energy; 0.5 is chance.
     """
 
     known: int
@@ -25,10 +26,10 @@ class Detection:
 
 @dataclass(frozen=True)
 class UnknownScores:
-    """How a model takes footage of ``classes`` that it does not know, by video (mean energy) and by window.
+    """Scores for footage of ``classes`` that a model does not know, by video (mean energy) and by window.
 
-    ``caught`` is the share of unknown windows whose ``ood_score`` is above 0.95, ``lost`` that of known ones; None when
-    the model has no calibration.
+    ``caught`` is the share of unknown windows with an ``ood_score`` above 0.95, ``lost`` the share of known windows.
+    Both are None when the model has no calibration.
     """
 
     classes: tuple[str, ...]
@@ -38,13 +39,13 @@ class UnknownScores:
     lost: float | None
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON-ready form."""
+        """Returns a JSON-ready form."""
         return {**asdict(self), "threshold": THRESHOLD}
 
 
 @dataclass(frozen=True)
-class Footage:
-    """Windows: ``logits`` ``[n, classes]``, divided by the temperature, and ``videos`` ``[n]``, the clip of each."""
+class WindowLogits:
+    """The ``logits`` ``[n, classes]`` of windows, divided by the temperature, and ``videos`` ``[n]``, their clips."""
 
     logits: np.ndarray
     videos: np.ndarray
@@ -57,15 +58,16 @@ class Footage:
 
 
 def score_unknown(
-    classes: tuple[str, ...], known: Footage, unknown: Footage, ood: OODCalibration | None
+    classes: tuple[str, ...], known: WindowLogits, unknown: WindowLogits, ood: OODCalibration | None
 ) -> UnknownScores:
-    """Scores how far ``unknown`` footage, of ``classes``, is told from ``known`` footage.
+    """Scores how well ``unknown`` footage, of ``classes``, is separated from ``known`` footage.
 
-    Ranked by energy and not by ``ood_score``, which is 1 for whatever is stranger than any validation window.
+    The AUROC uses the energy and not the ``ood_score``, which is 1 for every window whose energy is above that of all
+    validation windows.
     """
 
-    def share_above(footage: Footage) -> float | None:
-        return None if ood is None else float((ood.score(footage.logits) > THRESHOLD).mean())
+    def share_above(windows: WindowLogits) -> float | None:
+        return None if ood is None else float((ood.score(windows.logits) > THRESHOLD).mean())
 
     return UnknownScores(
         classes,
@@ -77,7 +79,7 @@ def score_unknown(
 
 
 def _detection(known: np.ndarray, unknown: np.ndarray) -> Detection:
-    # Imported here because it takes a second, and most processes of a training do not score.
+    # Imported here because it takes a second, and most processes of a training do not need it.
     from sklearn.metrics import roc_auc_score
 
     is_unknown = np.repeat([0, 1], [len(known), len(unknown)])

@@ -1,4 +1,4 @@
-"""Checkpoints: all that a training loop needs to go on after an epoch as if nothing had happened."""
+"""Checkpoints: the state from which an interrupted training loop resumes after its last epoch."""
 
 import io
 import math
@@ -16,7 +16,7 @@ from training.fitting.epochs import Epoch
 
 @dataclass
 class State:
-    """The epochs so far, and the best of them with its weights: what a loop knows beside network and optimizer."""
+    """The state of a loop beside network and optimizer: the epochs so far, and the best of them with its weights."""
 
     epochs: list[Epoch] = field(default_factory=list)
     best: int = 0
@@ -27,7 +27,7 @@ class State:
 def save_checkpoint(
     path: Path, state: State, network: nn.Module, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler
 ) -> None:
-    """Writes a checkpoint; whenever the process is killed, there is a whole one. Raises OutputError."""
+    """Writes a checkpoint atomically: a killed process leaves the old or the new file, whole. Raises OutputError."""
     content: dict[str, Any] = {
         "epochs": [asdict(epoch) for epoch in state.epochs],
         "best": {"number": state.best, "loss": state.best_loss, "weights": state.weights},
@@ -45,11 +45,11 @@ def save_checkpoint(
     except (OSError, RuntimeError) as error:
         # torch.save raises RuntimeError when the disk is full.
         reason = " ".join(str(error).split())[:200]
-        raise OutputError(f"cannot write the checkpoint {path}: {reason}; the one before is kept") from error
+        raise OutputError(f"cannot write the checkpoint {path}: {reason}; the previous one is kept") from error
 
 
 def read_checkpoint(path: Path) -> bytes | None:
-    """The checkpoint in the file ``path``; None when there is none."""
+    """Reads the checkpoint in the file ``path``; None when there is no such file."""
     try:
         return path.read_bytes()
     except FileNotFoundError:
@@ -59,7 +59,7 @@ def read_checkpoint(path: Path) -> bytes | None:
 def load_checkpoint(
     checkpoint: bytes, network: nn.Module, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler
 ) -> State:
-    """Loads a checkpoint into ``network``, ``optimizer`` and ``scaler``, and returns what else it holds."""
+    """Loads a checkpoint into ``network``, ``optimizer`` and ``scaler``, and returns the state of the loop."""
     content = torch.load(io.BytesIO(checkpoint), map_location="cpu", weights_only=True)
     network.load_state_dict(content["network"])
     optimizer.load_state_dict(content["optimizer"])

@@ -1,4 +1,4 @@
-"""What ``vtag train`` was asked to do, and whether it can be."""
+"""The settings of a training, and their checks."""
 
 import os
 from dataclasses import dataclass, field
@@ -15,22 +15,23 @@ from training.fitting.loop import LoopSettings
 from training.inputs.clip_cache import DEFAULT_BYTES
 
 SCRATCH = "cnn3d-lstm"
-"""The model that starts from nothing."""
+"""The model without pretrained weights."""
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """What ``vtag train`` was asked to do.
+    """The settings of ``vtag train``.
 
     ``weights`` is a local file of pretrained weights for the backbone: a Kinetics-400 checkpoint of pytorchvideo for
     ``i3d-lstm``, a 2D ImageNet EfficientNet-Lite0 for ``i3d-lite-lstm``. The head of a pretrained backbone is first
-    trained alone for ``head_epochs``, on features that are computed once. Then ``train_layers`` layers at the end of
-    the backbone are trained with it for ``loop.epochs``, None being all and 0 none, on random views of ``train_frames``
-    frames each, None being as many as a window has.
+    trained alone for ``head_epochs``, on features that are computed once. Then it is trained for ``loop.epochs``
+    together with the last ``train_layers`` layers of the backbone (None is all, 0 is none), on random views of
+    ``train_frames`` frames each (None is as many as a window has). With ``train_layers`` 0 only the head is trained,
+    for ``loop.epochs``.
 
-    ``run_folder`` keeps the training's metrics and checkpoints (see ``training.fitting.run_folder``); without one only
-    the model file is kept. A training that was interrupted goes on there, unless it is to ``restart``. Decoded clips
-    and features are kept in the folder ``cache``, of up to ``cache_bytes``; without one only until the end.
+    ``run_folder`` keeps the metrics and checkpoints (see ``training.fitting.run_folder``); without it only the model
+    file is kept. An interrupted training resumes from there, unless ``restart`` is set. Decoded clips and features are
+    kept in the folder ``cache``, up to ``cache_bytes``; without it only until the training ends.
     """
 
     model: str
@@ -57,18 +58,18 @@ class TrainConfig:
     @property
     def options(self) -> dict[str, Any]:
         """The arguments that the network is built with."""
-        # What pictures of changes add is measured by tests/benchmarks/ablation.py.
+        # tests/benchmarks/ablation.py measures the gain from changes and differences between frames.
         motion = {"i3d-lite-lstm": {"changes": True}, SCRATCH: {"differences": True}}
         return {"head": self.head} | motion.get(self.model, {})
 
     @property
     def is_pretrained(self) -> bool:
-        """Whether the backbone starts from weights that were trained on something else."""
+        """Whether the backbone starts from pretrained weights."""
         return self.model != SCRATCH
 
 
 def check(config: TrainConfig) -> None:
-    """Raises ModelFileError or OutputError when ``config`` asks for what cannot be, before anything is done for it."""
+    """Raises ModelFileError or OutputError when ``config`` is impossible, before any work starts."""
     architecture = ARCHITECTURES.get(config.model)
     if architecture is None or not architecture.is_trainable:
         trainable = ", ".join(name for name, known in ARCHITECTURES.items() if known.is_trainable)
@@ -78,7 +79,8 @@ def check(config: TrainConfig) -> None:
         raise OutputError(f"{config.out} would be both model file and run folder; name another with --run-folder")
     if not config.is_pretrained and config.train_layers is not None:
         raise ModelFileError(
-            f"{config.model} starts from scratch: layers that are not trained would never learn anything"
+            f"{config.model} starts from scratch: all of its layers must be trained; leave out --freeze-backbone and "
+            "--train-layers"
         )
     if config.train_frames == 1 and config.model in ("i3d-lstm", SCRATCH):
         raise ModelFileError(f"--train-frames 1: {config.model} sees what happens between frames; give it 2 or more")
@@ -87,7 +89,7 @@ def check(config: TrainConfig) -> None:
 
 
 def check_out(out: Path) -> None:
-    """Raises OutputError when the file ``out`` cannot be written, which is better known before than after hours."""
+    """Raises OutputError when the file ``out`` cannot be written, before hours of work are lost."""
     if not out.parent.is_dir():
         raise OutputError(f"cannot write {out}: the folder {out.parent} does not exist; create it first")
     if not os.access(out.parent, os.W_OK):
@@ -95,7 +97,10 @@ def check_out(out: Path) -> None:
 
 
 def training_precision(device: torch.device, precision: PrecisionName = "auto") -> torch.dtype:
-    """What to compute in: bfloat16 where the hardware multiplies it natively, else float16 on a GPU, else float32."""
+    """Returns the precision of the computations.
+
+    It is bfloat16 where the hardware multiplies it natively, else float16 on a GPU, else float32.
+    """
     chosen = choose_precision(device, precision)
     is_half = precision == "auto" and chosen == torch.float32 and device.type == "cuda"
     return torch.float16 if is_half else chosen

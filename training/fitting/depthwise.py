@@ -1,10 +1,10 @@
-"""Training depthwise 3D convolutions at a bearable speed on a CPU.
+"""Makes the training of depthwise 3D convolutions fast enough on a CPU.
 
 PyTorch's backward pass of a depthwise ``Conv3d`` takes 25 to 60 times its forward pass on a CPU (2.15, AVX-512:
-104 against 1.5 ms at 1152×16×7×7 in bfloat16). An inflated kernel starts as a 2D kernel in the middle of three, and
-what has to be learnt is what happens over time. So while training, the convolution is taken apart into the 2D kernel,
-which stays as it is, and three weights per channel over time, which are trained; afterwards both are put together
-again into an ordinary 3×k×k kernel.
+104 against 1.5 ms at 1152×16×7×7 in bfloat16). An inflated kernel starts as a 2D kernel in the middle of three
+slices, and only the changes over time have to be learnt. So during training the convolution is factorised into the 2D
+kernel, which is frozen, and three weights per channel over time, which are trained. Afterwards both are merged into an
+ordinary 3×k×k kernel.
 """
 
 from typing import Any, cast
@@ -19,7 +19,8 @@ from tagger.models.i3d_lite import SamePadConv3d, same_pad
 class _FixedDepthwise(torch.autograd.Function):
     """Depthwise 2D convolution with a kernel that is not trained; its backward pass is a forward convolution.
 
-    At stride 1 the result is as large as ``x``, at more nothing is padded, and the kernel fits into ``x`` exactly.
+    At stride 1 the result is as large as ``x``. At larger strides there is no padding: the caller pads ``x`` so that
+    the steps of the kernel cover it exactly.
     """
 
     @staticmethod
@@ -35,13 +36,13 @@ class _FixedDepthwise(torch.autograd.Function):
         (gradient,) = gradients
         padding = kernel.shape[-1] // 2
         if ctx.stride > 1:
-            gradient, padding = _spread(gradient, ctx.stride, kernel.shape[-1] - 1), 0
+            gradient, padding = _insert_zeros(gradient, ctx.stride, kernel.shape[-1] - 1), 0
         turned = kernel.flip(2, 3).to(gradient.dtype)
         return functional.conv2d(gradient, turned, None, 1, padding, groups=len(kernel)), None, None
 
 
-def _spread(x: torch.Tensor, stride: int, border: int) -> torch.Tensor:
-    """``[n, C, H, W]`` with ``stride - 1`` zeros between its values and ``border`` zeros around them."""
+def _insert_zeros(x: torch.Tensor, stride: int, border: int) -> torch.Tensor:
+    """Returns ``[n, C, H, W]`` with ``stride - 1`` zeros between its values and ``border`` zeros around them."""
     n, channels, height, width = x.shape
     rows, columns = ((size - 1) * stride + 1 for size in (height, width))
     spread = x.new_zeros(n, channels, rows + 2 * border, columns + 2 * border)
@@ -51,25 +52,25 @@ def _spread(x: torch.Tensor, stride: int, border: int) -> torch.Tensor:
 
 
 class FactorisedDepthwise(nn.Module):
-    """A depthwise convolution as a fixed 2D kernel followed by three trainable ``taps`` ``[3, C]`` over time.
+    """A depthwise convolution as a fixed 2D kernel, followed by three trainable weights ``taps`` ``[3, C]`` over time.
 
-    Takes the place of a ``SamePadConv3d`` with a 3×k×k kernel, k odd, whose outer two k×k slices are zero.
+    It replaces a ``SamePadConv3d`` with a 3×k×k kernel, k odd, whose two outer k×k slices are zero.
     """
 
     def __init__(self, convolution: SamePadConv3d):
         super().__init__()
         weight = convolution.weight.detach()
         if weight.shape[2] != 3 or weight[:, :, (0, 2)].any():
-            raise ValueError("only a freshly inflated depthwise convolution can be taken apart")
+            raise ValueError("only a freshly inflated depthwise convolution can be factorised")
         self._stride = convolution.stride[1]
         self.register_buffer("kernel", weight[:, :, 1].clone())
         self.taps = nn.Parameter(torch.tensor([0.0, 1.0, 0.0])[:, None].repeat(1, len(weight)))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """``[n, C, T, H, W]``, H and W divided by the stride, rounded up."""
+        """Returns ``[n, C, T, H, W]``, with H and W divided by the stride and rounded up."""
         n, _, time = x.shape[:3]
         kernel = cast(torch.Tensor, self.kernel).to(x.dtype)
-        # [n, C, T, H, W] in channels_last_3d is [n * T, C, H, W] in channels_last: a change of strides.
+        # [n, C, T, H, W] in channels_last_3d is [n * T, C, H, W] in channels_last: only the strides change.
         frames = x.transpose(1, 2).flatten(0, 1)
         frames = same_pad(frames, kernel.shape[-1], self._stride)
         frames = _FixedDepthwise.apply(frames, kernel, self._stride)
@@ -78,13 +79,13 @@ class FactorisedDepthwise(nn.Module):
         padded = functional.pad(y, (0, 0, 0, 0, 1, 1))
         return before * padded[:, :, :-2] + now * y + after * padded[:, :, 2:]
 
-    def fused(self) -> torch.Tensor:
-        """The ``[C, 1, 3, k, k]`` kernel of the ordinary convolution that computes the same."""
+    def merged_kernel(self) -> torch.Tensor:
+        """Returns the ``[C, 1, 3, k, k]`` kernel of the ordinary convolution that computes the same."""
         return torch.einsum("tc,cixy->citxy", self.taps.detach(), cast(torch.Tensor, self.kernel))
 
 
-def take_apart(layers: nn.Module) -> dict[str, SamePadConv3d]:
-    """Replaces the depthwise 3D convolutions inside ``layers`` that can be; returns the originals by name."""
+def factorise_depthwise(layers: nn.Module) -> dict[str, SamePadConv3d]:
+    """Replaces the depthwise ``SamePadConv3d`` inside ``layers`` by factorised ones; returns the originals by name."""
     originals = {
         name: module
         for name, module in layers.named_modules()
@@ -95,12 +96,12 @@ def take_apart(layers: nn.Module) -> dict[str, SamePadConv3d]:
     return originals
 
 
-def put_together(layers: nn.Module, originals: dict[str, SamePadConv3d]) -> None:
-    """Puts the ``originals`` back in place of their factorised forms, with the kernels that those have learnt."""
+def restore_depthwise(layers: nn.Module, originals: dict[str, SamePadConv3d]) -> None:
+    """Puts the ``originals`` back into ``layers``, with the kernels that their factorised forms have learnt."""
     for name, convolution in originals.items():
         factorised = cast(FactorisedDepthwise, layers.get_submodule(name))
         with torch.no_grad():
-            convolution.weight.copy_(factorised.fused())
+            convolution.weight.copy_(factorised.merged_kernel())
         _replace(layers, name, convolution)
 
 

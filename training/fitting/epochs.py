@@ -1,11 +1,11 @@
-"""What a training loop tells of itself: how far it is within an epoch, and what each epoch came to."""
+"""The progress of a training loop within an epoch, and the results of each epoch."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Step:
-    """How far epoch ``epoch`` of ``of`` of the loop called ``stage`` has got, and what it has come to so far.
+    """Progress within epoch ``epoch`` of ``of`` of the loop ``stage``, with its loss and accuracy so far.
 
     ``windows`` of ``total`` have been trained on in ``seconds``.
     """
@@ -22,10 +22,10 @@ class Step:
 
 @dataclass(frozen=True)
 class Epoch:
-    """What epoch ``number`` of ``of`` of the loop called ``stage`` came to.
+    """The results of epoch ``number`` of ``of`` of the loop ``stage``.
 
-    Losses are cross-entropies per window; validation accuracy is by window and by video. ``learning_rate`` is that of
-    the last step.
+    Losses are cross-entropies per window. ``val_accuracy`` is by window, ``val_video_accuracy`` by video.
+    ``learning_rate`` is that of the last step.
     """
 
     number: int

@@ -1,8 +1,8 @@
 """The training loop: seeded, with a warm-up and a cosine schedule, keeping the best epoch by validation.
 
-It runs in one process or in several workers (see ``training.distributed``), and goes on from a checkpoint. Random
-numbers depend on the seed, the name of the loop, the epoch and the item only. So a loop that was killed and goes on
-gives the same result as one that ran through, and two workers give the same as one with twice the batch size.
+It runs in one process or in several workers (see ``training.distributed``), and resumes from a checkpoint. Random
+numbers depend only on the seed, the name of the loop, the epoch and the item. So a loop that was killed and resumed
+gives the same result as an uninterrupted one, and two workers give the same as one with twice the batch size.
 """
 
 import copy
@@ -30,13 +30,13 @@ from training.fitting.epochs import Epoch, Step
 from training.inputs.sources import Source
 
 NORM_BATCHES = 16
-"""Batches over which the statistics of batch norms are measured at the end of an epoch."""
+"""Most batches over which the statistics of batch norms are measured at the end of an epoch."""
 
-LOADERS = 4
-"""Threads that make batches ahead: views for a GPU take longer to make than to train on."""
+LOADER_THREADS = 4
+"""Threads that prefetch batches: for a GPU, making views takes longer than training on them."""
 
-STEP_S = 0.2
-"""Seconds between two reports from within an epoch."""
+REPORT_INTERVAL_S = 0.2
+"""Seconds between two progress reports within an epoch."""
 
 ClassWeights = Literal["balanced", "none"]
 
@@ -48,8 +48,8 @@ class LoopSettings:
     ``batch_size`` is the number of windows in a step of one worker. ``pretrained_rate`` is the learning rate of
     pretrained layers as a share of ``learning_rate``: they only have to adapt, and at the full rate a small data set
     ruins them within an epoch. ``warm_up`` is the share of all steps in which the learning rate rises. Training stops
-    early when the validation loss has not fallen for ``patience`` epochs; 0 is never. With ``class_weights`` balanced
-    every class counts the same, however many windows it has.
+    early when the validation loss has not fallen for ``patience`` epochs; with 0 it never does. With ``class_weights``
+    balanced all classes have the same weight, whatever their number of windows.
     """
 
     epochs: int = 30
@@ -67,7 +67,7 @@ class LoopSettings:
 
 @dataclass(frozen=True)
 class Fit:
-    """A finished loop: every epoch, and the number of the best one, whose weights the network has."""
+    """A finished loop: all epochs, and the number of the best one, whose weights the network now has."""
 
     epochs: tuple[Epoch, ...]
     best: int
@@ -90,28 +90,31 @@ def fit(
     """Trains the parameters of ``network`` that require gradients; leaves it with the weights of the best epoch.
 
     The best epoch has the lowest validation loss. With the same seed, inputs and number of threads the result is the
-    same on a CPU. ``pretrained`` are the parameters that learn at their own rate. In a ``precision`` other than float32
-    it computes under autocast, in float16 with scaled gradients. After each epoch the file ``checkpoint`` is written;
-    when it is there at the start the loop goes on from it, and ``on_resume`` is told of its epochs. Raises
-    TrainingError when it never comes to a finite loss, OutputError when the checkpoint cannot be written.
+    same on a CPU. ``pretrained`` are the parameters that learn at ``settings.pretrained_rate``. A ``precision`` other
+    than float32 is computed under autocast, float16 also with scaled gradients. The file ``checkpoint`` is written
+    after each epoch. When it exists at the start, the loop resumes from it and passes its epochs to ``on_resume``.
+    Raises TrainingError when no epoch has a finite loss, OutputError when the checkpoint cannot be written.
     """
     device = next(network.parameters()).device
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    slow = {id(parameter) for parameter in pretrained}
+    pretrained_ids = {id(parameter) for parameter in pretrained}
     rates = (settings.learning_rate, settings.learning_rate * settings.pretrained_rate)
     optimizer = torch.optim.AdamW(
-        [{"params": [p for p in parameters if (id(p) in slow) is bool(i)], "lr": rate} for i, rate in enumerate(rates)],
+        [
+            {"params": [p for p in parameters if (id(p) in pretrained_ids) is bool(i)], "lr": rate}
+            for i, rate in enumerate(rates)
+        ],
         weight_decay=settings.weight_decay,
     )
     scaler = torch.amp.GradScaler(device.type, enabled=precision == torch.float16)
     state = State()
-    # The others may not see it yet: a network file system is slow to tell that there is something new.
+    # Other workers may not see the file yet: a network file system shows new files late.
     found = read_checkpoint(checkpoint) if checkpoint is not None and distributed.rank() == 0 else None
-    if kept := distributed.from_first(found):
-        state = load_checkpoint(kept, network, optimizer, scaler)
+    if saved := distributed.broadcast(found):
+        state = load_checkpoint(saved, network, optimizer, scaler)
         on_resume(state.epochs)
     if distributed.size() > 1:
-        distributed.share_norms(network)
+        distributed.synchronise_norms(network)
     trained = distributed.parallel(network)
     weights = _class_weights(train.targets.labels, settings.class_weights)
     windows = len(train.targets.labels)
@@ -120,26 +123,29 @@ def fit(
     for number in range(len(state.epochs) + 1, settings.epochs + 1):
         if settings.patience and state.epochs and number - 1 - state.best >= settings.patience:
             break
-        moment = f"{settings.seed}/{stage}/{number}"
-        torch.manual_seed(_seed(f"{moment}/{distributed.rank()}"))  # dropout
+        epoch_seed = f"{settings.seed}/{stage}/{number}"
+        torch.manual_seed(_torch_seed(f"{epoch_seed}/{distributed.rank()}"))  # dropout
         _train_mode(network)
-        order = torch.randperm(windows, generator=torch.Generator().manual_seed(_seed(moment)))
+        order = torch.randperm(windows, generator=torch.Generator().manual_seed(_torch_seed(epoch_seed)))
         sums = torch.zeros(2, device=device)
-        started = told = time.monotonic()
-        for step, (batch, own, drawn) in enumerate(_ahead(order.split(batch_size), train, moment)):
-            rate = _rate((number - 1) * steps_an_epoch + step, settings.epochs * steps_an_epoch, settings.warm_up)
+        started = reported = time.monotonic()
+        for step, (batch, own, drawn) in enumerate(_prefetch(order.split(batch_size), train, epoch_seed)):
+            rate = _rate_factor(
+                (number - 1) * steps_an_epoch + step, settings.epochs * steps_an_epoch, settings.warm_up
+            )
             for group, full in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = full * rate
             labels, inputs = train.targets.labels[own].to(device), drawn.to(device)
-            distributed.count_in_norms(network, batch)
+            distributed.set_norm_contribution(network, batch)
             with torch.autocast(device.type, dtype=precision, enabled=precision != torch.float32):
                 logits = trained(inputs).float()
             each = functional.cross_entropy(logits, labels, reduction="none", label_smoothing=settings.label_smoothing)
-            # Gradients are averaged over the workers, so that each one's loss is a sum over its share of the batch.
+            # The gradients are averaged over the workers. So the loss of a worker is the sum over its share, divided
+            # by the weight of the whole batch and multiplied by the number of workers.
             of_batch = weights[train.targets.labels[batch]].sum()
             loss = (each * weights[train.targets.labels[own]].to(device)).sum() / of_batch * distributed.size()
-            if not distributed.has_part(batch):
-                # A last batch too small for all: this worker has a look at what another one learns from.
+            if not distributed.has_share(batch):
+                # The last batch has fewer items than workers. The item here belongs to another worker: do not count it.
                 loss, each = loss * 0, each[:0]
             optimizer.zero_grad(set_to_none=True)
             scaler.scale(loss).backward()
@@ -149,14 +155,14 @@ def fit(
             scaler.update()
             right = (logits.argmax(1) == labels)[: len(each)]
             sums += torch.stack([each.detach().sum(), right.sum()])
-            if time.monotonic() - told > STEP_S:
-                told = time.monotonic()
+            if time.monotonic() - reported > REPORT_INTERVAL_S:
+                reported = time.monotonic()
                 seen = min((step + 1) * batch_size, windows)
                 own_seen = max(1, seen // distributed.size())
                 loss_now, right_now = (sums / own_seen).tolist()
-                on_step(Step(stage, number, settings.epochs, seen, windows, told - started, loss_now, right_now))
+                on_step(Step(stage, number, settings.epochs, seen, windows, reported - started, loss_now, right_now))
         train_loss, train_accuracy = (distributed.total(sums) / windows).tolist()
-        _settle_norms(network, train, batch_size, moment, precision)
+        _recompute_norm_statistics(network, train, batch_size, epoch_seed, precision)
         logits = predict(network, val, batch_size, precision=precision)
         val_loss = functional.cross_entropy(logits, val.targets.labels).item()
         accuracies = _accuracies(logits, val.targets.labels, val)
@@ -172,7 +178,7 @@ def fit(
         on_epoch(epoch)
     if state.weights is None:
         raise TrainingError(
-            "the loss is not a number in any epoch; begin anew with a lower --learning-rate (and --restart)"
+            "the loss is not a number in any epoch; train again with a lower --learning-rate (and --restart)"
         )
     network.load_state_dict(state.weights)
     return Fit(tuple(state.epochs), state.best)
@@ -182,7 +188,7 @@ def fit(
 def predict(
     network: nn.Module, source: Source, batch_size: int, *, precision: torch.dtype = torch.float32
 ) -> torch.Tensor:
-    """Logits ``[n, classes]``, float32 on the CPU, of every item of ``source``; in each of the workers."""
+    """Returns the logits ``[n, classes]`` of all items of ``source``, float32 on the CPU, in every worker."""
     network.eval()
     device = next(network.parameters()).device
     everything = torch.arange(len(source.targets.labels))
@@ -191,15 +197,17 @@ def predict(
         with torch.autocast(device.type, dtype=precision, enabled=precision != torch.float32):
             logits.append(network(source.inputs(batch, None).to(device)).float())
     own = torch.cat(logits)[: len(distributed.share(everything))]
-    return distributed.together(own, len(everything)).cpu()
+    return distributed.gather(own, len(everything)).cpu()
 
 
 @torch.no_grad()
-def _settle_norms(network: nn.Module, source: Source, batch_size: int, moment: str, precision: torch.dtype) -> None:
-    """Measures the statistics of trainable batch norms anew, with the weights as they are now.
+def _recompute_norm_statistics(
+    network: nn.Module, source: Source, batch_size: int, epoch_seed: str, precision: torch.dtype
+) -> None:
+    """Measures the statistics of trainable batch norms again, with the present weights.
 
-    Their running averages lag behind the weights, by more than an epoch when an epoch has few steps: a small data set
-    then trains to perfection and validates at chance. Also known as precise batch norm
+    Running averages lag behind the weights, by more than an epoch when an epoch has few steps. A small data set then
+    has a perfect training accuracy and a validation accuracy at chance. This is also known as precise batch norm
     (https://arxiv.org/abs/2105.07576, section 3).
     """
     norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm3d) and m.weight.requires_grad]
@@ -211,28 +219,28 @@ def _settle_norms(network: nn.Module, source: Source, batch_size: int, moment: s
         norm.momentum = None  # A plain average over the batches that follow.
     _train_mode(network)
     device = next(network.parameters()).device
-    shuffled = torch.Generator().manual_seed(_seed(f"{moment}/norms"))
+    shuffled = torch.Generator().manual_seed(_torch_seed(f"{epoch_seed}/norms"))
     items = torch.randperm(len(source.targets.labels), generator=shuffled)
-    # Whole batches only, where there are any: each counts the same in the average.
+    # Only whole batches, if there are any, because each batch has the same weight in the average.
     batches = min(NORM_BATCHES, max(1, len(items) // batch_size))
     for batch in items[: batches * batch_size].split(batch_size):
-        distributed.count_in_norms(network, batch)
+        distributed.set_norm_contribution(network, batch)
         with torch.autocast(device.type, dtype=precision, enabled=precision != torch.float32):
             network(source.inputs(distributed.share_of_batch(batch), None).to(device))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
 
 
-def _ahead(
-    batches: Sequence[torch.Tensor], source: Source, moment: str
+def _prefetch(
+    batches: Sequence[torch.Tensor], source: Source, epoch_seed: str
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-    """Each batch with this worker's part of it and its inputs, made in order while the batches before are in use."""
+    """Yields each batch, this worker's share of it, and the inputs of the share, which threads make in advance."""
 
     def make(batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         own = distributed.share_of_batch(batch)
-        return own, source.inputs(own, moment)
+        return own, source.inputs(own, epoch_seed)
 
-    threads = min(LOADERS, os.cpu_count() or 1)
+    threads = min(LOADER_THREADS, os.cpu_count() or 1)
     waiting: deque[tuple[torch.Tensor, Future[tuple[torch.Tensor, torch.Tensor]]]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         for batch in batches:
@@ -245,7 +253,7 @@ def _ahead(
 
 
 def _train_mode(network: nn.Module) -> None:
-    """Training mode, except for frozen batch norms: they keep the statistics that they were pretrained with."""
+    """Sets training mode, except for frozen batch norms: they keep their pretrained statistics."""
     network.train()
     for module in network.modules():
         if isinstance(module, nn.BatchNorm3d) and not module.weight.requires_grad:
@@ -253,7 +261,7 @@ def _train_mode(network: nn.Module) -> None:
 
 
 def _class_weights(labels: torch.Tensor, how: ClassWeights) -> torch.Tensor:
-    """A weight for each class, by which all classes together weigh the same, or 1 for each; float32."""
+    """Returns a float32 weight for each class: 1, or, when balanced, such that all classes have the same total."""
     counts = labels.bincount().clamp(min=1).float()
     return len(labels) / (len(counts) * counts) if how == "balanced" else torch.ones_like(counts)
 
@@ -266,14 +274,14 @@ def _accuracies(logits: torch.Tensor, labels: torch.Tensor, source: Source) -> t
     return by_window, by_video
 
 
-def _rate(step: int, steps: int, warm_up: float) -> float:
-    """Share of the full learning rate at ``step``: a straight rise, then half a cosine."""
+def _rate_factor(step: int, steps: int, warm_up: float) -> float:
+    """Returns the share of the full learning rate at ``step``: a linear rise, then half a cosine."""
     rising = max(1, round(steps * warm_up))
     if step < rising:
         return (step + 1) / rising
     return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
 
 
-def _seed(name: str) -> int:
-    """A seed for torch that is the same in every process."""
+def _torch_seed(name: str) -> int:
+    """Returns a seed for torch that is the same in every process."""
     return Random(name).getrandbits(63)

@@ -1,4 +1,4 @@
-"""From a folder of labelled clips to a model file."""
+"""Trains a model on labelled clips, evaluates it, and writes the model file."""
 
 import hashlib
 import os
@@ -32,14 +32,15 @@ from training.fitting.run_folder import Recorder, RunFolder
 from training.fitting.stages import Fitted, Inputs, Stage, fit_head, fit_layers
 from training.fitting.watch import Watch, clip_counter
 from training.inputs.clip_cache import ClipCache, large_folder
-from training.inputs.ingest import Known
+from training.inputs.ingest import IngestedClips
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """A trained model: where it is, the epochs of its last stage, the best of them, and its held-out scores.
+    """A trained model: its file, the epochs of its last stage, the best of them, and its scores on the test clips.
 
-    Temperature and out-of-distribution scores are calibrated on ``calibrated_on`` windows, a thousand at most.
+    The temperature and the out-of-distribution scores are calibrated on validation windows. ``calibrated_on`` is the
+    number of windows whose energies the model file keeps, at most a thousand.
     """
 
     out: Path
@@ -55,16 +56,16 @@ def train(
 ) -> TrainResult:
     """Trains a model on ``split.train``, keeps the best epoch by ``split.val``, and writes the model file.
 
-    The scores are those of the written file, read back, on ``split.test``. Clips that cannot be read are skipped and
-    reported to ``watch``. Without ``finish`` the run folder keeps its checkpoints. Raises DataSetError, WeightsError,
+    The written file is read back and evaluated on ``split.test``. Unreadable clips are skipped and reported to
+    ``watch``. Without ``finish`` the run folder keeps its checkpoints. Raises DataSetError, WeightsError,
     ModelFileError or OutputError.
     """
     check(config)
-    with open_run(data, split, config) as run, kept_clips(config) as cache:
+    with open_run(data, split, config) as run, open_cache(config) as cache:
         trained = fit_network(data, split, config, starting_network(config, len(data.labels)), cache, run, watch)
         assert trained is not None
         made = run.model if run is not None else config.out
-        result = write_judged(made, data, split, config, trained, watch)
+        result = write_model_file(made, data, split, config, trained, watch)
         publish(made, config.out)
         if run is not None and finish:
             run.finish()
@@ -72,8 +73,8 @@ def train(
 
 
 @contextmanager
-def kept_clips(config: TrainConfig) -> Iterator[ClipCache]:
-    """The cache of a training: the folder that was asked for, that of the run, or one that is gone afterwards."""
+def open_cache(config: TrainConfig) -> Iterator[ClipCache]:
+    """Opens the cache of a training: in ``config.cache``, else in the run folder, else in a temporary folder."""
     with ExitStack() as stack:
         folder = config.cache or (config.run_folder and RunFolder(config.run_folder).cache)
         if folder is None:
@@ -84,11 +85,11 @@ def kept_clips(config: TrainConfig) -> Iterator[ClipCache]:
 def open_run(
     data: DataSet, split: Split, config: TrainConfig, *, workers: int = 1
 ) -> AbstractContextManager[RunFolder | None]:
-    """Begins the run folder of a training or finds it as it was left; None when there is to be none."""
+    """Begins or resumes the run folder of a training; None when ``config`` has none."""
     if config.run_folder is None:
         return nullcontext()
     clips: dict[str, Sequence[LabelledClip]] = {part: getattr(split, part) for part in PARTS}
-    # Not what these come to: a driver may have none of the devices that its workers have.
+    # The settings, not the chosen device: a driver may lack the devices of its workers.
     chosen = {"device": config.device, "precision": config.precision}
     return begin_run(config, clips, labels=len(data.labels), workers=workers, **chosen)
 
@@ -96,7 +97,10 @@ def open_run(
 def begin_run(
     config: TrainConfig, clips: Mapping[str, Sequence[LabelledClip]], **more: Any
 ) -> AbstractContextManager[RunFolder]:
-    """The run folder of a training on ``clips`` by part; ``more`` settings are compared as well."""
+    """Begins or resumes the run folder of a training on ``clips``, by part.
+
+    A run is resumed only when its settings are the same, including the ``more`` settings.
+    """
     assert config.run_folder is not None
     settings = {
         "model": config.model,
@@ -114,7 +118,7 @@ def begin_run(
 
 
 def starting_network(config: TrainConfig, classes: int) -> nn.Module:
-    """The network before any training, with pretrained weights in its backbone."""
+    """Builds the network before training, with pretrained weights in its backbone."""
     torch.manual_seed(config.loop.seed)
     network = build_network(config.model, classes, config.options)
     load_backbone(network, config.model, config.weights)
@@ -129,11 +133,11 @@ def fit_network(
     cache: ClipCache,
     run: RunFolder | None,
     watch: Watch | None = None,
-    known: Known | None = None,
+    ingested: IngestedClips | None = None,
 ) -> "Trained | None":
-    """Trains ``network`` in all of its stages; in a team of workers each calls this, and only the first has a result.
+    """Trains ``network`` in all of its stages. Each of several workers calls this; only the first gets a result.
 
-    Goes on from the checkpoints of ``run``. What is ``known`` of the clips has been brought into the cache before.
+    Resumes from the checkpoints of ``run``. ``ingested`` are clips that are in the cache already.
     """
     is_first = distributed.rank() == 0
     watch = watch if watch is not None and is_first else Watch()
@@ -161,7 +165,7 @@ def fit_network(
         ARCHITECTURES[config.model].preprocessing,
         cache,
         partial(clip_counter, on_reading=watch.on_reading),
-        known,
+        ingested,
     )
     for name in config.stages:
         is_last = name == config.stages[-1]
@@ -193,20 +197,17 @@ def fit_network(
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained network, what its last stage came to, and the epochs of all stages."""
+    """A trained network, the result of its last stage, and the epochs of all stages."""
 
     network: nn.Module
     fitted: Fitted
     epochs: tuple[Epoch, ...]
 
 
-def write_judged(
+def write_model_file(
     path: Path, data: DataSet, split: Split, config: TrainConfig, trained: Trained, watch: Watch | None = None
 ) -> TrainResult:
-    """Writes the model file ``path`` and scores it as anyone will load it, through the tagger's own path.
-
-    The scores are then written into it.
-    """
+    """Writes the model file ``path``, evaluates it with the tagger, and writes the scores into the file."""
     fitted = trained.fitted
     info = ModelInfo(
         architecture=config.model,
@@ -215,7 +216,7 @@ def write_judged(
         preprocessing=ARCHITECTURES[config.model].preprocessing,
         temperature=fitted.temperature,
         options=config.options,
-        training=_description(data, split, config, trained),
+        training=_training_metadata(data, split, config, trained),
         ood=fitted.ood,
     )
     weights = {name: _half(tensor) for name, tensor in trained.network.state_dict().items()}
@@ -228,7 +229,7 @@ def write_judged(
 
 
 def publish(made: Path, out: Path) -> None:
-    """Copies the finished model file to where it was asked for; never half of it. Raises OutputError."""
+    """Copies the finished model file ``made`` to ``out``, atomically. Raises OutputError."""
     if made == out:
         return
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
@@ -257,7 +258,7 @@ def load_backbone(network: nn.Module, model: str, weights: Path | None) -> None:
 
 
 def _fingerprint(clips: Sequence[LabelledClip]) -> str:
-    """A short hash of which clips there are and of the versions of their files."""
+    """Returns a short hash of the clips and of the versions (size and mtime) of their files."""
     digest = hashlib.sha256()
     for clip in clips:
         try:
@@ -270,13 +271,16 @@ def _fingerprint(clips: Sequence[LabelledClip]) -> str:
 
 
 def _half(tensor: torch.Tensor) -> torch.Tensor:
-    """Matrices and kernels in float16: half the file, and finer than the bfloat16 that backbones mostly run in."""
+    """Converts matrices and kernels to float16.
+
+    This halves the file, and float16 is finer than bfloat16, in which backbones mostly run.
+    """
     return tensor.half() if tensor.is_floating_point() and tensor.ndim >= 2 else tensor
 
 
-def _description(data: DataSet, split: Split, config: TrainConfig, trained: Trained) -> dict[str, Any]:
+def _training_metadata(data: DataSet, split: Split, config: TrainConfig, trained: Trained) -> dict[str, Any]:
     fit = trained.fitted.fit
-    # Counted through all stages.
+    # Numbered across all stages.
     epochs = [{**asdict(epoch), "number": number} for number, epoch in enumerate(trained.epochs, 1)]
     return {
         "data": data.root.name,

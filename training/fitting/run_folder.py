@@ -2,15 +2,15 @@
 
 ::
 
-    settings.json     what is trained on what, and whether it is finished
+    settings.json     the settings of the training, a hash of its clips, and whether it is finished
     metrics.jsonl     one line for each epoch
     tensorboard/      the same for TensorBoard
-    checkpoints/      one file for each stage, for going on; gone when the run is finished
-    cache/            decoded clips and features, unless --cache names a folder; gone when the run is finished
-    ray/              what Ray Train notes down for itself; gone when the run is finished
+    checkpoints/      one file for each stage, to resume from; removed when the run is finished
+    cache/            decoded clips and features, unless --cache names a folder; removed when the run is finished
+    ray/              the state of Ray Train; removed when the run is finished
     model.safetensors the model file
-    folds/, random/   run folders of the trainings that are only judged
-    .lock, .held      locked by the process that trains, and by its command
+    folds/, random/   run folders of trainings whose models are only evaluated
+    .lock, .held      lock files of the process that trains and of the command
 """
 
 import fcntl
@@ -33,7 +33,7 @@ KIND = "a training run of vtag"
 
 
 class RunFolder:
-    """The folder ``path`` of one training run, made or gone on with by ``open``."""
+    """The folder ``path`` of one training run. ``open`` begins or resumes it."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -41,14 +41,13 @@ class RunFolder:
     @classmethod
     @contextmanager
     def open(cls, path: Path, settings: Mapping[str, Any], *, restart: bool = False) -> Iterator["RunFolder"]:
-        """Begins a run with ``settings``, or goes on with one that was begun with the same and not finished.
+        """Begins a run with ``settings``, or resumes an unfinished one with the same settings.
 
-        Other trainings cannot use the folder at the same time. ``restart`` throws away what an unfinished run has come
-        to. Raises OutputError when the folder cannot be written, is in use, or holds something else or an unfinished
-        run with other settings.
+        The folder is locked against other trainings. ``restart`` discards an unfinished run. Raises OutputError when
+        the folder cannot be written, is in use, holds other files, or has an unfinished run with other settings.
         """
         folder = cls(path)
-        # Before anything is removed or written: another may just have begun here.
+        # Locked before anything is removed or written, because another training may just have begun here.
         with folder._locked(LOCK):
             try:
                 folder._begin(json.loads(json.dumps(settings)), restart)
@@ -58,17 +57,17 @@ class RunFolder:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Keeps others who hold it out of the folder while several trainings are made in it, one after the other.
+        """Locks the folder for a command that makes several trainings in it, one after the other.
 
-        Makes the folder if it is not there. Raises OutputError when it cannot be written, is in use, or holds something
-        else.
+        The lock is separate from that of ``open``: it keeps out other commands, not the trainings of this one. Makes
+        the folder if it does not exist. Raises OutputError when it cannot be written, is in use, or holds other files.
         """
         with self._locked(HELD):
             yield
 
     @property
     def cache(self) -> Path:
-        """Where clips are kept while the run lasts."""
+        """The folder of the clip cache, which is removed when the run is finished."""
         return self.path / CACHE
 
     @property
@@ -77,14 +76,14 @@ class RunFolder:
         return self.path / MODEL
 
     def checkpoint(self, stage: str) -> Path:
-        """The checkpoint of the stage of that name."""
+        """Returns the checkpoint file of the stage of that name."""
         return self.path / CHECKPOINTS / f"{stage}.pt"
 
     def finish(self) -> None:
-        """Says that the run is finished, and removes what only an unfinished one needs. Raises OutputError."""
+        """Marks the run as finished, and removes what only an unfinished one needs. Raises OutputError."""
         before = self._read()
         if before is None:
-            raise OutputError(f"the settings of the run folder {self.path} are gone; it was removed meanwhile")
+            raise OutputError(f"the run folder {self.path} was removed during the training: its settings are missing")
         try:
             self._write(before["settings"], finished=True)
         except OSError as error:
@@ -111,7 +110,7 @@ class RunFolder:
             except BlockingIOError:
                 raise OutputError(f"{self.path} is in use by another vtag train; wait for its end") from None
             except OSError:
-                # The file system has no locks; users who share the folder have to take care.
+                # The file system has no locks: users must not start two trainings in the folder.
                 pass
             yield
 
@@ -139,7 +138,7 @@ class RunFolder:
         return OutputError(f"cannot write the run folder {self.path}: {reason}; name another with --run-folder")
 
     def _read(self) -> dict[str, Any] | None:
-        """What ``settings.json`` says; None when there is none, or one of something else."""
+        """Reads ``settings.json``; None when it is missing or is not that of a training run."""
         try:
             values = json.loads((self.path / SETTINGS).read_text("utf-8"))
         except (OSError, ValueError):
@@ -152,12 +151,12 @@ class RunFolder:
 
 
 def _is_ours(name: str) -> bool:
-    """Whether a file is one that a training leaves when it is killed before it has written its settings."""
+    """Whether a training that is killed before it has written its settings leaves a file of this name."""
     return name in (LOCK, HELD) or name.startswith(f".{SETTINGS}.")
 
 
 class Recorder:
-    """Writes epochs to a run folder, all of them again each time: nothing is there twice after an interruption."""
+    """Writes epochs to a run folder. It rewrites all of them each time, so that a resumed run has none twice."""
 
     def __init__(self, folder: RunFolder):
         from tensorboardX import SummaryWriter  # type: ignore[import-untyped]
@@ -169,7 +168,7 @@ class Recorder:
         self._writer = SummaryWriter(str(logs))
 
     def record(self, epoch: Epoch) -> None:
-        """An epoch has ended."""
+        """Adds a finished epoch."""
         self._epochs.append(epoch)
         _replace(self._file, "".join(f"{json.dumps(asdict(epoch))}\n" for epoch in self._epochs))
         for name, value in _scalars(epoch).items():
@@ -177,12 +176,12 @@ class Recorder:
         self._writer.flush()
 
     def close(self) -> None:
-        """No more epochs will come."""
+        """Closes the TensorBoard log."""
         self._writer.close()
 
 
 def read_metrics(folder: Path) -> tuple[Epoch, ...]:
-    """The epochs that are recorded in the run folder ``folder``."""
+    """Reads the epochs of the run folder ``folder``."""
     lines = (folder / METRICS).read_text("utf-8").splitlines()
     return tuple(Epoch(**json.loads(line)) for line in lines)
 
@@ -193,7 +192,7 @@ def _scalars(epoch: Epoch) -> dict[str, float]:
 
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> str:
-    """What differs, by name, with what it was and what it is."""
+    """Lists the settings that differ, with the old and the new value of each."""
     found: list[str] = []
     for name in sorted({*before, *now}):
         old, new = before.get(name), now.get(name)

@@ -1,7 +1,8 @@
-"""The two stages of training: the head on features of a frozen backbone, then layers of the backbone as well.
+"""The two stages of training: first the head on features of a frozen backbone, then layers of the backbone as well.
 
-A fresh head sends arbitrary gradients into whatever lies before it, and a small data set does not make up for what they
-ruin there; a head that has been trained first does not (Kumar et al., 2022, https://arxiv.org/abs/2202.10054).
+A head with random weights sends arbitrary gradients into the backbone. They damage its pretrained weights, and a small
+data set cannot repair this. A head that was trained first does not do this damage (Kumar et al., 2022,
+https://arxiv.org/abs/2202.10054).
 """
 
 import copy
@@ -21,24 +22,24 @@ from tagger.windows import Sampling
 from training.data.data_set import Part
 from training.data.splits import Split
 from training.evaluation.calibration import fit_temperature
-from training.fitting.depthwise import put_together, take_apart
+from training.fitting.depthwise import factorise_depthwise, restore_depthwise
 from training.fitting.epochs import Epoch, Step
 from training.fitting.loop import Fit, LoopSettings, fit, predict
 from training.inputs.augment import Augmentation
 from training.inputs.clip_cache import ClipCache
 from training.inputs.forms import Features, Film, Form, Windows
-from training.inputs.ingest import ClipStore, Known, OnClip
+from training.inputs.ingest import ClipStore, IngestedClips, OnClip
 from training.inputs.sources import FeatureSource, PixelSource, Source, ViewSource
 
-OnPart = Callable[[Part, int], OnClip]
-"""Asked, for a part of the split and its number of clips, for a callback that gets each clip."""
+MakeOnClip = Callable[[Part, int], OnClip]
+"""A function that gets a part of the split and its number of clips, and returns a callback for these clips."""
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a network is trained on, and how it sees it.
+    """The clips of a training, with their labels, sampling and preprocessing.
 
-    Clips are kept in ``cache``; what is ``known`` of them has been brought in before.
+    Their arrays are kept in ``cache``; ``ingested`` are clips that are in it already.
     """
 
     split: Split
@@ -46,18 +47,18 @@ class Inputs:
     sampling: Sampling
     preprocessing: Preprocessing
     cache: ClipCache
-    on_part: OnPart
-    known: Known | None = None
+    make_on_clip: MakeOnClip
+    ingested: IngestedClips | None = None
 
     def store(self, part: Part, form: Form) -> ClipStore:
-        """The clips of ``part`` of the split in ``form``."""
+        """Returns the clips of ``part`` of the split in ``form``."""
         clips = getattr(self.split, part)
-        return ClipStore(clips, form, self.cache, on_clip=self.on_part(part, len(clips)), known=self.known)
+        return ClipStore(clips, form, self.cache, on_clip=self.make_on_clip(part, len(clips)), ingested=self.ingested)
 
 
 @dataclass(frozen=True)
 class Stage:
-    """How one stage is trained: its settings and device, its checkpoint if it has one, and who is told of it."""
+    """How one stage is trained: its settings, device and precision, its checkpoint file if any, and its callbacks."""
 
     name: str
     loop: LoopSettings
@@ -90,7 +91,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A trained network: its epochs, and what calibrates its confidences and its sense of what is strange."""
+    """The result of a stage: its epochs, the temperature of its confidences, and its calibration for OOD scores."""
 
     fit: Fit
     temperature: float
@@ -100,8 +101,8 @@ class Fitted:
 def head_forms(
     network: nn.Module, sampling: Sampling, preprocessing: Preprocessing, device: DeviceName
 ) -> dict[Part, Form]:
-    """The forms in which ``fit_head`` takes the clips of training and validation."""
-    # A copy, because the classifier turns its layers into what they run in.
+    """Returns the forms in which ``fit_head`` takes the clips of training and validation."""
+    # A copy, because the classifier changes the precision and the memory format of its layers.
     parts = nn.ModuleDict({"backbone": copy.deepcopy(network.get_submodule("backbone")), "head": nn.Identity()})
     layers = Classifier(parts, preprocessing, device=device)
     return {
@@ -111,7 +112,7 @@ def head_forms(
 
 
 def layer_forms(sampling: Sampling, preprocessing: Preprocessing) -> dict[Part, Form]:
-    """The forms in which ``fit_layers`` takes the clips of training and validation."""
+    """Returns the forms in which ``fit_layers`` takes the clips of training and validation."""
     return {"train": Film(sampling, preprocessing), "val": Windows(sampling, preprocessing)}
 
 
@@ -132,9 +133,9 @@ def fit_layers(
     frames: int | None,
     is_pretrained: bool,
 ) -> Fitted:
-    """Trains the last ``train_layers`` layers of the backbone, None being all, and the head, on random views.
+    """Trains the last ``train_layers`` layers of the backbone (None is all) and the head, on random views.
 
-    ``frames`` is how many frames a view has: None as many as a window.
+    ``frames`` is the number of frames of a view; None is that of a window.
     """
     backbone = network.get_submodule("backbone")
     trained: nn.Module = backbone
@@ -153,23 +154,25 @@ def fit_layers(
     films, windows = (inputs.store(part, form) for part, form in forms.items())
     train = ViewSource(films, inputs.labels, preprocessing, Augmentation(), frames=frames)
     val = PixelSource(windows, inputs.labels, preprocessing)
-    # Before the convolutions are taken apart: their pieces have fewer dimensions.
+    # Before the convolutions are factorised, because their factors have fewer dimensions.
     backbone.to(memory_format=torch.channels_last_3d)
-    originals = take_apart(trained)
+    originals = factorise_depthwise(trained)
     device = choose_device(stage.device)
-    whole = nn.Sequential(_Fixed(fixed, stage.precision, device), trained, network.get_submodule("head")).to(device)
-    # What happens over time is not pretrained: the taps start as "nothing does".
+    whole = nn.Sequential(_FrozenLayers(fixed, stage.precision, device), trained, network.get_submodule("head")).to(
+        device
+    )
+    # The weights over time are not pretrained: they start as the identity.
     pretrained = [p for name, p in trained.named_parameters() if not name.endswith("taps")] if is_pretrained else []
     fitted = stage.fit(whole, pretrained, train, val)
-    put_together(trained, originals)
+    restore_depthwise(trained, originals)
     return fitted
 
 
-class _Fixed(nn.Module):
-    """Layers that only compute, as the tagger computes them.
+class _FrozenLayers(nn.Module):
+    """Frozen layers, which compute as in the tagger.
 
-    They are none of its parameters: every worker has them, in the precision of its own hardware, and so has whoever
-    goes on from a checkpoint.
+    They are not submodules, so checkpoints do not have their weights. Each worker builds them in the precision of its
+    own hardware, also when it resumes.
     """
 
     def __init__(self, layers: nn.Sequential, precision: torch.dtype, device: torch.device):

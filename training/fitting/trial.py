@@ -1,4 +1,4 @@
-"""Trainings whose scores are wanted, not their models: of a split that is only compared, and of folds."""
+"""Trials: trainings for their scores and not for a model, on a split at random or on folds."""
 
 import statistics
 import tempfile
@@ -18,7 +18,7 @@ from training.fitting.watch import Reading, Watch
 
 @dataclass(frozen=True)
 class FoldResult:
-    """What the model that never saw ``groups`` scored on them, and the clips that could not be read, with reasons."""
+    """The evaluation, on ``groups``, of a model that was trained without them, and the errors of unreadable clips."""
 
     groups: tuple[str, ...]
     best_epoch: int
@@ -27,7 +27,7 @@ class FoldResult:
 
     @property
     def name(self) -> str:
-        """The groups in one word."""
+        """The names of the groups, joined by ``+``."""
         return "+".join(self.groups)
 
 
@@ -40,9 +40,9 @@ class Spread:
 
 
 def trial_config(config: TrainConfig, name: str) -> TrainConfig:
-    """``config`` for a trial called ``name``: in a folder of its own inside the run folder, with the same cache.
+    """Returns ``config`` for a trial called ``name``, with its own folder inside the run folder and the same cache.
 
-    It never has to be told to restart: it is begun anew when the run that it belongs to is.
+    Its ``restart`` is off: a restart of the run it belongs to has already removed the folder of the trial.
     """
     assert config.run_folder is not None
     run = RunFolder(config.run_folder / name)
@@ -52,9 +52,9 @@ def trial_config(config: TrainConfig, name: str) -> TrainConfig:
 
 
 def train_fold(data: DataSet, fold: Fold, config: TrainConfig) -> FoldResult:
-    """Trains and judges the model of one fold.
+    """Trains and evaluates the model of one fold.
 
-    With a run folder it keeps its checkpoints there, in ``folds``, until it is begun anew.
+    With a run folder, its checkpoints stay in the sub-folder ``folds`` until the run is finished or restarted.
     """
     unreadable: dict[str, None] = {}
 
@@ -70,12 +70,12 @@ def train_fold(data: DataSet, fold: Fold, config: TrainConfig) -> FoldResult:
 
 
 def spread(scores: Sequence[float]) -> Spread:
-    """Mean and sample standard deviation; the latter is 0 for a single score."""
+    """Returns the mean and the sample standard deviation, which is 0 for a single score."""
     return Spread(statistics.fmean(scores), statistics.stdev(scores) if len(scores) > 1 else 0.0)
 
 
 def folds_json(results: Sequence[FoldResult]) -> dict[str, Any]:
-    """The results of all folds as JSON."""
+    """Returns the results of all folds, JSON-ready."""
     return {
         "split": "leave one group out",
         "video_accuracy": asdict(spread([result.evaluation.videos.accuracy for result in results])),

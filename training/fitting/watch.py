@@ -23,7 +23,8 @@ class Reading:
 class Watch:
     """Callbacks for the progress of a training.
 
-    ``on_resume`` gets the epoch after which an interrupted stage goes on, before any other call for that stage.
+    ``on_resume`` gets the last finished epoch of an interrupted stage, after the clips are read and before the first
+    step.
     """
 
     on_reading: Callable[[Reading], None] = lambda reading: None
@@ -32,12 +33,15 @@ class Watch:
     on_resume: Callable[[Epoch], None] = lambda epoch: None
 
     @classmethod
-    def telling(cls, tell: Callable[[tuple[str, Any]], None]) -> Self:
-        """A watch that tells everything as an event, a name with a value, to another process."""
-        return cls(**{field: _named(name, tell) for name, field in _EVENTS.items()})
+    def forwarding(cls, send: Callable[[tuple[str, Any]], None]) -> Self:
+        """Returns a watch that passes each call to ``send`` as an event, which is a name and a value.
+
+        ``send`` can take it to another process.
+        """
+        return cls(**{field: _as_event(name, send) for name, field in _EVENTS.items()})
 
     def on_event(self, event: tuple[str, Any]) -> None:
-        """Takes an event of a watch in another process, made by ``telling``."""
+        """Calls the callback for an event of a watch that ``forwarding`` made."""
         name, value = event
         getattr(self, _EVENTS[name])(value)
 
@@ -45,12 +49,12 @@ class Watch:
 _EVENTS = {"reading": "on_reading", "step": "on_step", "epoch": "on_epoch", "resume": "on_resume"}
 
 
-def _named(name: str, tell: Callable[[tuple[str, Any]], None]) -> Callable[[Any], None]:
-    return lambda value: tell((name, value))
+def _as_event(name: str, send: Callable[[tuple[str, Any]], None]) -> Callable[[Any], None]:
+    return lambda value: send((name, value))
 
 
 def clip_counter(part: Part, total: int, *, on_reading: Callable[[Reading], None]) -> OnClip:
-    """A callback that counts clips and reports each as a ``Reading`` of ``part``."""
+    """Returns a callback that counts clips and reports each as a ``Reading`` of ``part``."""
     done = 0
 
     def on_clip(clip: LabelledClip, problem: str | None) -> None:

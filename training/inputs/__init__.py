@@ -1,1 +1,1 @@
-"""From labelled clips to the arrays that a network is trained on."""
+"""The inputs of training: labelled clips as arrays for a network."""

@@ -1,6 +1,6 @@
-"""Random views of a clip for training: when, how fast, which part, mirrored, in which light.
+"""Random views of a clip for training: random start, speed, crop, mirroring and light.
 
-A view is the same for all frames of a clip: whatever differs between two frames then still comes from motion.
+All frames of a view get the same changes, so that a difference between two frames still means motion.
 """
 
 import math
@@ -10,16 +10,16 @@ from dataclasses import dataclass
 import torch
 
 Draw = Callable[[float, float], float]
-"""A source of random numbers, uniform between two bounds."""
+"""A function that returns a uniform random number between two bounds."""
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How far random views may differ from what the tagger sees.
+    """The limits of random changes to the frames that the tagger sees.
 
-    ``min_area`` is the smallest share of the picture that a crop keeps; ``aspect`` how far its shape may be from a
-    square; ``rate`` how many times faster or slower than real time a view may run; ``light`` how much brightness,
-    contrast and saturation may change, as a share.
+    ``min_area`` is the smallest share of the picture that a crop keeps. ``aspect`` is the largest ratio of its sides.
+    ``rate`` is the largest factor by which a view is faster or slower than real time. ``light`` is the largest change
+    of brightness, contrast and saturation, as a share.
     """
 
     min_area: float = 0.35
@@ -28,10 +28,10 @@ class Augmentation:
     light: float = 0.3
 
 
-def random_times(frames: int, wanted: int, augmentation: Augmentation, draw: Draw) -> torch.Tensor:
-    """``[wanted]`` indices into a clip of ``frames`` frames: a window at a random time, at a random rate.
+def random_frame_indices(frames: int, wanted: int, augmentation: Augmentation, draw: Draw) -> torch.Tensor:
+    """Draws ``[wanted]`` indices into a clip of ``frames`` frames: a window at a random time, at a random rate.
 
-    A clip that is too short for the window ends with its last frame repeated, as the tagger does it.
+    When the clip is shorter than the window, its last frame is repeated, as in the tagger.
     """
     rate = math.exp(draw(-math.log(augmentation.rate), math.log(augmentation.rate)))
     start = draw(0, max(0.0, frames - 1 - (wanted - 1) * rate))
@@ -39,11 +39,11 @@ def random_times(frames: int, wanted: int, augmentation: Augmentation, draw: Dra
 
 
 def random_view(frames: torch.Tensor, size: int, augmentation: Augmentation, draw: Draw) -> torch.Tensor:
-    """``[T, H, W, 3] uint8`` frames as ``[T, size, size, 3] uint8``: a random crop, mirrored or not, in another light.
+    """Makes ``[T, size, size, 3] uint8`` of ``[T, H, W, 3] uint8`` frames by a random crop, mirroring and light.
 
     The crop is the random resized crop of Szegedy et al. (2015, https://arxiv.org/abs/1409.4842).
     """
-    # Imported here because it takes two seconds, and the processes that only bring clips in draw no views.
+    # Imported here because it takes two seconds, and processes that only ingest clips make no views.
     from torchvision.transforms.v2 import functional
 
     top, left, height, width = _random_crop(frames.shape[1], frames.shape[2], augmentation, draw)
@@ -57,7 +57,7 @@ def random_view(frames: torch.Tensor, size: int, augmentation: Augmentation, dra
 
 
 def _random_crop(height: int, width: int, augmentation: Augmentation, draw: Draw) -> tuple[int, int, int, int]:
-    """Top, left, height and width of a crop."""
+    """Draws the top, left, height and width of a crop."""
     area = height * width * draw(augmentation.min_area, 1)
     aspect = math.exp(draw(-math.log(augmentation.aspect), math.log(augmentation.aspect)))
     crop_width = min(width, max(1, round(math.sqrt(area * aspect))))

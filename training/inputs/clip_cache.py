@@ -1,4 +1,4 @@
-"""Clips that need not be decoded again: one file for each, up to a number of bytes in all."""
+"""A cache of decoded clips and their features on disk: one file for each, up to a total size."""
 
 import hashlib
 import json
@@ -14,35 +14,34 @@ from training.data.data_set import LabelledClip
 from training.inputs.forms import Form
 
 DEFAULT_BYTES = 20 * 10**9
-"""Bound of a cache: all of UCF-11 and more, and little enough for the disk of a laptop."""
+"""Default size limit of a cache: enough for UCF-11, and small enough for the disk of a laptop."""
 
-
-LOOKS = 100
-"""Times that a process looks at how large a cache has become while it fills it: in a large one that takes long."""
+SIZE_CHECKS = 100
+"""Most times that a process measures the size of a cache while it fills it; measuring a large cache takes long."""
 
 
 class ClipCache:
-    """Arrays of clips in ``folder``; a clip or a form that changes gets another file.
+    """Arrays of clips in ``folder``. When a clip or its form changes, it gets another file.
 
-    Nothing is ever thrown out for something else: all clips are asked for equally often, in every epoch, and which of
-    them are here then makes no difference. Several processes may fill the same cache; each sees what the others have
-    kept after every hundredth of ``max_bytes`` that it keeps itself, so that n of them exceed it by n hundredths and n
-    arrays at most. Raises OutputError when it cannot be written.
+    A full cache evicts nothing: every epoch reads all clips once, so it does not matter which of them are cached.
+    Several processes may fill the same cache. Each measures the size of the folder again after it has saved a hundredth
+    of ``max_bytes``. So n processes exceed the limit by at most n hundredths and n arrays. Raises OutputError when the
+    folder cannot be written.
     """
 
     def __init__(self, folder: Path, max_bytes: int = DEFAULT_BYTES):
         self.folder, self.max_bytes = folder, max_bytes
         self._is_full = False
-        # What was in the folder at the last look, and what this process has kept since.
-        self._seen: int | None = None
-        self._kept = 0
+        # Size of the folder when it was last measured, and what this process has saved since.
+        self._measured_bytes: int | None = None
+        self._saved_bytes = 0
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise self._problem(error) from error
 
     def key(self, clip: LabelledClip, form: Form) -> str:
-        """What names the file of ``clip`` in ``form``; another one when the video file has changed."""
+        """Returns the key of ``clip`` in ``form``, which names its file; it changes with the video file."""
         try:
             stat = clip.path.stat()
             file = [str(clip.path.resolve()), stat.st_size, stat.st_mtime_ns]
@@ -52,15 +51,15 @@ class ClipCache:
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
     def load(self, key: str) -> np.ndarray | None:
-        """The array of ``key``, mapped into memory; None when it is not here."""
+        """Returns the array of ``key``, memory-mapped; None when it is not in the cache."""
         try:
             return np.load(self._path(key), mmap_mode="r")
         except (FileNotFoundError, EOFError, ValueError):
-            # The last two: the machine went down before all of it was on the disk.
+            # The last two: the machine crashed before the whole file was on the disk.
             return None
 
     def save(self, key: str, array: np.ndarray) -> bool:
-        """Keeps ``array``, never half of it; False when the cache is full."""
+        """Saves ``array`` atomically; returns False when the cache is full."""
         path = self._path(key)
         temporary = path.with_suffix(f".{uuid.uuid4().hex}.tmp")
         try:
@@ -68,7 +67,7 @@ class ClipCache:
                 return False
             with temporary.open("wb") as file:
                 np.save(file, array)
-                self._kept += file.tell()
+                self._saved_bytes += file.tell()
             temporary.replace(path)
         except OSError as error:
             temporary.unlink(missing_ok=True)
@@ -76,11 +75,11 @@ class ClipCache:
         return True
 
     def _has_room(self, size: int) -> bool:
-        if self._seen is None or self._kept > self.max_bytes / LOOKS:
+        if self._measured_bytes is None or self._saved_bytes > self.max_bytes / SIZE_CHECKS:
             with os.scandir(self.folder) as entries:
-                self._seen = sum(entry.stat().st_size for entry in entries if entry.name.endswith(".npy"))
-            self._kept = 0
-        self._is_full = self._is_full or self._seen + self._kept + size > self.max_bytes
+                self._measured_bytes = sum(entry.stat().st_size for entry in entries if entry.name.endswith(".npy"))
+            self._saved_bytes = 0
+        self._is_full = self._is_full or self._measured_bytes + self._saved_bytes + size > self.max_bytes
         return not self._is_full
 
     def _path(self, key: str) -> Path:
@@ -89,11 +88,11 @@ class ClipCache:
     def _problem(self, error: OSError) -> OutputError:
         reason = (error.strerror or str(error)).lower()
         return OutputError(
-            f"cannot keep clips in {self.folder}: {reason}; name another folder with --cache, or less with --cache-size"
+            f"cannot keep clips in {self.folder}: {reason}; name another folder with --cache, or lower --cache-size"
         )
 
 
 def large_folder() -> str:
-    """A folder for large temporary files: TMPDIR if it is set, else on disk, where /tmp may be in memory."""
+    """Returns a folder for large temporary files: TMPDIR if it is set, else /var/tmp, because /tmp may be in memory."""
     is_on_disk = "TMPDIR" not in os.environ and os.access("/var/tmp", os.W_OK)
     return "/var/tmp" if is_on_disk else tempfile.gettempdir()

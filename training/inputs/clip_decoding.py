@@ -1,4 +1,4 @@
-"""Decoding labelled clips into windows, in order, a few ahead of the caller."""
+"""Decodes labelled clips into windows, in order, with a small prefetch."""
 
 import math
 import sys
@@ -16,21 +16,21 @@ from tagger.preprocessing import Preprocessing
 from tagger.windows import TIME_TOLERANCE_S, Sampling
 from training.data.data_set import LabelledClip
 
-AHEAD = 4
-"""Videos decoded ahead of the one in use: enough to keep the model busy, little enough to hold in memory."""
+PREFETCHED_VIDEOS = 4
+"""Videos that are decoded ahead of the one in use: enough to keep the model busy, few enough for the memory."""
 
-SPANS_TOGETHER = 8
-"""Clips out of one video for which it is read once; their pictures are in memory at the same time."""
+CLIPS_PER_READ = 8
+"""Most clips of one video that are decoded in one read; their frames are in memory at the same time."""
 
-FILM_FRAMES = 32
-"""Frames that a decoder passes on at a time when it reads a part of a video."""
+FRAMES_PER_SPAN = 32
+"""Frames that a decoder sends at a time when it reads a part of a video."""
 
 
 @dataclass(frozen=True)
 class DecodedClip:
     """All windows of one labelled clip, ``[n, num_frames, H, W, 3] uint8``, and how reading it ended.
 
-    ``duration_s`` is how long the clip is, None when that is not known.
+    ``duration_s`` is the duration of the clip; None when it is unknown.
     """
 
     clip: LabelledClip
@@ -40,7 +40,7 @@ class DecodedClip:
 
     @property
     def problem(self) -> str | None:
-        """Why the clip could not be read at all; None when it could, if only in part."""
+        """The error of a clip that could not be read; None when at least a part of it was read."""
         return self.end.error if self.end.status == "failed" else None
 
 
@@ -49,9 +49,9 @@ def decode_clips(
 ) -> Iterator[DecodedClip]:
     """Decodes ``clips`` as the tagger samples them, in the given order. A clip that cannot be read has no windows.
 
-    The windows of a clip that is a part of its video begin with the first sample step in it (a multiple of
-    ``sampling.step_s`` from the first frame) and show nothing of what comes before or after it. Such clips that follow
-    each other and are of one video are read together.
+    When a clip is a part of its video, its windows begin at its first sample step (a multiple of ``sampling.step_s``
+    from the first frame of the video) and have only frames of the clip. Consecutive clips of one video are read
+    together.
     """
 
     def decode(job: tuple[LabelledClip, ...]) -> list[DecodedClip]:
@@ -63,16 +63,16 @@ def decode_clips(
     with ThreadPoolExecutor(threads) as pool:
         for job in jobs_of(clips):
             waiting.append(pool.submit(decode, job))
-            if len(waiting) > AHEAD:
+            if len(waiting) > PREFETCHED_VIDEOS:
                 yield from waiting.popleft().result()
         while waiting:
             yield from waiting.popleft().result()
 
 
 def jobs_of(clips: Sequence[LabelledClip]) -> Iterator[tuple[LabelledClip, ...]]:
-    """The clips in order: whole videos alone, parts of the same video together, for which it is decoded once."""
+    """Yields the clips in order, grouped into decode jobs: a whole video, or consecutive parts of the same video."""
     for (_, is_whole), same in groupby(clips, key=lambda clip: (clip.path, clip.is_whole)):
-        while job := tuple(islice(same, 1 if is_whole else SPANS_TOGETHER)):
+        while job := tuple(islice(same, 1 if is_whole else CLIPS_PER_READ)):
             yield job
 
 
@@ -85,15 +85,15 @@ def _decode_whole(clip: LabelledClip, sampling: Sampling, preprocessing: Preproc
 
 
 def _decode_spans(clips: Sequence[LabelledClip], sampling: Sampling, preprocessing: Preprocessing) -> list[DecodedClip]:
-    """Decodes parts of one video, which is read once, up to the last of them."""
-    # The video as a film with a frame every sample step.
+    """Decodes parts of one video in one read, which stops after the last part."""
+    # Windows of one frame: the video as a film with a frame at every sample step.
     film = replace(sampling, num_frames=1, hop_s=None)
     ranges = [_frames_of(clip, sampling.step_s) for clip in clips]
     frames: list[list[np.ndarray]] = [[] for _ in clips]
     reached, end = 0, None
-    for span in decoder_of_this_thread().spans(clips[0].path, film, preprocessing, span_windows=FILM_FRAMES):
+    for span in decoder_of_this_thread().spans(clips[0].path, film, preprocessing, span_windows=FRAMES_PER_SPAN):
         for (first, last), kept in zip(ranges, frames, strict=True):
-            # A copy: the decoder uses its memory again.
+            # A copy, because the decoder reuses its memory.
             kept += list(span.clips[max(0, first - reached) : max(0, last - reached), 0].copy())
         reached, end = reached + len(span.windows), span.end
         if reached >= max(last for _, last in ranges):
@@ -102,7 +102,7 @@ def _decode_spans(clips: Sequence[LabelledClip], sampling: Sampling, preprocessi
 
 
 def _frames_of(clip: LabelledClip, step_s: float) -> tuple[int, int]:
-    """The frames of a film, one every ``step_s``, that lie in ``clip``: the first, and the one after the last."""
+    """Returns the range of the film's frames, one every ``step_s``, that are in ``clip``; the end is exclusive."""
     first = math.ceil((clip.start_s - TIME_TOLERANCE_S) / step_s)
     if clip.end_s is None:
         return first, sys.maxsize
@@ -116,9 +116,9 @@ def _cut(
     sampling: Sampling,
     preprocessing: Preprocessing,
 ) -> DecodedClip:
-    """Cuts the frames of a clip into windows; the last is filled up with the last frame. ``end`` is that of the video.
+    """Cuts the frames of a clip into windows; the last window is padded with the last frame.
 
-    It is None when the video was not read to its end.
+    ``end`` is the end of the video; None when the video was not read to its end.
     """
     if not frames:
         error = end.error if end and end.error else f"{clip.path} ends before its clip begins, at {clip.start_s:g} s"

@@ -1,4 +1,4 @@
-"""In which form clips are kept for training: pixels as the tagger sees them, films for random views, features."""
+"""The forms in which clips are cached for training: windows of pixels, films for random views, and features."""
 
 import json
 import math
@@ -10,16 +10,16 @@ import numpy as np
 
 from tagger.classifier import Classifier
 from tagger.preprocessing import Preprocessing
-from tagger.video.readers.reader import PIXELS
+from tagger.video.readers.reader import PIXEL_VERSION
 from tagger.windows import Sampling
 from training.inputs.clip_decoding import DecodedClip
 
 
 class Form(Protocol):
-    """One array for each clip: what it is made of, and how.
+    """Makes one array for each clip.
 
-    ``sampling`` and ``preprocessing`` are those that the clip is decoded with. Clips of the same ``identity`` are kept
-    in the same form.
+    The clip is decoded with ``sampling`` and ``preprocessing``. ``identity`` is a JSON text of all that the array
+    depends on, apart from the clip.
     """
 
     @property
@@ -32,7 +32,7 @@ class Form(Protocol):
     def identity(self) -> str: ...  # noqa: D102
 
     def make(self, decoded: DecodedClip) -> np.ndarray:
-        """The array of a clip; it has no rows when the clip has no windows."""
+        """Returns the array of a clip; it has no rows when the clip has no windows."""
         ...
 
 
@@ -46,31 +46,31 @@ class Windows:
     @property
     def identity(self) -> str:
         """Sampling and preprocessing."""
-        return json.dumps(["windows", PIXELS, self.sampling.to_json(), asdict(self.preprocessing)])
+        return json.dumps(["windows", PIXEL_VERSION, self.sampling.to_json(), asdict(self.preprocessing)])
 
     def make(self, decoded: DecodedClip) -> np.ndarray:
-        """The windows."""
+        """Returns the windows."""
         return decoded.windows
 
 
 class Film:
-    """A clip as a film with a frame every sample step: ``[frames, resize, resize, 3] uint8``.
+    """A clip as a film, one frame at every sample step: ``[frames, resize, resize, 3] uint8``.
 
-    It is as large as the tagger scales pictures before its crop, which leaves room for random crops.
+    Frames have the size to which the tagger scales them before its crop. This leaves room for random crops.
     """
 
     def __init__(self, sampling: Sampling, preprocessing: Preprocessing):
-        # Windows without overlap lie end to end.
+        # Without overlap, so that the windows are the film end to end.
         self.sampling = replace(sampling, hop_s=None)
         self.preprocessing = replace(preprocessing, size=preprocessing.resize)
 
     @property
     def identity(self) -> str:
         """Sampling and preprocessing."""
-        return json.dumps(["film", PIXELS, self.sampling.to_json(), asdict(self.preprocessing)])
+        return json.dumps(["film", PIXEL_VERSION, self.sampling.to_json(), asdict(self.preprocessing)])
 
     def make(self, decoded: DecodedClip) -> np.ndarray:
-        """The frames of all windows, until the last of the clip begins to be repeated."""
+        """Returns the frames of all windows, without the padding that repeats the last frame of the clip."""
         film = decoded.windows.reshape(-1, *decoded.windows.shape[2:])
         if not decoded.duration_s:
             return film
@@ -78,9 +78,9 @@ class Film:
 
 
 class Features:
-    """Features of the layers that are not trained: ``[n, variants, ...] float16`` for the windows of a clip.
+    """Outputs of the frozen layers: ``[n, variants, ...] float16`` for the windows of a clip.
 
-    Variant 0 is the window as the tagger sees it; variant 1, when asked for, is mirrored left to right.
+    Variant 0 is the window as the tagger sees it. With ``mirrored``, variant 1 is the window mirrored left to right.
     """
 
     def __init__(self, sampling: Sampling, preprocessing: Preprocessing, layers: Classifier, *, mirrored: bool):
@@ -95,7 +95,7 @@ class Features:
         )
 
     def make(self, decoded: DecodedClip) -> np.ndarray:
-        """The features; each window and each variant alone, as the tagger does it on a CPU."""
+        """Computes the features, one window and variant at a time, as the tagger does on a CPU."""
         features = [self._features(window) for window in decoded.windows]
         return np.stack(features) if features else np.empty((0, 1), np.float16)
 

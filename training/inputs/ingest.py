@@ -1,4 +1,4 @@
-"""Bringing clips into the form that a training needs, once for all epochs."""
+"""Ingests clips: decodes them and makes the arrays that a training needs, once for all epochs."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,30 +13,30 @@ from training.inputs.clip_decoding import decode_clips
 from training.inputs.forms import Form
 
 OnClip = Callable[[LabelledClip, str | None], None]
-"""Told of each clip that is done, and why it could not be read when it could not."""
+"""A callback for each clip that is done. The second argument is the error of an unreadable clip, else None."""
 
 
 @dataclass(frozen=True)
 class Ingested:
-    """A clip that was brought in: its key in the cache, how many rows its array has, and why it could not be read."""
+    """An ingested clip: its key in the cache, the number of rows of its array, and the error if it was unreadable."""
 
     key: str
     rows: int
     problem: str | None = None
 
 
-Known = Mapping[str, Ingested]
-"""What has been brought in already, by its key in the cache."""
+IngestedClips = Mapping[str, Ingested]
+"""Clips that have been ingested before, by key in the cache."""
 
 
 def ingest(
-    clips: Sequence[LabelledClip], form: Form, cache: ClipCache, known: Known | None = None
+    clips: Sequence[LabelledClip], form: Form, cache: ClipCache, ingested: IngestedClips | None = None
 ) -> Iterator[tuple[LabelledClip, Ingested]]:
-    """Brings ``clips`` into ``form``, in order; those that are ``known`` or in the cache are not decoded."""
+    """Ingests ``clips`` in ``form``, in order; clips that are in ``ingested`` or in the cache are not decoded."""
     keys = [cache.key(clip, form) for clip in clips]
     there: list[Ingested | None] = []
     for key in keys:
-        found = (known or {}).get(key)
+        found = (ingested or {}).get(key)
         if found is None and (array := cache.load(key)) is not None:
             found = Ingested(key, len(array))
         there.append(found)
@@ -53,9 +53,9 @@ def ingest(
 
 
 class ClipStore:
-    """The arrays of ``clips`` in one form: out of the cache, or made again where it had no room.
+    """The arrays of ``clips`` in one form, from the cache; arrays for which it had no room are made again.
 
-    ``rows`` is how many rows each of them has. Raises DataSetError when none of the clips could be read.
+    ``rows`` is the number of rows of each array. Raises DataSetError when none of the clips could be read.
     """
 
     def __init__(
@@ -65,23 +65,23 @@ class ClipStore:
         cache: ClipCache,
         *,
         on_clip: OnClip = lambda clip, problem: None,
-        known: Known | None = None,
+        ingested: IngestedClips | None = None,
     ):
         self.clips, self.form = clips, form
         self._cache = cache
         self._keys: list[str] = []
         rows: list[int] = []
-        for clip, found in ingest(clips, form, cache, known):
+        for clip, found in ingest(clips, form, cache, ingested):
             self._keys.append(found.key)
             rows.append(found.rows)
             on_clip(clip, found.problem)
-        # All workers go through the same items, also when one of them cannot read a clip at the moment.
-        self.rows = distributed.from_first(rows)
+        # All workers must use the same items, even when one of them cannot read a clip at the moment.
+        self.rows = distributed.broadcast(rows)
         if not any(self.rows):
             raise DataSetError("none of the clips could be read")
 
     def array(self, clip: int) -> np.ndarray:
-        """The array of clip number ``clip``."""
+        """Returns the array of clip number ``clip``."""
         kept = self._cache.load(self._keys[clip])
         if kept is not None:
             return kept

@@ -1,1 +1,1 @@
-"""What an evaluation or a comparison leaves for people: tables, plots, an HTML page."""
+"""Reports of evaluations and comparisons: tables, plots, an HTML page."""

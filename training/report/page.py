@@ -1,4 +1,4 @@
-"""Reports as one HTML page that needs nothing beside itself: no script, no other file, no request."""
+"""Reports as one self-contained HTML page: no script, no other file, no request."""
 
 from base64 import b64encode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -32,8 +32,8 @@ from training.report.tables import (
     unknown_table,
 )
 
-PAIRS = 12
-"""Confusions that are named."""
+MAX_CONFUSIONS = 12
+"""Most confusions that are listed."""
 
 STYLE = """
 :root { color-scheme: light; --line: #dfe3e8; --soft: #5c6670; }
@@ -68,7 +68,7 @@ figcaption span { color: var(--soft); }
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture in a report: the name of its file, what it shows, and the PNG."""
+    """A picture in a report: the name of its file, its title, and the PNG."""
 
     name: str
     title: str
@@ -77,7 +77,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Mistake:
-    """A clip that was taken for something else, with a JPEG of its middle; None when it cannot be read any more."""
+    """A wrong prediction, with a JPEG of the middle frame of its clip; None when the clip can no longer be read."""
 
     verdict: Verdict
     jpeg: bytes | None
@@ -99,7 +99,7 @@ def evaluation_report(
     pictures: Iterable[Picture],
     mistakes: Sequence[Mistake],
 ) -> str:
-    """The page for one model. ``facts`` are names and values for its head; the texts need no escaping."""
+    """Makes the page for one model. ``facts`` are names and values for its head. All texts are escaped here."""
     sections = [
         _section(
             "Scores",
@@ -110,11 +110,11 @@ def evaluation_report(
         *_unknown(evaluation),
         *(_section(picture.title, _picture(picture)) for picture in pictures),
     ]
-    if confused := confused_lines(evaluation.videos, PAIRS):
+    if confused := confused_lines(evaluation.videos, MAX_CONFUSIONS):
         sections.append(_section("Most confused videos", _list(confused)))
     if mistakes:
         wrong = evaluation.videos.examples - sum(row[i] for i, row in enumerate(evaluation.videos.confusion))
-        note = f"The most confident of {wrong:,} mistakes; of each the frame in the middle, as the model sees it."
+        note = f"The most confident of {wrong:,} mistakes, each with its middle frame as the model sees it."
         sections.append(_section("Worst mistakes", _note(note), _mistakes(mistakes)))
     if unreadable := evaluation.predictions.unreadable:
         lines = [f"{clip_name(clip)}: {problem}" for clip, problem in unreadable]
@@ -123,7 +123,7 @@ def evaluation_report(
 
 
 def comparison_report(title: str, facts: Mapping[str, str], comparison: Comparison, pictures: Iterable[Picture]) -> str:
-    """The page for a comparison. ``facts`` are names and values for its head; the texts need no escaping."""
+    """Makes the page for a comparison. ``facts`` are names and values for its head. All texts are escaped here."""
     scores = comparison.contenders[0].evaluation.videos
     sections = [
         _section(
@@ -136,7 +136,7 @@ def comparison_report(title: str, facts: Mapping[str, str], comparison: Comparis
         *(
             _section(f"Most confused videos: {contender.name}", _list(confused))
             for contender in comparison.contenders
-            if (confused := confused_lines(contender.evaluation.videos, PAIRS))
+            if (confused := confused_lines(contender.evaluation.videos, MAX_CONFUSIONS))
         ),
         *(_section(picture.title, _picture(picture)) for picture in pictures),
     ]
@@ -144,12 +144,12 @@ def comparison_report(title: str, facts: Mapping[str, str], comparison: Comparis
 
 
 def clip_name(clip: LabelledClip) -> str:
-    """A clip's file with the folder it is in."""
+    """Returns the name of a clip's file and of its folder."""
     return one_line("/".join(clip.path.parts[-2:]))
 
 
 def _unknown(evaluation: Evaluation) -> Iterator[str]:
-    """Nothing when all clips were of classes that the model knows."""
+    """Yields the section on unknown footage, or nothing when the model knows the classes of all clips."""
     if unknown := evaluation.unknown:
         note = f"{UNKNOWN_NOTE} Classes that the model does not know: {', '.join(unknown.classes)}."
         yield _section("Footage of other classes", _table(unknown_table(unknown)), _note(note))
@@ -157,7 +157,7 @@ def _unknown(evaluation: Evaluation) -> Iterator[str]:
 
 def _page(title: str, facts: Mapping[str, str], sections: Iterable[str]) -> str:
     rows = "".join(f"<dt>{_text(name)}</dt><dd>{_text(value)}</dd>" for name, value in facts.items())
-    # The policy makes a browser refuse what must not be there anyway: any request.
+    # The policy makes a browser refuse any request, as a second safeguard.
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -216,7 +216,7 @@ def _data(content: bytes, kind: str) -> str:
 
 
 def _text(text: str) -> str:
-    """Text as HTML, whatever a file or a class is called."""
+    """Escapes text for HTML: names of files and classes may have any characters."""
     return escape(one_line(text))
 
 

@@ -1,4 +1,4 @@
-"""Pictures of an evaluation, legible for a handful of classes as for a hundred."""
+"""Plots of an evaluation, legible with five classes and with a hundred."""
 
 import io
 import warnings
@@ -22,9 +22,9 @@ BLUE, ORANGE, GREY = "#2f6db5", "#d9822b", "#8a8f98"
 
 
 def plot_confusion(scores: Scores, title: str) -> Figure:
-    """The confusion matrix, each row coloured by shares and written in counts; classes that do not occur are left out.
+    """Draws the confusion matrix, without classes that do not occur. Colours are shares of a row, numbers are counts.
 
-    A cell keeps its size, so that the picture grows with the number of classes.
+    Cells have a fixed size, a smaller one with more than 30 classes, so the picture grows with the number of classes.
     """
     confusion = np.array(scores.confusion)
     occurs = np.flatnonzero(confusion.sum(0) + confusion.sum(1))
@@ -45,7 +45,7 @@ def plot_confusion(scores: Scores, title: str) -> Figure:
     axes.set_xticks(np.arange(count + 1) - 0.5, minor=True)
     axes.set_yticks(np.arange(count + 1) - 0.5, minor=True)
     axes.grid(which="minor", color="#e3e6ea", linewidth=0.6)
-    # Names on all four sides where the eye would lose the line.
+    # In a large matrix, names on all four sides make it easier to follow a line.
     axes.tick_params(which="both", length=0, labeltop=count > 30, labelright=count > 30)
     axes.tick_params(axis="x", labelrotation=90)
     axes.spines[:].set_visible(False)
@@ -56,7 +56,7 @@ def plot_confusion(scores: Scores, title: str) -> Figure:
 
 
 def plot_reliability(before: Reliability, after: Reliability, temperature: float, title: str) -> Figure:
-    """Confidence against accuracy, before and after temperature scaling, with the share of examples in each bin."""
+    """Draws accuracy over confidence, before and after temperature scaling, and the share of examples in each bin."""
     figure = Figure(figsize=(9, 5), dpi=DPI, layout="constrained")
     figure.suptitle(title, parse_math=False, fontsize=11)
     grid = figure.add_gridspec(2, 2, height_ratios=(3, 1))
@@ -81,7 +81,7 @@ def plot_reliability(before: Reliability, after: Reliability, temperature: float
 
 
 def plot_f1(scores: Scores, title: str) -> Figure:
-    """The F1 of each class that has examples, the best on top, with its interval."""
+    """Draws the F1 of each class that has examples, with its interval, the best on top."""
     classes = sorted((row for row in scores.classes if row.support), key=lambda row: row.f1)
     font = 9 if len(classes) <= 30 else 7
     height_in = (0.26 if len(classes) <= 30 else 0.17) * len(classes) + 1.0
@@ -101,10 +101,10 @@ def plot_f1(scores: Scores, title: str) -> Figure:
 
 
 def plot_curves(epochs: Sequence[Mapping[str, float]], best_epoch: int | None, title: str) -> Figure:
-    """Training and validation loss and accuracy over the epochs.
+    """Draws training and validation loss and accuracy over the epochs.
 
-    Each row has what an ``Epoch`` has: ``number``, ``train_loss``, ``val_loss``, ``train_accuracy``, ``val_accuracy``
-    and ``val_video_accuracy``.
+    Each item of ``epochs`` has fields of an ``Epoch``: ``number``, ``train_loss``, ``val_loss``, ``train_accuracy``,
+    ``val_accuracy`` and ``val_video_accuracy``.
     """
     figure = Figure(figsize=(9, 3.6), dpi=DPI, layout="constrained")
     figure.suptitle(title, parse_math=False, fontsize=11)
@@ -133,24 +133,24 @@ def plot_curves(epochs: Sequence[Mapping[str, float]], best_epoch: int | None, t
 
 
 def png(figure: Figure) -> bytes:
-    """The figure as a PNG."""
+    """Returns the figure as a PNG."""
     buffer = io.BytesIO()
     with warnings.catch_warnings():
-        # A class name in a script that the font lacks shows as boxes here, and right in the tables.
+        # A class name in a script that the font lacks shows as boxes here, but correctly in the tables.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure.savefig(buffer, format="png")
     return buffer.getvalue()
 
 
 def jpeg(picture: np.ndarray) -> bytes:
-    """A picture ``[H, W, 3] uint8`` as a JPEG."""
+    """Returns a picture ``[H, W, 3] uint8`` as a JPEG."""
     buffer = io.BytesIO()
     imsave(buffer, picture, format="jpeg")
     return buffer.getvalue()
 
 
 def short(label: str) -> str:
-    """A label that fits beside an axis."""
+    """Shortens a label so that it fits beside an axis."""
     label = one_line(label)
     return label if len(label) <= LONGEST_LABEL else f"{label[: LONGEST_LABEL - 1]}…"
 

@@ -1,4 +1,4 @@
-"""The folder that ``--out`` of ``vtag evaluate`` and ``vtag compare`` names: the report, its pictures, the numbers."""
+"""Writes the ``--out`` folder of ``vtag evaluate`` and ``vtag compare``: the report, its pictures and the metrics."""
 
 import json
 import os
@@ -19,12 +19,12 @@ from training.report.plots import plot_confusion, plot_curves, plot_f1, plot_rel
 REPORT = "report.html"
 METRICS = "metrics.json"
 
-MISTAKES = 12
-"""Clips that are shown with a picture."""
+MAX_MISTAKES = 12
+"""Most wrong predictions that are shown with a picture."""
 
 
 def prepare_folder(folder: Path) -> None:
-    """Makes the folder, unless it is there, before hours go into what it is for. Raises OutputError."""
+    """Makes the folder if needed and checks that it can be written, before hours of work. Raises OutputError."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -34,20 +34,20 @@ def prepare_folder(folder: Path) -> None:
 
 
 def evaluation_metrics(tagger: Tagger, evaluation: Evaluation, split: str) -> dict[str, Any]:
-    """The scores of a model and which model it is, JSON-ready."""
+    """Returns the scores of a model, with its name and hash, JSON-ready."""
     return {"model": tagger.source.name, "model_hash": tagger.source.hash, "split": split, **evaluation.to_json()}
 
 
 def comparison_metrics(comparison: Comparison, split: str) -> dict[str, Any]:
-    """The scores and costs of the models, and each pair of them, JSON-ready."""
+    """Returns the scores and costs of the models, and the result of each pair of them, JSON-ready."""
     return {"split": split, **comparison.to_json()}
 
 
 def write_evaluation(folder: Path, tagger: Tagger, evaluation: Evaluation, *, data: Path, split: str) -> None:
-    """Writes ``report.html``, ``metrics.json`` with what each clip was taken for, and the pictures as PNGs."""
+    """Writes ``report.html``, ``metrics.json`` with the prediction for each clip, and the pictures as PNGs."""
     predictions, source = evaluation.predictions, tagger.source
     pictures = list(_pictures(evaluation, source.info.training))
-    mistakes = show_mistakes(worst_mistakes(predictions, MISTAKES), source.info.sampling, source.info.preprocessing)
+    mistakes = show_mistakes(worst_mistakes(predictions, MAX_MISTAKES), source.info.sampling, source.info.preprocessing)
     facts = {
         "Model": f"{source.name}, {source.info.architecture}, SHA-256 {source.hash[:16]}…",
         "Windows": str(source.info.sampling),
@@ -91,7 +91,7 @@ def write_comparison(folder: Path, comparison: Comparison, *, data: Path, split:
 
 
 def _facts(data: Path, split: str, predictions: Predictions) -> dict[str, str]:
-    """What the models were judged on, and when."""
+    """Returns the data on which the models were evaluated, and the date."""
     groups = len(set(predictions.groups.tolist()))
     classes = len(set(predictions.truth.tolist()))
     which = "all clips" if split == "all" else f"the clips that were held out for {split}"
@@ -103,7 +103,7 @@ def _facts(data: Path, split: str, predictions: Predictions) -> dict[str, str]:
 
 
 def _pictures(evaluation: Evaluation, training: Mapping[str, Any]) -> Iterator[Picture]:
-    """``training`` is what the model file says of its training; curves are drawn when it has its epochs."""
+    """Yields the pictures of an evaluation. ``training`` is the metadata of the model file; curves need its epochs."""
     title = "Confusion of videos"
     yield Picture("confusion.png", title, png(plot_confusion(evaluation.videos, title)))
     title = "F1 of each class, by video"

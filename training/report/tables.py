@@ -1,4 +1,4 @@
-"""What there is to say of an evaluation or a comparison, as tables of text for the terminal and for reports."""
+"""Evaluations and comparisons as tables of text, for the terminal and for reports."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ AVERAGES = {
     "weighted_recall": "recall, weighted",
     "weighted_f1": "F1, weighted",
 }
-"""The averages of ``Scores`` in the order in which they are shown, and what they are called."""
+"""The averages of ``Scores`` in the order of the table, with their titles."""
 
 CLASS_SCORES = ("precision", "recall", "f1")
 
@@ -40,21 +40,21 @@ UNKNOWN_NOTE = (
 )
 CONTEST_NOTE = (
     "p: McNemar's test on the videos on which only one of the two is right, exact when they are fewer than "
-    f"{EXACT_BELOW}, else with the correction for continuity. It takes videos for independent, which those of one "
-    "group are not; the interval of the difference, over groups, does not."
+    f"{EXACT_BELOW}, else with the correction for continuity. The test treats videos as independent, but those of one "
+    "group are not. The interval of the difference is over groups and does not have this problem."
 )
 
 
 @dataclass(frozen=True)
 class TextTable:
-    """A table of text; the first column has names, the others numbers."""
+    """A table of text. The first column has names, the others have numbers."""
 
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
 
 
 def averages_table(evaluation: Evaluation) -> TextTable:
-    """Accuracy, averages and calibration, by video and by window."""
+    """Makes the table of accuracy, averages and calibration, by video and by window."""
     both = (evaluation.videos, evaluation.windows)
     calibrations = (evaluation.videos_calibration, evaluation.windows_calibration)
     rows = [
@@ -72,9 +72,10 @@ def averages_table(evaluation: Evaluation) -> TextTable:
 
 
 def class_table(scores: Scores, what: str, *, with_intervals: Collection[str]) -> TextTable:
-    """Precision, recall and F1 of each class that has examples; ``what`` these are.
+    """Makes the table of precision, recall and F1 of each class that has examples.
 
-    ``with_intervals`` are those that are shown with their intervals: ``precision``, ``recall``, ``f1``.
+    ``what`` is the kind of the examples, for the head of their column. ``with_intervals`` names the scores that are
+    shown with their intervals: ``precision``, ``recall``, ``f1``.
     """
     rows = tuple(
         (
@@ -93,7 +94,7 @@ def class_table(scores: Scores, what: str, *, with_intervals: Collection[str]) -
 
 
 def unknown_table(unknown: UnknownScores) -> TextTable:
-    """How well footage of classes that the model does not know is told from its own, by video and by window."""
+    """Makes the table of the scores for classes that the model does not know, by video and by window."""
     levels = (unknown.videos, unknown.windows)
     rows = [
         ("known", *(f"{level.known:,}" for level in levels)),
@@ -109,7 +110,7 @@ def unknown_table(unknown: UnknownScores) -> TextTable:
 
 
 def interval_note(scores: Scores) -> str:
-    """What the intervals are, and whether they can be trusted."""
+    """Returns a note that explains the intervals and says when they are unreliable."""
     note = (
         f"In brackets: 95 % intervals, by {RESAMPLES:,} draws of the groups of each class with replacement. "
         "Macro averages count every class that has clips once, weighted ones as often as it has clips."
@@ -124,12 +125,12 @@ def interval_note(scores: Scores) -> str:
 
 
 def confused_lines(scores: Scores, limit: int) -> list[str]:
-    """The classes that are most often taken for each other: ``PushUps taken for Swing (3)``."""
+    """Returns lines on the most frequent confusions of classes, such as ``PushUps taken for Swing (3)``."""
     return [f"{truth} taken for {taken} ({count})" for truth, taken, count in most_confused(scores, limit)]
 
 
 def comparison_table(comparison: Comparison) -> TextTable:
-    """One column for each model: what it scores by video, and what it costs."""
+    """Makes the table with a column for each model: its scores by video, and its costs."""
     all_scores = [contender.evaluation.videos for contender in comparison.contenders]
     costs = [contender.cost for contender in comparison.contenders]
     rows = [
@@ -146,7 +147,7 @@ def comparison_table(comparison: Comparison) -> TextTable:
 
 
 def contest_table(comparison: Comparison) -> TextTable:
-    """Each pair of models: the difference of their accuracies, and whether it could be chance."""
+    """Makes the table of pairs of models: the difference of their accuracies, and its significance."""
     rows = tuple(
         (
             f"{contest.first} against {contest.second}",
@@ -163,7 +164,7 @@ def contest_table(comparison: Comparison) -> TextTable:
 
 
 def compared_classes_table(comparison: Comparison) -> TextTable:
-    """The F1 of each class that has examples, by video, for each model."""
+    """Makes the table of the F1 of each class that has examples, by video, for each model."""
     by_label = [{row.label: row for row in each.evaluation.videos.classes} for each in comparison.contenders]
     rows = tuple(
         (label, *(f"{classes[label].f1:.3f}" for classes in by_label), f"{row.support:,}")
