@@ -1,4 +1,4 @@
-"""Predictions that no model made: as many classes, groups and mistakes as a test asks for."""
+"""Synthetic predictions, with a chosen number of classes, groups and clips, and a chosen margin."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,9 +16,10 @@ def class_names(count: int) -> tuple[str, ...]:
 def predictions(
     labels: Sequence[str], *, groups: int = 4, clips: int = 3, margin: float = 3.0, temperature: float = 0.5
 ) -> Predictions:
-    """``clips`` clips of one to three windows in each of ``groups`` groups of each class.
+    """Makes ``clips`` clips of one to three windows in each of ``groups`` groups of each class.
 
-    The logit of the right class is higher by ``margin`` than noise that the clips of a group partly share.
+    The logits are noise, a part of which is the same for all clips of a group. ``margin`` is added to the logit of the
+    right class.
     """
     random = np.random.default_rng(0)
     made: list[LabelledClip] = []

@@ -1,4 +1,4 @@
-"""Small labelled trees for tests: each class is a moving square of its own colour, learnt in seconds."""
+"""Small data sets for tests, learnt in seconds: each class is a square that moves in one direction in one colour."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -7,11 +7,11 @@ import av
 import numpy as np
 
 CLASSES = {"Across": ((4, 0), (230, 60, 60)), "Down": ((0, 4), (60, 60, 230))}
-"""How many pixels the square moves per frame, to the right and downwards, and its colour."""
+"""For each class, the pixels that the square moves per frame to the right and downwards, and its colour."""
 
 
 def write_clip(path: Path, label: str, seed: int, *, frames: int = 40) -> Path:
-    """Encodes a square that moves and looks as ``label`` says, on noise; MPEG-1 for ``.mpg``, H.264 otherwise."""
+    """Encodes the moving square of ``label`` on noise; MPEG-1 for ``.mpg``, H.264 otherwise."""
     path.parent.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng(seed)
     noise = random.integers(0, 20, (72, 96, 3), dtype=np.uint8)
@@ -30,7 +30,7 @@ def write_clip(path: Path, label: str, seed: int, *, frames: int = 40) -> Path:
 
 
 def ucf101_tree(root: Path, *, groups: int = 5, clips: int = 1) -> Path:
-    """``Class/v_Class_gNN_cNN.mp4``."""
+    """Makes a tree in the layout of UCF-101: ``Class/v_Class_gNN_cNN.mp4``."""
     for label in CLASSES:
         for group in range(1, groups + 1):
             for clip in range(1, clips + 1):
@@ -40,7 +40,7 @@ def ucf101_tree(root: Path, *, groups: int = 5, clips: int = 1) -> Path:
 
 
 def ucf11_tree(root: Path, *, groups: int = 3) -> Path:
-    """UCF-11 as it is distributed: ``class/v_name_NN/v_name_NN_NN.mpg`` and an ``Annotation`` folder in each class."""
+    """Makes a tree in the layout of UCF-11: ``class/v_name_NN/v_name_NN_NN.mpg`` and ``class/Annotation``."""
     for label, name in (("Across", "across"), ("Down", "falling")):
         for group in range(1, groups + 1):
             folder = root / label.lower() / f"v_{name}_{group:02}"
@@ -53,5 +53,5 @@ def ucf11_tree(root: Path, *, groups: int = 3) -> Path:
 
 
 def hash_of(label: str, group: int, clip: int) -> int:
-    """A seed that is the same in every process."""
+    """Returns a seed that is the same in every process."""
     return sum(map(ord, label)) * 10_000 + group * 100 + clip

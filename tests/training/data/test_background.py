@@ -1,4 +1,4 @@
-"""Promises about footage without labels: how it becomes a class, and where its videos go in a split."""
+"""Unlabelled footage becomes the class ``background``, and its videos are divided among the parts of a split."""
 
 import shutil
 from pathlib import Path
@@ -12,7 +12,7 @@ from jobs.cli import main
 from tagger.errors import DataSetError
 from tests.click_runner import CliRunner
 from tests.training.trees import ucf101_tree, write_clip
-from training.data.background import PIECE_S, PIECES, WHOLE_S, pieces
+from training.data.background import MAX_WHOLE_S, PIECE_S, PIECES, pieces
 from training.data.data_set import PARTS
 from training.data.splits import Split
 from training.data.training_plan import plan_training, read_labelled
@@ -31,7 +31,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def footage(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four videos, one of them in a sub-folder, one broken and a text."""
+    """Four videos, of which one is in a sub-folder, a broken video and a text file."""
     folder = tmp_path_factory.mktemp("footage")
     for number, name in enumerate(("a.mp4", "b.mp4", "c.mp4", "more/d.mp4")):
         write_clip(folder / name, "Down", 900 + number, frames=6)
@@ -41,12 +41,12 @@ def footage(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def background_in(split: Split) -> dict[str, set[str]]:
-    """The background videos of each part."""
+    """Returns the names of the background videos of each part."""
     return {part: {c.path.name for c in getattr(split, part) if c.label == "background"} for part in PARTS}
 
 
-@given(st.floats(WHOLE_S, 1e5, exclude_min=True))
-def test_of_a_long_video_six_pieces_are_taken_evenly_and_none_twice(duration_s: float) -> None:
+@given(st.floats(MAX_WHOLE_S, 1e5, exclude_min=True))
+def test_a_long_video_gives_six_evenly_spaced_pieces_that_do_not_overlap(duration_s: float) -> None:
     found = pieces(duration_s)
     assert len(found) == PIECES
     before_s = 0.0
@@ -55,11 +55,13 @@ def test_of_a_long_video_six_pieces_are_taken_evenly_and_none_twice(duration_s: 
         assert start_s >= before_s - 1e-3 and end_s - start_s == pytest.approx(PIECE_S, abs=2e-3)
         before_s = end_s
     assert before_s <= duration_s
-    assert found[0][0] == pytest.approx(duration_s - before_s, abs=2e-3), "as much is left before as after"
+    assert found[0][0] == pytest.approx(duration_s - before_s, abs=2e-3), (
+        "the time before the first piece equals that after the last"
+    )
 
 
-def test_a_short_video_is_one_clip_and_of_an_unknown_length_the_beginning_is_taken() -> None:
-    assert pieces(WHOLE_S) == pieces(0.5) == [(0.0, None)]
+def test_a_short_video_is_one_clip_and_one_of_unknown_duration_gives_its_beginning() -> None:
+    assert pieces(MAX_WHOLE_S) == pieces(0.5) == [(0.0, None)]
     assert pieces(0.0) == [(0.0, PIECE_S)]
 
 
@@ -73,7 +75,7 @@ def test_a_long_video_gives_several_clips_of_one_group(tree: Path, tmp_path: Pat
     assert {clip.group for clip in of_long} == {"long.mp4"}
 
 
-def test_each_video_of_the_background_is_in_one_part_also_when_groups_are_named(tree: Path, footage: Path) -> None:
+def test_each_background_video_is_in_one_part_also_when_groups_are_named(tree: Path, footage: Path) -> None:
     data = read_labelled(tree, background=footage)
     assert data.labels == ("Across", "Down", "background")
     for groups in ({}, {"val_groups": ("03",), "test_groups": ("04",)}, {"test_groups": ("04",)}):
@@ -88,7 +90,7 @@ def test_each_video_of_the_background_is_in_one_part_also_when_groups_are_named(
             assert {clip.group for clip in split.val if clip.label != "background"} == {"03"}
 
 
-def test_official_lists_and_manifests_leave_the_background_to_be_drawn(
+def test_background_videos_are_drawn_when_lists_or_a_manifest_define_the_split(
     tree: Path, footage: Path, tmp_path: Path
 ) -> None:
     names = [f"{label}/v_{label}_g{group:02}_c01.avi" for group in range(1, 5) for label in ("Across", "Down")]
@@ -107,16 +109,16 @@ def test_official_lists_and_manifests_leave_the_background_to_be_drawn(
         assert len([clip for clip in split.test if clip.label != "background"]) == 2
 
 
-def test_a_dry_run_shows_the_background_and_names_what_cannot_be_read(tree: Path, footage: Path) -> None:
-    looked = vtag("train", tree, "--dry-run", "--background", footage)
-    assert looked.exit_code == 0, looked.output
-    assert "5 clips are background, without a label: each video is a group of its own." in looked.output
-    assert f"{footage / 'broken.mp4'}" in looked.output and "1 clip cannot be read" in looked.output
-    (row,) = [line.split() for line in looked.output.splitlines() if line.strip().startswith("background")]
+def test_a_dry_run_shows_the_background_and_names_unreadable_videos(tree: Path, footage: Path) -> None:
+    result = vtag("train", tree, "--dry-run", "--background", footage)
+    assert result.exit_code == 0, result.output
+    assert "5 clips are background, without a label: each video is a group of its own." in result.output
+    assert f"{footage / 'broken.mp4'}" in result.output and "1 clip cannot be read" in result.output
+    (row,) = [line.split() for line in result.output.splitlines() if line.strip().startswith("background")]
     assert row[1:3] == ["5", "5"]
 
 
-def test_background_that_makes_no_sense_is_refused_in_one_line(tree: Path, footage: Path, tmp_path: Path) -> None:
+def test_invalid_background_is_refused_in_one_line(tree: Path, footage: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "few").mkdir()
     shutil.copy(footage / "a.mp4", tmp_path / "few")
@@ -139,11 +141,11 @@ def test_background_that_makes_no_sense_is_refused_in_one_line(tree: Path, foota
 def test_classes_that_are_left_out_are_in_no_part(tree: Path, tmp_path: Path) -> None:
     shutil.copytree(tree, tmp_path / "tree")
     shutil.copytree(tree / "Down", tmp_path / "tree" / "Third")
-    looked = vtag("train", tmp_path / "tree", "--dry-run", "--leave-out", "Down, Third,", "--split", "holdout")
-    assert looked.exit_code == 1 and "clips of one class only (Across)" in looked.output
-    looked = vtag("train", tmp_path / "tree", "--dry-run", "--leave-out", "Down")
-    assert looked.exit_code == 0, looked.output
-    assert "8 clips of 2 classes" in looked.output and "Down" not in looked.output
+    result = vtag("train", tmp_path / "tree", "--dry-run", "--leave-out", "Down, Third,", "--split", "holdout")
+    assert result.exit_code == 1 and "clips of one class only (Across)" in result.output
+    result = vtag("train", tmp_path / "tree", "--dry-run", "--leave-out", "Down")
+    assert result.exit_code == 0, result.output
+    assert "8 clips of 2 classes" in result.output and "Down" not in result.output
 
 
 @pytest.mark.parametrize(

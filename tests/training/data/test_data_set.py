@@ -1,4 +1,4 @@
-"""What counts as a labelled data set."""
+"""Labelled data sets are read from trees of folders."""
 
 from pathlib import Path
 
@@ -49,7 +49,7 @@ UCF11 = {
     "volleyball_spiking": "spiking",
     "walking": "walk_dog",
 }
-"""The class folders of UCF-11, and what its clips call the classes."""
+"""The class folders of UCF-11, and the class in the names of their clips."""
 
 
 def test_all_of_ucf11_has_eleven_classes_of_25_groups_and_a_fold_for_each_group(tmp_path: Path) -> None:
@@ -92,13 +92,13 @@ def test_folders_inside_the_class_folders_are_groups(tmp_path: Path) -> None:
     assert [group for *_, group in found(tmp_path)] == ["home", "home", "park"]
 
 
-def test_one_stray_file_does_not_cost_the_others_their_groups(tmp_path: Path) -> None:
+def test_a_file_without_a_group_does_not_change_the_groups_of_the_others(tmp_path: Path) -> None:
     touch(tmp_path, "Biking/v_Biking_g07_c02.avi", "Biking/extra.avi", "Diving/v_Diving_g01_c01.avi")
     assert [group for *_, group in found(tmp_path)] == ["extra.avi", "07", "01"]
     assert read_data_set(tmp_path).grouped_by == {"file": 1, "name": 2}
 
 
-def test_class_folders_may_be_links_and_a_loop_ends(tmp_path: Path) -> None:
+def test_class_folders_may_be_symbolic_links_and_a_loop_of_links_ends(tmp_path: Path) -> None:
     touch(tmp_path, "elsewhere/1.mp4", "data/cat/1.mp4")
     (tmp_path / "data/dog").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "data/cat/loop").symlink_to(tmp_path / "data")
@@ -114,7 +114,7 @@ def test_labels_are_sorted_whatever_the_order_on_disk(tmp_path: Path) -> None:
     ("files", "message"),
     [((), "holds no video"), (("clip.mp4",), "holds no video"), (("cat/a.mp4", "cat/b.mp4"), "one class only")],
 )
-def test_a_tree_that_cannot_be_learned_from_is_refused(tmp_path: Path, files: tuple[str, ...], message: str) -> None:
+def test_a_tree_without_clips_of_two_classes_is_refused(tmp_path: Path, files: tuple[str, ...], message: str) -> None:
     touch(tmp_path, *files)
     with pytest.raises(DataSetError, match=message):
         read_data_set(tmp_path)

@@ -1,4 +1,4 @@
-"""Files with the same content are found, and never stand on both sides of a split."""
+"""Files with the same content are found, and are never in two parts of a split."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from training.data.scenes import find_folds, find_scenes
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Two classes of six groups, each clip with a content of its own."""
+    """Two classes of six groups, in which no two clips have the same content."""
     for label in ("cat", "dog"):
         for group in range(1, 7):
             touch(tmp_path, name := f"{label}/v_{label}_g{group:02}_c01.mp4")
@@ -35,7 +35,7 @@ def test_copies_in_another_group_or_class_are_found(root: Path) -> None:
     assert identical(root) == [["v_cat_g01_c01.mp4", "v_cat_g05_c01.mp4", "v_dog_g02_c01.mp4"]]
 
 
-def test_copies_within_a_group_empty_files_and_what_cannot_be_read_are_no_matter(root: Path) -> None:
+def test_copies_within_a_group_empty_files_and_unreadable_files_are_ignored(root: Path) -> None:
     copy(root, "cat/v_cat_g01_c01.mp4", "cat/v_cat_g01_c02.mp4")
     (root / "cat/v_cat_g02_c01.mp4").write_bytes(b"")
     (root / "dog/v_dog_g03_c01.mp4").write_bytes(b"")
@@ -50,12 +50,12 @@ def test_only_files_of_the_same_size_are_read(root: Path, monkeypatch: pytest.Mo
         path.write_bytes(b"x" * (1 + number // 2))
     (root / "cat/v_cat_g01_c01.mp4").write_bytes(b"x" * 1000)
     read: list[str] = []
-    monkeypatch.setattr("training.data.duplicates._content", lambda path: read.append(path.name) or path.name)
+    monkeypatch.setattr("training.data.duplicates._content_hash", lambda path: read.append(path.name) or path.name)
     assert find_identical(read_data_set(root)).identical == ()
     assert "v_cat_g01_c01.mp4" not in read and "v_cat_g02_c01.mp4" not in read and len(read) == 10
 
 
-def test_groups_that_share_a_file_are_on_one_side_whatever_the_seed(root: Path) -> None:
+def test_groups_that_share_a_file_are_in_one_part_with_every_seed(root: Path) -> None:
     copy(root, "cat/v_cat_g01_c01.mp4", "cat/v_cat_g05_c01.mp4")
     copy(root, "cat/v_cat_g01_c01.mp4", "dog/v_dog_g02_c01.mp4")
     data = find_identical(read_data_set(root))
@@ -68,7 +68,7 @@ def test_groups_that_share_a_file_are_on_one_side_whatever_the_seed(root: Path) 
     assert ("01", "02", "05") in find_folds(data) and len(find_folds(data)) == 4
 
 
-def test_where_the_split_is_laid_down_a_clip_that_is_judged_is_left_out_of_training(root: Path) -> None:
+def test_when_the_split_is_given_a_copy_of_a_judged_clip_is_left_out_of_training(root: Path) -> None:
     copy(root, "cat/v_cat_g01_c01.mp4", "cat/v_cat_g05_c01.mp4")
     data = find_identical(read_data_set(root))
     split = split_by_group(data, val_groups=["04"], test_groups=["05"])
@@ -99,6 +99,6 @@ def test_clips_of_one_file_and_groups_that_a_manifest_names_alike_belong_togethe
         (("run", "garden"), ("walk", "garden")),
         (("walk", "street"),),
     }
-    # UCF-101 counts the groups of each class: number 1 of one has nothing to do with number 1 of another.
+    # UCF-101 numbers the groups of each class: group 1 of one class is not group 1 of another.
     tree = DataSet(Path("t"), (clip("x.mp4", "run", "01", "name"), clip("y.mp4", "walk", "01", "name")))
     assert len(set(find_scenes(tree).values())) == 2

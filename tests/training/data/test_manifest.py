@@ -1,4 +1,4 @@
-"""What a manifest says, and what is said when it makes no sense."""
+"""Manifests are read, and invalid ones are refused."""
 
 from pathlib import Path
 
@@ -37,7 +37,7 @@ def test_an_absolute_path_is_taken_as_it_is_and_a_file_is_its_own_group(tmp_path
     assert data.grouped_by == {"file": 2} and not data.has_parts
 
 
-def test_parquet_says_the_same_as_csv_with_what_is_missing_as_null_or_nan(tmp_path: Path) -> None:
+def test_parquet_gives_the_same_clips_as_csv_with_missing_values_as_null_or_nan(tmp_path: Path) -> None:
     csv = manifest(tmp_path, ROWS)
     frame = pd.read_csv(csv)
     frame.to_parquet(tmp_path / "clips.parquet")
@@ -50,7 +50,7 @@ def test_group_numbers_that_pandas_made_floats_are_the_same_groups(tmp_path: Pat
     assert [clip.group for clip in read_data_set(tmp_path / "clips.parquet").clips] == ["7", "b.mp4"]
 
 
-def test_a_byte_order_mark_capitals_and_empty_lines_do_no_harm(tmp_path: Path) -> None:
+def test_a_byte_order_mark_capitals_and_empty_lines_are_accepted(tmp_path: Path) -> None:
     assert len(read_data_set(manifest(tmp_path, "\ufeffPath, Label\na.mp4,x\n\n,\nb.mp4,y\n")).clips) == 2
 
 
@@ -80,7 +80,7 @@ def test_a_byte_order_mark_capitals_and_empty_lines_do_no_harm(tmp_path: Path) -
         ),
     ],
 )
-def test_what_makes_no_sense_is_refused_in_one_line_with_its_row(tmp_path: Path, text: str, message: str) -> None:
+def test_an_invalid_manifest_is_refused_in_one_line_with_the_row(tmp_path: Path, text: str, message: str) -> None:
     path = manifest(tmp_path, text)
     with pytest.raises(DataSetError, match=message) as error:
         read_data_set(path)
@@ -94,7 +94,7 @@ def test_rows_of_parquet_are_counted_from_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["clips.csv", "clips.parquet"])
-def test_bytes_that_are_no_table_are_refused(tmp_path: Path, name: str) -> None:
+def test_a_file_that_is_not_a_table_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"\xff\xfe\x00path")
     with pytest.raises(DataSetError, match=r"is not UTF-8|cannot be read as Parquet"):
         read_data_set(tmp_path / name)

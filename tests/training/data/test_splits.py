@@ -12,7 +12,7 @@ from training.data.splits import select_groups
 
 
 def data_of(sizes: dict[str, list[int]]) -> DataSet:
-    """A data set with ``sizes[label][g]`` clips in group ``g`` of each label."""
+    """Makes a data set with ``sizes[label][g]`` clips in group ``g`` of each label."""
     clips = tuple(
         LabelledClip(Path(f"/{label}/{group:02}/{clip}.mp4"), label, f"{group:02}", "folder")
         for label, groups in sizes.items()
@@ -89,7 +89,7 @@ def test_a_split_at_random_divides_groups_and_gives_each_class_its_share() -> No
     assert split == split_at_random(data, seed=1) != split_at_random(data, seed=2)
 
 
-def test_what_a_model_file_remembers_finds_the_same_clips_again() -> None:
+def test_the_groups_for_a_model_file_select_the_same_clips_again() -> None:
     data = data_of({"a": [2] * 6, "b": [1] * 6})
     split = split_by_group(data)
     assert select_groups(data, split.groups("test")) == split.test
@@ -103,7 +103,7 @@ def test_what_a_model_file_remembers_finds_the_same_clips_again() -> None:
         ({"test_groups": ["00", "01", "02"]}, "no clips left for"),
     ],
 )
-def test_a_split_that_leaves_nothing_is_refused(options: dict[str, list[str]], message: str) -> None:
+def test_impossible_groups_are_refused(options: dict[str, list[str]], message: str) -> None:
     with pytest.raises(DataSetError, match=message):
         split_by_group(data_of({"a": [1] * 3, "b": [1] * 3}), **options)
 

@@ -1,4 +1,4 @@
-"""The official lists of UCF-101 decide who trains and who is tested."""
+"""The official lists of UCF-101 define the clips for training and for the test."""
 
 from pathlib import Path
 
@@ -10,12 +10,12 @@ from training import read_data_set, read_split_lists, split_as_given
 from training.data.data_set import DataSet, LabelledClip, Part
 
 CLASSES = {"Biking": "Biking", "HandstandPushups": "HandStandPushups"}
-"""Class folders, and how their clips call them: one is written in two ways."""
+"""The class folders, and the class in the names of their clips: one is written in two ways."""
 
 
 @pytest.fixture
 def data(tmp_path: Path) -> DataSet:
-    """Eight groups for each class, the last in neither list, and lists that name group 1, 2 and 9 for the test."""
+    """Groups 1 to 8 of each class, and lists: 1, 2 and the missing 9 are for the test, and 8 is in neither list."""
     lists = tmp_path / "ucfTrainTestlist"
     lists.mkdir()
     (lists / "classInd.txt").write_text("1 Biking\n2 HandstandPushups\n")
@@ -24,7 +24,7 @@ def data(tmp_path: Path) -> DataSet:
         touch(tmp_path / "UCF-101", *(f"{folder}/v_{name}_g{group:02}_c01.avi" for group in range(1, 9)))
         test += [f"{folder}/v_{name}_g{group:02}_c01.avi" for group in (1, 2, 9)]
         train += [f"{folder}/v_{folder}_g{group:02}_c01.avi {number}" for group in range(3, 8)]
-    # As distributed: the lines of one list end like those of Windows.
+    # As distributed: one list has Windows line endings.
     (lists / "trainlist01.txt").write_bytes("\r\n".join(train).encode())
     (lists / "testlist01.txt").write_text("\n".join(test) + "\n")
     return read_data_set(tmp_path / "UCF-101")
@@ -36,7 +36,7 @@ def lists(data: DataSet) -> Path:
 
 
 @pytest.mark.parametrize("name", ["testlist01.txt", "trainlist01.txt"])
-def test_the_test_is_the_test_list_and_validation_groups_come_from_the_training_list(
+def test_the_test_list_is_the_test_and_validation_groups_come_from_the_training_list(
     data: DataSet, lists: Path, name: str
 ) -> None:
     listed = read_split_lists(lists / name, data)
@@ -59,7 +59,7 @@ def test_a_class_with_one_group_for_training_keeps_it(data: DataSet) -> None:
     assert list(split.groups("val")) == ["Biking"]
 
 
-def test_lists_that_make_no_sense_are_refused(data: DataSet, lists: Path) -> None:
+def test_invalid_lists_are_refused(data: DataSet, lists: Path) -> None:
     def refuses(name: str, message: str) -> None:
         with pytest.raises(DataSetError, match=message):
             split_as_given(data, read_split_lists(lists / name, data).parts)

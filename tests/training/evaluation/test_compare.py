@@ -1,4 +1,4 @@
-"""Comparing models: on the same clips, with their costs, and with a test of the difference."""
+"""Models are compared on the same clips, with their costs and a significance test of the difference."""
 
 from dataclasses import replace
 
@@ -73,7 +73,7 @@ def test_models_may_list_their_classes_in_another_order() -> None:
     assert (contest.only_first, contest.only_second) == (0, 0)
 
 
-def test_a_clip_that_one_model_could_not_read_counts_for_none() -> None:
+def test_a_clip_that_one_model_could_not_read_counts_for_no_model() -> None:
     made = predictions(class_names(3))
     less = made.of(set(made.clips[1:]))
     assert [evaluation.videos.examples for evaluation in judge_together([made, less])] == [len(made.clips) - 1] * 2
@@ -109,7 +109,7 @@ def operations(info: ModelInfo) -> int:
 def test_operations_and_parameters_are_those_counted_by_hand() -> None:
     preprocessing = replace(ARCHITECTURES["cnn3d-lstm"].preprocessing, size=32, resize=32)
     info = ModelInfo("cnn3d-lstm", ("a", "b"), Sampling(), preprocessing, options={"head": "mean"})
-    # Three 3×3×3 convolutions over 16 frames, each on a picture of half the width and height, and a dense layer.
+    # Three 3×3×3 convolutions over 16 frames, each with half the width and height of the one before, and a dense layer.
     kernels = [(32 * 32, 3 * 27 * 32), (16 * 16, 32 * 27 * 64), (8 * 8, 64 * 27 * 128)]
     dense = 128 * 16 * 2
     assert operations(info) == 2 * (sum(16 * places * kernel for places, kernel in kernels) + dense)
@@ -117,9 +117,10 @@ def test_operations_and_parameters_are_those_counted_by_hand() -> None:
     assert count_parameters(info) == sum(kernel for _, kernel in kernels) + norms + dense + 2
 
 
-def test_the_products_inside_an_lstm_count() -> None:
+def test_the_operations_inside_an_lstm_are_counted() -> None:
     preprocessing = replace(ARCHITECTURES["cnn3d-lstm"].preprocessing, size=32, resize=32)
     info = ModelInfo("cnn3d-lstm", ("a", "b"), Sampling(), preprocessing, options={"head": "mean"})
     added = operations(replace(info, options={"head": "lstm"})) - operations(info)
-    # Four gates of 128, from 2048 features and from the 128 outputs of the step before, in 16 steps; 128 more to dense.
+    # Four gates of 128, from 2048 features and the 128 outputs of the step before, in 16 steps. The dense layer takes
+    # 128 features of the LSTM.
     assert added == 2 * (16 * 4 * 128 * (2048 + 128) + 128 * 2)

@@ -1,4 +1,4 @@
-"""`vtag evaluate` and `vtag compare`, as a person types them."""
+"""`vtag evaluate` and `vtag compare` on the command line."""
 
 import json
 import shutil
@@ -31,7 +31,7 @@ def vtag(*arguments: object) -> Result:
 
 
 def altered(model: Path, out: Path, **changes: object) -> Path:
-    """A copy of a model file that says something else of itself."""
+    """Copies a model file, with changes of its metadata."""
     save_model_file(out, replace(read_model_info(model), **changes), read_weights(model))  # type: ignore[arg-type]
     return out
 
@@ -43,7 +43,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def model(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Trained on groups 01 to 03 of the tree; its test groups are 04 and 05."""
+    """A model with training groups 01 and 02 of the tree, validation group 03, and test groups 04 and 05."""
     out = tmp_path_factory.mktemp("model") / "first.safetensors"
     data = read_data_set(tree)
     split = split_by_group(data, val_groups=("03",), test_groups=("04", "05"))
@@ -92,7 +92,7 @@ def test_evaluate_writes_a_report_metrics_and_plots(tree: Path, model: Path, tmp
     assert report.count("<img") == 5 + right.count(False)
 
 
-def test_a_trained_model_tells_how_strange_a_segment_is_and_a_job_writes_it(tree: Path, model: Path) -> None:
+def test_a_trained_model_gives_segments_an_ood_score_and_a_job_writes_it(tree: Path, model: Path) -> None:
     tagger = load_model(str(model), device="cpu")
     source = tagger.source
     # Two clips of group 03, each of one window.
@@ -125,20 +125,20 @@ def test_clips_of_classes_that_the_model_does_not_know_count_as_unknown_footage(
     assert unknown["caught"] is not None and unknown["lost"] is not None
     report = (tmp_path / "judged" / "report.html").read_text("utf-8")
     assert "Footage of other classes" in report and f"{unknown['windows']['auroc']:.3f}" in report
-    # Nothing else is counted differently.
+    # All other metrics are unchanged.
     assert vtag("evaluate", model, tree, "--out", tmp_path / "plain").exit_code == 0
     plain = json.loads((tmp_path / "plain" / "metrics.json").read_text())
     assert {**metrics, "clips": None} == {**plain, "clips": None}
 
 
-def test_comparing_says_which_classes_it_leaves_out(tree: Path, model: Path, tmp_path: Path) -> None:
+def test_compare_lists_the_classes_that_it_leaves_out(tree: Path, model: Path, tmp_path: Path) -> None:
     wider = tmp_path / "wider"
     shutil.copytree(tree, wider)
     shutil.copytree(tree / "Down", wider / "Third")
     other = altered(model, tmp_path / "other.safetensors", temperature=2.0)
     result = vtag("compare", model, other, wider)
     assert result.exit_code == 0, result.output
-    assert "Left out, for the models do not know them: Third." in result.output
+    assert "Left out, because the models do not know them: Third." in result.output
     assert "4 clips (test), by video" in result.output
 
 
@@ -152,7 +152,7 @@ def test_curves_are_drawn_when_the_model_file_has_its_epochs(tree: Path, model: 
 def test_the_calibration_before_is_that_of_the_same_model_at_temperature_1(
     tree: Path, model: Path, tmp_path: Path
 ) -> None:
-    """Found from one run of the model, whatever its temperature."""
+    """It does not depend on the temperature of the model file."""
     clips = read_data_set(tree).clips
     plain, warm, cold = (
         evaluate_clips(load_model(str(altered(model, tmp_path / f"{t}.safetensors", temperature=t))), clips)
@@ -192,7 +192,7 @@ def test_compare_prints_and_writes_one_table_of_scores_and_costs(tree: Path, mod
     assert [each["name"] for each in metrics["models"]] == ["first", "second"]
     assert metrics["models"][0]["cost"]["file_bytes"] == model.stat().st_size
     assert metrics["models"][0]["cost"]["windows_per_s"] > 0
-    # A temperature changes confidences, not what is right.
+    # A temperature changes the confidences, but not the predicted labels.
     assert metrics["pairs"][0]["p"] == 1
     report = (tmp_path / "compared" / "report.html").read_text("utf-8")
     assert report.count("data:image/png;base64,") == 2 == len(list((tmp_path / "compared").glob("confusion-*.png")))
@@ -206,23 +206,23 @@ def test_compare_judges_on_clips_that_no_model_was_trained_on(tree: Path, model:
     assert [each["videos"]["examples"] for each in metrics["models"]] == [2, 2]
 
 
-def test_models_of_the_same_name_are_told_apart_by_their_paths(tree: Path, model: Path, tmp_path: Path) -> None:
+def test_models_of_the_same_name_are_named_by_their_paths(tree: Path, model: Path, tmp_path: Path) -> None:
     same = Path(shutil.copy(model, tmp_path / model.name))
     metrics = json.loads(vtag("compare", model, same, tree, "--json").output)
     assert [each["name"] for each in metrics["models"]] == [str(model), str(same)]
 
 
-def test_what_cannot_be_compared_ends_with_one_line(tree: Path, model: Path, tmp_path: Path) -> None:
+def test_models_that_cannot_be_compared_are_refused_in_one_line(tree: Path, model: Path, tmp_path: Path) -> None:
     info = read_model_info(model)
-    forgetful = altered(model, tmp_path / "forgetful.safetensors", training={})
-    strangers = altered(model, tmp_path / "strangers.safetensors", labels=("Across", "Up"))
-    apart = altered(
-        model, tmp_path / "apart.safetensors", training={**info.training, "groups": {"test": {"Down": ["01"]}}}
+    no_groups = altered(model, tmp_path / "no_groups.safetensors", training={})
+    other_labels = altered(model, tmp_path / "other_labels.safetensors", labels=("Across", "Up"))
+    other_groups = altered(
+        model, tmp_path / "other_groups.safetensors", training={**info.training, "groups": {"test": {"Down": ["01"]}}}
     )
     for other, message in (
-        (forgetful, "does not say which groups its test had; use --split all"),
-        (strangers, "only first knows Down and only strangers knows Up"),
-        (apart, "no clip in"),
+        (no_groups, "does not say which groups its test had; use --split all"),
+        (other_labels, "only first knows Down and only other_labels knows Up"),
+        (other_groups, "no clip in"),
     ):
         result = vtag("compare", model, other, tree)
         assert result.exit_code == 1

@@ -16,13 +16,13 @@ from training.evaluation.metrics import Scores, average_by_video, most_confused,
 
 
 def scores_of(truth: list[int], predicted: list[int], labels: list[str], groups: list[int] | None = None) -> Scores:
-    """Scores of predictions that are certain."""
+    """Scores predictions with a probability of 1."""
     probabilities = np.eye(len(labels))[predicted]
     return score(np.array(truth), probabilities, labels, np.array(groups or range(len(truth))))
 
 
 def test_scores_are_those_of_the_textbook() -> None:
-    # a: 2 of 3 found, one of them taken for b; b: found once, never missed; c: never predicted.
+    # a: 2 of 3 examples are right, the third is predicted as b. b: its only example is right. c: never predicted.
     scores = scores_of([0, 0, 0, 1, 2], [0, 0, 1, 1, 1], ["a", "b", "c"])
     assert scores.confusion == ((2, 1, 0), (0, 1, 0), (0, 1, 0))
     assert scores.accuracy == pytest.approx(3 / 5)
@@ -42,7 +42,7 @@ def test_a_class_without_examples_does_not_lower_the_averages() -> None:
     assert scores.classes[2].support == 0
 
 
-def test_top_5_counts_a_class_among_the_five_most_probable_and_means_nothing_with_five_classes() -> None:
+def test_top_5_accuracy_counts_the_five_most_probable_classes_and_is_none_with_five_classes() -> None:
     ranks = np.array([[6, 5, 4, 3, 2, 1, 0]]) / 21
     groups = np.array([0])
     top5 = [score(np.array([truth]), ranks, "abcdefg", groups).top5 for truth in range(7)]
@@ -51,13 +51,13 @@ def test_top_5_counts_a_class_among_the_five_most_probable_and_means_nothing_wit
     assert few.top5 is None and "top5" not in few.intervals
 
 
-def test_intervals_are_those_of_drawing_groups_again_and_scoring_what_was_drawn() -> None:
-    """The quick way over sums agrees with scikit-learn on each draw, clip by clip."""
+def test_intervals_agree_with_scoring_each_bootstrap_draw() -> None:
+    """The fast calculation from sums agrees with scikit-learn, which scores the clips of each draw."""
     made = predictions(class_names(4), margin=1.5)
     truth, groups = made.truth, made.groups
     scores = judge(made).videos
     predicted = made.by_video(made.temperature).argmax(1)
-    # How often each clip was drawn: a one for each clip, in a column of its own.
+    # How often each clip was drawn: each clip has a 1 in its own column.
     times = np.concatenate([sums.sum(1) for sums in resampled_sums(np.eye(len(truth)), truth, groups)])
     assert times.shape == (RESAMPLES, len(truth))
 
@@ -80,7 +80,7 @@ def test_intervals_are_those_of_drawing_groups_again_and_scoring_what_was_drawn(
     assert scores.classes[0].intervals["precision"] == pytest.approx(interval(np.array(of_first)))
 
 
-def test_every_draw_has_as_many_groups_of_each_class_and_keeps_groups_together() -> None:
+def test_every_draw_has_the_same_number_of_groups_of_each_class_and_keeps_groups_together() -> None:
     truth, groups = np.array([0, 0, 0, 1, 1, 1, 1]), np.array([0, 0, 1, 2, 3, 3, 3])
     times = np.concatenate([sums.sum(1) for sums in resampled_sums(np.eye(7), truth, groups)])
     assert (times[:, 0] == times[:, 1]).all() and (times[:, 4] == times[:, 6]).all()
@@ -109,7 +109,7 @@ def test_a_video_is_the_average_of_its_windows() -> None:
 
 
 def test_the_calibration_error_is_the_distance_of_confidence_and_accuracy_by_bins() -> None:
-    # Three at 0.9, two of them right; one at 0.6, right; certainty belongs to the last bin.
+    # Three with confidence 0.9, two of them right; one with 0.6, right; one with 1.0, which is in the last bin.
     probabilities = np.array([[0.9, 0.1], [0.9, 0.1], [0.1, 0.9], [0.6, 0.4], [1.0, 0.0]])
     measured = reliability(np.array([0, 0, 0, 0, 0]), probabilities)
     assert measured.error == pytest.approx((3 * abs(0.9 - 2 / 3) + abs(0.6 - 1) + 0) / 5)
@@ -127,6 +127,6 @@ def test_the_temperature_undoes_overconfidence() -> None:
     assert after < 0.03 < 0.1 < before
 
 
-def test_the_temperature_stays_sane_when_nothing_is_ever_wrong() -> None:
+def test_the_temperature_is_bounded_when_all_predictions_are_right() -> None:
     temperature = fit_temperature(torch.eye(4) * 10, torch.arange(4))
     assert math.isfinite(temperature) and temperature >= 0.05

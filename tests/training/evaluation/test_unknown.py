@@ -1,4 +1,4 @@
-"""How far unknown footage is told from known, against counting pairs."""
+"""The scores for unknown footage agree with counting pairs of examples."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -11,24 +11,24 @@ from tagger.ood import OODCalibration, energies_of
 from tests.training.synthetic import class_names, predictions
 from training.data.data_set import LabelledClip
 from training.evaluation.evaluate import Predictions, judge
-from training.evaluation.unknown import THRESHOLD, Footage, score_unknown
+from training.evaluation.unknown import THRESHOLD, WindowLogits, score_unknown
 
 
-def made(clips: int, shift: float) -> Footage:
-    """Clips of one to three windows that fit one of four classes the better the larger ``shift`` is."""
+def random_logits(clips: int, shift: float) -> WindowLogits:
+    """Logits of four classes for clips of one to three windows; ``shift`` is added to those of the first class."""
     random = np.random.default_rng(clips)
     videos = np.repeat(np.arange(clips), random.integers(1, 4, clips))
     logits = random.normal(0, 1, (len(videos), 4))
     logits[:, 0] += shift
-    return Footage(logits.astype(np.float32), videos)
+    return WindowLogits(logits.astype(np.float32), videos)
 
 
 def share_of_pairs(known: np.ndarray, unknown: np.ndarray) -> float:
     return float((unknown[:, None] > known).mean())
 
 
-def test_the_auroc_is_the_share_of_pairs_in_which_the_unknown_one_is_stranger() -> None:
-    known, unknown = made(40, 2.0), made(30, 0.0)
+def test_the_auroc_is_the_share_of_pairs_in_which_the_unknown_one_has_the_higher_energy() -> None:
+    known, unknown = random_logits(40, 2.0), random_logits(30, 0.0)
     scores = score_unknown(("Third",), known, unknown, None)
     by_window = [energies_of(footage.logits) for footage in (known, unknown)]
     by_video = [
@@ -42,9 +42,9 @@ def test_the_auroc_is_the_share_of_pairs_in_which_the_unknown_one_is_stranger() 
     assert (scores.caught, scores.lost) == (None, None)
 
 
-def test_what_a_threshold_catches_and_loses_is_counted_by_window() -> None:
-    known, unknown = made(40, 2.0), made(30, 0.0)
-    ood = OODCalibration.fit(made(60, 2.0).logits)
+def test_caught_and_lost_windows_are_counted_at_the_threshold() -> None:
+    known, unknown = random_logits(40, 2.0), random_logits(30, 0.0)
+    ood = OODCalibration.fit(random_logits(60, 2.0).logits)
     scores = score_unknown(("Third",), known, unknown, ood)
     assert scores.caught is not None and scores.caught > 0
     assert scores.caught == np.mean(ood.score(unknown.logits) > THRESHOLD)
@@ -53,7 +53,7 @@ def test_what_a_threshold_catches_and_loses_is_counted_by_window() -> None:
 
 
 def with_unknown(known: Predictions) -> Predictions:
-    """``known`` and, among its clips, one of a class that the model does not know."""
+    """Adds a clip of a class that the model does not know to ``known``."""
     clip = LabelledClip(Path("clips/Other/o.mp4"), "Other", "g", "folder")
     videos = np.concatenate([known.videos, [len(known.clips)]])
     return replace(

@@ -1,4 +1,4 @@
-"""A training that was killed goes on, and comes to what it would have come to."""
+"""A killed training resumes, and gives the same result as an uninterrupted one."""
 
 import json
 from dataclasses import replace
@@ -43,11 +43,11 @@ def train_in(folder: Path, tree: Path, config: TrainConfig, watch: Watch | None 
 
 
 class Killed(BaseException):
-    """What a signal would do, at a place of our choice."""
+    """Ends a training at a chosen place, as a signal would."""
 
 
 def kill(epoch: Epoch) -> None:
-    """Ends a training when it tells of an epoch, before it does anything else."""
+    """A callback that ends a training at its report of an epoch."""
     raise Killed
 
 
@@ -57,7 +57,7 @@ STAGES = TrainConfig("i3d-lite-lstm", Path(), train_layers=1, head_epochs=2, loo
 
 @pytest.mark.slow
 @pytest.mark.parametrize("config", [SCRATCH, STAGES], ids=["from scratch", "in two stages"])
-def test_killed_after_each_epoch_it_comes_to_the_same_model_and_the_same_metrics(
+def test_a_training_that_is_killed_after_each_epoch_gives_the_same_model_and_metrics(
     tree: Path, tmp_path: Path, config: TrainConfig
 ) -> None:
     if config is STAGES:
@@ -97,7 +97,7 @@ def small_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def trained(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The numbers of the epochs that are trained, not only read."""
+    """The numbers of the epochs that were trained and not only read from a checkpoint."""
     numbers: list[int] = []
 
     def save(path: Path, state: State, *parts: Any) -> None:
@@ -108,7 +108,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return numbers
 
 
-def test_a_fold_that_was_killed_goes_on_and_one_that_was_finished_is_not_trained_again(
+def test_a_killed_fold_resumes_and_a_finished_one_is_not_trained_again(
     small_tree: Path, tmp_path: Path, trained: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = read_data_set(small_tree)
@@ -123,7 +123,7 @@ def test_a_fold_that_was_killed_goes_on_and_one_that_was_finished_is_not_trained
     assert trained == [1, 2, 1, 2]
 
 
-def test_when_a_split_at_random_is_killed_it_goes_on_and_the_model_before_it_is_not_trained_again(
+def test_a_killed_split_at_random_resumes_and_the_model_before_it_is_not_trained_again(
     small_tree: Path, tmp_path: Path, trained: list[int]
 ) -> None:
     data = read_data_set(small_tree)
@@ -137,11 +137,13 @@ def test_when_a_split_at_random_is_killed_it_goes_on_and_the_model_before_it_is_
     assert train(data, split, config, finish=False) == first
     result = train(data, leaking, trial_config(config, RANDOM), finish=False)
     assert result.epochs == whole.epochs and result.evaluation == whole.evaluation
-    # The first training here has no run folder, and keeps nothing on the way.
+    # The first training here has no run folder, so it saves no checkpoints.
     assert trained == [1, 2, 1, 2]
 
 
-def test_an_unfinished_training_is_neither_mixed_with_another_nor_lost_unasked(tree: Path, tmp_path: Path) -> None:
+def test_an_unfinished_training_is_neither_mixed_with_another_nor_discarded_without_restart(
+    tree: Path, tmp_path: Path
+) -> None:
     with pytest.raises(Killed):
         train_in(tmp_path, tree, SCRATCH, Watch(on_epoch=kill))
     other = replace(SCRATCH, loop=replace(SCRATCH.loop, learning_rate=0.5))
@@ -149,12 +151,12 @@ def test_an_unfinished_training_is_neither_mixed_with_another_nor_lost_unasked(t
         train_in(tmp_path, tree, other)
     short = replace(other, loop=replace(other.loop, epochs=1), restart=True)
     assert len(train_in(tmp_path, tree, short).epochs) == 1
-    # A finished one is no reason to ask.
+    # A finished training can be repeated with other settings without --restart.
     assert len(train_in(tmp_path, tree, replace(short, restart=False)).epochs) == 1
     assert json.loads((tmp_path / "m.run" / "settings.json").read_text())["finished"]
 
 
-def test_a_folder_with_something_else_is_not_taken_for_a_run(tree: Path, tmp_path: Path) -> None:
+def test_a_folder_with_other_files_is_refused(tree: Path, tmp_path: Path) -> None:
     (tmp_path / "m.run").mkdir()
     (tmp_path / "m.run" / "holiday.txt").write_text("mine")
     with pytest.raises(OutputError, match="no folder of a training run"):
@@ -162,7 +164,7 @@ def test_a_folder_with_something_else_is_not_taken_for_a_run(tree: Path, tmp_pat
     assert [path.name for path in (tmp_path / "m.run").iterdir()] == ["holiday.txt"]
 
 
-def test_nothing_of_a_folder_that_is_no_run_is_removed(tmp_path: Path) -> None:
+def test_nothing_is_removed_from_a_folder_that_is_not_a_run(tmp_path: Path) -> None:
     for name in ("checkpoints", "cache"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "mine").touch()
@@ -176,13 +178,13 @@ def test_nothing_of_a_folder_that_is_no_run_is_removed(tmp_path: Path) -> None:
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_run_that_was_killed_before_its_settings_were_written_begins(tmp_path: Path) -> None:
+def test_a_run_that_was_killed_before_its_settings_were_written_can_begin_again(tmp_path: Path) -> None:
     (tmp_path / ".settings.json.17.tmp").touch()
     with RunFolder.open(tmp_path, {"epochs": 3}) as run:
         assert run.checkpoint("head").parent.is_dir()
 
 
-def test_a_run_has_one_training_at_a_time_and_another_touches_nothing_of_it(tmp_path: Path) -> None:
+def test_a_second_training_in_a_run_folder_is_refused_and_changes_nothing(tmp_path: Path) -> None:
     with RunFolder.open(tmp_path, {"epochs": 3}) as run:
         run.checkpoint("head").touch()
         before = {path: path.read_bytes() for path in sorted(tmp_path.rglob("*")) if path.is_file()}
@@ -198,7 +200,7 @@ def test_a_run_has_one_training_at_a_time_and_another_touches_nothing_of_it(tmp_
         assert not run.checkpoint("head").exists()
 
 
-def test_a_folder_that_a_command_holds_stays_its_own_between_its_trainings(tmp_path: Path) -> None:
+def test_a_folder_stays_locked_for_a_command_between_its_trainings(tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "m.run")
     with run.held():
         for _ in range(2):
@@ -210,7 +212,7 @@ def test_a_folder_that_a_command_holds_stays_its_own_between_its_trainings(tmp_p
         pass
 
 
-def test_a_run_on_gpus_begins_on_a_machine_that_has_none(tree: Path, tmp_path: Path) -> None:
+def test_a_run_on_gpus_can_begin_on_a_machine_without_gpus(tree: Path, tmp_path: Path) -> None:
     data = read_data_set(tree)
     config = replace(SCRATCH, device="cuda", run_folder=tmp_path / "m.run")
     with open_run(data, split_by_group(data, seed=1), config) as run:
@@ -219,16 +221,14 @@ def test_a_run_on_gpus_begins_on_a_machine_that_has_none(tree: Path, tmp_path: P
 
 @pytest.mark.slow
 def test_training_stops_early_when_validation_gets_no_better(tree: Path, tmp_path: Path) -> None:
-    # At this rate the loss only ever gets worse.
+    # At this learning rate the loss only rises.
     loop = LoopSettings(epochs=9, batch_size=4, learning_rate=3.0, patience=2, seed=3)
     result = train_in(tmp_path, tree, replace(SCRATCH, loop=loop))
     assert len(result.epochs) == result.best_epoch + 2 < 9
 
 
-def test_steps_are_told_with_what_they_have_come_to(
-    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("training.fitting.loop.STEP_S", 0.0)
+def test_step_reports_have_the_loss_so_far(tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("training.fitting.loop.REPORT_INTERVAL_S", 0.0)
     steps: list[Step] = []
     result = train_in(tmp_path, tree, SCRATCH, Watch(on_step=steps.append))
     assert [(step.epoch, step.windows) for step in steps] == [(epoch, seen) for epoch in range(1, 5) for seen in (4, 8)]

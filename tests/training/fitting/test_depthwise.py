@@ -1,11 +1,11 @@
-"""A depthwise convolution taken apart for training is the same function, and comes back as an ordinary one."""
+"""A factorised depthwise convolution computes the same function, and is merged back into an ordinary one."""
 
 import pytest
 import torch
 from torch import nn
 
 from tagger.models.i3d_lite import SamePadConv3d
-from training.fitting.depthwise import FactorisedDepthwise, put_together, take_apart
+from training.fitting.depthwise import FactorisedDepthwise, factorise_depthwise, restore_depthwise
 
 
 def inflated(channels: int = 6, kernel: int = 5, stride: int = 1) -> SamePadConv3d:
@@ -17,19 +17,19 @@ def inflated(channels: int = 6, kernel: int = 5, stride: int = 1) -> SamePadConv
 
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("kernel", [3, 5])
-def test_it_computes_the_same_before_and_after_its_taps_have_learnt(kernel: int, stride: int) -> None:
+def test_a_factorised_convolution_computes_the_same_before_and_after_training(kernel: int, stride: int) -> None:
     torch.manual_seed(0)
     layers = nn.Sequential(nn.Conv3d(3, 6, 1), inflated(kernel=kernel, stride=stride))
     x = torch.randn(2, 3, 7, 9, 8)
     before = layers(x)
-    originals = take_apart(layers)
+    originals = factorise_depthwise(layers)
     assert torch.allclose(layers(x), before, atol=1e-6)
     factorised = layers[1]
     assert isinstance(factorised, FactorisedDepthwise)
     with torch.no_grad():
         factorised.taps += torch.randn_like(factorised.taps)
     learnt = layers(x)
-    put_together(layers, originals)
+    restore_depthwise(layers, originals)
     assert isinstance(layers[1], SamePadConv3d)
     assert torch.allclose(layers(x), learnt, atol=1e-5)
     assert not torch.allclose(learnt, before, atol=1e-2)
@@ -38,7 +38,7 @@ def test_it_computes_the_same_before_and_after_its_taps_have_learnt(kernel: int,
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("kernel", [3, 5])
 @pytest.mark.parametrize("size", [(7, 7), (8, 9)])
-def test_its_gradients_are_those_of_the_ordinary_convolution(kernel: int, stride: int, size: tuple[int, int]) -> None:
+def test_gradients_are_those_of_the_ordinary_convolution(kernel: int, stride: int, size: tuple[int, int]) -> None:
     torch.manual_seed(0)
     convolution = inflated(kernel=kernel, stride=stride).double()
     factorised = FactorisedDepthwise(convolution).double()

@@ -1,4 +1,4 @@
-"""``i3d-lstm`` from its download to rows of a result, as a person types it."""
+"""``i3d-lstm`` on the command line, from the download of its weights to the rows of a result."""
 
 from pathlib import Path
 
@@ -19,35 +19,35 @@ def vtag(*arguments: object) -> tuple[int, str]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_kinetics_weights_are_downloaded_then_fine_tuned_then_they_tag(
+def test_kinetics_weights_are_downloaded_and_fine_tuned_and_the_model_tags(
     mirror: WeightsServer, kinetics_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tree, out = ucf101_tree(tmp_path / "clips", groups=3), tmp_path / "mine.safetensors"
     training = ("train", tree, "--model", "i3d-lstm", "--freeze-backbone", "--epochs", 2, "--batch-size", 2)
 
     with monkeypatch.context() as patch:
-        # It is said before Ray is started.
+        # The errors come before Ray is started.
         patch.setattr("jobs.training.ray_train.run_on_ray", None)
         patch.setattr("jobs.training.ray_folds.run_on_ray", None)
-        # Offline: one line, with the way out.
+        # Offline: one line that names the remedy.
         mirror.statuses = [503] * 3
-        code, said = vtag(*training, "--out", out)
-        assert code == 1 and "--weights FILE" in said
-        # Not the weights at all.
+        code, output = vtag(*training, "--out", out)
+        assert code == 1 and "--weights FILE" in output
+        # The server sends a web page instead of the weights.
         mirror.body = b"<!DOCTYPE html><title>Please log in</title>"
         for more in (("--out", out), ("--split", "logo", "--out", tmp_path / "folds.json")):
-            code, said = vtag(*training, *more)
-            assert code == 1 and "is not the Kinetics-400 weights" in said
-    # The connection breaks off half way; the rest is fetched.
+            code, output = vtag(*training, *more)
+            assert code == 1 and "is not the Kinetics-400 weights" in output
+    # The connection breaks half way; then only the rest is downloaded.
     mirror.body = kinetics_checkpoint.read_bytes()
     mirror.breaks_after = [len(mirror.body) // 2]
     mirror.requested_ranges.clear()
-    code, said = vtag(*training, "--out", out)
-    assert code == 0, said
+    code, output = vtag(*training, "--out", out)
+    assert code == 0, output
     assert mirror.requested_ranges == [None, f"bytes={len(mirror.body) // 2}-"]
     assert [(epoch.stage, epoch.number) for epoch in read_metrics(tmp_path / "mine.run")] == [("head", 1), ("head", 2)]
 
-    code, said = vtag("run", tree, "--model", out, "--out", tmp_path / "tags.parquet")
-    assert code == 0, said
+    code, output = vtag("run", tree, "--model", out, "--out", tmp_path / "tags.parquet")
+    assert code == 0, output
     rows = duckdb.sql(f"SELECT DISTINCT label, ood_score >= 0 FROM '{tmp_path / 'tags.parquet'}'").fetchall()
     assert rows and {label for label, _ in rows} <= {"Across", "Down"} and all(is_scored for _, is_scored in rows)

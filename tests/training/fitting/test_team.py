@@ -1,4 +1,4 @@
-"""Workers that train together learn what one learns with as large a batch as theirs together."""
+"""Several workers give the same result as one worker with a batch as large as all of theirs."""
 
 import socket
 from pathlib import Path
@@ -25,14 +25,17 @@ class Noise:
         self._pixels = torch.randn(windows, 3, 4, 16, 16, generator=generator) + labels[:, None, None, None, None]
         self.targets = Targets(labels, np.arange(windows) // 2)
 
-    def inputs(self, items: torch.Tensor, moment: str | None) -> torch.Tensor:
+    def inputs(self, items: torch.Tensor, seed: str | None) -> torch.Tensor:
         return self._pixels[items]
 
 
 def losses(
     batch_size: int, windows: int, checkpoint: Path | None = None, stop_after: int = EPOCHS
 ) -> list[list[float]]:
-    """What each epoch comes to, and what is predicted at the end; stopped after an epoch, nothing."""
+    """Trains, and returns the results of each epoch and the predictions at the end.
+
+    Returns an empty list when the training is stopped after an epoch.
+    """
 
     def on_epoch(epoch: Epoch) -> None:
         if epoch.number == stop_after < EPOCHS:
@@ -53,18 +56,18 @@ def losses(
 def work(rank: int, workers: int, windows: int, port: int, folder: Path) -> None:
     distributed.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=workers)
     torch.save(losses(2, windows), folder / f"{rank}.pt")
-    # All but the first look for the checkpoint where there is none.
+    # Only the first worker has its checkpoint file; those of the others do not exist.
     checkpoint = folder / f"checkpoint of {rank}.pt"
     losses(2, windows, checkpoint, stop_after=1)
-    torch.save(losses(2, windows, checkpoint), folder / f"{rank}, gone on.pt")
+    torch.save(losses(2, windows, checkpoint), folder / f"{rank}, resumed.pt")
     distributed.destroy_process_group()
 
 
 @pytest.fixture(scope="module", params=[(2, 21), (3, 20)], ids=["two workers", "three workers"])
-def together(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[int, int, Path]:
-    """Workers that have trained together, how many windows they had, and the folder with what they came to.
+def trained_workers(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[int, int, Path]:
+    """The number of workers that have trained together, their number of windows, and the folder of their results.
 
-    The last batch is too small for all of them: it has a window for one of two, and two for three.
+    The last batch has fewer windows than workers: one for two workers, and two for three.
     """
     workers, windows = request.param
     folder = tmp_path_factory.mktemp("team")
@@ -76,25 +79,27 @@ def together(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 
 @pytest.mark.slow
-def test_workers_give_the_losses_of_one_with_as_large_a_batch(together: tuple[int, int, Path]) -> None:
-    workers, windows, folder = together
+def test_several_workers_give_the_losses_of_one_worker_with_their_total_batch(
+    trained_workers: tuple[int, int, Path],
+) -> None:
+    workers, windows, folder = trained_workers
     first, *others = [torch.load(folder / f"{rank}.pt") for rank in range(workers)]
     assert all(other == first for other in others)
     alone = losses(2 * workers, windows)
     for epoch, expected in zip(first, alone, strict=True):
         assert epoch == pytest.approx(expected, rel=1e-3, abs=1e-4)
-    # It is not the loss of just any training.
+    # A training with another batch size has other losses.
     assert any(abs(epoch[0] - other[0]) > 1e-3 for epoch, other in zip(alone, losses(2, windows), strict=True))
 
 
 @pytest.mark.slow
-def test_workers_go_on_together_from_the_checkpoint_that_the_first_of_them_sees(
-    together: tuple[int, int, Path],
+def test_all_workers_resume_from_the_checkpoint_of_the_first(
+    trained_workers: tuple[int, int, Path],
 ) -> None:
-    workers, _, folder = together
+    workers, _, folder = trained_workers
     assert [path.name for path in folder.glob("checkpoint*")] == ["checkpoint of 0.pt"]
     for rank in range(workers):
-        gone_on = torch.load(folder / f"{rank}, gone on.pt")
-        for epoch, expected in zip(gone_on, torch.load(folder / "0.pt"), strict=True):
-            # In which order three numbers are added depends on who comes first.
+        resumed = torch.load(folder / f"{rank}, resumed.pt")
+        for epoch, expected in zip(resumed, torch.load(folder / "0.pt"), strict=True):
+            # The order in which three numbers are added depends on which worker is first.
             assert epoch == pytest.approx(expected, abs=1e-6)

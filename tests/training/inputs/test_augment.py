@@ -1,4 +1,4 @@
-"""Random views of a clip: each differs from the next, and none has motion that the clip has not."""
+"""Random views of a clip differ from each other, and add no motion to it."""
 
 import random
 
@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.inputs.augment import Augmentation, Draw, random_times, random_view
+from training.inputs.augment import Augmentation, Draw, random_frame_indices, random_view
 
 AUGMENTATION = Augmentation()
 
@@ -17,18 +17,18 @@ def draws(seed: int) -> Draw:
 
 
 @given(frames=st.integers(1, 200), wanted=st.integers(1, 32), seed=st.integers(0, 1000))
-def test_times_lie_in_the_clip_in_order_at_about_its_own_rate(frames: int, wanted: int, seed: int) -> None:
-    times = random_times(frames, wanted, AUGMENTATION, draws(seed))
-    assert times.shape == (wanted,) and times.min() >= 0 and times.max() < frames
-    steps = times.diff()
+def test_frame_indices_are_in_the_clip_in_order_at_about_its_own_rate(frames: int, wanted: int, seed: int) -> None:
+    indices = random_frame_indices(frames, wanted, AUGMENTATION, draws(seed))
+    assert indices.shape == (wanted,) and indices.min() >= 0 and indices.max() < frames
+    steps = indices.diff()
     assert (steps >= 0).all() and (steps <= 2).all()
     if frames > 2 * wanted:
-        # Nothing is repeated at the end, and the pace is within the bounds.
-        assert (wanted - 1) / AUGMENTATION.rate - 1 <= times[-1] - times[0] <= (wanted - 1) * AUGMENTATION.rate + 1
+        # No frame is repeated as padding, and the rate is within its bounds.
+        assert (wanted - 1) / AUGMENTATION.rate - 1 <= indices[-1] - indices[0] <= (wanted - 1) * AUGMENTATION.rate + 1
 
 
-def test_a_clip_of_any_length_is_seen_from_its_first_to_its_last_frame() -> None:
-    seen = torch.cat([random_times(40, 8, AUGMENTATION, draws(seed)) for seed in range(300)])
+def test_views_reach_from_the_first_to_the_last_frame_of_a_clip() -> None:
+    seen = torch.cat([random_frame_indices(40, 8, AUGMENTATION, draws(seed)) for seed in range(300)])
     assert set(range(40)) == set(seen.tolist())
 
 

@@ -1,4 +1,4 @@
-"""A clip that is a part of a video shows that part and nothing else."""
+"""A clip that is a part of a video has frames of that part only."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -18,7 +18,7 @@ SMALL = Preprocessing(32, 32)
 
 @pytest.fixture(scope="module")
 def clock(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Ten seconds that grow brighter all the time, by 20 levels a second."""
+    """A video of ten seconds that grows brighter by 20 levels a second."""
     path = tmp_path_factory.mktemp("clock") / "clock.mp4"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=Fraction(30))
@@ -36,7 +36,7 @@ def clip(path: Path, start_s: float, end_s: float | None) -> LabelledClip:
 
 
 def steps(clock: Path, decoded: DecodedClip) -> np.ndarray:
-    """``[windows, frames]``: which sample step of the video each picture is of, seen by its brightness."""
+    """Returns the sample step of the video of each frame, ``[windows, frames]``, which its brightness tells."""
     film = list(read_spans(clock, Sampling(num_frames=1), SMALL))
     levels = np.concatenate([span.clips for span in film]).mean(axis=(1, 2, 3, 4))
     assert (np.diff(levels) > 0).all()
@@ -50,12 +50,12 @@ def decode(*clips: LabelledClip) -> list[DecodedClip]:
 def test_windows_begin_at_the_first_sample_step_of_the_part_and_lie_end_to_end(clock: Path) -> None:
     (decoded,) = decode(clip(clock, 2.0, 7.0))
     assert decoded.problem is None
-    # 2.0 s is step 15 and 7.0 s lies between steps 52 and 53. The third window ends with its last picture repeated.
+    # 2.0 s is step 15 and 7.0 s lies between steps 52 and 53. The third window ends with its last frame repeated.
     assert steps(clock, decoded).tolist() == np.minimum(15 + np.arange(48).reshape(3, 16), 52).tolist()
     assert decoded.duration_s == pytest.approx(38 * STEP_S)
 
 
-def test_nothing_outside_of_the_part_is_seen_however_short_it_is(clock: Path) -> None:
+def test_a_short_part_has_no_frames_from_outside_of_it(clock: Path) -> None:
     short, between_steps = decode(clip(clock, 3.0, 3.5), clip(clock, 4.01, 4.02))
     assert steps(clock, short).tolist() == [[23, 24, 25, 26] + [26] * 12]
     assert steps(clock, between_steps).tolist() == [[31] * 16]
@@ -66,7 +66,7 @@ def test_without_an_end_a_part_goes_on_to_the_end_of_the_video(clock: Path) -> N
     assert steps(clock, decoded)[:, -1].tolist() == [68, 74]
 
 
-def test_parts_and_the_whole_come_in_the_order_asked_for(clock: Path) -> None:
+def test_parts_and_whole_videos_are_decoded_in_the_given_order(clock: Path) -> None:
     asked = (clip(clock, 6.0, 8.0), clip(clock, 1.0, 3.0), clip(clock, 0.0, None), clip(clock, 4.0, 6.0))
     decoded = decode(*asked)
     assert tuple(each.clip for each in decoded) == asked
@@ -88,7 +88,7 @@ def test_parts_of_one_video_that_follow_each_other_are_read_once(clock: Path, mo
     assert reads == [clock]
 
 
-def test_a_part_after_the_end_of_its_video_cannot_be_read_and_costs_no_other(clock: Path, tmp_path: Path) -> None:
+def test_a_part_after_the_end_of_its_video_is_unreadable_and_other_clips_are_read(clock: Path, tmp_path: Path) -> None:
     good, late, missing = decode(clip(clock, 1, 3), clip(clock, 12, 14), clip(tmp_path / "no.mp4", 1, 2))
     assert good.problem is None and len(good.windows) == 1
     assert late.problem == f"{clock} ends before its clip begins, at 12 s" and len(late.windows) == 0

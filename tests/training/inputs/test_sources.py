@@ -1,4 +1,4 @@
-"""Features are computed once, and again only when something that they depend on has changed."""
+"""Training inputs: features are computed once, random views depend on a seed, and the cache changes no result."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -47,7 +47,7 @@ def features(
     return FeatureSource(store, LABELS), layers.calls
 
 
-def test_a_window_has_its_own_and_its_mirrored_features_and_only_training_sees_the_latter(
+def test_a_window_has_plain_and_mirrored_features_and_only_training_uses_the_mirrored_ones(
     clips: tuple[LabelledClip, ...], tmp_path: Path
 ) -> None:
     source, calls = features(clips, tmp_path)
@@ -92,19 +92,19 @@ def test_a_clip_that_cannot_be_read_is_reported_and_has_no_windows(
 ) -> None:
     broken = LabelledClip(tmp_path / "broken.mp4", "Down", "9", "file")
     broken.path.write_bytes(b"not a video")
-    told: list[tuple[LabelledClip, str | None]] = []
+    reported: list[tuple[LabelledClip, str | None]] = []
     store = ClipStore(
         (broken, clips[0]),
         Windows(Sampling(), CNN3D_PREPROCESSING),
         ClipCache(tmp_path / "cache"),
-        on_clip=lambda clip, problem: told.append((clip, problem)),
+        on_clip=lambda clip, problem: reported.append((clip, problem)),
     )
     assert set(PixelSource(store, LABELS, CNN3D_PREPROCESSING).targets.videos.tolist()) == {1}
-    assert told[0][0] == broken and "broken.mp4" in str(told[0][1])
-    assert told[1] == (clips[0], None)
+    assert reported[0][0] == broken and "broken.mp4" in str(reported[0][1])
+    assert reported[1] == (clips[0], None)
 
 
-def test_nothing_but_broken_clips_is_refused(tmp_path: Path) -> None:
+def test_a_store_without_readable_clips_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.mp4").touch()
     clip = LabelledClip(tmp_path / "x.mp4", "Down", "1", "file")
     with pytest.raises(DataSetError, match="none of the clips could be read"):
@@ -116,7 +116,7 @@ def random_views(clips: tuple[LabelledClip, ...], cache: ClipCache, frames: int 
     return ViewSource(store, LABELS, CNN3D_PREPROCESSING, Augmentation(), frames=frames)
 
 
-def test_a_full_cache_changes_nothing_but_that_clips_are_decoded_again(
+def test_with_a_full_cache_clips_are_decoded_again_with_the_same_result(
     clips: tuple[LabelledClip, ...], tmp_path: Path
 ) -> None:
     everything = torch.arange(len(clips))
@@ -128,29 +128,27 @@ def test_a_full_cache_changes_nothing_but_that_clips_are_decoded_again(
     assert torch.equal(roomy.inputs(everything, "1"), narrow.inputs(everything, "1"))
 
 
-def test_a_random_view_is_another_at_each_moment_and_the_same_at_the_same_one_in_any_company(
-    clips: tuple[LabelledClip, ...], tmp_path: Path
-) -> None:
+def test_a_random_view_depends_only_on_the_clip_and_the_seed(clips: tuple[LabelledClip, ...], tmp_path: Path) -> None:
     source = random_views(clips, ClipCache(tmp_path))
     everything = torch.arange(len(clips))
-    first, again, other = (source.inputs(everything, moment) for moment in ("1", "1", "2"))
+    first, again, other = (source.inputs(everything, seed) for seed in ("1", "1", "2"))
     assert torch.equal(source.inputs(everything[2:], "1"), first[2:])
     assert first.shape == (len(clips), 3, 8, CNN3D_PREPROCESSING.size, CNN3D_PREPROCESSING.size)
     assert torch.equal(first, again) and not torch.equal(first, other)
 
 
-def test_a_random_view_never_shows_what_only_fills_up_the_last_window(tmp_path: Path) -> None:
-    # Two windows of 16 frames hold a film of 18 and the clip's last frame.
+def test_a_random_view_never_shows_the_padding_of_the_last_window(tmp_path: Path) -> None:
+    # The two windows of 16 frames hold a film of 18 frames and the clip's last frame; the rest is padding.
     clip = LabelledClip(write_clip(tmp_path / "short.mp4", "Down", 1, frames=72), "Down", "1", "file")
     source = random_views((clip,), ClipCache(tmp_path))
     for seed in range(60):
         view = source.inputs(torch.tensor([0]), str(seed))[0]
         still = (view[:, 1:] == view[:, :-1]).flatten(2).all(dim=2).all(dim=0)
-        # At four fifths of the pace a frame in five comes twice.
+        # At 4/5 of the speed, one frame in five is shown twice.
         assert still.sum() <= 2
 
 
-def test_without_a_moment_a_view_is_what_the_tagger_sees(clips: tuple[LabelledClip, ...], tmp_path: Path) -> None:
+def test_without_a_seed_a_view_is_what_the_tagger_sees(clips: tuple[LabelledClip, ...], tmp_path: Path) -> None:
     cache = ClipCache(tmp_path)
     views = random_views(clips, cache, frames=16)
     store = ClipStore(clips, Windows(Sampling(), CNN3D_PREPROCESSING), cache)

@@ -1,4 +1,4 @@
-"""The plots and the report of an evaluation: legible, self-contained, and safe whatever a class or file is called."""
+"""The plots and the report of an evaluation are legible, self-contained, and safe with any name of a class or file."""
 
 import json
 import re
@@ -24,7 +24,7 @@ NASTY = '<script src="https://evil.example/x.js"></script>&"\'$x^2$[bold]'
 
 
 class Page(HTMLParser):
-    """Everything in a page that a browser could act on, and its text."""
+    """The tags, attributes and text of a page."""
 
     def __init__(self, html: str):
         super().__init__()
@@ -71,7 +71,7 @@ def test_classes_that_do_not_occur_are_left_out_of_the_confusion_matrix() -> Non
     assert len(plot_confusion(evaluation.videos, "Confusion").axes[0].get_yticklabels()) == 3
 
 
-def test_reliability_and_curves_are_drawn_from_what_was_measured() -> None:
+def test_reliability_and_curves_are_drawn_from_the_measured_values() -> None:
     evaluation = judge(predictions(class_names(6)))
     calibration = evaluation.windows_calibration
     figure = plot_reliability(calibration.before, calibration.after, 0.5, "Calibration")
@@ -86,7 +86,7 @@ def test_reliability_and_curves_are_drawn_from_what_was_measured() -> None:
     assert png(curves).startswith(PNG)
 
 
-def test_a_report_asks_for_nothing_from_outside_and_runs_nothing() -> None:
+def test_a_report_makes_no_requests_and_has_no_scripts() -> None:
     page = page_of(predictions(class_names(6), margin=1))
     assert not {"script", "link", "iframe", "object", "embed", "base", "form"} & set(page.tags)
     references = [value for name, value in page.attributes if name in ("src", "href", "srcset", "action", "data")]
@@ -105,7 +105,7 @@ def test_names_of_classes_and_files_appear_as_they_are_and_are_never_markup() ->
     assert page.text.count(NASTY) >= 6
 
 
-def test_a_name_that_is_no_unicode_does_not_break_the_report() -> None:
+def test_a_name_that_is_not_valid_unicode_does_not_break_the_report() -> None:
     made = predictions(["a", "b"], margin=0)
     clips = tuple(replace(clip, path=Path("clips\udcff/\n\udc80.mp4")) for clip in made.clips)
     assert "\\udc80" in page_of(replace(made, clips=clips)).text
@@ -119,7 +119,7 @@ def test_the_worst_mistakes_are_the_most_confident_ones() -> None:
     assert [verdict.confidence for verdict in worst] == sorted((v.confidence for v in wrong), reverse=True)[:3]
 
 
-def test_what_a_model_file_keeps_of_an_evaluation_is_small_and_has_no_clips() -> None:
+def test_the_scores_for_a_model_file_are_small_and_have_no_clips() -> None:
     made = predictions(class_names(101), groups=7, clips=5)
     kept = judge(made).to_json()
     text = json.dumps(kept)
@@ -127,7 +127,7 @@ def test_what_a_model_file_keeps_of_an_evaluation_is_small_and_has_no_clips() ->
     assert kept["calibration"]["windows_before"] > 0
 
 
-def test_predictions_of_some_clips_are_those_of_these_clips() -> None:
+def test_predictions_of_some_clips_have_the_values_of_these_clips() -> None:
     made = predictions(class_names(3))
     chosen: set[LabelledClip] = {made.clips[4], made.clips[20]}
     some = made.of(chosen)
@@ -136,7 +136,7 @@ def test_predictions_of_some_clips_are_those_of_these_clips() -> None:
     assert some.truth.tolist() == made.truth[[4, 20]].tolist()
 
 
-def test_a_folder_that_cannot_be_made_is_known_at_once(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="cannot make the folder"):
         prepare_folder(tmp_path / "file" / "report")
