@@ -1,4 +1,4 @@
-"""What a person launches: the tagging job on Ray, its results, and the command line.
+"""The tagging job on Ray, its results, and the command line.
 
 ``run_job(make_plan(RunConfig(("/videos",), Path("tags.parquet"))))`` does what ``vtag run`` does.
 """
@@ -52,7 +52,7 @@ _LAZY = {
 
 
 def __getattr__(name: str) -> Any:
-    """Imports pyarrow and the rest only when something that needs them is used, so that ``vtag --help`` is quick."""
+    """Imports a public name when it is first used: ``vtag --help`` is quick, since it loads no pyarrow."""
     if name in _LAZY:
         return getattr(import_module(f"jobs.{_LAZY[name]}"), name)
     raise AttributeError(f"module 'jobs' has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""The errors of a job, and how the reason of a system error is written."""
+"""The errors of a job, and the reason of a system error in words."""
 
 from pathlib import Path
 
@@ -6,16 +6,16 @@ from tagger.errors import VtagError
 
 
 class JobError(VtagError):
-    """A job that cannot go on: the model fails, a worker dies again and again, or too many videos cannot be read.
+    """A job that cannot continue: the model fails, a worker dies repeatedly, or too many videos cannot be read.
 
-    What is finished is kept.
+    Finished videos are kept.
     """
 
 
 class WorkerError(JobError):
-    """Ray, a worker or the model failed in a way that vtag has no words of its own for.
+    """A failure of Ray, a worker or the model for which vtag has no message of its own.
 
-    ``log`` is the file to which Ray and its workers wrote, and ``log_tail`` its last lines.
+    ``log`` is the log file of Ray and its workers, and ``log_tail`` its last lines.
     """
 
     log: Path | None = None
@@ -23,10 +23,10 @@ class WorkerError(JobError):
 
 
 class Interrupted(VtagError):  # noqa: N818 - an outcome rather than an error
-    """A job that was stopped by Ctrl-C or SIGTERM. The message says what is kept and how to go on."""
+    """A job that was stopped by Ctrl-C or SIGTERM. The message says what is kept and how to continue."""
 
 
 def reason(error: OSError) -> str:
-    """Why something cannot be done, to be put after a colon."""
+    """Returns the reason of a system error, to be put after a colon: it begins in lower case."""
     text = error.strerror or str(error)
     return text[:1].lower() + text[1:]

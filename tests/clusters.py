@@ -1,4 +1,4 @@
-"""Ray clusters for tests, whose machines are processes of this one. The process of the tests never joins them."""
+"""Ray clusters for tests. Their nodes are child processes of the test process, which never joins a cluster itself."""
 
 import contextlib
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from jobs.cluster.ray_session import set_environment
 
 @contextlib.contextmanager
 def cluster(*cpus: int, **settings: Any) -> Iterator[Any]:
-    """A cluster with a machine for each of ``cpus``; ``settings`` go to the first one."""
+    """A cluster with a node for each number of CPUs in ``cpus``; ``settings`` go to the first node."""
     set_environment()
     from ray.cluster_utils import Cluster
 

@@ -11,7 +11,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import pytest
 from hypothesis import settings
 
-# A shell that starts the tests in the background has them, and all that they start, ignore Ctrl-C.
+# When a shell starts the tests in the background, they and their child processes would ignore Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A busy machine must not fail a test.
@@ -21,7 +21,7 @@ settings.load_profile("no deadline")
 
 @pytest.fixture(scope="session")
 def ray_address() -> Iterator[str]:
-    """The address of a Ray with two CPUs that all tests share: starting one for each takes five seconds."""
+    """The address of a Ray with two CPUs that all tests share: starting one for each test takes five seconds."""
     from tests.clusters import cluster
 
     with cluster(2) as nodes:
@@ -30,12 +30,12 @@ def ray_address() -> Iterator[str]:
 
 @pytest.fixture
 def shared_ray(ray_address: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Lets every job of a test join that Ray; its address."""
+    """Makes every job of a test join the shared Ray; gives its address."""
     monkeypatch.setenv("RAY_ADDRESS", ray_address)
     return ray_address
 
 
 @pytest.fixture
 def without_decord(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a machine for which decord has no wheel."""
+    """Simulates a machine for which decord has no wheel."""
     monkeypatch.setattr("tagger.video.choose.has_decord", lambda: False)

@@ -1,7 +1,8 @@
-"""Small test videos, encoded with PyAV, whose pixels tell the number of the frame they show.
+"""Small test videos, encoded with PyAV. The pixels of each frame show its number.
 
 The centre square of each picture is a 4×4 board of dark and light cells: twelve bits of the frame's number and four
-check bits, which survive lossy compression and scaling. A gradient that moves with the frames lies over it and around.
+check bits, which survive lossy compression and scaling. A gradient that moves from frame to frame is added to the whole
+picture.
 """
 
 import struct
@@ -36,9 +37,10 @@ def encode(
 ) -> Path:
     """Writes a video to ``path``, its container given by the suffix, and returns ``path``.
 
-    Its length is ``frames`` or ``seconds`` at ``rate``, or one frame at each of ``times_s``. ``start_s`` moves all
-    times. ``rotation`` (mp4 and mov only) marks the file to be shown turned clockwise by so many degrees.
-    ``sample_aspect`` is the width of a pixel over its height. ``options`` go to the encoder. libx264 writes B-frames.
+    Its length is ``frames`` or ``seconds`` at ``rate``, or one frame at each of ``times_s``. ``start_s`` is added to
+    all times. ``rotation`` (mp4 and mov only) is the angle, clockwise in degrees, by which the file asks players to
+    turn it. ``sample_aspect`` is the width of a pixel over its height. ``options`` go to the encoder. libx264 writes
+    B-frames.
     """
     rate = Fraction(rate)
     if times_s is None:
@@ -100,7 +102,7 @@ def encode_audio(path: Path, *, codec: str = "aac", seconds: float = 1.0) -> Pat
 def picture(number: int, width: int, height: int) -> np.ndarray:
     """The picture of one frame, ``[height, width, 3] uint8``: red moves to the right, green moves down, little blue.
 
-    A picture too small for the board is plain grey, unlike that of its neighbours.
+    A picture too small for the board is plain grey, in another shade than the frames before and after it.
     """
     if not 0 <= number < 2**BITS:
         raise ValueError(f"frame numbers have {BITS} bits, got {number}")
@@ -118,7 +120,7 @@ def picture(number: int, width: int, height: int) -> np.ndarray:
 
 
 def read_frame_number(pixels: np.ndarray) -> int:
-    """The number of the frame that ``[H, W, 3]`` pixels show; raises ValueError when they show none."""
+    """Reads the number of the frame from its ``[H, W, 3]`` pixels; raises ValueError when they show none."""
     side = min(pixels.shape[:2])
     top, left = (pixels.shape[0] - side) // 2, (pixels.shape[1] - side) // 2
     square = pixels[top : top + side, left : left + side].astype(float).mean(axis=-1)
@@ -135,7 +137,7 @@ def read_frame_number(pixels: np.ndarray) -> int:
 
 
 def _board(number: int) -> np.ndarray:
-    # The check bits also keep a turned or mirrored board from being read as another number too easily.
+    # The check bits also make it unlikely that a turned or mirrored board is read as another number.
     check = (number * 7 + (number >> 4) * 3 + (number >> 8) * 5 + 0b0110) % 16
     bits = [number >> i & 1 for i in range(BITS)] + [check >> i & 1 for i in range(4)]
     return np.array(bits).reshape(CELLS, CELLS)

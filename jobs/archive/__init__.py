@@ -1,1 +1,1 @@
-"""The videos of an archive: finding them, and telling the changed ones from the others."""
+"""The videos of an archive: finding them, and detecting changes."""

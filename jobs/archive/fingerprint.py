@@ -1,10 +1,10 @@
-"""What tells a changed video from one that was only touched: a short fingerprint of its content.
+"""A short fingerprint of a video's content, which tells a changed video from one that was only touched.
 
 Scheme ``s1``: the SHA-256, in hexadecimal, of the size in bytes as 8 bytes, least significant first, followed by the
 whole content when that is 64 MiB at most. Of a larger file, 64 blocks of 1 MiB follow instead, block ``i`` beginning at
 byte ``i * (size - 1 MiB) // 63``: the first block begins with the file, the last one ends with it, the others lie
-evenly between. So no fingerprint reads more than 64 MiB; a change of a larger file that keeps its size and spares
-every block goes unnoticed, which no new recording and no new encoding does.
+evenly between. So a fingerprint reads 64 MiB at most. It misses a change of a larger file that keeps the size and
+leaves every block as it was. No new recording and no new encoding does that.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ class Readable(Protocol):
 
 def fingerprint(path: str | Path) -> str:
     """The fingerprint of a local file. Raises OSError for one that cannot be read."""
-    # A pipe that has taken the file's place would otherwise wait for its writer.
+    # Without O_NONBLOCK, opening a pipe that has replaced the file would wait for a writer.
     with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
         return fingerprint_of(file, os.fstat(file.fileno()).st_size)
 
@@ -49,7 +49,7 @@ def fingerprint_of(file: Readable, size: int) -> str:
 
 
 def _blocks(size: int) -> list[tuple[int, int]]:
-    """Where the bytes lie that count: starts and lengths."""
+    """Returns the starts and lengths of the blocks that are hashed."""
     if size <= BLOCKS * BLOCK_BYTES:
         return [(start, min(BLOCK_BYTES, size - start)) for start in range(0, size, BLOCK_BYTES)]
     return [(i * (size - BLOCK_BYTES) // (BLOCKS - 1), BLOCK_BYTES) for i in range(BLOCKS)]

@@ -1,4 +1,4 @@
-"""Which videos a job is about: files, folders, globs, lists and addresses become a sorted list of videos."""
+"""Turns files, folders, globs, lists and addresses into the sorted list of a job's videos."""
 
 import os
 import sys
@@ -13,18 +13,19 @@ from tagger.errors import InputError
 from tagger.video.extensions import VIDEO_EXTENSIONS
 
 REPORT_EVERY = 1000
+"""Number of videos found between two progress reports."""
 
 
 def find_videos(
     inputs: Iterable[str], extensions: Sequence[str] = (), on_found: Callable[[int], None] = lambda found: None
 ) -> list[Video]:
-    """The videos of ``inputs``, sorted by path, each path once.
+    """Returns the videos of ``inputs``, sorted by path, each path once.
 
-    An input is a file, a folder (searched to the bottom), a glob, each of them a path or an address such as
-    ``s3://bucket/videos``; ``@list.txt``, or ``-`` for a list on standard input. Folders and globs give files with a
-    known ending or one of ``extensions``, hidden ones skipped; a file named explicitly or in a list is taken whatever
-    its ending. Raises InputError for an input that is missing or matches nothing. A listed path that is missing is
-    kept, with size and time 0, so that the job reports it by name. ``on_found`` gets the number of videos found so far.
+    An input is a file, a folder (searched recursively) or a glob, as a path or as an address such as
+    ``s3://bucket/videos``; or it is a list: ``@list.txt``, or ``-`` for standard input. Folders and globs give files
+    with a known ending or one of ``extensions``, but no hidden files. A file named explicitly or in a list may have any
+    ending. Raises InputError for an input that is missing or matches nothing. A missing path in a list is kept, with
+    size and time 0, so that the job reports it by name. ``on_found`` gets the number of videos found so far.
     """
     endings = VIDEO_EXTENSIONS | {"." + ending.lower().lstrip(".") for ending in extensions}
     found: list[Video] = []

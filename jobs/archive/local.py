@@ -15,13 +15,13 @@ from tagger.errors import InputError
 def local_videos(text: str, endings: frozenset[str]) -> Iterator[Video]:
     """The videos of a file, a folder or a glob. Raises InputError when it cannot be read."""
     if os.path.lexists(text) or not glob.has_magic(text):
-        yield from _named(text, endings)
+        yield from _file_or_folder(text, endings)
     else:
-        yield from _globbed(text, endings)
+        yield from _glob_matches(text, endings)
 
 
 def listed_video(text: str, endings: frozenset[str]) -> Iterator[Video]:
-    """What a line of a list names: a file, which need not exist, or the videos of a folder."""
+    """The videos of a line of a list: a file, which need not exist, or the videos of a folder."""
     path = os.path.abspath(text)  # noqa: PTH100 - Path.absolute keeps ".."
     if Path(path).is_dir():
         yield from _walk(path, endings)
@@ -29,7 +29,7 @@ def listed_video(text: str, endings: frozenset[str]) -> Iterator[Video]:
         yield _video(path)
 
 
-def _named(text: str, endings: frozenset[str]) -> Iterator[Video]:
+def _file_or_folder(text: str, endings: frozenset[str]) -> Iterator[Video]:
     path = os.path.abspath(text)  # noqa: PTH100
     try:
         status = Path(path).stat()
@@ -43,7 +43,7 @@ def _named(text: str, endings: frozenset[str]) -> Iterator[Video]:
         raise InputError(f"{text} is neither a file nor a folder")
 
 
-def _globbed(pattern: str, endings: frozenset[str]) -> Iterator[Video]:
+def _glob_matches(pattern: str, endings: frozenset[str]) -> Iterator[Video]:
     """Matches of a glob; ``**`` matches any folders, as in the shell."""
     if "**" in Path(pattern).parts:
         # glob follows every symbolic link under a **, loops included, so the folders are walked here.
@@ -62,7 +62,7 @@ def _globbed(pattern: str, endings: frozenset[str]) -> Iterator[Video]:
 
 
 def _walk(root: str, endings: frozenset[str]) -> Iterator[Video]:
-    """Files with a known ending under ``root``. Each folder is visited once, by its real path before any link to it."""
+    """Files with a known ending under ``root``. Each folder is visited once; real paths go before links."""
     folders = [root]
     links: list[str] = []
     visited: set[tuple[int, int]] = set()
@@ -76,7 +76,7 @@ def _walk(root: str, endings: frozenset[str]) -> Iterator[Video]:
             with os.scandir(folder) as scan:
                 entries = sorted(scan, key=lambda entry: entry.name)
         except FileNotFoundError:
-            continue  # Removed while the job looks around.
+            continue  # Removed during the walk.
         except OSError as error:
             raise InputError(f"the folder {folder} cannot be listed: {reason(error)}") from None
         for entry in entries:
@@ -87,7 +87,7 @@ def _walk(root: str, endings: frozenset[str]) -> Iterator[Video]:
             elif entry.is_symlink() and entry.is_dir():
                 links.append(entry.path)
             elif has_ending(entry.name, endings) and (entry.is_file() or entry.is_symlink()):
-                # Pipes and devices are left out; a link that leads nowhere is kept and reported as missing.
+                # Pipes and devices are left out. A broken link is kept and reported as missing.
                 yield _video(entry.path)
 
 

@@ -1,8 +1,8 @@
-"""The videos of buckets and of other places that have addresses: objects, folders and globs.
+"""The videos of buckets and of other places with addresses: objects, folders and globs.
 
-Folders are listed one by one, several at a time, and their videos are handed on as they come, so that of what a service
-says of its objects only a few folders are in memory. pyarrow gives a folder as a whole: a million objects in a single
-folder take 0.7 GB while they are listed, half of that in folders of 10,000.
+Several folders are listed at a time, and their videos are yielded as they arrive, so only the listings of a few folders
+are in memory. pyarrow returns the listing of a folder as a whole: a million objects take 0.7 GB in a single folder, and
+half of that in folders of 10,000.
 """
 
 import glob
@@ -16,14 +16,15 @@ from jobs.archive.local import listed_video, local_videos
 from jobs.archive.rules import has_ending, is_skipped, matches
 from jobs.archive.video import Video
 from jobs.errors import reason
-from jobs.storage.file_systems import StorageError, explained
+from jobs.storage.file_systems import StorageError, translate_errors
 from jobs.storage.location import Location, locate, whole_seconds
 from tagger.errors import InputError
 
-REQUESTS = 16
-"""How many are made at a time. A page of 1000 objects takes a bucket some 50 to 100 ms, most of it waiting."""
+CONCURRENT_REQUESTS = 16
+"""Requests in flight at a time. A page of 1000 objects takes some 50 to 100 ms, most of it waiting for the bucket."""
 
-LINES = 1000
+LIST_BATCH_LINES = 1000
+"""Lines of a list that are looked up in one batch."""
 
 
 def remote_videos(address: str, endings: frozenset[str]) -> Iterator[Video]:
@@ -36,11 +37,11 @@ def remote_videos(address: str, endings: frozenset[str]) -> Iterator[Video]:
         found = location.info()
         # "clip[1].mp4" may be the name of an object.
         if found.type == fs.FileType.NotFound and glob.has_magic(location.address):
-            yield from _globbed(location, endings)
+            yield from _glob_matches(location, endings)
         elif found.type == fs.FileType.File and not address.endswith("/"):
             yield _video(location.address, found)
         elif found.type == fs.FileType.NotFound:
-            raise InputError(f"{address} cannot be read: {_what_is_missing(location)}")
+            raise InputError(f"{address} cannot be read: {_missing_reason(location)}")
         else:
             yield from _walk(location, endings)
     except OSError as error:
@@ -50,10 +51,10 @@ def remote_videos(address: str, endings: frozenset[str]) -> Iterator[Video]:
 
 
 def listed_videos(addresses: Sequence[str], endings: frozenset[str]) -> Iterator[Video]:
-    """What lines of a list name: objects, which need not exist, and the videos of folders. Raises InputError."""
-    with ThreadPoolExecutor(REQUESTS) as pool:
-        for start in range(0, len(addresses), LINES):
-            for location, found in pool.map(_look, addresses[start : start + LINES]):
+    """The videos of lines of a list: objects, which need not exist, and the videos of folders. Raises InputError."""
+    with ThreadPoolExecutor(CONCURRENT_REQUESTS) as pool:
+        for start in range(0, len(addresses), LIST_BATCH_LINES):
+            for location, found in pool.map(_look_up, addresses[start : start + LIST_BATCH_LINES]):
                 if location.is_local:
                     yield from listed_video(location.path, endings)
                 elif found.type == fs.FileType.Directory:
@@ -72,13 +73,13 @@ def read_remote_list(address: str) -> bytes:
         raise InputError(str(error)) from error
 
 
-def _look(address: str) -> tuple[Location, fs.FileInfo]:
+def _look_up(address: str) -> tuple[Location, fs.FileInfo]:
     try:
         location = locate(address)
         try:
             return location, location.info()
         except PermissionError:
-            # A service may say so of what does not exist. The job will report it by name.
+            # A service may deny access to an object that does not exist. The job reports it by name.
             return location, fs.FileInfo(location.path, fs.FileType.NotFound)
     except OSError as error:
         raise InputError(f"{address} cannot be read: {reason(error)}") from error
@@ -86,14 +87,14 @@ def _look(address: str) -> tuple[Location, fs.FileInfo]:
         raise InputError(str(error)) from error
 
 
-def _what_is_missing(location: Location) -> str:
+def _missing_reason(location: Location) -> str:
     bucket = location.path.partition("/")[0]
     if location.is_in_bucket and location.filesystem.get_file_info(bucket).type == fs.FileType.NotFound:
         return f"there is no bucket {bucket}"
     return "no such file or directory"
 
 
-def _globbed(location: Location, endings: frozenset[str]) -> Iterator[Video]:
+def _glob_matches(location: Location, endings: frozenset[str]) -> Iterator[Video]:
     """Matches of a glob; ``**`` matches any folders, as in the shell."""
     parts = location.path.split("/")
     fixed = next(i for i, part in enumerate(parts) if glob.has_magic(part))
@@ -104,7 +105,7 @@ def _globbed(location: Location, endings: frozenset[str]) -> Iterator[Video]:
     for _ in pattern:
         root = root.parent
     if root.info().type == fs.FileType.NotFound:
-        raise InputError(f"{location} cannot be read: {_what_is_missing(root)}")
+        raise InputError(f"{location} cannot be read: {_missing_reason(root)}")
     if "**" in pattern:
         start = len(root.address) + 1
         yield from (v for v in _walk(root, endings) if matches(tuple(v.path[start:].split("/")), pattern))
@@ -127,18 +128,18 @@ def _globbed(location: Location, endings: frozenset[str]) -> Iterator[Video]:
 
 def _walk(root: Location, endings: frozenset[str]) -> Iterator[Video]:
     """Files with a known ending under ``root``."""
-    # File systems in Python need not bear being called from several threads.
-    at_a_time = 1 if isinstance(root.filesystem, fs.PyFileSystem) else REQUESTS
+    # File systems written in Python may not be thread-safe.
+    at_a_time = 1 if isinstance(root.filesystem, fs.PyFileSystem) else CONCURRENT_REQUESTS
     waiting = [root]
     with ThreadPoolExecutor(at_a_time) as pool:
-        asked: dict[Future[Iterator[tuple[str, fs.FileInfo]]], Location] = {}
-        while waiting or asked:
-            while waiting and len(asked) < at_a_time:
+        listings: dict[Future[Iterator[tuple[str, fs.FileInfo]]], Location] = {}
+        while waiting or listings:
+            while waiting and len(listings) < at_a_time:
                 folder = waiting.pop()
-                asked[pool.submit(_entries, folder)] = folder
-            done, _ = wait(asked, return_when=FIRST_COMPLETED)
+                listings[pool.submit(_entries, folder)] = folder
+            done, _ = wait(listings, return_when=FIRST_COMPLETED)
             for answer in done:
-                folder = asked.pop(answer)
+                folder = listings.pop(answer)
                 for name, found in answer.result():
                     if is_skipped(name):
                         continue
@@ -149,13 +150,13 @@ def _walk(root: Location, endings: frozenset[str]) -> Iterator[Video]:
 
 
 def _entries(folder: Location) -> Iterator[tuple[str, fs.FileInfo]]:
-    """What is in a folder: names and what is there; nothing when the folder does not exist any more."""
+    """Returns the names and infos of the entries of a folder; empty when the folder does not exist any more."""
     base = folder.path.strip("/")
     start = len(base) + 1 if base else 0
 
     def look(*, recursive: bool) -> list[fs.FileInfo]:
         selector = fs.FileSelector(folder.path, allow_not_found=True, recursive=recursive)
-        with explained(folder.filesystem, folder.address):
+        with translate_errors(folder.filesystem, folder.address):
             return folder.filesystem.get_file_info(selector)
 
     def name(info: fs.FileInfo) -> str:
@@ -163,7 +164,7 @@ def _entries(folder: Location) -> Iterator[tuple[str, fs.FileInfo]]:
         return info.path.lstrip("/")[start:]
 
     def named(infos: list[fs.FileInfo]) -> Iterator[tuple[str, fs.FileInfo]]:
-        # What was handed on is let go of: a folder may hold a million.
+        # Each info is freed once it is yielded: a folder may hold a million.
         infos.reverse()
         while infos:
             info = infos.pop()
@@ -171,8 +172,8 @@ def _entries(folder: Location) -> Iterator[tuple[str, fs.FileInfo]]:
 
     found = look(recursive=False)
     if not all(map(name, found)):
-        # Keys such as "a//b.mp4" are in a folder without a name, which pyarrow neither lists nor opens. They are found
-        # all the same, so that the job says of each that it cannot be read.
+        # A key such as "a//b.mp4" is in a folder without a name, which pyarrow neither lists nor opens. Such keys are
+        # added to the listing, so that the job reports that they cannot be read.
         odd = [info for info in look(recursive=True) if info.is_file and name(info).startswith("/")]
         found = [info for info in found if name(info)] + odd
     return named(found)

@@ -1,4 +1,4 @@
-"""Which files of a folder are videos to look at: rules that hold for disks and buckets alike."""
+"""Rules for the files of a folder that are videos, the same on disks and in buckets."""
 
 import fnmatch
 import os
@@ -8,20 +8,20 @@ SYSTEM_FOLDERS = frozenset({"lost+found"})
 
 
 def is_skipped(name: str) -> bool:
-    """Whether a file or folder of this name is passed over: it is hidden, or the system's."""
+    """Checks whether a file or folder of this name is skipped: it is hidden, or belongs to the system."""
     return name.startswith(".") or name in SYSTEM_FOLDERS
 
 
 def has_ending(path: str, endings: frozenset[str]) -> bool:
-    """Whether ``path`` ends in one of ``endings``, in any case."""
+    """Checks whether ``path`` ends in one of ``endings``, in upper or lower case."""
     return os.path.splitext(path)[1].lower() in endings  # noqa: PTH122 - called for every file of an archive
 
 
 def matches(names: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
-    """Whether the parts of a path match those of a glob."""
+    """Checks whether the parts of a path match those of a glob."""
     if not pattern:
         return not names
     if pattern[0] == "**":
-        # As the last part it matches every file below.
+        # As the last part, ** matches every file below.
         return len(pattern) == 1 or any(matches(names[i:], pattern[1:]) for i in range(len(names)))
     return bool(names) and fnmatch.fnmatchcase(names[0], pattern[0]) and matches(names[1:], pattern[1:])

@@ -9,9 +9,9 @@ from tagger.errors import ErrorKind
 
 @dataclass(frozen=True, slots=True)
 class Video:
-    """A video of the archive, as it was listed: an absolute path or an address, and its version then.
+    """A video of the archive at the time of listing: an absolute path or an address, and its size in bytes.
 
-    ``mtime_ns`` is its modification time in nanoseconds since 1970. Both are 0 when there was no such file.
+    ``mtime_ns`` is the modification time in nanoseconds since 1970. Size and time are 0 when there was no such file.
     """
 
     path: str
@@ -21,7 +21,7 @@ class Video:
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """Which content of a video was read: size in bytes, modification time in nanoseconds, fingerprint.
+    """The version of a video that was read: size in bytes, modification time in nanoseconds, fingerprint.
 
     ``fingerprint`` is None when the content could not be read.
     """
@@ -33,7 +33,7 @@ class Version:
 
 @dataclass(frozen=True)
 class Failure:
-    """A video that could not be read, or only in part."""
+    """A video that could not be read, or that was read only in part."""
 
     path: str
     status: Literal["partial", "failed"]
@@ -42,7 +42,7 @@ class Failure:
 
 
 def video_name(path: str) -> str:
-    """A path as the ``video`` column holds it: itself, or as a ``file:`` address when its bytes are not UTF-8."""
+    """Returns a path as in the ``video`` column: unchanged, or as a ``file:`` address when its bytes are not UTF-8."""
     try:
         path.encode()
     except UnicodeEncodeError:

@@ -1,1 +1,1 @@
-"""Ray: the process in which it runs, the machines of a cluster, how a job ends."""
+"""Ray: its driver process, the nodes of a cluster, and the end of a job on SIGTERM."""

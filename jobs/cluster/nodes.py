@@ -1,4 +1,4 @@
-"""Whether every machine of a cluster can do its part: it has the same vtag, and sees the local paths."""
+"""Checks that every node of a cluster has the same version of vtag and sees the local paths."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -11,18 +11,18 @@ from jobs.archive.video import Video
 from jobs.errors import JobError
 from jobs.storage.address import is_address
 
-SAMPLE = 12
-"""Local paths that are looked for on every machine: the first, the last, and others evenly between."""
+SAMPLE_PATHS = 12
+"""Number of local paths that every node must see: the first, the last, and others evenly between."""
 
-ANSWER_S = 120.0
-"""How long a machine may take to answer. It starts a process for it, perhaps with an environment to be unpacked."""
+ANSWER_TIMEOUT_S = 120.0
+"""Seconds to wait for an answer from a node. It starts a process for that, and may unpack an environment first."""
 
 
 @dataclass(frozen=True)
 class NodeAnswer:
-    """What the machine at an address says: its version of vtag, if it has one, and the paths that it cannot see.
+    """The answer of a node: its address, its version of vtag, if it has one, and the paths that it cannot see.
 
-    ``missing`` is None when it did not answer.
+    ``missing`` is None when the node did not answer.
     """
 
     address: str
@@ -30,8 +30,8 @@ class NodeAnswer:
     missing: tuple[str, ...] | None = None
 
 
-def here() -> Any:
-    """The scheduling strategy of what is to run on this machine, and nowhere else. Needs a running Ray."""
+def on_this_node() -> Any:
+    """Returns the scheduling strategy of tasks and actors that must run on this node. Needs a running Ray."""
     import ray
 
     return _only_on(ray.get_runtime_context().get_node_id())
@@ -44,10 +44,10 @@ def _only_on(node: str) -> Any:
 
 
 def check_nodes(videos: Sequence[Video]) -> None:
-    """Raises JobError, in one line for all machines, when one that would work has no vtag of this version or no videos.
+    """Raises JobError when a node with a CPU or GPU lacks this version of vtag, or does not see the videos.
 
-    Asks all machines at the same time; one that goes away is left out. Needs a running Ray; does nothing
-    where that is this machine alone.
+    Asks all nodes at the same time. A node that leaves the cluster is left out. The error is one line for all nodes.
+    Needs a running Ray; does nothing when Ray runs on a single node.
     """
     import ray
 
@@ -60,10 +60,10 @@ def check_nodes(videos: Sequence[Video]) -> None:
 
 
 def find_problem(answers: Sequence[NodeAnswer]) -> str | None:
-    """What is wrong with the machines, and what to do; None when nothing is."""
+    """Describes what is wrong with the nodes, and what to do; None when nothing is wrong."""
     silent = [answer.address for answer in answers if answer.missing is None]
     if silent:
-        return f"{_names(silent)} of the cluster did not answer within {ANSWER_S:g} s; see `ray status`"
+        return f"{_names(silent)} of the cluster did not answer within {ANSWER_TIMEOUT_S:g} s; see `ray status`"
     others = [answer for answer in answers if answer.version != tagger.__version__]
     if others:
         found = sorted({answer.version or "none" for answer in others})
@@ -82,9 +82,9 @@ def find_problem(answers: Sequence[NodeAnswer]) -> str | None:
 
 
 def _sample(videos: Sequence[Video]) -> list[str]:
-    """Some local paths at which there is something, seen from here."""
+    """Returns some local paths that exist on this node."""
     paths = [video.path for video in videos if not is_address(video.path) and video.size]
-    count = min(SAMPLE, len(paths))
+    count = min(SAMPLE_PATHS, len(paths))
     sample = [paths[i * (len(paths) - 1) // max(1, count - 1)] for i in range(count)]
     return [path for path in sample if Path(path).exists()]
 
@@ -94,11 +94,11 @@ def _ask(nodes: Sequence[dict], paths: Sequence[str]) -> list[NodeAnswer]:
     from ray.exceptions import RayError
 
     names = [os.fsencode(path) for path in paths]
-    look = ray.remote(num_cpus=0, max_retries=1)(_looking())
-    asked = {look.options(scheduling_strategy=_only_on(node["NodeID"])).remote(names): node for node in nodes}
-    ready, _ = ray.wait(list(asked), num_returns=len(asked), timeout=ANSWER_S)
+    probe = ray.remote(num_cpus=0, max_retries=1)(_make_probe())
+    requests = {probe.options(scheduling_strategy=_only_on(node["NodeID"])).remote(names): node for node in nodes}
+    ready, _ = ray.wait(list(requests), num_returns=len(requests), timeout=ANSWER_TIMEOUT_S)
     answers = []
-    for reference, node in asked.items():
+    for reference, node in requests.items():
         address = node["NodeManagerAddress"]
         if reference not in ready:
             answers.append(NodeAnswer(address))
@@ -106,16 +106,16 @@ def _ask(nodes: Sequence[dict], paths: Sequence[str]) -> list[NodeAnswer]:
         try:
             version, missing = ray.get(reference)
         except RayError:
-            # The machine is gone. Work goes on without it, as it would later.
+            # The node has left the cluster. The job runs without it, as it would if the node left later.
             continue
         answers.append(NodeAnswer(address, version, tuple(os.fsdecode(name) for name in missing)))
     return answers
 
 
-def _looking() -> Callable[[list[bytes]], tuple[str | None, list[bytes]]]:
-    """The function that looks. Made here, so that it travels as a whole: where it goes there may be no vtag."""
+def _make_probe() -> Callable[[list[bytes]], tuple[str | None, list[bytes]]]:
+    """Returns the function that checks a node. As a closure, it is pickled with its code: the node may have no vtag."""
 
-    def look(names: list[bytes]) -> tuple[str | None, list[bytes]]:
+    def probe(names: list[bytes]) -> tuple[str | None, list[bytes]]:
         import os.path
 
         try:
@@ -126,7 +126,7 @@ def _looking() -> Callable[[list[bytes]], tuple[str | None, list[bytes]]]:
             version = None
         return version, [name for name in names if not os.path.exists(name)]  # noqa: PTH110 - bytes
 
-    return look
+    return probe
 
 
 def _names(addresses: Sequence[str]) -> str:

@@ -1,8 +1,8 @@
-"""Runs work on Ray in a process of its own, the Ray driver, and passes on what it tells.
+"""Runs work on Ray in a process of its own, the Ray driver, and passes on the events of the work.
 
-Ray starts threads and processes, prints to standard output and error, and ends a process that uses it after its
-shutdown. None of this reaches the process that reads the rows and commits them: the driver writes to a log file, and it
-and all processes below it are gone when ``RayDriver`` is closed.
+Ray starts threads and processes, prints to standard output and error, and ends a process that uses Ray after its
+shutdown. None of this affects the process that reads the rows and commits them: the driver writes to a log file, and
+closing ``RayDriver`` ends the driver and all processes below it.
 """
 
 import contextlib
@@ -28,37 +28,37 @@ from jobs.errors import JobError, WorkerError
 from tagger.end_with_parent import end_with_parent
 from tagger.errors import VtagError
 
-Tell = Callable[[Any], None]
+SendEvent = Callable[[Any], None]
 """Sends an event, anything but None, from the driver to the process that started it."""
 
-Work = Callable[Concatenate[RaySession, Tell, ...], Any]
-"""What a driver does, with Ray running: it tells events and returns a result."""
+Work = Callable[Concatenate[RaySession, SendEvent, ...], Any]
+"""A function that a driver calls while Ray is running. It sends events and returns a result."""
 
-SHUTDOWN_S = 10.0
-"""Seconds that a driver may take to shut Ray down after its work is done."""
+SHUTDOWN_TIMEOUT_S = 10.0
+"""Seconds to wait for a driver to shut Ray down after its work is done."""
 
-STOP_S = 4.0
-"""Seconds that a driver may take when it is stopped in the middle of its work: after SIGTERM a job has nine in all."""
+STOP_TIMEOUT_S = 4.0
+"""Seconds to wait for a driver that is stopped in the middle of its work. After SIGTERM a job has nine in all."""
 
 TAIL_LINES = 20
 TAIL_BYTES = 8000
-"""How much of the log is shown when Ray or a worker fails."""
+"""The end of the log that is shown when Ray or a worker fails: its last lines, read from its last bytes."""
 
 
 class RayDriver:
     """A process that imports Ray when it is started, and starts Ray, or joins a cluster, when it gets its first work.
 
-    ``doing`` is what the work is called in messages, such as "tagging". ``address``, ``cpus`` and ``verbose`` are those
-    of ``ray_session``; with ``verbose`` everything that Ray prints goes to standard error instead of a log file. When
+    ``activity`` is the name of the work in messages, such as "tagging". ``address``, ``cpus`` and ``verbose`` are those
+    of ``ray_session``. With ``verbose``, everything that Ray prints goes to standard error instead of a log file. If
     this process has a running Ray of its own, the driver joins it.
     """
 
     def __init__(
-        self, doing: str, *, address: str | None = None, cpus: int | None = None, verbose: bool = False
+        self, activity: str, *, address: str | None = None, cpus: int | None = None, verbose: bool = False
     ) -> None:
         self.result: Any = None
-        """What the last work returned, once ``events`` has come to its end."""
-        self._settings = doing, {"address": address or _address_of_this_process(), "cpus": cpus, "verbose": verbose}
+        """The result of the last work, set when ``events`` ends."""
+        self._settings = activity, {"address": address or _address_of_this_process(), "cpus": cpus, "verbose": verbose}
         self._verbose = verbose
         self._is_working = False
         self._process: subprocess.Popen[bytes] | None = None
@@ -72,16 +72,16 @@ class RayDriver:
         self.close()
 
     def start(self) -> None:
-        """Starts the process; entering does so, too. Raises JobError."""
+        """Starts the process, as entering the context does. Raises JobError."""
         with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
-            # It has no name, so that nothing stays behind however this process ends.
+            # The log file has no name, so that no file is left however this process ends.
             self._log: IO[bytes] = ours.enter_context(tempfile.TemporaryFile(prefix="vtag-ray-"))
             pipe, lifelines = Pipe(), socket.socketpair()
             self._connection = ours.enter_context(pipe[0])
             ours.enter_context(lifelines[0])
             for each in (pipe[1], lifelines[1]):
                 theirs.enter_context(each)
-            # Standard streams may be closed here, and the child has its own under the numbers below 3.
+            # If standard streams are closed here, the descriptors may be below 3, which the child needs for its own.
             fds = [fcntl.fcntl(each.fileno(), fcntl.F_DUPFD_CLOEXEC, 3) for each in (pipe[1], lifelines[1])]
             for fd in fds:
                 theirs.callback(os.close, fd)
@@ -93,9 +93,9 @@ class RayDriver:
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=output,
-                    # The driver sees the modules that this process sees, whatever the current folder holds.
+                    # The driver imports the same modules as this process, whatever the current folder holds.
                     env={**os.environ, "PYTHONPATH": os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)},
-                    # Ctrl-C on the terminal is for this process alone, and all processes of Ray can be found later.
+                    # Ctrl-C on the terminal reaches this process alone, and the session identifies Ray's processes.
                     start_new_session=True,
                 )
             except OSError as error:
@@ -109,12 +109,12 @@ class RayDriver:
         if process is None:
             return
         try:
-            # Without work it ends by itself when the connection does.
+            # A driver without work ends when the connection is closed.
             self._connection.close()
             if self._is_working:
                 process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(STOP_S if self._is_working else SHUTDOWN_S)
+                process.wait(STOP_TIMEOUT_S if self._is_working else SHUTDOWN_TIMEOUT_S)
         finally:
             process.kill()
             process.wait()
@@ -123,16 +123,16 @@ class RayDriver:
 
     @property
     def pid(self) -> int:
-        """The number of the process."""
+        """The process id."""
         assert self._process is not None
         return self._process.pid
 
     def events(self, work: Work, *arguments: Any, timeout_s: float | None = None) -> Iterator[Any]:
-        """Calls ``work(session, tell, *arguments)`` in the driver and yields what it tells, until it returns.
+        """Calls ``work(session, send_event, *arguments)`` in the driver and yields its events, until it returns.
 
-        ``work`` is a function of a module, and all that travels can be pickled. Yields None whenever nothing was told
-        for ``timeout_s``. Raises what ``work`` raised of vtag's own errors, and WorkerError for anything else that went
-        wrong. May be called again afterwards: Ray keeps running.
+        ``work`` is a function of a module; its arguments, events and result can be pickled. Yields None after every
+        ``timeout_s`` without an event. Raises vtag's own errors as ``work`` raised them, and WorkerError for any other
+        failure. May be called again afterwards: Ray keeps running.
         """
         self._is_working = True
         self._send((work, arguments))
@@ -143,7 +143,7 @@ class RayDriver:
                     continue
                 data = self._connection.recv_bytes()
             except (EOFError, OSError):
-                # An OSError, too: the end may come in the middle of a message.
+                # OSError, too: the process may end in the middle of a message.
                 raise self._with_log(WorkerError(f"the process that runs Ray ended: {self._how_it_ended()}")) from None
             kind, value = pickle.loads(data)
             if kind == "event":
@@ -156,14 +156,14 @@ class RayDriver:
             return
 
     def _send(self, value: Any) -> None:
-        # What an end of the process means is known when nothing can be received any more.
+        # If the process has ended, ``events`` reports it when nothing more can be received.
         with contextlib.suppress(OSError):
             _send(self._connection, value)
 
     def _how_it_ended(self) -> str:
         assert self._process is not None
         with contextlib.suppress(subprocess.TimeoutExpired):
-            status = self._process.wait(STOP_S)
+            status = self._process.wait(STOP_TIMEOUT_S)
             if status >= 0:
                 return f"exit status {status}"
             with contextlib.suppress(ValueError):
@@ -171,7 +171,7 @@ class RayDriver:
         return "it does not answer"
 
     def _with_log(self, error: Exception) -> Exception:
-        """``error``; a WorkerError with the last lines of the log, all of which is then kept in a file."""
+        """Returns ``error``. A WorkerError gets the last lines of the log, and the whole log is kept in a file."""
         if isinstance(error, WorkerError) and not self._verbose:
             self._log.seek(0)
             content = self._log.read()
@@ -185,7 +185,7 @@ class RayDriver:
 
 
 def run_on_ray(
-    doing: str,
+    activity: str,
     work: Work,
     *arguments: Any,
     on_event: Callable[[Any], None] = lambda event: None,
@@ -193,19 +193,19 @@ def run_on_ray(
     cpus: int | None = None,
     verbose: bool = False,
 ) -> Any:
-    """What ``work`` returns, called in a ``RayDriver``; ``on_event`` gets what it tells."""
-    with RayDriver(doing, address=address, cpus=cpus, verbose=verbose) as driver:
+    """Runs ``work`` in a ``RayDriver`` and returns its result; ``on_event`` gets its events."""
+    with RayDriver(activity, address=address, cpus=cpus, verbose=verbose) as driver:
         for event in driver.events(work, *arguments):
             on_event(event)
         return driver.result
 
 
-def explain(error: BaseException, doing: str) -> Exception:
-    """One line for whatever went wrong in Ray, from what the worker raised when that is known."""
+def explain(error: BaseException, activity: str) -> Exception:
+    """Returns an error of one line for a failure in Ray, from the error of the worker when that is known."""
     from ray.exceptions import RayError
 
     cause = error
-    # Ray wraps what a worker raised, in a class that is also of the kind raised but speaks in tracebacks.
+    # Ray wraps the error of a worker in a subclass of its class, with a traceback as the message.
     while isinstance(cause, RayError) and isinstance(inner := getattr(cause, "cause", None), BaseException):
         cause = inner
     if isinstance(cause, VtagError) and not isinstance(cause, RayError):
@@ -213,15 +213,15 @@ def explain(error: BaseException, doing: str) -> Exception:
     if isinstance(cause, OSError) and cause.filename and cause.strerror:
         return cause
     lines = [line.strip() for line in str(cause).splitlines() if line.strip()] or [type(cause).__name__]
-    # The last line of a traceback is what happened.
+    # The last line of a traceback is the error.
     reason = lines[-1] if any("Traceback" in line or "ray::" in line for line in lines) else lines[0]
     if not isinstance(cause, RayError):
         reason = f"{type(cause).__name__}: {reason}"
     if reason.startswith("tagger.errors."):
-        # An actor that failed to start tells only its traceback; the project's own errors need no introduction.
+        # An actor that failed to start gives only a traceback. Messages of vtag's own errors stand without the class.
         return JobError(reason.split(": ", 1)[1])
-    is_memory = doing == "tagging" and "out of memory" in str(cause).lower()
-    return WorkerError(f"{doing} stopped: {reason[:300]}{'; try a smaller --batch-size' if is_memory else ''}")
+    is_memory = activity == "tagging" and "out of memory" in str(cause).lower()
+    return WorkerError(f"{activity} stopped: {reason[:300]}{'; try a smaller --batch-size' if is_memory else ''}")
 
 
 def _address_of_this_process() -> str | None:
@@ -230,7 +230,7 @@ def _address_of_this_process() -> str | None:
 
 
 def _kill_session(session: int) -> None:
-    """Kills what is left of the processes below a driver, Ray's and others, which all have its session (setsid)."""
+    """Kills the remaining processes below a driver, Ray's and others: all have its session (setsid)."""
     import psutil
 
     for process in psutil.process_iter():
@@ -244,22 +244,22 @@ def _send(connection: Connection, value: Any) -> None:
     connection.send_bytes(pickle.dumps(value, pickle.HIGHEST_PROTOCOL))
 
 
-class _HungUp(BaseException):
-    """The parent does not wait for the work any more."""
+class _Disconnected(BaseException):
+    """The parent no longer waits for the work."""
 
 
 def main() -> None:
-    """The driver's side. Its arguments: file descriptors of the connection and of the lifeline."""
+    """Runs the driver. The arguments are the file descriptors of the connection and of the lifeline."""
     connection_fd, lifeline = map(int, sys.argv[1:])
     end_with_parent(lifeline)
-    # Importing Ray takes two seconds, in which the parent may find out what there is to do.
+    # Importing Ray takes two seconds. The parent can prepare the work in that time.
     threading.Thread(target=_import, args=["ray.data"], name="vtag-import", daemon=True).start()
-    with Connection(connection_fd) as connection, contextlib.suppress(_HungUp):
+    with Connection(connection_fd) as connection, contextlib.suppress(_Disconnected):
         _serve(connection)
 
 
 def _import(module: str) -> None:
-    # The code that needs the module imports it again, and says what is wrong.
+    # Errors are left to the code that needs the module: it imports it again.
     with contextlib.suppress(Exception):
         set_environment()
         importlib.import_module(module)
@@ -270,15 +270,15 @@ def _serve(connection: Connection) -> None:
         try:
             _send(connection, (kind, value))
         except ConnectionError:
-            raise _HungUp from None
+            raise _Disconnected from None
 
     def receive() -> Any:
         try:
             return pickle.loads(connection.recv_bytes())
         except (EOFError, ConnectionError):
-            raise _HungUp from None
+            raise _Disconnected from None
 
-    doing, settings = receive()
+    activity, settings = receive()
     with contextlib.ExitStack() as stack:
         session: RaySession | None = None
         while True:
@@ -288,7 +288,7 @@ def _serve(connection: Connection) -> None:
                 send("result", work(session, partial(send, "event"), *arguments))
             except Exception as error:
                 traceback.print_exc()
-                send("error", explain(error, doing))
+                send("error", explain(error, activity))
 
 
 if __name__ == "__main__":

@@ -14,25 +14,25 @@ from jobs.errors import WorkerError
 
 OBJECT_STORE_BYTES = 2 * 2**30
 OBJECT_STORE_BYTES_PER_CORE = 256 * 2**20
-"""Memory that a local Ray may use for frames on their way: the larger of the two, but never over a quarter of all."""
+"""Bytes of a local Ray's object store, for frames in transit: the larger of the two, but a quarter of all at most."""
 
-KNOCK_S = 10.0
-"""Seconds that a cluster has to accept a connection."""
+CONNECT_TIMEOUT_S = 10.0
+"""Seconds to wait for a cluster to accept a connection."""
 
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    # Ray would otherwise pack up the current folder, videos and all, when started by uv.
+    # Ray would otherwise pack the current folder with its videos when it is started by uv.
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
-    # A thread that still reads results while Ray is shut down must not start another one.
+    # A thread that still reads results while Ray is shut down must not start another Ray.
     "RAY_ENABLE_AUTO_CONNECT": "0",
     # Ray gives its workers the lowest priority (nice 15): beside any other busy program they hardly run at all.
     "RAY_worker_niceness": "0",
-    # Ray ends a worker that has been idle for a second, as happens to decoders that wait for the models. The next
-    # task starts another, which takes two seconds of a core, and a decoder process, which takes one.
+    # Ray ends a worker that has been idle for a second, such as a decoder that waits for the models. The next task
+    # starts another worker, which takes two seconds of a core, and a decoder process, which takes one.
     "RAY_idle_worker_killing_time_threshold_ms": "3600000",
-    # A raylet that does not find its object store at once waits for a second before it looks again: 67 of 441 starts
-    # did. With these values it looks every 50 ms, for half a minute in all.
+    # A raylet that does not find its object store at once waits for a second before it looks again, as in 67 of 441
+    # starts. With these values it looks every 50 ms, for half a minute in all.
     "RAY_raylet_client_connect_timeout_milliseconds": "50",
     "RAY_raylet_client_num_connect_attempts": "600",
 }
@@ -48,7 +48,7 @@ class RaySession:
 
 @contextlib.contextmanager
 def ray_session(address: str | None = None, *, cpus: int | None = None, verbose: bool = False) -> Iterator[RaySession]:
-    """Joins the cluster at ``address`` (or RAY_ADDRESS), or starts a Ray of this machine alone. Ends what it started.
+    """Joins the cluster at ``address`` (or RAY_ADDRESS), or starts Ray on this machine alone. Shuts Ray down.
 
     ``cpus`` limits a local Ray. Ray prints to the standard output and error of this process, so
     ``jobs.cluster.ray_driver`` runs this in a process whose output goes to a log file. Raises WorkerError when Ray
@@ -66,7 +66,7 @@ def ray_session(address: str | None = None, *, cpus: int | None = None, verbose:
     }
     try:
         if joins and address:
-            _knock(address)
+            _check_reachable(address)
         ray.init(
             address=address if joins else "local",
             logging_level=logging.INFO if verbose else logging.WARNING,
@@ -82,15 +82,15 @@ def ray_session(address: str | None = None, *, cpus: int | None = None, verbose:
         ray.shutdown()
 
 
-def _knock(address: str) -> None:
-    """Raises OSError when nothing listens at ``address``, if it is HOST:PORT: Ray itself tries for minutes."""
+def _check_reachable(address: str) -> None:
+    """Raises OSError when nothing listens at ``address``, if that is HOST:PORT. Ray itself would try for minutes."""
     host, _, port = address.rpartition(":")
     if host and port.isdecimal() and "/" not in host:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=KNOCK_S).close()
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_TIMEOUT_S).close()
 
 
 def set_environment() -> None:
-    """Sets how Ray behaves, where the user has not. It looks when it is imported and when it starts processes."""
+    """Sets Ray's variables that the user has not set. Ray reads them when imported and when it starts processes."""
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
 
@@ -107,7 +107,7 @@ def _object_store_bytes() -> int:
     size = min(max(OBJECT_STORE_BYTES, OBJECT_STORE_BYTES_PER_CORE * (os.cpu_count() or 1)), memory // 4)
     shared = Path("/dev/shm")
     if shared.is_dir():
-        # Containers often have 64 MB here; Ray then goes to the temporary folder and warns, which is right.
+        # Containers often have 64 MB here. Ray then uses the temporary folder and warns, which is right.
         free = shutil.disk_usage(shared).free
         size = min(size, int(free * 0.9)) if free > 2**29 else size
     return size

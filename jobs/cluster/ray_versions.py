@@ -1,13 +1,13 @@
-"""What differs between the versions of Ray that vtag supports. Goes when Ray 2.64 is the oldest of them."""
+"""Differences between the supported versions of Ray. To be removed when Ray 2.64 is the oldest of them."""
 
 from importlib.metadata import version
 from typing import Any
 
 HAS_REMOTE_ARGUMENTS = tuple(map(int, version("ray").split(".")[:2])) < (2, 64)
-"""Whether ``Dataset.map_batches`` takes options of tasks and actors. Ray 2.60 says that 2.64 will not, and has no other
-way yet; then Ray Data's own defaults hold, by which a task is done again without end."""
+"""True if ``Dataset.map_batches`` takes options of tasks and actors. Ray 2.60 says that 2.64 will not, and has no
+replacement yet. Then the defaults of Ray Data hold, and these retry a task without end."""
 
 
 def retries(**options: int) -> dict[str, Any]:
-    """``options`` of tasks or actors that bound how often work is done again, for ``map_batches``."""
+    """Returns ``options`` for ``map_batches`` that limit the retries of tasks or actors, if it takes options."""
     return dict(options) if HAS_REMOTE_ARGUMENTS else {}

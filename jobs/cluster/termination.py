@@ -1,4 +1,4 @@
-"""How a job meets its end when the machine is about to go."""
+"""The end of a job on SIGTERM."""
 
 import os
 import signal
@@ -6,14 +6,15 @@ import threading
 from types import FrameType
 from typing import NoReturn
 
-LEAVE_S = 9.0
-"""Time in seconds that a job may take to end after SIGTERM before it is cut off."""
+SIGTERM_TIMEOUT_S = 9.0
+"""Seconds that a job may take to end after SIGTERM, before its process exits at once."""
 
 
 class Sigterm:
-    """Lets SIGTERM do what Ctrl-C does, but within ``LEAVE_S``: the machine may be switched off soon after.
+    """A context in which SIGTERM does what Ctrl-C does, but within ``SIGTERM_TIMEOUT_S``.
 
-    Only the main thread can arrange that; elsewhere nothing changes.
+    The machine may be switched off soon after SIGTERM. Only the main thread can set the handler of a signal; in other
+    threads the context does nothing.
     """
 
     def __init__(self) -> None:
@@ -33,8 +34,8 @@ class Sigterm:
 
     def _interrupt(self, number: int, frame: FrameType | None) -> NoReturn:
         if self._timer is None:
-            # What is committed is safe, and a commit that is cut off is as good as absent.
-            self._timer = threading.Timer(LEAVE_S, os._exit, [128 + signal.SIGTERM])
+            # Finished commits are safe, and a commit that is cut off does not count.
+            self._timer = threading.Timer(SIGTERM_TIMEOUT_S, os._exit, [128 + signal.SIGTERM])
             self._timer.daemon = True
             self._timer.start()
         raise KeyboardInterrupt

@@ -1,1 +1,1 @@
-"""The result on disk: the tables, the run folder that leads to them, and how they are checked."""
+"""The result on disk: its tables, the run folder from which they are published, and their checks."""

@@ -1,4 +1,4 @@
-"""What has to be done: a listing of videos against the records of those that are finished."""
+"""Compares a listing of videos with the records of finished ones, to find the videos that must be read."""
 
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,19 +15,20 @@ from jobs.storage.location import is_address, locate
 from tagger.errors import VtagError
 
 READERS = 16
-"""Videos whose content is looked at at a time. On a network most of the time is waiting."""
+"""Videos that are read at a time. On a network most of the time is waiting."""
 
 COLUMNS = ["video", "size", "mtime_ns", "fingerprint", "status", "error_kind"]
+"""Columns of the videos table that are read."""
 
 
 @dataclass(frozen=True)
 class Changes:
-    """What a run does with each video of its listing, and what it finds in the result that is not listed.
+    """The videos of a listing, grouped by how they differ from the records.
 
-    ``new``: not in the records. ``changed``: another content than what was read, or changed while it was read.
-    ``retried``: could not be read, or only in part, and is to be tried again. ``touched``: another modification time,
-    the same content. ``kept``: how many are as they were, also those that could not be read then. ``gone``: how many
-    are in the records only, with those that are ``missing``: listed by name, but not there any more.
+    ``new``: not in the records. ``changed``: the content differs, or it changed while it was read. ``retried``: could
+    not be read, or only in part, and is tried again. ``touched``: the modification time differs, the content does not.
+    ``missing``: recorded and listed by name, but not there any more. ``kept``: the number of unchanged videos, with
+    those that could not be read. ``gone``: the number of recorded videos that are ``missing`` or not listed.
     """
 
     new: tuple[Video, ...] = ()
@@ -46,7 +47,7 @@ class Changes:
 
 @dataclass
 class Records:
-    """What is recorded of finished videos: a row number for each name, and columns."""
+    """The records of finished videos: columns, and in ``rows`` the row number of each name."""
 
     rows: dict[str, int] = field(default_factory=dict)
     sizes: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
@@ -57,7 +58,7 @@ class Records:
 
 
 def read_records(sources: Iterable[Source]) -> Records:
-    """What ``sources`` record, each video as the last of them has it. Raises OSError."""
+    """Reads the records in ``sources``. For a video in several of them, the last one counts. Raises OSError."""
 
     def read(source: Source) -> pa.Table:
         with source.videos.parquet() as file:
@@ -68,7 +69,7 @@ def read_records(sources: Iterable[Source]) -> Records:
     if not tables:
         return Records()
     table = pa.concat_tables(tables)
-    # Of two rows with one name, the later one stays.
+    # Of two rows with the same name, the later one counts.
     rows = dict(zip(table["video"].to_pylist(), range(table.num_rows), strict=True))
     return Records(
         rows,
@@ -85,18 +86,20 @@ def find_changes(
     records: Records,
     *,
     retry_failed: bool = False,
-    content: Callable[[str], str | None] | None = None,
+    read_fingerprint: Callable[[str], str | None] | None = None,
 ) -> Changes:
     """Compares a listing with the records.
 
-    A video with the recorded size and modification time is taken for the same. When only the time differs, its content
-    is looked at: ``content`` gives the fingerprint of what is at a path, None when it cannot be read.
+    A video with the recorded size and modification time counts as unchanged. When only the time differs, the
+    fingerprints decide: ``read_fingerprint`` gives that of the file at a path or address, None when it cannot be read.
     """
-    at = np.fromiter((records.rows.get(video_name(video.path), -1) for video in videos), np.int64, len(videos))
+    row_of_video = np.fromiter(
+        (records.rows.get(video_name(video.path), -1) for video in videos), np.int64, len(videos)
+    )
     sizes = np.fromiter((video.size for video in videos), np.int64, len(videos))
     mtimes_ns = np.fromiter((video.mtime_ns for video in videos), np.int64, len(videos))
-    known = at >= 0
-    rows = at[known]
+    known = row_of_video >= 0
+    rows = row_of_video[known]
     same = np.zeros(len(videos), bool)
     same[known] = (sizes[known] == records.sizes[rows]) & (mtimes_ns[known] == records.mtimes_ns[rows])
     bad = np.zeros(len(videos), bool)
@@ -106,15 +109,15 @@ def find_changes(
     missing = known & ~same & (sizes == 0) & (mtimes_ns == 0)
     retried = known & same & bad & ~unstable & retry_failed
     kept = known & same & ~unstable & ~retried
-    perhaps = np.zeros(len(videos), bool)
-    perhaps[known] = sizes[known] == records.sizes[rows]
-    perhaps &= ~same & ~missing & ~unstable & ~(bad & retry_failed)
+    may_be_touched = np.zeros(len(videos), bool)
+    may_be_touched[known] = sizes[known] == records.sizes[rows]
+    may_be_touched &= ~same & ~missing & ~unstable & ~(bad & retry_failed)
     touched = np.zeros(len(videos), bool)
-    candidates = np.flatnonzero(perhaps).tolist()
+    candidates = np.flatnonzero(may_be_touched).tolist()
     with ThreadPoolExecutor(READERS) as pool:
-        found = pool.map(content or _content, (videos[i].path for i in candidates))
-        for i, text in zip(candidates, found, strict=True):
-            touched[i] = text is not None and text == records.fingerprints[int(at[i])].as_py()
+        found = pool.map(read_fingerprint or _current_fingerprint, (videos[i].path for i in candidates))
+        for i, current in zip(candidates, found, strict=True):
+            touched[i] = current is not None and current == records.fingerprints[int(row_of_video[i])].as_py()
     changed = known & ~kept & ~retried & ~touched & ~missing
 
     def chosen(mask: np.ndarray) -> tuple[Video, ...]:
@@ -131,8 +134,8 @@ def find_changes(
     )
 
 
-def _content(path: str) -> str | None:
-    """The fingerprint of what is at a path or address now; None when it cannot be read."""
+def _current_fingerprint(path: str) -> str | None:
+    """Reads the fingerprint of the file at a path or address now; None when it cannot be read."""
     try:
         if not is_address(path):
             return fingerprint(Path(path))

@@ -12,7 +12,7 @@ from tagger.errors import OutputError
 
 
 def compact(path: str, out: str | None = None) -> ResultCounts:
-    """Merges the parts of the folder at ``path`` into as few as there can be, sorted, in place or as another result.
+    """Merges the part files of the folder at ``path`` into as few as possible, sorted, in place or as another result.
 
     Raises OutputError.
     """

@@ -1,4 +1,4 @@
-"""What the rows of a result depend on, beside the videos themselves."""
+"""The identity of a run: all that its rows depend on, besides the videos."""
 
 import json
 from collections.abc import Mapping
@@ -19,9 +19,9 @@ class RunIdentity:
     top_k: int
 
     def difference(self, other: "RunIdentity") -> str | None:
-        """In which way rows of ``other`` are of another kind; None when they are not.
+        """Describes how rows of ``other`` differ in kind; None when they do not.
 
-        The name of a model is what a user calls it; its hash is what it is.
+        Models are compared by their hash: a user may give any name to a model.
         """
         if self.model_hash != other.model_hash:
             return f"another model ({other.model}, {other.model_hash[:12]})"
@@ -38,7 +38,7 @@ class RunIdentity:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "RunIdentity":
-        """The inverse of ``to_json``; further entries are left alone. Raises KeyError."""
+        """The inverse of ``to_json``; further entries are ignored. Raises KeyError."""
         return cls(**{name: values[name] for name in ("model", "model_hash", "sampling", "top_k")})
 
 

@@ -1,9 +1,9 @@
-"""The run folder: what a job has finished so far, in plain files, so that an interrupted job can go on.
+"""The run folder: the finished videos of a job in plain files, so that an interrupted job can continue.
 
-``plan.json`` says which model, sampling and top-k the rows come from. Each commit adds two Parquet files,
+``plan.json`` holds the model, the sampling and the top-k of the rows. Each commit adds two Parquet files,
 ``part-000000.tags.parquet`` and ``part-000000.videos.parquet``: rows of finished videos, with the schemas of the
-result. The videos part is written last and is the record; a tags part without it is as good as absent and is written
-over by the next commit. ``log-000.jsonl`` tells when what happened, a file for each time the job was started.
+result. The videos part is written last and completes the commit. A tags part without it does not count, and the next
+commit overwrites it. ``log-000.jsonl`` has the events with their times, in a new file for each start of the job.
 """
 
 import contextlib
@@ -29,28 +29,28 @@ LEDGER_FORMAT = 2
 
 PART = re.compile(r"part-(\d{6,})\.(tags|videos)\.parquet")
 
-LOG_S = 30.0
-"""Where nothing can be appended to a file, in a bucket, the log is written again this often, in seconds."""
+LOG_INTERVAL_S = 30.0
+"""Seconds between two writes of the log to a bucket, where a file cannot be appended to and is written anew."""
 
 
 class Ledger:
-    """A run folder that is being written to, by one process: see ``jobs.result.lock``."""
+    """A run folder that one process writes to: see ``jobs.result.lock``."""
 
     def __init__(self, folder: Location):
         self.folder = folder
         self._next_part = len(committed_parts(folder))
         started = read_plan(folder)
-        assert started is not None, "Ledger.create makes one"
+        assert started is not None, "there is no plan; use Ledger.create"
         self.run_id = started.run_id
         self._log = folder.child(f"log-{sum(name.startswith('log-') for name in folder.names()):03d}.jsonl")
         self._lines: list[str] = []
-        self._logged_s = -LOG_S
+        self._log_written_s = -LOG_INTERVAL_S
 
     @classmethod
     def create(cls, folder: Location, identity: RunIdentity, *, replaces: bool = False) -> "Ledger":
-        """Opens the ledger at ``folder``, and makes it first where there is none.
+        """Opens the ledger at ``folder``. Creates it first if there is none.
 
-        ``replaces``: the run will take the place of an earlier result, not add to it.
+        ``replaces``: the run replaces an earlier result instead of adding to it.
         """
         if read_plan(folder) is None:
             folder.create_folder()
@@ -69,7 +69,7 @@ class Ledger:
     def commit(self, videos: pa.Table, tags: pa.Table) -> None:
         """Adds rows of VIDEOS_SCHEMA and the rows of TAGS_SCHEMA that belong to them, both sorted by video.
 
-        All of them are added or none. They are on disk when this returns.
+        Adds all rows or none. They are on disk when this returns.
         """
         part = part_source(self.folder, self._next_part)
         part.tags.write_table(tags)
@@ -78,7 +78,7 @@ class Ledger:
         self.log("committed", part=part.videos.name, videos=videos.num_rows, segments=tags.num_rows)
 
     def log(self, event: str, **facts: Any) -> None:
-        """Notes what happened. A log that cannot be written is no reason to stop."""
+        """Writes an event to the log. A log that cannot be written does not stop the job."""
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         line = json.dumps({"time": now, "event": event, **facts}) + "\n"
         with contextlib.suppress(OSError):
@@ -87,9 +87,9 @@ class Ledger:
                     file.write(line)
                 return
             self._lines.append(line)
-            if time.monotonic() - self._logged_s >= LOG_S or event != "committed":
+            if time.monotonic() - self._log_written_s >= LOG_INTERVAL_S or event != "committed":
                 self._log.write_text("".join(self._lines))
-                self._logged_s = time.monotonic()
+                self._log_written_s = time.monotonic()
 
 
 def part_source(folder: Location, number: int) -> Source:
@@ -104,15 +104,13 @@ def committed_parts(folder: Location) -> list[Source]:
     numbers = sorted(int(match[1]) for name in names if (match := PART.fullmatch(name)) and match[2] == "videos")
     found = [part_source(folder, number) for number in numbers]
     if numbers != list(range(len(numbers))) or not all(part.tags.name in names for part in found):
-        raise OutputError(
-            f"{folder} lacks parts that were committed to it; remove it, and what it holds is tagged again"
-        )
+        raise OutputError(f"{folder} lacks parts that were committed to it; remove it, and its videos are tagged again")
     return found
 
 
 @dataclass(frozen=True)
 class StartedRun:
-    """A run that has a run folder: its number, and whether it takes the place of an earlier result."""
+    """A run with a run folder: its identity, its id, and whether it replaces an earlier result."""
 
     identity: RunIdentity
     run_id: str
@@ -120,7 +118,7 @@ class StartedRun:
 
 
 def read_plan(folder: Location) -> StartedRun | None:
-    """What the run at ``folder`` was started with; None when there is no run.
+    """Reads the plan with which the run at ``folder`` was started; None when there is no run.
 
     Raises OutputError for a damaged run folder, for one that cannot be read, and for one of another version of vtag.
     """
@@ -129,7 +127,7 @@ def read_plan(folder: Location) -> StartedRun | None:
         if plan["format"] != LEDGER_FORMAT:
             raise OutputError(
                 f"{folder} was written by another version of vtag ({plan.get('vtag_version')}); finish it with that "
-                "one, or remove it, and what it holds is tagged again"
+                "version, or remove it, and its videos are tagged again"
             )
         return StartedRun(RunIdentity.from_json(plan), plan["run"], bool(plan["replaces"]))
     except (FileNotFoundError, NotADirectoryError):
@@ -138,12 +136,15 @@ def read_plan(folder: Location) -> StartedRun | None:
         raise OutputError(f"{folder.child('plan.json')} cannot be read: {reason(error)}") from error
     except (ValueError, KeyError, TypeError) as error:
         raise OutputError(
-            f"{folder.child('plan.json')} is damaged ({error}); remove {folder}, and what it holds is tagged again"
+            f"{folder.child('plan.json')} is damaged ({error}); remove {folder}, and its videos are tagged again"
         ) from error
 
 
 def remove(folder: Location, *, keep_lock: bool = False) -> None:
-    """Removes a run folder, and from it only what vtag puts there; the plan goes first, so half of it is no run."""
+    """Removes a run folder with the files of vtag in it; other files stay, and so does the folder then.
+
+    The plan is removed first, so that a half-removed folder is no run.
+    """
     mine = re.compile(rf"plan\.json|{PART.pattern}|log-\d+\.jsonl|\..*\.tmp" + ("" if keep_lock else r"|lock\.json"))
     for name in sorted(folder.names(), key=lambda name: name != "plan.json"):
         if mine.fullmatch(name):

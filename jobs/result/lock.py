@@ -1,8 +1,8 @@
-"""One job at a time writes to an output: a lock in its run folder, which says who holds it.
+"""The lock of an output, so that one job at a time writes to it. The lock file in the run folder names the holder.
 
-On a local disk the operating system holds the lock (flock), and lets go of it when the process ends, however it ends.
-Where it cannot (in a bucket, or on a disk shared in a way that does not share locks), the holder writes a heartbeat to
-the lock file, and a lock without one is taken over.
+On a local disk the operating system holds the lock (flock). It releases the lock when the process ends, even if that is
+killed. Where it cannot (in a bucket, or on a network disk that does not share locks), the holder writes a heartbeat to
+the lock file, and a lock without a heartbeat is taken over.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from jobs.storage.location import Location
 from tagger.errors import OutputError
 
 HEARTBEAT_S = 10.0
-"""Seconds between two heartbeats. A lock without one for three times as long is stale."""
+"""Seconds between two heartbeats. A lock without a heartbeat for three times as long is stale."""
 
 
 class Lock:
@@ -49,7 +49,7 @@ class Lock:
             raise OutputError(self._lost)
 
     def release(self) -> None:
-        """Lets go of the lock."""
+        """Releases the lock."""
         self._released.set()
         self._thread.join()
         if self._lost is None:
@@ -59,8 +59,8 @@ class Lock:
             self._descriptor.close()
 
     def is_ours(self) -> bool:
-        """Whether the lock file still says that this job holds it."""
-        found = _holder(self._file)
+        """Checks whether the lock file still names this job as the holder."""
+        found = _read_holder(self._file)
         return found is not None and found.get("token") == self._holder["token"]
 
     def _write(self) -> None:
@@ -76,11 +76,13 @@ class Lock:
 
     def _beat(self) -> None:
         while not self._released.wait(HEARTBEAT_S):
-            # A heartbeat that cannot be written is tried again; what is committed will tell of a real trouble.
+            # A heartbeat that cannot be written is tried again. If the disk or bucket fails, the next commit raises.
             with contextlib.suppress(OSError):
-                holder = _holder(self._file)
+                holder = _read_holder(self._file)
                 if holder is not None and holder.get("token") != self._holder["token"]:
-                    self._lost = f"{self._file.beside('')}: another job has taken over this output ({_words(holder)})"
+                    self._lost = (
+                        f"{self._file.beside('')}: another job has taken over this output ({_describe(holder)})"
+                    )
                     return
                 self._holder["heartbeat"] += 1
                 self._write()
@@ -88,15 +90,15 @@ class Lock:
 
 @contextlib.contextmanager
 def locked(folder: Location) -> Iterator[Lock]:
-    """Holds the lock of a run folder, which is made when there is none.
+    """Holds the lock of a run folder. Creates the folder if there is none.
 
     Raises OutputError when another job holds it, OSError when it cannot be written.
     """
     folder.create_folder()
     file = folder.child("lock.json")
-    descriptor = _take_local(folder, file) if file.is_local else None
+    descriptor = _lock_local_file(folder, file) if file.is_local else None
     try:
-        _wait_for_sign_of_life(file)
+        _wait_until_stale(file)
         lock = Lock(file, descriptor)
     except BaseException:
         if descriptor is not None:
@@ -104,45 +106,45 @@ def locked(folder: Location) -> Iterator[Lock]:
         raise
     try:
         if descriptor is None:
-            # Of two who saw no lock, the one who wrote later has it.
+            # Of two jobs that saw no lock, the one that wrote later holds it.
             time.sleep(1.0)
             if not lock.is_ours():
-                raise _refused(file, _holder(file))
+                raise _refused(file, _read_holder(file))
         yield lock
     finally:
         lock.release()
 
 
-def _take_local(folder: Location, file: Location) -> IO[str]:
+def _lock_local_file(folder: Location, file: Location) -> IO[str]:
     while True:
         try:
             descriptor = open(os.open(file.path, os.O_RDWR | os.O_CREAT, 0o666), "r+", encoding="utf-8")  # noqa: PTH123, SIM115
         except FileNotFoundError:
-            # Its last holder has just removed the folder. When this one cannot be made, the error says so.
+            # The last holder has just removed the folder. If it cannot be created again, that raises an OSError.
             folder.create_folder()
             continue
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Its last holder may have removed the file between the two.
+            # The last holder may have removed the file after it was opened here.
             if os.path.samestat(os.fstat(descriptor.fileno()), os.stat(file.path)):  # noqa: PTH116
                 return descriptor
         except BlockingIOError:
             descriptor.close()
-            raise _refused(file, _holder(file)) from None
+            raise _refused(file, _read_holder(file)) from None
         except FileNotFoundError:
             pass
         descriptor.close()
 
 
-def _wait_for_sign_of_life(file: Location) -> None:
-    """Raises OutputError when the holder that the lock file names shows that it is alive."""
-    holder = _holder(file)
+def _wait_until_stale(file: Location) -> None:
+    """Returns when the lock is free or stale. Raises OutputError when its holder writes a heartbeat."""
+    holder = _read_holder(file)
     if holder is None or _has_ended(holder, file):
         return
     until = time.monotonic() + 3 * HEARTBEAT_S
     while time.monotonic() < until:
         time.sleep(min(1.0, HEARTBEAT_S / 4))
-        now = _holder(file)
+        now = _read_holder(file)
         if now is None:
             return
         if now != holder:
@@ -150,7 +152,7 @@ def _wait_for_sign_of_life(file: Location) -> None:
 
 
 def _has_ended(holder: dict[str, Any], file: Location) -> bool:
-    """Whether the holder was a process of this machine that has ended."""
+    """Checks whether the holder was a process of this machine that has ended."""
     if holder.get("host") != socket.gethostname():
         return False
     if file.is_local:
@@ -164,8 +166,8 @@ def _has_ended(holder: dict[str, Any], file: Location) -> bool:
     return False
 
 
-def _holder(file: Location) -> dict[str, Any] | None:
-    """What the lock file says; None when there is none, or nothing in it."""
+def _read_holder(file: Location) -> dict[str, Any] | None:
+    """Reads the lock file; None when there is no file, or no holder in it."""
     try:
         holder = json.loads(file.read_text())
     except (FileNotFoundError, NotADirectoryError, ValueError):
@@ -176,11 +178,11 @@ def _holder(file: Location) -> dict[str, Any] | None:
 def _refused(file: Location, holder: dict[str, Any] | None) -> OutputError:
     out = str(file.beside("")).rstrip("/").removesuffix(".run")
     return OutputError(
-        f"{out} is being written by another vtag run ({_words(holder)}); wait for it, or choose another --out"
+        f"{out} is being written by another vtag run ({_describe(holder)}); wait for it, or choose another --out"
     )
 
 
-def _words(holder: dict[str, Any] | None) -> str:
+def _describe(holder: dict[str, Any] | None) -> str:
     if holder is None:
-        return "it does not say which"
+        return "unknown host and process"
     return f"host {holder.get('host')}, process {holder.get('process')}, started {holder.get('started')}"

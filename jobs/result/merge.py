@@ -1,7 +1,7 @@
-"""Merges sorted tables, each video from the last of them that has it, in memory that does not grow with their rows.
+"""Merges sorted tables in bounded memory. For a video in several tables, the last one counts.
 
-The sources are outlined first, by the names that stand in them; then the rows are read in ascending ranges of names,
-from every source that reaches into the range.
+First, the names in each source are read, to divide them into ascending ranges of about the same number of rows. Then
+the rows of one range after another are read, from every source with names in the range.
 """
 
 import bisect
@@ -17,16 +17,16 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from jobs.errors import reason
-from jobs.result.columns import completed
+from jobs.result.columns import fill_added_columns
 from jobs.storage.location import Location
 from tagger.errors import OutputError
 from tagger.schema import TAGS_SCHEMA, VIDEOS_SCHEMA
 
 RANGE_ROWS = 100_000
-"""About how many rows are in memory at a time."""
+"""Rows in memory at a time, about."""
 
 ROW_GROUP_ROWS = 25_000
-"""Rows of a row group in files that will be merged again: what is read of a file is a multiple of it."""
+"""Rows of a row group in files that will be merged again: a merge reads whole row groups."""
 
 READERS = 8
 """Files that are read at a time. In a bucket most of the time is waiting."""
@@ -51,7 +51,7 @@ class Merged:
 
 @dataclass(frozen=True)
 class _Outline:
-    """Where the rows of a source are: at each mark, a name and the rows between it and the mark before."""
+    """The distribution of rows in a source. A mark is a name, with the number of rows since the mark before."""
 
     first: str
     last: str
@@ -59,10 +59,10 @@ class _Outline:
 
 
 def merge(sources: Sequence[Source], *, keep: pa.Array | None = None, range_rows: int = RANGE_ROWS) -> Iterator[Merged]:
-    """The rows of ``sources`` in ascending ranges of videos; where two have a video, the later one counts.
+    """Yields the rows of ``sources`` in ascending ranges of videos. For a video in two sources, the later one counts.
 
-    ``keep``: names of videos; those of others are left out. Raises OutputError when a source has not the tags that its
-    videos should have, or cannot be read.
+    ``keep``: the names of the videos to keep; None keeps all. Raises OutputError when the tags of a source do not fit
+    its videos, or when it cannot be read.
     """
     if keep is not None:
         keep = keep.take(pc.array_sort_indices(keep))
@@ -70,28 +70,30 @@ def merge(sources: Sequence[Source], *, keep: pa.Array | None = None, range_rows
         outlines = list(pool.map(lambda source: _outline(source, range_rows // 4), sources))
         low = ""
         for high in _bounds(outlines, range_rows):
-            reaching = [
-                _Reaching(number, source, is_whole=low < outline.first and (high is None or outline.last <= high))
+            range_sources = [
+                _SourceInRange(number, source, is_whole=low < outline.first and (high is None or outline.last <= high))
                 for number, (source, outline) in enumerate(zip(sources, outlines, strict=True))
                 if outline is not None and low < outline.last and (high is None or outline.first <= high)
             ]
-            yield _merge_range(pool, reaching, low, high, None if keep is None else _between(keep, low, high))
+            yield _merge_range(
+                pool, range_sources, low, high, None if keep is None else _names_in_range(keep, low, high)
+            )
             low = high or low
 
 
 @dataclass(frozen=True)
-class _Reaching:
-    """A source, and its number, that reaches into a range, or lies in it as a whole."""
+class _SourceInRange:
+    """A source with names in a range, and its number. ``is_whole``: all its names are in the range."""
 
     number: int
     source: Source
     is_whole: bool
 
 
-def _between(names: pa.Array, low: str, high: str | None) -> pa.Array:
-    """Those of sorted names that are above ``low`` and not above ``high``.
+def _names_in_range(names: pa.Array, low: str, high: str | None) -> pa.Array:
+    """Returns the part of the sorted ``names`` that is above ``low`` and not above ``high``.
 
-    To look among all of ten million names for those of a range takes seconds, for each range.
+    Filtering a range by all of ten million names would take seconds, for each range.
     """
 
     def up_to(bound: str) -> int:
@@ -108,12 +110,12 @@ def _readable(file: Location) -> Iterator[None]:
     except OSError as error:
         why = "it is missing" if isinstance(error, FileNotFoundError) else " ".join(reason(error).split())
         raise OutputError(
-            f"{file} cannot be read: {why}; what is finished is kept: run the same command again, "
+            f"{file} cannot be read: {why}; finished videos are kept: run the same command again, "
             "or start over with --overwrite"
         ) from error
 
 
-def _outline(source: Source, quantum: int) -> _Outline | None:
+def _outline(source: Source, mark_rows: int) -> _Outline | None:
     first = last = ""
     marks = []
     rows = 0
@@ -125,15 +127,15 @@ def _outline(source: Source, quantum: int) -> _Outline | None:
             first = first or names[0].as_py()
             last = names[-1].as_py()
             counted = rows + np.cumsum(1 + batch["segments"].to_numpy().astype(np.int64))
-            # The last name of each full quantum.
-            at = np.flatnonzero(np.diff(counted // quantum, prepend=rows // quantum))
-            marks += [(names[int(i)].as_py(), quantum) for i in at]
-            rows = int(counted[-1]) % quantum
+            # A mark after every ``mark_rows`` rows.
+            at = np.flatnonzero(np.diff(counted // mark_rows, prepend=rows // mark_rows))
+            marks += [(names[int(i)].as_py(), mark_rows) for i in at]
+            rows = int(counted[-1]) % mark_rows
     return _Outline(first, last, (*marks, (last, rows))) if last else None
 
 
 def _bounds(outlines: Sequence[_Outline | None], range_rows: int) -> Iterator[str | None]:
-    """The last name of each range but the last, which is open."""
+    """Yields the last name of each range; None for the last range, which is open."""
     marks = sorted(mark for outline in outlines if outline is not None for mark in outline.marks)
     rows = 0
     bound = ""
@@ -147,14 +149,14 @@ def _bounds(outlines: Sequence[_Outline | None], range_rows: int) -> Iterator[st
 
 
 def _merge_range(
-    pool: ThreadPoolExecutor, reaching: Sequence[_Reaching], low: str, high: str | None, keep: pa.Array | None
+    pool: ThreadPoolExecutor, range_sources: Sequence[_SourceInRange], low: str, high: str | None, keep: pa.Array | None
 ) -> Merged:
     chosen = pc.field("video") > low
     if high is not None:
         chosen = chosen & (pc.field("video") <= high)
-    videos = _read(pool, reaching, "videos", VIDEOS_SCHEMA, chosen)
-    tags = _read(pool, reaching, "tags", TAGS_SCHEMA, chosen)
-    if len(reaching) > 1:
+    videos = _read(pool, range_sources, "videos", VIDEOS_SCHEMA, chosen)
+    tags = _read(pool, range_sources, "tags", TAGS_SCHEMA, chosen)
+    if len(range_sources) > 1:
         videos = videos.take(pc.sort_indices(videos, [("video", "ascending"), ("source", "descending")]))
         names = videos["video"].combine_chunks()
         is_first = np.ones(len(names), bool)
@@ -163,37 +165,37 @@ def _merge_range(
         videos = videos.filter(pa.array(is_first))
     if keep is not None:
         videos = videos.filter(pc.is_in(videos["video"], keep))
-    if len(reaching) > 1 or keep is not None:
+    if len(range_sources) > 1 or keep is not None:
         at = pc.index_in(tags["video"], videos["video"].combine_chunks())
         counting = videos["source"].combine_chunks().take(at.combine_chunks())
         tags = tags.filter(pc.equal(counting, tags["source"].combine_chunks()))
-    if len(reaching) > 1:
+    if len(range_sources) > 1:
         tags = tags.sort_by([("video", "ascending"), ("segment", "ascending")])
     if (pc.sum(videos["segments"]).as_py() or 0) != tags.num_rows:
-        places = ", ".join(str(found.source.tags) for found in reaching[:3])
+        places = ", ".join(str(found.source.tags) for found in range_sources[:3])
         raise OutputError(
-            f"{places}: not the rows that the videos beside it should have; vtag verify says more, and --overwrite "
-            "starts over"
+            f"{places}: the rows do not fit those of the videos table beside it; see vtag verify, or start over with "
+            "--overwrite"
         )
     return Merged(videos.select(VIDEOS_SCHEMA.names), tags.select(TAGS_SCHEMA.names), videos["source"].to_numpy())
 
 
 def _read(
     pool: ThreadPoolExecutor,
-    reaching: Sequence[_Reaching],
+    range_sources: Sequence[_SourceInRange],
     table: Literal["tags", "videos"],
     schema: pa.Schema,
     chosen: pc.Expression,
 ) -> pa.Table:
-    def read(found: _Reaching) -> pa.Table:
+    def read(found: _SourceInRange) -> pa.Table:
         file: Location = getattr(found.source, table)
         with _readable(file):
             if found.is_whole:
-                # Without the cost of a filter, of which the small parts of a run have most.
+                # Without a filter, whose cost would be largest for the small parts of a run.
                 with file.parquet() as parquet:
-                    rows = completed(parquet.read().replace_schema_metadata(), schema)
+                    rows = fill_added_columns(parquet.read().replace_schema_metadata(), schema)
             else:
-                # Reads no more than the groups of rows that it needs.
+                # Reads only the row groups that it needs.
                 rows = pq.read_table(
                     file.path,
                     filesystem=file.filesystem,
@@ -203,4 +205,6 @@ def _read(
                 )
         return rows.append_column("source", pa.array(np.full(rows.num_rows, found.number, np.int32)))
 
-    return pa.concat_tables([schema.append(pa.field("source", pa.int32())).empty_table(), *pool.map(read, reaching)])
+    return pa.concat_tables(
+        [schema.append(pa.field("source", pa.int32())).empty_table(), *pool.map(read, range_sources)]
+    )

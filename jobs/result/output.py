@@ -1,4 +1,4 @@
-"""Where a result goes: one Parquet file for each table, or a folder of part files with a manifest."""
+"""The locations of a result: one Parquet file for each table, or a folder of part files with a manifest."""
 
 import os
 from dataclasses import dataclass
@@ -9,13 +9,13 @@ from jobs.errors import reason
 from jobs.storage.location import Location, locate
 from tagger.errors import OutputError
 
-OWN = frozenset({"tags", "videos", "manifest.json"})
-"""What a result that is a folder is made of."""
+RESULT_NAMES = frozenset({"tags", "videos", "manifest.json"})
+"""The names in the folder of a result."""
 
 
 @dataclass(frozen=True)
 class Output:
-    """The places of a result, and of the run folder beside it."""
+    """The locations of a result, and of the run folder beside it."""
 
     out: Location
     run_folder: Location
@@ -23,24 +23,24 @@ class Output:
 
     @property
     def tags(self) -> Location:
-        """Where the segments are: a file, or a folder of parts."""
+        """The table of segments: a file, or a folder of part files."""
         return self.out.child("tags") if self.is_folder else self.out
 
     @property
     def videos(self) -> Location:
-        """Where the videos are: a file, or a folder of parts."""
+        """The table of videos: a file, or a folder of part files."""
         if self.is_folder:
             return self.out.child("videos")
         return self.out.beside(self.out.name.removesuffix(".parquet") + ".videos.parquet")
 
     @property
     def manifest(self) -> Location:
-        """What says which parts a folder is made of."""
+        """The file that lists the part files of a folder."""
         return self.out.child("manifest.json")
 
 
 def find_output(path: str | Path) -> Output:
-    """Where the result at ``path`` is, if there is one. Raises OutputError for an address that cannot be."""
+    """Returns the locations of a result, which need not exist. Raises OutputError for an unusable address."""
     try:
         location = locate(path)
     except OSError as error:
@@ -54,15 +54,15 @@ def find_output(path: str | Path) -> Output:
 
 
 def choose_output(out: str | Path) -> Output:
-    """Where the result of ``--out`` goes. Nothing is changed there. Raises OutputError for a place that cannot be."""
+    """Returns the locations for ``--out``, without writing anything. Raises OutputError when no result can be there."""
     try:
         output = find_output(out)
         location = output.out
         if location.is_local:
             _check_local(Path(location.path), str(out), is_folder=output.is_folder)
         if output.is_folder:
-            # What file managers and network disks leave in any folder is hidden.
-            others = [name for name in location.names() if name not in OWN and not is_skipped(name)]
+            # File managers and network disks leave hidden files in any folder.
+            others = [name for name in location.names() if name not in RESULT_NAMES and not is_skipped(name)]
             if others:
                 raise OutputError(
                     f"--out {out} is a folder that holds other things ({others[0]}); choose a new or empty one"

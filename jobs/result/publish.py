@@ -1,4 +1,4 @@
-"""From the rows of a run, and those of the result before it, to the result: sorted, described, put in place at once."""
+"""Publishes a result: merges the rows of a run and of the earlier result, adds metadata, and replaces the files."""
 
 import contextlib
 from collections import Counter
@@ -21,14 +21,15 @@ from tagger.errors import OutputError
 from tagger.schema import TAGS_SCHEMA, VIDEOS_SCHEMA
 
 ROWS_PER_FILE = 5_000_000
-"""Most rows of one part file of a result that is a folder, give or take a range of the merge."""
+"""Maximum rows of a part file. The last range of the merge in it may exceed them."""
 
 TOP_LABELS = 10
+"""Number of labels in ``ResultCounts.top_labels``."""
 
 
 @dataclass(frozen=True)
 class LabelCount:
-    """How often a label came first."""
+    """The number and the total length of the segments with ``label`` as their first label."""
 
     label: str
     segments: int
@@ -37,7 +38,7 @@ class LabelCount:
 
 @dataclass
 class ResultCounts:
-    """What a result holds. ``failures`` are those of the run that counts it, not of earlier ones."""
+    """The counts of a result. ``failures`` are those of the current run, not of earlier ones."""
 
     videos: int = 0
     statuses: Counter[str] = field(default_factory=Counter)
@@ -54,7 +55,7 @@ class ResultCounts:
         return tuple(LabelCount(label, self.labels[label], self.label_s[label]) for label in best)
 
     def add(self, merged: Merged, first_new: int) -> None:
-        """Counts rows; those of sources from number ``first_new`` on are of this run."""
+        """Adds rows to the counts. Sources from number ``first_new`` on are those of this run."""
         videos, tags = merged.videos, merged.tags
         self.videos += videos.num_rows
         self.segments += tags.num_rows
@@ -78,10 +79,10 @@ def publish(
     *,
     keep: pa.Array | None = None,
 ) -> ResultCounts:
-    """Makes ``parts`` of a run, and the rows of ``base`` that they do not replace, the result at ``output``.
+    """Publishes ``parts`` of a run, and the rows of ``base`` that they do not replace, as the result at ``output``.
 
-    ``keep``: names of videos; those of others are left out. Raises OutputError when the place cannot be written;
-    nothing has been taken away then, and the same call can be made again. Writing the same again gives the same.
+    ``keep``: the names of the videos to keep; None keeps all. Raises OutputError when the output cannot be written.
+    Then nothing is lost, and the call can be repeated. A repeated call gives the same result.
     """
     try:
         if output.is_folder:
@@ -89,12 +90,12 @@ def publish(
         return _publish_files(output, identity, run_id, base, parts, keep)
     except OSError as error:
         raise OutputError(
-            f"{output.out} cannot be written: {reason(error)}; what is finished is kept, run the same command again"
+            f"{output.out} cannot be written: {reason(error)}; finished videos are kept, run the same command again"
         ) from error
 
 
 def count(sources: Sequence[Source]) -> ResultCounts:
-    """What ``sources`` hold, none of it new."""
+    """Counts the rows of ``sources``, none of them as new."""
     counts = ResultCounts()
     for merged in merge(sources):
         counts.add(merged, len(sources))
@@ -103,10 +104,10 @@ def count(sources: Sequence[Source]) -> ResultCounts:
 
 @contextlib.contextmanager
 def _pair(files: Source, metadata: dict[str, str]) -> Iterator[tuple[pq.ParquetWriter, pq.ParquetWriter]]:
-    """Writers of both files, tags and videos. Both are complete before either is put in place, the videos first."""
+    """Yields writers of both files, tags and videos. Both files are completed, then put in place, the videos first."""
     with (
-        files.tags.whole() as tags,
-        files.videos.whole() as videos,
+        files.tags.atomic_write() as tags,
+        files.videos.atomic_write() as videos,
         parquet_writer(tags, TAGS_SCHEMA.with_metadata(metadata)) as tags_writer,
         parquet_writer(videos, VIDEOS_SCHEMA.with_metadata(metadata)) as videos_writer,
     ):
@@ -122,8 +123,8 @@ def _publish_files(
     keep: pa.Array | None,
 ) -> ResultCounts:
     before = base.sources if base is not None else ()
-    if keep is None and base is not None and base.is_half:
-        # The tags may have rows of videos that the run was to prune.
+    if keep is None and base is not None and base.is_half_published:
+        # The tags may still have rows of videos that the interrupted run pruned.
         keep = pa.concat_arrays([_names(source) for source in (*before, *parts)])
     counts = ResultCounts()
     with _pair(Source(output.tags, output.videos), file_metadata(identity, run_id)) as (tags, videos):
@@ -162,7 +163,7 @@ def _publish_folder(
                 merged = next(batches, None)
         new.append(part)
         number += 1
-    # Readers of the manifest see the new result from here on.
+    # From here on, readers of the manifest see the new result.
     listed = [*untouched, *new]
     write_manifest(output, identity, run_id, tagger.__version__, listed)
     remove_left_overs(output, listed)
@@ -172,7 +173,7 @@ def _publish_folder(
 def _split(
     output: Output, base: Result | None, parts: Sequence[Source], keep: pa.Array | None
 ) -> tuple[list[Part], list[Part]]:
-    """The parts of ``base`` that can stay as they are, and those with videos that were read again or are to go."""
+    """Divides the parts of ``base``: unchanged ones, and those with videos that were read again or are pruned."""
     if base is None:
         return [], []
     new = pa.concat_arrays([_names(part) for part in parts]) if parts else pa.array([], pa.string())

@@ -1,7 +1,8 @@
-"""A published result as its files tell it: which run made it, of what, and which files belong to it.
+"""Reads a published result: the run that made it, the identity of that run, and the files that belong to it.
 
-A result that is a folder has a manifest, which lists the pairs of part files that count. It is replaced at once, so a
-reader of the manifest sees the old result or the new one. Part files that it does not list are left-overs.
+A result that is a folder has a manifest, which lists the pairs of part files that count. It is replaced
+atomically, so a reader of the manifest sees the old result or the new one. Part files that it does not list are
+left-overs.
 """
 
 import json
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from jobs.errors import reason
-from jobs.result.columns import is_of
+from jobs.result.columns import matches_schema
 from jobs.result.identity import RunIdentity, from_metadata
 from jobs.result.merge import Source
 from jobs.result.output import Output
@@ -21,7 +22,7 @@ from tagger.errors import OutputError
 from tagger.schema import TAGS_SCHEMA, VIDEOS_SCHEMA
 
 MANIFEST_FORMAT = 1
-"""Version of a folder's layout."""
+"""Version of the layout of a result that is a folder."""
 
 PART = re.compile(r"part-(\d{5,})\.parquet")
 
@@ -48,18 +49,18 @@ class Part:
 class Result:
     """A published result. ``run_id`` is the id of the run that published it last; ``parts`` is empty for a single file.
 
-    ``is_half``: the videos are of that run already, the tags still of the one before.
+    ``is_half_published``: publishing was interrupted, so the videos are of that run and the tags of the run before.
     """
 
     identity: RunIdentity
     run_id: str
     sources: tuple[Source, ...]
     parts: tuple[Part, ...] = ()
-    is_half: bool = False
+    is_half_published: bool = False
 
 
 def read_result(output: Output) -> Result | None:
-    """What has been published at ``output``; None when nothing has. Raises OutputError when it cannot be continued."""
+    """Reads the result at ``output``; None when there is none. Raises OutputError for one that a run cannot add to."""
     try:
         return _read_folder(output) if output.is_folder else _read_file(output)
     except OSError as error:
@@ -72,7 +73,7 @@ def read_result(output: Output) -> Result | None:
 
 def _read_file(output: Output) -> Result | None:
     if not output.tags.is_file():
-        # The videos are put in place first: a job that stopped in between finishes from its run folder.
+        # The videos are put in place first. A job that was interrupted before the tags finishes from its run folder.
         return None
     if not output.videos.is_file():
         raise OutputError(
@@ -87,13 +88,13 @@ def _read_file(output: Output) -> Result | None:
             "use --overwrite to start over, or choose another --out"
         )
     identity, run_id = videos
-    return Result(identity, run_id, (Source(output.tags, output.videos),), is_half=tags != videos)
+    return Result(identity, run_id, (Source(output.tags, output.videos),), is_half_published=tags != videos)
 
 
 def _metadata(file: Location, schema: pa.Schema) -> tuple[RunIdentity, str]:
     with file.parquet() as parquet:
         found = parquet.schema_arrow
-    if not is_of(found, schema):
+    if not matches_schema(found, schema):
         raise ValueError
     return from_metadata(found.metadata)
 
@@ -104,7 +105,7 @@ def _read_folder(output: Output) -> Result | None:
     except (FileNotFoundError, NotADirectoryError):
         if output.tags.names() and not output.run_folder.child("plan.json").is_file():
             raise OutputError(
-                f"{output.manifest}, which tells the parts of {output.out}, is missing; use --overwrite to start over, "
+                f"{output.manifest}, which lists the parts of {output.out}, is missing; use --overwrite to start over, "
                 "or choose another --out"
             ) from None
         return None
@@ -116,7 +117,7 @@ def _read_folder(output: Output) -> Result | None:
 
 
 def write_manifest(output: Output, identity: RunIdentity, run_id: str, version: str, parts: Sequence[Part]) -> None:
-    """Makes ``parts`` the result, at once."""
+    """Makes ``parts`` the result, atomically."""
     manifest = {
         "format": MANIFEST_FORMAT,
         "vtag_version": version,
@@ -146,7 +147,7 @@ def remove_left_overs(output: Output, parts: Sequence[Part]) -> None:
 
 
 def next_number(output: Output) -> int:
-    """The number of the first part to be written: after those listed, so that left-overs are written over."""
+    """Returns the number of the next part: the one after the listed parts, so that left-overs are overwritten."""
     try:
         numbers = [part["number"] for part in json.loads(output.manifest.read_text())["parts"]]
     except (OSError, ValueError, KeyError, TypeError):

@@ -1,4 +1,4 @@
-"""Checks a published result: every video complete, once, and in order. Reads all of it, a little at a time."""
+"""Checks a published result: every video is complete, there once, and in order. Reads all rows, batch by batch."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -17,27 +17,28 @@ from tagger.errors import OutputError
 from tagger.schema import TAGS_SCHEMA
 
 BATCH_VIDEOS = 20_000
+"""Rows of the videos table that are checked at a time."""
 
 COLUMNS = ["video", "segment", "start_s", "end_s"]
 """Columns of the tags whose values are checked."""
 
 
 class DamagedError(Exception):
-    """What is wrong with a table: ``str`` is one line."""
+    """A damaged table. The message is one line."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What was found at ``out``. ``problem`` is None for a result that is as it should be.
+    """The outcome of a check of ``out``. ``problem`` is None when nothing is wrong.
 
-    ``waiting`` is how many videos an interrupted run has finished that are not published yet.
+    ``unpublished`` is the number of videos that an interrupted run has finished but not published yet.
     """
 
     out: str
     identity: RunIdentity
     videos: int
     segments: int
-    waiting: int
+    unpublished: int
     problem: str | None
 
 
@@ -53,10 +54,14 @@ def verify(out: str) -> Verdict:
         if verdict.problem is None:
             return verdict
         before, result = result, _read(output)
-        if (result.run_id, result.parts, result.is_half) == (before.run_id, before.parts, before.is_half):
+        if (result.run_id, result.parts, result.is_half_published) == (
+            before.run_id,
+            before.parts,
+            before.is_half_published,
+        ):
             break
-        # The result was replaced while it was read.
-    if not result.is_half:
+        # The result was replaced while it was read. The new one is checked.
+    if not result.is_half_published:
         return verdict
     return replace(
         verdict, problem="its last run was ended in the middle of publishing; the same command continues from there"
@@ -73,7 +78,7 @@ def _read(output: Output) -> Result:
 
 
 def _verify(output: Output, result: Result) -> Verdict:
-    videos = segments = waiting = 0
+    videos = segments = unpublished = 0
     problem = None
     try:
         ranges = []
@@ -86,17 +91,17 @@ def _verify(output: Output, result: Result) -> Verdict:
                 result.parts[number].videos,
                 result.parts[number].segments,
             ):
-                raise DamagedError(f"{source.videos} or its tags are not what the manifest says")
-        _check_apart(ranges)
+                raise DamagedError(f"{source.videos} or its tags do not match the manifest")
+        _check_no_duplicates(ranges)
         if output.is_folder:
             _check_listed(output, {part.name for part in result.parts})
         if read_plan(output.run_folder) is not None:
-            waiting = sum(_check(part).videos for part in committed_parts(output.run_folder))
+            unpublished = sum(_check(part).videos for part in committed_parts(output.run_folder))
     except (DamagedError, OutputError) as error:
         problem = str(error)
     except OSError as error:
         problem = f"it cannot be read ({' '.join(str(error).split())})"
-    return Verdict(str(output.out), result.identity, videos, segments, waiting, problem)
+    return Verdict(str(output.out), result.identity, videos, segments, unpublished, problem)
 
 
 @dataclass(frozen=True)
@@ -108,11 +113,11 @@ class _Found:
 
 
 def _check(source: Source) -> _Found:
-    """Reads both files of a source through. Raises DamagedError."""
+    """Reads both files of a source to the end and compares them. Raises DamagedError."""
     videos = segments = 0
     first = last = ""
     with source.tags.parquet() as tags_file, source.videos.parquet() as videos_file:
-        # All columns are read, for their checksums are looked at then.
+        # All columns are read, since reading them verifies their checksums.
         tags = _Rows(batch.select(COLUMNS) for batch in tags_file.iter_batches())
         for batch in videos_file.iter_batches(BATCH_VIDEOS):
             names = batch["video"]
@@ -132,7 +137,7 @@ def _check(source: Source) -> _Found:
 
 
 def _check_tags(tags: pa.Table, names: pa.Array, counts: np.ndarray, file: Location) -> None:
-    """Whether ``tags`` are the segments, ``counts`` of each, of the videos called ``names``."""
+    """Raises DamagedError unless ``tags`` are the segments of the videos called ``names``, ``counts`` of each."""
     ends = np.cumsum(counts)
     expected = names.take(pa.array(np.repeat(np.arange(len(counts)), counts)))
     numbers = np.arange(int(counts.sum())) - np.repeat(ends - counts, counts)
@@ -144,11 +149,11 @@ def _check_tags(tags: pa.Table, names: pa.Array, counts: np.ndarray, file: Locat
     is_right[:rows] &= (start_s >= 0) & (start_s < end_s)
     if not is_right.all():
         row = int(np.argmin(is_right))
-        raise DamagedError(f"{file} has not the segments of {expected[row]} that it should (number {numbers[row]})")
+        raise DamagedError(f"{file}: segments of {expected[row]} are missing or wrong (from number {numbers[row]})")
 
 
 class _Rows:
-    """Batches, to be taken in other portions."""
+    """The rows of batches, to be taken in portions of another size."""
 
     def __init__(self, batches: Iterator[pa.RecordBatch]):
         self._batches = batches
@@ -165,7 +170,7 @@ class _Rows:
         return table.slice(0, rows)
 
 
-def _check_apart(ranges: list[tuple[str, str, Source]]) -> None:
+def _check_no_duplicates(ranges: list[tuple[str, str, Source]]) -> None:
     """Raises DamagedError when a video is in two sources."""
     ranges.sort(key=lambda found: found[:2])
     reach = ""

@@ -1,1 +1,1 @@
-"""Files on local disks and in buckets: addresses, file systems, whole or absent files, local copies."""
+"""Files on local disks and in buckets: addresses, file systems, atomic writes, local copies."""

@@ -1,7 +1,7 @@
-"""The file systems that addresses lead to, and what their errors mean.
+"""The file systems behind addresses, and the meaning of their errors.
 
-``s3://`` is configured by the variables of the AWS command line, ``gs://`` by Google's application default credentials,
-other schemes as pyarrow.fs and fsspec document it.
+``s3://`` is configured by the environment variables of the AWS command line, ``gs://`` by Google's application default
+credentials, and other schemes as pyarrow.fs and fsspec document.
 """
 
 import contextlib
@@ -21,16 +21,20 @@ from jobs.storage.address import split
 from jobs.storage.pyarrow_versions import DELAYED_OPEN, HAS_S3_OPTIONS
 from tagger.errors import VtagError, one_line
 
-ATTEMPTS = 8
-"""How often a request to S3 is made before it has failed; the pauses between them add up to 6 s."""
-CONNECT_S = 5.0
-GOOGLE_RETRY = timedelta(seconds=30)
+MAX_ATTEMPTS = 8
+"""Attempts of a request to S3 before it fails. The back-off between them adds up to 6 s."""
+
+CONNECT_TIMEOUT_S = 5.0
+"""Seconds to wait for a connection to S3."""
+
+GOOGLE_RETRY_TIME_LIMIT = timedelta(seconds=30)
+"""Time limit for the retries of a request to Google Cloud Storage."""
 
 _ARROW_SCHEMES = frozenset({"abfs", "abfss", "hdfs", "viewfs"})
 _AWS_ERROR = re.compile(r"AWS Error (\w+)(?: \(HTTP status (\d+)\))?[^:]*: (.*)", re.DOTALL)
 _REQUEST = re.compile(r" \(Request ID: .*?\)")
 
-_MEANINGS: tuple[tuple[str, int, str], ...] = (
+_ERROR_PATTERNS: tuple[tuple[str, int, str], ...] = (
     (r"NO_SUCH_BUCKET|bucket .* not found", errno.ENOENT, "There is no such bucket"),
     (r"NO_SUCH_KEY|RESOURCE_NOT_FOUND|Status\(NOT_FOUND", errno.ENOENT, os.strerror(errno.ENOENT)),
     (r"OAuth2 access token|UNAUTHENTICATED", errno.EACCES, "No credentials were found"),
@@ -44,20 +48,21 @@ _MEANINGS: tuple[tuple[str, int, str], ...] = (
     (r"NETWORK_CONNECTION|curl error|connection refused|resolve host", errno.EHOSTUNREACH, "It cannot be reached"),
     (r"SLOW_DOWN|INTERNAL_FAILURE|SERVICE_UNAVAILABLE|HTTP status 50\d|UNAVAILABLE", errno.EIO, "The service fails"),
 )
-"""What is found in the text of an error, and what it means. The first match counts."""
+"""A pattern in the text of an error, its error number and its reason. The first match counts."""
 
 
 class StorageError(VtagError):
-    """An address that nothing here can reach: an unknown scheme, a package that is missing, settings that are wrong."""
+    """An address that cannot be used: its scheme is unknown, a package is missing, or settings are wrong."""
 
 
 def file_system(address: str) -> tuple[fs.FileSystem, str | None]:
-    """The file system of an address, and the path in it of the address's bucket or host.
+    """Returns the file system of an address, and the path of the address's bucket or host in it.
 
-    The path is None for a file system of fsspec, which makes paths of addresses itself. Raises StorageError.
+    The path is None for a file system of fsspec, which converts addresses to paths itself. Raises StorageError.
     """
     scheme, root, _ = split(address)
-    # Workers ask for every video, and making a client takes a while. Clients keep the settings they were made with.
+    # Clients are cached: workers need one for every video, and making one is slow. The settings are part of the key,
+    # because a client keeps those that it was made with.
     settings = tuple(sorted((key, value) for key, value in os.environ.items() if key.startswith(("AWS_", "GOOGLE_"))))
     if scheme == "s3":
         if not root:
@@ -74,9 +79,9 @@ def file_system(address: str) -> tuple[fs.FileSystem, str | None]:
 
 @functools.lru_cache(maxsize=64)
 def s3_file_system(bucket: str, settings: tuple[tuple[str, str], ...]) -> fs.S3FileSystem:
-    """The file system of a bucket; ``settings`` are the variables of the environment that count."""
+    """Returns the file system of a bucket. ``settings`` are the environment variables that configure it."""
     variables = dict(settings)
-    # pyarrow leaves credentials, profile and region to the AWS SDK, which does not read these variables.
+    # pyarrow leaves credentials, profile and region to the AWS SDK. The SDK does not read the variables below.
     name = next((key for key in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL") if variables.get(key)), None)
     options: dict[str, str] = {}
     if name:
@@ -85,7 +90,7 @@ def s3_file_system(bucket: str, settings: tuple[tuple[str, str], ...]) -> fs.S3F
             raise StorageError(f"{name} is {variables[name]}, which does not begin with http:// or https://")
         options = {"scheme": scheme, "endpoint_override": host}
     else:
-        # A bucket lies in one region, whatever region this machine is set to.
+        # The region of the bucket counts, not the region that this machine is configured for.
         with contextlib.suppress(OSError):
             options = {"region": fs.resolve_s3_region(bucket)}
     if variables.get("AWS_CA_BUNDLE") and options.get("scheme") != "http":
@@ -93,9 +98,9 @@ def s3_file_system(bucket: str, settings: tuple[tuple[str, str], ...]) -> fs.S3F
             raise StorageError(f"AWS_CA_BUNDLE needs pyarrow 21 or newer, and this is {pa.__version__}")
         options["tls_ca_file_path"] = variables["AWS_CA_BUNDLE"]
     return fs.S3FileSystem(
-        connect_timeout=CONNECT_S,
-        retry_strategy=fs.AwsDefaultS3RetryStrategy(max_attempts=ATTEMPTS),
-        # Otherwise what a slow network has not taken yet would pile up in memory.
+        connect_timeout=CONNECT_TIMEOUT_S,
+        retry_strategy=fs.AwsDefaultS3RetryStrategy(max_attempts=MAX_ATTEMPTS),
+        # Background writes would pile up in memory when the network is slow.
         background_writes=False,
         **DELAYED_OPEN,
         **options,
@@ -104,7 +109,7 @@ def s3_file_system(bucket: str, settings: tuple[tuple[str, str], ...]) -> fs.S3F
 
 @functools.lru_cache(maxsize=4)
 def _google(settings: tuple[tuple[str, str], ...]) -> fs.FileSystem:
-    return fs.GcsFileSystem(retry_time_limit=GOOGLE_RETRY)
+    return fs.GcsFileSystem(retry_time_limit=GOOGLE_RETRY_TIME_LIMIT)
 
 
 @functools.lru_cache(maxsize=64)
@@ -124,28 +129,28 @@ def _fsspec(address: str) -> fs.FileSystem:
         filesystem, _ = fsspec.core.url_to_fs(address)
     except ValueError:
         raise StorageError(
-            f"{address}: nothing here knows {scheme}://; s3://, gs:// and many others are known"
+            f"{address}: the scheme {scheme}:// is unknown; use s3://, gs:// or another scheme of fsspec"
         ) from None
     except ImportError as error:
         raise StorageError(f"{address}: {scheme}:// needs another package ({one_line(str(error))})") from error
     except Exception as error:
-        raise StorageError(f"{address} cannot be used: {reason(explanation(error, address))}") from error
+        raise StorageError(f"{address} cannot be used: {reason(translate_error(error, address))}") from error
     return fs.PyFileSystem(fs.FSSpecHandler(filesystem))
 
 
 @contextlib.contextmanager
-def explained(filesystem: fs.FileSystem, address: str) -> Iterator[None]:
-    """Raises errors of a file system as OSError with a number, a reason and the address, as local files do."""
+def translate_errors(filesystem: fs.FileSystem, address: str) -> Iterator[None]:
+    """Translates errors of a file system to OSError with a number, a reason and the address, as for local files."""
     try:
         yield
     except Exception as error:
         if isinstance(filesystem, fs.LocalFileSystem):
             raise
-        raise explanation(error, address) from error
+        raise translate_error(error, address) from error
 
 
-def explanation(error: Exception, address: str) -> OSError:
-    """What an error of a file system means: FileNotFoundError, PermissionError or another OSError, of one line."""
+def translate_error(error: Exception, address: str) -> OSError:
+    """Returns the FileNotFoundError, PermissionError or other OSError that ``error`` means, in one line."""
     if isinstance(error, OSError):
         # File systems in Python raise FileNotFoundError without a number.
         kinds = {FileNotFoundError: errno.ENOENT, PermissionError: errno.EACCES}
@@ -154,7 +159,7 @@ def explanation(error: Exception, address: str) -> OSError:
             return OSError(number, os.strerror(number), address)
     text = one_line(str(error)) or type(error).__name__
     number, reason = next(
-        ((number, reason) for pattern, number, reason in _MEANINGS if re.search(pattern, text, re.IGNORECASE)),
+        ((number, reason) for pattern, number, reason in _ERROR_PATTERNS if re.search(pattern, text, re.IGNORECASE)),
         (errno.EIO, ""),
     )
     detail = _AWS_ERROR.search(text)
@@ -162,7 +167,7 @@ def explanation(error: Exception, address: str) -> OSError:
     if number == errno.EACCES:
         reason = f"{reason}{_about_credentials(split(address)[0])}"
     elif number == errno.EHOSTUNREACH and detail:
-        # The AWS SDK says it twice.
+        # The AWS SDK says the same before and after "Details: ".
         said = said.rpartition("Details: ")[2]
     if number not in (errno.ENOENT, errno.EINVAL) and said:
         reason = f"{reason} ({said})" if reason else said

@@ -1,7 +1,7 @@
-"""Where files are: on a local disk, in a bucket, or wherever else pyarrow.fs and fsspec reach.
+"""Locations of files: on a local disk, in a bucket, or in another place that pyarrow.fs or fsspec reaches.
 
-Whatever is written is whole or not there. On a local disk a file is written under a hidden name, brought to disk and
-renamed. In a bucket an object appears when its upload is complete, so it is made on the local disk first.
+Writes are atomic: a file is complete or absent. On a local disk a file is written under a hidden name, synced to disk
+and renamed. In a bucket an object appears when its upload is complete, so it is written to the local disk first.
 """
 
 import contextlib
@@ -19,20 +19,20 @@ import pyarrow.parquet as pq
 from pyarrow import fs
 
 from jobs.storage.address import is_address, split
-from jobs.storage.file_systems import StorageError, explained, file_system
+from jobs.storage.file_systems import StorageError, file_system, translate_errors
 
 COMPRESSION = "zstd"
 
 CHUNK_BYTES = 8 << 20
-"""A request to a bucket costs some 30 ms, in which this much arrives at 250 MB/s."""
+"""Bytes of a read request. A request to a bucket costs some 30 ms, and at 250 MB/s 8 MiB take as long to arrive."""
 
 
 @dataclass(frozen=True)
 class Location:
-    """A file or folder, which need not exist. ``str`` of it is what a user calls it: a local path, or an address.
+    """A file or folder, which need not exist. ``str(location)`` is its local path or its address, as a user types it.
 
-    ``path`` is its path within ``filesystem``. Everything here raises OSError for what cannot be done; its ``strerror``
-    says why in a few words. In another process it is located anew, with the settings of that process.
+    ``path`` is its path within ``filesystem``. A method that fails raises OSError; its ``strerror`` is the reason in a
+    few words. A pickled location is located again where it is loaded, with the settings of that process.
     """
 
     filesystem: fs.FileSystem
@@ -47,102 +47,102 @@ class Location:
 
     @property
     def is_local(self) -> bool:
-        """Whether it is on a local disk (or one that looks like it)."""
+        """Checks whether the location is on a local disk, or on one that is mounted like it."""
         return isinstance(self.filesystem, fs.LocalFileSystem)
 
     @property
     def is_in_bucket(self) -> bool:
-        """Whether it is in a bucket: there are no folders, and a file appears when its upload is complete."""
+        """Checks whether the location is in a bucket, which has no folders and no half-written files."""
         return isinstance(self.filesystem, (fs.S3FileSystem, fs.GcsFileSystem, fs.AzureFileSystem))
 
     @property
     def name(self) -> str:
-        """The last part of its path; a bucket itself has none."""
+        """The last part of the path; empty for a bucket itself."""
         return "" if self.is_in_bucket and "/" not in self.path else PurePosixPath(self.path).name
 
     def child(self, name: str) -> "Location":
-        """What is called ``name`` in this folder."""
+        """The location called ``name`` in this folder."""
         return Location(self.filesystem, f"{self.path.rstrip('/')}/{name}", f"{self.address.rstrip('/')}/{name}")
 
     def beside(self, name: str) -> "Location":
-        """What is called ``name`` in the same folder as this."""
+        """The location called ``name`` in the same folder as this one."""
         return self.parent.child(name)
 
     @property
     def parent(self) -> "Location":
-        """The folder that this is in."""
+        """The folder that contains this location."""
         path, address = (text.rstrip("/").rpartition("/")[0] for text in (self.path, self.address))
         return Location(self.filesystem, path or ("/" if self.is_local else ""), address or "/")
 
     def info(self) -> fs.FileInfo:
-        """What is there: nothing (``FileType.NotFound``), a file with its size and time, or a folder."""
-        with self._explained():
+        """Returns what is there: nothing (``FileType.NotFound``), a file with its size and time, or a folder."""
+        with self._translate_errors():
             info = self.filesystem.get_file_info(self.path)
         if self.is_local or info.mtime_ns is None:
             return info
         return fs.FileInfo(info.path, info.type, size=info.size, mtime_ns=whole_seconds(info.mtime_ns))
 
     def is_file(self) -> bool:
-        """Whether there is a file."""
+        """Checks whether there is a file at the location."""
         return self.info().type == fs.FileType.File
 
     def is_folder(self) -> bool:
-        """Whether there is a folder; in a bucket: whether something's name begins with it."""
+        """Checks whether there is a folder. A bucket has one when the names of objects begin with its path."""
         return self.info().type == fs.FileType.Directory
 
     def names(self) -> list[str]:
-        """The names of what is in this folder, sorted; none when there is no such folder."""
-        with self._explained():
+        """Returns the names of the files and folders in this folder, sorted; empty when there is no such folder."""
+        with self._translate_errors():
             infos = self.filesystem.get_file_info(fs.FileSelector(self.path, allow_not_found=True))
         return sorted(info.base_name for info in infos)
 
     def create_folder(self) -> None:
-        """Makes the folder where there are folders; a bucket has none."""
+        """Creates the folder. Does nothing in a bucket, which has no folders."""
         if self.is_local:
             Path(self.path).mkdir(exist_ok=True)
         elif not self.is_in_bucket:
-            with self._explained():
+            with self._translate_errors():
                 self.filesystem.create_dir(self.path)
 
     def read_text(self) -> str:
-        """The content of a UTF-8 text file. Raises FileNotFoundError."""
-        with self._explained(), self.filesystem.open_input_stream(self.path) as stream:
+        """Reads a UTF-8 text file. Raises FileNotFoundError."""
+        with self._translate_errors(), self.filesystem.open_input_stream(self.path) as stream:
             return str(stream.read().decode("utf-8"))
 
     def chunks(self) -> Iterator[bytes]:
-        """The content of a file, a few megabytes at a time."""
-        with self._explained():
+        """Reads a file, a few megabytes at a time."""
+        with self._translate_errors():
             source = self.filesystem.open_input_stream(self.path)
         with source:
             while True:
-                with self._explained():
+                with self._translate_errors():
                     chunk = source.read(CHUNK_BYTES)
                 if not chunk:
                     return
                 yield chunk
 
     def write_text(self, text: str) -> None:
-        """Writes a UTF-8 text file, whole or not at all."""
-        with self.whole() as temporary:
+        """Writes a UTF-8 text file atomically."""
+        with self.atomic_write() as temporary:
             temporary.write_text(text, "utf-8")
 
     def write_table(self, table: pa.Table) -> None:
-        """Writes a Parquet file, whole or not at all."""
+        """Writes a Parquet file atomically."""
         with self.writer(table.schema) as writer:
             writer.write_table(table)
 
     @contextlib.contextmanager
     def writer(self, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
-        """A writer of a Parquet file, which is put in place, its footer verified, when the block ends without error."""
-        with self.whole() as temporary, parquet_writer(temporary, schema) as writer:
+        """Yields a writer of a Parquet file. If the block ends without error, the file is verified and put in place."""
+        with self.atomic_write() as temporary, parquet_writer(temporary, schema) as writer:
             yield writer
 
     @contextlib.contextmanager
-    def whole(self) -> Iterator[Path]:
-        """A local path to write to, which becomes this file, replacing an earlier one, when the block ends."""
+    def atomic_write(self) -> Iterator[Path]:
+        """Yields a local path to write to. When the block ends, the file written there replaces this one."""
         if self.is_local:
             target = Path(self.path)
-            temporary = hidden(target)
+            temporary = temporary_path(target)
             try:
                 yield temporary
                 _sync(temporary)
@@ -161,32 +161,36 @@ class Location:
                 else:
                     if glob.has_magic(self.path):
                         raise OSError(errno.EINVAL, "Fsspec would take its *, ? or [ for a pattern", str(self))
-                    # Here a file may be seen, and stay, half written.
+                    # This file system shows a half-written file, and an interrupted write leaves one.
                     unfinished = self.beside(f".{self.name}.tmp")
                     unfinished._upload(temporary)
-                    with self._explained():
+                    with self._translate_errors():
                         self.filesystem.move(unfinished.path, self.path)
 
     def _upload(self, file: Path) -> None:
-        # Closing half an upload would complete it, and so would dropping it. Ctrl-C is raised in the main thread only,
-        # so another one uploads; leaving the block waits for it.
+        # An interrupted upload would be completed as it is: closing or dropping its stream does that. Ctrl-C is raised
+        # in the main thread only, so another thread uploads; leaving the block waits for it.
         with ThreadPoolExecutor(1) as thread:
             thread.submit(self._copy, file).result()
         if self.info().size != file.stat().st_size:
-            raise OSError(errno.EIO, "it does not hold what was written to it", str(self))
+            raise OSError(errno.EIO, "its size differs from what was written", str(self))
 
     def _copy(self, file: Path) -> None:
-        # pyarrow's own copy_files swallows the errors of closing, which in a bucket are those of the upload.
-        with file.open("rb") as source, self._explained(), self.filesystem.open_output_stream(self.path) as target:
+        # pyarrow's copy_files hides errors of closing a file, and in a bucket these are the errors of the upload.
+        with (
+            file.open("rb") as source,
+            self._translate_errors(),
+            self.filesystem.open_output_stream(self.path) as target,
+        ):
             while chunk := source.read(CHUNK_BYTES):
                 target.write(chunk)
 
-    def _explained(self) -> contextlib.AbstractContextManager[None]:
-        return explained(self.filesystem, self.address)
+    def _translate_errors(self) -> contextlib.AbstractContextManager[None]:
+        return translate_errors(self.filesystem, self.address)
 
     def parquet(self) -> pq.ParquetFile:
-        """The Parquet file here, opened. Raises OSError, also when it is none."""
-        with self._explained():
+        """Opens the Parquet file. Raises OSError, also when the file is no Parquet file."""
+        with self._translate_errors():
             file = self.filesystem.open_input_file(self.path)
         try:
             return pq.ParquetFile(file, page_checksum_verification=True)
@@ -194,26 +198,27 @@ class Location:
             raise OSError(f"{self} is no Parquet file ({error})") from error
 
     def delete(self) -> None:
-        """Removes a file; there need be none."""
-        with contextlib.suppress(FileNotFoundError), self._explained():
+        """Removes the file, if there is one."""
+        with contextlib.suppress(FileNotFoundError), self._translate_errors():
             self.filesystem.delete_file(self.path)
 
     def delete_empty_folder(self) -> None:
-        """Removes a folder when there is nothing in it."""
+        """Removes the folder if it is empty."""
         if self.is_local:
             with contextlib.suppress(OSError):
                 Path(self.path).rmdir()
         elif self.is_folder() and not self.names():
-            # In a bucket pyarrow makes an empty object for the folder of what it deletes, so far "tags.parquet.run/"
-            # and now one for the folder around it, which is the lesser evil: that folder is there anyway.
-            with self._explained():
+            # When pyarrow deletes in a bucket, it makes an empty object for the folder above. Deleting the files made
+            # "tags.parquet.run/". Deleting that makes one for the folder above it, which does less harm: other files
+            # are in that folder anyway.
+            with self._translate_errors():
                 self.filesystem.delete_dir(self.path)
 
 
 def locate(text: str | Path) -> Location:
-    """The location that a user calls ``text``: a path, or an address such as ``s3://bucket/videos``.
+    """Returns the location of ``text``: a path, or an address such as ``s3://bucket/videos``.
 
-    It need not exist. Raises StorageError for an address that nothing here can reach.
+    It need not exist. Raises StorageError for an address that cannot be used.
     """
     if not is_address(text):
         path = os.path.abspath(text)  # noqa: PTH100 - Path.absolute keeps ".."
@@ -233,15 +238,15 @@ def locate(text: str | Path) -> Location:
 
 
 def whole_seconds(mtime_ns: int) -> int:
-    """The modification time of an object, which has the same value however it was found out.
+    """Rounds the modification time of an object down to whole seconds, so that it is the same in every answer.
 
-    Some services tell it to the millisecond when they list an object and to the second when asked about one.
+    Some services give milliseconds when they list objects, and seconds when asked about one object.
     """
     return mtime_ns // 10**9 * 10**9
 
 
 def download(location: Location, to: Path) -> fs.FileInfo:
-    """Copies a file to the local path ``to``, a few megabytes at a time; returns what was copied: its size and time.
+    """Copies a file to the local path ``to``, a few megabytes at a time. Returns the size and time of the file.
 
     Raises OSError: FileNotFoundError when there is no such file, PermissionError when it may not be read.
     """
@@ -252,7 +257,7 @@ def download(location: Location, to: Path) -> fs.FileInfo:
         for chunk in location.chunks():
             target.write(chunk)
     after = location.info()
-    # A large object is read in several requests, between which it can be replaced.
+    # A large object is read in several requests. It can be replaced between them.
     if (after.size, after.mtime_ns) != (before.size, before.mtime_ns) or to.stat().st_size != before.size:
         raise OSError(errno.EAGAIN, "it changed while it was read", str(location))
     return before
@@ -260,15 +265,15 @@ def download(location: Location, to: Path) -> fs.FileInfo:
 
 @contextlib.contextmanager
 def parquet_writer(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
-    """A writer of a Parquet file on the local disk, whose footer is read back when the block ends without error."""
+    """Yields a writer of a local Parquet file. If the block ends without error, its footer is verified."""
     with pq.ParquetWriter(path, schema, compression=COMPRESSION, write_page_checksum=True) as writer:
         yield writer
     if not pq.read_schema(path).equals(schema):
-        raise OSError(errno.EIO, "it does not hold what was written to it", str(path))
+        raise OSError(errno.EIO, "its columns differ from what was written", str(path))
 
 
-def hidden(path: Path) -> Path:
-    """Where ``path`` is written before it is whole: a hidden name in the same folder, so that renaming is atomic."""
+def temporary_path(path: Path) -> Path:
+    """Where ``path`` is written until it is complete: a hidden name in the same folder, so that renaming is atomic."""
     return path.with_name(f".{path.name}.tmp")
 
 

@@ -1,8 +1,8 @@
-"""Videos that are not on a local disk are copied to one while they are decoded.
+"""Local copies of remote videos, for the time of their decoding.
 
-A decoding worker stages one video at a time and removes it before the next, so there are never more copies on a machine
-than workers that decode. A copy lies in a folder of its own, which its worker holds a lock on. The system releases the
-lock however the worker ends, and before its first copy every worker removes the folders that are not locked.
+A decoding worker copies one video at a time and removes the copy before the next, so a machine holds at most one copy
+per decoding worker. Each copy has a folder of its own, on which its worker holds a lock. The system releases the lock
+when the worker ends, even if it is killed. Before its first copy, every worker removes the folders without a lock.
 """
 
 import contextlib
@@ -24,47 +24,48 @@ from jobs.storage.location import download, locate
 from tagger.errors import VideoError, one_line
 
 PREFIX = "vtag-staged-"
-"""Begins the names of the folders, in the folder for temporary files (``TMPDIR``)."""
+"""Prefix of the names of these folders, which are in the folder for temporary files (``TMPDIR``)."""
 
 
 @dataclass(frozen=True)
 class StagedVideo:
     """A video called ``name``, a path or an address, that can be opened at the local ``path``.
 
-    ``stored`` is the size and modification time in nanoseconds of what was copied; None when ``path`` is no copy.
+    ``original_version`` is the size and the modification time in nanoseconds of the original; None when ``path`` is no
+    copy.
     """
 
     name: str
     path: str
-    stored: tuple[int, int] | None = None
+    original_version: tuple[int, int] | None = None
 
-    def in_its_name(self, text: str) -> str:
-        """``text`` with the video called what its user calls it, where it speaks of the copy."""
-        return text if self.stored is None else text.replace(one_line(self.path), one_line(self.name))
+    def with_original_name(self, text: str) -> str:
+        """Replaces the path of the copy in ``text`` with the name of the video."""
+        return text if self.original_version is None else text.replace(one_line(self.path), one_line(self.name))
 
 
 @contextlib.contextmanager
 def staged(name: str) -> Iterator[StagedVideo]:
-    """Gives the video called ``name`` a local path: itself, or that of a copy that is removed when the block ends.
+    """Yields the video called ``name`` with a local path: its own, or that of a copy, removed when the block ends.
 
     Raises VideoError for a video that cannot be copied: ``missing``, ``permission``, ``changed`` (while it was copied),
-    or ``unreachable``. Raises JobError when this machine has no room for it, for then it has none for others.
+    or ``unreachable``. Raises JobError when this machine has no room for the copy: other copies would fail, too.
     """
     if not is_address(name):
         yield StagedVideo(name, name)
         return
     with _folder() as folder:
-        # It keeps its ending, which is looked at together with the content.
+        # The copy keeps the ending, since the container is recognised by ending and content.
         path = folder / f"video{PurePosixPath(name).suffix[:16]}"
         try:
             info = download(locate(name), path)
         except (OSError, StorageError) as error:
-            raise _explained(name, error) from error
+            raise _translate_error(name, error) from error
         yield StagedVideo(name, str(path), (info.size, info.mtime_ns or 0))
 
 
-def _explained(name: str, error: OSError | StorageError) -> VideoError | JobError:
-    """What it means that a video could not be copied, after all that was tried to copy it."""
+def _translate_error(name: str, error: OSError | StorageError) -> VideoError | JobError:
+    """Returns the error of a video that could not be copied, after all retries."""
     if isinstance(error, StorageError):
         return VideoError("unreachable", str(error))
     match error.errno:
@@ -88,7 +89,7 @@ def _no_room(what: str, error: OSError) -> JobError:
 
 @contextlib.contextmanager
 def _folder() -> Iterator[Path]:
-    """A folder of this worker's own, for as long as the block lasts or the worker lives."""
+    """Yields a new, locked folder. It is removed when the block ends, or by another worker after this one's death."""
     try:
         _remove_abandoned()
         folder, lock = _locked_folder()
@@ -105,7 +106,7 @@ def _locked_folder() -> tuple[Path, int]:
     while True:
         folder = Path(tempfile.mkdtemp(prefix=PREFIX))
         lock = os.open(folder, os.O_RDONLY)
-        # Waits for another worker that just takes it for abandoned and removes it.
+        # Waits if another worker has just locked the folder, to remove it as abandoned.
         fcntl.flock(lock, fcntl.LOCK_EX)
         if folder.exists():
             return folder, lock
@@ -114,9 +115,9 @@ def _locked_folder() -> tuple[Path, int]:
 
 @cache
 def _remove_abandoned() -> None:
-    """Removes, once for each process, the folders of workers that are dead."""
+    """Removes the folders of dead workers, once in each process."""
     for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
-        # What other users have there is theirs.
+        # Folders of other users cannot be opened or removed, and stay.
         with contextlib.suppress(OSError):
             lock = os.open(folder, os.O_RDONLY)
             try:

@@ -1,4 +1,4 @@
-"""A small model and a small archive."""
+"""Fixtures: a small model, a small archive, a bucket and a cluster."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny cnn3d-lstm with random weights and four labels, which looks at 32×32 pixels."""
+    """A tiny cnn3d-lstm with random weights, four labels and an input of 32×32 pixels."""
     import torch
 
     from tagger import ModelInfo, Preprocessing, Sampling, save_model_file
@@ -58,7 +58,7 @@ def s3() -> "Iterator[S3Server]":
 
 @pytest.fixture
 def bucket(s3: "S3Server", monkeypatch: pytest.MonkeyPatch) -> "Iterator[Bucket]":
-    """A new bucket, which this process may use."""
+    """A new bucket, to which the environment gives access."""
     for name, value in s3.environment.items():
         monkeypatch.setenv(name, value)
     yield s3.bucket()
@@ -67,6 +67,6 @@ def bucket(s3: "S3Server", monkeypatch: pytest.MonkeyPatch) -> "Iterator[Bucket]
 
 @pytest.fixture(scope="session")
 def address() -> Iterator[str]:
-    """The address of a cluster of two machines with a core each."""
+    """The address of a cluster of two nodes with one CPU each."""
     with cluster(1, 1) as nodes:
         yield nodes.address

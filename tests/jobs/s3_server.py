@@ -1,4 +1,4 @@
-"""A server of the S3 protocol on this machine (moto's), which can be told to fail."""
+"""A local S3 server (moto's) that can be made to fail."""
 
 import itertools
 import threading
@@ -15,7 +15,7 @@ from werkzeug.serving import make_server
 ERROR = "<?xml version='1.0' encoding='UTF-8'?><Error><Code>{0}</Code><Message>{1}</Message></Error>"
 
 FAILURES = {403: "InvalidAccessKeyId", 500: "InternalError", 503: "SlowDown"}
-"""Statuses that can be asked for, and their codes."""
+"""The HTTP statuses of failures, and the S3 error code of each."""
 
 
 class _Quiet(MotoRequestHandler):
@@ -27,8 +27,8 @@ class _Quiet(MotoRequestHandler):
 class S3Server:
     """A running server. Requests that carry no credentials are refused, as by a bucket that is not public.
 
-    ``requests`` are those that came: method and path, as in ``GET /bucket/key``. ``page`` is how many objects a listing
-    gives at a time.
+    ``requests`` are the received ones: method and path, as in ``GET /bucket/key``. ``page`` is the number of objects in
+    a page of a listing.
     """
 
     endpoint: str = ""
@@ -40,7 +40,7 @@ class S3Server:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The settings of a process that uses the server, and nothing else that this machine is set to."""
+        """The environment variables of a process that uses this server, without other credentials of this machine."""
         return {
             "AWS_ENDPOINT_URL": self.endpoint,
             "AWS_ACCESS_KEY_ID": "key",
@@ -51,16 +51,16 @@ class S3Server:
         }
 
     def fail(self, times: int, status: int = 503, method: str = "") -> None:
-        """Has the next ``times`` requests (of a method, or any) fail."""
+        """Makes the next ``times`` requests (of a method, or any) fail."""
         self._failures += [(method, status)] * times
 
     @property
     def is_failing(self) -> bool:
-        """Whether requests are yet to fail."""
+        """Checks whether more requests are going to fail."""
         return bool(self._failures)
 
     def recover(self) -> None:
-        """Has no more requests fail."""
+        """Makes no more requests fail."""
         self._failures.clear()
 
     def bucket(self) -> "Bucket":
@@ -80,7 +80,7 @@ class S3Server:
         )
 
     def answer(self, app: Callable[..., Iterable[bytes]], request: dict[str, Any], respond: Any) -> Iterable[bytes]:
-        """Answers a request with an error, when that was asked for, or lets the server answer."""
+        """Answers a request with an error if ``fail`` asked for one. Otherwise lets the server answer."""
         method = request["REQUEST_METHOD"]
         with self._lock:
             self.requests.append(f"{method} {request['PATH_INFO']}")
@@ -96,7 +96,7 @@ class S3Server:
 
     @staticmethod
     def _refuse(request: dict[str, Any], respond: Any, status: int, code: str, message: str) -> Iterable[bytes]:
-        # The request is read to its end, or the connection would be cut.
+        # The request is read to its end; otherwise the connection would be cut.
         request["wsgi.input"].read(int(request.get("CONTENT_LENGTH") or 0))
         body = b"" if request["REQUEST_METHOD"] == "HEAD" else ERROR.format(code, message).encode()
         respond(f"{status} {code}", [("Content-Type", "application/xml"), ("Content-Length", str(len(body)))])
@@ -113,7 +113,7 @@ class Bucket:
 
     @property
     def address(self) -> str:
-        """As a user calls it."""
+        """The address as a user types it."""
         return f"s3://{self.name}"
 
     def put(self, key: str, content: bytes = b"x") -> None:

@@ -14,7 +14,7 @@ WHOLE_BYTES = 64 * 2**20
 
 
 def expected(content: bytes, block: int = 2**20) -> str:
-    """The fingerprint as its description says, byte by byte."""
+    """Computes a fingerprint as the docstring of the module defines it, byte by byte."""
     size = len(content)
     hashed = bytes(size >> 8 * i & 255 for i in range(8))
     if size <= 64 * block:
@@ -32,12 +32,12 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> int:
     return 8
 
 
-def test_blocks_are_of_a_mebibyte_and_64_of_them_are_read_at_most() -> None:
+def test_at_most_64_blocks_of_a_mebibyte_are_read() -> None:
     assert (BLOCK_BYTES, BLOCKS * BLOCK_BYTES) == (2**20, WHOLE_BYTES)
 
 
 @pytest.mark.parametrize("size", [0, 1, 2**20, 2**20 + 1, WHOLE_BYTES, WHOLE_BYTES + 1, WHOLE_BYTES + 2**20 + 7])
-def test_the_fingerprint_of_a_file_is_what_its_description_says(tmp_path: Path, size: int) -> None:
+def test_the_fingerprint_of_a_file_is_as_documented(tmp_path: Path, size: int) -> None:
     content = os.urandom(2**20) * (size // 2**20) + os.urandom(size % 2**20)
     path = tmp_path / "video.mp4"
     path.write_bytes(content)
@@ -46,7 +46,9 @@ def test_the_fingerprint_of_a_file_is_what_its_description_says(tmp_path: Path, 
 
 @settings(max_examples=200)
 @given(size=st.integers(0, 2000), seed=st.integers(0, 5))
-def test_any_size_with_blocks_of_eight_bytes(tmp_path_factory: pytest.TempPathFactory, size: int, seed: int) -> None:
+def test_the_fingerprint_is_as_documented_for_any_size(
+    tmp_path_factory: pytest.TempPathFactory, size: int, seed: int
+) -> None:
     content = bytes((i * 7 + seed) % 251 for i in range(size))
     path = tmp_path_factory.getbasetemp() / "any-size"
     path.write_bytes(content)
@@ -58,27 +60,27 @@ def test_any_size_with_blocks_of_eight_bytes(tmp_path_factory: pytest.TempPathFa
 @pytest.mark.parametrize("size", [1, 64 * 8, 64 * 8 + 1, 5000])
 def test_the_first_and_the_last_byte_count_whatever_the_size(tmp_path: Path, small_blocks: int, size: int) -> None:
     path = tmp_path / "video.mp4"
-    prints = set()
+    fingerprints = set()
     for at in (None, 0, -1):
         content = bytearray(size)
         if at is not None:
             content[at] += 1
         path.write_bytes(content)
-        prints.add(fingerprint(path))
-    assert len(prints) == (2 if size == 1 else 3)
+        fingerprints.add(fingerprint(path))
+    assert len(fingerprints) == (2 if size == 1 else 3)
 
 
 def test_files_of_nothing_but_zeros_differ_by_their_size(tmp_path: Path) -> None:
     path = tmp_path / "video.mp4"
-    prints = set()
+    fingerprints = set()
     for size in (0, 1, 2**20, WHOLE_BYTES, WHOLE_BYTES + 1, 2**40):
         with path.open("wb") as file:
             file.truncate(size)
-        prints.add(fingerprint(path))
-    assert len(prints) == 6
+        fingerprints.add(fingerprint(path))
+    assert len(fingerprints) == 6
 
 
-def test_a_file_of_a_file_system_has_the_fingerprint_of_a_path(tmp_path: Path) -> None:
+def test_a_file_opened_by_pyarrow_has_the_same_fingerprint(tmp_path: Path) -> None:
     path = tmp_path / "video.mp4"
     path.write_bytes(os.urandom(3_000_000))
     with pyarrow.fs.LocalFileSystem().open_input_file(str(path)) as file:

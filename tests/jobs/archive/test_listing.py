@@ -26,7 +26,7 @@ def names(*inputs: str, extensions: tuple[str, ...] = ()) -> list[str]:
     return [os.path.relpath(video.path) for video in find_videos(inputs, extensions)]
 
 
-def test_a_folder_gives_its_videos_to_the_bottom_sorted_without_hidden_ones(archive: Path) -> None:
+def test_a_folder_is_searched_recursively_and_its_videos_are_sorted_without_hidden_ones(archive: Path) -> None:
     assert names(".") == ["a.MOV", "b.mp4", "deep/d.avi", "deep/er/c.mkv"]
 
 
@@ -86,12 +86,12 @@ def test_a_listed_path_that_is_gone_is_kept_so_that_the_job_reports_it(archive: 
     ]
 
 
-def test_a_link_that_leads_nowhere_is_kept_so_that_the_job_reports_it(archive: Path) -> None:
+def test_a_broken_link_is_kept_so_that_the_job_reports_it(archive: Path) -> None:
     (archive / "deep/lost.mp4").symlink_to("nowhere.mp4")
     assert names("deep") == ["deep/d.avi", "deep/er/c.mkv", "deep/lost.mp4"]
 
 
-def test_links_in_a_circle_end_and_give_each_video_once_by_its_real_path(archive: Path) -> None:
+def test_a_loop_of_links_gives_each_video_once_by_its_real_path(archive: Path) -> None:
     (archive / "deep/again").symlink_to("..")
     (archive / "a_link").symlink_to("deep")
     assert names(".") == names("**") == ["a.MOV", "b.mp4", "deep/d.avi", "deep/er/c.mkv"]
@@ -104,7 +104,7 @@ def test_a_linked_folder_is_followed(archive: Path, tmp_path_factory: pytest.Tem
     assert "deep/far/far.mp4" in names("deep")
 
 
-def test_a_video_named_twice_comes_once(archive: Path) -> None:
+def test_a_video_named_twice_is_listed_once(archive: Path) -> None:
     assert names("deep", "deep/d.avi", "./deep/../deep/d.avi") == ["deep/d.avi", "deep/er/c.mkv"]
 
 
@@ -116,7 +116,7 @@ def test_pipes_are_not_videos(archive: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["gone.mp4", "*.webm", ".git/*.mkv", "@gone.txt", "@empty.txt", "empty"])
-def test_an_input_that_gives_nothing_is_an_error_of_one_line_that_names_it(archive: Path, text: str) -> None:
+def test_an_input_without_videos_is_an_error_of_one_line_that_names_it(archive: Path, text: str) -> None:
     (archive / "empty").mkdir()
     (archive / "empty.txt").write_text("# nothing\n")
     with pytest.raises(InputError) as caught:
@@ -129,7 +129,7 @@ BUCKET_KEYS = ("b.mp4", "a.MOV", "notes.txt", "deep/er/c.mkv", "deep/d.avi", ".h
 
 
 def keys(bucket: Bucket, *inputs: str, extensions: tuple[str, ...] = ()) -> list[str]:
-    """What is found, without the bucket's address."""
+    """The keys of the videos that are found."""
     addresses = [f"{bucket.address}/{text}".rstrip("/") for text in inputs]
     return [video.path.removeprefix(f"{bucket.address}/") for video in find_videos(addresses, extensions)]
 
@@ -145,7 +145,7 @@ def filled_once(s3: S3Server) -> Bucket:
 
 @pytest.fixture
 def filled(filled_once: Bucket, bucket: Bucket) -> Bucket:
-    """A bucket that has the same files as the folder, and which no test changes; ``bucket`` is the test's own."""
+    """A bucket with the same files as the folder. No test changes it; a test may change ``bucket``."""
     return filled_once
 
 
@@ -206,7 +206,7 @@ def test_a_key_may_hold_any_character(bucket: Bucket, key: str) -> None:
 
 
 def test_a_key_may_hold_a_line_end() -> None:
-    # moto's server does not take it, S3 does.
+    # moto's server refuses such a key, S3 does not.
     file = locate("memory://listing/a\nb.mp4")
     file.write_text("x")
     assert [video.path for video in find_videos(["memory://listing"])] == ["memory://listing/a\nb.mp4"]
@@ -226,7 +226,7 @@ def test_markers_of_folders_are_not_videos(bucket: Bucket) -> None:
     assert keys(bucket, "") == ["folder.mp4/a.mp4"]
 
 
-def test_an_object_that_shares_its_name_with_a_folder_is_the_object_and_the_folder_has_a_slash(bucket: Bucket) -> None:
+def test_a_name_of_both_an_object_and_a_folder_means_the_folder_only_with_a_slash(bucket: Bucket) -> None:
     bucket.put("a.mp4")
     bucket.put("a.mp4/b.mp4")
     assert keys(bucket, "a.mp4") == ["a.mp4"]
@@ -246,7 +246,7 @@ def test_a_list_mixes_paths_and_addresses_and_may_be_in_a_bucket(filled: Bucket,
         assert [video.path for video in found if video.size == 0] == [f"{filled.address}/gone.mp4"]
 
 
-def test_a_bucket_of_several_pages_is_listed_to_its_end_and_reported_as_it_goes(
+def test_a_bucket_of_several_pages_is_listed_to_its_end_with_progress_reports(
     bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(listing, "REPORT_EVERY", 2)
@@ -270,7 +270,7 @@ def test_a_bucket_of_several_pages_is_listed_to_its_end_and_reported_as_it_goes(
         ("@gone.txt", "gone.txt cannot be read: no such file"),
     ],
 )
-def test_an_address_that_gives_nothing_is_an_error_of_one_line_that_names_it(
+def test_an_address_without_videos_is_an_error_of_one_line_that_names_it(
     filled: Bucket, text: str, message: str
 ) -> None:
     address = f"@{filled.address}/{text[1:]}" if text.startswith("@") else f"{filled.address}/{text}"
@@ -287,10 +287,10 @@ def test_an_address_that_gives_nothing_is_an_error_of_one_line_that_names_it(
         ("s3://no-such-bucket/*", "there is no bucket no-such-bucket"),
         ("s3://no-such-bucket", "there is no bucket no-such-bucket"),
         ("s3://*/a", "a bucket is called by its name"),
-        ("what://a/b", "nothing here knows what://"),
+        ("what://a/b", "the scheme what:// is unknown"),
     ],
 )
-def test_a_bucket_that_is_not_there_is_an_error(bucket: Bucket, address: str, message: str) -> None:
+def test_a_missing_bucket_is_an_error(bucket: Bucket, address: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         find_videos([address])
 
@@ -305,6 +305,6 @@ def test_missing_credentials_are_an_error_of_one_line(
         keys(filled, text)
 
 
-def test_a_page_that_fails_twice_is_asked_for_again(filled: Bucket) -> None:
+def test_a_page_that_fails_twice_is_requested_again(filled: Bucket) -> None:
     filled.server.fail(2)
     assert len(keys(filled, "")) == 4

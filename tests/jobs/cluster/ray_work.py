@@ -1,4 +1,4 @@
-"""Work for a Ray driver that goes well or wrong in one way or another, for test_ray_driver.py."""
+"""Work for a Ray driver that succeeds, fails or ends in different ways, for test_ray_driver.py."""
 
 import os
 import signal
@@ -9,22 +9,22 @@ import time
 from pathlib import Path
 from typing import Any
 
-from jobs.cluster.ray_driver import Tell
+from jobs.cluster.ray_driver import SendEvent
 from jobs.cluster.ray_session import RaySession
 from tagger.errors import InputError, VideoError
 
 
-def double(session: RaySession, tell: Tell, numbers: list[int]) -> float:
-    """Tells each number; returns the sum of their doubles and the CPUs, computed by a task."""
+def double(session: RaySession, send_event: SendEvent, numbers: list[int]) -> float:
+    """Sends each number; returns twice their sum, computed by a task, plus the number of CPUs."""
     import ray
 
     for number in numbers:
-        tell(number)
+        send_event(number)
     total: float = ray.get(ray.remote(lambda: 2 * sum(numbers)).remote()) + session.cpus
     return total
 
 
-def chatter(session: RaySession, tell: Tell) -> None:
+def print_everywhere(session: RaySession, send_event: SendEvent) -> None:
     """Writes to standard output and error in every way, and lets a thread and a task fail."""
     import threading
 
@@ -46,66 +46,66 @@ def chatter(session: RaySession, tell: Tell) -> None:
     try:
         ray.get(ray.remote(Broken).remote().work.remote())
     except ray.exceptions.RayError:
-        tell("it failed")
+        send_event("it failed")
 
 
-def chatter_then_fail(session: RaySession, tell: Tell) -> None:
-    """The same, and an end that shows the log."""
-    chatter(session, tell)
+def print_everywhere_then_fail(session: RaySession, send_event: SendEvent) -> None:
+    """Prints like ``print_everywhere``, then raises an unexpected error."""
+    print_everywhere(session, send_event)
     raise ZeroDivisionError("by zero")
 
 
-def refuse(session: RaySession, tell: Tell) -> None:
+def raise_input_error(session: RaySession, send_event: SendEvent) -> None:
     """Raises one of vtag's own errors."""
     raise InputError("there is nothing to do")
 
 
-def fail(session: RaySession, tell: Tell) -> None:
+def fail(session: RaySession, send_event: SendEvent) -> None:
     """Writes to standard error, then raises an unexpected error."""
     os.write(2, b"native words before the end\n")
     raise ZeroDivisionError("by zero")
 
 
-def die(session: RaySession, tell: Tell) -> None:
-    """Ends the process without a word of Python's."""
+def kill_itself(session: RaySession, send_event: SendEvent) -> None:
+    """Kills the process, so that Python prints nothing."""
     os.write(2, b"native words before the end\n")
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def die_in_the_middle_of_a_message(session: RaySession, tell: Tell) -> None:
-    """Announces a message of a thousand bytes and ends after one."""
+def kill_itself_within_a_message(session: RaySession, send_event: SendEvent) -> None:
+    """Announces a message of 1000 bytes, sends one byte and kills the process."""
     os.write(int(sys.argv[1]), struct.pack("!i", 1000) + b"x")
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def lack_a_file(session: RaySession, tell: Tell) -> None:
+def open_a_missing_file(session: RaySession, send_event: SendEvent) -> None:
     """Opens a file that does not exist."""
     Path("/nowhere/m.safetensors").read_bytes()
 
 
-def refuse_a_video(session: RaySession, tell: Tell) -> None:
-    """Raises the one error of vtag that has more than a message."""
+def raise_video_error(session: RaySession, send_event: SendEvent) -> None:
+    """Raises the one error of vtag that has a field besides the message."""
     raise VideoError("damaged", "a.mp4 is damaged")
 
 
-def stay(session: RaySession, tell: Tell) -> None:
-    """Starts a worker with a process below it, tells that, and never comes to an end."""
+def run_forever(session: RaySession, send_event: SendEvent) -> None:
+    """Starts a worker with a child process, sends the id of that, and does not return."""
     import ray
 
     def start() -> int:
         return subprocess.Popen(["sleep", "600"]).pid
 
-    tell(ray.get(ray.remote(start).remote()))
+    send_event(ray.get(ray.remote(start).remote()))
     time.sleep(600)
 
 
-def kept_workers(session: RaySession, tell: Tell, folders: list[str]) -> int:
-    """How many workers of a first round of tasks take part in a second one, six seconds later."""
+def kept_workers(session: RaySession, send_event: SendEvent, folders: list[str]) -> int:
+    """Counts the workers of a first round of tasks that run tasks of a second one, six seconds later."""
     import ray
 
     @ray.remote(num_cpus=0.25)
     def name(folder: str) -> int:
-        # Each in a worker of its own, for all have to be there.
+        # Each task waits until all four run, so that each has a worker of its own.
         (Path(folder) / str(os.getpid())).touch()
         while sum(1 for _ in Path(folder).iterdir()) < 4:
             time.sleep(0.05)

@@ -1,4 +1,4 @@
-"""What a process frees it keeps, where that can be had."""
+"""A process keeps the memory that it frees, with glibc."""
 
 import platform
 import subprocess
@@ -28,7 +28,7 @@ print(first, sum(faults() for _ in range(10)) / 10)
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
 @pytest.mark.parametrize("megabytes", [8, 64])
 @pytest.mark.parametrize("how", ["keep", "leave"])
-def test_memory_that_was_freed_is_used_again_without_asking_the_system(how: str, megabytes: int) -> None:
+def test_freed_memory_is_used_again_without_page_faults(how: str, megabytes: int) -> None:
     command = [sys.executable, "-c", PROGRAM, how, str(megabytes)]
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
     first, again = map(float, done.stdout.split())

@@ -1,4 +1,4 @@
-"""Jobs on clusters of several machines, which are processes of this one."""
+"""Jobs on clusters of several nodes, which are child processes of the test process."""
 
 import contextlib
 import os
@@ -17,7 +17,7 @@ import pytest
 import tagger
 from jobs.archive.video import Video
 from jobs.cluster.nodes import NodeAnswer, check_nodes, find_problem
-from jobs.cluster.ray_driver import Tell, run_on_ray
+from jobs.cluster.ray_driver import SendEvent, run_on_ray
 from jobs.cluster.ray_session import RaySession
 from jobs.errors import JobError
 from jobs.tagging.pipeline import choose_workers, tag_videos
@@ -34,7 +34,7 @@ WINDOWS = 4
 HERE = tagger.__version__
 
 
-def test_machines_that_see_everything_are_no_problem() -> None:
+def test_nodes_with_the_same_version_that_see_all_videos_are_no_problem() -> None:
     assert find_problem([NodeAnswer("10.0.0.1", HERE, ()), NodeAnswer("10.0.0.2", HERE, ())]) is None
 
 
@@ -48,7 +48,7 @@ def test_machines_that_see_everything_are_no_problem() -> None:
         ([NodeAnswer(f"10.0.0.{i}", HERE, ("/a.mp4",)) for i in range(2, 10)], r"10.0.0.2, .*, 10.0.0.6 and 3 more"),
     ],
 )
-def test_what_is_wrong_with_machines_is_one_line_that_names_them(answers: list[NodeAnswer], words: str) -> None:
+def test_a_problem_is_one_line_that_names_the_nodes(answers: list[NodeAnswer], words: str) -> None:
     problem = find_problem([NodeAnswer("10.0.0.1", HERE, ()), *answers])
     assert problem is not None and "\n" not in problem
     assert re.search(words, problem)
@@ -69,16 +69,16 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> list[Video]:
 TIMES = ["decode_s", "decode_cpu_s", "decoded_at", "predict_s", "predict_cpu_s", "predicted_at"]
 
 
-def tag_with_two_actors(session: RaySession, tell: Tell, videos: list[Video], source: ModelSource) -> None:
+def tag_with_two_actors(session: RaySession, send_event: SendEvent, videos: list[Video], source: ModelSource) -> None:
     workers = replace(choose_workers(cpus=2, gpus=0, device="cpu"), actors=2)
     for table in tag_videos(videos, source, source.info.sampling, workers, top_k=2):
-        tell(table)
+        send_event(table)
 
 
 def tag(
     address: str, videos: list[Video], source: ModelSource, on_rows: Callable[[int], None] = lambda rows: None
 ) -> dict[Any, Any]:
-    """All rows by video and window, without times; a row that came twice must be the same."""
+    """Tags the videos. Returns all rows by video and window, without times. A repeated row must be the same."""
     rows: dict[Any, Any] = {}
 
     def add(table: pa.Table) -> None:
@@ -96,14 +96,14 @@ def tag(
 
 @pytest.fixture(scope="module")
 def single_node_rows(ray_address: str, videos: list[Video], model_file: Path) -> dict[Any, Any]:
-    """What a Ray of one machine makes of the videos."""
+    """The rows of the videos from a Ray of one node."""
     rows = tag(ray_address, videos, find_model(str(model_file)))
     assert len(rows) == (VIDEOS - 1) * WINDOWS + 1
     return rows
 
 
 def once(action: Callable[[], None], after: int) -> Callable[[int], None]:
-    """Does something when that many rows have come back."""
+    """Returns a function that calls ``action`` once, as soon as ``after`` rows have arrived."""
     done = []
 
     def on_rows(rows: int) -> None:
@@ -115,43 +115,43 @@ def once(action: Callable[[], None], after: int) -> Callable[[int], None]:
 
 
 @pytest.fixture
-def two_machines() -> Iterator[Any]:
-    """Two machines with a CPU each, of which one that is gone is missed after seconds."""
+def two_nodes() -> Iterator[Any]:
+    """A cluster of two nodes with a CPU each, which notices within seconds that a node is gone."""
     health = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 4}
     with cluster(1, 1, _system_config=health) as nodes:
         yield nodes
 
 
-def look_for_what_only_the_driver_has(session: RaySession, tell: Tell, videos: list[Video]) -> None:
+def check_a_path_that_only_the_driver_sees(session: RaySession, send_event: SendEvent, videos: list[Video]) -> None:
     check_nodes(videos)
-    # Only a file of this process can be seen at this path.
+    # This path exists only in this process.
     os.dup2(os.open(videos[0].path, os.O_RDONLY), 500)
     check_nodes([*videos, Video("/proc/self/fd/500", 1, 1)])
 
 
-def look_with_another_version(session: RaySession, tell: Tell, videos: list[Video]) -> None:
+def check_with_another_version(session: RaySession, send_event: SendEvent, videos: list[Video]) -> None:
     tagger.__version__ = "99.0"
     check_nodes(videos)
 
 
 @pytest.mark.slow
-def test_a_cluster_whose_machines_lack_the_model_and_one_goes_away_gives_the_rows_of_one_machine(
-    two_machines: Any, videos: list[Video], model_file: Path, single_node_rows: dict[Any, Any]
+def test_a_cluster_without_the_model_that_loses_a_node_gives_the_rows_of_one_node(
+    two_nodes: Any, videos: list[Video], model_file: Path, single_node_rows: dict[Any, Any]
 ) -> None:
-    address = two_machines.address
+    address = two_nodes.address
     with pytest.raises(JobError, match=r"/proc/self/fd/500 cannot be seen from \S+ of the cluster"):
-        run_on_ray("tagging", look_for_what_only_the_driver_has, videos, address=address)
+        run_on_ray("tagging", check_a_path_that_only_the_driver_sees, videos, address=address)
     with pytest.raises(JobError, match=r"vtag 99.0 is not installed"):
-        run_on_ray("tagging", look_with_another_version, videos, address=address)
+        run_on_ray("tagging", check_with_another_version, videos, address=address)
 
-    kill = once(lambda: two_machines.remove_node(two_machines.last, allow_graceful=False), after=40)
-    # In the place of the built-in model lies another one than this.
+    kill = once(lambda: two_nodes.remove_node(two_nodes.last, allow_graceful=False), after=40)
+    # The nodes have another model in the place of the built-in one.
     source = replace(find_model(str(model_file)), is_builtin=True)
     assert tag(address, videos, source, kill) == single_node_rows
 
 
 def kill_one(*words: str) -> None:
-    """Kills a process below this one whose command line has all the words, as soon as there is one."""
+    """Kills the first process below this one whose command line has all the words. Waits for such a process."""
     deadline = time.monotonic() + 100
     while time.monotonic() < deadline:
         for process in psutil.Process().children(recursive=True):
@@ -165,7 +165,7 @@ def kill_one(*words: str) -> None:
 
 
 @pytest.mark.slow
-def test_processes_of_every_kind_may_be_killed_in_mid_run(
+def test_a_run_survives_when_processes_of_every_kind_are_killed(
     ray_address: str, videos: list[Video], model_file: Path, single_node_rows: dict[Any, Any]
 ) -> None:
     def kill_decoders() -> None:
@@ -186,18 +186,18 @@ def test_processes_of_every_kind_may_be_killed_in_mid_run(
 
 
 def without_readers(rows: dict[Any, Any]) -> dict[Any, Any]:
-    """``rows`` without what read each video."""
+    """``rows`` without the choice of the decoder."""
     return {
         key: row if row["end"] is None else {**row, "end": (replace(row["end"][0], choice=None), row["end"][1])}
         for key, row in rows.items()
     }
 
 
-def test_a_model_travels_as_its_file_and_is_known_by_its_hash(model_file: Path, tmp_path: Path) -> None:
+def test_a_model_is_sent_as_its_file_and_identified_by_its_hash(model_file: Path, tmp_path: Path) -> None:
     source = find_model(str(model_file))
     assert source.is_here()
     elsewhere = replace(source, file=Path("/nowhere/tiny.safetensors"))
-    elsewhere.__dict__["hash"] = source.hash  # As it is told to another process.
+    elsewhere.__dict__["hash"] = source.hash  # As it is sent to another process.
     assert not elsewhere.is_here()
     unpacked = elsewhere.unpacked(source.content(), tmp_path)
     assert unpacked.is_here()

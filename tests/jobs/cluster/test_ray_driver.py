@@ -1,4 +1,4 @@
-"""Ray runs in a process of its own: what it prints, and how it ends, is no matter of the process that asked."""
+"""Ray runs in a process of its own. Its output and its end do not affect the process that started it."""
 
 import os
 import subprocess
@@ -19,21 +19,21 @@ from tests.click_runner import CliRunner
 from tests.jobs.cluster import ray_work
 
 
-def test_what_the_work_tells_and_returns_arrives(shared_ray: str) -> None:
-    told: list[int] = []
-    assert run_on_ray("tagging", ray_work.double, [1, 2, 3], on_event=told.append) == 2 * 6 + 2
-    assert told == [1, 2, 3]
+def test_the_events_and_the_result_of_the_work_arrive(shared_ray: str) -> None:
+    events: list[int] = []
+    assert run_on_ray("tagging", ray_work.double, [1, 2, 3], on_event=events.append) == 2 * 6 + 2
+    assert events == [1, 2, 3]
 
 
-def test_nothing_that_ray_prints_is_seen(shared_ray: str, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_output_of_ray_is_hidden(shared_ray: str, capfd: pytest.CaptureFixture[str]) -> None:
     with RayDriver("tagging") as driver:
-        assert list(driver.events(ray_work.chatter)) == ["it failed"]
+        assert list(driver.events(ray_work.print_everywhere)) == ["it failed"]
     assert capfd.readouterr() == ("", "")
 
 
-def test_what_ray_prints_is_in_the_log(shared_ray: str) -> None:
+def test_the_output_of_ray_is_in_the_log(shared_ray: str) -> None:
     with pytest.raises(WorkerError) as caught:
-        run_on_ray("tagging", ray_work.chatter_then_fail)
+        run_on_ray("tagging", ray_work.print_everywhere_then_fail)
     log = read_and_remove(caught.value.log)
     for words in ("printed", "printed to standard error", "native output", "native words", "ZeroDivisionError"):
         assert words in log
@@ -48,43 +48,43 @@ def read_and_remove(log: Path | None) -> str:
 
 def test_no_log_is_left_without_a_failure(shared_ray: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    run_on_ray("tagging", ray_work.chatter)
+    run_on_ray("tagging", ray_work.print_everywhere)
     with pytest.raises(InputError):
-        run_on_ray("tagging", ray_work.refuse)
+        run_on_ray("tagging", ray_work.raise_input_error)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_driver_does_one_work_after_another_on_the_same_ray(shared_ray: str) -> None:
+def test_a_driver_runs_one_work_after_another_on_the_same_ray(shared_ray: str) -> None:
     with RayDriver("tagging") as driver:
         for numbers in ([1, 2], [3]):
             assert list(driver.events(ray_work.double, numbers)) == numbers
             assert driver.result == 2 * sum(numbers) + 2
         with pytest.raises(InputError):
-            list(driver.events(ray_work.refuse))
+            list(driver.events(ray_work.raise_input_error))
         assert list(driver.events(ray_work.double, [4])) == [4]
 
 
-def test_when_verbose_it_is_all_seen_on_standard_error(shared_ray: str, capfd: pytest.CaptureFixture[str]) -> None:
-    run_on_ray("tagging", ray_work.chatter, verbose=True)
+def test_verbose_shows_the_output_of_ray_on_standard_error(shared_ray: str, capfd: pytest.CaptureFixture[str]) -> None:
+    run_on_ray("tagging", ray_work.print_everywhere, verbose=True)
     out, err = capfd.readouterr()
     assert out == ""
     assert "native output" in err and "native words" in err
 
 
-def test_an_error_of_vtag_is_raised_as_it_is(shared_ray: str) -> None:
+def test_an_error_of_vtag_is_raised_unchanged(shared_ray: str) -> None:
     with pytest.raises(InputError, match=r"^there is nothing to do$"):
-        run_on_ray("tagging", ray_work.refuse)
+        run_on_ray("tagging", ray_work.raise_input_error)
 
 
-def test_an_error_of_a_video_travels_too(shared_ray: str) -> None:
+def test_an_error_of_a_video_keeps_its_kind(shared_ray: str) -> None:
     with pytest.raises(VideoError, match=r"^a\.mp4 is damaged$") as caught:
-        run_on_ray("measuring", ray_work.refuse_a_video)
+        run_on_ray("measuring", ray_work.raise_video_error)
     assert caught.value.kind == "damaged"
 
 
-def test_a_file_that_cannot_be_opened_is_named_as_ever(shared_ray: str) -> None:
+def test_an_error_of_opening_a_file_keeps_its_name(shared_ray: str) -> None:
     with pytest.raises(FileNotFoundError) as caught:
-        run_on_ray("training", ray_work.lack_a_file)
+        run_on_ray("training", ray_work.open_a_missing_file)
     assert caught.value.filename == "/nowhere/m.safetensors"
 
 
@@ -92,17 +92,15 @@ def test_a_file_that_cannot_be_opened_is_named_as_ever(shared_ray: str) -> None:
     ("work", "words"),
     [
         (ray_work.fail, r"^training stopped: ZeroDivisionError: by zero$"),
-        (ray_work.die, r"^the process that runs Ray ended: SIGKILL$"),
-        (ray_work.die_in_the_middle_of_a_message, r"^the process that runs Ray ended: SIGKILL$"),
+        (ray_work.kill_itself, r"^the process that runs Ray ended: SIGKILL$"),
+        (ray_work.kill_itself_within_a_message, r"^the process that runs Ray ended: SIGKILL$"),
     ],
 )
-def test_any_other_failure_is_one_line_with_the_end_of_the_log_beside_it(
-    work: Work, words: str, shared_ray: str
-) -> None:
+def test_any_other_failure_is_one_line_with_the_end_of_the_log(work: Work, words: str, shared_ray: str) -> None:
     with pytest.raises(WorkerError, match=words) as caught:
         run_on_ray("training", work)
     lines = read_and_remove(caught.value.log).splitlines()
-    if work is not ray_work.die_in_the_middle_of_a_message:
+    if work is not ray_work.kill_itself_within_a_message:
         assert "native words before the end" in caught.value.log_tail
         assert lines[-1] == caught.value.log_tail[-1]
 
@@ -126,40 +124,40 @@ def test_the_command_line_prints_the_end_of_the_log(tmp_path: Path) -> None:
     ]
 
 
-def test_nothing_told_for_a_while_is_none(shared_ray: str) -> None:
+def test_a_timeout_without_an_event_yields_none(shared_ray: str) -> None:
     with RayDriver("tagging") as driver:
         events = list(driver.events(ray_work.double, [7], timeout_s=0.01))
     assert [event for event in events if event is not None] == [7]
     assert None in events
 
 
-def test_a_cluster_that_cannot_be_reached_is_one_line() -> None:
+def test_a_cluster_that_cannot_be_reached_is_an_error_of_one_line() -> None:
     with pytest.raises(VtagError, match=r"^the Ray cluster at 127\.0\.0\.1:1 cannot be joined: .*[Rr]efused$"):
         run_on_ray("tagging", ray_work.double, [1], address="127.0.0.1:1")
 
 
-def test_a_process_that_cannot_be_started_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_cannot_be_started_is_an_error_of_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
     with pytest.raises(JobError, match="a process for Ray cannot be started: No such file"):
         RayDriver("tagging").start()
 
 
-def test_stopped_in_the_middle_it_leaves_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_driver_that_is_stopped_during_its_work_leaves_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "local")
     with RayDriver("tagging", cpus=1) as driver:
-        pid = next(driver.events(ray_work.stay))
+        pid = next(driver.events(ray_work.run_forever))
         processes = psutil.Process(driver.pid).children(recursive=True)
     assert pid in {process.pid for process in processes}
     assert not [process for process in psutil.wait_procs(processes, timeout=10)[1] if not _is_zombie(process)]
 
 
 @pytest.mark.slow
-def test_it_ends_with_the_process_that_started_it_however_that_ends() -> None:
+def test_a_driver_ends_when_the_process_that_started_it_is_killed() -> None:
     program = """
 from jobs.cluster.ray_driver import RayDriver
 from tests.jobs.cluster import ray_work
 with RayDriver("tagging", address="local", cpus=1) as driver:
-    for event in driver.events(ray_work.stay):
+    for event in driver.events(ray_work.run_forever):
         print(event, flush=True)
 """
     parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
@@ -167,7 +165,7 @@ with RayDriver("tagging", address="local", cpus=1) as driver:
     processes = psutil.Process(parent.pid).children(recursive=True)
     parent.kill()
     parent.wait()
-    # Ray's agents, which do no work, live for another minute, and what a worker has started is not Ray's to end.
+    # Ray's agents do no work and live for another minute. Ray does not end processes that a worker has started.
     ours = [process for process in processes if process.is_running() and "Agent" not in process.name()]
     ours = [process for process in ours if process.name() != "sleep"]
     left = [process for process in psutil.wait_procs(ours, timeout=20)[1] if not _is_zombie(process)]
@@ -185,7 +183,7 @@ def _is_zombie(process: psutil.Process) -> bool:
 
 
 @pytest.mark.slow
-def test_with_a_ray_of_this_process_it_joins_that() -> None:
+def test_a_driver_joins_the_ray_of_the_process_that_started_it() -> None:
     program = """
 import ray
 from jobs.cluster.ray_driver import run_on_ray
@@ -199,7 +197,7 @@ print(run_on_ray("tagging", ray_work.double, [1]))
 
 
 @pytest.mark.slow
-def test_workers_that_are_idle_for_a_while_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_idle_workers_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "local")
     folders = [tmp_path / "first", tmp_path / "second"]
     for folder in folders:
@@ -207,14 +205,14 @@ def test_workers_that_are_idle_for_a_while_are_kept(tmp_path: Path, monkeypatch:
     assert run_on_ray("tagging", ray_work.kept_workers, [str(folder) for folder in folders], cpus=1) >= 3
 
 
-def test_ctrl_c_on_the_terminal_does_not_reach_it(shared_ray: str) -> None:
+def test_ctrl_c_on_the_terminal_does_not_reach_the_driver(shared_ray: str) -> None:
     with RayDriver("tagging") as driver:
         assert list(driver.events(ray_work.double, [1])) == [1]
         # A terminal sends it to the processes of its foreground group.
         assert os.getpgid(driver.pid) != os.getpgid(0)
 
 
-def test_without_work_it_does_not_start_ray() -> None:
+def test_a_driver_without_work_does_not_start_ray() -> None:
     with RayDriver("tagging") as driver:
         # Ray is imported when its largest library is mapped.
         maps = Path(f"/proc/{driver.pid}/maps")

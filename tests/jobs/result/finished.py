@@ -1,4 +1,4 @@
-"""Finished videos made up for the tests of what becomes of them."""
+"""Made-up finished videos, for the tests of results."""
 
 from pathlib import Path
 
@@ -56,7 +56,7 @@ def make_finished(
 
 
 def commit_to(output: Output, *commits: list[FinishedVideo], replaces: bool = False) -> Ledger:
-    """A run folder for ``output`` with a part for each of ``commits``."""
+    """Creates a run folder for ``output`` with a part for each of ``commits``."""
     ledger = Ledger.create(output.run_folder, IDENTITY, replaces=replaces)
     for videos in commits:
         ledger.commit(*result_tables(videos))
@@ -64,7 +64,7 @@ def commit_to(output: Output, *commits: list[FinishedVideo], replaces: bool = Fa
 
 
 def publish_to(out: Path | str, *commits: list[FinishedVideo], keep: list[str] | None = None) -> ResultCounts:
-    """What a run that finishes ``commits`` makes of the result at ``out``."""
+    """Publishes a run that finishes ``commits`` to the result at ``out``."""
     output = choose_output(out)
     ledger = commit_to(output, *commits)
     names = None if keep is None else pa.array(keep, pa.string())

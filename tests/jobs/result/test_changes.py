@@ -15,7 +15,7 @@ DONE = make_finished("/v/a.mp4")
 BAD = make_finished("/v/bad.mp4", "")
 
 
-def no_content(path: str) -> str | None:
+def fail_when_read(path: str) -> str | None:
     raise AssertionError(f"{path} need not be opened")
 
 
@@ -29,41 +29,41 @@ def records(tmp_path: Path) -> Records:
     return read_records(committed_parts(output.run_folder))
 
 
-def test_a_video_that_is_as_it_was_is_kept_without_being_opened(records: Records) -> None:
-    changes = find_changes([DONE.video, BAD.video], records, content=no_content)
+def test_an_unchanged_video_is_kept_without_being_opened(records: Records) -> None:
+    changes = find_changes([DONE.video, BAD.video], records, read_fingerprint=fail_when_read)
     assert changes == Changes(kept=2, gone=2)
     assert changes.todo == []
 
 
 def test_a_video_without_a_record_is_new(records: Records) -> None:
     new = Video("/v/new.mp4", 5, 7)
-    assert find_changes([new], records, content=no_content) == Changes(new=(new,), gone=4)
+    assert find_changes([new], records, read_fingerprint=fail_when_read) == Changes(new=(new,), gone=4)
     assert find_changes([new], Records()).todo == [new]
 
 
 def test_a_video_of_another_size_has_changed(records: Records) -> None:
     video = replace(DONE.video, size=1001)
-    assert find_changes([video], records, content=no_content).changed == (video,)
+    assert find_changes([video], records, read_fingerprint=fail_when_read).changed == (video,)
 
 
-# A nanosecond is as fine as file systems go.
+# File systems store times to the nanosecond.
 @pytest.mark.parametrize("later_ns", [1, 10**9, -(10**9)])
-def test_at_another_time_the_content_decides(records: Records, later_ns: int) -> None:
+def test_with_another_modification_time_the_content_decides(records: Records, later_ns: int) -> None:
     assert DONE.version is not None
     video = replace(DONE.video, mtime_ns=DONE.video.mtime_ns + later_ns)
-    same = find_changes([video], records, content=lambda path: DONE.version and DONE.version.fingerprint)
+    same = find_changes([video], records, read_fingerprint=lambda path: DONE.version and DONE.version.fingerprint)
     assert (same.touched, same.todo) == ((video,), [])
     for other in ("something else", None):
-        assert find_changes([video], records, content=lambda path, other=other: other).changed == (video,)
+        assert find_changes([video], records, read_fingerprint=lambda path, other=other: other).changed == (video,)
 
 
 def test_a_video_that_changed_while_it_was_read_is_read_again(records: Records) -> None:
     video = make_finished("/v/growing.mp4").video
-    assert find_changes([video], records, content=no_content).changed == (video,)
+    assert find_changes([video], records, read_fingerprint=fail_when_read).changed == (video,)
 
 
-def test_what_could_not_be_read_is_tried_again_only_when_asked(records: Records) -> None:
-    changes = find_changes([DONE.video, BAD.video], records, retry_failed=True, content=no_content)
+def test_a_video_that_could_not_be_read_is_tried_again_only_when_asked(records: Records) -> None:
+    changes = find_changes([DONE.video, BAD.video], records, retry_failed=True, read_fingerprint=fail_when_read)
     assert (changes.retried, changes.kept, changes.todo) == ((BAD.video,), 1, [BAD.video])
 
 
@@ -88,19 +88,19 @@ def test_the_content_of_real_files_is_compared(tmp_path: Path) -> None:
     assert find_changes([replace(video, path=str(tmp_path / "gone.mp4"))], records).new
 
 
-def test_a_video_that_could_not_be_found_is_kept_until_it_is_there(tmp_path: Path) -> None:
+def test_a_missing_video_is_kept_until_it_appears(tmp_path: Path) -> None:
     output = choose_output(tmp_path / "t.parquet")
     missing: FinishedVideo = replace(make_finished("/v/a.mp4", ""), version=None)
     commit_to(output, [missing])
     records = read_records(committed_parts(output.run_folder))
-    assert find_changes([Video("/v/a.mp4", 0, 0)], records, content=no_content).kept == 1
+    assert find_changes([Video("/v/a.mp4", 0, 0)], records, read_fingerprint=fail_when_read).kept == 1
     there = Video("/v/a.mp4", 9, 9)
-    assert find_changes([there], records, content=no_content).changed == (there,)
+    assert find_changes([there], records, read_fingerprint=fail_when_read).changed == (there,)
 
 
-def test_a_video_that_a_list_names_but_that_is_not_there_any_more_is_gone_and_not_read_again(records: Records) -> None:
+def test_a_listed_video_that_was_removed_is_gone_and_not_read_again(records: Records) -> None:
     missing = replace(DONE.video, size=0, mtime_ns=0)
-    changes = find_changes([missing, BAD.video], records, retry_failed=True, content=no_content)
+    changes = find_changes([missing, BAD.video], records, retry_failed=True, read_fingerprint=fail_when_read)
     assert (changes.todo, changes.missing, changes.gone) == ([BAD.video], (missing,), 3)
 
 
@@ -109,5 +109,5 @@ def test_the_later_record_counts(tmp_path: Path) -> None:
     old, new = make_finished("/v/a.mp4", mtime_ns=1), make_finished("/v/a.mp4", mtime_ns=2)
     commit_to(output, [old], [new])
     records = read_records(committed_parts(output.run_folder))
-    assert find_changes([new.video], records, content=no_content).kept == 1
-    assert find_changes([old.video], records, content=lambda path: "x").changed == (old.video,)
+    assert find_changes([new.video], records, read_fingerprint=fail_when_read).kept == 1
+    assert find_changes([old.video], records, read_fingerprint=lambda path: "x").changed == (old.video,)

@@ -32,7 +32,7 @@ def recorded(ledger: Ledger) -> list[str]:
     return sorted(read_records(committed_parts(ledger.folder)).rows)
 
 
-def test_a_new_run_folder_says_what_its_rows_depend_on(ledger: Ledger) -> None:
+def test_a_new_run_folder_holds_the_identity_of_the_run(ledger: Ledger) -> None:
     started = read_plan(ledger.folder)
     assert started is not None
     assert (started.identity, started.run_id, started.replaces) == (IDENTITY, ledger.run_id, False)
@@ -59,7 +59,7 @@ def test_a_run_folder_of_another_version_is_refused(ledger: Ledger) -> None:
         read_plan(ledger.folder)
 
 
-def test_committed_videos_are_there_for_whoever_opens_the_folder_next(ledger: Ledger) -> None:
+def test_committed_videos_are_there_when_the_folder_is_opened_again(ledger: Ledger) -> None:
     ledger.commit(*result_tables([make_finished("/v/a.mp4"), make_finished("/v/c.mp4")]))
     ledger.commit(*result_tables([make_finished("/v/b.mp4", "")]))
     assert recorded(Ledger(ledger.folder)) == ["/v/a.mp4", "/v/b.mp4", "/v/c.mp4"]
@@ -79,7 +79,7 @@ def test_parts_are_numbered_in_order_and_have_the_columns_of_the_result(ledger: 
     assert pq.read_schema(part.videos.path).equals(VIDEOS_SCHEMA)
 
 
-def test_a_commit_that_broke_off_halfway_is_as_good_as_absent_and_written_over(ledger: Ledger) -> None:
+def test_an_interrupted_commit_does_not_count_and_is_overwritten(ledger: Ledger) -> None:
     ledger.commit(*result_tables([make_finished("/v/a.mp4")]))
     ledger.commit(*result_tables([make_finished("/v/b.mp4", "x")]))
     committed_parts(ledger.folder)[1].videos.delete()
@@ -102,7 +102,7 @@ def test_a_file_name_that_is_not_text_is_kept_like_any_other(ledger: Ledger) -> 
     assert recorded(ledger) == ["file:///v/caf%E9.mp4"]
 
 
-def test_the_log_tells_when_what_happened(ledger: Ledger) -> None:
+def test_the_log_has_events_with_their_times(ledger: Ledger) -> None:
     ledger.commit(*result_tables([make_finished("/v/a.mp4")]))
     Ledger(ledger.folder).log("started", videos=3)
     first, second = (json.loads((folder_of(ledger) / f"log-00{i}.jsonl").read_text()) for i in (0, 1))
@@ -111,13 +111,13 @@ def test_the_log_tells_when_what_happened(ledger: Ledger) -> None:
     assert first["time"] <= second["time"]
 
 
-def test_a_log_that_cannot_be_written_is_no_reason_to_stop(ledger: Ledger) -> None:
+def test_a_log_that_cannot_be_written_does_not_stop_a_commit(ledger: Ledger) -> None:
     Path(ledger.folder.path, "log-000.jsonl").mkdir()
     ledger.commit(*result_tables([make_finished("/v/a.mp4")]))
     assert len(committed_parts(ledger.folder)) == 1
 
 
-def test_removing_a_run_folder_leaves_what_is_not_its_own(ledger: Ledger) -> None:
+def test_removing_a_run_folder_leaves_other_files(ledger: Ledger) -> None:
     ledger.commit(*result_tables([make_finished("/v/a.mp4")]))
     folder = folder_of(ledger)
     (folder / "mine.txt").touch()

@@ -61,7 +61,7 @@ def test_the_lock_of_a_job_that_was_killed_is_taken_over_at_once(folder: Path) -
     assert list(folder.iterdir()) == []
 
 
-def test_a_lock_is_let_go_whatever_happens(folder: Path) -> None:
+def test_a_lock_is_released_after_an_interrupt(folder: Path) -> None:
     with pytest.raises(KeyboardInterrupt), lock.locked(locate(folder)):
         raise KeyboardInterrupt
     with lock.locked(locate(folder)):
@@ -69,7 +69,7 @@ def test_a_lock_is_let_go_whatever_happens(folder: Path) -> None:
 
 
 class TestWhereTheSystemHoldsNoLock:
-    """As on a disk shared in a way that does not share locks, or in a bucket."""
+    """As on a network disk that does not share locks, or in a bucket."""
 
     @pytest.fixture(autouse=True)
     def quick(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,7 +80,7 @@ class TestWhereTheSystemHoldsNoLock:
         holder = {"host": "elsewhere", "process": 7, "started": "2020-01-01T00:00:00+00:00", "token": "t"}
         (folder / "lock.json").write_text(json.dumps(holder | {"heartbeat": 0} | changes))
 
-    def test_a_lock_of_another_machine_is_refused_while_its_heart_beats(
+    def test_the_lock_of_another_machine_is_respected_while_it_has_a_heartbeat(
         self, folder: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         self.write(folder)
@@ -95,7 +95,7 @@ class TestWhereTheSystemHoldsNoLock:
         with pytest.raises(OutputError, match="host elsewhere, process 7"), lock.locked(locate(folder)):
             pass
 
-    def test_and_taken_over_when_it_does_not(self, folder: Path) -> None:
+    def test_a_lock_without_a_heartbeat_is_taken_over(self, folder: Path) -> None:
         self.write(folder)
         with lock.locked(locate(folder)) as held:
             assert held.is_ours()
@@ -107,4 +107,4 @@ class TestWhereTheSystemHoldsNoLock:
             held._thread.join(timeout=30)
             with pytest.raises(OutputError, match="host elsewhere"):
                 held.check()
-        assert json.loads((folder / "lock.json").read_text())["host"] == "elsewhere", "it is the other's"
+        assert json.loads((folder / "lock.json").read_text())["host"] == "elsewhere", "the lock of the other job stays"

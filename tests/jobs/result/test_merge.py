@@ -1,4 +1,4 @@
-"""Promises of the merge, against a slow and obvious one with dictionaries."""
+"""The merge gives the same rows as a slow and obvious one with dictionaries."""
 
 import random
 from pathlib import Path
@@ -22,7 +22,7 @@ def write(folder: Path, number: int, videos: list[FinishedVideo], row_group_size
     source = Source(locate(folder / f"{number}.tags.parquet"), locate(folder / f"{number}.videos.parquet"))
     tags = tags_table(videos)
     if number % 2:
-        # As an older vtag wrote it.
+        # As in a result of an older vtag.
         tags = tags.drop_columns(["ood_score"])
     pq.write_table(tags, source.tags.path, row_group_size=row_group_size)
     pq.write_table(videos_table(videos), source.videos.path, row_group_size=row_group_size)
@@ -81,7 +81,7 @@ def test_memory_is_bounded_by_ranges_of_about_the_size_asked_for(tmp_path: Path)
     assert len(sizes) >= 5 and max(sizes) <= 2 * 240
 
 
-def test_the_source_of_each_row_is_told(tmp_path: Path) -> None:
+def test_each_row_has_the_number_of_its_source(tmp_path: Path) -> None:
     first = write(tmp_path, 0, [make_finished("a"), make_finished("b")])
     second = write(tmp_path, 1, [make_finished("b", "x")])
     (found,) = merge([first, second])
@@ -91,7 +91,7 @@ def test_the_source_of_each_row_is_told(tmp_path: Path) -> None:
 def test_rows_that_do_not_fit_their_videos_are_not_merged(tmp_path: Path) -> None:
     source = write(tmp_path, 0, [make_finished("a"), make_finished("b")])
     pq.write_table(tags_table([make_finished("a")]), source.tags.path)
-    with pytest.raises(OutputError, match=r"0\.tags\.parquet: not the rows .* vtag verify"):
+    with pytest.raises(OutputError, match=r"0\.tags\.parquet: the rows do not fit .* vtag verify"):
         list(merge([source]))
 
 

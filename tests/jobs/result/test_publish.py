@@ -68,7 +68,7 @@ def test_duckdb_reads_both_files(tmp_path: Path) -> None:
     assert duckdb.sql(f"SELECT year(min(mtime)) FROM '{tmp_path}/t.videos.parquet'").fetchall() == [(2023,)]
 
 
-def test_both_files_have_the_schema_and_say_what_made_them(tmp_path: Path) -> None:
+def test_both_files_have_the_schema_and_the_metadata_of_their_run(tmp_path: Path) -> None:
     publish_to(tmp_path / "t.parquet", *COMMITS)
     runs = set()
     for name, schema in (("t.parquet", TAGS_SCHEMA), ("t.videos.parquet", VIDEOS_SCHEMA)):
@@ -86,7 +86,7 @@ def test_both_files_have_the_schema_and_say_what_made_them(tmp_path: Path) -> No
     assert len(runs) == 1
 
 
-def test_what_a_result_holds_is_counted(tmp_path: Path) -> None:
+def test_the_rows_of_a_result_are_counted(tmp_path: Path) -> None:
     found = publish_to(tmp_path / "t.parquet", *COMMITS)
     assert (found.videos, found.segments, found.video_s) == (4, 6, 12.0)
     assert found.statuses == {"ok": 3, "failed": 1}
@@ -103,7 +103,7 @@ def test_a_job_without_a_single_segment_still_gives_both_tables(tmp_path: Path, 
 
 
 def without_scores(tags: Path) -> None:
-    """Makes a file what a vtag wrote that knew of no ``ood_score``."""
+    """Rewrites a file as an older vtag without ``ood_score`` wrote it."""
     table = pq.read_table(tags)
     pq.write_table(table.drop_columns(["ood_score"]), tags, row_group_size=2)
 
@@ -117,7 +117,7 @@ def test_a_score_is_published_beside_the_confidence(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("out", ["t.parquet", "result"])
 class TestAResultOfAnOlderVtagWithoutScores:
-    def test_it_is_added_to_and_its_rows_have_no_score(self, tmp_path: Path, out: str) -> None:
+    def test_videos_are_added_to_it_and_its_rows_have_no_score(self, tmp_path: Path, out: str) -> None:
         publish_to(tmp_path / out, *COMMITS)
         output = choose_output(tmp_path / out)
         tags = Path(output.tags.path)
@@ -176,26 +176,26 @@ class TestAResultGrows:
         assert (found.videos, found.segments) == (5, 8)
         assert found.failures == [], "/v/d.mp4 failed before"
 
-    def test_only_pruning_takes_videos_away(self, tmp_path: Path, out: str) -> None:
+    def test_only_pruning_removes_videos(self, tmp_path: Path, out: str) -> None:
         publish_to(tmp_path / out, *COMMITS)
         publish_to(tmp_path / out, [make_finished("/v/e.mp4", "e")], keep=["/v/b.mp4", "/v/e.mp4"])
         output = choose_output(tmp_path / out)
         assert sorted(labels_in(Path(output.tags.path))) == [("/v/b.mp4", "a"), ("/v/b.mp4", "c"), ("/v/e.mp4", "e")]
         assert sorted(pq.read_table(output.videos.path)["video"].to_pylist()) == ["/v/b.mp4", "/v/e.mp4"]
 
-    def test_publishing_again_what_broke_off_gives_the_same(self, tmp_path: Path, out: str) -> None:
+    def test_repeating_an_interrupted_publication_gives_the_same(self, tmp_path: Path, out: str) -> None:
         publish_to(tmp_path / out, *COMMITS)
         output = choose_output(tmp_path / out)
         ledger = commit_to(output, [make_finished("/v/a.mp4", "zz", mtime_ns=2)])
         for _ in range(3):
-            # As after a crash between the publication and the end of the run folder.
+            # As after a crash between the publication and the removal of the run folder.
             publish(output, IDENTITY, ledger.run_id, read_result(output), committed_parts(output.run_folder))
             assert sorted(labels_in(Path(output.tags.path)))[:2] == [("/v/a.mp4", "z")] * 2
             assert pq.read_table(output.tags.path).num_rows == 7
 
 
-def test_a_file_that_has_new_videos_but_old_tags_is_put_right(tmp_path: Path) -> None:
-    # As after a crash between the two.
+def test_a_result_with_new_videos_but_old_tags_is_repaired(tmp_path: Path) -> None:
+    # As after a crash between the replacement of the videos and that of the tags.
     publish_to(tmp_path / "t.parquet", *COMMITS)
     old = (tmp_path / "t.parquet").read_bytes()
     output = choose_output(tmp_path / "t.parquet")
@@ -207,7 +207,7 @@ def test_a_file_that_has_new_videos_but_old_tags_is_put_right(tmp_path: Path) ->
     assert (tmp_path / "t.parquet").read_bytes() == new
 
 
-def test_half_a_publication_that_pruned_is_put_right_also_without_pruning(tmp_path: Path) -> None:
+def test_an_interrupted_publication_that_pruned_is_repaired_also_without_pruning(tmp_path: Path) -> None:
     publish_to(tmp_path / "t.parquet", *COMMITS)
     old = (tmp_path / "t.parquet").read_bytes()
     output = choose_output(tmp_path / "t.parquet")
@@ -234,7 +234,7 @@ class TestAFolder:
         publish_to(tmp_path / "t.parquet", *COMMITS)
         assert pq.read_table(tmp_path / "result/tags").equals(pq.read_table(tmp_path / "t.parquet"))
 
-    def test_the_manifest_tells_what_it_is_made_of(self, tmp_path: Path) -> None:
+    def test_the_manifest_lists_its_parts(self, tmp_path: Path) -> None:
         publish_to(tmp_path / "result", *COMMITS)
         manifest = json.loads((tmp_path / "result/manifest.json").read_text())
         assert manifest["model"] == "ucf20"
@@ -261,7 +261,7 @@ class TestAFolder:
         publish_to(tmp_path / "result", [make_finished("/v/b.mp4", "x", mtime_ns=2)])
         assert [path.name for path in (tmp_path / "result/tags").iterdir()] == ["part-00001.parquet"]
 
-    def test_what_a_crash_left_is_written_over_or_removed(self, tmp_path: Path) -> None:
+    def test_parts_left_by_a_crash_are_overwritten_or_removed(self, tmp_path: Path) -> None:
         publish_to(tmp_path / "result", *COMMITS)
         for number in (1, 2):
             (tmp_path / f"result/tags/part-0000{number}.parquet").write_text("half")
@@ -325,7 +325,7 @@ def test_a_result_that_cannot_be_written_leaves_the_old_one_and_the_run_folder(
     assert labels_in(tmp_path / "t.parquet")[:2] == [("/v/a.mp4", "z")] * 2
 
 
-class TestPlaces:
+class TestChooseOutput:
     def test_a_file_has_its_videos_and_its_run_folder_beside_it(self, tmp_path: Path) -> None:
         output = choose_output(tmp_path / "t.parquet")
         assert (output.tags.name, output.videos.name, output.run_folder.name) == (
@@ -334,12 +334,12 @@ class TestPlaces:
             "t.parquet.run",
         )
 
-    def test_a_folder_with_other_things_is_never_taken(self, tmp_path: Path) -> None:
+    def test_a_folder_with_other_files_is_refused(self, tmp_path: Path) -> None:
         (tmp_path / "photo.jpg").touch()
         with pytest.raises(OutputError, match=r"other things \(photo.jpg\)"):
             choose_output(tmp_path)
 
-    def test_what_file_managers_and_network_disks_leave_in_a_result_does_not_matter(self, tmp_path: Path) -> None:
+    def test_hidden_files_of_file_managers_and_network_disks_are_ignored(self, tmp_path: Path) -> None:
         publish_to(tmp_path / "result", *COMMITS)
         for name in (".DS_Store", ".nfs0123", ".manifest.json.tmp"):
             (tmp_path / "result" / name).touch()
@@ -356,13 +356,13 @@ class TestPlaces:
             ("t.videos.parquet", r"belongs to: t\.parquet"),
         ],
     )
-    def test_a_place_that_cannot_be_is_refused_before_any_work(self, tmp_path: Path, out: str, says: str) -> None:
+    def test_an_unusable_output_is_refused_before_any_work(self, tmp_path: Path, out: str, says: str) -> None:
         (tmp_path / "plain").touch()
         with pytest.raises(OutputError, match=says):
             choose_output(tmp_path / out)
 
     @pytest.mark.parametrize("content", [b"", b"PAR1 no more", None])
-    def test_what_is_no_result_is_not_added_to(self, tmp_path: Path, content: bytes | None) -> None:
+    def test_a_file_that_is_no_result_is_not_added_to(self, tmp_path: Path, content: bytes | None) -> None:
         for name in ("t.parquet", "t.videos.parquet"):
             if content is None:
                 pq.write_table(pa.table({"a": [1]}), tmp_path / name)
@@ -371,7 +371,7 @@ class TestPlaces:
         with pytest.raises(OutputError, match=r"t\.parquet (is no result|cannot be read)"):
             read_result(choose_output(tmp_path / "t.parquet"))
 
-    def test_a_file_without_its_other_half_is_not_added_to(self, tmp_path: Path) -> None:
+    def test_a_file_without_its_matching_table_is_not_added_to(self, tmp_path: Path) -> None:
         publish_to(tmp_path / "t.parquet", *COMMITS)
         publish_to(tmp_path / "u.parquet", *COMMITS)
         (tmp_path / "u.videos.parquet").replace(tmp_path / "t.videos.parquet")

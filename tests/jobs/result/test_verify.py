@@ -22,19 +22,19 @@ def check(out: Path) -> Verdict:
 
 @pytest.mark.parametrize("out", ["t.parquet", "result"])
 class TestAGoodResult:
-    def test_it_is_as_it_should_be(self, tmp_path: Path, out: str) -> None:
+    def test_it_has_no_problem(self, tmp_path: Path, out: str) -> None:
         publish_to(tmp_path / out, VIDEOS)
         publish_to(tmp_path / out, [make_finished("/v/b1.mp4", "x")])
         found = check(tmp_path / out)
-        assert (found.problem, found.videos, found.segments, found.waiting) == (None, 4, 6, 0)
+        assert (found.problem, found.videos, found.segments, found.unpublished) == (None, 4, 6, 0)
         assert found.identity.model == "ucf20"
 
-    def test_what_an_interrupted_run_holds_is_counted(self, tmp_path: Path, out: str) -> None:
+    def test_unpublished_videos_of_an_interrupted_run_are_counted(self, tmp_path: Path, out: str) -> None:
         publish_to(tmp_path / out, VIDEOS)
         commit_to(choose_output(tmp_path / out), [make_finished("/v/d.mp4")])
-        assert check(tmp_path / out).waiting == 1
+        assert check(tmp_path / out).unpublished == 1
 
-    def test_without_a_result_that_is_said(self, tmp_path: Path, out: str) -> None:
+    def test_a_missing_result_is_an_error(self, tmp_path: Path, out: str) -> None:
         with pytest.raises(OutputError, match="there is no result"):
             check(tmp_path / out)
         commit_to(choose_output(tmp_path / out), VIDEOS)
@@ -43,7 +43,7 @@ class TestAGoodResult:
         with pytest.raises(OutputError, match="there is no result"):
             check(tmp_path / "no folder" / out)
 
-    def test_what_a_run_replaces_meanwhile_is_read_again(
+    def test_a_result_that_is_replaced_during_the_check_is_read_again(
         self, tmp_path: Path, out: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         publish_to(tmp_path / out, VIDEOS)
@@ -54,7 +54,9 @@ class TestAGoodResult:
             "jobs.result.verify.read_result", lambda output: next(readings, None) or read_result(output)
         )
         if out == "t.parquet":
-            monkeypatch.setattr("jobs.result.verify._check_apart", failing_once(DamagedError("half old, half new")))
+            monkeypatch.setattr(
+                "jobs.result.verify._check_no_duplicates", failing_once(DamagedError("half old, half new"))
+            )
         found = check(tmp_path / out)
         assert (found.problem, found.segments) == (None, 3)
 
@@ -69,7 +71,7 @@ def failing_once(error: Exception):  # type: ignore[no-untyped-def]
     return fail
 
 
-def test_half_a_publication_is_called_that(tmp_path: Path) -> None:
+def test_an_interrupted_publication_is_reported(tmp_path: Path) -> None:
     publish_to(tmp_path / "t.parquet", VIDEOS)
     old = (tmp_path / "t.parquet").read_bytes()
     publish_to(tmp_path / "t.parquet", [make_finished("/v/a.mp4", "x", mtime_ns=2)])
@@ -112,14 +114,14 @@ def twice(row: int):  # type: ignore[no-untyped-def]
         ("t.videos.parquet", lambda table: table.take(pa.array([2, 0, 1])), "not sorted"),
     ],
 )
-def test_any_row_too_few_too_many_or_out_of_order_is_found(tmp_path: Path, file: str, change, says: str) -> None:  # type: ignore[no-untyped-def]
+def test_missing_extra_and_misplaced_rows_are_found(tmp_path: Path, file: str, change, says: str) -> None:  # type: ignore[no-untyped-def]
     publish_to(tmp_path / "t.parquet", VIDEOS)
     rewrite(tmp_path / file, change)
     assert says in (check(tmp_path / "t.parquet").problem or "")
 
 
 @pytest.mark.parametrize("column", ["start_s", "confidence"])
-def test_a_byte_that_went_bad_on_the_disk_is_found(tmp_path: Path, column: str) -> None:
+def test_a_corrupt_byte_in_a_file_is_found(tmp_path: Path, column: str) -> None:
     publish_to(tmp_path / "t.parquet", [make_finished(f"/v/{i}.mp4", "abc") for i in range(50)])
     data = bytearray((tmp_path / "t.parquet").read_bytes())
     metadata = pq.read_metadata(tmp_path / "t.parquet")
@@ -145,13 +147,13 @@ class TestAFolder:
         (result / "manifest.json").write_text(json.dumps(manifest))
         assert check(result).problem == "/v/a.mp4 is in more than one part"
 
-    def test_a_part_that_is_gone_or_not_the_one_listed_is_found(self, result: Path) -> None:
+    def test_a_missing_or_exchanged_part_is_found(self, result: Path) -> None:
         for table in ("tags", "videos"):
             (result / table / "part-00000.parquet").replace(result / table / "part-00001.parquet")
         assert "part-00000.parquet" in (check(result).problem or "")
         for table in ("tags", "videos"):
             os.link(result / table / "part-00001.parquet", result / table / "part-00000.parquet")
-        assert "not what the manifest says" in (check(result).problem or "")
+        assert "do not match the manifest" in (check(result).problem or "")
 
     def test_a_part_that_is_not_listed_is_found(self, result: Path) -> None:
         os.link(result / "tags/part-00000.parquet", result / "tags/part-00007.parquet")

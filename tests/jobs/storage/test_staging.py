@@ -21,14 +21,14 @@ TIME_NS = 1_700_000_000_000_000_000
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder for temporary files, and a process that has not staged anything yet."""
+    """An empty folder for temporary files, as for a process that has not copied anything yet."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     staging._remove_abandoned.cache_clear()
     return tmp_path
 
 
 def serve(monkeypatch: pytest.MonkeyPatch, copy: Callable[[Path], None]) -> None:
-    """Stands in for a bucket."""
+    """Replaces downloads from a bucket by ``copy``, which gets the path to write to."""
 
     def download(location: object, to: Path) -> fs.FileInfo:
         copy(to)
@@ -39,13 +39,13 @@ def serve(monkeypatch: pytest.MonkeyPatch, copy: Callable[[Path], None]) -> None
 
 
 @pytest.mark.parametrize("name", ["/videos/clip.mp4", os.fsdecode(b"/videos/\xff\xfe clip.mp4"), "/a:/b//c.mp4"])
-def test_a_local_path_is_passed_through_untouched(folder: Path, name: str) -> None:
+def test_a_local_path_is_passed_through_unchanged(folder: Path, name: str) -> None:
     with staged(name) as video:
         assert video == StagedVideo(name, name, None)
         assert list(folder.iterdir()) == []
 
 
-def test_an_address_becomes_a_copy_with_its_ending_that_is_gone_afterwards(
+def test_an_address_is_copied_with_its_ending_and_the_copy_is_removed_afterwards(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     serve(monkeypatch, lambda to: to.write_bytes(b"film"))
@@ -53,12 +53,12 @@ def test_an_address_becomes_a_copy_with_its_ending_that_is_gone_afterwards(
         assert Path(video.path).read_bytes() == b"film"
         assert Path(video.path).suffix == ".webm"
         assert Path(video.path).is_relative_to(folder)
-        assert video.stored == (4, TIME_NS)
-        assert video.in_its_name(f"{video.path} is no video") == f"{ADDRESS} is no video"
+        assert video.original_version == (4, TIME_NS)
+        assert video.with_original_name(f"{video.path} is no video") == f"{ADDRESS} is no video"
     assert list(folder.iterdir()) == []
 
 
-def test_the_copy_is_gone_when_reading_it_fails(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_copy_is_removed_when_reading_it_fails(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     serve(monkeypatch, lambda to: to.write_bytes(b"film"))
     with pytest.raises(RuntimeError), staged(ADDRESS):
         raise RuntimeError
@@ -73,10 +73,10 @@ def test_the_copy_is_gone_when_reading_it_fails(folder: Path, monkeypatch: pytes
         (OSError(errno.EAGAIN, "it changed while it was read", ADDRESS), "changed"),
         (OSError(errno.EHOSTUNREACH, "no answer", ADDRESS), "unreachable"),
         (OSError("something else"), "unreachable"),
-        (StorageError(f"{ADDRESS} begins with what nothing here knows"), "unreachable"),
+        (StorageError(f"{ADDRESS} has an unknown scheme"), "unreachable"),
     ],
 )
-def test_a_video_that_cannot_be_copied_is_an_error_of_this_video_in_one_line(
+def test_a_video_that_cannot_be_copied_raises_a_video_error_of_one_line(
     folder: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, kind: str
 ) -> None:
     def fail(to: Path) -> None:
@@ -102,7 +102,7 @@ def test_a_full_disk_ends_the_job_with_a_line_that_says_where(folder: Path, monk
     assert list(folder.iterdir()) == []
 
 
-def test_no_folder_for_copies_ends_the_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_folder_for_temporary_files_ends_the_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
     with pytest.raises(JobError, match=r"gone \(no such file or directory\)"), staged(ADDRESS):
         pass
@@ -119,7 +119,7 @@ with staging._folder() as folder:
 """
 
 
-def test_what_a_killed_worker_left_is_removed_and_what_a_living_one_has_is_not(
+def test_the_copy_of_a_killed_worker_is_removed_and_that_of_a_living_one_is_kept(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     environment = os.environ | {"TMPDIR": str(folder)}

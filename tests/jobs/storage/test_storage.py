@@ -33,7 +33,7 @@ NAMES = [
 
 @pytest.fixture(params=["a local disk", "a bucket", "fsspec"])
 def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Location]:
-    """A folder of each kind of place."""
+    """An empty folder on each kind of storage."""
     if request.param == "a local disk":
         yield locate(tmp_path)
     elif request.param == "a bucket":
@@ -47,14 +47,14 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Location]
 
 @pytest.fixture
 def two_attempts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Requests are given up sooner."""
-    monkeypatch.setattr(file_systems, "ATTEMPTS", 2)
+    """Limits requests to two attempts, so that failures come sooner."""
+    monkeypatch.setattr(file_systems, "MAX_ATTEMPTS", 2)
     file_systems.s3_file_system.cache_clear()
     yield
     file_systems.s3_file_system.cache_clear()
 
 
-def test_what_is_written_can_be_read_listed_asked_about_and_deleted(folder: Location) -> None:
+def test_files_can_be_written_read_listed_and_deleted(folder: Location) -> None:
     file = folder.child("b.txt")
     assert file.info().type == fs.FileType.NotFound
     assert folder.names() == []
@@ -84,7 +84,7 @@ def test_a_name_may_hold_any_character(folder: Location, name: str) -> None:
     assert (file.name, str(file)) == (name, f"{folder}/{name}")
 
 
-def test_a_file_whose_writing_was_interrupted_stays_as_it_was(folder: Location) -> None:
+def test_an_interrupted_write_leaves_the_earlier_file(folder: Location) -> None:
     file = folder.child("tags.parquet")
     for before in ([], ["tags.parquet"]):
         with pytest.raises(KeyboardInterrupt), file.writer(TABLE.schema) as writer:
@@ -95,7 +95,7 @@ def test_a_file_whose_writing_was_interrupted_stays_as_it_was(folder: Location) 
     assert file.parquet().read() == TABLE
 
 
-def test_an_upload_is_whole_although_it_is_interrupted(bucket: Bucket) -> None:
+def test_an_interrupted_upload_is_completed(bucket: Bucket) -> None:
     file = locate(f"{bucket.address}/big")
     content = os.urandom(1000) * (3 * CHUNK_BYTES // 1000)
 
@@ -104,7 +104,7 @@ def test_an_upload_is_whole_although_it_is_interrupted(bucket: Bucket) -> None:
             time.sleep(0.001)
         signal.raise_signal(signal.SIGINT)
 
-    with pytest.raises(KeyboardInterrupt), file.whole() as temporary:
+    with pytest.raises(KeyboardInterrupt), file.atomic_write() as temporary:
         temporary.write_bytes(content)
         threading.Thread(target=interrupt, daemon=True).start()
     assert bucket.list() == ["big"]
@@ -116,8 +116,8 @@ def test_an_upload_that_fails_leaves_the_earlier_object(bucket: Bucket, two_atte
     for size in (6, 3 * CHUNK_BYTES):
         bucket.put("file", b"before")
         bucket.server.fail(50, method="PUT")
-        # The new content is as long as the old: nothing but the error tells that it has not arrived.
-        with pytest.raises(OSError, match="service fails"), file.whole() as temporary:
+        # The new content may be as long as the old. Then only the error shows that it has not arrived.
+        with pytest.raises(OSError, match="service fails"), file.atomic_write() as temporary:
             temporary.write_bytes(b"y" * size)
         bucket.server.recover()
         assert bucket.get("file") == b"before"
@@ -134,14 +134,14 @@ def test_an_empty_folder_can_be_deleted_and_one_with_files_is_kept(folder: Locat
     assert folder.names() == []
 
 
-def test_a_location_travels_to_other_processes(folder: Location) -> None:
+def test_a_location_can_be_pickled(folder: Location) -> None:
     folder.child("a").write_text("x")
     assert pickle.loads(pickle.dumps(folder)).child("a").read_text() == "x"
 
 
-def test_a_download_is_the_content_and_says_which_version_it_is(folder: Location, tmp_path: Path) -> None:
+def test_a_download_copies_the_content_and_returns_its_size_and_time(folder: Location, tmp_path: Path) -> None:
     file = folder.child("video")
-    with file.whole() as temporary:
+    with file.atomic_write() as temporary:
         temporary.write_bytes(b"v" * (CHUNK_BYTES + 1))
     found = download(file, tmp_path / "copy")
     assert (tmp_path / "copy").read_bytes() == b"v" * (CHUNK_BYTES + 1)
@@ -156,7 +156,7 @@ def test_the_time_of_an_object_is_in_whole_seconds(bucket: Bucket) -> None:
 
 
 @pytest.mark.parametrize("status", [500, 503])
-def test_a_request_that_fails_twice_and_then_works_is_not_noticed(bucket: Bucket, tmp_path: Path, status: int) -> None:
+def test_a_request_that_fails_twice_is_retried(bucket: Bucket, tmp_path: Path, status: int) -> None:
     file = locate(f"{bucket.address}/a")
     for action in (
         lambda: file.write_text("x" * 100),
@@ -208,7 +208,7 @@ def test_profiles_are_used_as_the_aws_command_uses_them(
     assert locate(bucket.address).names() == ["a"]
 
 
-def test_a_bucket_that_does_not_exist_is_named(bucket: Bucket) -> None:
+def test_an_error_names_the_bucket_that_does_not_exist(bucket: Bucket) -> None:
     with pytest.raises(FileNotFoundError, match=r"no such bucket.*no-bucket/a"):
         locate("s3://no-bucket/a").write_text("x")
 
@@ -227,14 +227,14 @@ def test_an_endpoint_that_does_not_answer_is_an_error_after_a_few_attempts(
     [
         ("s3://", r"s3://BUCKET/KEY"),
         ("gs:///x", r"gs://BUCKET/OBJECT"),
-        ("what://bucket/x", r"nothing here knows what://"),
+        ("what://bucket/x", r"the scheme what:// is unknown"),
         ("sftp://host/x", r"needs another package.*paramiko"),
         ("file://host/x", r"another machine"),
         ("github://x", r"github://x cannot be used"),
         ("s3://bucket/x", r"AWS_ENDPOINT_URL is localhost:9000, which does not begin with http"),
     ],
 )
-def test_an_address_that_leads_nowhere_is_an_error_of_one_line(
+def test_an_address_that_cannot_be_used_is_an_error_of_one_line(
     address: str, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "localhost:9000")
@@ -267,7 +267,7 @@ def test_addresses_are_taken_verbatim() -> None:
         ("something\nunheard of", OSError, "something unheard of"),
     ],
 )
-def test_what_google_says_is_explained(text: str, kind: type[OSError], message: str) -> None:
-    error = file_systems.explanation(OSError(text), "gs://bucket/a")
+def test_errors_of_google_are_translated(text: str, kind: type[OSError], message: str) -> None:
+    error = file_systems.translate_error(OSError(text), "gs://bucket/a")
     assert type(error) is kind
     assert message in str(error)
