@@ -1,7 +1,7 @@
-"""The ``vtag`` command line: each command is a thin layer over a function that a script can call as well.
+"""The ``vtag`` command line. Each command is a thin layer over a function that a script can call as well.
 
-A command's module is imported only when the command is used or listed, and what is heavy (torch, Ray, PyAV) only when
-it runs, so that ``vtag --help`` answers at once.
+A command's module is imported only when the command is used or listed. Heavy packages (torch, Ray, PyAV) are imported
+only when the command runs, so ``vtag --help`` answers at once.
 """
 
 import click
@@ -24,11 +24,12 @@ COMMANDS = {
 
 EPILOG = """\b
 Exit status:
-  0    all good
-  1    it could not be done
+  0    success
+  1    error
   2    wrong usage
   3    finished, but some videos could not be read, or only in part
-  130  interrupted
+  130  interrupted by Ctrl-C or SIGTERM
+  143  ended by force, 9 s after SIGTERM
 """
 
 
@@ -44,7 +45,7 @@ Exit status:
     expose_value=False,
     is_eager=True,
     callback=print_versions,
-    help="Show the versions of vtag and of what it stands on, and exit.",
+    help="Show the versions of vtag and of the packages that it needs, and exit.",
 )
 def main() -> None:
     """Tells you what happens in your video archive: one row per segment, in Parquet.
@@ -53,4 +54,6 @@ def main() -> None:
     Try it:       vtag demo
     Your videos:  vtag run /videos --out tags.parquet
     Your model:   vtag train /clips --model i3d-lite-lstm --out model.safetensors
+
+    `vtag COMMAND --help` describes each command and ends with examples.
     """

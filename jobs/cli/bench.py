@@ -1,4 +1,4 @@
-"""``vtag bench``: how fast this machine is, and how close vtag comes to it."""
+"""``vtag bench``: measures the speed of this machine, and how close the whole pipeline comes to it."""
 
 import json
 import tempfile
@@ -7,29 +7,45 @@ from typing import Literal
 
 import click
 
-from jobs.cli.command.options import device_option, json_option, model_options, precision_option, verbose_option
+from jobs.cli.command.options import (
+    device_option,
+    examples,
+    json_option,
+    model_options,
+    precision_option,
+    verbose_option,
+)
 
 
-@click.command(short_help="Measure how fast this machine decodes and classifies.")
+@click.command(
+    short_help="Measure how fast this machine decodes and classifies.",
+    epilog=examples(
+        "vtag bench",
+        "vtag bench /videos/one.mp4 --model i3d-kinetics400",
+        "vtag bench /videos --seconds 2 --rounds 1 --json",
+    ),
+)
 @click.argument("inputs", metavar="[VIDEO]...", nargs=-1)
 @model_options
 @click.option(
     "--seconds",
+    metavar="SECONDS",
     type=click.FloatRange(min=0, min_open=True),
     default=5.0,
     show_default=True,
-    help="How long each figure is measured, the pipeline about four times as long.",
+    help="Seconds to measure each part; the whole pipeline takes about four times as long.",
 )
 @click.option(
     "--rounds",
+    metavar="N",
     type=click.IntRange(min=1),
     default=3,
     show_default=True,
-    help="How often the whole pipeline is measured, in turns with its parts.",
+    help="Times to measure the whole pipeline, alternating with its parts.",
 )
 @device_option
-@precision_option("What the model computes in; auto measures fp32, and what `vtag run` chooses.")
-@json_option("Print JSON.")
+@precision_option("Number format of the model; auto: fp32 and the format that `vtag run` chooses.")
+@json_option("Print the figures as JSON instead of text.")
 @verbose_option
 def bench(
     inputs: tuple[str, ...],
@@ -42,15 +58,11 @@ def bench(
     as_json: bool,
     verbose: bool,
 ) -> None:
-    """Measure decoding, the model and the transport between them, and in turns with them the whole pipeline.
+    """Measure the speed of decoding, of the model, of the transport between them and of the whole pipeline.
 
-    The efficiency is what the pipeline achieves over what its parts allow, the median of several rounds. VIDEO is a
-    local video or a folder, of which the first 32 are taken; without one a minute of 320×240 H.264 is made up. The
-    machine should be idle otherwise.
-
-    \b
-    vtag bench
-    vtag bench /videos/one.mp4 --model i3d-kinetics400
+    The efficiency is the speed of the pipeline divided by the speed that its parts allow: the median of several rounds.
+    VIDEO is a local video or a folder, of which the first 32 videos are used. Without VIDEO, vtag makes a sample video:
+    one minute of 320×240 H.264. Run this on an otherwise idle machine.
     """
     from rich.console import Console
 

@@ -1,19 +1,27 @@
-"""``vtag compact``: merges part files."""
+"""``vtag compact``: merges the part files of a result."""
 
 import click
 
-from jobs.cli.command.options import verbose_option
+from jobs.cli.command.options import examples, verbose_option
 
 
-@click.command(short_help="Merge the part files of a result.")
+@click.command(
+    short_help="Merge the part files of a result.",
+    epilog=examples("vtag compact tags", "vtag compact tags --out tags.parquet"),
+)
 @click.argument("path")
-@click.option("--out", metavar="PATH", help="Write the merged result here, FILE.parquet for one file; PATH stays.")
+@click.option(
+    "--out",
+    metavar="PATH",
+    show_default="merge in place",
+    help="Write the merged result here and leave PATH unchanged: FILE.parquet for one file, else a folder.",
+)
 @verbose_option
 def compact(path: str, out: str | None, verbose: bool) -> None:
-    """Merge the part files of the folder at PATH into as few as there can be, sorted.
+    """Merge the part files of the result in the folder PATH into as few files as possible, sorted.
 
-    Each `vtag run` adds part files to a result that is a folder. Readers of the manifest never see anything but the
-    complete result.
+    Each `vtag run` adds part files to a result folder. Programs that read its manifest.json see the complete result at
+    any time, also while part files are merged.
     """
     from jobs.cli.terminal.wording import count
     from jobs.result.compact import compact

@@ -1,4 +1,4 @@
-"""``vtag compare``: which of several models is better on the same clips, and whether that could be chance."""
+"""``vtag compare``: scores several models on the same clips, and tests whether a difference could be chance."""
 
 import json
 from pathlib import Path
@@ -6,10 +6,16 @@ from typing import Literal
 
 import click
 
-from jobs.cli.command.options import device_option, json_option, verbose_option
+from jobs.cli.command.options import device_option, examples, json_option, verbose_option
 
 
-@click.command(short_help="Compare models on the same labelled clips.")
+@click.command(
+    short_help="Compare models on the same labelled clips.",
+    epilog=examples(
+        "vtag compare first.safetensors second.safetensors /clips",
+        "vtag compare first.safetensors second.safetensors /clips --out report",
+    ),
+)
 @click.argument("models", metavar="MODEL MODEL...", nargs=-1, required=True)
 @click.argument("data", type=click.Path(exists=True, path_type=Path))
 @click.option(
@@ -17,15 +23,15 @@ from jobs.cli.command.options import device_option, json_option, verbose_option
     type=click.Choice(["test", "val", "all"]),
     default="test",
     show_default=True,
-    help="Which clips: those that all model files say were held out, or all of DATA.",
+    help="Clips to score; test, val: those that every model file records as held out for it; all: every clip in DATA.",
 )
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="FOLDER",
-    help="Write report.html, metrics.json and the confusion matrices to this folder.",
+    help="Also write report.html, metrics.json and the confusion matrices to this folder.",
 )
-@json_option("Print JSON.")
+@json_option("Print the scores and costs as JSON instead of tables.")
 @device_option
 @verbose_option
 def compare(
@@ -37,9 +43,10 @@ def compare(
     device: Literal["auto", "cpu", "cuda"],
     verbose: bool,
 ) -> None:
-    """Compare MODELs (names or model files) on the labelled clips in DATA that none of them was trained on.
+    """Compare two or more MODELs (names or model files) on labelled clips in DATA that none of them was trained on.
 
-    One table of scores by video and of costs, and McNemar's test for each pair. The models must know the same classes.
+    Prints a table of the scores by video and the costs of each model, and McNemar's test for each pair of models. All
+    models must know the same classes. DATA is what `vtag train` takes.
     """
     from rich.console import Console
 
@@ -69,7 +76,7 @@ def compare(
     console = Console(quiet=as_json)
     if other := sorted(set(data_set.labels).difference(taggers[0].labels)):
         left_out = printable(", ".join(other))
-        console.print(f"Left out, for the models do not know them: {left_out}.", markup=False, highlight=False)
+        console.print(f"Left out, because the models do not know them: {left_out}.", markup=False, highlight=False)
     costs, predictions = measure_costs(taggers), []
     for name, tagger in zip(names, taggers, strict=True):
         console.print(name, highlight=False, markup=False)

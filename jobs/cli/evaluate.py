@@ -1,4 +1,4 @@
-"""``vtag evaluate``: how good a model file is on labelled clips."""
+"""``vtag evaluate``: scores a model on labelled clips."""
 
 import json
 from pathlib import Path
@@ -6,10 +6,17 @@ from typing import Literal
 
 import click
 
-from jobs.cli.command.options import device_option, verbose_option
+from jobs.cli.command.options import device_option, examples, verbose_option
 
 
-@click.command(short_help="Score a model on labelled clips.")
+@click.command(
+    short_help="Score a model on labelled clips.",
+    epilog=examples(
+        "vtag evaluate model.safetensors /clips",
+        "vtag evaluate model.safetensors /clips --out report",
+        "vtag evaluate model.safetensors /other-clips --split all --json scores.json",
+    ),
+)
 @click.argument("model")
 @click.argument("data", type=click.Path(exists=True, path_type=Path))
 @click.option(
@@ -17,15 +24,20 @@ from jobs.cli.command.options import device_option, verbose_option
     type=click.Choice(["test", "val", "all"]),
     default="test",
     show_default=True,
-    help="Which clips: the groups that the model file says were held out, or all of DATA.",
+    help="Clips to score; test, val: the groups that the model file records as held out; all: every clip in DATA.",
 )
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="FOLDER",
-    help="Write report.html, metrics.json and plots to this folder.",
+    help="Also write report.html, metrics.json and plots to this folder.",
 )
-@click.option("--json", "json_path", help="Also write the scores as JSON to this file; - for standard output alone.")
+@click.option(
+    "--json",
+    "json_path",
+    metavar="FILE",
+    help="Also write the scores as JSON to this file; -: print the JSON alone, on standard output.",
+)
 @device_option
 @verbose_option
 def evaluate(
@@ -39,8 +51,8 @@ def evaluate(
 ) -> None:
     """Score MODEL (a name or a model file) on the labelled clips in DATA, by video and by window, for each class.
 
-    All clips of classes that MODEL does not know count as footage of other classes: how well it tells such footage from
-    what it knows is scored, too.
+    DATA may have clips of classes that MODEL does not know. They are scored apart: how well MODEL tells them from clips
+    of the classes that it knows. DATA is what `vtag train` takes.
     """
     from rich.console import Console
 

@@ -1,4 +1,4 @@
-"""``vtag models``: which models there are, and what a model file says of itself."""
+"""``vtag models``: lists the models, and describes one of them."""
 
 import json
 from dataclasses import asdict
@@ -6,25 +6,24 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from jobs.cli.command.options import json_option, verbose_option
+from jobs.cli.command.options import examples, json_option, verbose_option
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 LABELS_SHOWN = 40
+"""Labels of a model that its description names."""
 
 
-@click.command()
+@click.command(epilog=examples("vtag models", "vtag models ucf20", "vtag models model.safetensors --json"))
 @click.argument("model", metavar="[NAME|FILE]", required=False)
-@json_option("Print JSON.")
+@json_option("Print JSON instead of a table, with all labels and scores.")
 @verbose_option
 def models(model: str | None, as_json: bool, verbose: bool) -> None:
     """List the models, or describe one, by name or model file.
 
-    \b
-    vtag models
-    vtag models ucf20
-    vtag models my.safetensors
+    The list says whether each model is ready, is downloaded when first used, or must be trained. A description has the
+    labels, sampling, preprocessing, training data and scores, as far as the model has them.
     """
     from rich.console import Console
 
@@ -38,7 +37,7 @@ def models(model: str | None, as_json: bool, verbose: bool) -> None:
 
 
 def known_models() -> list[dict[str, Any]]:
-    """The models that have a name: what each is, whether it can tag, and where its weights are or will be."""
+    """Returns the models that have a name, each with a summary, its state, and the path of its weights."""
     from tagger.models.kinetics import KINETICS
     from tagger.models.registry import ARCHITECTURES, BUILTIN, builtin_model_path
     from tagger.models.weights import FILE_NAME, cache_dir
@@ -61,7 +60,7 @@ def known_models() -> list[dict[str, Any]]:
 
 
 def describe(model: str) -> dict[str, Any]:
-    """What is known of a model, without loading or downloading its weights. Raises ModelFileError."""
+    """Returns the description of a model, without loading or downloading its weights. Raises ModelFileError."""
     from tagger import find_model
     from tagger.models.kinetics import KINETICS
     from tagger.models.registry import ARCHITECTURES
@@ -113,7 +112,7 @@ def _print_description(model: dict[str, Any], console: "Console") -> None:
 
 
 def _shown(name: str, value: Any) -> str:
-    """A value of a description in words."""
+    """Returns a value of a description as text."""
     match name:
         case "labels":
             more = f", and {len(value) - LABELS_SHOWN} more (all: --json)" if len(value) > LABELS_SHOWN else ""
@@ -140,7 +139,7 @@ def _shown(name: str, value: Any) -> str:
 
 
 def _flat(value: Any, separator: str = "\n") -> str:
-    """Values with their names, one a line, those inside them in one line; numbers short, tables left to ``--json``."""
+    """Returns values with their names, one per line; nested values share a line. Tables are left to ``--json``."""
     if isinstance(value, dict):
         named = [f"{key} {_flat(inner, ', ')}" for key, inner in value.items() if not _is_table(inner)]
         return separator.join([*named, *(["tables: --json"] if len(named) < len(value) else [])])

@@ -1,4 +1,4 @@
-"""``vtag probe``: what vtag sees in a video, without tagging it."""
+"""``vtag probe``: shows what vtag sees in a video, without tagging it."""
 
 import json
 import os
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from jobs.cli.command.endings import SOME_VIDEOS_FAILED
-from jobs.cli.command.options import json_option, verbose_option
+from jobs.cli.command.options import examples, json_option, verbose_option
 from jobs.storage.address import is_address
 from jobs.tagging.run_config import RunConfig
 
@@ -20,29 +20,34 @@ if TYPE_CHECKING:
     from tagger.video.facts import VideoFacts
 
 
-@click.command(short_help="Show what vtag sees in a video.")
+@click.command(
+    short_help="Show what vtag sees in a video.",
+    epilog=examples(
+        "vtag probe clip.mp4",
+        "vtag probe clip.mp4 --decode",
+        "vtag probe /videos --json | jq 'select(.error_kind)'",
+    ),
+)
 @click.argument("inputs", metavar="INPUT...", nargs=-1, required=True)
 @click.option(
     "--model",
     metavar="NAME|FILE",
     default=RunConfig.model,
     show_default=True,
-    help="The model whose windows are counted.",
+    help="Model whose windows are counted: a name that `vtag models` lists, or a model file.",
 )
-@click.option("--decode", is_flag=True, help="Read every video to its end instead of its headers alone.")
-@json_option("Print a JSON object a line for each video.")
+@click.option("--decode", is_flag=True, help="Decode every video to its end, instead of reading only its headers.")
+@json_option("Print one line for each video: a JSON object.")
 @verbose_option
 @click.pass_context
 def probe(ctx: click.Context, inputs: tuple[str, ...], model: str, decode: bool, as_json: bool, verbose: bool) -> None:
-    """Show what vtag sees in a video: container, codec, size, rate, length, the reader and why, windows, problems.
+    """Show what vtag sees in a video, without tagging it.
+
+    Prints the container, codec, size, frame rate, length, number of windows and problems, and which reader decodes the
+    video and why. The exit status is 3 when a video cannot be read, or only in part.
 
     INPUT is what `vtag run` takes: a video, a folder, a quoted glob, an address (s3://bucket/videos), @list.txt, or -
-    for a list on standard input. A video in a bucket is copied to the local disk while it is looked at.
-
-    \b
-    vtag probe clip.mp4
-    vtag probe clip.mp4 --decode
-    vtag probe /videos --json | jq 'select(.error_kind)'
+    for a list on standard input. A video in a bucket is copied to the local disk for the time of the probe.
     """
     from rich.console import Console
 
@@ -52,7 +57,7 @@ def probe(ctx: click.Context, inputs: tuple[str, ...], model: str, decode: bool,
     from tagger import find_model
     from tagger.models.kinetics import KINETICS, kinetics_info
 
-    # The weights of a model by that name would have to be downloaded, and are of no use here.
+    # find_model would download the weights of this model, which are not needed here.
     info = kinetics_info() if model == KINETICS else find_model(model).info
     console = Console()
     bad = False
@@ -60,7 +65,7 @@ def probe(ctx: click.Context, inputs: tuple[str, ...], model: str, decode: bool,
         inspection = inspect(video.path, info.sampling, info.preprocessing, decode=decode)
         bad = bad or inspection.error_kind is not None
         if as_json:
-            # A name that is not UTF-8 is written as in the result's tables.
+            # A file name that is not UTF-8 is written as in the tables of a result.
             click.echo(json.dumps({**asdict(inspection), "path": video_name(video.path)}, ensure_ascii=False))
         else:
             if number:
@@ -99,7 +104,7 @@ def _print(inspection: "Inspection", console: "Console") -> None:
 
 
 def _facts(facts: "VideoFacts", rate_varies: bool | None) -> dict[str, str]:
-    """What a video says of itself, in words."""
+    """Returns the facts of a video as text, by the name of the row."""
     from jobs.cli.terminal.wording import amount
 
     size = f"{facts.width}×{facts.height}"

@@ -9,7 +9,14 @@ from typing import Literal
 import click
 
 from jobs.cli.command.endings import SOME_VIDEOS_FAILED
-from jobs.cli.command.options import device_option, json_option, model_options, precision_option, verbose_option
+from jobs.cli.command.options import (
+    device_option,
+    examples,
+    json_option,
+    model_options,
+    precision_option,
+    verbose_option,
+)
 from jobs.cli.terminal.wording import count
 from jobs.tagging.run_config import MaxFailures, RunConfig
 
@@ -23,7 +30,7 @@ def _finite(ctx: click.Context, param: click.Parameter, value: float | None) -> 
 
 
 def parse_max_failures(text: str | None) -> MaxFailures:
-    """``"100"`` or ``"5%"`` as MaxFailures; None for no bound."""
+    """Reads ``"100"`` (videos) or ``"5%"`` (a share) as MaxFailures; None is no limit."""
     if text is None:
         return MaxFailures()
     number = text.strip()
@@ -38,14 +45,23 @@ def parse_max_failures(text: str | None) -> MaxFailures:
     return MaxFailures(share=percent / 100)
 
 
-@click.command(short_help="Tag videos: a row per segment, in Parquet.")
+@click.command(
+    short_help="Tag videos: a row per segment, in Parquet.",
+    epilog=examples(
+        "vtag run /videos --out tags.parquet",
+        "vtag run /videos --out tags.parquet --dry-run",
+        "vtag run /videos --out tags.parquet --model my.safetensors --overlap 0.5",
+        "vtag run @list.txt --out tags --max-failures 5% --json",
+        "vtag run s3://bucket/videos --out s3://bucket/tags.parquet",
+    ),
+)
 @click.argument("inputs", metavar="INPUT...", nargs=-1, required=True)
 @click.option(
     "--out",
     metavar="PATH",
     required=True,
-    help="Where the result goes: FILE.parquet, or a folder for a result of many part files; also s3://BUCKET/... "
-    "A result that is there is added to.",
+    help="Where to write the result: FILE.parquet for one file, any other name for a folder of part files; also "
+    "s3://BUCKET/... An existing result is extended.",
 )
 @model_options
 @click.option(
@@ -55,20 +71,22 @@ def parse_max_failures(text: str | None) -> MaxFailures:
     type=click.FloatRange(min=0, min_open=True),
     callback=_finite,
     show_default="no overlap",
-    help="Seconds from the start of one window to the next.",
+    help="Seconds from the start of one window to the start of the next.",
 )
 @click.option(
     "--overlap",
     metavar="FRACTION",
     type=click.FloatRange(min=0, max=1, max_open=True),
     callback=_finite,
-    help="The same as a share: 0.5 lets each window begin halfway through the one before.",
+    show_default="no overlap",
+    help="Share of a window that overlaps the next one, instead of --hop: with 0.5 each window begins halfway through "
+    "the previous one.",
 )
 @click.option(
     "--fast-decode",
     is_flag=True,
-    help="Decode only frames that others refer to, and show the nearest of them: less exact, "
-    "faster with H.264, HEVC and MPEG in MP4, MOV, MKV and FLV.",
+    help="Decode only reference frames, and use the nearest of them for each sample time: faster but less exact, for "
+    "H.264, HEVC and MPEG in MP4, MOV, MKV and FLV.",
 )
 @click.option(
     "--top-k",
@@ -76,14 +94,14 @@ def parse_max_failures(text: str | None) -> MaxFailures:
     type=click.IntRange(min=1),
     default=DEFAULT.top_k,
     show_default=True,
-    help="How many labels to keep for each segment.",
+    help="Labels to keep for each segment, the most confident first.",
 )
 @click.option(
     "--batch-size",
     metavar="N",
     type=click.IntRange(min=1),
     show_default="automatic",
-    help="Windows in one step of the model.",
+    help="Windows that the model classifies in one step.",
 )
 @device_option
 @click.option(
@@ -91,42 +109,49 @@ def parse_max_failures(text: str | None) -> MaxFailures:
     type=click.Choice(["auto", "cpu", "cuda"]),
     default=DEFAULT.decode_device,
     show_default=True,
-    help="Where to decode; auto: on GPUs that models use, when they are found to be faster than the cores.",
+    help="Device that decodes; auto: the GPUs of the models if a short trial finds them faster than the CPU cores, "
+    "else the CPU.",
 )
-@precision_option("What the model computes in; auto: bf16 where the hardware has it, else fp32.")
+@precision_option("Number format of the model; auto: bf16 if the hardware supports it, else fp32.")
 @click.option(
     "--actors",
     metavar="N",
     type=click.IntRange(min=1),
     show_default="automatic",
-    help="Copies of the model that work at once.",
+    help="Copies of the model that work in parallel.",
 )
 @click.option(
     "--address",
+    metavar="ADDRESS",
     envvar="RAY_ADDRESS",
     show_envvar=True,
     show_default="this machine",
-    help="The Ray cluster to run on; local is this machine, whatever RAY_ADDRESS says.",
+    help="Ray cluster to run on; local: this machine, even if RAY_ADDRESS is set.",
 )
 @click.option(
     "--ext",
     "extensions",
     metavar="EXT",
     multiple=True,
-    help="One more file extension to take for a video; may be repeated.",
+    help="Also find videos with this file extension, such as .dat; may be repeated. Common extensions (.mp4, .mkv, "
+    ".avi, ...) are always found.",
 )
 @click.option(
     "--max-failures",
     metavar="N|P%",
     callback=lambda ctx, param, text: parse_max_failures(text),
     show_default="never",
-    help="Give up when more videos than this cannot be read: 100, or 5% of those done so far "
-    f"(from the {MaxFailures.AT_LEAST}th on).",
+    help="Stop when more videos than this cannot be read, or only in part: a number (100) or a percentage of the "
+    f"videos done so far (5%, checked from the {MaxFailures.AT_LEAST}th video on).",
 )
-@click.option("--retry-failed", is_flag=True, help="Also try again what could not be read before, or only in part.")
-@click.option("--prune", is_flag=True, help="Remove videos from the result that INPUT does not have any more.")
-@click.option("--overwrite", is_flag=True, help="Start over: replace an earlier result instead of adding to it.")
-@click.option("--dry-run", is_flag=True, help="Only say what would be done: videos, hours, windows.")
+@click.option(
+    "--retry-failed", is_flag=True, help="Also retry videos that an earlier run could not read, or only in part."
+)
+@click.option("--prune", is_flag=True, help="Remove videos from the result that INPUT no longer has.")
+@click.option("--overwrite", is_flag=True, help="Replace an earlier result instead of extending it.")
+@click.option(
+    "--dry-run", is_flag=True, help="Tag nothing; print how many videos, hours of video and windows there are to tag."
+)
 @json_option("Print progress and summary as JSON lines on standard output.")
 @click.option("-q", "--quiet", is_flag=True, help="Print neither progress nor summary.")
 @verbose_option
@@ -159,16 +184,13 @@ def run(
 ) -> None:
     """Tag videos: one row per segment, with a label and its confidence, in Parquet.
 
-    INPUT is a video, a folder (with all below it), a quoted glob ("/videos/**/*.mp4"), an address (s3://bucket/videos),
-    @list.txt with one path a line, or - for such a list on standard input. Run again, it tags what is new or changed.
+    INPUT is a video, a folder (searched to the bottom), a quoted glob ("/videos/**/*.mp4"), an address
+    (s3://bucket/videos), @list.txt with one path per line, or - for such a list on standard input.
 
-    \b
-    vtag run /videos --out tags.parquet
-    vtag run /videos --out tags.parquet --model my.safetensors --overlap 0.5
-    find /videos -newer last | vtag run - --out tags.parquet --json
+    Run the same command again to tag new and changed videos only, or to continue an interrupted job.
     """
     if hop_s is not None and overlap is not None:
-        raise click.UsageError("--hop and --overlap say the same thing; give one of them.")
+        raise click.UsageError("--hop and --overlap set the same thing; give one of them.")
     if overlap is not None:
         hop_s = _hop_of(overlap, model, weights)
     config = RunConfig(
@@ -193,7 +215,7 @@ def run(
         verbose=verbose,
     )
     if dry_run:
-        _look(config, as_json, quiet)
+        _dry_run(config, as_json, quiet)
     else:
         _run(ctx, config, as_json, quiet)
 
@@ -219,10 +241,10 @@ def _run(ctx: click.Context, config: RunConfig, as_json: bool, quiet: bool) -> N
         ctx.exit(SOME_VIDEOS_FAILED)
 
 
-def _look(config: RunConfig, as_json: bool, quiet: bool) -> None:
-    from jobs.cli.command.tag_with_progress import look
+def _dry_run(config: RunConfig, as_json: bool, quiet: bool) -> None:
+    from jobs.cli.command.tag_with_progress import dry_run_with_progress
 
-    found = look(config, quiet=quiet or as_json)
+    found = dry_run_with_progress(config, quiet=quiet or as_json)
     if as_json:
         click.echo(json.dumps({"event": "dry-run", **asdict(found)}))
     else:

@@ -6,17 +6,20 @@ from dataclasses import asdict
 import click
 
 from jobs.cli.command.endings import Ending
-from jobs.cli.command.options import json_option, verbose_option
+from jobs.cli.command.options import examples, json_option, verbose_option
 
 
-@click.command(short_help="Check that a result is complete.")
+@click.command(
+    short_help="Check that a result is complete.",
+    epilog=examples("vtag verify tags.parquet", "vtag verify tags.parquet --json"),
+)
 @click.argument("path")
-@json_option("Print what was found as a JSON object.")
+@json_option("Print the findings as a JSON object instead of a line of text.")
 @verbose_option
 def verify(path: str, as_json: bool, verbose: bool) -> None:
-    """Check the result at PATH, what `vtag run --out PATH` wrote: every video complete, once, and in order.
+    """Check the result that `vtag run --out PATH` wrote: every video is complete, there once, and in order.
 
-    Reads all of its rows. The exit status is 1 when something is wrong.
+    Reads all rows. The exit status is 1 when something is wrong.
     """
     from jobs.cli.terminal.wording import count
     from jobs.result.verify import verify
@@ -28,7 +31,9 @@ def verify(path: str, as_json: bool, verbose: bool) -> None:
         raise Ending(f"{found.out} is not as it should be: {found.problem}")
     if not as_json:
         waiting = (
-            f"; {count(found.waiting, 'video')} of an interrupted run wait to be published" if found.waiting else ""
+            f"; {count(found.unpublished, 'video')} of an interrupted run wait to be published"
+            if found.unpublished
+            else ""
         )
         click.echo(
             f"{path}: {count(found.videos, 'video')}, {count(found.segments, 'segment')}, every video complete and "

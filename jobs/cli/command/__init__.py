@@ -1,1 +1,1 @@
-"""What the commands share: options, errors and exit status, and jobs with their progress in view."""
+"""Code that the commands share: options, errors and exit status, and jobs that show their progress."""

@@ -16,11 +16,13 @@ from jobs.errors import WorkerError, reason
 from tagger.errors import VtagError
 
 SOME_VIDEOS_FAILED = 3
+"""Exit status of a finished job when some videos could not be read, or only in part."""
+
 INTERRUPTED = 130
-"""128 + SIGINT, as shells have it."""
+"""Exit status after Ctrl-C: 128 + SIGINT, as in shells."""
 
 VERBOSE = "vtag.verbose"
-"""Key in ``click.Context.meta``: whether a traceback is wanted."""
+"""Key in ``click.Context.meta``: whether ``--verbose`` was given."""
 
 
 class Ending(click.ClickException):
@@ -28,10 +30,10 @@ class Ending(click.ClickException):
 
     exit_code = 1
     details: tuple[str, ...] = ()
-    """More lines below that one."""
+    """Lines printed below the message."""
 
     def show(self, file: IO[Any] | None = None) -> None:
-        """Prints the lines."""
+        """Prints the message and the details."""
         for line in (f"vtag: {self.message}", *self.details):
             click.echo(line, file=file, err=file is None)
 
@@ -53,7 +55,7 @@ def one_line_errors(ctx: click.Context) -> Iterator[None]:
         raise InterruptedEnding("interrupted") from None
     except Exception as error:
         if isinstance(error, OSError) and error.errno == errno.EPIPE:
-            raise  # click ends quietly when the reader of a pipe has gone
+            raise  # click exits without a message when the reader of a pipe has closed it
         if ctx.meta.get(VERBOSE):
             traceback.print_exc()
         if isinstance(error, VtagError):
@@ -64,30 +66,32 @@ def one_line_errors(ctx: click.Context) -> Iterator[None]:
         if isinstance(error, OSError) and error.filename and error.strerror:
             raise Ending(f"{error.filename}: {reason(error)}") from error
         lines = str(error).split("\n")
-        # The last line, because Ray puts a worker's traceback before what went wrong.
-        what = f"{type(error).__name__}: {next((line for line in reversed(lines) if line.strip()), 'no reason given')}"
-        hint = " (--verbose tells the whole story)" if ctx.meta.get(VERBOSE) is False else ""
-        raise Ending(what.strip() + hint) from error
+        # Ray puts a worker's traceback before the error, so the error is in the last line.
+        message = (
+            f"{type(error).__name__}: {next((line for line in reversed(lines) if line.strip()), 'no reason given')}"
+        )
+        hint = " (--verbose shows the traceback)" if ctx.meta.get(VERBOSE) is False else ""
+        raise Ending(message.strip() + hint) from error
 
 
 def end_at_interrupt() -> None:
-    """Lets the first Ctrl-C end the job in order, and a second one the process at once, without a traceback."""
+    """Makes the first Ctrl-C stop the job in order and the second one end the process at once, without a traceback."""
     signal.signal(signal.SIGINT, _interrupt)
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:
-    signal.signal(signal.SIGINT, _leave)
+    signal.signal(signal.SIGINT, _exit_at_once)
     _write("\nvtag: stopping; Ctrl-C again stops at once\n")
     raise KeyboardInterrupt
 
 
-def _leave(signum: int, frame: FrameType | None) -> None:
+def _exit_at_once(signum: int, frame: FrameType | None) -> None:
     show_cursor = "\x1b[?25h" if sys.__stderr__ and sys.__stderr__.isatty() else ""
     _write(f"{show_cursor}vtag: stopped at once\n")
     os._exit(INTERRUPTED)
 
 
 def _write(text: str) -> None:
-    """Writes to standard error without its buffer: the signal may have come in the middle of another write."""
+    """Writes to standard error without its buffer: the signal may have interrupted another write."""
     if sys.__stderr__:
         os.write(sys.__stderr__.fileno(), text.encode())

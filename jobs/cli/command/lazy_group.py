@@ -22,7 +22,7 @@ class LazyGroup(click.Group):
         return list(self._targets)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Imports the command."""
+        """Imports the command; None when there is no command of that name."""
         if cmd_name not in self._targets:
             return None
         module, attribute = self._targets[cmd_name].split(":")
@@ -35,6 +35,6 @@ class LazyGroup(click.Group):
             return super().invoke(ctx)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Runs as a program: from here on Ctrl-C belongs to vtag."""
+        """Runs as a program and handles Ctrl-C from here on."""
         end_at_interrupt()
         return super().__call__(*args, **kwargs)

@@ -1,4 +1,4 @@
-"""Options that several commands have."""
+"""Options that several commands share, and the form of their examples."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,36 +12,42 @@ from jobs.tagging.run_config import RunConfig
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
+def examples(*lines: str) -> str:
+    """The epilog of a command: example command lines, each of which a user can copy."""
+    # "\b" keeps click from joining the lines.
+    return "\n  ".join(["\b\nExamples:", *lines])
+
+
 def _remember_verbose(ctx: click.Context, param: click.Parameter, value: bool) -> bool:
     ctx.meta[VERBOSE] = value
     return value
 
 
 def verbose_option(command: Command) -> Command:
-    """``--verbose``; an error's traceback is printed when it is given."""
+    """``--verbose``. It is kept in ``ctx.meta``, where ``one_line_errors`` reads it."""
     return click.option(
         "--verbose", is_flag=True, callback=_remember_verbose, help="Show Ray's log, and the traceback of an error."
     )(command)
 
 
 def json_option(help: str) -> Callable[[Command], Command]:
-    """``--json``, passed on as ``as_json``."""
+    """``--json``, passed to the command as ``as_json``."""
     return click.option("--json", "as_json", is_flag=True, help=help)
 
 
 def model_options(command: Command) -> Command:
-    """``--model`` and ``--weights``: with which model to tag."""
+    """``--model`` and ``--weights``: the model that tags."""
     command = click.option(
         "--weights",
         type=click.Path(exists=True, dir_okay=False, path_type=Path),
-        help="Weights of i3d-kinetics400 from a file instead of a download.",
+        help="Read the weights of i3d-kinetics400 from this file instead of downloading them.",
     )(command)
     return click.option(
         "--model",
         metavar="NAME|FILE",
         default=RunConfig.model,
         show_default=True,
-        help="The model: a name that `vtag models` lists, or a model file.",
+        help="Model to use: a name that `vtag models` lists, or a model file.",
     )(command)
 
 
@@ -58,5 +64,5 @@ def device_option(command: Command) -> Command:
         type=click.Choice(["auto", "cpu", "cuda"]),
         default="auto",
         show_default=True,
-        help="Where the model runs; auto is the GPU where there is one.",
+        help="Device that runs the model; auto: the GPU if there is one, else the CPU.",
     )(command)

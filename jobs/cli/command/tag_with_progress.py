@@ -1,4 +1,4 @@
-"""What ``vtag run`` and ``vtag demo`` share: the job with its progress in view."""
+"""The tagging job of ``vtag run`` and ``vtag demo``, with its progress in the terminal."""
 
 import contextlib
 import time
@@ -16,12 +16,15 @@ from jobs.tagging.summary import Summary
 if TYPE_CHECKING:
     from jobs.tagging.plan import DryRun
 
-TELL_S = 5.0
-"""Seconds between two lines about a listing that takes long."""
+LISTING_REPORT_S = 5.0
+"""Seconds between two messages about a slow listing."""
 
 
 def tag(config: RunConfig, *, as_json: bool = False, quiet: bool = False) -> Summary:
-    """Runs the job and shows its progress. An interrupt ends the program and says what is kept."""
+    """Runs the job and shows its progress.
+
+    Raises InterruptedEnding, whose message says which results are kept, when the job is interrupted.
+    """
     _announce(quiet or as_json)
     from jobs.cli.terminal.progress import choose_view
     from jobs.cluster.ray_driver import RayDriver
@@ -30,10 +33,10 @@ def tag(config: RunConfig, *, as_json: bool = False, quiet: bool = False) -> Sum
 
     driver = RayDriver("tagging", address=config.address, verbose=config.verbose)
     with contextlib.closing(driver):
-        # Ray is imported while the archive is listed, which costs a core two seconds when there is nothing to do.
+        # Ray is imported while the archive is listed. When there is nothing to tag, this wastes two seconds of a core.
         driver.start()
-        # The view comes after the plan, which may show a download's progress of its own.
-        plan = make_plan(config, _teller(quiet or as_json))
+        # The view starts after the plan, because the plan may show the progress of a download.
+        plan = make_plan(config, _listing_reporter(quiet or as_json))
         try:
             with choose_view(as_json=as_json, quiet=quiet) as view:
                 return run_job(plan, view, driver)
@@ -41,15 +44,15 @@ def tag(config: RunConfig, *, as_json: bool = False, quiet: bool = False) -> Sum
             raise InterruptedEnding(str(interrupted)) from None
 
 
-def look(config: RunConfig, *, quiet: bool = False) -> "DryRun":
-    """What ``tag`` would do."""
+def dry_run_with_progress(config: RunConfig, *, quiet: bool = False) -> "DryRun":
+    """Returns what ``tag`` would do, and shows how many videos have been opened."""
     _announce(quiet)
     from rich.console import Console
     from rich.progress import Progress as Bars
 
     from jobs.tagging.plan import dry_run, make_plan
 
-    plan = make_plan(config, _teller(quiet))
+    plan = make_plan(config, _listing_reporter(quiet))
     console = Console(stderr=True)
     console.quiet = quiet or not console.is_terminal
     with Bars(console=console, transient=True) as bars:
@@ -58,19 +61,19 @@ def look(config: RunConfig, *, quiet: bool = False) -> "DryRun":
 
 
 def _announce(quiet: bool) -> None:
-    """Says what the seconds are spent on that importing Ray and torch and walking an archive take."""
+    """Says what vtag does in its first seconds, in which it imports Ray and torch and lists the archive."""
     if not quiet:
         click.echo("vtag: looking for videos", err=True)
 
 
-def _teller(quiet: bool) -> Callable[[int], None]:
-    """Tells how many videos have been found so far, every few seconds."""
-    told_s = time.monotonic()
+def _listing_reporter(quiet: bool) -> Callable[[int], None]:
+    """Returns a callback that prints how many videos have been found so far, every few seconds."""
+    reported_s = time.monotonic()
 
-    def tell(found: int) -> None:
-        nonlocal told_s
-        if not quiet and time.monotonic() - told_s >= TELL_S:
-            told_s = time.monotonic()
+    def report(found: int) -> None:
+        nonlocal reported_s
+        if not quiet and time.monotonic() - reported_s >= LISTING_REPORT_S:
+            reported_s = time.monotonic()
             click.echo(f"vtag: {count(found, 'video')} found so far", err=True)
 
-    return tell
+    return report

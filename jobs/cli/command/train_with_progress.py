@@ -1,6 +1,6 @@
-"""What ``vtag train`` does when it knows what is wanted: it looks at clips, trains a model, or judges one of each fold.
+"""The work of ``vtag train``: a dry run, a training, or one training for each fold, with its progress in the terminal.
 
-Looking needs no torch, which is imported for training only.
+torch is imported for training only; a dry run does not need it.
 """
 
 import json
@@ -24,17 +24,20 @@ from training.fitting.run_folder import RANDOM, RunFolder
 if TYPE_CHECKING:
     from training import TrainConfig, TrainResult
 
-FEW_WINDOWS = 50
-"""Fewer validation windows than this say little about how confident a model may be."""
+MIN_CALIBRATION_WINDOWS = 50
+"""Validation windows below which a calibration is reported as rough."""
 
 
-def look_at(data: DataSet, split: Callable[[DataSet], TrainingPlan]) -> None:
-    """Prints what there is in ``data`` and how ``split`` splits it. Raises DataSetError, then, when it cannot."""
+def inspect_data_set(data: DataSet, make_plan: Callable[[DataSet], TrainingPlan]) -> None:
+    """Prints the classes and clips of ``data``, and the split that ``make_plan`` makes of them.
+
+    When ``data`` cannot be split, prints the rest and then raises DataSetError.
+    """
     problem: DataSetError | None = None
     try:
-        plan = split(data)
+        plan = make_plan(data)
     except DataSetError as error:
-        # What cannot be split is looked at with more reason.
+        # The inventory helps to see why the data cannot be split.
         plan, problem = TrainingPlan(data), error
     stderr = Console(stderr=True)
     stderr.quiet = not stderr.is_terminal
@@ -56,9 +59,9 @@ def train_model(
     address: str | None = None,
     verbose: bool = False,
 ) -> None:
-    """Trains the model of ``plan.split`` and prints its scores, and beside them those of ``plan.leaking``.
+    """Trains the model of ``plan.split`` and prints its scores, next to those of ``plan.leaking`` if there is one.
 
-    ``console`` shows how it gets on. See ``train_with_ray`` for the rest, and for what is raised.
+    ``console`` shows the progress. ``train_with_ray`` describes the other arguments and the errors.
     """
     from jobs.cli.terminal.training_progress import TrainingProgress
     from jobs.cli.terminal.training_report import print_evaluation
@@ -83,11 +86,11 @@ def train_model(
                 finish=False,
             )
 
-    with run.held(), _how_to_go_on(console, config):
+    with run.held(), _resume_hint(console, config):
         result = train(split, config)
         print_evaluation(Console(), result.evaluation, f"{config.out} on {len(split.test)} held-out clips")
         if plan.leaking:
-            console.print("\nNow the split at random:", highlight=False)
+            console.print("\nNow training on the split at random:", highlight=False)
             leaking = train(plan.leaking, trial_config(config, RANDOM))
             print_leak(Console(), leaking.evaluation, result.evaluation)
         run.finish()
@@ -95,11 +98,13 @@ def train_model(
         f"\nBest epoch {result.best_epoch} of {config.loop.epochs}; temperature {result.temperature:.2f}.",
         highlight=False,
     )
-    if result.calibrated_on < FEW_WINDOWS:
-        more = f"give {plan.given_by} more rows for it" if plan.given_by else "--val-groups can hold out more"
+    if result.calibrated_on < MIN_CALIBRATION_WINDOWS:
+        more = (
+            f"list more validation clips in {plan.split_file}" if plan.split_file else "--val-groups can hold out more"
+        )
         console.print(
             f"Calibrated on {count(result.calibrated_on, 'validation window')} only: confidences are rough, and "
-            f"ood_score has no more steps than that; {more}.",
+            f"ood_score has at most that many steps; {more}.",
             highlight=False,
             style="yellow",
         )
@@ -112,9 +117,9 @@ def train_model(
 def train_folds(
     plan: TrainingPlan, config: "TrainConfig", console: Console, *, address: str | None = None, verbose: bool = False
 ) -> None:
-    """Trains a model for each of ``plan.folds``, prints their scores and writes them to ``config.out`` as JSON.
+    """Trains a model for each of ``plan.folds``, prints the scores and writes them to ``config.out`` as JSON.
 
-    ``console`` shows how it gets on. See ``run_folds`` for the rest, and for what is raised.
+    ``console`` shows the progress. ``run_folds`` describes the other arguments and the errors.
     """
     from jobs.cli.terminal.trial_report import FoldProgress, print_folds
     from jobs.training.ray_folds import run_folds
@@ -123,7 +128,7 @@ def train_folds(
     assert config.run_folder is not None
     run = RunFolder(config.run_folder)
     progress = FoldProgress(console, len(plan.folds))
-    with run.held(), _how_to_go_on(console, config):
+    with run.held(), _resume_hint(console, config):
         results = run_folds(
             plan.data,
             plan.folds,
@@ -141,10 +146,11 @@ def train_folds(
 
 
 @contextmanager
-def _how_to_go_on(console: Console, config: "TrainConfig") -> Iterator[None]:
+def _resume_hint(console: Console, config: "TrainConfig") -> Iterator[None]:
+    """Prints how to continue the training when it is interrupted."""
     try:
         yield
     except KeyboardInterrupt:
         without = " without --restart" if config.restart else ""
-        console.print(f"The same command{without} goes on after the last epoch that is finished.", highlight=False)
+        console.print(f"The same command{without} continues after the last finished epoch.", highlight=False)
         raise

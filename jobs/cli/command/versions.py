@@ -1,4 +1,4 @@
-"""``vtag --version``: the versions that a report of a problem needs."""
+"""``vtag --version``: the versions that a bug report needs."""
 
 import importlib.metadata
 import platform
@@ -8,11 +8,11 @@ import click
 import tagger
 
 PACKAGES = {"torch": "torch", "Ray": "ray", "PyAV": "av", "decord": "decord"}
-"""What is printed, and the name of its package."""
+"""Printed name of each dependency, and the name of its package."""
 
 
 def print_versions(ctx: click.Context, param: click.Parameter, value: bool) -> None:
-    """Prints a line for each, and ends the program."""
+    """Prints one line for each version and ends the program."""
     if not value or ctx.resilient_parsing:
         return
     click.echo(f"vtag {tagger.__version__}")
@@ -37,6 +37,6 @@ def _cuda() -> str:
         if torch.version.cuda is None:
             return " (without CUDA)"
         gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
-    except Exception as error:  # A broken installation is what a report may be about.
+    except Exception as error:  # The bug report may be about a broken installation.
         return f" (does not work: {error})"
     return f" (CUDA {torch.version.cuda}, {gpu})"

@@ -1,1 +1,1 @@
-"""What the commands print: progress, tables, summaries."""
+"""The output of the commands: progress, tables and summaries."""

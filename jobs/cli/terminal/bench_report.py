@@ -1,4 +1,4 @@
-"""What ``vtag bench`` prints."""
+"""The printed report of ``vtag bench``."""
 
 from rich.console import Console
 from rich.table import Table
@@ -16,12 +16,12 @@ ADVICE = {
     ("cuda", "decoding"): "Decoding keeps the GPU waiting: more CPU cores for each GPU would help.",
 }
 
-WORTH_A_WORD = 1.2
-"""From which gain on fast decoding is named: less is not worth its loss of exactness."""
+MIN_FAST_DECODE_GAIN = 1.2
+"""Speed-up from which the report suggests ``--fast-decode``. A smaller one is not worth the loss of exactness."""
 
 
 def print_bench(measured: Bench, console: Console) -> None:
-    """Prints the ceilings, what the pipeline achieves, and what would help."""
+    """Prints the speed of each part and of the pipeline, and what would make the pipeline faster."""
     table = Table(box=None, pad_edge=False)
     table.add_column("")
     table.add_column("with", overflow="fold")
@@ -71,7 +71,7 @@ def print_bench(measured: Bench, console: Console) -> None:
     console.print(ADVICE[measured.device, measured.bottleneck], highlight=False)
     fast = max((rate.windows_per_s for rate in measured.decode if rate.reader == "pyav-fast"), default=0.0)
     gain = fast / measured.decode_windows_per_s
-    if measured.bottleneck == "decoding" and gain >= WORTH_A_WORD:
+    if measured.bottleneck == "decoding" and gain >= MIN_FAST_DECODE_GAIN:
         console.print(
             f"So would --fast-decode, which decodes {significant(gain)} times as fast, and less exactly.",
             highlight=False,

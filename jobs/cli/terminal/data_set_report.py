@@ -1,4 +1,4 @@
-"""What is said of a data set, and of how it is split, before anything is trained."""
+"""The printed report about a data set and its split, before a training starts."""
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -16,30 +16,30 @@ from training.data.splits import Split
 from training.data.training_plan import TrainingPlan
 
 GROUPED_BY = {
-    "name": "have their group from the file name (v_…_gNN_cNN)",
-    "folder": "have their group from the folder inside the class folder",
-    "manifest": "have their group from the manifest",
-    "file": "have no group: each file is its own, so clips of one scene may be on both sides of the split",
+    "name": "take their group from the file name (v_…_gNN_cNN)",
+    "folder": "take their group from the folder inside the class folder",
+    "manifest": "take their group from the manifest",
+    "file": "have no group: each file is its own group, so clips of one scene may be on both sides of the split",
     "background": "are background, without a label: each video is a group of its own",
 }
 
 LEAK = (
     "A split at random leaks: clips of one scene, with the same people, are in training and in test, so its scores say "
-    "little about new footage. It is judged beside a split by group, which makes the model file."
+    "little about new footage. It is scored next to a split by group, which makes the model file."
 )
 
 EXAMPLES_SHOWN = 3
-"""Sets of identical files that are named."""
+"""Sets of identical files that the report names."""
 
 
 def print_data_set(console: Console, plan: TrainingPlan) -> None:
-    """Prints how many clips there are, how they are grouped and how they are split, in a few lines."""
+    """Prints a few lines: the number of clips, their groups and their split."""
     for line in _lines(plan):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def print_inventory(console: Console, plan: TrainingPlan, inventory: Inventory) -> None:
-    """Prints all that a dry run finds out: what ``print_data_set`` does, hours, what cannot be read, the split."""
+    """Prints the report of a dry run: the lines of ``print_data_set``, unreadable clips, and a table of the classes."""
     print_data_set(console, plan)
     for problem in dict.fromkeys(inventory.unreadable.values()):
         console.print(f"Skipped: {printable(problem)}", highlight=False, markup=False, soft_wrap=True)
@@ -67,13 +67,13 @@ def _lines(plan: TrainingPlan) -> list[str]:
         return lines
     if plan.leaking:
         lines += [LEAK, f"Split at random: {_sizes(plan.leaking)}."]
-    lines.append(f"Split {f'as in {plan.given_by}' if plan.given_by else 'by group'}: {_sizes(split)}.")
+    lines.append(f"Split {f'as in {plan.split_file}' if plan.split_file else 'by group'}: {_sizes(split)}.")
     if plan.absent:
         lines.append(f"{count(plan.absent, 'listed clip')} not found in {data.root}.")
     if split.unlisted:
-        lines.append(f"{count(len(split.unlisted), 'clip')} not listed in {plan.given_by}, and left out.")
+        lines.append(f"{count(len(split.unlisted), 'clip')} not listed in {plan.split_file}, and left out.")
     if split.identical:
-        lines.append(f"{count(len(split.identical), 'clip')} left out of training: the same file is judged.")
+        lines.append(f"{count(len(split.identical), 'clip')} left out: the same file is also in validation or test.")
     return lines
 
 
@@ -81,7 +81,7 @@ def _identical(data: DataSet) -> str:
     names = [" = ".join(_short(data, path) for path in paths) for paths in data.identical]
     shown = "; ".join(names[:EXAMPLES_SHOWN]) + ("; …" if len(names) > EXAMPLES_SHOWN else "")
     files = sum(map(len, data.identical))
-    return f"{files} files are byte-identical to one of another group, so these stay together: {shown}."
+    return f"{files} files are byte-identical to a file of another group, so these groups stay together: {shown}."
 
 
 def _short(data: DataSet, path: Path) -> str:
@@ -94,12 +94,12 @@ def _sizes(split: Split) -> str:
 
 
 def _classes(plan: TrainingPlan, inventory: Inventory) -> Table:
-    """A row for each class: groups, clips, how long they are, and its part of the split."""
+    """Returns a table with a row for each class: groups, clips, length of video, and clips in each part."""
     data, split = plan.data, plan.split
     bad = ("unreadable",) if inventory.unreadable else ()
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, caption="In brackets: groups." if split else None)
     table.caption_justify = "left"
-    # Names are wrapped before numbers are.
+    # Only this column wraps, so that numbers stay on one line.
     table.add_column("class", overflow="fold", min_width=min(18, max(map(len, data.labels))))
     for heading in ("groups", "clips", "video", *bad, *(PARTS if split else ())):
         table.add_column(heading, justify="right", no_wrap=True)

@@ -8,7 +8,7 @@ from tagger.models.download_progress import OnBytes, download_progress
 
 @contextmanager
 def shown_downloads() -> Iterator[None]:
-    """Shows a bar on standard error while weights are downloaded, if that is a terminal."""
+    """Shows a bar while weights are downloaded, if standard error is a terminal."""
     before = download_progress.set(_bar)
     try:
         yield

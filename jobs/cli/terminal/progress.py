@@ -1,7 +1,7 @@
-"""What a person, or a program, sees while a job runs: one interface, four ways to show it.
+"""Views that show the progress of a tagging job: live in a terminal, as plain lines, as JSON lines, or not at all.
 
-A view is a context manager that is called with each ``Progress``. It never keeps a job waiting and never writes to
-standard output, except as JSON lines.
+A view is a context manager that is called with each ``Progress``. It never blocks the job. Only the JSON view writes to
+standard output.
 """
 
 import json
@@ -23,13 +23,13 @@ from jobs.cli.terminal.wording import amount, clock, count, percent, printable, 
 from jobs.tagging.summary import Progress
 
 LINE_EVERY_S = 10.0
-"""Distance between two plain progress lines, in seconds."""
+"""Seconds of job time between two plain progress lines."""
 
-SETTLED_S = 3.0
-"""Least time in seconds to measure a pace over; windows come in bursts."""
+MIN_MEASURED_S = 3.0
+"""Shortest time in seconds to measure a pace over: windows come in bursts."""
 
 JSON_EVERY_S = 1.0
-"""Distance between two progress events of ``--json``, in seconds."""
+"""Seconds of job time between two progress events of ``--json``."""
 
 
 class View(Protocol):
@@ -42,12 +42,12 @@ class View(Protocol):
     ) -> None: ...
 
     def __call__(self, progress: Progress) -> None:
-        """Shows a snapshot, if it is time to."""
+        """Shows a snapshot when one is due."""
 
 
 @dataclass(frozen=True)
 class Pace:
-    """How fast a job is: windows per second, seconds of video per second, seconds until its end (None: unknown)."""
+    """Speed of a job: windows per second, seconds of video per second, and seconds until its end (None if unknown)."""
 
     windows_per_s: float
     realtime: float
@@ -55,20 +55,20 @@ class Pace:
 
 
 class PaceMeter:
-    """Measures the pace from the first windows that came back to the last.
+    """Measures the pace from the first windows that came back to the last ones.
 
-    Starting Ray and loading models does not count, and neither do those first windows: when work on them began is not
-    known.
+    The start of Ray and of the models does not count. The first windows do not count either, because the time at which
+    work on them began is unknown.
     """
 
     def __init__(self) -> None:
         self._first: Progress | None = None
 
     def __call__(self, progress: Progress) -> Pace | None:
-        """The pace as of ``progress``; None while nothing can be said."""
+        """Returns the pace at ``progress``; None until enough time has been measured."""
         if self._first is None and progress.windows:
             self._first = progress
-        if self._first is None or progress.elapsed_s - self._first.elapsed_s < SETTLED_S:
+        if self._first is None or progress.elapsed_s - self._first.elapsed_s < MIN_MEASURED_S:
             return None
         first = self._first
         passed_s = progress.elapsed_s - first.elapsed_s
@@ -82,12 +82,12 @@ class PaceMeter:
 
 
 def share_done(progress: Progress) -> float:
-    """The share of videos that are finished, those of an earlier run included, 0 to 1."""
+    """Returns the share of finished videos, 0 to 1. Videos of an earlier run count."""
     return (progress.videos_kept + progress.videos_done) / max(progress.videos_total, 1)
 
 
 def measures(progress: Progress, pace: Pace | None) -> list[str]:
-    """What is known of the work so far, as short phrases."""
+    """Returns the progress and the pace as short phrases."""
     phrases = [f"{amount(progress.video_s)} of video"]
     if pace is not None:
         phrases += [f"{significant(pace.windows_per_s)} windows/s", f"{significant(pace.realtime)}× real time"]
@@ -112,7 +112,7 @@ class SilentView:
 
 
 class _Schedule:
-    """Says when to show a snapshot: at each new phase, and every ``every_s`` of the job's time while it is tagging."""
+    """Decides when a snapshot is due: at each new phase, and every ``every_s`` seconds of job time during tagging."""
 
     def __init__(self, every_s: float):
         self._every_s = every_s
@@ -128,7 +128,7 @@ class _Schedule:
 
 
 class LineView(SilentView):
-    """A plain line every ten seconds, for logs."""
+    """Writes a plain line every ten seconds, for logs."""
 
     def __init__(self, stream: TextIO):
         self._stream = stream
@@ -137,16 +137,16 @@ class LineView(SilentView):
         self._failure: Failure | None = None
 
     def __call__(self, progress: Progress) -> None:
-        """Writes a line when one is due, and the last failure when it is new."""
+        """Writes a line when one is due, and another line for a new failure."""
         pace = self._pace(progress)
         if not self._schedule.is_due(progress):
             return
-        self._tell(_state(progress, pace))
+        self._write_line(_state(progress, pace))
         if progress.last_failure is not None and progress.last_failure != self._failure:
             self._failure = progress.last_failure
-            self._tell(_failed(progress, self._failure))
+            self._write_line(_failed(progress, self._failure))
 
-    def _tell(self, line: str) -> None:
+    def _write_line(self, line: str) -> None:
         print(f"vtag: {line}", file=self._stream, flush=True)
 
 
@@ -171,16 +171,16 @@ def _done(progress: Progress) -> str:
 
 def _failed(progress: Progress, last: Failure) -> str:
     name = printable(Path(last.path).name)
-    return f"{progress.videos_failed:,} failed, the last: {name} {why(last)}"
+    return f"{progress.videos_failed:,} failed, the last: {name} {failure_reason(last)}"
 
 
-def why(failure: Failure) -> str:
-    """Why a video failed, without its path: ``is empty (0 bytes)``."""
+def failure_reason(failure: Failure) -> str:
+    """Returns why a video failed, without its path: ``is empty (0 bytes)``."""
     return printable(failure.reason).removeprefix(printable(failure.path)).lstrip(": ")
 
 
 class JsonView(SilentView):
-    """JSON lines for a program: ``progress`` about once a second and at each phase, ``failure`` for every failure."""
+    """Writes JSON lines for a program: ``progress`` every second and at each phase, ``failure`` for every failure."""
 
     def __init__(self, stream: TextIO):
         self._stream = stream
@@ -201,12 +201,12 @@ class JsonView(SilentView):
 
 
 def write_event(stream: TextIO, event: str, values: dict[str, Any]) -> None:
-    """Writes one JSON line whose ``event`` says what it is."""
+    """Writes ``values`` as one JSON line, with the key ``event`` first."""
     print(json.dumps({"event": event, **values}), file=stream, flush=True)
 
 
 class LiveView:
-    """A bar and a few lines that are redrawn in place, for a terminal. They are gone when the job is done."""
+    """Shows a bar and a few lines in a terminal, redrawn in place. They disappear when the job ends."""
 
     def __init__(self, console: Console):
         self._pace = PaceMeter()
@@ -228,12 +228,12 @@ class LiveView:
         self._live.stop()
 
     def __call__(self, progress: Progress) -> None:
-        """Redraws."""
+        """Redraws the bar and the lines."""
         self._live.update(draw(progress, self._pace(progress)))
 
 
 def draw(progress: Progress, pace: Pace | None) -> RenderableType:
-    """The picture of a running job: what it does, a bar, the measures, the last failure."""
+    """Returns the picture of a running job: its phase, or a bar with the measures and the last failure."""
     if progress.phase == "starting":
         return Spinner("dots", f"Starting: {_workload(progress)}")
     if progress.phase == "publishing":
@@ -260,7 +260,7 @@ def _line(text: str, style: str) -> Text:
 
 
 def choose_view(*, as_json: bool = False, quiet: bool = False) -> View:
-    """The view that suits who is looking: a program, nobody, a log, or a person at a terminal."""
+    """Returns the view for a program (JSON lines), for ``quiet``, for a terminal, or for a log file."""
     if quiet:
         return SilentView()
     if as_json:

@@ -1,4 +1,4 @@
-"""What is said when a job is done: how much, how fast, what failed, where the result is and how to query it."""
+"""The printed summary of a tagging job: amounts, speed, failures, where the result is and how to query it."""
 
 import json
 import re
@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jobs.archive.video import Failure
-from jobs.cli.terminal.progress import why
+from jobs.cli.terminal.progress import failure_reason
 from jobs.cli.terminal.wording import amount, clock, count, percent, printable, significant
 from jobs.tagging.summary import Efficiency, Summary
 from tagger.errors import ErrorKind
@@ -21,23 +21,24 @@ if TYPE_CHECKING:
     from jobs.tagging.plan import DryRun
 
 EXAMPLES_SHOWN = 3
-"""Videos that are named for each kind of failure."""
+"""Videos that the summary names for each kind of failure."""
 
 LABELS_SHOWN = 8
+"""Most frequent labels that the summary names."""
 
 
 def table_path(out: str) -> str:
-    """What DuckDB and pandas read: the file itself, or every part file of a folder."""
+    """Returns the path that DuckDB reads: the file itself, or a glob of all part files of a folder."""
     return out if out.endswith(".parquet") else f"{out.rstrip('/')}/*.parquet"
 
 
 def duckdb_query(out: str) -> str:
-    """SQL for DuckDB that counts the segments of each label in the result."""
+    """Returns SQL for DuckDB that counts the segments of each label in the result."""
     return f"SELECT label, count(*) AS segments FROM {_quoted(table_path(out))} GROUP BY 1 ORDER BY 2 DESC"
 
 
 def failures_query(videos_out: str) -> str:
-    """SQL for DuckDB that lists what could not be read, and why."""
+    """Returns SQL for DuckDB that lists the videos that could not be read completely, and why."""
     return f"SELECT video, status, error FROM {_quoted(table_path(videos_out))} WHERE status <> 'ok'"
 
 
@@ -46,13 +47,13 @@ def _quoted(path: str) -> str:
 
 
 def shell_line(query: str) -> str:
-    """A query as a command to paste into a shell."""
+    """Returns a shell command that runs ``query`` in DuckDB."""
     escaped = re.sub(r'([$`"\\])', r"\\\1", query)
     return f'duckdb -c "{escaped}"'
 
 
 def pandas_line(out: str) -> str:
-    """A Python expression that reads the result with pandas."""
+    """Returns a Python expression that reads the result with pandas."""
     return f"pandas.read_parquet({json.dumps(out, ensure_ascii=False)})"
 
 
@@ -63,7 +64,7 @@ def print_summary(summary: Summary, console: Console) -> None:
     facts.add_column(overflow="fold")
     facts.add_row("Videos", _videos(summary))
     if summary.kept or summary.gone:
-        facts.add_row("This run", what_is_done(summary))
+        facts.add_row("This run", video_counts(summary))
     if summary.gone:
         stays = "not among the inputs or missing there, still in the result (--prune removes them)"
         fate = "removed" if summary.pruned else stays
@@ -90,7 +91,7 @@ def print_summary(summary: Summary, console: Console) -> None:
 
 
 def print_result(summary: Summary, console: Console) -> None:
-    """Prints where the result is and how to query it, in lines that can be copied whatever the terminal's width."""
+    """Prints where the result is and how to query it. Lines are never wrapped, so that they can be copied."""
     lines = {
         "Segments": summary.out,
         "Videos": summary.videos_out,
@@ -103,11 +104,11 @@ def print_result(summary: Summary, console: Console) -> None:
 
 
 def print_dry_run(found: "DryRun", console: Console) -> None:
-    """Prints what a job would do."""
+    """Prints the report of a dry run: what a job would do."""
     facts = Table.grid(padding=(0, 2))
     facts.add_column(style="bold", no_wrap=True)
     facts.add_column(overflow="fold")
-    facts.add_row("Videos", f"{found.videos:,}: {what_is_done(found)}")
+    facts.add_row("Videos", f"{found.videos:,}: {video_counts(found)}")
     if found.gone:
         fate = "will be removed from it" if found.pruned else "stay in it; --prune removes them"
         facts.add_row(
@@ -116,21 +117,21 @@ def print_dry_run(found: "DryRun", console: Console) -> None:
     if found.unreadable:
         facts.add_row("Unreadable", Text(f"{count(found.unreadable, 'video')} cannot be opened", "red"))
     if found.unopened:
-        words = f"{count(found.unopened, 'video')} in buckets, which would have to be copied for it"
+        words = f"{count(found.unopened, 'video')} in buckets: opening a video would mean copying it first"
         facts.add_row("Not opened", words)
     facts.add_row("To be done", f"{amount(found.video_s)} of video, {count(found.windows, 'window')}")
     console.print(facts)
 
 
 def summary_json(summary: Summary) -> dict[str, Any]:
-    """The summary as JSON, with the SQL that queries the result."""
+    """Returns the summary as JSON values, with SQL that queries the result."""
     measured = summary.efficiency
     shares = None if measured is None else {**asdict(measured), "total": measured.total}
     return {**asdict(summary), "efficiency": shares, "duckdb": duckdb_query(summary.out)}
 
 
 def speed(summary: Summary) -> str:
-    """How fast the job was: windows per second, how many times real time, how long it took."""
+    """Returns the speed of the job as text: windows per second, factor of real time, elapsed time."""
     took = f"{clock(summary.elapsed_s)} in all"
     if not summary.windows_done or summary.tagging_s <= 0:
         return took
@@ -140,7 +141,7 @@ def speed(summary: Summary) -> str:
 
 
 def efficiency(measured: Efficiency) -> str:
-    """How much of the hardware's time went into the work, and into which."""
+    """Returns the efficiency as text: the share of the hardware's time spent on decoding and on the model."""
     cores = f"{percent(measured.decode)} of the time of {count(measured.cores, 'core')}"
     if measured.gpu is not None:
         return f"{percent(measured.total)}: the model was at work {percent(measured.gpu)} of the time, decoding {cores}"
@@ -160,14 +161,14 @@ def _videos(summary: Summary) -> Text:
     return text
 
 
-def what_is_done(found: "Summary | DryRun") -> str:
-    """What a run does with the videos of its inputs: ``3 new, 1 changed, 40 kept``."""
+def video_counts(found: "Summary | DryRun") -> str:
+    """Returns how many videos a run tags and keeps: ``3 new, 1 changed, 40 kept``."""
     parts = [
         (found.new, "new"),
         (found.changed, "changed"),
         (found.retried, "tried again"),
         (found.kept - found.touched, "kept"),
-        (found.touched, "kept with a new time, the content being the same"),
+        (found.touched, "kept with a new modification time but the same content"),
     ]
     return ", ".join(f"{number:,} {what}" for number, what in parts if number) or "none"
 
@@ -181,12 +182,12 @@ def _failures(summary: Summary) -> Table:
     for kind, failures in _by_kind(summary.failures):
         for row, failure in enumerate(failures[:EXAMPLES_SHOWN]):
             first = (kind, f"{len(failures):,}") if row == 0 else ("", "")
-            table.add_row(*first, Text(printable(Path(failure.path).name)), Text(why(failure)))
+            table.add_row(*first, Text(printable(Path(failure.path).name)), Text(failure_reason(failure)))
     return table
 
 
 def _by_kind(failures: Sequence[Failure]) -> list[tuple[ErrorKind, list[Failure]]]:
-    """The failures of each kind, the most frequent kind first."""
+    """Returns the failures by kind, the most frequent kind first."""
     kinds: dict[ErrorKind, list[Failure]] = {}
     for failure in failures:
         kinds.setdefault(failure.kind, []).append(failure)

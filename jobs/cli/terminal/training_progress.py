@@ -1,4 +1,4 @@
-"""What a training shows in the terminal while it runs."""
+"""The progress of a training in the terminal."""
 
 from collections import Counter
 from types import TracebackType
@@ -10,13 +10,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from training.fitting.epochs import Epoch, Step
 from training.fitting.watch import Reading, Watch
 
-PARTS = {"train": "Training clips", "val": "Validation clips", "test": "Scoring clips"}
+PART_TITLES = {"train": "Training clips", "val": "Validation clips", "test": "Scoring clips"}
 
 
 class TrainingProgress:
-    """Shows bars for reading clips and for each epoch, and a line for each that has ended.
+    """Shows bars while clips are read and during epochs, and prints a line for each finished epoch.
 
-    Where the console is not a terminal there are lines only.
+    When the console is not a terminal, prints lines only.
     """
 
     def __init__(self, console: Console):
@@ -35,7 +35,7 @@ class TrainingProgress:
         self._unreadable: Counter[str] = Counter()
 
     def __enter__(self) -> Self:
-        # Rich before 14 prints an empty line where a disabled bar ends.
+        # Rich before 14 prints an empty line when a disabled bar is stopped.
         if not self._bars.disable:
             self._bars.start()
         return self
@@ -48,39 +48,39 @@ class TrainingProgress:
 
     @property
     def watch(self) -> Watch:
-        """What a training tells it."""
+        """Returns the callbacks for a training."""
         return Watch(self.on_reading, self.on_step, self.on_epoch, self.on_resume)
 
     def on_reading(self, reading: Reading) -> None:
-        """A clip has been read."""
+        """Shows that a clip has been read or skipped."""
         if reading.part not in self._reading:
-            self._reading[reading.part] = self._bars.add_task(PARTS[reading.part], total=reading.total, note="")
+            self._reading[reading.part] = self._bars.add_task(PART_TITLES[reading.part], total=reading.total, note="")
         self._bars.update(self._reading[reading.part], completed=reading.done)
         if reading.unreadable:
             self._unreadable[reading.part] += 1
             self._console.print(f"Skipped: {reading.unreadable}", highlight=False, markup=False, soft_wrap=True)
         if reading.done == reading.total:
-            # The next stage may read them again, in another form.
+            # The next stage may read the same clips again, in another form.
             self._bars.remove_task(self._reading.pop(reading.part))
             unreadable = self._unreadable.pop(reading.part, 0)
             if self._bars.disable:
                 skipped = f", {unreadable} skipped" if unreadable else ""
                 self._console.print(
-                    f"{PARTS[reading.part]}: {reading.done - unreadable} read{skipped}", highlight=False
+                    f"{PART_TITLES[reading.part]}: {reading.done - unreadable} read{skipped}", highlight=False
                 )
 
     def on_resume(self, epoch: Epoch) -> None:
-        """An interrupted stage goes on after ``epoch``."""
+        """Prints that an interrupted stage continues after ``epoch``."""
         self._console.print(f"Going on after epoch {epoch.number}/{epoch.of}", highlight=False)
 
     def on_step(self, step: Step) -> None:
-        """An epoch has got further; the time left is that of all epochs of the stage."""
+        """Shows a step within an epoch. The time left is that of all epochs of the stage."""
         whole = step.total * step.of
         done = step.total * (step.epoch - 1) + step.windows
         if self._epoch is None:
             self._epoch = self._bars.add_task("", total=whole, completed=done, note="")
         pace = step.windows / max(step.seconds, 1e-9)
-        # The head looks at all windows of a clip in an epoch, layers at one view of each.
+        # In an epoch, the head sees all windows of a clip, and layers see one view of each clip.
         what = "windows" if step.stage == "head" else "clips"
         note = f"loss {step.loss:.3f}, accuracy {step.accuracy:.3f}, {pace:.1f} {what}/s"
         self._bars.update(
@@ -88,7 +88,7 @@ class TrainingProgress:
         )
 
     def on_epoch(self, epoch: Epoch) -> None:
-        """An epoch has ended."""
+        """Prints the losses and accuracies of a finished epoch."""
         if self._epoch is not None and epoch.number == epoch.of:
             self._bars.remove_task(self._epoch)
             self._epoch = None

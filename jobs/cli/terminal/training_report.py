@@ -1,4 +1,4 @@
-"""What evaluation and comparison show in the terminal."""
+"""The printed reports of an evaluation and of a comparison."""
 
 from pathlib import Path
 
@@ -25,17 +25,17 @@ from training.report.tables import (
     unknown_table,
 )
 
-PAIRS = 6
-"""Confusions that are named."""
+CONFUSIONS_SHOWN = 6
+"""Most frequent confusions that a report names."""
 
 
 def print_evaluation(console: Console, evaluation: Evaluation, title: str) -> None:
     """Prints scores by class and over all classes, by video and by window."""
-    # One interval in a row, so that it fits 80 columns.
+    # Only one score has its interval, so that a row fits 80 columns.
     print_table(console, class_table(evaluation.videos, "videos", with_intervals=("f1",)), title)
     print_table(console, averages_table(evaluation))
     _print_note(console, f"{interval_note(evaluation.videos)} {CALIBRATION_NOTE}")
-    if confused := confused_lines(evaluation.videos, PAIRS):
+    if confused := confused_lines(evaluation.videos, CONFUSIONS_SHOWN):
         _print_note(console, f"Most confused videos: {'; '.join(confused)}.")
     if unknown := evaluation.unknown:
         print_table(console, unknown_table(unknown))
@@ -47,24 +47,24 @@ def print_evaluation(console: Console, evaluation: Evaluation, title: str) -> No
 
 
 def print_comparison(console: Console, comparison: Comparison, title: str) -> None:
-    """Prints scores and costs of all models, each pair of them, and what each model confuses."""
+    """Prints the scores and costs of all models, the test of each pair, and what each model confuses."""
     print_table(console, comparison_table(comparison), title)
     print_table(console, contest_table(comparison))
     scores = comparison.contenders[0].evaluation.videos
     _print_note(console, f"{interval_note(scores)} {COST_NOTE}")
     _print_note(console, CONTEST_NOTE)
     for contender in comparison.contenders:
-        confused = "; ".join(confused_lines(contender.evaluation.videos, PAIRS)) or "none"
+        confused = "; ".join(confused_lines(contender.evaluation.videos, CONFUSIONS_SHOWN)) or "none"
         _print_note(console, f"Most confused by {contender.name}: {confused}.")
 
 
 def print_report_folder(console: Console, folder: Path) -> None:
-    """Prints where the report is."""
+    """Prints the path of the report."""
     console.print(Text(f"Report: {printable(str(folder / REPORT))}"), soft_wrap=True, highlight=False)
 
 
 def print_table(console: Console, content: TextTable, title: str | None = None) -> None:
-    """Prints a table of names and numbers. Classes and files may be called anything: no markup is read in it."""
+    """Prints a table of names and numbers. Names of classes and files are never read as markup."""
     table = Table(title=None if title is None else Text(printable(title)), title_justify="left")
     first, *others = content.columns
     table.add_column(Text(printable(first)), overflow="fold")

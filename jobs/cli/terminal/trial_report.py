@@ -1,4 +1,4 @@
-"""What is said of models that were trained for their scores: of a split that leaks, and of folds."""
+"""The printed reports of trials, models trained only for their scores: a split at random, and folds."""
 
 from collections.abc import Sequence
 
@@ -14,17 +14,17 @@ from training.fitting.watch import Reading
 
 
 class FoldProgress:
-    """Shows a line for each fold that is finished, and names each clip that could not be read once."""
+    """Prints a line for each finished fold, and one line for each clip that could not be read."""
 
     def __init__(self, console: Console, folds: int):
         self._console, self._folds = console, folds
         self._done = 0
-        self._named: set[str] = set()
+        self._printed: set[str] = set()
 
     def on_fold(self, result: FoldResult) -> None:
-        """A fold is finished."""
+        """Prints the scores of a finished fold."""
         for problem in result.unreadable:
-            self._name(problem)
+            self._print_skipped(problem)
         self._done += 1
         scores = result.evaluation
         self._console.print(
@@ -35,18 +35,18 @@ class FoldProgress:
         )
 
     def on_reading(self, reading: Reading) -> None:
-        """A clip has been read for all folds."""
+        """Prints a clip that could not be read; it is read once for all folds."""
         if reading.unreadable:
-            self._name(reading.unreadable)
+            self._print_skipped(reading.unreadable)
 
-    def _name(self, problem: str) -> None:
-        if problem not in self._named:
-            self._named.add(problem)
+    def _print_skipped(self, problem: str) -> None:
+        if problem not in self._printed:
+            self._printed.add(problem)
             self._console.print(f"Skipped: {problem}", highlight=False, markup=False, soft_wrap=True)
 
 
 def print_leak(console: Console, leaking: Evaluation, by_group: Evaluation) -> None:
-    """Prints what a split at random scores beside what a split by group does."""
+    """Prints the scores of a split at random next to those of a split by group."""
     console.print(f"\n{LEAK}", highlight=False, style="yellow")
     table = Table()
     table.add_column("split")
