@@ -5,7 +5,7 @@ import pytest
 
 @pytest.fixture(scope="session")
 def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model file that describes a cnn3d-lstm of three labels; its weights are beside the point."""
+    """A model file of a cnn3d-lstm with three labels. It has no real weights."""
     import torch
 
     from tagger import ModelInfo, Sampling, save_model_file

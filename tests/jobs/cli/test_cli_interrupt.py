@@ -1,4 +1,4 @@
-"""Ctrl-C, in a process of its own."""
+"""Ctrl-C, in a separate process."""
 
 import os
 import signal
@@ -39,7 +39,7 @@ def start(cleaning_up: str) -> subprocess.Popen[str]:
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 
 
-def test_ctrl_c_ends_in_order_with_one_line_and_status_130() -> None:
+def test_ctrl_c_cleans_up_and_ends_with_one_line_and_status_130() -> None:
     process = start("print('cleaned up', flush=True)")
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)

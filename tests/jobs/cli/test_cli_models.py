@@ -1,4 +1,4 @@
-"""``vtag models``: what there is, and what a model file says of itself."""
+"""``vtag models``: the list of models, and the description of one."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ def vtag(*arguments: str) -> Result:
     return CliRunner().invoke(main, ["models", *arguments], env={"COLUMNS": "80"})
 
 
-def test_all_models_are_listed_with_what_they_still_need(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_models_are_listed_with_their_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VTAG_CACHE", str(tmp_path))
     done = vtag()
     assert done.exit_code == 0
@@ -31,7 +31,7 @@ def test_all_models_are_listed_with_what_they_still_need(tmp_path: Path, monkeyp
     assert Path(rows[KINETICS]["weights"]).parent == tmp_path
 
 
-def test_weights_in_the_cache_are_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_is_ready_when_its_weights_are_in_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VTAG_CACHE", str(tmp_path))
     rows = {row["name"]: row for row in json.loads(vtag("--json").stdout)}
     Path(rows[KINETICS]["weights"]).touch()
@@ -74,7 +74,7 @@ def test_an_architecture_is_described_without_any_download(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_is_no_model_is_one_line(tmp_path: Path) -> None:
+def test_a_name_or_file_that_is_not_a_model_gives_a_one_line_error(tmp_path: Path) -> None:
     foreign = tmp_path / "foreign.safetensors"
     foreign.write_bytes(b"not a model")
     for argument in ("no-such-model", str(tmp_path / "missing.safetensors"), str(foreign)):

@@ -1,4 +1,4 @@
-"""`vtag probe`, as a person types it."""
+"""``vtag probe``, run from the command line."""
 
 import json
 from pathlib import Path
@@ -32,7 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_it_shows_what_vtag_sees(folder: Path) -> None:
+def test_it_shows_the_facts_of_a_video(folder: Path) -> None:
     done = probe(folder / "clip.mp4")
     assert done.exit_code == 0
     shown = dict(line.strip().split(maxsplit=1) for line in done.stdout.splitlines()[1:])
@@ -66,10 +66,10 @@ def test_a_folder_of_good_and_bad_videos_exits_3_and_names_the_problems(folder: 
 
 
 def test_decode_reads_a_video_to_its_end(folder: Path) -> None:
-    promised, read = (json.loads(probe(folder / "cut.mp4", "--json", *more).stdout) for more in ([], ["--decode"]))
-    assert promised["windows"] == 4 and 0 < read["windows"] < 4
-    assert (promised["error_kind"], read["error_kind"]) == ("damaged", "damaged")
-    assert read["facts"]["duration_s"] < promised["facts"]["duration_s"]
+    declared, decoded = (json.loads(probe(folder / "cut.mp4", "--json", *more).stdout) for more in ([], ["--decode"]))
+    assert declared["windows"] == 4 and 0 < decoded["windows"] < 4
+    assert (declared["error_kind"], decoded["error_kind"]) == ("damaged", "damaged")
+    assert decoded["facts"]["duration_s"] < declared["facts"]["duration_s"]
 
 
 def test_json_is_an_object_a_line_for_each_video(folder: Path) -> None:
@@ -79,7 +79,7 @@ def test_json_is_an_object_a_line_for_each_video(folder: Path) -> None:
     assert rows[0]["facts"]["fps"] == 25 and rows[0]["choice"].keys() == {"decoder", "reason"}
 
 
-def test_the_library_sees_the_same(folder: Path) -> None:
+def test_the_library_function_gives_the_same_facts(folder: Path) -> None:
     seen = inspect_video(folder / "clip.mp4", Sampling(hop_s=1.0), Preprocessing(), decode=True)
     assert (seen.windows, seen.rate_varies, seen.problems) == (4, False, ())
     missing = inspect_video(folder / "gone.mp4", Sampling(), Preprocessing())

@@ -1,4 +1,4 @@
-"""``vtag verify`` and ``vtag compact`` from the outside."""
+"""``vtag verify`` and ``vtag compact``, run from the command line."""
 
 import json
 from pathlib import Path
@@ -23,7 +23,7 @@ def result(tmp_path: Path) -> Path:
     return tmp_path / "result"
 
 
-def test_verify_says_in_one_line_that_all_is_well(result: Path) -> None:
+def test_verify_says_in_one_line_that_a_result_is_complete(result: Path) -> None:
     done = vtag("verify", str(result))
     assert done.exit_code == 0
     assert done.stdout == f"{result}: 2 videos, 4 segments, every video complete and once, from ucf20 (abc123)\n"
@@ -41,7 +41,7 @@ def test_verify_says_in_one_line_what_is_wrong_and_exits_with_1(result: Path) ->
     assert json.loads(vtag("verify", str(result), "--json").stdout)["problem"]
 
 
-def test_verify_of_nothing_is_an_error(tmp_path: Path) -> None:
+def test_verify_without_a_result_is_an_error(tmp_path: Path) -> None:
     done = vtag("verify", str(tmp_path / "none.parquet"))
     assert (done.exit_code, done.stderr) == (1, f"vtag: there is no result at {tmp_path}/none.parquet\n")
 

@@ -1,4 +1,4 @@
-"""``vtag run`` from the outside: options, exit statuses and what is printed, around a job that is made up."""
+"""``vtag run`` from the command line: options, exit statuses and output, with a fake job."""
 
 import errno
 import json
@@ -56,7 +56,7 @@ SNAPSHOTS = (
 
 
 class Job:
-    """Stands in for the engine: remembers what was asked for, and ends as it is told to."""
+    """A fake job: keeps the config that it gets, and returns or raises ``ending``."""
 
     def __init__(self) -> None:
         self.config: RunConfig | None = None
@@ -105,7 +105,7 @@ def test_exit_3_when_a_video_failed_or_was_read_in_part(job: Job, counts: dict[s
     assert "is empty (0 bytes)" in done.stdout
 
 
-def test_exit_1_and_one_line_when_it_cannot_be_done(job: Job) -> None:
+def test_exit_1_and_one_line_when_the_job_fails(job: Job) -> None:
     job.ending = InputError("/v holds no videos")
     done = vtag()
     assert done.exit_code == 1
@@ -114,16 +114,14 @@ def test_exit_1_and_one_line_when_it_cannot_be_done(job: Job) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_an_error_nobody_thought_of_is_one_line_too(job: Job) -> None:
+def test_an_unexpected_error_is_one_line_too(job: Job) -> None:
     job.ending = RuntimeError("ray::Worker()\n  Traceback ...\nValueError: deep down\n")
     done = vtag()
     assert done.exit_code == 1
-    assert done.stderr.splitlines()[-1] == (
-        "vtag: RuntimeError: ValueError: deep down (--verbose tells the whole story)"
-    )
+    assert done.stderr.splitlines()[-1] == ("vtag: RuntimeError: ValueError: deep down (--verbose shows the traceback)")
 
 
-def test_an_error_of_the_system_names_the_file(job: Job) -> None:
+def test_an_error_of_the_operating_system_names_the_file(job: Job) -> None:
     job.ending = PermissionError(errno.EACCES, "Permission denied", "/locked")
     assert vtag().stderr.splitlines()[-1] == "vtag: /locked: permission denied"
 
@@ -138,7 +136,7 @@ def test_verbose_adds_the_traceback(job: Job) -> None:
     assert job.config.verbose
 
 
-def test_exit_130_says_what_is_kept_after_an_interrupt(job: Job) -> None:
+def test_exit_130_after_an_interrupt_says_which_videos_are_kept(job: Job) -> None:
     job.ending = Interrupted("interrupted; 1 of 2 videos are kept")
     done = vtag()
     assert done.exit_code == 130
@@ -174,7 +172,7 @@ def test_exit_130_when_interrupted_outside_the_job(job: Job, monkeypatch: pytest
         ["--no-such-option"],
     ],
 )
-def test_exit_2_for_options_that_cannot_be(job: Job, arguments: list[str]) -> None:
+def test_exit_2_for_invalid_options(job: Job, arguments: list[str]) -> None:
     done = vtag(*arguments)
     assert done.exit_code == 2
     assert "Usage: " in done.stderr
@@ -212,7 +210,7 @@ def test_every_option_reaches_the_job(job: Job, tmp_path: Path) -> None:
     )
 
 
-def test_failures_may_be_bounded_by_a_percentage(job: Job) -> None:
+def test_max_failures_can_be_a_percentage(job: Job) -> None:
     assert vtag("--max-failures", "2.5%").exit_code == 0
     assert job.config is not None
     assert job.config.max_failures == MaxFailures(share=0.025)
@@ -236,7 +234,7 @@ def test_overlap_becomes_a_hop_of_the_models_windows(job: Job, model_file: Path)
     assert job.config.hop_s == pytest.approx(16 * 4 / 30 / 4)
 
 
-def test_more_overlap_than_windows_can_have_is_a_usage_error(job: Job, model_file: Path) -> None:
+def test_too_much_overlap_is_a_usage_error(job: Job, model_file: Path) -> None:
     done = vtag("--model", str(model_file), "--overlap", "0.99")
     assert done.exit_code == 2
     assert "0.9375 at most" in done.stderr
@@ -271,7 +269,7 @@ def test_quiet_prints_nothing_unless_something_failed(job: Job) -> None:
     assert done.stderr == "vtag: 1 video not read, or only in part: t.videos.parquet\n"
 
 
-def test_exit_0_when_only_earlier_runs_met_bad_videos(job: Job) -> None:
+def test_exit_0_when_only_an_earlier_run_had_bad_videos(job: Job) -> None:
     job.ending = replace(GOOD, videos=5, ok=3, failed=2, kept=3)
     done = vtag()
     assert done.exit_code == 0
@@ -279,7 +277,7 @@ def test_exit_0_when_only_earlier_runs_met_bad_videos(job: Job) -> None:
     assert "2 new, 3 kept" in done.stdout
 
 
-def test_dry_run_only_says_what_would_be_done(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dry_run_only_prints_what_would_be_done(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     counts = {"videos": 12, "new": 5, "changed": 1, "retried": 2, "touched": 1, "kept": 4, "gone": 3, "pruned": False}
     found = jobs.tagging.plan.DryRun(**counts, unreadable=1, unopened=2, video_s=7200.0, windows=3375)
     monkeypatch.setattr(jobs.tagging.plan, "dry_run", lambda plan, on_probed: found)
@@ -288,10 +286,10 @@ def test_dry_run_only_says_what_would_be_done(job: Job, monkeypatch: pytest.Monk
     assert done.exit_code == 0
     text = " ".join(done.stdout.split())
     for part in (
-        "12: 5 new, 1 changed, 2 tried again, 3 kept, 1 kept with a new time, the content being the same",
+        "12: 5 new, 1 changed, 2 tried again, 3 kept, 1 kept with a new modification time but the same content",
         "3 videos of the result not among the inputs or missing there stay in it; --prune removes them",
         "1 video cannot be opened",
-        "2 videos in buckets, which would have to be copied for it",
+        "2 videos in buckets: opening a video would mean copying it first",
         "2.00 h of video, 3,375 windows",
     ):
         assert part in text, part

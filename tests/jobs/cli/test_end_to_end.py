@@ -1,4 +1,4 @@
-"""`vtag run` as a program of its own, through real Ray, with the built-in model."""
+"""``vtag run`` in a separate process, with real Ray and the built-in model."""
 
 import json
 import os
@@ -61,7 +61,7 @@ def test_ctrl_c_says_what_is_kept_and_leaves_no_process_behind(archive: Path, tm
         if json.loads(line).get("videos_done", 0) > 0:
             break
     children = psutil.Process(job.pid).children(recursive=True)
-    # As a terminal does: every process of the group gets it.
+    # Like a terminal, sends Ctrl-C to every process of the group.
     os.killpg(job.pid, signal.SIGINT)
     job.stdout.read()
     message = job.stderr.read()

@@ -1,4 +1,4 @@
-"""`vtag train` and `vtag evaluate`, as a person types them."""
+"""``vtag train`` and ``vtag evaluate``, run from the command line."""
 
 import json
 import re
@@ -28,7 +28,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return ucf101_tree(tmp_path_factory.mktemp("ucf101"), groups=5)
 
 
-def test_train_prints_the_split_each_epoch_and_scores_that_evaluate_prints_again(tree: Path, tmp_path: Path) -> None:
+def test_train_prints_the_split_the_epochs_and_the_scores_that_evaluate_prints_too(tree: Path, tmp_path: Path) -> None:
     out = tmp_path / "model.safetensors"
     trained = vtag(
         *("train", tree, "--model", "cnn3d-lstm", "--out", out),
@@ -53,7 +53,7 @@ def test_train_prints_the_split_each_epoch_and_scores_that_evaluate_prints_again
     assert json.loads(alone.output)["videos"]["examples"] == 10
 
 
-def test_a_dry_run_prints_classes_groups_hours_what_is_unreadable_and_the_split(tree: Path, tmp_path: Path) -> None:
+def test_a_dry_run_prints_classes_groups_hours_unreadable_clips_and_the_split(tree: Path, tmp_path: Path) -> None:
     copy = tmp_path / "clips"
     shutil.copytree(tree, copy)
     (copy / "Down/v_Down_g01_c01.mp4").write_bytes(b"not a video")
@@ -74,7 +74,7 @@ def test_a_dry_run_prints_classes_groups_hours_what_is_unreadable_and_the_split(
     assert not list(tmp_path.glob("*.safetensors"))
 
 
-def test_a_dry_run_shows_what_cannot_be_split_too(tmp_path: Path) -> None:
+def test_a_dry_run_also_describes_a_data_set_that_cannot_be_split(tmp_path: Path) -> None:
     root = ucf101_tree(tmp_path / "clips", groups=2)
     looked = vtag("train", root, "--dry-run")
     assert looked.exit_code == 1
@@ -125,7 +125,7 @@ def test_official_lists_split_a_data_set(tree: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_split_at_random_is_judged_beside_one_by_group_and_said_to_leak(tree: Path, tmp_path: Path) -> None:
+def test_a_split_at_random_is_scored_next_to_one_by_group_with_a_warning(tree: Path, tmp_path: Path) -> None:
     out = tmp_path / "model.safetensors"
     trained = vtag(
         *("train", tree, "--model", "cnn3d-lstm", "--out", out, "--split", "random"),
@@ -139,7 +139,7 @@ def test_a_split_at_random_is_judged_beside_one_by_group_and_said_to_leak(tree: 
     }
     assert f"{scores['videos']['accuracy']:.3f}" in rows["by group "]
     assert len(re.findall(r"[01]\.\d{3}", rows["at random (leaks)"])) == 2
-    # The model is the one whose test groups it never saw.
+    # The model file is that of the split by group.
     assert read_model_info(out).training["groups"]["test"] == {"Across": ["05"], "Down": ["05"]}
 
 
@@ -174,7 +174,7 @@ def test_leave_one_group_out_trains_a_model_for_each_group_of_ucf11(tmp_path: Pa
         (("--leave-out", "Up"), "has no class 'Up' to leave out"),
     ],
 )
-def test_what_cannot_be_trained_ends_with_one_line(
+def test_a_training_that_is_impossible_ends_with_one_line(
     tree: Path, tmp_path: Path, arguments: tuple[str, ...], message: str
 ) -> None:
     result = vtag("train", tree, "--out", tmp_path / "m.safetensors", *arguments, "-q")
@@ -190,10 +190,10 @@ def test_what_cannot_be_trained_ends_with_one_line(
         (("--split", "logo", "--out", "/nowhere/at/folds.json"), "the folder /nowhere/at does not exist"),
     ],
 )
-def test_settings_that_cannot_be_are_told_before_the_clips_are_looked_at(
+def test_invalid_settings_are_reported_before_the_clips_are_read(
     tmp_path: Path, arguments: tuple[str, ...], message: str
 ) -> None:
-    # A folder without clips, of which nothing is said.
+    # The folder has no clips, but the error is about the settings.
     result = vtag("train", tmp_path, "--out", tmp_path / "m.safetensors", *arguments)
     assert result.exit_code == 1
     assert message in result.output and len(result.output.splitlines()) == 1
@@ -203,7 +203,7 @@ def test_settings_that_cannot_be_are_told_before_the_clips_are_looked_at(
     ("arguments", "message"),
     [
         ((), "Missing option '--out'"),
-        (("--out", "m.safetensors", "--split", "logo"), "--out is where its results go: folds.json"),
+        (("--out", "m.safetensors", "--split", "logo"), "--out must end in .json, such as folds.json"),
         (("--out", "f.json", "--split", "logo", "--test-groups", "1"), "are for --split holdout and random"),
         (("--out", "m.safetensors", "--device", "cpu", "--gpus", "1"), "--device cpu and --gpus contradict"),
         (
@@ -233,13 +233,15 @@ def test_settings_that_cannot_be_are_told_before_the_clips_are_looked_at(
         (("--out", "m.safetensors", "--split", "half"), "'half' is none of holdout, logo and random, and no file"),
     ],
 )
-def test_options_that_do_not_fit_are_wrong_usage(tree: Path, arguments: tuple[str, ...], message: str) -> None:
+def test_options_that_do_not_fit_together_are_a_usage_error(
+    tree: Path, arguments: tuple[str, ...], message: str
+) -> None:
     result = vtag("train", tree, *arguments)
     assert result.exit_code == 2
     assert message in " ".join(result.output.replace("│", " ").split())
 
 
-def test_evaluating_only_classes_that_the_model_does_not_know_is_refused(tree: Path) -> None:
+def test_evaluating_only_unknown_classes_is_refused(tree: Path) -> None:
     result = vtag("evaluate", "ucf20", tree)
     assert result.exit_code == 1
     assert "has none of the classes that the model ucf20 knows, but Across, Down" in result.output
@@ -254,6 +256,6 @@ def test_groups_are_listed_or_given_as_a_range(text: str, groups: tuple[str, ...
 
 
 @pytest.mark.parametrize("text", ["", ",", "9-7"])
-def test_groups_that_name_nothing_are_refused(text: str) -> None:
+def test_invalid_lists_of_groups_are_refused(text: str) -> None:
     with pytest.raises(click.BadParameter):
         parse_groups(text)

@@ -1,4 +1,4 @@
-"""What is shown of a running job, from hand-made snapshots."""
+"""The views of a running job, with hand-made snapshots."""
 
 import io
 import json
@@ -45,7 +45,7 @@ def test_the_pace_is_measured_from_the_first_windows_that_came_back() -> None:
     assert measured.left_s == pytest.approx(552 / 3)
 
 
-def test_there_is_no_pace_before_there_is_something_to_measure() -> None:
+def test_there_is_no_pace_until_enough_time_is_measured() -> None:
     assert pace(Progress("starting", 5)) is None
     assert pace(Progress("tagging", 5, elapsed_s=1), Progress("tagging", 5, elapsed_s=60)) is None
     assert pace(AT_10_S) is None
@@ -102,14 +102,14 @@ def test_a_long_reason_does_not_break_the_picture() -> None:
     assert len(rendered(draw(replace(AT_110_S, last_failure=long), None), 80)) == 3
 
 
-@pytest.mark.parametrize("said", ["/v/\x1b[2J\udcff.mp4", "/v/\x1b[2J\\udcff.mp4"])
-def test_a_file_name_cannot_write_to_the_terminal(said: str) -> None:
-    evil = Failure("/v/\x1b[2J\udcff.mp4", "failed", "empty", f"{said} is empty")
+@pytest.mark.parametrize("path", ["/v/\x1b[2J\udcff.mp4", "/v/\x1b[2J\\udcff.mp4"])
+def test_control_characters_in_a_file_name_are_escaped(path: str) -> None:
+    evil = Failure("/v/\x1b[2J\udcff.mp4", "failed", "empty", f"{path} is empty")
     line = rendered(draw(replace(AT_110_S, last_failure=evil), None), 80)[2]
     assert line == r"2 failed, the last: \x1b[2J\udcff.mp4 is empty"
 
 
-def test_the_live_picture_is_gone_afterwards() -> None:
+def test_the_live_view_clears_its_lines_at_the_end() -> None:
     console = Console(file=io.StringIO(), width=80, force_terminal=True, color_system=None)
     with LiveView(console) as view:
         view(AT_10_S)

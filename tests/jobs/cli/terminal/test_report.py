@@ -1,4 +1,4 @@
-"""The closing summary, and that the queries it offers really run."""
+"""The summary of a job. The queries that it prints are executed."""
 
 import io
 import subprocess
@@ -62,7 +62,7 @@ def shown(summary: Summary, width: int = 80) -> str:
 
 
 @pytest.mark.parametrize("width", [80, 120])
-def test_the_summary_tells_how_much_how_fast_and_what_was_found(width: int) -> None:
+def test_the_summary_shows_counts_speed_and_labels(width: int) -> None:
     text = shown(SUMMARY, width)
     for part in (
         "1,964: 1,950 read to the end, 4 in part, 10 failed",
@@ -85,7 +85,7 @@ def test_failures_are_grouped_by_kind_the_most_frequent_first() -> None:
     assert lines[0][:3] == ["empty", "14", "bad0.mp4"] and lines[3][:3] == ["damaged", "1", "cut.mp4"]
 
 
-def test_a_few_failures_of_each_kind_are_named_and_the_others_can_be_found() -> None:
+def test_a_few_failures_of_each_kind_are_named_and_a_query_lists_all() -> None:
     text = shown(SUMMARY)
     assert text.count("is empty (0 bytes)") == 3
     assert f"all of them: {shell_line(failures_query('tags.videos.parquet'))}" in text
@@ -93,22 +93,22 @@ def test_a_few_failures_of_each_kind_are_named_and_the_others_can_be_found() -> 
     assert "all of them" not in few
 
 
-def test_nothing_is_said_of_failures_when_there_are_none() -> None:
+def test_without_failures_there_is_no_table_of_failures() -> None:
     text = shown(replace(SUMMARY, ok=1964, partial=0, failed=0, failures=()))
     assert "1,964, all read to the end" in text
     assert "Not read" not in text
 
 
-def test_a_run_that_adds_to_a_result_says_what_it_did_and_how_fast_it_was_itself() -> None:
+def test_a_run_that_extends_a_result_reports_its_own_counts_and_speed() -> None:
     grown = replace(SUMMARY, new=5, changed=1, kept=1958, touched=3, gone=2, tagged_s=640)
     text = " ".join(shown(grown).split())
-    assert "5 new, 1 changed, 1,955 kept, 3 kept with a new time, the content being the same" in text
+    assert "5 new, 1 changed, 1,955 kept, 3 kept with a new modification time but the same content" in text
     assert "2 videos not among the inputs or missing there, still in the result (--prune removes them)" in text
     assert "2.00× real time" in text
     assert "2 videos removed" in " ".join(shown(replace(grown, pruned=2)).split())
 
 
-def test_lines_to_copy_are_never_broken() -> None:
+def test_lines_to_copy_are_never_wrapped() -> None:
     out = "/a/rather/long/path/" + "x" * 100 + "/tags.parquet"
     lines = shown(replace(SUMMARY, out=out)).splitlines()
     assert f"DuckDB    {shell_line(duckdb_query(out))}" in lines
@@ -125,7 +125,7 @@ def test_the_queries_run(tmp_path: Path, name: str) -> None:
     pq.write_table(rows, out if out.suffix else out / "part-0.parquet")
     pq.write_table(videos, tmp_path / "v.parquet")
     line = shell_line(duckdb_query(str(out)))
-    # What a shell would give to DuckDB when a person pastes the line.
+    # The SQL that DuckDB gets when the line is pasted into a shell.
     pasted = subprocess.run(["sh", "-c", line.replace("duckdb -c", "printf %s")], capture_output=True, check=True)
     assert duckdb.sql(pasted.stdout.decode()).fetchall() == [("Biking", 2), ("Swing", 1)]
     failures = duckdb.sql(failures_query(str(tmp_path / "v.parquet"))).fetchall()
@@ -133,7 +133,7 @@ def test_the_queries_run(tmp_path: Path, name: str) -> None:
     assert len(eval(pandas_line(str(out)), {"pandas": pandas})) == 3
 
 
-def test_the_json_has_everything_and_a_query() -> None:
+def test_the_json_has_all_values_and_a_query() -> None:
     values = summary_json(SUMMARY)
     assert values["segments"] == 3200
     assert len(values["failures"]) == 14
@@ -160,7 +160,7 @@ def test_numbers_are_written_for_people(written: str, expected: str) -> None:
     assert written == expected
 
 
-def test_the_summary_tells_how_much_of_the_hardware_was_used() -> None:
+def test_the_summary_shows_the_efficiency() -> None:
     assert "Efficiency" not in shown(SUMMARY)
     cpu = Efficiency(cores=2, decode=0.21, model=0.72)
     assert "Efficiency  93 %: decoding took 21 % of the time of 2 cores, the model 72 %" in shown(

@@ -1,4 +1,4 @@
-"""What is shown of a running training, from hand-made steps."""
+"""The progress of a running training, with hand-made steps."""
 
 import io
 
@@ -11,9 +11,7 @@ from training.fitting.watch import Reading
 
 
 @pytest.mark.parametrize(("stage", "pace"), [("head", "40.0 windows/s"), ("layers", "40.0 clips/s")])
-def test_the_pace_is_that_of_windows_for_the_head_and_of_clips_for_layers_which_see_a_view_of_each(
-    stage: str, pace: str
-) -> None:
+def test_the_pace_is_in_windows_for_the_head_and_in_clips_for_layers(stage: str, pace: str) -> None:
     text = io.StringIO()
     console = Console(file=text, force_terminal=True, width=200)
     with TrainingProgress(console) as progress:
@@ -21,7 +19,7 @@ def test_the_pace_is_that_of_windows_for_the_head_and_of_clips_for_layers_which_
     assert f"loss 0.500, accuracy 0.750, {pace}" in text.getvalue()
 
 
-def test_what_is_skipped_is_counted_for_each_part_also_when_both_are_read_at_the_same_time() -> None:
+def test_skipped_clips_are_counted_for_each_part_when_two_parts_are_read_at_once() -> None:
     text = io.StringIO()
     with TrainingProgress(Console(file=text, width=200)) as progress:
         progress.on_reading(Reading("train", 1, 2, "a.mp4 is not a video"))
