@@ -30,12 +30,8 @@ def verify(path: str, as_json: bool, verbose: bool) -> None:
     if found.problem is not None:
         raise Ending(f"{found.out} is not as it should be: {found.problem}")
     if not as_json:
-        waiting = (
-            f"; {count(found.unpublished, 'video')} of an interrupted run wait to be published"
-            if found.unpublished
-            else ""
-        )
+        note = f"; {count(found.waiting, 'video')} of an interrupted run wait to be published" if found.waiting else ""
         click.echo(
             f"{path}: {count(found.videos, 'video')}, {count(found.segments, 'segment')}, every video complete and "
-            f"once, from {found.identity.model} ({found.identity.model_hash[:12]}){waiting}"
+            f"once, from {found.identity.model} ({found.identity.model_hash[:12]}){note}"
         )

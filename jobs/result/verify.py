@@ -31,14 +31,14 @@ class DamagedError(Exception):
 class Verdict:
     """The outcome of a check of ``out``. ``problem`` is None when nothing is wrong.
 
-    ``unpublished`` is the number of videos that an interrupted run has finished but not published yet.
+    ``waiting`` is the number of videos that an interrupted run has finished but not published yet.
     """
 
     out: str
     identity: RunIdentity
     videos: int
     segments: int
-    unpublished: int
+    waiting: int
     problem: str | None
 
 

@@ -26,13 +26,13 @@ class TestAGoodResult:
         publish_to(tmp_path / out, VIDEOS)
         publish_to(tmp_path / out, [make_finished("/v/b1.mp4", "x")])
         found = check(tmp_path / out)
-        assert (found.problem, found.videos, found.segments, found.unpublished) == (None, 4, 6, 0)
+        assert (found.problem, found.videos, found.segments, found.waiting) == (None, 4, 6, 0)
         assert found.identity.model == "ucf20"
 
     def test_unpublished_videos_of_an_interrupted_run_are_counted(self, tmp_path: Path, out: str) -> None:
         publish_to(tmp_path / out, VIDEOS)
         commit_to(choose_output(tmp_path / out), [make_finished("/v/d.mp4")])
-        assert check(tmp_path / out).unpublished == 1
+        assert check(tmp_path / out).waiting == 1
 
     def test_a_missing_result_is_an_error(self, tmp_path: Path, out: str) -> None:
         with pytest.raises(OutputError, match="there is no result"):
