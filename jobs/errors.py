@@ -27,6 +27,6 @@ class Interrupted(VtagError):  # noqa: N818 - an outcome rather than an error
 
 
 def reason(error: OSError) -> str:
-    """Returns the reason of a system error, to be put after a colon: it begins in lower case."""
+    """Returns the reason of a system error, to put after a colon. Its first letter is in lower case."""
     text = error.strerror or str(error)
     return text[:1].lower() + text[1:]

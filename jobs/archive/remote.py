@@ -154,7 +154,7 @@ def _entries(folder: Location) -> Iterator[tuple[str, fs.FileInfo]]:
     base = folder.path.strip("/")
     start = len(base) + 1 if base else 0
 
-    def look(*, recursive: bool) -> list[fs.FileInfo]:
+    def get_infos(*, recursive: bool) -> list[fs.FileInfo]:
         selector = fs.FileSelector(folder.path, allow_not_found=True, recursive=recursive)
         with translate_errors(folder.filesystem, folder.address):
             return folder.filesystem.get_file_info(selector)
@@ -170,11 +170,11 @@ def _entries(folder: Location) -> Iterator[tuple[str, fs.FileInfo]]:
             info = infos.pop()
             yield name(info), info
 
-    found = look(recursive=False)
+    found = get_infos(recursive=False)
     if not all(map(name, found)):
         # A key such as "a//b.mp4" is in a folder without a name, which pyarrow neither lists nor opens. Such keys are
         # added to the listing, so that the job reports that they cannot be read.
-        odd = [info for info in look(recursive=True) if info.is_file and name(info).startswith("/")]
+        odd = [info for info in get_infos(recursive=True) if info.is_file and name(info).startswith("/")]
         found = [info for info in found if name(info)] + odd
     return named(found)
 

@@ -113,7 +113,7 @@ def _ask(nodes: Sequence[dict], paths: Sequence[str]) -> list[NodeAnswer]:
 
 
 def _make_probe() -> Callable[[list[bytes]], tuple[str | None, list[bytes]]]:
-    """Returns the function that checks a node. As a closure, it is pickled with its code: the node may have no vtag."""
+    """Returns the function that checks a node. It is nested, so that Ray sends its code: the node may have no vtag."""
 
     def probe(names: list[bytes]) -> tuple[str | None, list[bytes]]:
         import os.path

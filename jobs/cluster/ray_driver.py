@@ -218,7 +218,7 @@ def explain(error: BaseException, activity: str) -> Exception:
     if not isinstance(cause, RayError):
         reason = f"{type(cause).__name__}: {reason}"
     if reason.startswith("tagger.errors."):
-        # An actor that failed to start gives only a traceback. Messages of vtag's own errors stand without the class.
+        # An actor that failed to start gives only a traceback. vtag's own errors are shown without their class.
         return JobError(reason.split(": ", 1)[1])
     is_memory = activity == "tagging" and "out of memory" in str(cause).lower()
     return WorkerError(f"{activity} stopped: {reason[:300]}{'; try a smaller --batch-size' if is_memory else ''}")

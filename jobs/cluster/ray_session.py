@@ -14,7 +14,7 @@ from jobs.errors import WorkerError
 
 OBJECT_STORE_BYTES = 2 * 2**30
 OBJECT_STORE_BYTES_PER_CORE = 256 * 2**20
-"""Bytes of a local Ray's object store, for frames in transit: the larger of the two, but a quarter of all at most."""
+"""Bytes of a local Ray's object store, for frames in transit: the larger of the two, at most a quarter of memory."""
 
 CONNECT_TIMEOUT_S = 10.0
 """Seconds to wait for a cluster to accept a connection."""
@@ -48,7 +48,7 @@ class RaySession:
 
 @contextlib.contextmanager
 def ray_session(address: str | None = None, *, cpus: int | None = None, verbose: bool = False) -> Iterator[RaySession]:
-    """Joins the cluster at ``address`` (or RAY_ADDRESS), or starts Ray on this machine alone. Shuts Ray down.
+    """Joins the cluster at ``address`` (or RAY_ADDRESS), or starts Ray on this machine. Shuts Ray down at the end.
 
     ``cpus`` limits a local Ray. Ray prints to the standard output and error of this process, so
     ``jobs.cluster.ray_driver`` runs this in a process whose output goes to a log file. Raises WorkerError when Ray

@@ -19,7 +19,7 @@ class RunIdentity:
     top_k: int
 
     def difference(self, other: "RunIdentity") -> str | None:
-        """Describes how rows of ``other`` differ in kind; None when they do not.
+        """Names the setting in which ``other`` differs; None when one result can hold the rows of both.
 
         Models are compared by their hash: a user may give any name to a model.
         """

@@ -141,9 +141,9 @@ def read_plan(folder: Location) -> StartedRun | None:
 
 
 def remove(folder: Location, *, keep_lock: bool = False) -> None:
-    """Removes a run folder with the files of vtag in it; other files stay, and so does the folder then.
+    """Removes vtag's files from a run folder, and then the folder if it is empty.
 
-    The plan is removed first, so that a half-removed folder is no run.
+    ``keep_lock`` keeps the lock file and the folder. The plan is removed first: a half-removed folder is no run.
     """
     mine = re.compile(rf"plan\.json|{PART.pattern}|log-\d+\.jsonl|\..*\.tmp" + ("" if keep_lock else r"|lock\.json"))
     for name in sorted(folder.names(), key=lambda name: name != "plan.json"):

@@ -1,8 +1,8 @@
 """The lock of an output, so that one job at a time writes to it. The lock file in the run folder names the holder.
 
-On a local disk the operating system holds the lock (flock). It releases the lock when the process ends, even if that is
-killed. Where it cannot (in a bucket, or on a network disk that does not share locks), the holder writes a heartbeat to
-the lock file, and a lock without a heartbeat is taken over.
+On a local disk the operating system holds the lock (flock). It releases the lock when the process ends or is killed.
+Where it cannot (in a bucket, or on a network disk that does not share locks), the holder writes a heartbeat to the lock
+file, and a lock without a heartbeat is taken over.
 """
 
 import contextlib

@@ -23,7 +23,7 @@ from tagger.errors import OutputError
 from tagger.schema import TAGS_SCHEMA, VIDEOS_SCHEMA
 
 RANGE_ROWS = 100_000
-"""Rows in memory at a time, about."""
+"""Approximate number of rows in memory at a time."""
 
 ROW_GROUP_ROWS = 25_000
 """Rows of a row group in files that will be merged again: a merge reads whole row groups."""

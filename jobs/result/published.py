@@ -1,8 +1,7 @@
 """Reads a published result: the run that made it, the identity of that run, and the files that belong to it.
 
-A result that is a folder has a manifest, which lists the pairs of part files that count. It is replaced
-atomically, so a reader of the manifest sees the old result or the new one. Part files that it does not list are
-left-overs.
+A result that is a folder has a manifest, which lists the pairs of part files that count. It is replaced atomically, so
+a reader of the manifest sees the old result or the new one. Part files that it does not list are left-overs.
 """
 
 import json

@@ -47,7 +47,7 @@ class Location:
 
     @property
     def is_local(self) -> bool:
-        """Checks whether the location is on a local disk, or on one that is mounted like it."""
+        """Checks whether the location is on a local or mounted disk."""
         return isinstance(self.filesystem, fs.LocalFileSystem)
 
     @property

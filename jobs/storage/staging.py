@@ -1,8 +1,8 @@
-"""Local copies of remote videos, for the time of their decoding.
+"""Local copies of remote videos, kept while they are decoded.
 
 A decoding worker copies one video at a time and removes the copy before the next, so a machine holds at most one copy
 per decoding worker. Each copy has a folder of its own, on which its worker holds a lock. The system releases the lock
-when the worker ends, even if it is killed. Before its first copy, every worker removes the folders without a lock.
+when the worker ends or is killed. Before its first copy, every worker removes the folders without a lock.
 """
 
 import contextlib

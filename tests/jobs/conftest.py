@@ -58,7 +58,7 @@ def s3() -> "Iterator[S3Server]":
 
 @pytest.fixture
 def bucket(s3: "S3Server", monkeypatch: pytest.MonkeyPatch) -> "Iterator[Bucket]":
-    """A new bucket, to which the environment gives access."""
+    """A new bucket. The environment of this process gives access to it."""
     for name, value in s3.environment.items():
         monkeypatch.setenv(name, value)
     yield s3.bucket()

@@ -89,7 +89,7 @@ def raise_video_error(session: RaySession, send_event: SendEvent) -> None:
 
 
 def run_forever(session: RaySession, send_event: SendEvent) -> None:
-    """Starts a worker with a child process, sends the id of that, and does not return."""
+    """Starts a worker with a child process, sends its process id, and does not return."""
     import ray
 
     def start() -> int:

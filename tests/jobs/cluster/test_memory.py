@@ -1,4 +1,4 @@
-"""A process keeps the memory that it frees, with glibc."""
+"""With glibc, a process keeps the memory that it frees."""
 
 import platform
 import subprocess

@@ -208,7 +208,7 @@ def test_idle_workers_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_ctrl_c_on_the_terminal_does_not_reach_the_driver(shared_ray: str) -> None:
     with RayDriver("tagging") as driver:
         assert list(driver.events(ray_work.double, [1])) == [1]
-        # A terminal sends it to the processes of its foreground group.
+        # A terminal sends Ctrl-C to the processes of its foreground group.
         assert os.getpgid(driver.pid) != os.getpgid(0)
 
 

@@ -26,7 +26,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def hold(folder: Path) -> subprocess.Popen[str]:
-    """Another process that holds the lock until its input ends."""
+    """Starts another process, which holds the lock until its input ends."""
     process = subprocess.Popen(
         [sys.executable, "-c", HOLD, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )

@@ -69,7 +69,7 @@ def test_every_video_is_there_once_as_the_last_source_has_it(
     assert tags.equals(tags_table(in_order))
 
 
-def test_memory_is_bounded_by_ranges_of_about_the_size_asked_for(tmp_path: Path) -> None:
+def test_memory_is_bounded_by_ranges_of_about_the_requested_size(tmp_path: Path) -> None:
     names = [f"/v/{number:04d}.mp4" for number in range(600)]
     random.Random(0).shuffle(names)
     sources = [
