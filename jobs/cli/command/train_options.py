@@ -65,8 +65,8 @@ def network_options(command: Command) -> Command:
         click.option(
             "--out",
             type=click.Path(dir_okay=False, path_type=Path),
-            help="Model file to write, such as model.safetensors; with --split logo, which makes no model, the file for "
-            "the scores, such as folds.json. Required without --dry-run.",
+            help="Model file to write, such as model.safetensors; with --split logo, which makes no model, the file "
+            "for the scores, such as folds.json. Required without --dry-run.",
         ),
         click.option(
             "--weights",
@@ -85,8 +85,8 @@ def network_options(command: Command) -> Command:
             type=click.IntRange(0),
             metavar="N",
             show_default="all",
-            help="Layers of a pretrained backbone to train together with the head, counted from the end, on random views "
-            "of the clips. 0 is the same as --freeze-backbone.",
+            help="Layers of a pretrained backbone to train together with the head, counted from the end, on random "
+            "views of the clips. 0 is the same as --freeze-backbone.",
         ),
         click.option(
             "--train-frames",
@@ -202,10 +202,11 @@ def split_options(command: Command) -> Command:
             metavar="holdout|logo|random|FILE",
             callback=_parse_split,
             show_default="the split of the manifest, else holdout",
-            help="How to split DATA. holdout: a fifth of each class's groups is the test set. logo: leave one group out, "
-            "one model for each group, for scores only. random: by clip, so that scenes leak into the test set; its "
-            "scores are printed next to those of a holdout split, which makes the model. FILE: an official list "
-            "such as ucfTrainTestlist/testlist01.txt, with its trainlist01.txt in the same folder.",
+            help="How to split DATA. holdout: a fifth of each class's groups is the test set. logo: leave one group "
+            "out, one model for each group, for scores only. random: by clip, so that scenes leak into the test "
+            "set; its scores are printed next to those of a holdout split, which makes the model. FILE: an "
+            "official list such as ucfTrainTestlist/testlist01.txt, with its trainlist01.txt in the same "
+            "folder.",
         ),
         click.option(
             "--val-groups",
@@ -225,15 +226,15 @@ def split_options(command: Command) -> Command:
             "--leave-out",
             metavar="CLASS,CLASS,...",
             callback=_parse_classes,
-            help="Classes to leave out of training, validation and test. `vtag evaluate` on the same DATA then scores "
-            "how well the model tells clips of these unknown classes from clips of the others.",
+            help="Classes to leave out of training, validation and test. `vtag evaluate` on the same DATA then "
+            "scores how well the model tells clips of these unknown classes from clips of the others.",
         ),
         click.option(
             "--background",
             type=click.Path(exists=True, file_okay=False, path_type=Path),
             metavar="DIR",
-            help="Add the class background, from the videos in the folder DIR. They need no labels and must show none of "
-            "the other classes.",
+            help="Add the class background, from the videos in the folder DIR. They need no labels and must show "
+            "none of the other classes.",
         ),
         click.option(
             "--seed",
@@ -271,7 +272,7 @@ def hardware_options(command: Command) -> Command:
             envvar="RAY_ADDRESS",
             show_envvar=True,
             show_default="this machine",
-            help="Ray cluster to train on; local: this machine, even if RAY_ADDRESS is set. All machines of the cluster "
-            "must see DATA and the run folder under the same path.",
+            help="Ray cluster to train on; local: this machine, even if RAY_ADDRESS is set. All machines of the "
+            "cluster must see DATA and the run folder under the same path.",
         ),
     )
