@@ -1,6 +1,6 @@
 """The import graph of the project, read from its source code with ``ast``.
 
-Imports under ``TYPE_CHECKING`` and inside functions count as well: a reader follows them all the same.
+Imports under ``TYPE_CHECKING`` and inside functions count as well: a reader follows them, too.
 """
 
 import ast
@@ -10,7 +10,7 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 Graph = Mapping[str, set[str]]
-"""For each module the modules that it imports."""
+"""The modules that each module imports."""
 
 FLOORS = {
     "tagger": (
@@ -51,7 +51,7 @@ MAX_MODULES = 14
 
 
 def modules(root: Path, packages: tuple[str, ...] = PACKAGES) -> dict[str, Path]:
-    """The file of each module, by its dotted name. A folder's ``__init__`` has the name of the folder."""
+    """Returns the file of each module by its dotted name. A folder's ``__init__`` has the name of the folder."""
     found = {}
     for path in sorted(path for package in packages for path in (root / package).rglob("*.py")):
         parts = path.relative_to(root).with_suffix("").parts
@@ -60,7 +60,7 @@ def modules(root: Path, packages: tuple[str, ...] = PACKAGES) -> dict[str, Path]
 
 
 def import_graph(files: Mapping[str, Path]) -> dict[str, set[str]]:
-    """Which of the modules ``files`` each of them imports."""
+    """Returns the modules among ``files`` that each of them imports."""
     graph: dict[str, set[str]] = defaultdict(set)
     for module, path in files.items():
         graph[module] = set()
@@ -77,7 +77,7 @@ def import_graph(files: Mapping[str, Path]) -> dict[str, set[str]]:
 
 
 def import_cycles(graph: Graph) -> list[str]:
-    """A circle of imports, as a line; empty when there is none."""
+    """Returns one import cycle as a line; an empty list when there is none."""
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
@@ -87,7 +87,7 @@ def import_cycles(graph: Graph) -> list[str]:
 
 
 def upward_imports(graph: Graph, floors: Mapping[str, tuple[tuple[str, ...], ...]] = FLOORS) -> list[str]:
-    """Imports that lead to a higher floor, or sideways to another folder of the same floor, as lines."""
+    """Returns the imports from a higher floor, or from another folder of the same floor, as lines."""
     packages = list(floors)
 
     def place(module: str) -> tuple[int, int, str]:
@@ -116,14 +116,14 @@ def upward_imports(graph: Graph, floors: Mapping[str, tuple[tuple[str, ...], ...
 
 
 def edges(graph: Graph) -> Iterator[tuple[str, str]]:
-    """Each import, sorted: the module, and what it imports."""
+    """Yields each import, sorted: the module, and the module that it imports."""
     for module in sorted(graph):
         for imported in sorted(graph[module]):
             yield module, imported
 
 
 def crowded_folders(files: Mapping[str, Path]) -> list[str]:
-    """Folders with too many modules, as lines."""
+    """Returns the folders with too many modules, as lines."""
     counts: dict[Path, int] = defaultdict(int)
     for path in files.values():
         counts[path.parent] += path.name != "__init__.py"
@@ -131,7 +131,10 @@ def crowded_folders(files: Mapping[str, Path]) -> list[str]:
 
 
 def repeated_names(files: Mapping[str, Path]) -> list[str]:
-    """Modules of one package that have the same name, as lines. Modules of ``cli`` are named after commands."""
+    """Returns the modules of one package that have the same name, as lines.
+
+    Modules of ``cli`` are left out: they are named after commands.
+    """
     places: dict[tuple[str, str], list[str]] = defaultdict(list)
     for module, path in files.items():
         package, *folders, name = module.split(".") if "." in module else (module, "")
@@ -141,7 +144,7 @@ def repeated_names(files: Mapping[str, Path]) -> list[str]:
 
 
 def printing_modules(files: Mapping[str, Path]) -> list[str]:
-    """Modules outside of ``jobs.cli`` that call ``print`` or import what prints: click or rich."""
+    """Returns the modules outside of ``jobs.cli`` that call ``print`` or import click or rich."""
 
     def prints(node: ast.AST) -> bool:
         match node:

@@ -1,4 +1,4 @@
-"""Finds names in source code that are private to a dependency: they tie the project to one version of it."""
+"""Finds uses of private names of dependencies in source code: they tie the project to one version of a dependency."""
 
 import ast
 import sys
@@ -8,7 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 OWN = ("tagger", "training", "jobs", "tests", "examples")
 ALLOWED_FOLDER = ROOT / "tagger/models/fast"
-"""Each use there is tried first and has a way round it, and a test that forces that way."""
+"""The only folder with such uses. Each of them has a fall-back, and a test that forces the fall-back."""
 
 PUBLIC = {"_asdict", "_fields", "_replace"}
 """Documented names of the standard library (collections.namedtuple) that begin with an underscore."""
@@ -20,7 +20,7 @@ def sources() -> list[Path]:
 
 
 def is_private(name: str) -> bool:
-    """Whether a name begins with an underscore and is no special name such as ``__init__``."""
+    """Returns whether a name begins with an underscore and is no special name such as ``__init__``."""
     return name.startswith("_") and not (name.startswith("__") and name.endswith("__")) and name.strip("_") != ""
 
 
@@ -41,7 +41,7 @@ def defined_names(files: list[Path]) -> set[str]:
 
 
 def private_uses(source: str, defined: set[str]) -> Iterator[tuple[int, str]]:
-    """Line and name of each use of a name that is private to a dependency. ``defined`` are names of the project."""
+    """Yields line and name of each use of a private name of a dependency. ``defined`` are the project's own names."""
     tree = ast.parse(source)
     modules: dict[str, str] = {}
     for node in ast.walk(tree):

@@ -16,7 +16,7 @@ from tests.videos import encode
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
-def test_the_queries_answer_on_a_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_example_queries_run_on_a_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def row(video: str, segment: int, best: str, other: str, confidence: float) -> dict[str, object]:
         return {
             "video": video,

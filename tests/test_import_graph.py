@@ -1,4 +1,4 @@
-"""Imports point one way, from floor to floor, and a module is found by its name."""
+"""Imports point one way, from floor to floor, and no two modules of a package have the same name."""
 
 from pathlib import Path
 
@@ -6,8 +6,8 @@ import pytest
 
 from tests.import_graph import (
     MAX_MODULES,
-    import_cycles,
     crowded_folders,
+    import_cycles,
     import_graph,
     modules,
     printing_modules,
@@ -25,7 +25,7 @@ def test_no_module_imports_from_a_higher_floor() -> None:
     assert not upward_imports(import_graph(FILES))
 
 
-def test_no_imports_form_a_circle() -> None:
+def test_no_imports_form_a_cycle() -> None:
     assert not import_cycles(import_graph(FILES))
 
 
@@ -76,13 +76,13 @@ def test_imports_that_run_downwards_are_allowed(tmp_path: Path) -> None:
     assert not upward_imports(import_graph(write(tmp_path, sources)), FLOORS)
 
 
-def test_a_module_that_stands_on_no_floor_is_named(tmp_path: Path) -> None:
+def test_a_module_on_no_floor_is_reported(tmp_path: Path) -> None:
     files = write(tmp_path, {"tagger/errors.py": "", "tagger/new.py": "import tagger.errors"})
     with pytest.raises(AssertionError, match=r"tagger\.new is on no floor"):
         upward_imports(import_graph(files), FLOORS)
 
 
-def test_a_circle_of_imports_is_found(tmp_path: Path) -> None:
+def test_an_import_cycle_is_found(tmp_path: Path) -> None:
     sources = {
         "tagger/a.py": "from tagger.b import x",
         "tagger/b.py": "def f():\n    import tagger.c",

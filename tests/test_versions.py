@@ -1,4 +1,4 @@
-"""The oldest versions that are tested are those that pyproject.toml allows."""
+"""The oldest tested version of each dependency is the lower bound in pyproject.toml."""
 
 import re
 import tomllib
@@ -19,7 +19,7 @@ def test_each_lower_bound_is_the_version_that_is_tested() -> None:
         assert found is not None, dependency
         declared[found[1]] = found[2]
     for name in ("decord", "pytorchvideo"):
-        # Their newest versions are of 2021 and 2022.
+        # Not pinned: their newest versions are of 2021 and 2022.
         del declared[name]
 
     def numbers(version: str) -> list[int]:
@@ -30,7 +30,7 @@ def test_each_lower_bound_is_the_version_that_is_tested() -> None:
     }
 
 
-def test_a_ray_that_takes_no_options_of_tasks_is_given_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_ray_without_options_of_tasks_gets_no_retries(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray_versions, "HAS_REMOTE_ARGUMENTS", True)
     assert ray_versions.retries(max_retries=3) == {"max_retries": 3}
     monkeypatch.setattr(ray_versions, "HAS_REMOTE_ARGUMENTS", False)

@@ -1,7 +1,7 @@
-"""What each part of ``i3d-lite-lstm`` adds, by cross-validation over the groups that train the built-in model.
+"""Measures what each part of ``i3d-lite-lstm`` adds, by cross-validation over the built-in model's training groups.
 
-DATA is UCF-101, or those of its classes that are there; groups and settings are those of the built-in model's card.
-Four folds of groups are left out of training in turn. The test groups of the card are not looked at.
+DATA is UCF-101 or a part of its classes; groups and settings are those of the built-in model's card. Four folds of
+groups are left out of training in turn. The test groups of the card are not used.
 """
 
 import argparse
@@ -29,7 +29,7 @@ PARTS: dict[str, tuple[int, HeadName]] = {
     "and pictures of changes": ((1 + 2 * STRIPS) * CHANNELS, "mean"),
     "all of it, LSTM": ((1 + 2 * STRIPS) * CHANNELS, "lstm"),
 }
-"""How many of the features are used, the first ones, and by which head."""
+"""The number of features used, counted from the first, and the head."""
 
 
 def main() -> None:
@@ -50,7 +50,7 @@ def measure(frozen: FrozenFeatures) -> None:
             train = [clip for clip in frozen.split.train if clip.group not in groups]
             left_out = [clip for clip in frozen.split.train if clip.group in groups]
             network = frozen.fit_head(train, frozen.labels, head=head, width=width)
-            # With their mirror images, which are in the cache: without a seed those are not looked at.
+            # Mirrored, because that form is in the cache. Without a seed the mirror images are not used.
             source = frozen.source(left_out, frozen.labels, mirrored=True, width=width)
             folds.append(score(network, source, left_out, frozen.labels))
         video, window, motion = (statistics.fmean(values) for values in zip(*folds, strict=True))
@@ -60,7 +60,7 @@ def measure(frozen: FrozenFeatures) -> None:
 def score(
     network: torch.nn.Module, source: NarrowFeatures, clips: list[LabelledClip], labels: tuple[str, ...]
 ) -> tuple[float, float, float]:
-    """Accuracy by video, by window, and by video of the classes that have to be told by motion."""
+    """Returns accuracy by video, by window, and by video of the classes that differ by motion."""
     logits = predict(network, source, SETTINGS.batch_size)
     truth = source.targets.labels.numpy()
     by_window = float((logits.argmax(1).numpy() == truth).mean())

@@ -1,10 +1,11 @@
-"""What computing or decoding less exactly changes, against float32 and exact decoding: labels and confidences.
+"""Compares labels and confidences of faster, less exact computing or decoding with those of the exact way.
 
     python -m tests.benchmarks.agreement VIDEOS [--model MODEL] [--precision bf16] [--every N]
     python -m tests.benchmarks.agreement VIDEOS [--model MODEL] --fast-decode [--every N]
 
-VIDEOS is a folder. Prints the share of windows with the same label and the mean absolute difference of the confidence.
-With --fast-decode the precision is the one that is chosen here, on both sides.
+VIDEOS is a folder. The exact way is float32 and exact decoding. With --fast-decode both sides use the precision that
+vtag chooses on this machine. Prints the share of windows with the same label and the mean absolute difference of the
+confidence.
 """
 
 from collections.abc import Iterator

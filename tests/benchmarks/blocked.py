@@ -1,9 +1,10 @@
-"""What the job costs beyond its work: the CPU seconds of `vtag run` against decoding alone and the model alone.
+"""Measures the overhead of a job: the CPU seconds of `vtag run` against decoding alone and the model alone.
 
-All three get the same videos and work on as many at a time as the job does, for two busy hyperthreads count more CPU
-seconds for the same work than one. Each is a command of its own, whose processes are all counted. Starting Ray and
-PyTorch costs the same for ten videos as for ten million, so everything is done with N videos and with 3 N: the marginal
-ratio is that of the differences. Last, what a decoder process uses while nobody takes its spans.
+All three get the same videos and process as many at a time as the job, because two busy hyperthreads use more CPU
+seconds for the same work than one. Each is a separate command, and all its processes count. Starting Ray and PyTorch
+costs the same for ten videos as for ten million, so everything is measured with N videos and with 3 N: the marginal
+ratio is the ratio of the differences. At the end the CPU time of a decoder process is measured while its spans are not
+read.
 """
 
 import argparse
@@ -36,14 +37,14 @@ BLOCKED_S = 5.0
 def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--videos", type=Path, help="a folder of mp4 files to use instead of clips made here")
+    parser.add_argument("--videos", type=Path, help="a folder of mp4 files to use instead of generated clips")
     parser.add_argument("--count", type=int, default=40, help="N, the number of videos")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--model", default="ucf20")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         compare(Path(folder), options.videos, options.count, options.rounds, options.model)
-        # decord and PyAV.
+        # The first file is read with decord, the second one with PyAV.
         for name, codec in (("minute.webm", "libvpx-vp9"), ("minute.mp4", "libx264")):
             measure_blocked(encode(Path(folder) / name, codec=codec, seconds=60))
 
@@ -54,14 +55,14 @@ def compare(folder: Path, videos: Path | None, count: int, rounds: int, model: s
         paths = [encode_clip(folder, number) for number in range(3 * count)]
     else:
         found = sorted(videos.rglob("*.mp4"))
-        # From all over the folder.
+        # Videos from the whole folder.
         paths = found[:: max(1, len(found) // (3 * count))][: 3 * count]
     lists = {"N": paths[:: len(paths) // count][:count], "3 N": paths}
     ratios: dict[str, list[float]] = {"whole": [], "marginal": []}
     for number in range(rounds):
         used: dict[str, Counter[str]] = {}
         for name, part in lists.items():
-            used[name] = use(folder, part, model)
+            used[name] = cpu_by_kind(folder, part, model)
             print(f"round {number + 1}, {name} = {len(part)} videos: " + in_words(used[name]), flush=True)
         extra = used["3 N"].copy()
         extra.subtract(used["N"])
@@ -73,7 +74,7 @@ def compare(folder: Path, videos: Path | None, count: int, rounds: int, model: s
         print(f"{kind}: job / (decoding alone + model alone) = {statistics.median(values):.3f}, median of {rounds}")
 
 
-def use(folder: Path, paths: Sequence[Path], model: str) -> Counter[str]:
+def cpu_by_kind(folder: Path, paths: Sequence[Path], model: str) -> Counter[str]:
     """CPU seconds of decoding alone, the model alone, the job, and the job's kinds of processes."""
     from jobs.tagging.pipeline import SPAN_WINDOWS, choose_workers, windows_per_call
     from tagger.tagger import find_model
@@ -83,9 +84,9 @@ def use(folder: Path, paths: Sequence[Path], model: str) -> Counter[str]:
     rows = windows_per_call(info.architecture, "cpu")
     names = [str(path) for path in paths]
     how = (info.sampling.to_json(), asdict(info.preprocessing), min(rows, SPAN_WINDOWS))
-    decoding, windows = cpu_of(part(decode_alone, names, workers.decoders, *how))
+    decoding, windows = cpu_of(command_for(decode_alone, names, workers.decoders, *how))
     calls = round(int(windows) / rows / workers.actors)
-    predicting, _ = cpu_of(part(predict_alone, names[0], model, calls, rows, workers.actors, workers.threads))
+    predicting, _ = cpu_of(command_for(predict_alone, names[0], model, calls, rows, workers.actors, workers.threads))
     listed = folder / "list.txt"
     listed.write_text("".join(f"{name}\n" for name in names))
     run = [sys.executable, "-c", "from jobs.cli import main; main()", "run", f"@{listed}", "--model", model]
@@ -95,9 +96,9 @@ def use(folder: Path, paths: Sequence[Path], model: str) -> Counter[str]:
     return totals
 
 
-def part(function: Callable[..., None], *arguments: object) -> list[str]:
-    """The command that calls a function of this module in a process of its own."""
-    return [sys.executable, "-c", f"from {__spec__.name} import {function.__name__} as part; part(*{arguments!r})"]
+def command_for(function: Callable[..., None], *arguments: object) -> list[str]:
+    """Returns the command that calls a function of this module in a separate process."""
+    return [sys.executable, "-c", f"from {__spec__.name} import {function.__name__} as call; call(*{arguments!r})"]
 
 
 def in_words(used: Counter[str]) -> str:
@@ -106,9 +107,9 @@ def in_words(used: Counter[str]) -> str:
 
 
 def cpu_of(command: Sequence[str]) -> tuple[Counter[str], str]:
-    """CPU seconds of a command by kind of process, and what it prints. Raises CalledProcessError when it fails.
+    """Returns the CPU seconds of a command by kind of process, and its output. Raises CalledProcessError when it fails.
 
-    Processes are looked at five times a second; what one uses between the last look and its end is missed.
+    Processes are sampled five times a second; the CPU time between the last sample and the end of a process is missed.
     """
     used: dict[int, tuple[str, float]] = {}
     with tempfile.TemporaryFile("w+") as output:
@@ -131,7 +132,7 @@ def cpu_of(command: Sequence[str]) -> tuple[Counter[str], str]:
 
 
 def kind_of(process: psutil.Process, root: psutil.Process, used: dict[int, tuple[str, float]]) -> str:
-    """What a process of the job is: driver, decoder process, model actor, decoding worker, or part of Ray."""
+    """Returns the kind of a process: driver, decoder process, model actor, decoding worker, or part of Ray."""
     if process.pid == root.pid:
         return "driver"
     line = " ".join(process.cmdline())
@@ -141,7 +142,7 @@ def kind_of(process: psutil.Process, root: psutil.Process, used: dict[int, tuple
         return "model actors"
     known = used.get(process.pid, ("", 0.0))[0]
     if line.startswith("ray::"):
-        # A worker is named after what it does at the moment.
+        # Ray names a worker after its current task.
         return (
             known if known and "IDLE" in line else "decoding workers" if "decode" in line else known or "idle workers"
         )
@@ -166,14 +167,14 @@ def decode_alone(
 def predict_alone(path: str, model: str, calls: int, rows: int, actors: int, threads: int) -> None:
     """Has ``actors`` processes each classify the windows of one video over and over, in ``calls`` of ``rows``."""
     context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=_act, args=(path, model, calls, rows, threads)) for _ in range(actors)]
+    processes = [context.Process(target=_run_actor, args=(path, model, calls, rows, threads)) for _ in range(actors)]
     for process in processes:
         process.start()
     for process in processes:
         process.join()
 
 
-def _act(path: str, model: str, calls: int, rows: int, threads: int) -> None:
+def _run_actor(path: str, model: str, calls: int, rows: int, threads: int) -> None:
     import pyarrow as pa
 
     from jobs.tagging.prediction import Predictor
@@ -191,7 +192,7 @@ def _act(path: str, model: str, calls: int, rows: int, threads: int) -> None:
 
 
 def measure_blocked(path: Path) -> None:
-    """Prints the CPU time of a decoder process whose spans nobody takes for a while."""
+    """Prints the CPU time of a decoder process while its spans are not read."""
     with DecoderProcess() as decoder:
         spans = decoder.spans(path, Sampling(), Preprocessing(), span_windows=4)
         next(spans)

@@ -1,7 +1,7 @@
-"""How many rows a second the driver collects and commits, and what publishing many rows takes.
+"""Measures how many rows per second the driver collects and commits, and time and memory of publishing many rows.
 
-``commit``: tables as they come from the model actors go through the collector to the run folder. ``publish``: the parts
-of a run become one sorted file. Each in a process of its own, so that its peak memory is its own.
+``commit``: tables like those of the model actors go through the collector to the run folder. ``publish``: the parts of
+a run become one sorted file. Each runs in a separate process, so that their peak memory is measured apart.
 """
 
 import argparse
@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=20_000_000, help="rows that are published")
     parser.add_argument("--commit-rows", type=int, default=1_000_000, help="rows that are committed")
     parser.add_argument("--per-video", type=int, default=100, help="segments of a video")
-    parser.add_argument("--per-table", type=int, default=16, help="rows that come from an actor at a time")
+    parser.add_argument("--per-table", type=int, default=16, help="rows in a table from an actor")
     options = parser.parse_args()
     in_process(commit, options)
     in_process(publish_all, options)
@@ -55,12 +55,12 @@ def in_process(measure: Callable[[argparse.Namespace], None], options: argparse.
 
 
 def name(number: int) -> str:
-    """A path of the made-up archive."""
+    """Returns a path of the generated archive."""
     return f"/archive/camera-{number // 1000:05d}/recording-{number:09d}.mp4"
 
 
 def commit(options: argparse.Namespace) -> None:
-    """Prints rows a second from the actors' tables to the disk."""
+    """Prints rows per second from the actors' tables to the disk."""
     count = options.commit_rows // options.per_video
     videos = [Video(name(number), 10**7, 10**18) for number in range(count)]
     tables = list(actors_tables(videos[:1000], options.per_video, options.per_table))
@@ -84,7 +84,7 @@ def commit(options: argparse.Namespace) -> None:
 
 
 def actors_tables(videos: list[Video], per_video: int, per_table: int) -> Iterator[pa.Table]:
-    """Rows of ``videos`` as they come from the actors."""
+    """Yields rows of ``videos`` in tables like those of the actors."""
     end = VideoEnd("ok", per_video, decode_s=1.0)
     version = Version(10**7, 10**18, "s1:" + "0" * 64)
     last = json.dumps({"end": asdict(end), "version": asdict(version)})
@@ -112,13 +112,13 @@ def actors_tables(videos: list[Video], per_video: int, per_table: int) -> Iterat
 
 
 def with_numbers(table: pa.Table, first: int) -> pa.Table:
-    """``table`` about videos whose numbers are higher by ``first``."""
+    """Returns ``table`` with ``first`` added to the numbers of the videos."""
     numbers = pa.array(table["video"].to_numpy() + first)
     return table.set_column(0, SEGMENTS_SCHEMA.field("video"), numbers)
 
 
 def publish_all(options: argparse.Namespace) -> None:
-    """Prints how long publishing takes, and the peak memory of it."""
+    """Prints the time and the peak memory of publishing."""
     with tempfile.TemporaryDirectory() as folder:
         output = choose_output(Path(folder, "tags.parquet"))
         in_process_parts(output, options)
@@ -142,7 +142,7 @@ def in_process_parts(output: Output, options: argparse.Namespace) -> None:
 
 
 def write_parts(output: Output, rows: int, per_video: int) -> None:
-    """A run folder with ``rows`` segments in parts of the size that a job commits, which overlap a little."""
+    """Writes a run folder with ``rows`` segments, in slightly overlapping parts of the size that a job commits."""
     ledger = Ledger.create(output.run_folder, IDENTITY)
     per_part = COMMIT_ROWS // per_video
     order = np.arange(rows // per_video)

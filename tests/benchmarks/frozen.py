@@ -18,11 +18,11 @@ from training.inputs.ingest import ClipStore
 from training.inputs.sources import FeatureSource, Targets
 
 SETTINGS = LoopSettings(epochs=20, batch_size=16, learning_rate=1e-3, weight_decay=3)
-"""Those of the built-in model's card."""
+"""The settings of the built-in model's card."""
 
 
 class FrozenFeatures:
-    """UCF-101 in ``data``, or those of its classes that are there, split as for the card; features go to ``cache``."""
+    """UCF-101, or a part of its classes, in ``data``, split as for the card; features are stored in ``cache``."""
 
     def __init__(self, data: Path, cache: ClipCache):
         clips = read_data_set(data)
@@ -42,7 +42,10 @@ class FrozenFeatures:
         mirrored: bool = False,
         width: int | None = None,
     ) -> "NarrowFeatures":
-        """The first ``width`` features of each window of ``clips``, None being all; and of its mirror image."""
+        """Returns the first ``width`` features (None: all) of each window of ``clips``.
+
+        With ``mirrored`` there are also those of its mirror image.
+        """
         form = self._forms["train" if mirrored else "val"]
         return NarrowFeatures(FeatureSource(ClipStore(clips, form, self._cache), labels), width or self.width)
 
@@ -54,7 +57,7 @@ class FrozenFeatures:
         head: HeadName = "mean",
         width: int | None = None,
     ) -> nn.Module:
-        """A head that is trained as that of the card, on the clips ``train`` and those of the validation groups."""
+        """Trains a head with the settings of the card, on the clips ``train``, validated on the validation groups."""
         torch.manual_seed(SETTINGS.seed)
         network = build_head(head, width or self.width, len(labels), 128, 0.5)
         val = [clip for clip in self.split.val if clip.label in labels]

@@ -1,13 +1,13 @@
-"""What fusing a network is worth: time of one window, layer by layer, fused, and fused without one of its parts.
+"""Measures the gain of fusing a network: time per window layer by layer, fused, and fused without one of its parts.
 
     python -m tests.benchmarks.fused [--rounds N] [--threads N] [--give-back] [NETWORK]...
 
 NETWORK is `ucf20`, `i3d-kinetics400` or `cnn3d-lstm`; by default all of them.
 
-Each network runs as it is built, in ``channels_last_3d``, and fused, in turns and in random order, so that whatever
-else this machine does slows down all of them. Prints medians, and how much longer than the fused network each other one
-takes: the median over rounds of the ratio of processor time, which other programs disturb less than wall time. Freed
-memory is kept, as in jobs; ``--give-back`` measures what parts are worth where it goes back to the system.
+All variants of a network run in ``channels_last_3d``, in turns and in random order, so that other load on this machine
+slows down all of them. Prints medians, and how many times as long as the fused network each variant takes: the median
+over the rounds of the ratio of CPU time, which other programs disturb less than wall time. Freed memory is kept, as in
+jobs; with ``--give-back`` it is returned to the system.
 """
 
 import contextlib
@@ -73,7 +73,7 @@ def inflated(backbone: nn.Module) -> None:
 
 
 def set_norms(backbone: nn.Module, clip: torch.Tensor) -> None:
-    """Sets the norms by a clip: random layers would drift into denormal numbers, which take much longer."""
+    """Sets the batch-norm statistics from a clip: random layers would drift into denormal numbers, which are slow."""
     for module in backbone.modules():
         if isinstance(module, nn.BatchNorm3d):
             module.momentum = 1.0
@@ -83,7 +83,7 @@ def set_norms(backbone: nn.Module, clip: torch.Tensor) -> None:
 
 
 def hide_norms(network: nn.Module) -> nn.Module:
-    """Puts each norm where ``fuse`` does not see that it follows a convolution."""
+    """Wraps each norm, so that ``fuse`` does not see that it follows a convolution."""
     for module in list(network.modules()):
         for name, child in list(module.named_children()):
             if isinstance(child, nn.BatchNorm3d):
@@ -92,7 +92,7 @@ def hide_norms(network: nn.Module) -> nn.Module:
 
 
 def not_in_place(network: nn.Module) -> nn.Module:
-    """Lets activations that are computed by themselves write to new memory."""
+    """Makes activations that are not fused write to new memory."""
     for module in network.modules():
         if isinstance(module, nn.ReLU | nn.ReLU6) and hasattr(module, "inplace"):
             module.inplace = False
@@ -101,7 +101,7 @@ def not_in_place(network: nn.Module) -> nn.Module:
 
 @contextlib.contextmanager
 def without(part: str) -> Iterator[None]:
-    """Switches off one part of what ``fuse`` and the fused network do."""
+    """Disables one part of the fusion inside the block."""
     patches = {
         "single-frame kernels": (fused, "_sees_single_frames", lambda convolution: False),
         "sums in residual blocks": (fused, "_is_res_block", lambda module: False),
@@ -113,14 +113,14 @@ def without(part: str) -> Iterator[None]:
 
 
 def variants(backbone: nn.Module) -> dict[str, tuple[nn.Module, str]]:
-    """The network in each way, and what is switched off while it runs."""
+    """Returns the variants of the network, each with the part that is disabled while it runs."""
     made: dict[str, Callable[[nn.Module], nn.Module]] = {
         "single-frame kernels": fuse,
         "frames in parts": fuse,
         "sums in residual blocks": fuse,
         "oneDNN's post-operations": fuse,
         "activations in place": lambda network: not_in_place(fuse(network)),
-        # Activations then follow norms, and are not computed with convolutions either.
+        # Activations then follow norms, so they are not fused with convolutions either.
         "folded norms": lambda network: fuse(hide_norms(network)),
     }
     whole = fuse(copy.deepcopy(backbone))
@@ -129,7 +129,7 @@ def variants(backbone: nn.Module) -> dict[str, tuple[nn.Module, str]]:
     has = {
         "frames in parts": any(isinstance(module, fused.InParts) for module in modules),
         "sums in residual blocks": (is_residual := any(isinstance(module, fused.FusedResBlock) for module in modules)),
-        # Residual blocks take norms to be folded.
+        # Fused residual blocks require folded norms.
         "folded norms": not is_residual,
         "single-frame kernels": any(
             isinstance(module, FusedConv3d) and module.weight.shape[2] < convolution.weight.shape[2]
@@ -151,7 +151,7 @@ def variants(backbone: nn.Module) -> dict[str, tuple[nn.Module, str]]:
 def in_turns(
     backbone: nn.Module, clip: torch.Tensor, precision: torch.dtype, rounds: int
 ) -> dict[str, list[tuple[float, float]]]:
-    """Seconds on the clock and of processors of ``rounds`` passes through the backbone, in each way."""
+    """Returns wall and CPU seconds of ``rounds`` passes through the backbone, for each variant."""
     clip = clip.to(precision).to(memory_format=torch.channels_last_3d)
     networks = {
         how: (network.to(precision).to(memory_format=torch.channels_last_3d), part)
@@ -159,7 +159,7 @@ def in_turns(
     }
     times_s: dict[str, list[tuple[float, float]]] = {how: [] for how in networks}
     for _ in range(2 + rounds):
-        # What runs after a network that takes much memory must not always be the same.
+        # The variant that runs after one that takes much memory must not always be the same.
         for how in random.sample(list(networks), len(networks)):
             network, part = networks[how]
             with without(part):

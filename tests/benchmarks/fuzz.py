@@ -1,8 +1,8 @@
-"""Damages small videos in every way it can think of and reads them through a decoder process.
+"""Damages small videos in many ways and reads them through a decoder process.
 
-Whatever a mutant does, the promise is: this process meets no exception, no mutant takes longer than its limits allow,
-and windows come in order with an end that says what happened. Exits with 1 when that is broken. Mutant N of a seed is
-always the same: ``--first N --count 1`` does it again.
+Every mutant has to keep these promises: reading it raises no exception in this process and takes no longer than the
+limits allow, and windows come in order with an end that says what happened. The exit status is 1 when a promise is
+broken. Mutant N of a seed is always the same: ``--first N --count 1`` repeats it.
 """
 
 import argparse
@@ -29,7 +29,7 @@ PREPROCESSING = Preprocessing(size=32, resize=32)
 LIMITS = Limits(frame_s=5.0, memory_bytes=2**30)
 
 START_S = 10.0
-"""Room for starting two processes on a busy machine, and for the frames that do come."""
+"""Seconds allowed for starting two processes on a busy machine and for decoding frames."""
 
 VIDEOS: dict[str, dict[str, Any]] = {
     "index-last.mp4": {},
@@ -49,19 +49,19 @@ VIDEOS: dict[str, dict[str, Any]] = {
 
 
 def truncate(data: bytearray, random: np.random.Generator) -> None:
-    """Cuts the end off, or the start."""
+    """Cuts off the end or the start."""
     at = int(random.integers(1, len(data)))
     del data[slice(at, None) if random.random() < 0.7 else slice(at)]
 
 
 def flip_bits(data: bytearray, random: np.random.Generator) -> None:
-    """Turns single bits over, anywhere."""
+    """Flips single bits anywhere."""
     for at in random.integers(0, len(data), int(2 ** random.uniform(0, 8))):
         data[at] ^= 1 << int(random.integers(8))
 
 
 def change_header(data: bytearray, random: np.random.Generator) -> None:
-    """Writes extreme numbers where sizes, counts and offsets stand: at the start, or at the end of an mp4."""
+    """Writes extreme numbers where sizes, counts and offsets are stored: at the start, or at the end of an mp4."""
     extremes = [b"\0", b"\xff", b"\x7f\xff\xff\xff", b"\x80\0\0\0", b"\xff\xff\xff\xff", b"\0\0\0\0", b"\0\0\0\1"]
     room = min(len(data), 1500)
     base = 0 if random.random() < 0.6 else len(data) - room
@@ -85,14 +85,14 @@ def shuffle(data: bytearray, random: np.random.Generator) -> None:
 
 
 def duplicate(data: bytearray, random: np.random.Generator) -> None:
-    """Inserts a stretch once more, somewhere else."""
+    """Inserts a copy of a stretch somewhere else."""
     first, last = _stretch(data, random)
     at = int(random.integers(0, len(data)))
     data[at:at] = data[first:last]
 
 
 def drop(data: bytearray, random: np.random.Generator) -> None:
-    """Takes a stretch out."""
+    """Removes a stretch."""
     first, last = _stretch(data, random)
     del data[first:last]
 
@@ -116,7 +116,7 @@ def _stretch(data: bytearray, random: np.random.Generator) -> tuple[int, int]:
 
 @dataclass
 class Report:
-    """What became of the mutants: how often each (status, error kind, decoder), and every broken promise."""
+    """The results of the mutants: counts of (status, error kind, decoder), and every broken promise."""
 
     mutants: int = 0
     ends: Counter[tuple[str, str, str]] = field(default_factory=Counter)
@@ -174,7 +174,7 @@ def _read(decoder: DecoderProcess, path: Path, label: str, limits: Limits, repor
 
 
 def _problem(spans: Sequence[Span]) -> str | None:
-    """Which promise of ``read_spans`` these spans break; None when they keep them all."""
+    """Returns the promise of ``read_spans`` that the spans break; None when they keep all promises."""
     windows = [window for span in spans for window in span.windows]
     if not spans or [span.end is not None for span in spans] != [False] * (len(spans) - 1) + [True]:
         return "not exactly one end, at the end"
@@ -182,7 +182,7 @@ def _problem(spans: Sequence[Span]) -> str | None:
     assert end is not None
     size = PREPROCESSING.size
     if any(span.clips.shape != (len(span.windows), SAMPLING.num_frames, size, size, 3) for span in spans):
-        return "clips that do not go with their windows"
+        return "clips that do not match their windows"
     if [window.index for window in windows] != list(range(end.windows)):
         return f"windows {[window.index for window in windows]} of {end.windows}"
     ends_s = [window.end_s for window in windows]
@@ -198,7 +198,7 @@ def _problem(spans: Sequence[Span]) -> str | None:
 
 
 def main() -> None:
-    """Fuzzes and prints what became of the mutants."""
+    """Fuzzes and prints the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=2000)
     parser.add_argument("--seconds", type=float, default=3600.0, help="stop after this time")

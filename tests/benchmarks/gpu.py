@@ -1,10 +1,10 @@
-"""What a GPU does: each model by batch size, the loop beside it, decoding by size of picture, and whole jobs.
+"""Measures a GPU: each model by batch size, a hand-written loop, decoding by picture size, and whole jobs.
 
     python -m tests.benchmarks.gpu [--seconds S] [--videos N] [--json FILE] [PART]...
 
-PART is `models`, `loop`, `decoding` or `jobs`; by default all of them. Weights that were never trained take the same
-time. Windows of a model come from this machine's memory and their probabilities go back there, as in a job. A share is
-of what a product of two large matrices does in the same precision.
+PART is `models`, `loop`, `decoding` or `jobs`; by default all of them. The I3D has untrained weights, which take the
+same time. As in a job, windows are copied from the machine's memory and probabilities back to it. A share is relative
+to the product of two large matrices in the same precision.
 """
 
 import json
@@ -37,12 +37,12 @@ from tagger.models.registry import BUILTIN, CNN3D_PREPROCESSING, build_network, 
 from tagger.tagger import find_model, load_model
 from tagger.video import probe
 from tagger.video.readers.reader import DecoderName
-from tests.benchmarks.loop import LOOP_WINDOWS, SAMPLING, i3d_network, copies, loop
+from tests.benchmarks.loop import LOOP_WINDOWS, SAMPLING, copies, i3d_network, loop
 
 PARTS = ("models", "loop", "decoding", "jobs")
 BATCH_SIZES = (1, 4, 16, 32)
-CALL = 64
-"""Windows in a call of a model."""
+CALL_WINDOWS = 64
+"""Windows per call of a model."""
 SIZES = ("320x240", "1280x720", "1920x1080")
 
 
@@ -72,9 +72,9 @@ def main(parts: tuple[str, ...], seconds: float, videos: int, json_file: Path | 
 
 
 def models(folder: Path, seconds: float) -> dict[str, Any]:
-    """Windows per second and share of the peak of each model by batch size, in the precision that is chosen here.
+    """Returns windows per second and share of the peak of each model by batch size, in the precision that vtag chooses.
 
-    And of batches of 16 layer by layer in three dimensions, as PyTorch has them, instead of by 2D kernels (``flat``).
+    Batches of 16 are also measured with PyTorch's 3D layers in place of 2D kernels (``flat``).
     """
     device = torch.device("cuda")
     precision = choose_precision(device)
@@ -89,13 +89,13 @@ def models(folder: Path, seconds: float) -> dict[str, Any]:
     found: dict[str, Any] = {"peak_flop_per_s": peak}
     for name, classifier in classifiers.items():
         side = 112 if name == "cnn3d-lstm" else 224
-        clips = np.random.default_rng(0).integers(0, 256, (CALL, 16, side, side, 3), dtype=np.uint8)
+        clips = np.random.default_rng(0).integers(0, 256, (CALL_WINDOWS, 16, side, side, 3), dtype=np.uint8)
         flop = classifier.operations(16)
         for size, is_flat in [*((size, True) for size in (*BATCH_SIZES, None)), (16, False)]:
-            # Forgets the step that was recorded last.
+            # A batch of another size discards the CUDA graph that was recorded last.
             classifier.logits(clips[:1], 1)
             with mock.patch.object(fused, "FLAT_DEVICES", fused.FLAT_DEVICES if is_flat else frozenset()):
-                rate = CALL / statistics.median(times_s(partial(classifier.logits, clips, size), seconds))
+                rate = CALL_WINDOWS / statistics.median(times_s(partial(classifier.logits, clips, size), seconds))
             how = f"batch {size or 'automatic'}" + ("" if is_flat else ", in 3D")
             found[f"{name}, {how}"] = {"windows_per_s": rate, "share": rate * flop / peak}
             print(
@@ -105,7 +105,7 @@ def models(folder: Path, seconds: float) -> dict[str, Any]:
 
 
 def hand_written_loop(folder: Path) -> float:
-    """Windows per second of the loop that one would write by hand, decoding included (``tests.benchmarks.loop``)."""
+    """Returns windows per second of a hand-written loop, decoding included (``tests.benchmarks.loop``)."""
     minute = make_sample(folder / "loop.mp4")
     rate = statistics.median(
         loop(minute, i3d_network(folder / "weights.pyth"), torch.float32, LOOP_WINDOWS) for _ in range(3)
@@ -115,7 +115,7 @@ def hand_written_loop(folder: Path) -> float:
 
 
 def decoding(folder: Path, seconds: float) -> dict[str, Any]:
-    """Windows per second of one core, of all, and of the GPU's decoder, by size of picture."""
+    """Returns windows per second of one core, of all cores, and of the GPU's decoder, by picture size."""
     cores = torch.get_num_threads()
     preprocessing = find_model(BUILTIN).info.preprocessing
     found: dict[str, Any] = {}
@@ -136,7 +136,7 @@ def decoding(folder: Path, seconds: float) -> dict[str, Any]:
 
 
 def job(folder: Path, model: str, count: int) -> dict[str, Any]:
-    """Windows per second of a whole job from its first windows on, and how busy the GPU was."""
+    """Returns windows per second of a whole job, without its start-up, and how busy the GPU was."""
     minutes = copies(make_sample(folder / "job.mp4"), folder / "minutes", count)
     out = folder / f"{model}.parquet"
     weights = ["--weights", str(folder / "weights.pyth")] if model == KINETICS else []
@@ -174,7 +174,7 @@ def job(folder: Path, model: str, count: int) -> dict[str, Any]:
 
 
 class Utilisation:
-    """Asks the driver five times a second in how much of the time before something was computed."""
+    """Samples the utilisation of the GPU with nvidia-smi five times a second."""
 
     def __init__(self) -> None:
         self._samples: list[tuple[float, float]] = []
@@ -198,7 +198,7 @@ class Utilisation:
                 self._samples.append((time.time(), int(line) / 100))
 
     def mean(self, from_s: float, to_s: float) -> float:
-        """The mean share between two times."""
+        """Returns the mean utilisation, 0 to 1, between two times."""
         between = [share for when, share in self._samples if from_s <= when <= to_s]
         return statistics.mean(between) if between else math.nan
 

@@ -1,8 +1,8 @@
-"""What a decoder process costs: time against decoding in this process, and its memory on a long video and on many.
+"""Measures the cost of a decoder process: time against decoding in this process, and memory on long and many videos.
 
-The time is that of both processes together, on clips of 7 seconds, in rounds that take turns; the memory is the peak
-of the decoder process while it reads a video of hours, made by joining one encoded minute many times, and its growth
-over many videos of 1 to 3 seconds. Last, the time that it takes to read the facts of a video and its first frame.
+The time is that of both processes together, on clips of 7 seconds, in alternating rounds. The memory is the peak of the
+decoder process while it reads a video of hours, made by joining one encoded minute many times, and its growth over many
+videos of 1 to 3 seconds. The last figure is the time to read the facts of a video and its first frame.
 """
 
 import argparse
@@ -42,7 +42,7 @@ def main() -> None:
         if options.hours:
             long = Path(folder) / "long.mp4"
             measure_memory(join(encode_minute(Path(folder)), long, round(options.hours * 60)), decoder)
-        # decord and PyAV.
+        # The first file is read with decord, the second one with PyAV.
         for suffix, codec in {"webm": "libvpx-vp9", "ts": "libx264"}.items() if options.videos else ():
             measure_growth(Path(folder), suffix, codec, options.videos)
         for width, height in ((320, 240), (1280, 720)):
@@ -106,7 +106,7 @@ def encode_minute(folder: Path) -> Path:
 
 
 def join(source_path: Path, path: Path, times: int) -> Path:
-    """A video whose packets are those of another over and over."""
+    """Writes a video that repeats the packets of another one ``times`` times."""
     with av.open(str(source_path)) as source, av.open(str(path), "w") as target:
         stream = source.streams.video[0]
         copy = target.add_stream_from_template(stream)
@@ -148,7 +148,7 @@ def measure_memory(path: Path, decoder: DecoderProcess) -> None:
 
 
 def measure_growth(folder: Path, suffix: str, codec: str, videos: int) -> None:
-    """Prints the memory of its own of a decoder process after a tenth, two tenths ... of many short videos."""
+    """Prints the private memory of a decoder process after each tenth of many short videos."""
     clips = [
         encode(folder / f"{number}.{suffix}", codec=codec, seconds=number + 1, width=width, height=height)
         for number, (width, height) in enumerate(SIZES)
@@ -168,7 +168,7 @@ def measure_growth(folder: Path, suffix: str, codec: str, videos: int) -> None:
 
 
 def measure_first_frame(path: Path) -> None:
-    """Prints the time of reading the facts of a video and its first frame, by either reader, the file being cached."""
+    """Prints the time to read the facts and the first frame of a cached file, with each reader."""
     facts = probe(path)
     width, height = PREPROCESSING.scaled(*facts.display_size)
     names: tuple[DecoderName, ...] = ("decord", "pyav")

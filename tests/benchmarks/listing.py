@@ -1,7 +1,7 @@
-"""Time and peak memory of listing an archive of a million videos: a local folder, and buckets of several shapes.
+"""Measures time and peak memory of listing a million videos in a local folder, and in buckets of several shapes.
 
-The bucket is made up as it is asked for: a server on this machine answers S3's requests for pages of 1000 objects, each
-after a pause such as a real one makes. The server is another process, and so is each measurement.
+The content of a bucket is generated on request: a server on this machine answers S3's requests for pages of 1000
+objects, each after a pause like that of a real server. The server and each measurement are separate processes.
 """
 
 import argparse
@@ -29,7 +29,7 @@ class Bucket(BaseHTTPRequestHandler):
     pause_s = 0.0
 
     def do_GET(self) -> None:
-        """One page."""
+        """Answers with one page."""
         asked = {name: values[0] for name, values in parse_qs(urlsplit(self.path).query).items()}
         prefix = asked.get("prefix", "")
         folder = prefix.removeprefix("videos/").rstrip("/")
@@ -61,11 +61,11 @@ class Bucket(BaseHTTPRequestHandler):
         )
 
     def do_HEAD(self) -> None:
-        """No object is asked about by its name."""
+        """Answers that the object does not exist: only listings are measured."""
         self._answer(404, "")
 
     def log_message(self, *_: object) -> None:
-        """Says nothing."""
+        """Logs nothing."""
 
     def _answer(self, status: int, body: str) -> None:
         content = body.encode()
@@ -77,19 +77,19 @@ class Bucket(BaseHTTPRequestHandler):
 
 
 def serve(videos: int, size: int, pause_s: float, port: Connection) -> None:
-    """Is the server, and tells its port."""
+    """Runs the server and sends its port."""
     Bucket.videos, Bucket.size, Bucket.pause_s = videos, size, pause_s
     server = ThreadingHTTPServer(("127.0.0.1", 0), Bucket)
     port.send(server.server_port)
     server.serve_forever()
 
 
-def listed(text: str, said: Connection) -> None:
-    """Lists one input, and tells what it took."""
+def list_videos(text: str, sender: Connection) -> None:
+    """Lists one input and sends its time and memory."""
     from jobs.archive.listing import find_videos
 
     if text.startswith("s3://"):
-        import jobs.archive.remote  # noqa: F401 - what importing takes is not measured
+        import jobs.archive.remote  # noqa: F401 - importing is not measured
     before = resource.getrusage(resource.RUSAGE_SELF)
     reports: list[int] = []
     started_s = time.monotonic()
@@ -98,18 +98,18 @@ def listed(text: str, said: Connection) -> None:
     after = resource.getrusage(resource.RUSAGE_SELF)
     cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     added = (after.ru_maxrss - before.ru_maxrss) / 1024
-    said.send(
+    sender.send(
         f"{len(videos):9,} videos  {wall_s:6.1f} s  {cpu_s:6.1f} s CPU  peak memory +{added:4.0f} MiB  "
         f"{len(reports):5,} reports"
     )
 
 
 def measure(name: str, text: str) -> None:
-    """Lists ``text`` in a process of its own and prints what it took."""
-    heard, said = multiprocessing.Pipe(duplex=False)
-    process = multiprocessing.get_context("spawn").Process(target=listed, args=(text, said))
+    """Lists ``text`` in a separate process and prints its time and memory."""
+    receiver, sender = multiprocessing.Pipe(duplex=False)
+    process = multiprocessing.get_context("spawn").Process(target=list_videos, args=(text, sender))
     process.start()
-    print(f"{name:44s} {heard.recv()}", flush=True)
+    print(f"{name:44s} {receiver.recv()}", flush=True)
     process.join()
 
 
@@ -132,11 +132,15 @@ def main() -> None:
     finally:
         shutil.rmtree(root)
     for size in (100, 10_000, videos):
-        heard, said = multiprocessing.Pipe(duplex=False)
-        server = multiprocessing.Process(target=serve, args=(videos, size, options.pause_ms / 1000, said), daemon=True)
+        receiver, sender = multiprocessing.Pipe(duplex=False)
+        server = multiprocessing.Process(
+            target=serve, args=(videos, size, options.pause_ms / 1000, sender), daemon=True
+        )
         server.start()
         os.environ.update(
-            AWS_ENDPOINT_URL=f"http://127.0.0.1:{heard.recv()}", AWS_ACCESS_KEY_ID="key", AWS_SECRET_ACCESS_KEY="secret"
+            AWS_ENDPOINT_URL=f"http://127.0.0.1:{receiver.recv()}",
+            AWS_ACCESS_KEY_ID="key",
+            AWS_SECRET_ACCESS_KEY="secret",
         )
         measure(f"bucket, folders of {size:,}, {options.pause_ms:g} ms a page", "s3://bucket/videos")
         server.terminate()

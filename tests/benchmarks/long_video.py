@@ -1,7 +1,7 @@
-"""Memory of the real job on one video of hours: Ray's object store against its limits, and every process at its peak.
+"""Measures the memory of a job on one video of hours: Ray's object store and its limits, and each process at its peak.
 
-The video is one encoded minute, joined many times. The model is small and untrained, yet slower than decoding, so that
-as much waits between the two as may. Other arguments are passed on to `vtag run`.
+The video is one encoded minute, joined many times. The model is small and untrained, but slower than decoding, so that
+as many windows as possible wait between decoding and model. Other arguments are passed on to `vtag run`.
 """
 
 import argparse
@@ -14,14 +14,14 @@ from pathlib import Path
 import psutil
 
 from tests.benchmarks.isolation import encode_minute, join
-from tests.benchmarks.run_resources import Usage, record_usage, megabytes
+from tests.benchmarks.run_resources import Usage, megabytes, record_usage
 
 INTERVAL_S = 0.5
 
 
 @dataclass
 class Peaks:
-    """The most that was seen so far."""
+    """The highest values that were seen so far."""
 
     store_bytes: int = 0
     store_size: int = 0
@@ -64,7 +64,7 @@ def main() -> None:
 
 
 def make_model(folder: Path) -> Path:
-    """A cnn3d-lstm with random weights that looks at 224×224 pixels."""
+    """Writes a cnn3d-lstm with random weights and 224×224 pixels of input."""
     import torch
 
     from tagger import ModelInfo, Preprocessing, Sampling, save_model_file
@@ -80,10 +80,10 @@ def make_model(folder: Path) -> Path:
 
 
 def watch(peaks: Peaks, is_done: threading.Event) -> None:
-    """Looks at the object store and at all processes until the job is done."""
+    """Samples the object store and all processes until the job is done."""
     this = psutil.Process()
     while not is_done.wait(INTERVAL_S):
-        note_store(peaks)
+        record_store(peaks)
         for process in [this, *this.children(recursive=True)]:
             record_usage(process, name_of(process, this), peaks.usages)
             try:
@@ -95,7 +95,7 @@ def watch(peaks: Peaks, is_done: threading.Event) -> None:
 
 
 def name_of(process: psutil.Process, this: psutil.Process) -> str | None:
-    """A name for the processes that are not Ray's workers, which name themselves."""
+    """Returns a name for a driver or decoder process; None for others, such as Ray's workers, which name themselves."""
     if process.pid == this.pid:
         return "driver"
     try:
@@ -104,8 +104,8 @@ def name_of(process: psutil.Process, this: psutil.Process) -> str | None:
         return None
 
 
-def note_store(peaks: Peaks) -> None:
-    """Asks Ray how much of its object store is free, and Ray Data how much of it is its own."""
+def record_store(peaks: Peaks) -> None:
+    """Records how much of Ray's object store is in use, and how much of it Ray Data may use."""
     import ray
     from ray.data import DataContext
 

@@ -1,12 +1,12 @@
-"""How many times as fast as a loop that one would write by hand `vtag run` is, and as Ray Data's own video reader.
+"""Compares the speed of `vtag run` with that of a hand-written loop, and of Ray Data's own video reader.
 
     python -m tests.benchmarks.loop [--rounds N] [--videos N] [--read-videos] [--json FILE]
 
-Tags copies of a minute of 320×240 video with `i3d-kinetics400` (weights that were never trained take the same time) and
-with the built-in model, and beside them classifies windows of the same video in a loop: decord reads 16 frames, they
-are scaled and normalised, pytorchvideo's I3D gives probabilities. The loop runs once in float32, as the network is
-built, and once tuned, in bfloat16 and ``channels_last_3d``. All take turns, so that whatever else this machine does
-slows down all of them; start-up is left out. Prints windows per second, medians over the rounds, and ratios.
+`vtag run` tags copies of a minute of 320×240 video with `i3d-kinetics400` (untrained weights take the same time) and
+with the built-in model. The loop classifies windows of the same video: decord reads 16 frames, they are scaled and
+normalised, pytorchvideo's I3D gives probabilities. The loop runs in float32, as the network is built, and tuned, in
+bfloat16 and ``channels_last_3d``. All take turns, so that other load on this machine slows down all of them; start-up
+is left out. Prints windows per second, medians over the rounds, and ratios.
 """
 
 import json
@@ -36,7 +36,7 @@ from tests.benchmarks.isolation import encode_minute
 
 SAMPLING = Sampling()
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-"""Where the loop computes; `vtag run` chooses the same."""
+"""The device of the loop; `vtag run` chooses the same."""
 LOOP_WINDOWS, TUNED_WINDOWS = 10, 20
 
 
@@ -90,7 +90,7 @@ def main(rounds: int, videos: int, read_videos: bool, json_file: Path | None) ->
 
 
 def i3d_network(file: Path) -> nn.Module:
-    """An untrained I3D whose norms are settled, which is also written to ``file``, or read from it."""
+    """Returns an untrained I3D with sensible batch-norm statistics. Writes it to ``file``, or reads it from there."""
     network = build_network("i3d-kinetics400", 400)
     if file.exists():
         load_kinetics_checkpoint(network, file)
@@ -136,7 +136,7 @@ def prepared(frames: np.ndarray) -> torch.Tensor:
 
 
 def copies(video: Path, folder: Path, count: int) -> Path:
-    """A folder in which the video stands ``count`` times."""
+    """Makes a folder with ``count`` links to the video."""
     if not folder.exists():
         folder.mkdir()
         for number in range(count):
@@ -150,7 +150,7 @@ def vtag_run(videos: Path, options: list[str]) -> float:
 
 
 def rate_and_summary(videos: Path, options: list[str]) -> tuple[float, dict[str, Any]]:
-    """Windows per second of `vtag run` from the first windows that came back to the last, and what it says itself."""
+    """Windows per second of `vtag run` from the first windows that came back to the last, and its own summary."""
     with tempfile.TemporaryDirectory(prefix="vtag-loop-") as out:
         command = ["run", str(videos), "--out", f"{out}/tags.parquet", "--json", *options]
         program = [sys.executable, "-c", "from jobs.cli import main; main()"]
@@ -196,7 +196,7 @@ class LoopActor:
 
     @torch.inference_mode()
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """A batch is the frames of one window; what is left at the end is none."""
+        """Classifies a batch, which has the frames of one window. An incomplete batch at the end is dropped."""
         if len(batch["frame"]) <= (SAMPLING.num_frames - 1) * self._step:
             return {"label": np.empty(0, np.int64)}
         clip = prepared(np.ascontiguousarray(batch["frame"][:: self._step]))

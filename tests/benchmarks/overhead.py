@@ -1,10 +1,10 @@
-"""What a job costs beside decoding and the model: thousands of tiny videos, and a model that costs nothing.
+"""Measures the overhead of a job beside decoding and the model: thousands of tiny videos and a tiny model.
 
     python -m tests.benchmarks.overhead [--videos N] [--pipeline-only]
 
-Prints the CPU time of this process, which collects and commits, the wall time for each video, and how many videos per
-second each thousand were. The first thousand are always faster: many of them were decoded while the model was being
-loaded. With --pipeline-only rows are thrown away, and the CPU time of the Ray driver is printed as well.
+Prints the CPU time of this process, which collects and commits, the wall time per video, and the videos per second of
+each thousand. The first thousand are always faster, because many of them were decoded while the model was loading. With
+--pipeline-only rows are discarded, and the CPU time of the Ray driver is printed as well.
 """
 
 import tempfile
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tagger.tagger import ModelSource
 
 BATCH = 1000
-"""Videos whose throughput is told together; that of the last shall be that of the first."""
+"""Videos per reported rate. The last rate should equal the first one."""
 
 
 @click.command()
@@ -45,7 +45,7 @@ def main(videos: int, pipeline_only: bool) -> None:
         after = process.cpu_times()
     cpu_s = after.user + after.system - before.user - before.system
     assert len(done_s) == videos, f"{len(done_s)} of {videos} videos came back"
-    # The first of all ends the start; the rate of a batch is that of the videos after its first one.
+    # The start-up ends with the first video. The rate of a batch does not count its first video.
     size = min(BATCH, videos // 3)
     batches = [done_s[start : start + size] for start in range(0, videos - size + 1, size)]
     rates = [f"{(size - 1) / (batch[-1] - batch[0]):.0f}" for batch in batches]
@@ -65,7 +65,7 @@ def make_archive(folder: Path, count: int) -> Path:
 
 
 def make_model(path: Path) -> Path:
-    """The smallest network there is, looking at 16×16 pixels."""
+    """Writes the smallest possible network, with 16×16 pixels of input."""
     from tagger import ModelInfo, Preprocessing, Sampling, save_model_file
     from tagger.models.registry import build_network
 
@@ -77,7 +77,7 @@ def make_model(path: Path) -> Path:
 
 
 def job(archive: Path, model: Path, out: Path) -> Iterator[float]:
-    """Runs the whole job; when each video was done, in seconds."""
+    """Runs the whole job; yields for each video the time in seconds when it was done."""
     from jobs import RunConfig, make_plan, run_job
 
     done_s: list[float] = []
@@ -91,10 +91,13 @@ def job(archive: Path, model: Path, out: Path) -> Iterator[float]:
 
 
 def pipeline(archive: Path, model: Path, out: Path) -> Iterator[float]:
-    """Runs the pipeline and throws its rows away; when each video came back, in seconds."""
+    """Runs the pipeline and discards its rows; yields for each video the time in seconds when it came back."""
     from jobs.archive.listing import find_videos
     from jobs.cluster.ray_driver import RayDriver
     from tagger import find_model
+
+    # The Ray driver imports this module by its name, not as the program that was started.
+    from tests.benchmarks.overhead import ends_of_videos
 
     with RayDriver("tagging") as driver:
         for ends in driver.events(ends_of_videos, find_videos([str(archive)]), find_model(str(model))):
@@ -105,7 +108,7 @@ def pipeline(archive: Path, model: Path, out: Path) -> Iterator[float]:
 def ends_of_videos(
     session: "RaySession", send_event: "SendEvent", videos: "Sequence[Video]", source: "ModelSource"
 ) -> float:
-    """Tells how many videos end in each table that comes back; returns the CPU time of this process in seconds."""
+    """Sends how many videos end in each table that comes back; returns the CPU time of this process in seconds."""
     from jobs.tagging.pipeline import choose_workers, tag_videos
 
     workers = choose_workers(session.cpus, session.gpus, "cpu")

@@ -1,6 +1,6 @@
-"""How long planning takes, and how much memory, for an archive of a million videos that are all finished but a few.
+"""Measures time and memory of planning a run over a million videos, of which nearly all are finished.
 
-The listing is made up, the result with its records is real. Prints seconds and the peak memory of this process.
+The listing is generated, the result with its records is real. Prints seconds and the peak memory of this process.
 """
 
 import argparse
@@ -45,12 +45,12 @@ def main() -> None:
 
 
 def video(number: int) -> Video:
-    """A video of the made-up archive."""
+    """Returns a video of the generated archive."""
     return Video(f"/archive/camera-{number // 1000:05d}/recording-{number:09d}.mp4", 10**7 + number, 10**18 + number)
 
 
 def write_result(config: RunConfig, count: int) -> None:
-    """A result in which ``count`` videos failed, so that it has all records and no tags."""
+    """Writes a result in which ``count`` videos failed, so that it has all records and no tags."""
     output = choose_output(config.out)
     source = find_model(config.model)
     identity = RunIdentity(source.name, source.hash, source.info.sampling.to_json(), config.top_k)

@@ -1,10 +1,10 @@
-"""Two measurements side by side, as ratios: shows what has become slower.
+"""Compares two measurements as ratios and shows the figures that became slower.
 
     python -m tests.benchmarks.ratios BEFORE.json AFTER.json [--at-least R]
 
-The files are what `vtag bench --json` printed or `tests.benchmarks.loop --json` wrote. Everything that ends in
-``_per_s`` is compared, of several values the median, and the efficiency. Exit status 1 when a ratio is below R.
-Machines differ and are noisy: take both on the same one, close to each other in time.
+The files are the output of `vtag bench --json` or of `tests.benchmarks.loop --json`. Every figure that ends in
+``_per_s`` is compared, and the efficiency; of several values the median. Exit status 1 when a ratio is below R.
+Machines differ and are noisy: take both measurements on the same machine, close to each other in time.
 """
 
 import json
@@ -39,7 +39,7 @@ def main(ctx: click.Context, before: Path, after: Path, at_least: float) -> None
 
 
 def figures(measured: Any, name: str = "", is_rate: bool = False) -> Iterator[tuple[str, float]]:
-    """Every rate in ``measured``, with a name that says where it stands."""
+    """Yields every rate in ``measured``, with a name made of the keys that lead to it."""
     if isinstance(measured, dict):
         for key, value in measured.items():
             rate = is_rate or key.endswith("_per_s") or key == "efficiency"

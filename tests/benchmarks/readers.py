@@ -1,10 +1,10 @@
-"""What each reader costs: source frames per second of CPU time, by codec and size of the pictures.
+"""Measures the cost of each reader: source frames per second of CPU time, by codec and picture size.
 
     python -m tests.benchmarks.readers [--rounds N] [--seconds S] [VIDEO...]
 
-Without videos of yours it makes some. Readers take turns within a round; medians. CPU time, not wall time: decord has a
-thread of its own, which takes a second core. ``decord`` is compared with ``pyav``, the rule of ``tagger.video.choose``
-takes the cheaper one, and ``pyav-fast``, which ``--fast-decode`` asks for, with ``pyav``.
+Without VIDEO it generates some. Readers take turns within a round; figures are medians. They use CPU time, not wall
+time, because decord has its own thread on a second core. ``decord`` is compared with ``pyav``, of which
+``tagger.video.choose`` takes the cheaper one, and ``pyav-fast``, which ``--fast-decode`` uses, with ``pyav``.
 """
 
 import statistics
@@ -36,7 +36,7 @@ SAMPLES: dict[str, dict[str, Any]] = {
     "vp8.webm": {"codec": "libvpx", "options": QUICK},
     "vp9.webm": {"codec": "libvpx-vp9", "options": QUICK},
 }
-"""Files and how they are made; 640×480 where nothing else is said."""
+"""Files and how they are made; by default 640×480."""
 
 
 @click.command()

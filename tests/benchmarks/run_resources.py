@@ -1,7 +1,7 @@
-"""Wall time, CPU time and peak memory of every process of one `vtag run`: give it that command's arguments.
+"""Measures wall time, CPU time and peak memory of every process of one `vtag run`. Takes that command's arguments.
 
-Memory is PSS: what several processes share, such as Ray's object store, is divided among them, so that the figures add
-up. Processes are looked at about twice a second; a shorter peak is missed.
+Memory is PSS: shared memory, such as Ray's object store, is divided among the processes that share it, so that the
+figures add up. Processes are sampled about twice a second; a shorter peak is missed.
 """
 
 import subprocess
@@ -16,7 +16,7 @@ INTERVAL_S = 0.5
 
 @dataclass
 class Usage:
-    """What one process used so far."""
+    """The resources that one process has used so far."""
 
     name: str
     peak_bytes: int = 0
@@ -46,7 +46,7 @@ def main() -> None:
 
 
 def record_usage(process: psutil.Process, name: str | None, usages: dict[int, Usage]) -> int:
-    """Notes what ``process`` uses now; returns its PSS in bytes, 0 when it has just ended."""
+    """Records the resources that ``process`` uses; returns its PSS in bytes, 0 when it has just ended."""
     try:
         with process.oneshot():
             used = process.memory_full_info().pss
@@ -56,7 +56,7 @@ def record_usage(process: psutil.Process, name: str | None, usages: dict[int, Us
         return 0
     usage = usages.setdefault(process.pid, Usage(title))
     if title.startswith("ray::") and "IDLE" not in title:
-        usage.name = title  # A worker is named after what it does at the moment.
+        usage.name = title  # Ray names a worker after its current task.
     usage.peak_bytes = max(usage.peak_bytes, used)
     usage.cpu_s = times.user + times.system
     return used

@@ -1,11 +1,11 @@
-"""Whether twice the cores do twice the work: one CPU worker, two of one machine, and two machines with one each.
+"""Measures whether twice the cores do twice the work: one CPU worker, two on one machine, and one on each of two.
 
     python -m tests.benchmarks.scaling [--rounds N] [--videos N] [--json FILE]
 
 Tags copies of a minute of 320×240 video with the built-in model on local Ray clusters. The single worker has one core
-for everything, its Ray and the driver included. Prints windows per second, medians over the rounds, the share of what
-as many cores would do at the single worker's rate, and the efficiency that `vtag run` tells of itself. The two machines
-are two Ray nodes of this one: what a network between them costs is not measured.
+for everything, Ray and the driver included. Prints windows per second, medians over the rounds, their share of the rate
+of as many single workers, and the efficiency that `vtag run` reports. The two machines are two Ray nodes on this
+machine: the cost of a network between them is not measured.
 """
 
 import json
@@ -58,7 +58,7 @@ def main(rounds: int, videos: int, json_file: Path | None, one: int | None, fold
             for index, layout in enumerate(LAYOUTS):
                 source = copies(minute, Path(name, str(layout.cores)), videos * layout.cores)
                 command = [sys.executable, "-m", "tests.benchmarks.scaling", "--one", str(index), "--folder", source]
-                # A process of its own, whose children inherit the cores that it may use.
+                # A separate process, whose children inherit the cores that it may use.
                 done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
                 rate, efficiency = json.loads(done.stdout.splitlines()[-1])
                 rates[layout.name].append(rate)
@@ -76,7 +76,7 @@ def main(rounds: int, videos: int, json_file: Path | None, one: int | None, fold
 
 
 def measure(layout: Layout, videos: Path) -> tuple[float, float]:
-    """Windows per second on a cluster of this layout, and the efficiency that the job tells."""
+    """Returns windows per second on a cluster of this layout, and the efficiency that the job reports."""
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: layout.cores])
     from ray.cluster_utils import Cluster
 

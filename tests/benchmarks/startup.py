@@ -1,10 +1,10 @@
-"""How long a user waits: for `vtag --help`, and for the first classified windows of `vtag run`.
+"""Measures how long a user waits for `vtag --help`, and for the first classified windows of `vtag run`.
 
     python -m tests.benchmarks.startup VIDEOS [--rounds N] [--before FOLDER] [--json FILE] [options of vtag run]
 
-Both from the start of the process, on a machine with nothing else to do. The first of each is not counted: it reads the
-program from the disk. A job is interrupted as soon as it has told of its first windows, which it does at once when the
-first of VIDEOS can be read. With `--before`, another checkout of vtag, the two take turns.
+Both times start with the process, on a machine without other load. The first round is not counted: it reads the program
+from the disk. A job is interrupted as soon as it reports its first windows, which it does at once when the first of
+VIDEOS can be read. With `--before`, another checkout of vtag, the two take turns.
 """
 
 import json
@@ -19,7 +19,7 @@ from pathlib import Path
 
 import click
 
-# Without the current folder, which would come before the checkout.
+# -P leaves out the current folder, which would come before the checkout.
 PROGRAM = [sys.executable, "-P", "-c", "from jobs.cli import main; main()"]
 
 
@@ -69,7 +69,7 @@ def first_windows_s(checkout: Path, videos: str, options: tuple[str, ...]) -> fl
                 if json.loads(line).get("windows"):
                     passed_s = time.perf_counter() - started
                     job.send_signal(signal.SIGINT)
-                    # What it still has to say must not block it.
+                    # The rest of its output must be read, or the job would block.
                     job.stdout.read()
                     return passed_s
             raise SystemExit(f"no window was classified: {job.stderr.read()}")

@@ -1,7 +1,7 @@
-"""Leaves a quarter of the classes out of training, four times over, and prints how well the model tells them apart.
+"""Leaves each quarter of the classes out of training in turn, and prints how well the model detects them as unknown.
 
-DATA is UCF-101, or those of its classes that are there; groups and settings are those of the built-in model's card. The
-footage is that of the test groups: of the classes that the model knows, and of those that it does not.
+DATA is UCF-101 or a part of its classes; groups and settings are those of the built-in model's card. The footage is
+that of the test groups, of classes that the model knows and of classes that it does not.
 """
 
 import argparse
@@ -50,7 +50,10 @@ def measure(frozen: FrozenFeatures) -> None:
 
 
 def leave_out(frozen: FrozenFeatures, classes: Sequence[str]) -> UnknownScores:
-    """How a model that was trained without ``classes`` takes them, calibrated on the validation groups as any other."""
+    """Scores how well a model that was trained without ``classes`` detects them as unknown.
+
+    The model is calibrated on the validation groups, as every model.
+    """
     labels = tuple(label for label in frozen.labels if label not in classes)
     network = frozen.fit_head(known(frozen.split.train, labels), labels)
     val = frozen.source(known(frozen.split.val, labels), labels)

@@ -15,8 +15,8 @@ from rich.console import Console
 from jobs.archive.video import Video
 from jobs.cli import main
 from jobs.cli.terminal.bench_report import print_bench
-from jobs.measure.bench import Bench, _neighbour_means, _ceiling, _repeat_to_length, _Pipeline
-from jobs.measure.rates import ModelRate, rates_of_fastest, medians
+from jobs.measure.bench import Bench, _ceiling, _neighbour_means, _Pipeline, _repeat_to_length
+from jobs.measure.rates import ModelRate, medians, rates_of_fastest
 from jobs.measure.sample_video import make_sample
 from jobs.tagging.decode_trial import DecodeRate
 from tagger.video.facts import VideoFacts, probe
@@ -58,13 +58,13 @@ def test_beside_a_gpu_the_slower_part_counts() -> None:
     gpu = replace(
         MEASURED, device="cuda", model=(ModelRate("bf16", 1, 16, 999.0, 0.5), ModelRate("bf16", 2, 16, 80.0, 1))
     )
-    # Both actors together count, also where one of them alone was faster.
+    # The rate of both actors together counts, also when one alone was faster.
     assert (gpu.model_windows_per_s, gpu.bottleneck) == (80, "model")
     assert replace(gpu, model=(ModelRate("bf16", 2, 16, 900.0, 0.5),)).bottleneck == "decoding"
 
 
 def test_a_pipeline_is_compared_with_what_its_parts_did_around_it() -> None:
-    # The machine was slower in the second round, and only then the pipeline did all that was possible.
+    # The machine was slower in the second round; only there the pipeline reached its ceiling.
     assert MEASURED.efficiencies == pytest.approx([0.9, 1.0, 0.88], abs=0.001)
     assert MEASURED.efficiency == pytest.approx(0.9)
     assert MEASURED.realtime == pytest.approx(16.2)
@@ -73,12 +73,12 @@ def test_a_pipeline_is_compared_with_what_its_parts_did_around_it() -> None:
 
 def test_windows_that_were_decoded_during_the_start_do_not_count_as_work() -> None:
     run = _Pipeline(windows=30, video_s=60, decoded=10, predicted=20, passed_s=2.0, start_s=5.0)
-    # 10 s of decoding and 20 s of classification; a window costs two seconds; all of it was done in two.
+    # 10 s of decoding and 20 s of classification in two seconds; a window costs 2 s.
     assert run.windows_per_s(decode_per_s=1.0, model_per_s=1.0) == pytest.approx(30 / 2 / 2)
     assert run.windows_per_s(decode_per_s=1e9, model_per_s=1.0) == pytest.approx(20 / 2)
 
 
-def test_what_was_measured_several_times_counts_by_its_median() -> None:
+def test_repeated_measurements_count_by_their_median() -> None:
     model = [
         ModelRate("bf16", 1, 1, 99.0, 0.1),
         ModelRate("bf16", 2, 1, 30.0, 0.7),
@@ -89,12 +89,12 @@ def test_what_was_measured_several_times_counts_by_its_median() -> None:
         ModelRate("bf16", 2, 4, 20.7, 0.6),
     ]
     assert medians(model) == [model[0], ModelRate("bf16", 2, 1, 19.0, 0.4), ModelRate("bf16", 2, 4, 20.5, 0.5)]
-    # The batch size with the best median each time, not the best of each time, nor what was measured but once.
+    # The rates of the batch size with the best median: not the best rate of each round, and nothing measured only once.
     assert rates_of_fastest(model, 3) == [20.5, 20.1, 20.7]
 
 
 @pytest.mark.parametrize(("device", "advice"), [("cpu", "smaller model would help"), ("cuda", "more GPUs")])
-def test_what_is_printed_ends_with_the_efficiency_and_what_would_help(device: str, advice: str) -> None:
+def test_the_report_ends_with_the_efficiency_and_with_advice(device: str, advice: str) -> None:
     console = Console(file=io.StringIO(), width=120)
     print_bench(replace(MEASURED, device=device), console)
     assert isinstance(console.file, io.StringIO)
@@ -109,20 +109,20 @@ def test_what_is_printed_ends_with_the_efficiency_and_what_would_help(device: st
     assert ("At 320×240 the model keeps up with what 0.20 cores decode." in text) == (device == "cuda")
 
 
-def test_fast_decoding_is_named_where_decoding_takes_most_of_the_time_and_it_would_help() -> None:
-    for windows_per_s, is_named in ((180.0, True), (91.0, False)):
+def test_fast_decoding_is_suggested_when_decoding_is_the_bottleneck_and_it_would_help() -> None:
+    for windows_per_s, is_suggested in ((180.0, True), (91.0, False)):
         fast = DecodeRate("pyav-fast", 2, 60 * windows_per_s, windows_per_s)
         slow_decoding = replace(MEASURED, decode=(*MEASURED.decode, fast), model=(ModelRate("bf16", 2, 1, 900.0, 0.5),))
         console = Console(file=io.StringIO(), width=120)
         print_bench(slow_decoding, console)
         assert isinstance(console.file, io.StringIO)
         text = " ".join(console.file.getvalue().split())
-        assert ("--fast-decode" in text) == ("--fast-decode, which decodes 2.00 times as fast" in text) == is_named
+        assert ("--fast-decode" in text) == ("--fast-decode, which decodes 2.00 times as fast" in text) == is_suggested
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("shared_ray")
-def test_it_measures_a_video_of_the_users(model_file: Path, tmp_path: Path) -> None:
+def test_bench_measures_a_video_of_the_user(model_file: Path, tmp_path: Path) -> None:
     video = encode(tmp_path / "video.mp4", seconds=20, rate=25)
     command = ["bench", str(video), "--model", str(model_file), "--seconds", "0.2", "--rounds", "2", "--device", "cpu"]
     command.append("--json")
@@ -133,7 +133,7 @@ def test_it_measures_a_video_of_the_users(model_file: Path, tmp_path: Path) -> N
         (reader, cores) for reader in ("pyav", "pyav-fast") for cores in (1, 2)
     }
     for each in measured["decode"]:
-        # A window is 53 frames; 500 frames are ten windows, the last of which they do not fill.
+        # A window is 53 frames; 500 frames are ten windows, the last one incomplete.
         assert 49.99 < each["frames_per_s"] / each["windows_per_s"] < 53.34
     assert {each["actors"] for each in measured["model"]} == {1, 2}
     kinds = [(each["precision"], each["actors"], each["batch_size"]) for each in measured["model"]]
@@ -142,36 +142,36 @@ def test_it_measures_a_video_of_the_users(model_file: Path, tmp_path: Path) -> N
     for name in ("pipeline_windows_per_s", "transport_mb_per_s", "gflop_per_window", "start_s", "efficiency"):
         assert measured[name] > 0, name
     assert len(measured["ceilings"]) == len(measured["pipelines"]) == 2
-    # About two seconds of video to a window, the last one of a video less.
+    # A window has about two seconds of video, the last one of a video less.
     assert 1.9 < measured["realtime"] / measured["pipeline_windows_per_s"] < 2.14
     assert measured["window_bytes"] == 16 * 32 * 32 * 3
     assert measured["reader"] == "pyav"
 
 
-def test_no_video_that_can_be_read_is_one_clear_line(model_file: Path, tmp_path: Path) -> None:
+def test_no_readable_video_is_an_error_of_one_line(model_file: Path, tmp_path: Path) -> None:
     (tmp_path / "text.mp4").write_text("not a video")
     result = CliRunner().invoke(main, ["bench", str(tmp_path / "text.mp4"), "--model", str(model_file)])
     assert result.exit_code == 1
     assert result.stderr.strip().endswith(
-        "none of the videos can be opened and says how long it is; `vtag probe` tells more"
+        "none of the videos can be opened and has a known length; `vtag probe VIDEO` shows why"
     )
 
 
-def test_videos_in_a_bucket_are_one_clear_line(model_file: Path, bucket: "Bucket") -> None:
-    bucket.put("videos/a.mp4", b"beside the point")
+def test_videos_in_a_bucket_are_an_error_of_one_line(model_file: Path, bucket: "Bucket") -> None:
+    bucket.put("videos/a.mp4", b"content")
     result = CliRunner().invoke(main, ["bench", f"{bucket.address}/videos/a.mp4", "--model", str(model_file)])
     assert result.exit_code == 1
     assert "measures this machine with local videos; copy some from the bucket first" in result.stderr
 
 
-def test_of_an_archive_as_much_is_taken_as_the_measurement_needs() -> None:
+def test_videos_are_repeated_to_the_length_that_a_measurement_needs() -> None:
     facts = replace(MEASURED.facts, duration_s=10.0)
     videos = [(Video(f"{number}.mp4", 1, 1), facts) for number in range(3)]
     assert [video.path for video in _repeat_to_length(videos, 15.0)] == ["0.mp4", "1.mp4"]
     assert [video.path for video in _repeat_to_length(videos, 35.0)] == ["0.mp4", "1.mp4", "2.mp4", "0.mp4"]
 
 
-def test_the_video_that_is_made_up_is_a_minute(tmp_path: Path) -> None:
+def test_the_sample_video_is_a_minute(tmp_path: Path) -> None:
     sample = make_sample(tmp_path / "sample.mp4")
     facts = probe(sample)
     assert (facts.codec, facts.width, facts.height, facts.duration_s, facts.frames) == ("h264", 320, 240, 60.0, 1500)
@@ -191,5 +191,5 @@ def test_two_measurements_are_compared_as_ratios(tmp_path: Path) -> None:
     assert "  1.00        5400 ->       5400  decode pyav 2, frames_per_s" in same.output
     worse = CliRunner().invoke(ratios.main, [str(file) for file in files])
     assert worse.exit_code == 1
-    told = [line.split()[-2] for line in worse.output.splitlines() if line.endswith("slower")]
-    assert told == ["pipeline_windows_per_s", "efficiency"]
+    slower_figures = [line.split()[-2] for line in worse.output.splitlines() if line.endswith("slower")]
+    assert slower_figures == ["pipeline_windows_per_s", "efficiency"]

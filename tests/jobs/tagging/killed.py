@@ -1,7 +1,7 @@
-"""Kills a job at each of its steps that touch the disk, runs it again, and compares: see test_killed.py.
+"""Kills a job before each of its disk operations, runs it again, and compares the results: see test_killed.py.
 
-A program of its own, because every attempt is a fork of it, and forks want a process without threads. No video is
-decoded here: the rows of a file are made from its bytes.
+This is a separate program: each attempt is a fork of it, and only a process without threads can be forked safely. No
+video is decoded here: the rows of a file are made from its bytes.
 """
 
 import json
@@ -35,7 +35,7 @@ LOG = "read.log"
 
 
 def rows_of(number: int, video: Video) -> pa.Table:
-    """A segment for each byte of the file."""
+    """Returns one segment for each byte of the file."""
     with (Path(video.path).parent.parent / LOG).open("a") as log:
         log.write(Path(video.path).name + "\n")
     data = Path(video.path).read_bytes()
@@ -59,7 +59,7 @@ def rows_of(number: int, video: Video) -> pa.Table:
 
 
 class DriverWithoutRay:
-    """Takes the place of the Ray driver: gives the rows of one video after the other."""
+    """Replaces the Ray driver: yields the rows of one video after the other."""
 
     def __init__(self, *_: object, **__: object):
         pass
@@ -71,13 +71,13 @@ class DriverWithoutRay:
         pass
 
     def events(self, work: object, videos: Sequence[Video], *_: object, timeout_s: float) -> Iterator[pa.Table]:
-        """One part of the archive is all of it."""
+        """Yields the rows of ``videos``: the archive has only one part."""
         for number, video in enumerate(videos):
             yield rows_of(number, video)
 
 
 def prepare() -> None:
-    """Puts everything but decoding, Ray and the seconds between two commits in place."""
+    """Replaces Ray and decoding, and makes the job commit each video."""
     vars(jobs.tagging.run).update(RayDriver=DriverWithoutRay)
     vars(jobs.tagging.committer).update(COMMIT_VIDEOS=1)
     vars(jobs.result.changes).update(fingerprint=lambda path: "s1:" + Path(path).read_bytes().hex())
@@ -86,7 +86,7 @@ def prepare() -> None:
 
 
 def fork(work: Any) -> int:
-    """Does ``work`` in a fork; returns its exit status, negative for a signal."""
+    """Calls ``work`` in a fork; returns its exit status, negative for a signal."""
     child = os.fork()
     if child == 0:
         status = 1
@@ -101,11 +101,11 @@ def fork(work: Any) -> int:
 
 
 def kill_at(step: int, folder: Path) -> None:
-    """Lets this process be killed right before its ``step``-th touch of ``folder``."""
+    """Makes this process kill itself right before its ``step``-th operation on ``folder``."""
     count = 0
     main = threading.get_ident()
 
-    def touch(event: str = "", arguments: Sequence[Any] = ()) -> None:
+    def count_operation(event: str = "", arguments: Sequence[Any] = ()) -> None:
         nonlocal count
         if event in ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "") and threading.get_ident() == main:
             if event and not str(arguments[0]).startswith(str(folder)):
@@ -114,28 +114,28 @@ def kill_at(step: int, folder: Path) -> None:
             if count == step:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-    def also(owner: Any, name: str) -> None:
+    def wrap(owner: Any, name: str) -> None:
         original = getattr(owner, name)
 
-        def touched(*args: Any, **kwargs: Any) -> Any:
-            touch()
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            count_operation()
             return original(*args, **kwargs)
 
-        setattr(owner, name, touched)
+        setattr(owner, name, wrapped)
 
-    # What pyarrow does by itself raises no audit event.
+    # Operations inside pyarrow raise no audit event.
     for owner, name in (
         (os, "fsync"),
         (Location, "delete"),
         (pq.ParquetWriter, "write_table"),
         (pq.ParquetWriter, "close"),
     ):
-        also(owner, name)
-    sys.addaudithook(touch)
+        wrap(owner, name)
+    sys.addaudithook(count_operation)
 
 
 def content(out: Path) -> dict[str, Any]:
-    """What a reader finds: rows of both tables, sorted, without timings."""
+    """Returns the rows of both tables, as a reader finds them, sorted and without timings."""
     single = out.suffix == ".parquet"
     tables = (
         {"tags": out, "videos": out.with_suffix(".videos.parquet")}
@@ -157,7 +157,10 @@ def content(out: Path) -> dict[str, Any]:
 
 
 def try_every_step(folder: Path, config: RunConfig) -> dict[str, int]:
-    """Kills the job of ``config`` at each step. ``folder`` holds what there is before: an archive, perhaps a result."""
+    """Kills the job of ``config`` at each step, and checks the next run.
+
+    ``folder`` holds an archive, and perhaps an earlier result.
+    """
     before = folder.with_name("before")
     folder.rename(before)
 
@@ -185,17 +188,19 @@ def try_every_step(folder: Path, config: RunConfig) -> dict[str, int]:
         assert status == -signal.SIGKILL, (step, status)
         seen = content(out)
         if out.suffix == ".parquet":
-            assert all(seen[name] in (old[name], new[name]) for name in seen), f"step {step}: half a table is seen"
+            assert all(seen[name] in (old[name], new[name]) for name in seen), (
+                f"step {step}: a reader sees half a table"
+            )
         committed = set()
         run = folder / (out.name + ".run")
         if (run / "plan.json").exists():
             for part in run.glob("part-*.videos.parquet"):
                 committed |= {Path(name).name for name in pq.read_table(part)["video"].to_pylist()}
         (folder / LOG).unlink(missing_ok=True)
-        assert fork(job) == 0, f"step {step}: it cannot be run again"
+        assert fork(job) == 0, f"step {step}: the job cannot be run again"
         read = set((folder / LOG).read_text().split()) if (folder / LOG).exists() else set()
         again += len(read)
-        assert content(out) == new, f"step {step}: another result"
+        assert content(out) == new, f"step {step}: the result differs"
         assert not read & committed, f"step {step}: {read & committed} were finished and read again"
         assert verify(str(out)).problem is None, f"step {step}"
         (folder / LOG).touch()
@@ -213,10 +218,10 @@ def main() -> None:
         (archive / f"{name}.mp4").write_text(name * 3)
         os.utime(archive / f"{name}.mp4", (1, 1))
     config = RunConfig((str(archive),), folder / out, prune=True)
-    if start != "anew":
+    if start != "no result":
         assert fork(lambda: run_job(make_plan(config))) == 0
         (archive / "c.mp4").unlink()
-    if start == "grows":
+    if start == "grown archive":
         (archive / "a.mp4").write_text("changed")
         (archive / "d.mp4").write_text("new")
         for name in ("a", "b", "d"):  # b is only touched

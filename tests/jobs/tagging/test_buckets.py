@@ -34,7 +34,7 @@ def ray_with_s3_settings(s3: S3Server) -> Iterator[str]:
 
 @pytest.fixture
 def through_ray(ray_with_s3_settings: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lets jobs join a Ray with two CPUs whose workers know the server."""
+    """Makes jobs join a Ray with two CPUs whose workers have the settings of the S3 server."""
     monkeypatch.setenv("RAY_ADDRESS", ray_with_s3_settings)
 
 
@@ -54,7 +54,7 @@ def run(config: RunConfig) -> Summary:
 
 
 def results(bucket: Bucket) -> list[str]:
-    """What there is below ``out/``, less the mark of the folder itself."""
+    """Returns the keys below ``out/``, without the marker of the folder itself."""
     return [key for key in bucket.list() if key.startswith("out/") and key != "out/"]
 
 
@@ -63,7 +63,7 @@ def read(place: str) -> pa.Table:
 
 
 def rows(table: pa.Table, prefix: str) -> list[dict[str, object]]:
-    """Rows of the videos of a place, their names less the place, without what differs from one to the other."""
+    """Returns the rows of videos below ``prefix``, without the prefix and the columns that differ between places."""
     kept = [
         {**row, "video": row["video"].removeprefix(prefix)}
         for row in table.to_pylist()
@@ -75,7 +75,7 @@ def rows(table: pa.Table, prefix: str) -> list[dict[str, object]]:
 
 @pytest.mark.usefixtures("through_ray")
 class TestThroughRay:
-    def test_rows_are_those_of_the_same_files_on_a_local_disk(
+    def test_rows_equal_those_of_the_same_files_on_a_local_disk(
         self, config: RunConfig, bucket: Bucket, archive: Path, tmp_path: Path
     ) -> None:
         copy = tmp_path / "in"
@@ -100,7 +100,7 @@ class TestThroughRay:
         assert all(video["video"] in video["error"] for video in failed), "a failure names the object, not its copy"
 
     @pytest.mark.slow
-    def test_a_second_run_does_only_what_is_new_or_changed(self, config: RunConfig, bucket: Bucket) -> None:
+    def test_a_second_run_reads_only_new_and_changed_videos(self, config: RunConfig, bucket: Bucket) -> None:
         first = run(config)
         again = run(config)
         assert (again.kept, again.new, again.changed) == (6, 0, 0)
@@ -111,7 +111,7 @@ class TestThroughRay:
         assert (grown.videos, grown.failed) == (7, first.failed - 1)
 
     @pytest.mark.slow
-    def test_an_interrupted_job_keeps_what_is_finished_in_the_bucket_and_goes_on(
+    def test_an_interrupted_job_keeps_finished_videos_in_the_bucket_and_continues(
         self, config: RunConfig, bucket: Bucket
     ) -> None:
         def stop(progress: Progress) -> None:
@@ -129,7 +129,7 @@ class TestThroughRay:
         assert len(set(read(summary.videos_out)["video"].to_pylist())) == 6
 
     @pytest.mark.slow
-    def test_a_folder_in_a_bucket_takes_part_files(self, config: RunConfig, bucket: Bucket) -> None:
+    def test_a_folder_in_a_bucket_holds_part_files(self, config: RunConfig, bucket: Bucket) -> None:
         summary = run(replace(config, out=f"{bucket.address}/result", inputs=(f"{bucket.address}/in/**/*.mkv",)))
         assert summary.ok == 1
         keys = [key for key in bucket.list() if key.startswith("result")]
@@ -137,7 +137,7 @@ class TestThroughRay:
         assert not [key for key in keys if ".run" in key]
 
     @pytest.mark.slow
-    def test_requests_that_fail_now_and_then_are_not_noticed(self, config: RunConfig, bucket: Bucket) -> None:
+    def test_requests_that_fail_sometimes_do_not_change_the_result(self, config: RunConfig, bucket: Bucket) -> None:
         plan = make_plan(config)
         failing = {"GET": 2, "HEAD": 2, "PUT": 2}
 
@@ -149,7 +149,7 @@ class TestThroughRay:
 
         summary = run_job(plan, fail)
         assert not failing
-        assert not bucket.server.is_failing, "all of them have been made"
+        assert not bucket.server.is_failing, "all failing requests were made"
         assert (summary.videos, summary.ok, summary.partial, summary.failed) == (6, 3, 1, 2)
 
 
@@ -187,11 +187,11 @@ def test_a_bucket_for_the_result_that_does_not_exist_stops_a_job_before_it_start
 
 
 def test_a_result_needs_a_name_in_its_bucket(bucket: Bucket) -> None:
-    for look in (choose_output, verify):
+    for check in (choose_output, verify):
         with pytest.raises(OutputError, match=f"such as {bucket.address}/tags"):
-            look(f"{bucket.address}/")
+            check(f"{bucket.address}/")
 
 
-def test_a_place_that_nothing_knows_is_an_error_of_one_line() -> None:
+def test_an_unknown_scheme_of_an_address_is_an_error_of_one_line() -> None:
     with pytest.raises(VtagError, match="the scheme what:// is unknown"):
         choose_output("what://bucket/tags.parquet")

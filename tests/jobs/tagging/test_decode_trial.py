@@ -14,7 +14,7 @@ from jobs.cluster.ray_driver import SendEvent, run_on_ray
 from jobs.cluster.ray_session import RaySession
 from jobs.tagging import decode_trial
 from jobs.tagging.collector import Collector
-from jobs.tagging.decode_trial import TRIAL_MIN_BYTES, MIN_SPEEDUP, DecodeRate, nvdec_is_faster, use_nvdec
+from jobs.tagging.decode_trial import MIN_SPEEDUP, TRIAL_MIN_BYTES, DecodeRate, nvdec_is_faster, use_nvdec
 from jobs.tagging.pipeline import choose_workers, tag_videos
 from tagger import Preprocessing, Sampling, find_model
 from tagger.errors import VtagError
@@ -29,7 +29,7 @@ PREPROCESSING = Preprocessing(32, 32)
 
 @pytest.fixture(scope="module")
 def ray_with_a_fake_gpu() -> Iterator[str]:
-    """The address of a Ray that believes in a GPU."""
+    """The address of a Ray with one logical GPU, also on a machine without a GPU."""
     with cluster(2, num_gpus=1) as nodes:
         yield nodes.address
 
@@ -39,23 +39,23 @@ def decide(wanted: decode_trial.DecodeDevice, gpus: int, videos: list[Video], de
     return use_nvdec(videos, Sampling(), PREPROCESSING, workers, wanted=wanted, gpus=gpus)
 
 
-def test_asking_for_a_gpu_that_is_not_there_is_one_clear_line() -> None:
+def test_asking_for_a_missing_gpu_is_an_error_of_one_line() -> None:
     with pytest.raises(VtagError, match=r"^--decode-device cuda: no GPU .*; use --decode-device cpu or auto$"):
         decide("cuda", 0, [])
 
 
-def test_what_is_asked_for_is_done_without_a_trial() -> None:
+def test_an_explicit_device_is_used_without_a_trial() -> None:
     assert decide("cuda", 1, [])
     assert not decide("cpu", 1, [])
 
 
 @pytest.mark.parametrize(("gpus", "device"), [(0, "auto"), (1, "cpu")])
-def test_by_itself_a_job_leaves_gpus_alone_that_its_models_do_not_use(gpus: int, device: str) -> None:
+def test_auto_does_not_decode_on_gpus_that_the_models_do_not_use(gpus: int, device: str) -> None:
     assert not decide("auto", gpus, [Video("a.mp4", TRIAL_MIN_BYTES, 0)], device)
 
 
-def test_a_small_job_is_done_before_a_trial_would_pay() -> None:
-    # Without a Ray, where the trial would be.
+def test_a_small_job_gets_no_trial() -> None:
+    # No Ray is running here: a trial would fail.
     assert not decide("auto", 1, [Video("a.mp4", TRIAL_MIN_BYTES // 2, 0), Video("b.mp4", TRIAL_MIN_BYTES // 2 - 1, 0)])
 
 
@@ -80,7 +80,7 @@ def test_the_gpu_decodes_when_that_is_clearly_faster(
     monkeypatch.setattr(decode_trial, "measure_decoding", measure)
     monkeypatch.setattr(DecoderProcess, "nvdec_reads", lambda decoder, path: True)
     assert nvdec_is_faster(names(tmp_path), Sampling(), PREPROCESSING, 64) is expected
-    # With the videos that a GPU may decode, and no others.
+    # Only the video that a GPU can decode is measured.
     assert tried == [("pyav", 64, ["a.mp4"]), ("pyav-nvdec", 16, ["a.mp4"])]
 
 
@@ -90,11 +90,13 @@ def test_without_a_decoder_on_the_gpu_nothing_is_measured(monkeypatch: pytest.Mo
     assert not nvdec_is_faster(names(tmp_path), Sampling(), PREPROCESSING, 2)
 
 
-def decode_with_that_gpu(session: RaySession, send_event: SendEvent, videos: list[Video], source: ModelSource) -> None:
+def decode_on_the_fake_gpu(
+    session: RaySession, send_event: SendEvent, videos: list[Video], source: ModelSource
+) -> None:
     if not has_gpu():
-        # The trial runs where Ray says that there is a GPU.
+        # The trial runs on the logical GPU.
         assert not decide("auto", 1, [replace(video, size=TRIAL_MIN_BYTES) for video in videos])
-    # And where it is asked for all the same, every video is read.
+    # When the GPU has to decode, every video is still read.
     workers = choose_workers(2, 1, "cpu", nvdec=True)
     assert workers.decoder_gpus > 0
     for table in tag_videos(videos, source, source.info.sampling, workers, top_k=1):
@@ -102,14 +104,12 @@ def decode_with_that_gpu(session: RaySession, send_event: SendEvent, videos: lis
 
 
 @pytest.mark.slow
-def test_a_gpu_that_does_not_decode_leaves_it_to_the_cores(
-    ray_with_a_fake_gpu: str, model_file: Path, tmp_path: Path
-) -> None:
+def test_the_cores_decode_when_the_gpu_cannot(ray_with_a_fake_gpu: str, model_file: Path, tmp_path: Path) -> None:
     encode(tmp_path / "a.mp4", seconds=5)
     videos = list(find_videos([str(tmp_path)]))
     tables: list[pa.Table] = []
     source = find_model(str(model_file))
-    run_on_ray("tagging", decode_with_that_gpu, videos, source, on_event=tables.append, address=ray_with_a_fake_gpu)
+    run_on_ray("tagging", decode_on_the_fake_gpu, videos, source, on_event=tables.append, address=ray_with_a_fake_gpu)
     collector = Collector(videos)
     (end,) = [done.end for table in tables for done in collector.add(table)]
     assert (end.status, end.windows) == ("ok", 3)
@@ -129,7 +129,7 @@ def decide_with_a_trial_that_fails(session: RaySession, send_event: SendEvent) -
 
 
 @pytest.mark.slow
-def test_a_trial_that_fails_leaves_decoding_to_the_cores(ray_with_a_fake_gpu: str) -> None:
+def test_the_cores_decode_when_the_trial_fails(ray_with_a_fake_gpu: str) -> None:
     assert not run_on_ray("tagging", decide_with_a_trial_that_fails, address=ray_with_a_fake_gpu)
 
 

@@ -35,7 +35,7 @@ def version_of(path: Path) -> Version:
     return Version(path.stat().st_size, path.stat().st_mtime_ns, fingerprint(path))
 
 
-def test_the_end_says_which_version_was_read_whether_well_or_badly(tmp_path: Path) -> None:
+def test_the_end_has_the_version_that_was_read_also_of_an_unreadable_video(tmp_path: Path) -> None:
     good = encode(tmp_path / os.fsdecode(b"good \xff.mp4"), seconds=5)
     text = tmp_path / "text.mp4"
     text.write_text("not a video")
@@ -44,24 +44,24 @@ def test_the_end_says_which_version_was_read_whether_well_or_badly(tmp_path: Pat
     assert (text_end.error_kind, text_version) == ("not_video", version_of(text))
 
 
-def test_what_cannot_be_looked_at_has_no_version_and_what_cannot_be_opened_no_fingerprint(tmp_path: Path) -> None:
+def test_a_missing_file_has_no_version_and_a_folder_no_fingerprint(tmp_path: Path) -> None:
     folder = tmp_path / "folder.mp4"
     folder.mkdir()
-    (missing, nothing), (refused, version) = ends(str(tmp_path / "gone.mp4"), str(folder))
-    assert (missing.error_kind, nothing) == ("missing", None)
+    (missing, no_version), (refused, version) = ends(str(tmp_path / "gone.mp4"), str(folder))
+    assert (missing.error_kind, no_version) == ("missing", None)
     assert refused.status == "failed"
     assert version is not None and version.fingerprint is None
 
 
 @pytest.mark.parametrize("moment", ["before the fingerprint", "after the fingerprint", "after the first window"])
-def test_a_video_written_to_between_the_first_and_the_last_look_has_changed(
+def test_a_video_that_is_written_to_while_it_is_read_has_changed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
     path = encode(tmp_path / "clip.mp4", seconds=7)
     other = encode(tmp_path / "other.mp4", seconds=5, rate=25).read_bytes()
     before = path.stat()
 
-    def look(name: str) -> str:
+    def fingerprint_and_overwrite(name: str) -> str:
         if moment == "before the fingerprint":
             path.write_bytes(other)
         content = fingerprint(name)
@@ -69,7 +69,7 @@ def test_a_video_written_to_between_the_first_and_the_last_look_has_changed(
             path.write_bytes(other)
         return content
 
-    monkeypatch.setattr(decoding, "fingerprint", look)
+    monkeypatch.setattr(decoding, "fingerprint", fingerprint_and_overwrite)
     rows = []
     for table in tables(str(path)):
         rows += table.to_pylist()
@@ -97,7 +97,7 @@ def test_a_video_in_a_bucket_has_the_version_of_the_bucket_and_messages_name_its
 
     monkeypatch.setattr(staging, "locate", lambda address: address)
     monkeypatch.setattr(staging, "download", download)
-    (read, version), (partial, cut_version), (missing, nothing) = ends(
+    (read, version), (partial, cut_version), (missing, no_version) = ends(
         "s3://bucket/clip.mp4", "s3://bucket/cut.mp4", "s3://bucket/gone.mp4"
     )
     assert (read.status, version) == ("ok", Version(whole.stat().st_size, 10**18, fingerprint(whole)))
@@ -105,23 +105,21 @@ def test_a_video_in_a_bucket_has_the_version_of_the_bucket_and_messages_name_its
     assert cut_version == Version(cut.stat().st_size, 10**18, fingerprint(cut))
     assert partial.error is not None and partial.error.startswith("s3://bucket/cut.mp4")
     assert staging.PREFIX not in repr((read, partial, missing))
-    assert (missing.error_kind, nothing) == ("missing", None)
+    assert (missing.error_kind, no_version) == ("missing", None)
     assert len(copies) == 3 and not any(path.exists() for path in copies)
 
 
-def test_a_decoder_that_is_killed_while_it_starts_is_started_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_decoder_that_is_killed_while_it_starts_is_restarted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = encode(tmp_path / "clip.mp4", seconds=3)
-    await_start, killed = Process._await_start, []
+    wait_until_ready, killed = Process._wait_until_ready, []
 
     def kill_first(process: Process) -> None:
         if not killed:
             killed.append(process.pid)
             os.kill(process.pid, signal.SIGKILL)
-        await_start(process)
+        wait_until_ready(process)
 
-    monkeypatch.setattr(Process, "_await_start", kill_first)
+    monkeypatch.setattr(Process, "_wait_until_ready", kill_first)
     decoder_of_this_thread().close()
     ((end, _),) = ends(str(path))
     assert (end.status, len(killed)) == ("ok", 1)

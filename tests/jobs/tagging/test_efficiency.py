@@ -1,4 +1,4 @@
-"""How much of the hardware a run has used is told by what was done after its start-up, and by CPU time."""
+"""The efficiency of a run counts the CPU time of the work that was done after its start-up."""
 
 from pathlib import Path
 
@@ -18,13 +18,13 @@ from tests.videos import encode
 
 
 def rows(count: int, *, decoded_at: float, predicted_at: float) -> pa.Table:
-    """Windows of one video that took 0.1 s of CPU time to decode and 0.4 s to classify, twice that by the clock."""
+    """Windows of one video: 0.1 s of CPU time to decode, 0.4 s to classify, and twice as much wall time."""
     row = {"video": 0, "start_s": 0.0, "end_s": 2.0, "decode_s": 0.2, "decode_cpu_s": 0.1, "predict_s": 0.8}
     row |= {"predict_cpu_s": 0.4, "decoded_at": decoded_at, "predicted_at": predicted_at}
     return pa.Table.from_pylist([row | {"window": number} for number in range(count)], SEGMENTS_SCHEMA)
 
 
-def test_what_was_done_before_does_not_count() -> None:
+def test_work_before_the_start_of_the_measurement_does_not_count() -> None:
     spent = TimeSpent(since=100.0)
     spent = spent.with_rows(rows(10, decoded_at=99.0, predicted_at=101.0))
     spent = spent.with_rows(rows(5, decoded_at=101.0, predicted_at=102.0))
@@ -32,19 +32,21 @@ def test_what_was_done_before_does_not_count() -> None:
     assert (spent.predict_s, spent.predict_cpu_s) == pytest.approx((12.0, 6.0))
 
 
-def test_a_run_tells_the_share_of_the_cores_that_went_into_its_work(
+def test_the_efficiency_is_the_share_of_the_cores_that_did_the_work(
     archive: Path, model_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = running._JobState(make_plan(RunConfig((str(archive),), tmp_path / "tags.parquet", model=str(model_file))), print)
+    run = running._JobState(
+        make_plan(RunConfig((str(archive),), tmp_path / "tags.parquet", model=str(model_file))), print
+    )
     run.workers = choose_workers(cpus=2, gpus=0)
     clock = {"now": 1000.0}
     monkeypatch.setattr(running.time, "time", lambda: clock["now"])
     monkeypatch.setattr(running.time, "monotonic", lambda: clock["now"])
-    # While models were loaded, forty windows were decoded, and four classified.
+    # While the models were loading, forty windows were decoded and four classified.
     run.collect(rows(4, decoded_at=900.0, predicted_at=999.0))
     clock["now"] = 1005.0
     run.collect(rows(10, decoded_at=900.0, predicted_at=1004.0))
-    assert run.efficiency is None, "five seconds tell too little"
+    assert run.efficiency is None, "five seconds are too short"
     clock["now"] = 1020.0
     run.collect(rows(30, decoded_at=900.0, predicted_at=1019.0))
     run.collect(rows(40, decoded_at=1010.0, predicted_at=1019.0))
@@ -55,16 +57,16 @@ def test_a_run_tells_the_share_of_the_cores_that_went_into_its_work(
     assert run.efficiency.total == pytest.approx(0.9)
 
 
-def test_a_decoder_process_tells_its_cpu_time(tmp_path: Path) -> None:
+def test_a_decoder_process_reports_its_cpu_time(tmp_path: Path) -> None:
     video = encode(tmp_path / "video.mp4", seconds=8, width=640, height=360)
     with DecoderProcess() as decoder:
         decoder.probe(video)
         assert decoder.pid is not None
         process = psutil.Process(decoder.pid)
         before = process.cpu_times()
-        told_s = sum(span.cpu_s for span in decoder.spans(video, Sampling(), Preprocessing(112, 128)))
+        reported_s = sum(span.cpu_s for span in decoder.spans(video, Sampling(), Preprocessing(112, 128)))
         after = process.cpu_times()
     used_s = after.user + after.system - before.user - before.system
-    assert told_s > 0.05
+    assert reported_s > 0.05
     # The kernel counts in hundredths of a second.
-    assert used_s - 0.1 < told_s < used_s + 0.03
+    assert used_s - 0.1 < reported_s < used_s + 0.03

@@ -48,7 +48,7 @@ class TestThroughRay:
         assert rows["b.ts"]["error_kind"] == "changed"
         assert {row["segments"] for row in rows.values()} == {3}
 
-        # Now that nobody writes to it, it is read again, and nothing else is.
+        # The writer has stopped: this video is read again, the others are not.
         plan = make_plan(config)
         assert [Path(video.path).name for video in plan.todo] == ["b.ts"]
 

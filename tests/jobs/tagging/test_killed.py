@@ -1,4 +1,4 @@
-"""Promises about jobs that are killed: run again, they give what an undisturbed job gives, and do nothing twice."""
+"""Promises about killed jobs: the next run gives the result of an undisturbed job and repeats no finished work."""
 
 import json
 import signal
@@ -23,14 +23,14 @@ from tests.videos import encode
 @pytest.mark.parametrize(
     ("out", "start", "steps", "videos"),
     [
-        ("tags.parquet", "anew", 60, 3),
-        ("tags.parquet", "grows", 60, 2),
-        ("result", "grows", 60, 2),
-        ("tags.parquet", "only loses a video", 20, 0),
-        ("result", "only loses a video", 20, 0),
+        ("tags.parquet", "no result", 60, 3),
+        ("tags.parquet", "grown archive", 60, 2),
+        ("result", "grown archive", 60, 2),
+        ("tags.parquet", "lost video", 20, 0),
+        ("result", "lost video", 20, 0),
     ],
 )
-def test_a_job_killed_at_any_step_of_its_commits_and_publication_goes_on_to_the_same_result(
+def test_a_job_killed_at_any_step_of_commit_or_publication_gives_the_same_result_when_run_again(
     out: str, start: str, steps: int, videos: int, tmp_path: Path
 ) -> None:
     command = [sys.executable, "-m", "tests.jobs.tagging.killed", str(tmp_path / "work"), out, start]
@@ -38,7 +38,7 @@ def test_a_job_killed_at_any_step_of_its_commits_and_publication_goes_on_to_the_
     assert done.returncode == 0, done.stderr[-2000:]
     found = json.loads(done.stdout)
     assert found["steps"] > steps, "every commit and the publication have steps"
-    assert found["videos"] == videos, "what is only touched is not read"
+    assert found["videos"] == videos, "touched videos are not read"
 
 
 JOB = """
@@ -53,7 +53,7 @@ run_job(make_plan(RunConfig((sys.argv[1],), Path(sys.argv[2]), model=sys.argv[3]
 
 
 @pytest.mark.slow
-def test_a_real_job_killed_again_and_again_gives_what_an_undisturbed_one_gives(
+def test_a_real_job_killed_several_times_gives_the_result_of_an_undisturbed_one(
     tmp_path: Path, model_file: Path
 ) -> None:
     archive = tmp_path / "archive"
@@ -68,8 +68,8 @@ def test_a_real_job_killed_again_and_again_gives_what_an_undisturbed_one_gives(
         job = subprocess.Popen([sys.executable, "-c", JOB, str(archive), str(out), str(model_file)])
         while job.poll() is None and len(list(run.glob("part-*.videos.parquet"))) < kept + 2:
             time.sleep(0.05)
-        assert job.poll() is None, "it was to be killed in the middle"
-        # Ray's agent, which does no work, may sit there for a while.
+        assert job.poll() is None, "the job has to be killed before it ends"
+        # Ray's agent, which does no work, may stay alive for a while.
         children = psutil.Process(job.pid).children(recursive=True)
         workers = [child for child in children if "Agent" not in child.name()]
         job.kill()
@@ -112,7 +112,7 @@ run_job(make_plan(RunConfig((sys.argv[1],), Path(sys.argv[2]))))
 """
 
 
-def test_after_sigterm_a_job_that_cannot_end_is_cut_off_and_what_is_finished_is_kept(tmp_path: Path) -> None:
+def test_a_job_that_hangs_after_sigterm_is_killed_and_keeps_finished_videos(tmp_path: Path) -> None:
     archive = tmp_path / "videos"
     archive.mkdir()
     for name in ("a", "b"):

@@ -18,10 +18,10 @@ from jobs.tagging.collector import Collector
 from jobs.tagging.pipeline import (
     VIDEOS_PER_TASK,
     choose_workers,
-    videos_in_blocks,
     tag_videos,
     task_sizes,
     videos_at_a_time,
+    videos_in_blocks,
     windows_per_call,
 )
 from jobs.tagging.prediction import Predictor
@@ -48,7 +48,7 @@ def test_actors_and_decoders_always_fit_together(
         # An actor's share of a GPU is never spread over two.
         assert workers.actors <= gpus * int(1 / workers.actor_gpus)
     if nvdec and gpus:
-        # On each GPU as many decoders fit beside the models as make one for each core, up to 16 for a GPU.
+        # Beside the models each GPU has room for its decoders: one per core, at most 16 per GPU.
         free = 1 - (math.ceil(workers.actors / gpus) * workers.actor_gpus if workers.device == "cuda" else 0)
         # Ray counts in steps of 1/10,000.
         fit = round(10_000 * free) // round(10_000 * workers.decoder_gpus)
@@ -71,13 +71,13 @@ def test_with_gpus_every_gpu_has_two_models() -> None:
     assert (workers.device, workers.actors, workers.actor_gpus, workers.decoders) == ("cuda", 4, 0.5, 16)
 
 
-def test_a_call_is_of_few_windows_where_each_takes_long() -> None:
+def test_a_call_has_few_windows_when_each_takes_long() -> None:
     assert windows_per_call("i3d-kinetics400", "cpu") == 4
     assert windows_per_call("i3d-lite-lstm", "cpu") == 8
     assert windows_per_call("i3d-kinetics400", "cuda") == 32
 
 
-def test_asking_for_gpus_that_are_not_there_is_an_error() -> None:
+def test_asking_for_missing_gpus_is_an_error() -> None:
     with pytest.raises(VtagError, match="no GPU"):
         choose_workers(cpus=8, gpus=0, device="cuda")
 
@@ -109,7 +109,7 @@ def test_one_cpu_is_enough_for_decoding_and_model_together(archive: Path, model_
 
 
 class ThreadCheck(Predictor):
-    """Tells in the column ``end`` whether all of its calls came in the main thread."""
+    """Reports in the column ``end`` whether all of its calls came in the main thread."""
 
     def __init__(self, **settings: Any):
         super().__init__(**settings)
@@ -118,8 +118,8 @@ class ThreadCheck(Predictor):
     def __call__(self, table: pa.Table) -> pa.Table:
         rows = super().__call__(table)
         self._threads.append(threading.current_thread() is threading.main_thread())
-        told = pa.array([str(all(self._threads))] * len(rows), pa.string())
-        return rows.set_column(rows.schema.get_field_index("end"), "end", told)
+        in_main_thread = pa.array([str(all(self._threads))] * len(rows), pa.string())
+        return rows.set_column(rows.schema.get_field_index("end"), "end", in_main_thread)
 
 
 def tag_with_thread_check(session: RaySession, send_event: SendEvent, videos: list[Video], source: ModelSource) -> None:
@@ -132,11 +132,15 @@ def tag_with_thread_check(session: RaySession, send_event: SendEvent, videos: li
 def test_the_model_computes_in_the_main_thread_which_keeps_its_memory(
     shared_ray: str, archive: Path, model_file: Path
 ) -> None:
-    told: list[list[str]] = []
+    reported: list[list[str]] = []
     run_on_ray(
-        "tagging", tag_with_thread_check, find_videos([str(archive)]), find_model(str(model_file)), on_event=told.append
+        "tagging",
+        tag_with_thread_check,
+        find_videos([str(archive)]),
+        find_model(str(model_file)),
+        on_event=reported.append,
     )
-    assert {text for texts in told for text in texts} == {"True"}
+    assert {text for texts in reported for text in texts} == {"True"}
 
 
 @given(videos=st.integers(0, 100_000), decoders=st.integers(1, 10_000))
@@ -150,7 +154,7 @@ def test_tasks_hold_every_video_once_and_become_smaller(videos: int, decoders: i
 
 
 @pytest.mark.parametrize(("decoders", "seconds"), [(2, 3), (64, 5), (1_600, 90)])
-def test_a_part_of_an_archive_is_cut_in_bounded_time(decoders: int, seconds: float) -> None:
+def test_the_tasks_of_a_part_of_an_archive_start_in_bounded_time(decoders: int, seconds: float) -> None:
     tasks = sum(1 for _ in task_sizes(videos_at_a_time(decoders), decoders))
     assert 0.0015 * tasks <= seconds  # A task costs up to 1.5 ms.
 
@@ -160,7 +164,7 @@ def names_of_blocks(session: RaySession, send_event: SendEvent, videos: list[Vid
         send_event((block["video"].to_pylist(), block["path"].to_pylist()))
 
 
-def test_names_that_are_not_utf8_travel_in_blocks_of_the_sizes_of_the_tasks(shared_ray: str) -> None:
+def test_names_that_are_not_utf8_are_kept_and_blocks_have_the_sizes_of_the_tasks(shared_ray: str) -> None:
     videos = [Video(f"{number}\udcff.mp4", 1, 1) for number in range(6)]
     found: list[Any] = []
     run_on_ray("tagging", names_of_blocks, videos, [3, 2, 1], on_event=found.append)

@@ -55,7 +55,7 @@ class TestThroughRay:
 
     def test_every_row_is_what_the_library_gives(self, config: RunConfig, archive: Path, model_file: Path) -> None:
         seen: list[Progress] = []
-        # The one that would not be chosen here.
+        # The precision that vtag would not choose on this machine.
         precision: PrecisionName = "fp32" if choose_precision(torch.device("cpu")) != torch.float32 else "bf16"
         summary = run_job(make_plan(replace(config, precision=precision)), seen.append)
 
@@ -97,11 +97,11 @@ class TestThroughRay:
         assert [progress.videos_done for progress in seen if progress.phase == "tagging"][-1] == 6
         assert [seen[0].phase, seen[-1].phase] == ["starting", "publishing"]
         failures = {progress.last_failure for progress in seen} - {None}
-        assert failures == set(summary.failures), "every failure is told once it is known"
+        assert failures == set(summary.failures), "every failure is reported"
         assert seen[-1].video_s == pytest.approx(sum(row["end_s"] - row["start_s"] for row in tags))
 
     @pytest.mark.slow
-    def test_an_interrupted_job_goes_on_where_it_stopped_and_gives_the_same(
+    def test_an_interrupted_job_continues_where_it_stopped_and_gives_the_same_result(
         self, config: RunConfig, tmp_path: Path
     ) -> None:
         whole = replace(config, out=tmp_path / "whole.parquet")
@@ -116,7 +116,7 @@ class TestThroughRay:
         again: list[Progress] = []
         summary = run_job(plan, again.append)
         assert (summary.kept, summary.new, summary.videos) == (3, 3, 6)
-        assert len(summary.failures) == 3, "those from before the interruption, too"
+        assert len(summary.failures) == 3, "failures from before the interruption are listed, too"
         assert again[-1].videos_done == 3
         assert pq.read_table(config.out).equals(pq.read_table(whole.out))
         timings = ["decode_s", "predict_s"]
@@ -142,7 +142,7 @@ class TestThroughRay:
         assert summary.sampling == "16×4 @ 30 fps, hop 1 s"
 
     @pytest.mark.slow
-    def test_too_many_failures_end_the_job_which_can_go_on(self, config: RunConfig) -> None:
+    def test_too_many_failures_end_the_job_which_can_continue(self, config: RunConfig) -> None:
         with pytest.raises(JobError, match=r"[23] of the first \d videos .* --max-failures 1 allows; the last: /"):
             run_job(make_plan(replace(config, max_failures=MaxFailures(videos=1))))
         assert not config.out.exists()
@@ -152,7 +152,7 @@ class TestThroughRay:
         summary = run_job(again)
         assert (summary.ok, summary.partial, summary.failed) == (3, 1, 2)
 
-    def test_a_model_that_fails_ends_the_job_with_one_line_that_says_how(self, config: RunConfig) -> None:
+    def test_a_model_that_fails_ends_the_job_with_one_line_that_says_why(self, config: RunConfig) -> None:
         plan = make_plan(config)
         missing = replace(plan.source, file=plan.source.file.with_name("gone.safetensors"))
         with pytest.raises(tagger.VtagError) as caught:
@@ -161,7 +161,7 @@ class TestThroughRay:
         assert "\n" not in str(caught.value)
 
 
-class AllAtOnce(DriverWithoutRay):
+class AllVideosAtOnce(DriverWithoutRay):
     """All videos come back in one table, and none of them could be read."""
 
     def events(self, work: object, videos: Sequence[Video], *_: object, timeout_s: float) -> Iterator[pa.Table]:
@@ -177,7 +177,7 @@ class AllAtOnce(DriverWithoutRay):
 def test_failures_are_counted_also_when_the_last_videos_come_back_together(
     bound: MaxFailures, is_exceeded: bool, config: RunConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jobs.tagging.run.RayDriver", AllAtOnce)
+    monkeypatch.setattr("jobs.tagging.run.RayDriver", AllVideosAtOnce)
     plan = make_plan(replace(config, max_failures=bound))
     if is_exceeded:
         with pytest.raises(JobError, match=r"6 of the first 6 videos .* more than --max-failures 5 allows"):
@@ -188,8 +188,8 @@ def test_failures_are_counted_also_when_the_last_videos_come_back_together(
         assert run_job(plan).failed == 6
 
 
-class InParts(DriverWithoutRay):
-    """Remembers the parts of the archive that it was given; the first word of it are the workers."""
+class RecordsParts(DriverWithoutRay):
+    """Records the parts of the archive that it gets. Its first event for each part are the workers."""
 
     parts: ClassVar[list[tuple[int, int]]] = []
 
@@ -203,20 +203,20 @@ class InParts(DriverWithoutRay):
 
 
 def test_a_long_list_is_tagged_in_parts(tmp_path: Path, model_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobs.tagging.run.RayDriver", InParts)
+    monkeypatch.setattr("jobs.tagging.run.RayDriver", RecordsParts)
     monkeypatch.setattr("jobs.tagging.run.videos_at_a_time", lambda decoders: decoders + 1)
     archive = tmp_path / "videos"
     archive.mkdir()
     for number in range(7):
         (archive / f"{number}.mp4").write_text(f"video {number}")
     summary = run_job(make_plan(RunConfig((str(archive),), tmp_path / "tags.parquet", model=str(model_file))))
-    # One decoder is assumed until the workers are known, which are two.
-    assert InParts.parts == [(0, 2), (2, 3), (5, 2)]
+    # One decoder is assumed for the first part; then the workers are known to have two.
+    assert RecordsParts.parts == [(0, 2), (2, 3), (5, 2)]
     assert (summary.videos, summary.segments) == (7, 7 * len("video 0"))
 
 
 def finish_all(config: RunConfig) -> None:
-    """Leaves the run folder of a job that was interrupted when all of its videos were finished."""
+    """Makes the run folder of a job that was interrupted when all its videos were finished."""
     plan = make_plan(config)
     end = VideoEnd("failed", 0, error_kind="empty", error="nothing there")
     ledger = Ledger.create(plan.output.run_folder, plan.identity)
@@ -236,20 +236,20 @@ def test_a_job_whose_videos_are_all_finished_publishes_without_starting_ray(
 
 
 class TestOverwrite:
-    def test_it_starts_over_even_what_is_the_same(self, config: RunConfig) -> None:
+    def test_it_reads_finished_videos_again(self, config: RunConfig) -> None:
         finish_all(config)
         assert make_plan(config).todo == ()
         again = make_plan(replace(config, overwrite=True))
         assert (again.todo, again.run_id) == (again.videos, None)
 
-    def test_given_again_after_an_interruption_it_goes_on(self, config: RunConfig) -> None:
+    def test_the_same_command_after_an_interruption_continues(self, config: RunConfig) -> None:
         again = make_plan(replace(config, overwrite=True))
         Ledger.create(again.output.run_folder, again.identity, replaces=True)
         finish_all(config)
         assert make_plan(replace(config, overwrite=True)).todo == ()
-        assert make_plan(config).replaces, "also without the option, while there is nothing to be lost"
+        assert make_plan(config).replaces, "also without the option, because there is no result to lose"
 
-    def test_begun_over_a_result_it_is_not_finished_by_who_would_add_to_it(self, config: RunConfig) -> None:
+    def test_a_run_without_it_does_not_finish_an_interrupted_overwrite_of_a_result(self, config: RunConfig) -> None:
         finish_all(config)
         run_job(make_plan(config))
         again = make_plan(replace(config, overwrite=True))
@@ -259,7 +259,7 @@ class TestOverwrite:
         remove(again.output.run_folder)
         assert make_plan(config).is_done
 
-    def test_damage_to_what_an_interruption_left_does_not_stop_it(self, config: RunConfig) -> None:
+    def test_a_damaged_run_folder_does_not_stop_it(self, config: RunConfig) -> None:
         config = replace(config, overwrite=True)
         plan = make_plan(config)
         Ledger.create(plan.output.run_folder, plan.identity, replaces=True)
@@ -269,7 +269,7 @@ class TestOverwrite:
         assert make_plan(config).todo == plan.videos
         part.with_name("part-000000.tags.parquet").unlink()
         assert make_plan(config).todo == plan.videos
-        with pytest.raises(OutputError, match="remove it, and what it holds is tagged again"):
+        with pytest.raises(OutputError, match="remove it, and its videos are tagged again"):
             make_plan(replace(config, overwrite=False))
 
 
@@ -282,7 +282,7 @@ class TestNothingToDo:
 
     def test_the_files_stay_as_they_are(self, done: RunConfig) -> None:
         def files() -> dict[str, tuple[int, int, int, bytes]]:
-            # Not all of stat(): when a file was last read may change.
+            # Without the access time, which may change.
             found = ((path, path.stat()) for path in Path(done.out).parent.iterdir())
             return {
                 path.name: (status.st_ino, status.st_mtime_ns, status.st_ctime_ns, path.read_bytes())
@@ -299,14 +299,12 @@ class TestNothingToDo:
         run_job(make_plan(done))
         assert not plan.output.run_folder.is_folder()
 
-    def test_what_could_not_be_read_and_is_only_touched_is_no_failure_of_this_run(self, done: RunConfig) -> None:
+    def test_an_unreadable_video_that_is_only_touched_is_no_failure_of_this_run(self, done: RunConfig) -> None:
         plan = make_plan(done)
         summary = run_job(replace(plan, changes=Changes(touched=plan.videos)))
         assert (summary.failed, summary.touched, summary.failures) == (6, 6, ())
 
-    def test_a_list_of_videos_on_a_disk_that_is_not_there_takes_nothing_away(
-        self, done: RunConfig, tmp_path: Path
-    ) -> None:
+    def test_a_list_of_videos_on_a_missing_disk_removes_nothing(self, done: RunConfig, tmp_path: Path) -> None:
         disk = tmp_path / "disk"
         shutil.copytree(done.inputs[0], disk)
         names = sorted(str(path) for path in disk.rglob("*.mp4"))
@@ -343,12 +341,12 @@ def test_a_plan_that_was_made_before_the_parts_were_merged_is_refused(config: Ru
 
 
 @pytest.mark.parametrize("change", [{"top_k": 2}, {"hop_s": 0.5}, {"fast_decode": True}])
-def test_an_interrupted_run_of_something_else_is_refused_or_started_over(config: RunConfig, change: dict) -> None:
+def test_an_interrupted_run_with_other_settings_is_refused_or_started_over(config: RunConfig, change: dict) -> None:
     plan = make_plan(config)
     Ledger.create(plan.output.run_folder, plan.identity)
     with pytest.raises(OutputError, match=r"another (top-k|sampling).*--overwrite"):
         make_plan(replace(config, **change))
-    assert make_plan(replace(config, overwrite=True, **change)).run is None
+    assert make_plan(replace(config, overwrite=True, **change)).run_id is None
 
 
 def test_a_hop_shorter_than_a_sample_step_is_an_error(config: RunConfig) -> None:
@@ -356,7 +354,9 @@ def test_a_hop_shorter_than_a_sample_step_is_an_error(config: RunConfig) -> None
         make_plan(replace(config, hop_s=0.01))
 
 
-def test_a_dry_run_counts_what_there_is_and_writes_nothing(config: RunConfig, archive: Path, model_file: Path) -> None:
+def test_a_dry_run_counts_videos_and_windows_and_writes_nothing(
+    config: RunConfig, archive: Path, model_file: Path
+) -> None:
     inputs = [str(archive / name) for name in ("good.mp4", "long.mkv", "empty.mp4")]
     found = dry_run(make_plan(replace(config, inputs=tuple(inputs))))
     windows = sum(len(tagger.load_model(str(model_file)).read(path)[0]) for path in inputs)
@@ -417,7 +417,7 @@ def test_a_signal_ends_the_job_with_one_line_and_leaves_no_process(config: RunCo
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0
     assert "1 of 6 videos are finished and kept" in out
-    assert err == "", "nothing of Ray's is shown"
+    assert err == "", "no output of Ray is shown"
     _, alive = psutil.wait_procs(children, timeout=10)
     assert [child for child in alive if child.status() != psutil.STATUS_ZOMBIE] == []
     assert make_plan(config).changes.kept == 1
@@ -436,14 +436,14 @@ def test_a_signal_ends_the_job_with_one_line_and_leaves_no_process(config: RunCo
         (MaxFailures(share=0.5), 11, 20, True),
     ],
 )
-def test_failures_are_too_many_above_a_number_or_a_share_of_enough(
+def test_failures_are_too_many_above_a_number_or_above_a_share_of_at_least_20_videos(
     bound: MaxFailures, failed: int, done: int, exceeded: bool
 ) -> None:
     assert bound.are_exceeded(failed, done) is exceeded
 
 
-def test_the_driver_does_without_torch() -> None:
-    # Half a gigabyte and seconds, on a machine that may have no use for it.
+def test_planning_and_running_do_not_import_torch_or_ray() -> None:
+    # Importing torch takes half a gigabyte and seconds, on a machine that may not need it.
     program = """
 import sys
 import jobs.tagging.plan, jobs.tagging.run, jobs.result.verify

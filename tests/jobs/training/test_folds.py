@@ -1,4 +1,4 @@
-"""Folds on several machines: at the same time, each with its result, and a failure is told as it would be at home."""
+"""Folds on several machines: they run at the same time, with the results and errors of a run without a cluster."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -31,7 +31,7 @@ def run_with(
     folds: Sequence[Fold],
     config: TrainConfig,
 ) -> Any:
-    """Runs folds, each of which is what ``train`` makes of it."""
+    """Runs the folds with ``train`` in place of the real training."""
     jobs.training.ray_folds.train_fold = train
     ingests_first = config.cache is not None
     network = starting_network(config, len(data.labels)) if ingests_first else None
@@ -39,7 +39,7 @@ def run_with(
 
 
 def meet(data: Any, fold: Fold, config: TrainConfig) -> tuple[str, str]:
-    """Waits until two folds are under way; the name of the fold and its machine."""
+    """Waits until two folds run; returns the name of this fold and its node."""
     import ray
 
     (config.out / fold.name).touch()
@@ -52,10 +52,10 @@ def meet(data: Any, fold: Fold, config: TrainConfig) -> tuple[str, str]:
 
 @pytest.mark.slow
 def test_folds_are_trained_on_all_machines_at_the_same_time(address: str, tmp_path: Path) -> None:
-    told: list[Any] = []
+    events: list[Any] = []
     config = TrainConfig("cnn3d-lstm", tmp_path)
-    results = run_on_ray("training", run_with, meet, DATA, FOLDS[:3], config, on_event=told.append, address=address)
-    assert sorted(told) == sorted(results)
+    results = run_on_ray("training", run_with, meet, DATA, FOLDS[:3], config, on_event=events.append, address=address)
+    assert sorted(events) == sorted(results)
     assert [name for name, _ in results] == ["00", "01", "02"]
     assert len({node for _, node in results}) == 2
 
@@ -66,16 +66,16 @@ def count_cached(data: Any, fold: Fold, config: TrainConfig) -> int:
 
 
 @pytest.mark.slow
-def test_clips_are_brought_in_once_before_any_fold_needs_them(address: str, tmp_path: Path) -> None:
+def test_clips_are_ingested_once_before_any_fold_needs_them(address: str, tmp_path: Path) -> None:
     data = read_data_set(ucf11_tree(tmp_path / "UCF11_updated_mpg", groups=3))
-    told: list[Any] = []
+    events: list[Any] = []
     config = TrainConfig("cnn3d-lstm", tmp_path / "folds.json", cache=tmp_path / "cache")
     folds = leave_one_group_out(data)
-    found = run_on_ray("training", run_with, count_cached, data, folds, config, on_event=told.append, address=address)
-    # As films to train on, and as windows to validate on; most clips are both, in one fold or another.
+    found = run_on_ray("training", run_with, count_cached, data, folds, config, on_event=events.append, address=address)
+    # Clips are cached as films for training and as windows for validation; most are needed as both.
     needed = {part: len({clip for fold in folds for clip in getattr(fold.split, part)}) for part in ("train", "val")}
     assert list(found) == [sum(needed.values())] * 3
-    read = [each for each in told if isinstance(each, Reading)]
+    read = [each for each in events if isinstance(each, Reading)]
     assert sorted((each.part, each.total) for each in read if each.done == each.total) == sorted(needed.items())
 
 
@@ -84,7 +84,7 @@ def fail(data: Any, fold: Fold, config: TrainConfig) -> None:
 
 
 @pytest.mark.slow
-def test_what_is_wrong_with_a_fold_is_told_as_it_would_be_at_home(address: str, tmp_path: Path) -> None:
+def test_an_error_of_a_fold_is_the_same_as_without_a_cluster(address: str, tmp_path: Path) -> None:
     with pytest.raises(DataSetError, match=r"^none of the clips of 00 could be read$"):
         run_on_ray(
             "tagging", run_with, fail, DATA, FOLDS[:1], TrainConfig("cnn3d-lstm", tmp_path / "out"), address=address

@@ -1,4 +1,4 @@
-"""What the actors do that bring in clips for a training."""
+"""The actors that ingest the clips of a training."""
 
 import threading
 from pathlib import Path
@@ -16,15 +16,15 @@ from training.inputs.clip_cache import ClipCache
 
 
 class ThreadCheck:
-    """Tells as the problem of each clip whether all calls came in the main thread."""
+    """Reports, as the problem of each clip, whether all calls came in the main thread."""
 
     def __init__(self, *_: Any):
         self._threads = [threading.current_thread() is threading.main_thread()]
 
     def __call__(self, table: pa.Table) -> pa.Table:
         self._threads.append(threading.current_thread() is threading.main_thread())
-        told = {"clip": 0, "key": "", "rows": 0, "problem": str(all(self._threads))}
-        return pa.Table.from_pylist([{"job": job, **told} for job in table["item"].to_pylist()])
+        result = {"clip": 0, "key": "", "rows": 0, "problem": str(all(self._threads))}
+        return pa.Table.from_pylist([{"job": job, **result} for job in table["item"].to_pylist()])
 
 
 def ingest_with_thread_check(

@@ -1,4 +1,4 @@
-"""Training in several workers on Ray: on two machines, with a worker lost, and killed as a whole."""
+"""Training in several workers on Ray: on two machines, with a lost worker, and after the whole training was killed."""
 
 import os
 import signal
@@ -31,15 +31,15 @@ from training import (
 )
 from training.fitting.run_folder import read_metrics
 
-# Each starts Ray Train once or twice, which a busy machine takes minutes for.
+# Each test starts Ray Train once or twice, which takes minutes on a busy machine.
 pytestmark = pytest.mark.timeout(900)
 
 EPOCHS = 12
-"""Enough that a training can be ended twice on the way."""
+"""Enough epochs to stop a training twice before it ends."""
 
 LOOP = LoopSettings(epochs=EPOCHS, batch_size=2, patience=0, seed=3)
 FRAMES = 4
-"""Of a random view: a quarter of the arithmetic."""
+"""Frames of a random view: a quarter of the usual number, for a quarter of the arithmetic."""
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def train_at(address: str, tree: Path, folder: Path, watch: Watch | None = None)
 
 @dataclass(frozen=True)
 class CompleteTraining:
-    """A training that nothing disturbed, and what it told of itself."""
+    """An undisturbed training and its events."""
 
     result: TrainResult
     read: list[Reading]
@@ -71,9 +71,9 @@ class CompleteTraining:
 @pytest.fixture(scope="module")
 def whole(address: str, tree: Path, tmp_path_factory: pytest.TempPathFactory) -> CompleteTraining:
     read: list[Reading] = []
-    told: list[Epoch] = []
-    result = train_at(address, tree, tmp_path_factory.mktemp("whole"), Watch(read.append, on_epoch=told.append))
-    return CompleteTraining(result, read, told)
+    epochs: list[Epoch] = []
+    result = train_at(address, tree, tmp_path_factory.mktemp("whole"), Watch(read.append, on_epoch=epochs.append))
+    return CompleteTraining(result, read, epochs)
 
 
 def assert_same(out: Path, whole: CompleteTraining) -> None:
@@ -95,14 +95,14 @@ def test_two_machines_train_one_model_and_it_tags(whole: CompleteTraining, tree:
 
 
 @pytest.mark.slow
-def test_when_a_worker_is_lost_training_goes_on_from_the_last_checkpoint(
+def test_when_a_worker_is_lost_training_continues_from_the_last_checkpoint(
     address: str, tree: Path, whole: CompleteTraining, tmp_path: Path
 ) -> None:
     killed: list[int] = []
 
     def kill(epoch: Epoch) -> None:
         if epoch.number == 2 and not killed:
-            killed.append(_a_worker())
+            killed.append(_worker_pid())
             os.kill(killed[0], signal.SIGKILL)
 
     resumed: list[Epoch] = []
@@ -112,8 +112,8 @@ def test_when_a_worker_is_lost_training_goes_on_from_the_last_checkpoint(
     assert_same(lost.out, whole)
 
 
-def _a_worker() -> int:
-    """The process of one of the workers that Ray Train has started."""
+def _worker_pid() -> int:
+    """Returns the process id of one of the workers of Ray Train."""
     import psutil
 
     here = psutil.Process().children(recursive=True)
@@ -121,7 +121,7 @@ def _a_worker() -> int:
 
 
 @pytest.mark.slow
-def test_what_cannot_be_had_is_said_at_once(address: str, tree: Path, tmp_path: Path) -> None:
+def test_missing_resources_are_an_error_before_the_training(address: str, tree: Path, tmp_path: Path) -> None:
     data = read_data_set(tree)
     config = TrainConfig("cnn3d-lstm", tmp_path / "m.safetensors", loop=LOOP, run_folder=tmp_path / "m.run")
     split = split_by_group(data, seed=1)
@@ -134,20 +134,20 @@ def test_what_cannot_be_had_is_said_at_once(address: str, tree: Path, tmp_path: 
 def machines_of_boards(session: RaySession, send_event: SendEvent) -> tuple[set[str], str]:
     import ray
 
-    # Left alone, one in two would be elsewhere.
+    # By default Ray would place half of the actors on the other node.
     boards = [open_board() for _ in range(4)]
     nodes = [board.__ray_call__.remote(lambda _: ray.get_runtime_context().get_node_id()) for board in boards]
     return set(ray.get(nodes)), ray.get_runtime_context().get_node_id()
 
 
 @pytest.mark.slow
-def test_what_workers_tell_is_gathered_on_the_machine_that_asked_for_the_training(address: str) -> None:
+def test_the_board_is_on_the_machine_that_started_the_training(address: str) -> None:
     machines, here = run_on_ray("training", machines_of_boards, address=address)
     assert machines == {here}
 
 
 @pytest.mark.slow
-def test_what_is_wrong_with_the_clips_is_told_as_it_would_be_at_home(address: str, tmp_path: Path) -> None:
+def test_an_error_of_the_clips_is_the_same_as_without_a_cluster(address: str, tmp_path: Path) -> None:
     tree = ucf101_tree(tmp_path / "clips", groups=3)
     for clip in tree.rglob("*.mp4"):
         clip.write_bytes(b"not a video")
@@ -156,18 +156,18 @@ def test_what_is_wrong_with_the_clips_is_told_as_it_would_be_at_home(address: st
 
 
 @pytest.mark.slow
-def test_a_command_that_is_interrupted_and_then_killed_goes_on_and_comes_to_the_same_model(
+def test_a_command_that_is_interrupted_and_then_killed_continues_to_the_same_model(
     address: str, tree: Path, whole: CompleteTraining, tmp_path: Path
 ) -> None:
     out = tmp_path / "m.safetensors"
     command = [sys.executable, "-c", "from jobs.cli import main; main()", "train", str(tree), "--out", str(out)]
     command += ["--model", "cnn3d-lstm", "--epochs", str(EPOCHS), "--patience", "0", "--batch-size", "2"]
     command += ["--train-frames", str(FRAMES), "--seed", str(LOOP.seed), "--workers", "2", "--address", address]
-    code, said = end_after(1, signal.SIGINT, command, tmp_path)
-    assert code == 130 and "The same command goes on" in said, said
+    code, output = end_after(1, signal.SIGINT, command, tmp_path)
+    assert code == 130 and "The same command goes on" in output, output
     done = len(read_metrics(tmp_path / "m.run"))
-    code, said = end_after(min(done + 1, EPOCHS), signal.SIGKILL, command, tmp_path)
-    assert code == -signal.SIGKILL, said
+    code, output = end_after(min(done + 1, EPOCHS), signal.SIGKILL, command, tmp_path)
+    assert code == -signal.SIGKILL, output
     assert not out.exists()
     ended = subprocess.run(command, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stdout + ended.stderr
@@ -176,7 +176,7 @@ def test_a_command_that_is_interrupted_and_then_killed_goes_on_and_comes_to_the_
 
 
 def end_after(epochs: int, how: signal.Signals, command: list[str], folder: Path) -> tuple[int, str]:
-    """Sends a signal to ``command`` once its run folder has that many epochs; how it ended, and what it had said."""
+    """Sends a signal to ``command`` once its run folder has so many epochs. Returns its exit status and its output."""
     # In a process group of its own, as a shell does it.
     started = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
@@ -188,5 +188,5 @@ def end_after(epochs: int, how: signal.Signals, command: list[str], folder: Path
             break
         time.sleep(0.02)
     started.send_signal(how)
-    said, _ = started.communicate(timeout=60)
-    return started.returncode, said
+    output, _ = started.communicate(timeout=60)
+    return started.returncode, output
