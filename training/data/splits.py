@@ -156,18 +156,22 @@ def _split(data: DataSet, parts: Mapping[LabelledClip, Part], required: Collecti
     test.
     """
     twins = {path: paths for paths in data.identical for path in paths}
-    judged: dict[Part, set[Path]] = {}
+    files_and_copies: dict[Part, set[Path]] = {}
     for part in PARTS:
         files = {clip.path for clip, where in parts.items() if where == part}
-        judged[part] = files | {twin for path in files for twin in twins.get(path, ())}
-    known = {"train": judged["val"] | judged["test"], "val": judged["test"], "test": set()}
+        files_and_copies[part] = files | {twin for path in files for twin in twins.get(path, ())}
+    excluded = {
+        "train": files_and_copies["val"] | files_and_copies["test"],
+        "val": files_and_copies["test"],
+        "test": set(),
+    }
     chosen = {
-        part: tuple(c for c in data.clips if parts.get(c) == part and c.path not in known[part]) for part in PARTS
+        part: tuple(c for c in data.clips if parts.get(c) == part and c.path not in excluded[part]) for part in PARTS
     }
     _check(data, chosen, required)
     return Split(
         **chosen,
-        identical=tuple(clip for clip, part in parts.items() if clip.path in known[part]),
+        identical=tuple(clip for clip, part in parts.items() if clip.path in excluded[part]),
         unlisted=tuple(clip for clip in data.clips if clip not in parts),
     )
 

@@ -129,32 +129,34 @@ def fit(
         order = torch.randperm(windows, generator=torch.Generator().manual_seed(_torch_seed(epoch_seed)))
         sums = torch.zeros(2, device=device)
         started = reported = time.monotonic()
-        for step, (batch, own, drawn) in enumerate(_prefetch(order.split(batch_size), train, epoch_seed)):
+        for step, (batch, own, share_inputs) in enumerate(_prefetch(order.split(batch_size), train, epoch_seed)):
             rate = _rate_factor(
                 (number - 1) * steps_an_epoch + step, settings.epochs * steps_an_epoch, settings.warm_up
             )
-            for group, full in zip(optimizer.param_groups, rates, strict=True):
-                group["lr"] = full * rate
-            labels, inputs = train.targets.labels[own].to(device), drawn.to(device)
+            for group, full_rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = full_rate * rate
+            labels, inputs = train.targets.labels[own].to(device), share_inputs.to(device)
             distributed.set_norm_contribution(network, batch)
             with torch.autocast(device.type, dtype=precision, enabled=precision != torch.float32):
                 logits = trained(inputs).float()
-            each = functional.cross_entropy(logits, labels, reduction="none", label_smoothing=settings.label_smoothing)
+            losses = functional.cross_entropy(
+                logits, labels, reduction="none", label_smoothing=settings.label_smoothing
+            )
             # The gradients are averaged over the workers. So the loss of a worker is the sum over its share, divided
             # by the weight of the whole batch and multiplied by the number of workers.
-            of_batch = weights[train.targets.labels[batch]].sum()
-            loss = (each * weights[train.targets.labels[own]].to(device)).sum() / of_batch * distributed.size()
+            batch_weight = weights[train.targets.labels[batch]].sum()
+            loss = (losses * weights[train.targets.labels[own]].to(device)).sum() / batch_weight * distributed.size()
             if not distributed.has_share(batch):
                 # The last batch has fewer items than workers. The item here belongs to another worker: do not count it.
-                loss, each = loss * 0, each[:0]
+                loss, losses = loss * 0, losses[:0]
             optimizer.zero_grad(set_to_none=True)
             scaler.scale(loss).backward()
             scaler.unscale_(optimizer)
             nn.utils.clip_grad_norm_(parameters, settings.clip_norm)
             scaler.step(optimizer)
             scaler.update()
-            right = (logits.argmax(1) == labels)[: len(each)]
-            sums += torch.stack([each.detach().sum(), right.sum()])
+            correct = (logits.argmax(1) == labels)[: len(losses)]
+            sums += torch.stack([losses.detach().sum(), correct.sum()])
             if time.monotonic() - reported > REPORT_INTERVAL_S:
                 reported = time.monotonic()
                 seen = min((step + 1) * batch_size, windows)

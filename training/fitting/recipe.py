@@ -64,9 +64,9 @@ def train(
     with open_run(data, split, config) as run, open_cache(config) as cache:
         trained = fit_network(data, split, config, starting_network(config, len(data.labels)), cache, run, watch)
         assert trained is not None
-        made = run.model if run is not None else config.out
-        result = write_model_file(made, data, split, config, trained, watch)
-        publish(made, config.out)
+        model_file = run.model if run is not None else config.out
+        result = write_model_file(model_file, data, split, config, trained, watch)
+        publish(model_file, config.out)
         if run is not None and finish:
             run.finish()
     return result
@@ -95,11 +95,11 @@ def open_run(
 
 
 def begin_run(
-    config: TrainConfig, clips: Mapping[str, Sequence[LabelledClip]], **more: Any
+    config: TrainConfig, clips: Mapping[str, Sequence[LabelledClip]], **extra_settings: Any
 ) -> AbstractContextManager[RunFolder]:
     """Begins or resumes the run folder of a training on ``clips``, by part.
 
-    A run is resumed only when its settings are the same, including the ``more`` settings.
+    A run is resumed only when its settings are the same, including the ``extra_settings``.
     """
     assert config.run_folder is not None
     settings = {
@@ -112,7 +112,7 @@ def begin_run(
         **asdict(config.loop),
         "clips": {part: _fingerprint(of_part) for part, of_part in clips.items()},
         "vtag": tagger.__version__,
-        **more,
+        **extra_settings,
     }
     return RunFolder.open(config.run_folder, settings, restart=config.restart)
 
@@ -228,17 +228,17 @@ def write_model_file(
     return TrainResult(config.out, fitted.fit.epochs, fitted.fit.best, fitted.temperature, calibrated_on, evaluation)
 
 
-def publish(made: Path, out: Path) -> None:
-    """Copies the finished model file ``made`` to ``out``, atomically. Raises OutputError."""
-    if made == out:
+def publish(source: Path, out: Path) -> None:
+    """Copies the finished model file ``source`` to ``out``, atomically. Raises OutputError."""
+    if source == out:
         return
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
-        shutil.copyfile(made, temporary)
+        shutil.copyfile(source, temporary)
         temporary.replace(out)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        raise OutputError(f"cannot write {out}: {reason}; the finished model is {made}") from error
+        raise OutputError(f"cannot write {out}: {reason}; the finished model is {source}") from error
     finally:
         temporary.unlink(missing_ok=True)
 

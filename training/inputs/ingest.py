@@ -34,15 +34,15 @@ def ingest(
 ) -> Iterator[tuple[LabelledClip, Ingested]]:
     """Ingests ``clips`` in ``form``, in order; clips that are in ``ingested`` or in the cache are not decoded."""
     keys = [cache.key(clip, form) for clip in clips]
-    there: list[Ingested | None] = []
+    results: list[Ingested | None] = []
     for key in keys:
         found = (ingested or {}).get(key)
         if found is None and (array := cache.load(key)) is not None:
             found = Ingested(key, len(array))
-        there.append(found)
-    missing = [clip for clip, found in zip(clips, there, strict=True) if found is None]
+        results.append(found)
+    missing = [clip for clip, found in zip(clips, results, strict=True) if found is None]
     decoded = decode_clips(missing, form.sampling, form.preprocessing)
-    for clip, key, found in zip(clips, keys, there, strict=True):
+    for clip, key, found in zip(clips, keys, results, strict=True):
         if found is None:
             read = next(decoded)
             array = form.make(read)
