@@ -1,4 +1,4 @@
-"""What one process needs to tag one video: reading video, windows, models, prediction, the output schema.
+"""Everything that one process needs to tag one video: reading video, windows, models, prediction, the output schema.
 
 ``tagger.load_model().tag("clip.mp4")`` returns segments.
 """

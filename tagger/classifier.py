@@ -14,15 +14,16 @@ import numpy as np
 import torch
 from torch import nn
 
-from tagger.cuda import Crossing, Step, best_batch_size, recorded_if_faster
+from tagger.cuda import ClipUploader, Step, best_batch_size, recorded_if_faster
 from tagger.errors import VtagError
 from tagger.models.fast.fused import fuse
 from tagger.models.fast.probe import is_out_of_memory
 from tagger.ood import OODCalibration
 from tagger.preprocessing import Preprocessing
 
-COMPUTATION = 4
-"""Counts the ways in which features have been computed, for those that were kept from an earlier one."""
+FEATURE_VERSION = 4
+"""Version of the feature computation. It is part of the fingerprint: stored features of other versions are not
+reused."""
 
 DeviceName = Literal["auto", "cpu", "cuda"]
 PrecisionName = Literal["auto", "fp32", "bf16", "fp16"]
@@ -31,9 +32,9 @@ PRECISIONS: dict[PrecisionName, torch.dtype] = {"fp32": torch.float32, "bf16": t
 
 
 def choose_device(device: DeviceName = "auto") -> torch.device:
-    """The device to compute on; ``auto`` is the GPU when there is one. Raises VtagError when there is no such GPU.
+    """Returns the device to compute on. ``auto`` is the GPU if there is one. Raises VtagError when ``cuda`` has no GPU.
 
-    Of several GPUs it is the current one, by its number: in another thread another one may be current.
+    With several GPUs it is the current one, given by its number, because the current GPU may differ between threads.
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise VtagError("--device cuda: no CUDA GPU is available here; use --device cpu or auto")
@@ -43,10 +44,10 @@ def choose_device(device: DeviceName = "auto") -> torch.device:
 
 
 def choose_precision(device: torch.device, precision: PrecisionName = "auto") -> torch.dtype:
-    """The precision to compute in; ``auto`` is bfloat16 where the hardware multiplies it natively, else float32.
+    """Returns the precision to compute in. ``auto`` is bfloat16 if the hardware supports it natively, else float32.
 
     On a CPU with AVX-512 BF16 or AMX the 3D convolutions run 2 to 4 times faster in bfloat16 (measured on Zen 4 and on
-    a Xeon with AMX); without native support it is emulated and slower.
+    a Xeon with AMX). Without native support bfloat16 is emulated and slower.
     """
     if precision != "auto":
         return PRECISIONS[precision]
@@ -56,23 +57,23 @@ def choose_precision(device: torch.device, precision: PrecisionName = "auto") ->
 
 
 @functools.cache
-def cpu_flags(facts: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
-    """What the processor can do, in the words of Linux; nothing where they are not known.
+def cpu_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
+    """Returns the CPU flags that Linux lists; an empty set on other systems.
 
-    PyTorch knows as well, but tells it under a public name only since its newer versions.
+    Older versions of PyTorch have no public function for this.
     """
     try:
-        with facts.open() as lines:
+        with cpuinfo.open() as lines:
             return next((frozenset(line.split()[2:]) for line in lines if line.startswith("flags")), frozenset())
     except OSError:
         return frozenset()
 
 
 def normalise(pixels: torch.Tensor, preprocessing: Preprocessing) -> torch.Tensor:
-    """``[n, T, H, W, 3] uint8`` pixels to a model's input: ``[n, 3, T, H, W] float32``, minus mean, over deviation."""
+    """Turns ``[n, T, H, W, 3] uint8`` pixels into model input ``[n, 3, T, H, W] float32``: ``(x - mean) / std``."""
     mean, scale = _mean_and_scale(preprocessing, pixels.device)
     if pixels.is_cuda:
-        # Once over memory instead of three times.
+        # One pass over memory instead of three.
         normalised = torch.addcmul(-mean * scale, pixels, scale)
     else:
         normalised = pixels.float().sub_(mean).mul_(scale)
@@ -82,17 +83,20 @@ def normalise(pixels: torch.Tensor, preprocessing: Preprocessing) -> torch.Tenso
 
 @functools.lru_cache(maxsize=16)
 def _mean_and_scale(preprocessing: Preprocessing, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    # Once: the way to a GPU cannot be recorded in a CUDA graph. They serve training, too.
+    # Cached because a copy to the GPU cannot be recorded in a CUDA graph. Training needs tensors without inference
+    # mode.
     with torch.inference_mode(mode=False):
         mean = torch.tensor(preprocessing.mean, device=device) * 255
         return mean, 1 / (torch.tensor(preprocessing.std, device=device) * 255)
 
 
 class Classifier:
-    """Computes class probabilities for clips, with a network that it changes: the caller must not use it afterwards.
+    """Computes class probabilities for clips.
+
+    It changes the ``network`` that it is given. The caller must not use that network afterwards.
 
     The ``backbone`` runs in ``precision`` and ``channels_last_3d``; the ``head`` (LSTM, pooling, softmax) in float32,
-    because it costs next to nothing and bfloat16 would blur the confidences.
+    because it costs almost nothing and bfloat16 would make the confidences less exact.
     """
 
     def __init__(
@@ -110,36 +114,37 @@ class Classifier:
         self._temperature = temperature
         self._ood = ood
         network = network.eval().requires_grad_(False).to(self.device)
-        # Norms are folded in full precision.
+        # Batch norms are folded into the convolutions in full precision.
         self._backbone = fuse(network.get_submodule("backbone").float()).to(self.precision)
         self._backbone.to(memory_format=torch.channels_last_3d)
         self._head = fuse(network.get_submodule("head").float())
         self._preprocessing = preprocessing
-        self._most = sys.maxsize
-        """Clips in a batch for which there was memory."""
+        self._max_batch = sys.maxsize
+        """The largest batch that fits into memory, in clips, as far as is known."""
         self._to_device: Callable[[np.ndarray], torch.Tensor] = torch.from_numpy
         if self.device.type == "cuda":
-            self._to_device = Crossing(self.device)
-        self._best: dict[tuple[int, ...], int] = {}
-        """The automatic batch size on a GPU, by the shape of the clips."""
-        self._fast: tuple[tuple[int, ...], Step] | None = None
-        """The shape of a full batch on a GPU, and the fastest way to compute it."""
+            self._to_device = ClipUploader(self.device)
+        self._auto_batch_sizes: dict[tuple[int, ...], int] = {}
+        """Automatic batch sizes on a GPU, by the shape of a clip."""
+        self._full_batch_step: tuple[tuple[int, ...], Step] | None = None
+        """The shape of a full batch on a GPU, and the fastest step for it."""
         self._lock = threading.RLock() if self.device.type == "cuda" else contextlib.nullcontext()
-        """A GPU's pinned memory and recorded step serve one thread at a time."""
+        """Only one thread at a time may use a GPU's pinned memory and recorded step."""
 
     def fingerprint(self) -> str:
-        """A hash of the backbone's layers, weights and precision: the same features come from the same one."""
-        digest = hashlib.sha256(f"{COMPUTATION} {self._backbone} {self.precision}".encode())
+        """Returns a hash of the backbone's layers, weights and precision. Equal fingerprints mean equal features."""
+        digest = hashlib.sha256(f"{FEATURE_VERSION} {self._backbone} {self.precision}".encode())
         for name, tensor in self._backbone.state_dict().items():
             digest.update(name.encode() + tensor.float().cpu().numpy().tobytes())
         return digest.hexdigest()
 
     def operations(self, num_frames: int) -> int:
-        """Floating-point operations for one window of ``num_frames``, a multiplication with its addition being two.
+        """Returns the floating-point operations for one window of ``num_frames``. A multiply-add counts as two.
 
-        Counted on shapes alone, without computing anything: on the CPU, LSTMs are one kernel that hides its products.
+        Counts on the ``meta`` device, which has shapes but no values. On the CPU an LSTM is a single kernel, and its
+        products would not be counted.
         """
-        # Its import takes longer than all of vtag's own, and no job needs it.
+        # Imported here because the import takes longer than all of vtag's own imports, and no job needs it.
         from torch.utils.flop_counter import FlopCounterMode
 
         size = self._preprocessing.size
@@ -151,12 +156,12 @@ class Classifier:
 
     @torch.inference_mode()
     def features(self, clips: np.ndarray) -> torch.Tensor:
-        """Backbone features, float32, of ``[n, T, H, W, 3] uint8`` clips: what ``head`` takes."""
+        """Returns the backbone features of ``[n, T, H, W, 3] uint8`` clips as float32, the input of ``head``."""
         with self._lock:
             return self._features(self._to_device(clips))
 
     def _features(self, pixels: torch.Tensor) -> torch.Tensor:
-        # Differences between frames are small, and are taken before the first convolution turns to lower precision.
+        # Float32 input, because differences between frames are small. The first convolution casts to lower precision.
         return self._backbone(normalise(pixels, self._preprocessing)).float()
 
     def _step(self, pixels: torch.Tensor) -> torch.Tensor:
@@ -164,11 +169,11 @@ class Classifier:
 
     @torch.inference_mode()
     def logits(self, clips: np.ndarray, batch_size: int | None = None) -> np.ndarray:
-        """``[n, T, H, W, 3] uint8`` clips to ``[n, classes] float32`` logits, ``batch_size`` clips at a time.
+        """Turns ``[n, T, H, W, 3] uint8`` clips into ``[n, classes] float32`` logits, ``batch_size`` clips at a time.
 
-        The automatic batch size is 1 on a CPU, where it is the fastest per clip and makes a window's result the same
-        in any company; on a GPU it is found by trying. When the memory of a GPU runs out, batches are halved, from then
-        on, down to single clips. Raises VtagError when one clip is too much.
+        The automatic batch size is 1 on a CPU: that is the fastest per clip, and the result of a window does not depend
+        on the rest of the batch. On a GPU the size is measured. When GPU memory runs out, the batch size is halved and
+        stays halved, down to single clips. Raises VtagError when a single clip does not fit.
         """
         if len(clips) == 0:
             raise ValueError("there are no clips to classify")
@@ -181,10 +186,10 @@ class Classifier:
         while done < len(clips):
             batch = clips[done : done + 1]
             try:
-                size = min(batch_size or self._automatic(clips.shape[1:]), self._most)
+                size = min(batch_size or self._auto_batch_size(clips.shape[1:]), self._max_batch)
                 batch = clips[done : done + size]
-                # On a GPU only begun: while it computes, the next batch crosses.
-                logits.append(self._begin(batch, is_full=len(batch) == size))
+                # On a GPU this only starts the batch, so the next one is copied while it is computed.
+                logits.append(self._start_batch(batch, is_full=len(batch) == size))
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
@@ -193,35 +198,35 @@ class Classifier:
                         f"a single window does not fit into the memory of {self.device}; free some of it, "
                         "or use --actors 1, or --device cpu"
                     ) from error
-                self._most = len(batch) // 2
-                self._fast = None
+                self._max_batch = len(batch) // 2
+                self._full_batch_step = None
                 continue
             done += len(batch)
         return logits
 
-    def _automatic(self, clip_shape: tuple[int, ...]) -> int:
+    def _auto_batch_size(self, clip_shape: tuple[int, ...]) -> int:
         if self.device.type == "cpu":
             return 1
-        if clip_shape not in self._best:
-            self._best[clip_shape] = best_batch_size(self._step, clip_shape, self.device)
-        return self._best[clip_shape]
+        if clip_shape not in self._auto_batch_sizes:
+            self._auto_batch_sizes[clip_shape] = best_batch_size(self._step, clip_shape, self.device)
+        return self._auto_batch_sizes[clip_shape]
 
-    def _begin(self, batch: np.ndarray, is_full: bool) -> torch.Tensor:
-        """The logits of a batch; those of a GPU may be still to come."""
+    def _start_batch(self, batch: np.ndarray, is_full: bool) -> torch.Tensor:
+        """Starts a batch and returns its logits. On a GPU they may not be computed yet."""
         if self.device.type == "cpu" or not is_full:
             return self._head(self.features(batch))
-        if self._fast is None or self._fast[0] != batch.shape:
-            self._fast = batch.shape, recorded_if_faster(self._step, batch.shape, self.device)
-        return self._fast[1](self._to_device(batch))
+        if self._full_batch_step is None or self._full_batch_step[0] != batch.shape:
+            self._full_batch_step = batch.shape, recorded_if_faster(self._step, batch.shape, self.device)
+        return self._full_batch_step[1](self._to_device(batch))
 
     def probabilities(self, clips: np.ndarray, batch_size: int | None = None) -> np.ndarray:
-        """``[n, T, H, W, 3] uint8`` clips to ``[n, classes] float32`` probabilities; see ``logits``."""
+        """Turns ``[n, T, H, W, 3] uint8`` clips into ``[n, classes] float32`` probabilities. See ``logits``."""
         return self.classify(clips, batch_size)[0]
 
     def classify(self, clips: np.ndarray, batch_size: int | None = None) -> tuple[np.ndarray, np.ndarray | None]:
-        """Probabilities, and beside them the out-of-distribution scores ``[n] float32``, from one look at the clips.
+        """Returns probabilities and out-of-distribution scores ``[n] float32`` from one pass over the clips.
 
-        The scores are None when the model has no calibration for them.
+        The scores are None when the model has no out-of-distribution calibration.
         """
         logits = self.logits(clips, batch_size) / self._temperature
         probabilities = torch.softmax(torch.from_numpy(logits), dim=1).numpy()

@@ -1,4 +1,4 @@
-"""From a video file to clips: the stream of spans that decoding sends to prediction."""
+"""Reads a video file into clips, as the stream of spans that decoding sends to prediction."""
 
 import errno
 import time
@@ -20,22 +20,24 @@ from tagger.windows import Sampling, Window, WindowCutter
 
 Status = Literal["ok", "partial", "failed"]
 
-LONGEST_FRAME_S = 3600.0
-"""A frame that claims to be shown for longer has a damaged time: one flipped bit of a small file can claim a month,
-which would be a million windows of the same picture."""
+MAX_FRAME_S = 3600.0
+"""The longest time in seconds that a single frame may be shown. A longer time counts as damage: one flipped bit in a
+small file can give a frame of a month, which would be a million windows of the same picture."""
 
-STILL_S, STILL_FRAME_S = 12 * 3600.0, 60.0
-"""A video that is longer than the first has damaged times when its frames last longer than the second on average. Many
-frames of less than an hour each are as many windows as one of a month; a slide show is neither so long nor so slow."""
+LONG_VIDEO_S, MAX_MEAN_FRAME_S = 12 * 3600.0, 60.0
+"""A video longer than LONG_VIDEO_S seconds has damaged times if its frames last more than MAX_MEAN_FRAME_S on average.
+
+Many frames of just under an hour give as many windows as one frame of a month. A slide show is shorter or faster.
+"""
 
 
 @dataclass(frozen=True)
 class VideoEnd:
-    """How reading a video ended.
+    """The outcome of reading a video.
 
-    ``ok``: read to its end. ``partial``: windows before the damaged part are kept. ``failed``: no window at all.
-    ``facts`` is None when the file could not even be opened. ``decode_s`` is the time spent reading, in seconds,
-    without the time in which the reader waited for its caller.
+    ``ok``: read to its end. ``partial``: the windows before the damage are kept. ``failed``: no window at all.
+    ``facts`` is None when the file could not be opened. ``decode_s`` is the time spent reading in seconds, without
+    the time that the reader waited for its caller.
     """
 
     status: Status
@@ -48,7 +50,7 @@ class VideoEnd:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "VideoEnd":
-        """The inverse of ``dataclasses.asdict`` after a trip through JSON."""
+        """Restores the result of ``dataclasses.asdict`` after a round trip through JSON."""
         facts, choice = values["facts"], values["choice"]
         facts = None if facts is None else VideoFacts(**facts)
         return cls(**{**values, "facts": facts, "choice": None if choice is None else Choice(**choice)})
@@ -56,10 +58,10 @@ class VideoEnd:
 
 @dataclass(frozen=True)
 class Span:
-    """Consecutive windows of one video: ``clips`` is ``[n, num_frames, H, W, 3] uint8``, one clip for each window.
+    """Consecutive windows of one video. ``clips`` is ``[n, num_frames, H, W, 3] uint8``, one clip for each window.
 
-    ``end`` is set on the last span of a video, which may have no windows. ``cpu_s`` is the CPU time in seconds that the
-    process which decoded it has spent on it.
+    ``end`` is set on the last span of a video. The last span may have no windows. ``cpu_s`` is the CPU time in seconds
+    that decoding the span took.
     """
 
     windows: tuple[Window, ...]
@@ -69,10 +71,11 @@ class Span:
 
 
 @dataclass(frozen=True)
-class LooseSpan:
-    """A span whose clips are not stacked yet: ``frames[i]`` are the ``num_frames`` pictures of window ``i``.
+class UnstackedSpan:
+    """A span whose clips are not stacked yet. ``frames[i]`` are the ``num_frames`` pictures of window ``i``.
 
-    A picture is ``[H, W, 3] uint8`` and contiguous, and may stand several times, in one window or in several.
+    A picture is ``[H, W, 3] uint8`` and contiguous. The same array may occur several times, in one window or in
+    several.
     """
 
     windows: tuple[Window, ...]
@@ -80,24 +83,24 @@ class LooseSpan:
     end: VideoEnd | None = None
 
 
-class Reading:
-    """What is known so far of a video that is being read. Whoever wants to know it early overrides a method."""
+class ReadProgress:
+    """The current state of a video that is being read. Subclasses override a method to be notified early."""
 
     def __init__(self) -> None:
         self.facts: VideoFacts | None = None
         self.choice: Choice | None = None
         self.duration_s = 0.0
 
-    def found(self, facts: VideoFacts) -> None:
-        """The video could be opened."""
+    def on_facts(self, facts: VideoFacts) -> None:
+        """Called when the video has been opened."""
         self.facts = facts
 
-    def chose(self, choice: Choice) -> None:
-        """A reader will be used, or was replaced by another."""
+    def on_choice(self, choice: Choice) -> None:
+        """Called when a reader has been chosen, and again when another reader replaces it."""
         self.choice = choice
 
-    def decoded(self) -> None:
-        """The reader came to another frame: looked at its time, passed over it, or decoded it."""
+    def on_advance(self) -> None:
+        """Called for each packet that is read and each frame that is looked at, skipped or decoded."""
 
 
 def read_spans(
@@ -108,15 +111,15 @@ def read_spans(
     span_windows: int = 8,
     nvdec: bool = False,
 ) -> Iterator[Span]:
-    """Reads a video and yields its windows in order, up to ``span_windows`` at a time, the last span with its end.
+    """Reads a video and yields its windows in order, up to ``span_windows`` at a time. The last span has the end.
 
-    Never raises because of a video: one that cannot be read ends with a span whose ``end`` says why. A decoder that
-    crashes takes this process with it; ``tagger.isolation`` does the same in a process of its own. ``nvdec`` is
-    that of ``choose_reader``.
+    Never raises because of a video: for a video that cannot be read, the ``end`` of the last span gives the reason. If
+    the decoder crashes, this process crashes, too. ``tagger.isolation`` reads videos in a separate process instead.
+    ``nvdec`` is passed on to ``choose_reader``.
     """
     size = preprocessing.size
     begun_s = time.process_time()
-    for span in read_loose_spans(path, sampling, preprocessing, span_windows=span_windows, nvdec=nvdec):
+    for span in read_unstacked_spans(path, sampling, preprocessing, span_windows=span_windows, nvdec=nvdec):
         clips = np.empty((len(span.windows), sampling.num_frames, size, size, 3), np.uint8)
         for clip, frames in zip(clips, span.frames, strict=True):
             np.stack(frames, out=clip)
@@ -124,7 +127,7 @@ def read_spans(
         begun_s = time.process_time()
 
 
-def read_loose_spans(
+def read_unstacked_spans(
     path: str | Path,
     sampling: Sampling,
     preprocessing: Preprocessing,
@@ -132,23 +135,24 @@ def read_loose_spans(
     span_windows: int = 8,
     choice: Choice | None = None,
     nvdec: bool = False,
-    reading: Reading | None = None,
-) -> Iterator[LooseSpan]:
-    """Does the work of ``read_spans``.
+    progress: ReadProgress | None = None,
+) -> Iterator[UnstackedSpan]:
+    """Reads a video like ``read_spans``, but leaves the clips unstacked.
 
-    ``choice`` is a reader to be used instead of the one that the rule chooses; ``nvdec`` is that of ``choose_reader``.
+    ``choice`` overrides the automatic choice of a reader. ``nvdec`` is passed on to ``choose_reader``. ``progress`` is
+    notified while the video is read.
     """
     path = Path(path)
     started = time.perf_counter()
-    reading = reading or Reading()
-    version = _version(path)
+    progress = progress or ReadProgress()
+    version = _file_version(path)
     pending: list[tuple[Window, list[np.ndarray]]] = []
     windows, end_s = 0, 0.0
     waited_s = 0.0
     failure: VideoError | None = None
     try:
-        for window, frames in _read_windows(path, sampling, preprocessing, choice, nvdec, reading):
-            # One window is held back so that the last one can travel with the end.
+        for window, frames in _read_windows(path, sampling, preprocessing, choice, nvdec, progress):
+            # One window is held back so that the last span, which has the end, also has a window.
             if len(pending) == span_windows:
                 span, pending = _span(pending), []
                 passed_on = time.perf_counter()
@@ -156,25 +160,25 @@ def read_loose_spans(
                 waited_s += time.perf_counter() - passed_on
             pending.append((window, frames))
             windows, end_s = windows + 1, window.end_s
-        if reading.facts is not None and reading.facts.is_truncated:
-            # The cut lay between two frames, so that the reader met nothing wrong.
-            raise VideoError("damaged", f"{path} is cut off after {reading.duration_s:.2f} s")
+        if progress.facts is not None and progress.facts.is_truncated:
+            # The file was cut between two frames, so the reader saw no error.
+            raise VideoError("damaged", f"{path} is cut off after {progress.duration_s:.2f} s")
     except Exception as error:
-        # Whatever a decoder comes up with: one video never stops an archive.
+        # A decoder may raise anything, and a single video must not stop the job.
         failure = video_error(path, error)
-    if version is not None and _version(path) != version:
-        # What else went wrong came of it, and what went right may be half of the old file and half of the new.
+    if version is not None and _file_version(path) != version:
+        # Any other error may be a consequence of the change, and windows without errors may mix the old and new file.
         failure = VideoError("changed", f"{path} was written to, or removed, while it was read")
-    facts = reading.facts
+    facts = progress.facts
     if facts is not None and windows:
-        # A GPU may have come further than the core that decodes after it.
-        facts = replace(facts, duration_s=max(reading.duration_s, end_s))
+        # When the CPU takes over from the GPU, the windows that the GPU gave may end after the last frame from the CPU.
+        facts = replace(facts, duration_s=max(progress.duration_s, end_s))
     status: Status = "ok" if failure is None else "partial" if windows else "failed"
     end = VideoEnd(
         status=status,
         windows=windows,
         facts=facts,
-        choice=reading.choice,
+        choice=progress.choice,
         error_kind=failure.kind if failure else None,
         error=one_line(str(failure)) if failure else None,
         decode_s=time.perf_counter() - started - waited_s,
@@ -182,10 +186,12 @@ def read_loose_spans(
     yield _span(pending, end)
 
 
-def rule(facts: VideoFacts, sampling: Sampling, preprocessing: Preprocessing, *, nvdec: bool = False) -> Choice:
-    """The reader with which reading a video begins, as ``choose_reader`` says."""
+def choose_first_reader(
+    facts: VideoFacts, sampling: Sampling, preprocessing: Preprocessing, *, nvdec: bool = False
+) -> Choice:
+    """Chooses the reader that is tried first, with ``choose_reader``."""
     frame_bytes = 3 * preprocessing.size**2
-    # A frame is sampled at most once per source frame and, over all windows, about once per sample.
+    # An upper bound: one frame for each sample of each window.
     samples = sampling.num_frames * sampling.window_count(facts.duration_s) if facts.duration_s else None
     drained_bytes = samples * frame_bytes if samples is not None else None
     return choose_reader(facts, drained_bytes, fast=sampling.fast_decode, nvdec=nvdec)
@@ -197,16 +203,16 @@ def _read_windows(
     preprocessing: Preprocessing,
     choice: Choice | None,
     nvdec: bool,
-    reading: Reading,
+    progress: ReadProgress,
 ) -> Iterator[tuple[Window, list[np.ndarray]]]:
     facts = probe(path)
-    reading.found(facts)
-    choice = choice or rule(facts, sampling, preprocessing, nvdec=nvdec)
+    progress.on_facts(facts)
+    choice = choice or choose_first_reader(facts, sampling, preprocessing, nvdec=nvdec)
     passed_on = 0
     if choice.decoder == "decord":
         try:
-            # Everything is taken before anything is passed on: an open decord reader must never wait.
-            drained = list(_cut(path, sampling, preprocessing, choice, facts, reading))
+            # All frames are read before the first window is yielded, because an open decord reader must never wait.
+            drained = list(_cut_windows(path, sampling, preprocessing, choice, facts, progress))
         except VideoError as error:
             choice = Choice("pyav", one_line(str(error).removeprefix(f"{path}: ")))
         except Exception as error:
@@ -216,29 +222,29 @@ def _read_windows(
             return
     elif choice.decoder == "pyav-nvdec":
         try:
-            for item in _cut(path, sampling, preprocessing, choice, facts, reading):
+            for item in _cut_windows(path, sampling, preprocessing, choice, facts, progress):
                 yield item
                 passed_on += 1
             return
         except NvdecError as error:
             choice = Choice("pyav", one_line(f"decoding on the GPU failed ({error})"))
-    yield from islice(_cut(path, sampling, preprocessing, choice, facts, reading), passed_on, None)
+    yield from islice(_cut_windows(path, sampling, preprocessing, choice, facts, progress), passed_on, None)
 
 
-def _cut(
+def _cut_windows(
     path: Path,
     sampling: Sampling,
     preprocessing: Preprocessing,
     choice: Choice,
     facts: VideoFacts,
-    reading: Reading,
+    progress: ReadProgress,
 ) -> Iterator[tuple[Window, list[np.ndarray]]]:
-    # Said before it is opened, because that is when it may crash.
-    reading.chose(choice)
+    # Reported before the file is opened, because opening may crash.
+    progress.on_choice(choice)
     width, height = preprocessing.scaled(*facts.display_size)
-    reader, opened = open_video(path, facts, choice, width, height, reading.decoded)
+    reader, opened = open_video(path, facts, choice, width, height, progress.on_advance)
     if opened != choice:
-        reading.chose(opened)
+        progress.on_choice(opened)
     cutter: WindowCutter[np.ndarray] = WindowCutter(sampling)
 
     frames = 0
@@ -246,39 +252,39 @@ def _cut(
     def needs(shown_until_s: float) -> bool:
         nonlocal frames
         frames += 1
-        reading.decoded()
+        progress.on_advance()
         return cutter.needs(shown_until_s)
 
     try:
         for frame in reader.frames(needs):
             pixels = np.ascontiguousarray(preprocessing.crop(frame.pixels))
-            problem = _stillness(frame, frames)
+            problem = _time_problem(frame, frames)
             if problem:
-                reading.duration_s = frame.start_s + sampling.step_s
-                yield from cutter.finish(reading.duration_s, pixels)
+                progress.duration_s = frame.start_s + sampling.step_s
+                yield from cutter.finish(progress.duration_s, pixels)
                 raise VideoError("damaged", f"{path}: {problem}")
-            reading.duration_s = frame.end_s
+            progress.duration_s = frame.end_s
             yield from (cutter.finish if frame.is_last else cutter.push)(frame.end_s, pixels)
     finally:
         reader.close()
 
 
-def _stillness(frame: Frame, frames: int) -> str | None:
-    """Why the time of ``frame``, the last of the first ``frames`` of a video, cannot be true; None when it can."""
+def _time_problem(frame: Frame, frames: int) -> str | None:
+    """Returns why the time of ``frame``, number ``frames`` of the video, is impossible; None if it is possible."""
     shown_s = frame.end_s - frame.start_s
-    if shown_s > LONGEST_FRAME_S:
+    if shown_s > MAX_FRAME_S:
         return f"one frame, at {frame.start_s:.2f} s, claims to last {shown_s / 3600:,.0f} h"
-    if frame.end_s > max(STILL_S, STILL_FRAME_S * frames):
+    if frame.end_s > max(LONG_VIDEO_S, MAX_MEAN_FRAME_S * frames):
         return f"its first {frames} frames claim to last {frame.end_s / 3600:,.0f} h"
     return None
 
 
-def _span(pending: list[tuple[Window, list[np.ndarray]]], end: VideoEnd | None = None) -> LooseSpan:
-    return LooseSpan(tuple(window for window, _ in pending), tuple(frames for _, frames in pending), end)
+def _span(pending: list[tuple[Window, list[np.ndarray]]], end: VideoEnd | None = None) -> UnstackedSpan:
+    return UnstackedSpan(tuple(window for window, _ in pending), tuple(frames for _, frames in pending), end)
 
 
-def _version(path: Path) -> tuple[int, int] | None:
-    """Size and time of last writing, which a file that is being written changes; None when there is no such file."""
+def _file_version(path: Path) -> tuple[int, int] | None:
+    """Returns the size and modification time of a file, which change when it is written; None if there is no file."""
     try:
         status = path.stat()
     except (OSError, ValueError):
@@ -287,7 +293,7 @@ def _version(path: Path) -> tuple[int, int] | None:
 
 
 def video_error(path: Path, error: Exception) -> VideoError:
-    """What an exception, of whatever kind, says about the video at ``path``."""
+    """Turns any exception into the VideoError for the video at ``path``."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, MemoryError) or getattr(cause, "errno", None) == errno.ENOMEM:

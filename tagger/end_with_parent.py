@@ -1,8 +1,8 @@
-"""Ends a helper process when its parent ends, however that happens and whatever the helper is doing.
+"""Ends a helper process when its parent ends, for any reason, even while the helper is busy.
 
 The helper holds one end of a socket on which nothing is ever sent. When the other end closes, the kernel sends SIGIO,
-whose default action on Linux ends the process, even while it is stuck in C code. (PR_SET_PDEATHSIG would fire when the
-parent's *thread* ends. On other systems SIGIO is ignored by default, and a process that is stuck stays.)
+whose default action on Linux ends the process, even while it is stuck in C code. PR_SET_PDEATHSIG is not used because
+it fires when the parent's *thread* ends. Other systems ignore SIGIO by default, so there a stuck process stays.
 """
 
 import fcntl

@@ -1,4 +1,4 @@
-"""The errors a person can meet, each one line of what is wrong with what and what to do."""
+"""The errors that a user can see. Each message is one line: what is wrong with what, and what to do."""
 
 from typing import Literal, get_args
 
@@ -16,21 +16,21 @@ ErrorKind = Literal[
     "timeout",
     "memory",
 ]
-"""Why a video has no rows, or not all of them. A closed set, written to the ``error_kind`` column.
+"""Why a video has no rows, or only some of its rows. A closed set, written to the ``error_kind`` column.
 
-``missing``: no such file. ``permission``: the file cannot be opened. ``unreachable``: the bucket or the server that
-has it did not give it, however often it was asked. ``empty``: zero bytes. ``not_video``: no container format is
-recognised. ``no_video_stream``: only audio, subtitles or pictures. ``unsupported``: no decoder for the codec.
-``damaged``: decoding failed. ``changed``: the file was written to, or removed, while it was read. ``crashed``: the
-decoder's process ended in the middle. ``timeout``: the decoder gave no frame for too long. ``memory``: the decoder
-needed more memory than it may use. The last three have been tried twice. Windows before any trouble are kept.
+``missing``: no such file. ``permission``: the file cannot be opened. ``unreachable``: the bucket or server did not
+deliver the file, after all retries. ``empty``: zero bytes. ``not_video``: no container format is recognised.
+``no_video_stream``: only audio, subtitles or pictures. ``unsupported``: no decoder for the codec. ``damaged``: decoding
+failed. ``changed``: the file was written to, or removed, while it was read. ``crashed``: the decoder process ended
+during decoding. ``timeout``: the decoder gave no frame for too long. ``memory``: the decoder needed more memory than
+its limit. In the last three cases, the video was tried twice. Windows before the error are kept.
 """
 
 ERROR_KINDS: tuple[ErrorKind, ...] = get_args(ErrorKind)
 
 
 class VtagError(Exception):
-    """Base of vtag's own errors. ``str(error)`` is one line fit to show a person."""
+    """Base of vtag's own errors. ``str(error)`` is one line that can be shown to a user."""
 
 
 class VideoError(VtagError):
@@ -45,7 +45,7 @@ class VideoError(VtagError):
 
 
 class ModelFileError(VtagError):
-    """A model file that is damaged, foreign, or from a newer vtag, or a model name that is not known."""
+    """A model file that is damaged, not written by vtag, or written by a newer vtag; or an unknown model name."""
 
 
 class WeightsError(VtagError):
@@ -57,11 +57,11 @@ class DataSetError(VtagError):
 
 
 class TrainingError(VtagError):
-    """A training that cannot come to anything, such as one whose loss is not a number."""
+    """A training run that cannot succeed, for example because its loss is not a number."""
 
 
 class OutputError(VtagError):
-    """An output path that cannot be written, or that holds something else."""
+    """An output path that cannot be written, or that already contains something else."""
 
 
 class InputError(VtagError):
@@ -69,5 +69,5 @@ class InputError(VtagError):
 
 
 def one_line(text: str) -> str:
-    """``text`` as one line that a table can store: a path may hold line ends, and bytes that are no UTF-8."""
+    """Turns ``text`` into one line of valid UTF-8. A path may contain line breaks, and bytes that are not UTF-8."""
     return " ".join(text.split()).encode("utf-8", "backslashreplace").decode()

@@ -1,9 +1,9 @@
-"""What vtag sees in a video, without tagging it."""
+"""Inspects a video without tagging it."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tagger.clips import rule
+from tagger.clips import choose_first_reader
 from tagger.errors import ErrorKind, VideoError, one_line
 from tagger.isolation import decoder_of_this_thread
 from tagger.preprocessing import Preprocessing
@@ -14,11 +14,11 @@ from tagger.windows import Sampling
 
 @dataclass(frozen=True)
 class Inspection:
-    """What a video says of itself, which reader would read it, and what is wrong with it.
+    """The facts of a video, the reader that would be used, and the problems that were found.
 
-    ``rate_varies`` is None when the times of its frames do not tell. ``windows`` is how many windows a job would cut,
-    None when the length is not declared; after a complete reading it is how many there are. ``error_kind`` is set when
-    not all of it can be read, as far as was looked. ``problems`` are one line each.
+    ``rate_varies`` is None when the frame times are not known. ``windows`` is the number of windows that a job would
+    cut, None when the file declares no length; after a complete read it is the actual number. ``error_kind`` is set
+    when a part of the video that was checked cannot be read. Each of the ``problems`` is one line.
     """
 
     path: str
@@ -33,7 +33,7 @@ class Inspection:
 def inspect_video(
     path: str | Path, sampling: Sampling, preprocessing: Preprocessing, *, decode: bool = False
 ) -> Inspection:
-    """Looks at the headers and the first frame of a video; with ``decode`` reads it to its end. Never raises for it."""
+    """Reads the headers and the first frame of a video; with ``decode``, the whole video. A bad video never raises."""
     decoder = decoder_of_this_thread()
     try:
         facts = decoder.probe(path)
@@ -56,7 +56,7 @@ def inspect_video(
         str(path),
         facts,
         varies,
-        rule(facts, sampling, preprocessing),
+        choose_first_reader(facts, sampling, preprocessing),
         None if facts.duration_s is None else sampling.window_count(facts.duration_s),
         kind,
         tuple(problems),

@@ -1,7 +1,7 @@
-"""Model files: one ``.safetensors`` with all that is needed to use a model.
+"""Model files: one ``.safetensors`` file with everything that is needed to use a model.
 
 The weights are plain safetensors (https://github.com/huggingface/safetensors); the rest is one JSON text in the
-metadata entry ``vtag``, whose ``format`` says which version of this page wrote it. Nothing is ever unpickled.
+metadata entry ``vtag``. Its ``format`` is the version of the metadata. Nothing is ever unpickled.
 """
 
 import hashlib
@@ -23,19 +23,19 @@ if TYPE_CHECKING:
     import torch
 
 FORMAT = 2
-"""Version of the metadata written here. A file with a higher one comes from a newer vtag.
+"""Version of the metadata that this vtag writes. A file with a higher version comes from a newer vtag.
 
-Format 1 had no ``ood``, and is still read.
+Format 1 had no ``ood``. It can still be read.
 """
 
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What a model file says beside its weights.
+    """The metadata of a model file.
 
     ``architecture`` and ``options`` build the network; ``temperature`` divides its logits, so that confidences are
-    calibrated; ``training`` says how it was made and ``scores`` what it scored on groups that training never saw.
-    ``ood`` tells how strange a window is; None when the model came without validation windows.
+    calibrated; ``training`` describes how the model was trained, and ``scores`` are its scores on groups that were not
+    used in training. ``ood`` scores out-of-distribution windows; None when there were no validation windows.
     """
 
     architecture: str
@@ -50,14 +50,15 @@ class ModelInfo:
 
 
 def save_model_file(path: str | Path, info: ModelInfo, weights: "Mapping[str, torch.Tensor]") -> None:
-    """Writes a model file, under a temporary name first, so that ``path`` is never half a file."""
+    """Writes a model file under a temporary name and then renames it, so that ``path`` is never a partial file."""
     from safetensors.torch import save_file
 
     path = Path(path)
     metadata = {"format": FORMAT, **asdict(info)}
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        # With the permissions of any new file; the library would make it readable by its owner alone.
+        # Gives the file the permissions of any new file. The safetensors library would make it readable by its owner
+        # only.
         temporary.touch()
         mode = temporary.stat().st_mode
         save_file(
@@ -72,9 +73,9 @@ def save_model_file(path: str | Path, info: ModelInfo, weights: "Mapping[str, to
 
 
 def read_model_info(path: str | Path) -> ModelInfo:
-    """Reads what a model file says of itself, without its weights. Raises ModelFileError."""
+    """Reads the metadata of a model file, without its weights. Raises ModelFileError."""
     try:
-        # As NumPy: the process of a job reads this and nothing else of a model, and does without torch.
+        # NumPy, because the driver of a job reads only the metadata and must not import torch.
         with safe_open(path, framework="np") as file:
             metadata = file.metadata() or {}
     except FileNotFoundError:
@@ -113,6 +114,6 @@ def read_weights(path: str | Path) -> "dict[str, torch.Tensor]":
 
 
 def file_hash(path: str | Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
+    """Returns the SHA-256 of a file in hexadecimal."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,11 +1,12 @@
-"""How strange a window is to a model: footage that is none of its classes (out of distribution) is told by its energy.
+"""Out-of-distribution (OOD) scores: how unlike the training classes a window is, measured by its energy.
 
 The energy of a window is ``-logsumexp`` of its logits, low where some class fits well (Liu et al., 2020,
-https://arxiv.org/abs/2010.03759). Its scale is the model's own, so it is reported as a share of known windows.
+https://arxiv.org/abs/2010.03759). The scale of the energy differs between models, so the score is the share of the
+model's validation windows with a lower energy.
 
-The logits are those that confidences are made of, divided by the model's temperature, less their mean: the loss that
-trains a model does not see the mean and leaves it to chance. ``tests/benchmarks/unknown.py`` measures how well that
-tells classes that were left out of training.
+The logits are divided by the model's temperature, as for confidences, and their mean is subtracted: the training loss
+does not depend on the mean, so the mean is arbitrary. ``tests/benchmarks/unknown.py`` measures how well the score
+detects classes that were left out of training.
 """
 
 from collections.abc import Mapping
@@ -14,14 +15,14 @@ from typing import Any
 
 import numpy as np
 
-LIMIT = 1000
-"""Most energies that are kept: a score of that many steps is fine enough, and its JSON takes about 10 kB."""
+MAX_ENERGIES = 1000
+"""Maximum number of stored energies. 1000 steps are fine enough for a score, and the JSON takes about 10 kB."""
 
 
 def energies_of(logits: np.ndarray) -> np.ndarray:
-    """The energies ``[n] float64`` of ``[n, classes]`` logits, divided by the temperature. Higher is stranger.
+    """Returns the energies ``[n] float64`` of ``[n, classes]`` logits that were divided by the temperature.
 
-    At most ``-log(classes)``, when all logits are equal.
+    A higher energy is less like the training classes. The maximum is ``-log(classes)``, when all logits are equal.
     """
     centred = logits - logits.mean(axis=1, dtype=np.float64, keepdims=True)
     best = centred.max(axis=1)
@@ -30,9 +31,9 @@ def energies_of(logits: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class OODCalibration:
-    """The energies of a model's validation windows, sorted; of many windows, quantiles at even distances.
+    """The sorted energies of a model's validation windows: at most MAX_ENERGIES, as evenly spaced quantiles.
 
-    Raises ValueError when there are none, or they are not sorted or not finite.
+    Raises ValueError when the energies are empty, not sorted or not finite.
     """
 
     energies: tuple[float, ...]
@@ -44,22 +45,22 @@ class OODCalibration:
 
     @classmethod
     def fit(cls, logits: np.ndarray) -> "OODCalibration":
-        """The calibration from the ``[n, classes]`` logits, divided by the temperature, of validation windows."""
+        """Makes the calibration from ``[n, classes]`` logits of validation windows, divided by the temperature."""
         energies = energies_of(logits)
-        shares = (np.arange(min(len(energies), LIMIT)) + 0.5) / min(len(energies), LIMIT)
+        shares = (np.arange(min(len(energies), MAX_ENERGIES)) + 0.5) / min(len(energies), MAX_ENERGIES)
         kept = np.quantile(energies, shares, method="inverted_cdf")
-        # To seven digits, which is what float32 logits have.
+        # Rounded to seven digits, the precision of float32 logits.
         return cls(tuple(float(f"{energy:.7g}") for energy in kept))
 
     def score(self, logits: np.ndarray) -> np.ndarray:
-        """The share of validation windows less strange than each row of ``[n, classes]`` logits: ``[n] float32``.
+        """Returns the scores ``[n] float32`` of ``[n, classes]`` logits that were divided by the temperature.
 
-        The logits are divided by the temperature, too.
+        A score is the share of validation windows with a lower energy.
         """
         below = np.searchsorted(np.array(self.energies), energies_of(logits), side="left")
         return (below / len(self.energies)).astype(np.float32)
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "OODCalibration":
-        """The calibration that a model file holds. Raises ValueError, KeyError or TypeError for anything else."""
+        """Reads the calibration from a model file. Raises ValueError, KeyError or TypeError for anything else."""
         return cls(tuple(float(energy) for energy in values["energies"]))

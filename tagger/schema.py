@@ -1,4 +1,4 @@
-"""The columns of the result. Both tables carry the model, the sampling and the version in their metadata."""
+"""The columns of the result. The metadata of both tables has the model, the sampling and the version."""
 
 import pyarrow as pa
 
@@ -17,8 +17,8 @@ TAGS_SCHEMA = pa.schema(
 )
 """One row per segment, sorted by video and start.
 
-``ood_score`` is the share of the model's validation windows that were less strange to it than the segment; null when
-the model has no calibration for it.
+``ood_score`` is the share of the model's validation windows that look less out of distribution than the segment (see
+``tagger.ood``); null when the model has no such calibration.
 """
 
 VIDEOS_SCHEMA = pa.schema(
@@ -46,7 +46,7 @@ VIDEOS_SCHEMA = pa.schema(
 )
 """One row per video, sorted by video. ``status`` is ok, partial or failed.
 
-``size``, ``mtime`` and ``fingerprint`` (of the content) are those of what was read; null when it could not be found.
-``mtime_ns`` is the same time in nanoseconds since 1970, as exact as file systems are; few tools do much with a
-timestamp of nanoseconds.
+``size``, ``mtime`` and ``fingerprint`` (of the content) describe the file that was read; null when it was not found.
+``mtime_ns`` is the same time in nanoseconds since 1970, the precision of file systems. ``mtime`` has microseconds
+because few tools support timestamps in nanoseconds.
 """

@@ -13,8 +13,8 @@ class Segment:
     """One row of the result: what happens from ``start_s`` to ``end_s``, in seconds from the first frame.
 
     ``top_labels`` and ``top_confidences`` hold the best labels, the first of which is ``label`` with ``confidence``.
-    ``ood_score`` is the share of the model's validation windows that were less strange to it; None when the model
-    cannot tell.
+    ``ood_score`` is the share of the model's validation windows that look less out of distribution; None when the model
+    has no such calibration.
     """
 
     index: int
@@ -34,15 +34,15 @@ def make_segments(
     top_k: int,
     ood_scores: np.ndarray | None = None,
 ) -> list[Segment]:
-    """Segments of ``windows`` from their ``[n, classes]`` probabilities, each with its ``top_k`` best labels.
+    """Makes the segments of ``windows`` from their ``[n, classes]`` probabilities, each with its ``top_k`` best labels.
 
-    ``ood_scores`` ``[n]`` are what ``Classifier.classify`` gives beside the probabilities.
+    ``ood_scores`` ``[n]`` are the second result of ``Classifier.classify``.
     """
-    strange = [None] * len(windows) if ood_scores is None else [float(score) for score in ood_scores]
-    # A stable sort of the negated values: equal confidences keep the order of the labels.
+    scores = [None] * len(windows) if ood_scores is None else [float(score) for score in ood_scores]
+    # The sort is stable on negated values, so equal confidences keep the order of the labels.
     best = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
     segments = []
-    for window, order, row, score in zip(windows, best, probabilities, strange, strict=True):
+    for window, order, row, score in zip(windows, best, probabilities, scores, strict=True):
         names = tuple(labels[i] for i in order)
         confidences = tuple(float(row[i]) for i in order)
         segments.append(

@@ -1,4 +1,4 @@
-"""The library's front door: load a model, tag a video."""
+"""The main functions of the library: load a model, tag a video."""
 
 import hashlib
 from dataclasses import dataclass, replace
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ModelSource:
-    """A model that has been found but not loaded: cheap to send to another process.
+    """A model that has been found but not loaded. It is cheap to send to another process.
 
     ``file`` holds the weights: a vtag model file, or a pytorchvideo checkpoint for ``i3d-kinetics400``.
     """
@@ -32,34 +32,34 @@ class ModelSource:
 
     @cached_property
     def hash(self) -> str:
-        """SHA-256 of the weights file, where it was found; known to other processes once it was asked for."""
+        """SHA-256 of the weights file. Once computed, it is sent with the source to other processes."""
         return file_hash(self.file)
 
     @property
     def file_here(self) -> Path:
-        """Where the weights should be in this process: another machine has a copy of the built-in model of its own."""
+        """The path of the weights on this machine. Each machine has its own copy of the built-in model."""
         return builtin_model_path() if self.is_builtin else self.file
 
     def is_here(self) -> bool:
-        """Whether the weights are there, and are those of ``hash``."""
+        """Checks that the weights exist on this machine and match ``hash``."""
         try:
             return file_hash(self.file_here) == self.hash
         except OSError:
             return False
 
     def content(self) -> bytes:
-        """The weights file, to be sent to where it is not. Raises ModelFileError."""
+        """Returns the content of the weights file, for a machine that does not have it. Raises ModelFileError."""
         try:
             content = self.file.read_bytes()
             is_same = hashlib.sha256(content).hexdigest() == self.hash
         except OSError as error:
             raise ModelFileError(f"{self.file} cannot be read: {(error.strerror or str(error)).lower()}") from error
         if not is_same:
-            raise ModelFileError(f"{self.file} has been replaced by another model just now; run the command again")
+            raise ModelFileError(f"{self.file} was replaced by another model in the meantime; run the command again")
         return content
 
     def unpacked(self, content: bytes, folder: Path) -> "ModelSource":
-        """The same model with its weights file, made of ``content``, in ``folder``. Raises ModelFileError."""
+        """Writes ``content`` to a file in ``folder`` and returns this model with that file. Raises ModelFileError."""
         file = folder / self.file.name
         file.write_bytes(content)
         source = replace(self, file=file, is_builtin=False)
@@ -88,13 +88,15 @@ class ModelSource:
 
 
 def find_model(model: str = BUILTIN, weights: str | Path | None = None) -> ModelSource:
-    """Finds a model by name or file. Downloads the Kinetics weights when they are asked for and not yet here.
+    """Finds a model by name or file. Downloads the Kinetics weights if they are needed and not in the cache.
 
     ``weights`` is a local pytorchvideo checkpoint for ``i3d-kinetics400``. Raises ModelFileError for an unknown name
-    or a bad file, WeightsError when weights cannot be had.
+    or a bad file, WeightsError when the weights cannot be read or downloaded.
     """
     if weights is not None and model != KINETICS:
-        raise ModelFileError(f"--weights is for {KINETICS}; {model!r} brings its own (a model file goes to --model)")
+        raise ModelFileError(
+            f"--weights is for {KINETICS}; {model!r} has its own weights (pass a model file with --model)"
+        )
     if model == BUILTIN:
         return ModelSource(BUILTIN, builtin_model_path(), read_model_info(builtin_model_path()), is_builtin=True)
     if model == KINETICS:
@@ -103,20 +105,18 @@ def find_model(model: str = BUILTIN, weights: str | Path | None = None) -> Model
 
         return ModelSource(KINETICS, kinetics_weights(weights), kinetics_info())
     if model in ARCHITECTURES:
-        raise ModelFileError(
-            f"{model} has to be trained first: vtag train DATA --model {model} --out model.safetensors"
-        )
+        raise ModelFileError(f"{model} must be trained first: vtag train DATA --model {model} --out model.safetensors")
     if "://" in model:
         raise ModelFileError(f"{model}: models are read from local files only; copy it to this machine first")
     path = Path(model).absolute()
     if not path.exists() and path.suffix != ".safetensors":
         known = f"{BUILTIN}, {KINETICS}"
-        raise ModelFileError(f"there is no model {model!r}; known are {known}, or the path of a model file")
+        raise ModelFileError(f"there is no model {model!r}; use {known}, or the path of a model file")
     return ModelSource(path.stem, path, read_model_info(path))
 
 
 class Tagger:
-    """A loaded model that tags videos in this process; they are decoded in another, one for each thread."""
+    """A loaded model. It predicts in this process, and decodes videos in a separate process for each thread."""
 
     def __init__(self, source: ModelSource, device: "DeviceName" = "auto", precision: "PrecisionName" = "auto"):
         self.source = source
@@ -127,10 +127,10 @@ class Tagger:
     def tag(
         self, path: str | Path, *, hop_s: float | None = None, top_k: int = 5, fast_decode: bool = False
     ) -> list[Segment]:
-        """The segments of one video, in order.
+        """Returns the segments of one video in order.
 
-        ``hop_s`` is the distance between window starts (default: no overlap); ``fast_decode`` as in Sampling. Raises
-        VideoError when the video cannot be read at all, or only in part; ``read`` keeps the part.
+        ``hop_s`` is the distance between window starts in seconds (default: no overlap); ``fast_decode`` as in
+        Sampling. Raises VideoError when the video cannot be read completely. ``read`` returns the readable part.
         """
         segments, end = self.read(path, hop_s=hop_s, top_k=top_k, fast_decode=fast_decode)
         if end.error_kind is not None:
@@ -140,7 +140,7 @@ class Tagger:
     def read(
         self, path: str | Path, *, hop_s: float | None = None, top_k: int = 5, fast_decode: bool = False
     ) -> tuple[list[Segment], VideoEnd]:
-        """Like ``tag``, but never raises VideoError: the segments that could be made, and how reading ended."""
+        """Returns the segments of the readable part of a video, and how reading ended. Never raises VideoError."""
         sampling = replace(
             self.sampling,
             hop_s=self.sampling.hop_s if hop_s is None else hop_s,

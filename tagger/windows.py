@@ -1,4 +1,4 @@
-"""Where windows lie in a video and which frames they show. Pure arithmetic; no video is opened here.
+"""The positions of windows in a video and the frames that they show. Pure arithmetic; no video is opened here.
 
 Sampling is written as in the literature: ``num_frames × sampling_rate`` at ``target_fps``. A window of 16×4 at 30 fps
 has 16 samples, 4/30 s apart, and lasts 16·4/30 = 2.13 s. Samples are taken by presentation time, so a video gives the
@@ -12,20 +12,21 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Generic, TypeVar
 
 TIME_TOLERANCE_S = 1e-3
-"""A frame counts as shown up to this much before its stored time.
+"""A frame counts as shown from this many seconds before its stored time.
 
-Matroska and FLV round times to milliseconds and decord returns float32 seconds, so a frame due exactly at a sample
-time may be stored a little after it. One millisecond covers both and is a quarter of a frame at 240 fps.
+Matroska and FLV round times to milliseconds and decord returns float32 seconds, so a frame that starts exactly at a
+sample time may be stored with a slightly later time. One millisecond covers both and is a quarter of a frame at 240
+fps.
 """
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How one window is sampled, and how far apart windows start.
+    """How a window is sampled, and the distance between windows.
 
     ``hop_s`` is the distance between window starts in seconds; None means the length of a window (no overlap).
-    ``fast_decode`` lets a sample that shows a frame no other refers to show the nearest one that others do refer to.
-    Raises ValueError for values that describe no window, or a hop shorter than one sample step.
+    With ``fast_decode``, frames that no other frame refers to are not decoded: a sample of such a frame shows the
+    nearest decoded frame. Raises ValueError for values that describe no window, or a hop shorter than one sample step.
     """
 
     num_frames: int = 16
@@ -47,7 +48,7 @@ class Sampling:
 
     @property
     def window_s(self) -> float:
-        """Length of a window in seconds: each sample stands for one step."""
+        """Length of a window in seconds. Each sample covers one step."""
         return self.num_frames * self.step_s
 
     @property
@@ -56,15 +57,15 @@ class Sampling:
         return self.window_s if self.hop_s is None else self.hop_s
 
     def start_s(self, window: int) -> float:
-        """Start of a window in seconds from the first frame."""
+        """Returns the start of a window in seconds from the first frame."""
         return window * self.hop
 
     def sample_s(self, window: int, sample: int) -> float:
-        """Time of one sample of a window, in seconds from the first frame."""
+        """Returns the time of one sample of a window in seconds from the first frame."""
         return window * self.hop + sample * self.step_s
 
     def window_count(self, duration_s: float) -> int:
-        """Number of windows that cover a video of ``duration_s``; at least one.
+        """Returns the number of windows that cover a video of ``duration_s`` seconds; at least one.
 
         A window starts every ``hop`` until one reaches the end of the video. The last one may be partial.
         """
@@ -79,10 +80,10 @@ class Sampling:
         return f"{self.num_frames}×{self.sampling_rate} @ {self.target_fps:g} fps{hop}{fast}"
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON-ready form; ``Sampling(**json)`` is the inverse."""
+        """Returns a dict for JSON. ``Sampling(**values)`` restores the sampling."""
         values = asdict(self)
         if not self.fast_decode:
-            # Results and models of versions that knew no such thing do not have the entry.
+            # Left out when false, because results and models of older versions do not have this entry.
             del values["fast_decode"]
         return values
 
@@ -109,8 +110,8 @@ class WindowCutter(Generic[Pixels]):
     """Collects the frames of a video, given in presentation order, into windows.
 
     Times are in seconds from the first frame. A frame is shown from its ``start_s`` to the ``start_s`` of the next.
-    Ask ``needs`` before converting a frame's pixels; ``push`` the frames it asks for; ``finish`` with the last frame.
-    Windows come out in order, each with ``num_frames`` frames; a frame may stand in several.
+    Call ``needs`` before converting a frame's pixels, ``push`` for each needed frame, and ``finish`` for the last
+    frame. Windows come out in order, each with ``num_frames`` frames. A frame may be in several windows.
     """
 
     def __init__(self, sampling: Sampling):
@@ -119,7 +120,7 @@ class WindowCutter(Generic[Pixels]):
         self._started = 0
 
     def needs(self, shown_until_s: float) -> bool:
-        """Whether the frame after the last one pushed, shown until ``shown_until_s``, holds a sample."""
+        """Checks whether the next frame, shown until ``shown_until_s``, contains a sample time of a window."""
         limit_s = shown_until_s - TIME_TOLERANCE_S
         if self._sampling.start_s(self._started) < limit_s:
             return True
@@ -130,9 +131,9 @@ class WindowCutter(Generic[Pixels]):
         )
 
     def push(self, shown_until_s: float, pixels: Pixels) -> Iterator[tuple[Window, list[Pixels]]]:
-        """Takes one frame that is not the last; yields the windows known to be complete.
+        """Takes one frame that is not the last, and yields the windows that are complete.
 
-        A window is held back until the video is known to reach the window's end, so that no ``end_s`` is a guess.
+        A window is held back until the video has reached the end of the window, so that ``end_s`` is exact.
         """
         limit_s = shown_until_s - TIME_TOLERANCE_S
         while True:
@@ -145,7 +146,7 @@ class WindowCutter(Generic[Pixels]):
             self._open_next()
 
     def finish(self, end_s: float, last: Pixels) -> Iterator[tuple[Window, list[Pixels]]]:
-        """Takes the last frame, shown until the video's end; yields the remaining windows, filled up with it."""
+        """Takes the last frame, which ends at ``end_s``, and yields the remaining windows, padded with this frame."""
         count = self._sampling.window_count(end_s)
         while self._open or self._started < count:
             if not self._open:

@@ -1,7 +1,8 @@
-"""Decoding in a process of its own, so that a hostile video harms only itself.
+"""Decoding in a separate process, so that a video that crashes or hangs the decoder harms only itself.
 
-``decoder.py`` is what others use, ``process.py`` the life and death of the process, ``child.py`` what runs in it,
-``channel.py`` how the two talk, ``shared_memory.py`` where clips pass from one to the other.
+``decoder.py`` is the interface, ``process.py`` starts, watches and ends the process, ``child.py`` runs in it,
+``channel.py`` sends messages between the two processes, and ``shared_memory.py`` holds the clips that the child passes
+to its parent.
 """
 
 from tagger.isolation.decoder import DecoderProcess, decoder_of_this_thread

@@ -1,6 +1,7 @@
-"""How a decoder process and its parent talk: messages over a socket.
+"""Messages over a socket between a decoder process and its parent.
 
-A message is JSON behind its length, never a pickle: what comes from a decoder that a video has upset is not trusted.
+A message is its length, then JSON. It is never a pickle: a damaged or malicious video may control the decoder process,
+so its messages are not trusted.
 """
 
 import json
@@ -9,44 +10,44 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-LENGTH = struct.Struct("!I")
-LONGEST_MESSAGE = 4 * 2**20
+LENGTH_PREFIX = struct.Struct("!I")
+MAX_MESSAGE_BYTES = 4 * 2**20
 
 Message = dict[str, Any]
 
 
-class NoMessageError(Exception):
-    """What came over the socket is no message."""
+class InvalidMessageError(Exception):
+    """The data from the socket are not a valid message."""
 
 
 def send(channel: socket.socket, message: Message) -> None:
     """Sends one message. Raises OSError when the other end is closed."""
     data = json.dumps(message).encode()
-    channel.sendall(LENGTH.pack(len(data)) + data)
+    channel.sendall(LENGTH_PREFIX.pack(len(data)) + data)
 
 
 def receive(channel: socket.socket, on_wait: Callable[[], None] = lambda: None) -> Message | None:
-    """The next message; None at the end. Calls ``on_wait`` whenever the socket's timeout has passed.
+    """Returns the next message, or None when the connection was closed. Calls ``on_wait`` after each socket timeout.
 
-    Raises NoMessageError for anything else, OSError when the connection broke.
+    Raises InvalidMessageError for invalid data, OSError when the connection breaks.
     """
-    head = _take(channel, LENGTH.size, on_wait)
+    head = _receive_bytes(channel, LENGTH_PREFIX.size, on_wait)
     if not head:
         return None
-    (length,) = LENGTH.unpack(head)
-    if length > LONGEST_MESSAGE:
-        raise NoMessageError
+    (length,) = LENGTH_PREFIX.unpack(head)
+    if length > MAX_MESSAGE_BYTES:
+        raise InvalidMessageError
     try:
-        message = json.loads(_take(channel, length, on_wait))
+        message = json.loads(_receive_bytes(channel, length, on_wait))
     except ValueError:
-        raise NoMessageError from None
+        raise InvalidMessageError from None
     if not isinstance(message, dict):
-        raise NoMessageError
+        raise InvalidMessageError
     return message
 
 
-def _take(channel: socket.socket, size: int, on_wait: Callable[[], None]) -> bytes:
-    """``size`` bytes; none when the connection ends first."""
+def _receive_bytes(channel: socket.socket, size: int, on_wait: Callable[[], None]) -> bytes:
+    """Returns ``size`` bytes, or none when the connection ends before that."""
     data = bytearray()
     while len(data) < size:
         try:

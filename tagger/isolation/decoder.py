@@ -1,4 +1,4 @@
-"""Reading videos through a decoder process: the same spans as ``tagger.clips.read_spans``, whatever the video does."""
+"""Reads videos in a decoder process. Gives the spans of ``tagger.clips.read_spans``, even if the decoder crashes."""
 
 import os
 import threading
@@ -11,39 +11,39 @@ import numpy as np
 from tagger.clips import Span, VideoEnd
 from tagger.errors import VideoError, VtagError, one_line
 from tagger.isolation.channel import Message
-from tagger.isolation.process import Limits, Process, TroubleError
+from tagger.isolation.process import DecoderProcessError, Limits, Process
 from tagger.preprocessing import Preprocessing
 from tagger.video.choose import Choice
 from tagger.video.facts import VideoFacts
 from tagger.windows import Sampling, Window
 
 VIDEOS_PER_PROCESS = 1000
-"""After so many a process is replaced, which costs 0.2 s: its memory grows by some kB with each video (4 kB with a
-transport stream of a second), more with damaged ones, and archives have millions."""
+"""Videos after which a process is replaced, which takes 0.2 s. Its memory grows by some kB with each video (4 kB for a
+transport stream of one second), more for damaged ones, and archives have millions of videos."""
 
 
 @dataclass
 class _Progress:
-    """What the parent knows of a video, over both of its tries."""
+    """The state of a video in the parent, over both tries. ``failed_tries_s`` is the time of tries that failed."""
 
     facts: VideoFacts | None = None
     choice: Choice | None = None
     windows: int = 0
     end_s: float = 0.0
-    lost_s: float = 0.0
+    failed_tries_s: float = 0.0
 
 
 class DecoderProcess:
     """Reads videos, one at a time, in a process that is started when first needed and used for many videos.
 
-    It is bounded by ``limits`` and replaced when it crashed, hung or ate memory, and after VIDEOS_PER_PROCESS. For use
-    by one thread.
+    The process has ``limits``. It is replaced after a crash, a timeout or an out-of-memory error, and after
+    VIDEOS_PER_PROCESS videos. Not thread-safe.
     """
 
     def __init__(self, limits: Limits | None = None):
         self.limits = limits or Limits()
         self.started = 0
-        """How many processes were started so far."""
+        """Number of processes started so far."""
         self._process: Process | None = None
 
     def __enter__(self) -> "DecoderProcess":
@@ -54,7 +54,7 @@ class DecoderProcess:
 
     @property
     def pid(self) -> int | None:
-        """The number of the process; None when there is none."""
+        """The process id; None when no process is running."""
         return None if self._process is None else self._process.pid
 
     def close(self) -> None:
@@ -64,23 +64,23 @@ class DecoderProcess:
             self._process = None
 
     def probe(self, path: bytes | str | Path) -> VideoFacts:
-        """``tagger.video.probe`` within bounds: the facts of a video. Raises VideoError."""
+        """Runs ``tagger.video.probe`` in the decoder process. Raises VideoError."""
         return VideoFacts(**self._ask("probe", path, {"container"}))
 
     def rate_varies(self, path: bytes | str | Path) -> bool | None:
-        """``tagger.video.packets.rate_varies`` within bounds. Raises VideoError."""
+        """Runs ``tagger.video.packets.rate_varies`` in the decoder process. Raises VideoError."""
         varies: bool | None = self._ask("rate", path, {"varies"})["varies"]
         return varies
 
     def nvdec_reads(self, path: bytes | str | Path) -> bool:
-        """``tagger.video.readers.nvdec_reader.nvdec_reads`` within bounds. Raises VideoError."""
+        """Runs ``tagger.video.readers.nvdec_reader.nvdec_reads`` in the decoder process. Raises VideoError."""
         reads: bool = self._ask("nvdec_reads", path, {"reads"})["reads"]
         return reads
 
     def _ask(self, question: str, path: bytes | str | Path, fields: set[str]) -> Message:
-        """The answer to a question about a video, which has at least ``fields``. Raises VideoError."""
+        """Returns the answer to a question about a video. It has at least ``fields``. Raises VideoError."""
         path = _absolute(path)
-        process = self._ready()
+        process = self._ready_process()
         process.busy = True
         try:
             process.send({question: str(path)})
@@ -90,10 +90,10 @@ class DecoderProcess:
             if not problem and not fields <= answered.keys():
                 raise KeyError
             process.busy = False
-        except TroubleError as trouble:
-            problem = VideoError(trouble.kind, one_line(f"{path}: the decoder {trouble}"))
+        except DecoderProcessError as failure:
+            problem = VideoError(failure.kind, one_line(f"{path}: the decoder {failure}"))
         except (AttributeError, KeyError, TypeError):
-            problem = VideoError("crashed", one_line(f"{path}: the decoder sent what is no message"))
+            problem = VideoError("crashed", one_line(f"{path}: the decoder sent an invalid message"))
         finally:
             if process.busy:
                 self.close()
@@ -113,15 +113,14 @@ class DecoderProcess:
     ) -> Iterator[Span]:
         """Yields the windows of a video like ``read_spans``. Never raises because of a video.
 
-        ``choice`` is a reader to be used instead of the one that the rule chooses; ``nvdec`` is that of
-        ``choose_reader``.
+        ``choice`` overrides the automatic choice of a reader. ``nvdec`` is passed on to ``choose_reader``.
 
         The process decodes up to one span ahead. When it crashes, hangs or runs out of memory, the video is tried once
-        more from the start, with PyAV in a new process, and windows that were passed on already are left out. What the
-        first try met is the ``reason`` of the reader then used. When the second try meets it, too, the end says so:
+        more from the start, with PyAV in a new process. Windows that were yielded already are left out. The error of
+        the first try is the ``reason`` in the choice of the second. When the second try fails, too, the end has the
         error kind ``crashed``, ``timeout`` or ``memory``. Raises VtagError when no process can be started.
 
-        Clips lie in memory shared with the process, which uses it again when nobody has the array or a view of it.
+        Clips are in memory shared with the process. The memory is reused when the array and all of its views are gone.
         """
         path = _absolute(path)
         progress = _Progress()
@@ -137,36 +136,36 @@ class DecoderProcess:
         try:
             yield from self._try(request, shape, progress, is_last_try=False)
             return
-        except TroubleError as trouble:
-            first = trouble
-        choice = _second_choice(progress.choice, first)
-        # Windows are passed on one by one, so that few are lost if it comes to the same end.
+        except DecoderProcessError as failure:
+            first = failure
+        choice = _retry_choice(progress.choice, first)
+        # Windows are sent one by one, so that few are lost if the second try fails, too.
         request |= {"choice": asdict(choice), "span_windows": 1}
         try:
             yield from self._try(request, shape, progress, is_last_try=True)
-        except TroubleError as trouble:
-            error = f"{path}: the decoder {first}; tried again with PyAV, it {trouble}"
-            yield Span((), np.empty((0, *shape), np.uint8), _lost(progress, trouble, error))
+        except DecoderProcessError as failure:
+            error = f"{path}: the decoder {first}; tried again with PyAV, it {failure}"
+            yield Span((), np.empty((0, *shape), np.uint8), _failed_end(progress, failure, error))
 
     def _try(
         self, request: Message, shape: tuple[int, int, int, int], progress: _Progress, *, is_last_try: bool
     ) -> Iterator[Span]:
-        """Reads a video once, leaving out the windows that ``progress`` has. Raises TroubleError."""
-        process = self._ready()
+        """Reads a video once, leaving out the windows that ``progress`` has. Raises DecoderProcessError."""
+        process = self._ready_process()
         process.busy = True
         waited_s = process.waited_s
         expected = 0
         most: int = request["span_windows"]
         try:
-            process.send(request | {"place": process.place_for((most, *shape))})
+            process.send(request | {"buffer": process.next_buffer((most, *shape))})
             while process.busy:
                 message = process.receive()
                 if "windows" not in message:
-                    _note(message, progress)
+                    _record(message, progress)
                     continue
                 windows, end, cpu_s = _parse(message, expected, most)
                 if end is not None and end.error_kind == "memory" and not is_last_try:
-                    raise TroubleError("memory", "needed more memory than there is")
+                    raise DecoderProcessError("memory", "needed more memory than there is")
                 expected += len(windows)
                 clips = process.clips((len(windows), *shape))
                 fresh = [window for window in windows if window.index >= progress.windows]
@@ -175,22 +174,22 @@ class DecoderProcess:
                     clips = clips[-len(fresh) :]
                 if end is not None:
                     process.busy = False
-                    yield Span(tuple(fresh), clips, _complete(end, progress), cpu_s)
+                    yield Span(tuple(fresh), clips, _merge_end(end, progress), cpu_s)
                     return
-                # Before the span is used, so that the next one is decoded at the same time.
-                process.send({"place": process.place_for((most, *shape))})
+                # Sent before the span is yielded, so that the next span is decoded while this one is used.
+                process.send({"buffer": process.next_buffer((most, *shape))})
                 if fresh:
                     yield Span(tuple(fresh), clips, cpu_s=cpu_s)
                     if process is not self._process:
                         raise RuntimeError("a decoder process reads one video at a time")
         finally:
-            progress.lost_s += process.waited_s - waited_s
+            progress.failed_tries_s += process.waited_s - waited_s
             if process.busy:
                 process.end()
 
-    def _ready(self) -> Process:
+    def _ready_process(self) -> Process:
         process = self._process
-        # Busy: the spans of the last video were not all taken.
+        # A busy process still has spans of the last video that were not read.
         if process is None or process.busy or process.videos >= VIDEOS_PER_PROCESS or not process.is_alive:
             self.close()
             process = self._process = _start(self.limits)
@@ -203,64 +202,64 @@ def _start(limits: Limits) -> Process:
     try:
         return Process(limits)
     except VtagError:
-        # What ends a process at any moment may end it before its first word.
+        # A process can be killed at any time, also before its first message, so the start is tried twice.
         return Process(limits)
 
 
-class _ThreadsDecoder(threading.local):
+class _ThreadDecoder(threading.local):
     def __init__(self) -> None:
         self.decoder = DecoderProcess()
 
 
-_of_this_thread = _ThreadsDecoder()
+_thread_decoder = _ThreadDecoder()
 
 
 def decoder_of_this_thread() -> DecoderProcess:
-    """The decoder process of this thread, with the limits that are the default. It ends with the thread."""
-    return _of_this_thread.decoder
+    """Returns the decoder process of this thread, with the default limits. It ends with the thread."""
+    return _thread_decoder.decoder
 
 
 def _absolute(path: bytes | str | Path) -> Path:
-    # The process has a current folder of its own.
+    # The decoder process may have another current folder.
     return Path(os.fsdecode(path)).absolute()
 
 
-def _note(message: Message, progress: _Progress) -> None:
-    """Keeps what the child tells about the video before its end."""
+def _record(message: Message, progress: _Progress) -> None:
+    """Stores the facts or the choice that the child sends before the end of a video."""
     try:
         if "facts" in message:
             progress.facts = VideoFacts(**message["facts"])
         else:
             progress.choice = Choice(**message["choice"])
     except (KeyError, TypeError):
-        raise TroubleError("crashed", "sent what is no message") from None
+        raise DecoderProcessError("crashed", "sent an invalid message") from None
 
 
 def _parse(message: Message, expected: int, most: int) -> tuple[list[Window], VideoEnd | None, float]:
-    """The windows, up to ``most``, the end and the CPU time of a span whose first window is number ``expected``."""
+    """Reads the windows of a span, at most ``most`` from number ``expected`` on, its end and its CPU time."""
     try:
         windows = [Window(*values) for values in message["windows"]]
         end = None if message["end"] is None else VideoEnd.from_json(message["end"])
         cpu_s = float(message["cpu_s"])
     except (KeyError, TypeError, ValueError):
-        raise TroubleError("crashed", "sent what is no message") from None
+        raise DecoderProcessError("crashed", "sent an invalid message") from None
     if len(windows) > most:
-        raise TroubleError("crashed", "sent more windows than it was asked for")
+        raise DecoderProcessError("crashed", "sent more windows than it was asked for")
     if [window.index for window in windows] != list(range(expected, expected + len(windows))):
-        raise TroubleError("crashed", "sent windows out of order")
+        raise DecoderProcessError("crashed", "sent windows out of order")
     return windows, end, cpu_s
 
 
-def _second_choice(first: Choice | None, trouble: TroubleError) -> Choice:
-    """PyAV, also after PyAV: decord is the more likely to crash, and PyAV reads more."""
+def _retry_choice(first: Choice | None, failure: DecoderProcessError) -> Choice:
+    """Chooses PyAV for the second try, even after PyAV: decord crashes more often, and PyAV reads more formats."""
     if first is not None and first.decoder == "pyav":
         earlier = f"{first.reason}; " if first.reason else ""
-        return Choice("pyav", one_line(f"{earlier}at first the decoder {trouble}"))
-    return Choice("pyav", one_line(f"{'the decoder' if first is None else first.decoder} {trouble}"))
+        return Choice("pyav", one_line(f"{earlier}at first the decoder {failure}"))
+    return Choice("pyav", one_line(f"{'the decoder' if first is None else first.decoder} {failure}"))
 
 
-def _complete(end: VideoEnd, progress: _Progress) -> VideoEnd:
-    """The end that the child sent, with what an earlier try passed on and took."""
+def _merge_end(end: VideoEnd, progress: _Progress) -> VideoEnd:
+    """Adds the windows and the time of an earlier try to the end that the child sent."""
     facts = end.facts
     if progress.windows > end.windows and facts is not None:
         facts = replace(facts, duration_s=progress.end_s)
@@ -269,12 +268,12 @@ def _complete(end: VideoEnd, progress: _Progress) -> VideoEnd:
         status="partial" if end.status == "failed" and progress.windows else end.status,
         windows=progress.windows,
         facts=facts,
-        decode_s=end.decode_s + progress.lost_s,
+        decode_s=end.decode_s + progress.failed_tries_s,
     )
 
 
-def _lost(progress: _Progress, trouble: TroubleError, error: str) -> VideoEnd:
-    """The end of a video that no process lived to send."""
+def _failed_end(progress: _Progress, failure: DecoderProcessError, error: str) -> VideoEnd:
+    """Makes the end of a video for which both tries failed."""
     facts = progress.facts
     if progress.windows and facts is not None:
         facts = replace(facts, duration_s=progress.end_s)
@@ -283,7 +282,7 @@ def _lost(progress: _Progress, trouble: TroubleError, error: str) -> VideoEnd:
         windows=progress.windows,
         facts=facts,
         choice=progress.choice,
-        error_kind=trouble.kind,
+        error_kind=failure.kind,
         error=one_line(error),
-        decode_s=progress.lost_s,
+        decode_s=progress.failed_tries_s,
     )

@@ -1,11 +1,11 @@
-"""The memory that a decoder process and its parent share: a count of frames, and a few places for the clips of a span.
+"""Memory shared by a decoder process and its parent: a frame counter, and a few buffers for the clips of a span.
 
-The child writes the clips of a span to the place that it was given, and the parent hands them on where they lie. So
-nothing is copied, which is what keeps isolation cheap (see tests/benchmarks/isolation.py). A place is given to the
-child again when nobody has the clips any more; whoever keeps so many that no place is left gets copies.
+The child writes the clips of a span to a buffer, and the parent returns them as an array in the same memory. Nothing is
+copied, so isolation is cheap (see tests/benchmarks/isolation.py). A buffer is used again when its clips are no longer
+referenced. If the caller keeps so many clips that no buffer is free, it gets copies.
 
-Both sides map the memory. One that is cut short by the child would kill the parent (SIGBUS), so it is sealed against
-that where the system can do it, which is Linux.
+Both processes map the memory. If the child could shrink the file, the parent would be killed by SIGBUS. So the file is
+sealed against shrinking on Linux, the only system that supports this.
 """
 
 import fcntl
@@ -21,19 +21,19 @@ import numpy as np
 
 COUNT_BYTES = 8
 
-PLACES = 4
-"""One that the child writes to, one that is in use, one that its user has yet to let go of, and one to spare."""
+CLIP_BUFFERS = 4
+"""Number of buffers: one that the child writes to, one in use, one that is about to be released, and one spare."""
 
 
 def anonymous_file() -> IO[bytes]:
-    """An empty file without a name, in memory where the system can do that. It is gone once it is closed."""
+    """Creates an empty file without a name, in memory on Linux. It disappears when it is closed."""
     if sys.platform == "linux":
         return open(os.memfd_create("vtag", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING), "r+b", buffering=0)  # noqa: PTH123
     return tempfile.TemporaryFile(buffering=0)
 
 
-def growing_file(size: int = 0) -> IO[bytes]:
-    """The same with ``size`` zero bytes, and one that can only grow."""
+def grow_only_file(size: int = 0) -> IO[bytes]:
+    """Creates an anonymous file of ``size`` zero bytes. On Linux it can grow but not shrink."""
     file = anonymous_file()
     file.truncate(size)
     if sys.platform == "linux":
@@ -42,7 +42,7 @@ def growing_file(size: int = 0) -> IO[bytes]:
 
 
 class FrameCounter:
-    """The child's end of the frame count: advancing it costs no system call."""
+    """The child's side of the frame counter. Advancing it needs no system call."""
 
     def __init__(self, memory: int):
         self._count = memoryview(mmap.mmap(memory, COUNT_BYTES)).cast("Q")
@@ -53,12 +53,12 @@ class FrameCounter:
 
 
 def frames_decoded(memory: int) -> bytes:
-    """The parent's end of the frame count: differs from the last time when frames have been decoded since."""
+    """Reads the frame counter in the parent. The value changes when frames have been decoded."""
     return os.pread(memory, COUNT_BYTES, 0)
 
 
-class Place:
-    """Either side's end of one of the places for clips."""
+class ClipBuffer:
+    """A buffer for clips, as seen from the child or the parent."""
 
     def __init__(self, memory: int):
         self._memory = memory
@@ -66,12 +66,12 @@ class Place:
         self._lent: weakref.ref[np.ndarray] | None = None
 
     def make_room(self, size: int) -> None:
-        """Gives the place ``size`` bytes if it has fewer. Only for the parent."""
+        """Grows the buffer to ``size`` bytes if it is smaller. Only for the parent."""
         if os.fstat(self._memory).st_size < size:
             os.ftruncate(self._memory, size)
 
     def clips(self, shape: tuple[int, ...]) -> np.ndarray:
-        """The memory itself, ``shape`` uint8. There must be room for it."""
+        """Returns the memory as a uint8 array of ``shape``. The buffer must be large enough."""
         size = math.prod(shape)
         if size == 0:
             return np.empty(shape, np.uint8)
@@ -80,14 +80,14 @@ class Place:
         return np.frombuffer(self._map, np.uint8, size).reshape(shape)
 
     def lend(self, shape: tuple[int, ...]) -> np.ndarray:
-        """The same, and the place ``is_free`` again when neither the array nor any view of it is left."""
+        """Returns the same array. ``is_free`` is false until the array and all of its views are gone."""
         clips = self.clips(shape)
-        # All views, this one included, refer to the array that was made first.
+        # All views, including this one, refer to the base array.
         if isinstance(clips.base, np.ndarray):
             self._lent = weakref.ref(clips.base)
         return clips
 
     @property
     def is_free(self) -> bool:
-        """Whether no clips that lie here are in use."""
+        """Whether no lent clips are in use."""
         return self._lent is None or self._lent() is None

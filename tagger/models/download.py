@@ -1,6 +1,6 @@
 """Downloads a file of weights once.
 
-A broken download is resumed, the file is checked, and it appears whole or not at all.
+A broken download is resumed. The file appears under its name only when it is complete and checked.
 """
 
 import contextlib
@@ -19,10 +19,10 @@ from tagger.errors import WeightsError
 from tagger.models.download_progress import OnBytes, download_progress
 
 TIMEOUT_S = 30.0
-"""For a connection, and for each read from it."""
+"""Timeout in seconds for a connection and for each read from it."""
 
 RETRY_WAITS_S = (1.0, 2.0, 4.0, 8.0)
-"""Pauses before another try; each goes on where the last one broke."""
+"""Seconds to wait before each retry. A retry resumes the download."""
 
 CHUNK_BYTES = 2**20
 
@@ -30,9 +30,9 @@ CHUNK_BYTES = 2**20
 def download_once(url: str, file: Path, check: Callable[[Path], object]) -> Path:
     """Returns ``file``, downloading it from ``url`` if it is not there yet.
 
-    The bytes go to ``<file>.part``, which a later call resumes. ``file`` appears whole or not at all: after its size
-    was compared, the hash in the URL's file name if it has one (``name-<hex>.pth``, as PyTorch writes them), and after
-    ``check``, which raises WeightsError for a wrong content. Raises WeightsError.
+    The bytes are written to ``<file>.part``, which a later call resumes. It is renamed to ``file`` after three checks:
+    its size, the hash in the URL's file name if there is one (``name-<hex>.pth``, as PyTorch names them), and
+    ``check``, which raises WeightsError for wrong content. Raises WeightsError.
     """
     if file.exists():
         return file
@@ -40,7 +40,7 @@ def download_once(url: str, file: Path, check: Callable[[Path], object]) -> Path
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with _locked(file.with_name(f"{file.name}.lock")):
-            if file.exists():  # another process downloaded it while this one waited
+            if file.exists():  # Another process downloaded it while this one waited for the lock.
                 return file
             _download(url, part)
             _verify(url, part, check)
@@ -57,7 +57,7 @@ def download_once(url: str, file: Path, check: Callable[[Path], object]) -> Path
 
 
 class _DownloadError(Exception):
-    """A try that failed. ``answered``: by a server; ``is_final``: another try would fail in the same way."""
+    """A failed try. ``answered``: a server has answered. ``is_final``: a retry would fail in the same way."""
 
     def __init__(self, reason: str, *, answered: bool = True, is_final: bool = False):
         super().__init__(reason)
@@ -66,7 +66,7 @@ class _DownloadError(Exception):
 
 
 def _download(url: str, part: Path) -> None:
-    """Fills ``part``, over as many connections as it takes."""
+    """Downloads the whole file to ``part``, with retries."""
     waits = iter(RETRY_WAITS_S)
     answered = False
     with download_progress.get()() as report:
@@ -74,7 +74,7 @@ def _download(url: str, part: Path) -> None:
             try:
                 return _fetch(url, part, report)
             except _DownloadError as error:
-                # Only a server that answered before is tried again, so that a user who is offline does not wait.
+                # Retries only if a server has answered before, so that a user who is offline does not wait.
                 answered |= error.answered
                 wait = next(waits, None)
                 if error.is_final or wait is None or not answered:
@@ -86,18 +86,18 @@ def _download(url: str, part: Path) -> None:
 
 
 def _fetch(url: str, part: Path, report: OnBytes) -> None:
-    """One connection: goes on where ``part`` ends if the server still has the same file, else starts again."""
+    """Downloads over one connection. Resumes at the end of ``part`` if the file on the server is unchanged."""
     have = part.stat().st_size if part.exists() else 0
     validator = _validator_file(part)
     headers = {"User-Agent": "vtag"}
     if have and validator.exists():
-        # If-Range: the rest if the file is unchanged, otherwise the whole of the new one.
+        # If-Range: the server sends the rest if the file is unchanged, else the whole new file.
         headers |= {"Range": f"bytes={have}-", "If-Range": validator.read_text("utf-8")}
     try:
         response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT_S)
     except urllib.error.HTTPError as error:
         error.close()
-        if error.code == 416:  # nothing follows what is there; the next try starts again
+        if error.code == 416:  # No bytes follow the part, so the next try restarts.
             part.unlink(missing_ok=True)
         is_final = 400 <= error.code < 500 and error.code not in (408, 416, 429)
         raise _DownloadError(f"HTTP {error.code} {error.reason}", is_final=is_final) from error
@@ -108,7 +108,8 @@ def _fetch(url: str, part: Path, report: OnBytes) -> None:
         length = response.headers.get("Content-Length")
         total = start + int(length) if length and length.isdigit() else None
         if not start:
-            part.unlink(missing_ok=True)  # first, so that a validator never stands beside bytes of another version
+            # Removed first, so that a validator is never stored beside bytes of another version.
+            part.unlink(missing_ok=True)
             _remember_validator(validator, response.headers)
         with part.open("ab" if start else "wb") as out:
             done = start
@@ -128,7 +129,7 @@ def _fetch(url: str, part: Path, report: OnBytes) -> None:
 
 
 def _verify(url: str, part: Path, check: Callable[[Path], object]) -> None:
-    """Removes ``part`` and raises WeightsError unless it is what was asked for."""
+    """Checks the hash and content of ``part``. Removes it and raises WeightsError if they are wrong."""
     expected = re.search(r"-([0-9a-f]{8,64})\.[^./]+$", url)
     try:
         if expected and not _sha256(part).startswith(expected[1]):
@@ -138,7 +139,7 @@ def _verify(url: str, part: Path, check: Callable[[Path], object]) -> None:
         part.unlink()
         _validator_file(part).unlink(missing_ok=True)
         raise WeightsError(
-            f"what {url} sent is not the Kinetics-400 weights ({error}); name a good file with --weights FILE"
+            f"{url} is not the Kinetics-400 weights ({error}); name a good file with --weights FILE"
         ) from error
 
 
@@ -148,13 +149,13 @@ def _sha256(file: Path) -> str:
 
 
 def _validator_file(part: Path) -> Path:
-    """Holds what says which version of the file on the server ``part`` is the beginning of."""
+    """Returns the path of the file with the HTTP validator (ETag or date), which identifies the version of ``part``."""
     return part.with_name(f"{part.name}.version")
 
 
 def _remember_validator(file: Path, headers: http.client.HTTPMessage) -> None:
     etag = headers.get("ETag")
-    # A weak ETag does not promise the same bytes, and If-Range may not carry one (RFC 9110, 13.1.5).
+    # A weak ETag does not guarantee the same bytes, and is not allowed in If-Range (RFC 9110, 13.1.5).
     validator = etag if etag and not etag.startswith("W/") else headers.get("Last-Modified")
     if validator:
         file.write_text(validator, "utf-8")
@@ -169,10 +170,10 @@ def _reason(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def _locked(file: Path) -> Iterator[None]:
-    """Holds an exclusive lock, which the system releases if this process dies."""
+    """Holds an exclusive file lock. The system releases it if this process dies."""
     with file.open("wb") as lock:
-        # Windows has no fcntl; there two first downloads at the same moment can spoil each other's, which the checks
-        # notice. Some network file systems cannot lock, with the same result.
+        # Windows has no fcntl, and some network file systems have no locks. There two downloads at the same time may
+        # corrupt the file. The checks detect this.
         if sys.platform != "win32":
             import fcntl
 

@@ -1,18 +1,18 @@
-"""Who shows the progress of a download. The library shows nothing; the command line shows a bar."""
+"""The progress display of a download. By default there is none; the command line sets a progress bar."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 
 OnBytes = Callable[[int, int | None], None]
-"""Gets the number of bytes that are here, and of all bytes where the server tells it."""
+"""Called with the number of bytes downloaded and the total number, None if unknown."""
 
 
-def _silent() -> AbstractContextManager[OnBytes]:
+def _no_report() -> AbstractContextManager[OnBytes]:
     return nullcontext(lambda done, total: None)
 
 
 download_progress: ContextVar[Callable[[], AbstractContextManager[OnBytes]]] = ContextVar(
-    "download_progress", default=_silent
+    "download_progress", default=_no_report
 )
-"""What shows a download: it is entered when one begins and left when it ends. By default nothing is shown."""
+"""Makes a context manager for a download, which gives the function that reports its progress."""

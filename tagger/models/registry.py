@@ -1,4 +1,4 @@
-"""The models: what there is, what each takes, and how a network is built."""
+"""The known models, the input that each needs, and a function that builds a network."""
 
 from dataclasses import dataclass
 from importlib.resources import files
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 BUILTIN = "ucf20"
 """The trained model that ships with vtag and is the default of ``vtag run``."""
 
-# Of EfficientNet-Lite: (pixel - 127) / 128.
+# EfficientNet-Lite uses (pixel - 127) / 128.
 LITE_PREPROCESSING = Preprocessing(size=224, resize=240, mean=(127 / 255,) * 3, std=(128 / 255,) * 3)
 CNN3D_PREPROCESSING = Preprocessing(size=112, resize=128, mean=(0.5,) * 3, std=(0.25,) * 3)
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """A network that vtag can build: its name, one line on it, the preprocessing it is made for.
+    """A network that vtag can build: its name, a summary of one line, and its preprocessing.
 
-    ``gflop`` is about what it computes for a window of 16 frames, in billions of floating-point operations.
+    ``gflop`` is the approximate number of floating-point operations for a window of 16 frames, in billions.
     """
 
     name: str
@@ -87,5 +87,5 @@ def build_network(architecture: str, classes: int, options: dict[str, Any] | Non
 
 
 def builtin_model_path() -> Path:
-    """The file of the built-in model, inside the package."""
+    """Returns the path of the built-in model inside the package."""
     return Path(str(files("tagger.models") / f"{BUILTIN}.safetensors"))

@@ -1,4 +1,4 @@
-"""The Kinetics-400 weights: a file that is named, the one in the cache, or a download that happens once."""
+"""The Kinetics-400 weights: a given file, the file in the cache, or a download to the cache."""
 
 import os
 from pathlib import Path
@@ -13,7 +13,7 @@ FILE_NAME = "I3D_8x8_R50.pyth"
 
 
 def kinetics_weights(weights: str | Path | None = None) -> Path:
-    """The checkpoint for ``i3d-kinetics400``: ``weights`` if given, else the cached one, else it is downloaded.
+    """Returns the checkpoint for ``i3d-kinetics400``: ``weights`` if given, else the cached file, else a download.
 
     Raises WeightsError when there is no such file or it cannot be downloaded; the message names ``--weights FILE``.
     """
@@ -22,7 +22,7 @@ def kinetics_weights(weights: str | Path | None = None) -> Path:
         if not path.is_file():
             raise WeightsError(f"--weights {path}: there is no such file")
         return path
-    # No checksum is published for this file, so what tells it from a wrong one is its structure.
+    # No checksum is published for this file, so its structure is checked instead.
     from tagger.models.i3d import checkpoint_shapes, read_checkpoint
 
     return download_once(
@@ -33,7 +33,7 @@ def kinetics_weights(weights: str | Path | None = None) -> Path:
 
 
 def cache_dir() -> Path:
-    """Where downloads are kept: ``VTAG_CACHE``, else ``$XDG_CACHE_HOME/vtag``, else ``~/.cache/vtag``."""
+    """Returns the folder for downloads: ``VTAG_CACHE``, else ``$XDG_CACHE_HOME/vtag``, else ``~/.cache/vtag``."""
     if cache := os.environ.get("VTAG_CACHE"):
         return Path(cache)
     base = os.environ.get("XDG_CACHE_HOME")

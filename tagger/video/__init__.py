@@ -1,4 +1,4 @@
-"""Reading video: one small reader interface, two readers, and the rule that chooses between them."""
+"""Reads video: the reader interface, the readers, and the rule that chooses between them."""
 
 from tagger.video.choose import choose_reader, open_video
 from tagger.video.facts import VideoFacts, probe

@@ -1,13 +1,13 @@
-"""The rule that chooses a reader: of those that read a video right, the one that takes the least CPU time.
+"""The rule that chooses a reader: the one with the least CPU time among those that read a video correctly.
 
-decord and PyAV both decode with FFmpeg. decord has a thread more, which waits by spinning, and scales pictures at twice
-the cost, so that it takes 1.07 to 2.9 times the CPU time of PyAV, the more the smaller the pictures. For VP9 the two
-are about even: decord took 0.98 to 1.3 times as much (``python -m tests.benchmarks.readers``).
+decord and PyAV both decode with FFmpeg. decord has an extra thread that waits in a busy loop, and its scaling takes
+twice as long. So it needs 1.07 to 2.9 times the CPU time of PyAV; the factor is larger for smaller pictures. For VP9
+the two are about equal: decord needs 0.98 to 1.3 times as much (``python -m tests.benchmarks.readers``).
 
-Where decord is right comes from measurements of decord 0.6.0, reading in sequence: MPEG-PS, MPEG-TS and files with edit
-lists give wrong frames or times; AV1 and GIF do not open; rotation metadata is ignored; damaged files may repeat
-frames, hang or abort. What a header does not tell is checked when decord has opened the file, frame times against
-packets, and while it reads (``DecordReader``).
+The cases in which decord is correct were measured with decord 0.6.0, reading in sequence. MPEG-PS, MPEG-TS and files
+with edit lists give wrong frames or times. AV1 and GIF do not open. Rotation metadata is ignored. Damaged files may
+repeat frames, hang or abort. ``DecordReader`` checks what the header does not show: it compares frame times with
+packets after opening, and watches for errors while reading.
 """
 
 import importlib.util
@@ -25,7 +25,8 @@ from tagger.video.readers.reader import DecoderName, Reader
 
 DECORD_CONTAINERS = frozenset({"mp4", "mov", "m4a", "3gp", "3g2", "matroska", "webm", "avi", "flv", "asf"})
 DRAIN_LIMIT_BYTES = 256 * 2**20
-"""Sampled frames of one video that may be held in memory, so that decord can be drained and closed before a wait."""
+"""Maximum bytes of sampled frames in a video for decord. They are all held in memory, so that decord is closed before
+anything waits."""
 
 DECORD_CODECS = frozenset(
     name
@@ -36,19 +37,19 @@ DECORD_CODECS = frozenset(
     for name in line.split()
 )
 
-DECORD_IS_CHEAP = frozenset({"vp9"})
-"""Codecs with which decord takes about the CPU time of PyAV also at small sizes."""
+CHEAP_DECORD_CODECS = frozenset({"vp9"})
+"""Codecs for which decord needs about the same CPU time as PyAV, even for small pictures."""
 
 FAST_CONTAINERS = DECORD_CONTAINERS - {"avi", "asf"}
-"""Containers whose packets tell when frames are shown, also those that are not decoded."""
+"""Containers whose packets have the times of all frames, including frames that are not decoded."""
 
 FAST_CODECS = frozenset({"h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4"})
-"""Codecs with frames that no other refers to, and a decoder that can leave them out."""
+"""Codecs with frames that no other frame refers to, and with a decoder that can skip them."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Which reader, and why when it is not the one that was hoped for."""
+    """A reader. ``reason`` says why it is not the preferred reader, if it is not."""
 
     decoder: DecoderName
     reason: str | None = None
@@ -56,17 +57,17 @@ class Choice:
 
 @cache
 def has_decord() -> bool:
-    """Whether decord is installed; it has wheels for x86-64 only."""
+    """Checks whether decord is installed. It has wheels for x86-64 only."""
     return importlib.util.find_spec("decord") is not None
 
 
 def choose_reader(facts: VideoFacts, drained_bytes: int | None, *, fast: bool = False, nvdec: bool = False) -> Choice:
     """Chooses the reader of a video from its facts.
 
-    ``drained_bytes`` is the size of all frames that will be sampled, None when it is not known. decord must be drained
-    before anything waits (an idle reader burns a core), so a video too long for that is streamed with PyAV.
-    ``fast`` asks for frames to be left out, which is done where a file tells when those would be shown. ``nvdec`` asks
-    for a GPU to decode what it can, of what is not left to ``fast``.
+    ``drained_bytes`` is the size of all frames that will be sampled, None when it is not known. All frames of decord
+    must be read before anything waits, because an idle decord reader uses a whole core. So a video whose frames do not
+    fit into memory is streamed with PyAV. ``fast`` skips frames that no other frame refers to, if the file has their
+    times. ``nvdec`` decodes on a GPU where possible, unless ``fast`` applies.
     """
     if fast:
         if facts.container in FAST_CONTAINERS and facts.codec in FAST_CODECS and not facts.is_truncated:
@@ -77,7 +78,7 @@ def choose_reader(facts: VideoFacts, drained_bytes: int | None, *, fast: bool = 
         return Choice(usual.decoder, usual.reason or slow)
     if nvdec and facts.codec in NVDEC_CODECS:
         return Choice("pyav-nvdec")
-    if facts.codec not in DECORD_IS_CHEAP:
+    if facts.codec not in CHEAP_DECORD_CODECS:
         return Choice("pyav")
     reason = None
     if not has_decord():
@@ -93,9 +94,9 @@ def choose_reader(facts: VideoFacts, drained_bytes: int | None, *, fast: bool = 
     elif facts.is_truncated:
         reason = "the file is cut off, and decord may hang on its end"
     elif drained_bytes is None:
-        reason = "of unknown length, and decord has to be drained at once"
+        reason = "of unknown length, and decord must hold all frames in memory"
     elif drained_bytes > DRAIN_LIMIT_BYTES:
-        reason = "too long to drain at once, and an idle decord reader burns a core"
+        reason = "too long for decord, which must hold all frames in memory"
     return Choice("decord") if reason is None else Choice("pyav", reason)
 
 
@@ -107,10 +108,10 @@ def open_video(
     height: int,
     on_packet: Callable[[], None] = lambda: None,
 ) -> tuple[Reader, Choice]:
-    """Opens a video with the chosen reader, frames scaled to ``width × height``; PyAV when another refuses it.
+    """Opens a video with the chosen reader, frames scaled to ``width × height``. Falls back to PyAV.
 
-    Returns the reader and the choice that held. Raises VideoError when neither reads it. ``on_packet`` is called for
-    each packet that is looked at: to open a video may mean to go through all of it.
+    Returns the reader and the choice that was used. Raises VideoError when PyAV cannot open the video, either.
+    ``on_packet`` is called for each packet that is read, because opening a video may read the whole file.
     """
     try:
         if choice.decoder == "decord":

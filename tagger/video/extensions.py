@@ -1,4 +1,4 @@
-"""The file endings by which videos are found."""
+"""The file extensions of videos."""
 
 VIDEO_EXTENSIONS = frozenset(
     f".{ending}"

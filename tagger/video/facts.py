@@ -1,4 +1,4 @@
-"""What a video says about itself, read from its headers and its first frame."""
+"""The facts of a video, read from its headers and its first frame."""
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -12,19 +12,20 @@ from tagger.video.frames import decoded_frames
 from tagger.video.truncation import is_truncated
 
 USUAL_PIXEL_ASPECTS = (Fraction(1, 4), Fraction(4))
-"""The shapes of a pixel that are believed; anything beyond is a broken header."""
+"""The range of plausible pixel aspect ratios. A value outside of it is a broken header, and pixels are taken as
+square."""
 
 
 @dataclass(frozen=True)
 class VideoFacts:
-    """Facts from the container and the first video stream that is no attached picture.
+    """Facts from the container and from the first video stream that is not an attached picture.
 
-    ``width`` and ``height`` are those of the stored picture, turned upright; ``rotation`` is the clockwise turn in
-    degrees that makes it upright. ``pixel_aspect`` is the width of an upright pixel over its height. ``duration_s`` is
-    what the file declares, None when it does not, and is replaced by what was found once the video has been read.
-    ``frames`` is the declared frame count, 0 when unknown. ``time_base_s`` is one tick of the stream's clock.
-    ``is_truncated`` tells that the file ends before the end that it declares. ``video_streams`` counts attached
-    pictures, too.
+    ``width`` and ``height`` are the size of the stored picture after rotation. ``rotation`` is the clockwise rotation
+    in degrees that makes the picture upright. ``pixel_aspect`` is the width of an upright pixel divided by its height.
+    ``duration_s`` is the declared duration, None if there is none; after a video was read it is the actual duration.
+    ``frames`` is the declared frame count, 0 when unknown. ``time_base_s`` is one tick of the stream's clock in
+    seconds. ``is_truncated`` is true when the file is shorter than it declares. ``video_streams`` includes attached
+    pictures.
     """
 
     container: str
@@ -43,7 +44,7 @@ class VideoFacts:
 
     @property
     def display_size(self) -> tuple[float, float]:
-        """Width and height of the upright picture with its pixels made square."""
+        """Width and height of the upright picture in square pixels."""
         return self.width * self.pixel_aspect, float(self.height)
 
 
@@ -66,7 +67,7 @@ def probe(path: str | Path) -> VideoFacts:
             duration_s = container.duration / av.time_base
         else:
             duration_s = None
-        # Samples lie in file order, so the last few entries tell.
+        # Samples are in file order, so the last few entries are enough to detect truncation.
         entries = stream.index_entries
         index_tail = [entries[i] for i in range(max(0, len(entries) - 8), len(entries))]
         return VideoFacts(
@@ -95,7 +96,7 @@ def _first_frame(
 
 
 def _container_name(names: str, path: Path) -> str:
-    """``mp4`` out of FFmpeg's ``mov,mp4,m4a,3gp,3g2,mj2``: the file's own ending when it is one of them."""
+    """Picks one of FFmpeg's names, such as ``mov,mp4,m4a,3gp,3g2,mj2``: the file's extension, else the first name."""
     known = names.split(",")
     ending = path.suffix.lower().lstrip(".").replace("mkv", "matroska")
     return ending if ending in known else known[0]

@@ -11,19 +11,19 @@ import numpy as np
 from tagger.errors import VideoError
 from tagger.video.container import MAX_PIXELS, ffmpeg_reason
 
-TELLING_SOURCES = frozenset({"ffv1", "gif", "hevc", "libdav1d", "matroska,webm"})
-"""Parts of FFmpeg that report damage in their log and go on, with pictures made up or frames left out.
+DAMAGE_LOG_SOURCES = frozenset({"ffv1", "gif", "hevc", "libdav1d", "matroska,webm"})
+"""Parts of FFmpeg that log damage and continue, with invented pictures or missing frames.
 
-None of them reported anything after the first frame of the sound videos that this was tried on. The decoder of H.264
-reports what is none (a group of pictures that starts with frames of another), and fails when it is one.
+They logged nothing after the first frame of the intact videos that were tried. The H.264 decoder is not among them: it
+also logs harmless cases (a group of pictures that starts with frames of the previous one), and fails on real damage.
 """
 
 JOIN_PACKETS = 4
-"""How many packets are looked at after one before which others are missing; the key frame of a new recording is one of
-the first half."""
+"""Packets that are examined after a gap. The key frame of a new recording must be in the first half of them."""
 
-CHUNK_HEADER = 8
-"""Bytes before the data of a frame in AVI. The index has the position of either."""
+CHUNK_HEADER_BYTES = 8
+"""Size in bytes of the chunk header before the data of a frame in AVI. An index position is that of the header or of
+the data."""
 
 
 def decoded_frames(
@@ -32,10 +32,10 @@ def decoded_frames(
     path: Path,
     on_packet: Callable[[], None] = lambda: None,
 ) -> "Iterator[av.VideoFrame]":
-    """All frames of a stream in presentation order, up to the first sign of damage, which raises VideoError.
+    """Yields the frames of a stream in presentation order. Raises VideoError at the first sign of damage.
 
-    What comes before the first frame is no damage: a recording may start in the middle of a group of pictures. Decoders
-    that check little notice little: in VP8, VP9 and HEVC changed data may give wrong pixels and no sign at all.
+    Errors before the first frame are ignored, because a recording may start in the middle of a group of pictures. Some
+    damage is not detected: the decoders of VP8, VP9 and HEVC may turn changed data into wrong pixels without any error.
     """
     has_frames = False
     first_s: float | None = None
@@ -46,7 +46,7 @@ def decoded_frames(
     try:
         for packet, is_lost in _packets(container, stream):
             on_packet()
-            is_lost = log.tells() or is_lost
+            is_lost = log.has_new_damage() or is_lost
             if has_frames and is_lost:
                 raise VideoError("damaged", f"{path}: its data are damaged after {last_s:.2f} s")
             try:
@@ -57,9 +57,9 @@ def decoded_frames(
                 failure = error
                 failed.add(packet.pts)
                 continue
-            is_damaged = log.tells()
+            is_damaged = log.has_new_damage()
             for frame in frames:
-                # MPEG-1 gives a picture that failed later on, as if nothing was wrong with it.
+                # The MPEG-1 decoder later returns a picture that failed, without any sign of the error.
                 if is_damaged or frame.is_corrupt or (not has_frames and frame.pts in failed):
                     if has_frames:
                         raise VideoError("damaged", f"{path}: a frame is damaged after {last_s:.2f} s")
@@ -76,31 +76,32 @@ def decoded_frames(
     if isinstance(failure, av.error.DecoderNotFoundError):
         raise VideoError("unsupported", f"{path}: FFmpeg has no decoder for its codec") from failure
     if failure is not None and not has_frames and not stream.codec_context.width:
-        reason = f"{path} declares no size of its pictures, or one beyond the {MAX_PIXELS:,} pixels that vtag reads"
+        reason = f"{path} declares no picture size, or more than the {MAX_PIXELS:,} pixels that vtag reads"
         raise VideoError("unsupported", reason) from failure
     if failure is not None and not has_frames:
         raise VideoError("damaged", f"{path} cannot be decoded ({ffmpeg_reason(failure)})") from failure
 
 
 class _ErrorLog:
-    """Whether FFmpeg has reported errors that tell of damage, since this was last asked."""
+    """Watches FFmpeg's log for errors that are a sign of damage."""
 
     def __init__(self) -> None:
         if av.logging.get_level() is None:
-            # Errors are counted at any level, and at this one none is shown.
+            # FFmpeg counts errors at any log level. At this level none is printed.
             av.logging.set_level(av.logging.PANIC)
         self._count = av.logging.get_last_error()[0]
 
-    def tells(self) -> bool:
+    def has_new_damage(self) -> bool:
+        """Whether errors were logged since the last call, and the newest one is a sign of damage."""
         count, last = av.logging.get_last_error()
         is_new, self._count = count > self._count, count
-        return is_new and last is not None and last[1] in TELLING_SOURCES
+        return is_new and last is not None and last[1] in DAMAGE_LOG_SOURCES
 
 
 def _packets(
     container: "av.container.InputContainer", stream: "av.video.stream.VideoStream"
 ) -> "Iterator[tuple[av.Packet, bool]]":
-    """The packets of a stream, and of each whether it is damaged, or others before it are lost."""
+    """Yields the packets of a stream, each with whether it is damaged or follows lost packets."""
     packets = container.demux(stream)
     if container.format.name == "mpegts":
         yield from _with_gaps(packets)
@@ -108,19 +109,19 @@ def _packets(
     is_avi, is_gif = container.format.name == "avi", container.format.name == "gif"
     index = _IndexCheck(stream)
     for packet in packets:
-        is_lost = (is_avi and index.is_lost(packet)) or (is_gif and _is_cut_gif(packet))
+        is_lost = (is_avi and index.skips_a_frame(packet)) or (is_gif and _is_cut_gif(packet))
         yield packet, packet.is_corrupt or is_lost
 
 
 def _is_cut_gif(packet: "av.Packet") -> bool:
-    """Whether a picture of a GIF lacks its end, a block of no bytes; the decoder may take what is there for all."""
+    """Checks whether the terminator of a GIF picture is missing. The decoder may accept such a picture as complete."""
     return packet.size > 0 and bytes(packet)[-1:] not in (b"\0", b";")
 
 
 def _with_gaps(packets: "Iterator[av.Packet]") -> "Iterator[tuple[av.Packet, bool]]":
-    """Packets of a transport stream, which are marked as corrupt around a gap in their numbers.
+    """Yields the packets of a transport stream, each with whether packets are lost there.
 
-    Where recordings were joined there is a gap, too.
+    Packets around a gap in the numbering are marked as corrupt. A gap where two recordings were joined is not a loss.
     """
     before: deque[av.Packet] = deque(maxlen=2)
     ahead: deque[av.Packet] = deque()
@@ -134,14 +135,14 @@ def _with_gaps(packets: "Iterator[av.Packet]") -> "Iterator[tuple[av.Packet, boo
 
 
 def _is_join(before: "Sequence[av.Packet]", after: "Sequence[av.Packet]") -> bool:
-    """Whether a recording ends whole soon after ``before``, and another begins with a key frame: none is missing."""
-    # Not with the first key frame, necessarily: the recording that ends may have one among its last frames.
+    """Checks whether one recording ends and another begins with a key frame, with no packet missing in either."""
+    # Tries each key frame, because the first recording may also have a key frame among its last frames.
     keys = [i for i, packet in enumerate(after[: JOIN_PACKETS // 2]) if packet.is_keyframe]
     return any(_are_steady([*before, *after[:key]]) and _are_steady(after[key:]) for key in keys)
 
 
 def _are_steady(packets: "Sequence[av.Packet]") -> bool:
-    """Whether packets follow each other in steps of the same length."""
+    """Checks whether the time steps between packets are about equal."""
     ticks = [packet.dts for packet in packets if packet.size]
     known = np.array([tick for tick in ticks if tick is not None])
     if len(known) < len(ticks):
@@ -151,9 +152,9 @@ def _are_steady(packets: "Sequence[av.Packet]") -> bool:
 
 
 class _IndexCheck:
-    """Tells whether frames that the index of an AVI file lists were passed over.
+    """Detects frames in the index of an AVI file that were skipped.
 
-    AVI stores no times, so that a frame whose header is damaged would move all that come after it.
+    AVI stores no times. If a damaged frame header is skipped, the times of all later frames are wrong.
     """
 
     def __init__(self, stream: "av.video.stream.VideoStream"):
@@ -161,11 +162,11 @@ class _IndexCheck:
         self._positions: np.ndarray | None = None
         self._last: int | None = None
 
-    def is_lost(self, packet: "av.Packet") -> bool:
-        """Whether there is a listed frame between the last packet and this one."""
+    def skips_a_frame(self, packet: "av.Packet") -> bool:
+        """Whether the index lists a frame between the last packet and this one."""
         if packet.pos is None or not packet.size:
             return False
-        after, until = self._last, packet.pos - CHUNK_HEADER
+        after, until = self._last, packet.pos - CHUNK_HEADER_BYTES
         self._last = packet.pos
         if after is None:
             return False

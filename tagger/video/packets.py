@@ -1,4 +1,4 @@
-"""When the frames of a video are shown, told from its packets, without decoding."""
+"""Reads the presentation times of frames from packets, without decoding."""
 
 import contextlib
 from collections.abc import Callable
@@ -10,16 +10,17 @@ import numpy as np
 from tagger.errors import VideoError
 from tagger.video.container import ffmpeg_reason, open_container
 
-SAMPLE = 1000
-SAMPLE_BYTES = 64 * 2**20
-"""Packets from which the rate is told, and how much of the file is read for them at most."""
+RATE_PACKETS = 1000
+RATE_BYTES = 64 * 2**20
+"""Limits of reading for ``rate_varies``: RATE_PACKETS packets or RATE_BYTES bytes, whichever is reached first."""
 
-ROUNDING_S = 2.1e-3
-"""How far two distances of frames may differ at a constant rate: two times, each rounded to milliseconds, and a bit."""
+RATE_TOLERANCE_S = 2.1e-3
+"""Maximum difference in seconds between two frame intervals at a constant rate. Each time may be rounded to
+milliseconds."""
 
 
 def rate_varies(path: Path) -> bool | None:
-    """Whether the first frames of a video, a thousand at most, come at a variable rate; None when nothing tells.
+    """Checks whether the first 1000 frames of a video have a variable rate. Returns None when this is not known.
 
     Raises VideoError when the file cannot be opened.
     """
@@ -32,22 +33,22 @@ def rate_varies(path: Path) -> bool | None:
             if packet.pts is not None and packet.size:
                 ticks.add(packet.pts)
             read_bytes += packet.size
-            if len(ticks) == SAMPLE or read_bytes > SAMPLE_BYTES:
+            if len(ticks) == RATE_PACKETS or read_bytes > RATE_BYTES:
                 break
     if len(ticks) < 3 or not tick_s:
         return None
     steps_s = np.diff(sorted(ticks)) * tick_s
-    # Of the last packets read, those are missing that are stored later but shown earlier.
+    # The last steps are left out: frames that are stored later but shown earlier are missing there.
     steps_s = steps_s[: max(2, len(steps_s) - 16)]
-    return bool(steps_s.max() - steps_s.min() > max(ROUNDING_S, 2.1 * tick_s))
+    return bool(steps_s.max() - steps_s.min() > max(RATE_TOLERANCE_S, 2.1 * tick_s))
 
 
 def packet_times(path: Path, on_packet: Callable[[], None] = lambda: None) -> np.ndarray:
-    """Start and end in seconds of every frame of a video, ``[frames, 2] float64``, in presentation order.
+    """Returns start and end in seconds of every frame of a video, ``[frames, 2] float64``, in presentation order.
 
-    It reads the whole file, which may take long, and calls ``on_packet`` for each packet.
-    Raises VideoError when the packets do not tell, because a decoder would not give one frame for each of them: packets
-    without times, or marked as damaged, or cut out by an edit list, or before the first key frame.
+    Reads the whole file, which may take long, and calls ``on_packet`` for each packet. Raises VideoError when a decoder
+    would not return one frame for each packet: packets have no times, are marked as damaged, are cut out by an edit
+    list, or come before the first key frame.
     """
     container, stream, _ = open_container(path)
     ticks: list[tuple[int, int]] = []
@@ -56,14 +57,14 @@ def packet_times(path: Path, on_packet: Callable[[], None] = lambda: None) -> np
         rate = float(stream.average_rate or 25)
         time_base = stream.time_base or 1
         if container.format.name == "avi" and stream.codec_context.has_b_frames:
-            problem = "AVI does not tell when B-frames are shown"
+            problem = "AVI has no times for B-frames"
         try:
             for packet in container.demux(stream):
                 on_packet()
                 if problem:
                     break
                 if not packet.size:
-                    continue  # The last packet, which flushes decoders; and AVI's empty ones, which repeat a frame.
+                    continue  # The last packet, which flushes decoders, or an empty AVI packet, which repeats a frame.
                 if packet.pts is None:
                     problem = "frames have no times"
                 elif packet.is_corrupt:

@@ -1,4 +1,4 @@
-"""Files that only refer to others. They are never opened, whatever their ending."""
+"""Recognises files that only refer to other files. They are never opened, whatever their extension."""
 
 REFERRING_FORMATS = frozenset(
     name
@@ -8,11 +8,11 @@ REFERRING_FORMATS = frozenset(
     )
     for name in line.split()
 )
-"""The names of FFmpeg's formats that open other files, devices or connections."""
+"""FFmpeg's formats that open other files, devices or network connections."""
 
 
 def playlist_name(head: bytes) -> str | None:
-    """What kind of list of other files starts with ``head``; None when it is none that FFmpeg would follow."""
+    """Returns the kind of playlist that starts with ``head``; None if it is not a playlist that FFmpeg would follow."""
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     if text.startswith(b"#EXTM3U"):
         return "a playlist (HLS, m3u8)"

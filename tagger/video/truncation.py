@@ -1,4 +1,4 @@
-"""Whether a video file ends before the end that it declares, told from its header and its index."""
+"""Detects truncated video files from their header and index."""
 
 import struct
 from collections.abc import Iterable
@@ -10,31 +10,31 @@ ASF_PROPERTIES = bytes.fromhex("A1DCAB8C47A9CF118EE400C00C205365")
 FLV_SIZE = b"\0\x08filesize\0"
 
 RIFF_SLACK = 1024
-"""Bytes that the outermost size of AVI may promise too much: some writers count their own header twice."""
+"""Bytes by which the size of the outermost AVI chunk may be too large: some writers count its header twice."""
 
 RIFF_UNKNOWN = 0xFFFFFFFF
-"""The size that FFmpeg writes in advance, and that stays where it cannot go back: in a pipe."""
+"""The preliminary size that FFmpeg writes. It remains when FFmpeg cannot seek back, as in a pipe."""
 
 
 class IndexEntry(Protocol):
-    """A frame in the index of a file: the bytes ``pos`` to ``pos + size`` hold it."""
+    """A frame in the index of a file. It is stored in the bytes ``pos`` to ``pos + size``."""
 
     pos: int
     size: int
 
 
 def is_truncated(head: bytes, index_tail: Iterable[IndexEntry], size: int) -> bool:
-    """Whether a file of ``size`` bytes is cut off, as far as its first bytes and the end of its index tell.
+    """Checks whether a file of ``size`` bytes is cut off, from its first bytes and the end of its index.
 
-    The index tells for MP4 (ISO/IEC 14496-12), the header for Matroska and WebM (RFC 9559), AVI, ASF and most FLV.
-    MPEG streams do not say how long they are.
+    The index is used for MP4 (ISO/IEC 14496-12), the header for Matroska and WebM (RFC 9559), AVI, ASF and most FLV.
+    MPEG streams do not declare their length.
     """
     end = _declared_end(head)
     return (end is not None and end > size) or any(entry.pos + entry.size > size for entry in index_tail)
 
 
 def _declared_end(head: bytes) -> int | None:
-    """The position at which the file ends, or at least the last frame in it; None when the header does not tell."""
+    """Returns the declared end of the file, or of its last frame; None if the header does not declare it."""
     if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
         return _avi_end(head)
     if head[:4] == EBML_HEADER:
@@ -43,25 +43,25 @@ def _declared_end(head: bytes) -> int | None:
         return _asf_end(head)
     if head[:4] == b"FLV\x01":
         at = head.find(FLV_SIZE) + len(FLV_SIZE)
-        return _number(">d", head, at) if at >= len(FLV_SIZE) else None
+        return _read_number(">d", head, at) if at >= len(FLV_SIZE) else None
     return None
 
 
 def _avi_end(head: bytes) -> int | None:
-    """The end of the list of frames, where its start is in ``head``, or about that of the whole."""
+    """Returns the end of the list of frames if its start is in ``head``, else about the end of the file."""
     movi = head.find(b"movi", 12)
     is_list = movi >= 8 and head[movi - 8 : movi - 4] == b"LIST"
-    # Where the size is and what it counts from, with what it may promise too much.
+    # The position of each size field, and the position from which the size counts (less RIFF_SLACK for the file size).
     sizes = [(4, 8 - RIFF_SLACK), (movi - 4, movi)] if is_list else [(4, 8 - RIFF_SLACK)]
-    ends = [start + size for at, start in sizes if (size := _number("<I", head, at)) != RIFF_UNKNOWN]
+    ends = [start + size for at, start in sizes if (size := _read_number("<I", head, at)) != RIFF_UNKNOWN]
     return max(ends, default=None)
 
 
 def _asf_end(head: bytes) -> int | None:
-    """The file size among the file properties (Advanced Systems Format, 3.2); a broadcast does not know it."""
+    """Returns the file size in the file properties (Advanced Systems Format, 3.2); None for a broadcast."""
     at = head.find(ASF_PROPERTIES)
-    is_broadcast = at < 0 or _number("<I", head, at + 88) & 1
-    return None if is_broadcast else _number("<Q", head, at + 40)
+    is_broadcast = at < 0 or _read_number("<I", head, at + 88) & 1
+    return None if is_broadcast else _read_number("<Q", head, at + 40)
 
 
 def _ebml_end(head: bytes) -> int | None:
@@ -74,7 +74,7 @@ def _ebml_end(head: bytes) -> int | None:
 
 
 def _ebml_size(head: bytes, at: int) -> tuple[int | None, int]:
-    """The variable-length size (RFC 8794) at ``at``, None when it is unknown, and the position after it."""
+    """Reads the variable-length size (RFC 8794) at ``at``, None if unknown. Returns it and the position after it."""
     if at >= len(head) or head[at] == 0:
         return None, at
     length = 9 - head[at].bit_length()
@@ -83,8 +83,8 @@ def _ebml_size(head: bytes, at: int) -> tuple[int | None, int]:
     return (None if value == all_ones else value), at + length
 
 
-def _number(form: str, head: bytes, at: int) -> int:
-    """A number of this ``struct`` format; 0 where ``head`` ends before it, or where it is none."""
+def _read_number(form: str, head: bytes, at: int) -> int:
+    """Reads a number of this ``struct`` format. Returns 0 if ``head`` is too short or the number is invalid."""
     if at + struct.calcsize(form) > len(head):
         return 0
     (value,) = struct.unpack_from(form, head, at)

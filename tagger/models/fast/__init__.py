@@ -1,7 +1,6 @@
-"""What makes a network faster without changing what it computes.
+"""Faster layers that compute the same results.
 
-``fused`` makes the network that a classifier uses of the one that was trained. ``flat`` computes 3D layers by 2D
-kernels on a GPU, and ``pool_kernel`` is a max pool for GPUs. ``operators`` are those of PyTorch that are not
-documented, and ``probe`` tries each of them before it is used, with the plain layers as the fall-back. PyTorch's
-private names are used in this folder only.
+``fused`` turns a trained network into the network that a classifier uses. ``flat`` computes 3D layers with 2D kernels
+on a GPU, and ``pool_kernel`` is a max pool for GPUs. ``operators`` has the undocumented operators of PyTorch. ``probe``
+tests each of them before use and falls back to plain layers. PyTorch's private names are used in this folder only.
 """

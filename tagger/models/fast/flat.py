@@ -1,9 +1,9 @@
-"""3D layers computed by 2D kernels, and by matrix products: the same numbers, sooner on a GPU.
+"""3D layers computed with 2D kernels and matrix products. The results are the same, and a GPU computes them faster.
 
-In ``channels_last_3d`` a clip ``[n, C, T, H, W]`` lies in memory as n·T·H·W rows of C values, and with other strides it
-is something else, without a copy: n·T pictures of H×W, or n pictures of T×(H·W). So a kernel that sees single frames is
-a 2D kernel on pictures, and one that sees single pixels over time is a 2D kernel on the others. The libraries for GPUs
-have better kernels for two dimensions than for three. ``python -m tests.benchmarks.gpu models`` measures both ways.
+In ``channels_last_3d`` a clip ``[n, C, T, H, W]`` is stored as n·T·H·W rows of C values. With other strides, and
+without a copy, the same memory is n·T pictures of H×W, or n pictures of T×(H·W). So a 1×k×k kernel is a 2D kernel on
+the first kind of picture, and a k×1×1 kernel is a 2D kernel on the second kind. GPU libraries have faster kernels for
+two dimensions than for three. ``python -m tests.benchmarks.gpu models`` measures both ways.
 """
 
 from collections.abc import Sequence
@@ -18,10 +18,11 @@ from tagger.models.fast.operators import conv2d_relu, linear_relu
 from tagger.models.fast.probe import Probed
 
 FEW_CHANNELS = 4
-"""A convolution of so few channels leaves most of a tensor core idle, whose rows are 8 values at least."""
+"""Maximum number of input channels for a stacked convolution. With so few channels most of a tensor core would be idle,
+because its rows have at least 8 values."""
 
-ROW = 8
-"""Values in a row of a tensor core's matrix, in 16 bits: channels are filled up with zeros to a multiple."""
+CHANNEL_MULTIPLE = 8
+"""Values in a row of a tensor core's matrix in 16 bits. Channels are padded with zeros to a multiple of this number."""
 
 
 def convolve(
@@ -51,11 +52,11 @@ def convolve(
             x.flatten(3), weight[..., 0], bias, (stride[0], 1), (padding[0], 0), groups, activation, columns
         )
         return y.unflatten(3, x.shape[3:])
-    return finish(functional.conv3d(x, weight, bias, stride, padding, 1, groups), activation, residual)
+    return add_and_activate(functional.conv3d(x, weight, bias, stride, padding, 1, groups), activation, residual)
 
 
 def max_pool(x: torch.Tensor, kernel: list[int], stride: list[int], padding: list[int]) -> torch.Tensor:
-    """What ``max_pool3d`` makes of ``[n, C, T, H, W]``, channels last."""
+    """Computes ``max_pool3d`` of ``[n, C, T, H, W]``, channels last."""
     if kernel[0] == stride[0] == 1 and padding[0] == 0:
         pictures = _as_pictures(x)
         pool = max_pool2d if x.is_cuda and _can_pool(pictures) else functional.max_pool2d
@@ -68,17 +69,17 @@ def max_pool(x: torch.Tensor, kernel: list[int], stride: list[int], padding: lis
 
 
 def average_pool(x: torch.Tensor, kernel: list[int], stride: list[int], padding: list[int]) -> torch.Tensor:
-    """What ``avg_pool3d`` makes of ``[n, C, T, H, W]``; sooner where each average is over whole frames."""
+    """Computes ``avg_pool3d`` of ``[n, C, T, H, W]``. It is faster if each average covers whole frames."""
     if list(x.shape[3:]) != kernel[1:] or stride[0] != 1 or any(padding):
         return functional.avg_pool3d(x, kernel, stride, padding)
     return x.mean(dim=(3, 4), keepdim=True).unfold(2, kernel[0], 1).mean(dim=-1)
 
 
 class Stack(NamedTuple):
-    """How a convolution of few channels becomes one of many (``stack``).
+    """The weights of a convolution of few channels, rewritten as a 2D convolution of many channels (see ``stack``).
 
-    ``weight`` is ``[outputs, many, kh, kw]``. A pixel of its input is a block of ``stride`` pixels of ``frames``
-    frames, so that it moves by one. ``before`` is how many pixels are filled in before the first (y, x).
+    ``weight`` is ``[outputs, many, kh, kw]``. A pixel of its input is a block of ``stride`` pixels (y, x) in ``frames``
+    frames, so its own stride is 1. ``before`` is the number of padding pixels before the first pixel (y, x).
     """
 
     weight: torch.Tensor
@@ -88,21 +89,21 @@ class Stack(NamedTuple):
 
 
 def stack(weight: torch.Tensor, stride: tuple[int, int], before: tuple[int, int]) -> Stack:
-    """Makes a ``Stack`` of the weights ``[outputs, C, kt, kh, kw]`` of a convolution that pads ``before`` (y, x).
+    """Makes a ``Stack`` from the weights ``[outputs, C, kt, kh, kw]`` of a convolution that pads ``before`` (y, x).
 
-    What it sees of one place, the frames of its kernel and the pixels of its stride, becomes channels. For pixels that
-    is known as space-to-depth. ``stride`` is in space (y, x).
+    The frames of the kernel and the pixels of a stride become channels. For pixels this is known as space-to-depth.
+    ``stride`` is in space (y, x).
     """
     shifts, pads = [], []
     for side, pad, step in zip(weight.shape[3:], before, stride, strict=True):
-        # The kernel begins and ends with whole blocks: with zeros, where it has to.
+        # The kernel is padded with zeros, so that it begins and ends at a block boundary.
         shifts.append(-pad % step)
         pads.append((shifts[-1], -(side + shifts[-1]) % step))
     whole = functional.pad(weight, (*pads[1], *pads[0]))
     # [outputs, C, kt, kh, sy, kw, sx] to [outputs, kt, sy, sx, C, kh, kw].
     parts = whole.unflatten(4, (-1, stride[1])).unflatten(3, (-1, stride[0])).permute(0, 2, 4, 6, 1, 3, 5)
     channels = parts.flatten(1, 4)
-    channels = functional.pad(channels, (0, 0, 0, 0, 0, -channels.shape[1] % ROW))
+    channels = functional.pad(channels, (0, 0, 0, 0, 0, -channels.shape[1] % CHANNEL_MULTIPLE))
     starts = before[0] + shifts[0], before[1] + shifts[1]
     return Stack(channels.contiguous(memory_format=torch.channels_last), weight.shape[2], stride, starts)
 
@@ -115,7 +116,7 @@ def convolve_stacked(
     outputs: tuple[int, int],
     activation: nn.Module | None = None,
 ) -> torch.Tensor:
-    """What the convolution makes of ``[n, C, T, H, W]``, channels last, whose result has ``outputs`` (H, W)."""
+    """Computes a stacked convolution of ``[n, C, T, H, W]``, channels last. ``outputs`` is the size of the result."""
     many, (high, wide) = stacked.weight.shape[1], stacked.weight.shape[2:]
     (sy, sx), (top, left) = stacked.stride, stacked.before
     rows, columns = outputs[0] + high - 1, outputs[1] + wide - 1
@@ -127,7 +128,7 @@ def convolve_stacked(
     blocks = whole.new_empty(n, time, rows, columns, many)
     used = stacked.frames * sy * sx * channels
     blocks[..., used:] = 0
-    # The pixels of a block that lie side by side are copied as one, in units of four bytes where they are that.
+    # Adjacent pixels of a block are copied together, in units of four bytes if their size allows it.
     unit = sx * channels
     as_units = torch.int32 if unit * whole.element_size() % 4 == 0 else whole.dtype
     source = whole.flatten(3).view(as_units).unflatten(3, (columns, -1)).unflatten(2, (rows, sy))
@@ -139,8 +140,8 @@ def convolve_stacked(
     return y.unflatten(0, (n, time)).transpose(1, 2)
 
 
-def finish(y: torch.Tensor, activation: nn.Module | None, residual: torch.Tensor | None) -> torch.Tensor:
-    """``activation(y + residual)``, in place: nothing else has ``y``."""
+def add_and_activate(y: torch.Tensor, activation: nn.Module | None, residual: torch.Tensor | None) -> torch.Tensor:
+    """``activation(y + residual)``, in place. ``y`` must not be used elsewhere."""
     y = y if residual is None else y.add_(residual)
     return y if activation is None else activation(y)
 
@@ -158,7 +159,7 @@ def _multiply(
     if bias is not None and type(activation) is nn.ReLU:
         y = linear_relu(rows, weight, bias)
     else:
-        y = finish(functional.linear(rows, weight, bias), activation, None)
+        y = add_and_activate(functional.linear(rows, weight, bias), activation, None)
     return y.unflatten(0, pixels.shape[:-1]).permute(0, 4, 1, 2, 3)
 
 
@@ -172,14 +173,14 @@ def _convolve2d(
     activation: nn.Module | None,
     residual: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    is_aligned = groups == 1 and weight.shape[0] % ROW == weight.shape[1] % ROW == 0
+    is_aligned = groups == 1 and weight.shape[0] % CHANNEL_MULTIPLE == weight.shape[1] % CHANNEL_MULTIPLE == 0
     if x.is_cuda and is_aligned and bias is not None and type(activation) is nn.ReLU:
         return conv2d_relu(x, weight, bias, residual, tuple(stride), tuple(padding))
-    return finish(functional.conv2d(x, weight, bias, stride, padding, 1, groups), activation, residual)
+    return add_and_activate(functional.conv2d(x, weight, bias, stride, padding, 1, groups), activation, residual)
 
 
 def _can_pool(pictures: torch.Tensor) -> bool:
-    """Whether the kernel of ``pool_kernel`` takes them."""
+    """Checks whether the kernel of ``pool_kernel`` supports these pictures."""
     channels = pictures.shape[1]
     is_power_of_two = channels & (channels - 1) == 0
     return is_power_of_two and pictures.numel() < 2**31 and pictures.is_contiguous(memory_format=torch.channels_last)
@@ -188,7 +189,7 @@ def _can_pool(pictures: torch.Tensor) -> bool:
 def _pool_in_triton(
     x: torch.Tensor, kernel: tuple[int, ...], stride: tuple[int, ...], padding: tuple[int, ...]
 ) -> torch.Tensor:
-    # Its import fails where this torch comes without Triton, its first call where there is no C compiler.
+    # The import fails if PyTorch comes without Triton. The first call fails if there is no C compiler.
     from tagger.models.fast import pool_kernel
 
     return pool_kernel.max_pool2d(x, kernel, stride, padding)

@@ -1,15 +1,15 @@
-"""A network as it is used, not trained: the same function with less work.
+"""Optimises a trained network for prediction: the same results with less work.
 
-- A batch norm that follows a convolution becomes part of its weights.
-- Of a kernel over several frames that is zero in all but the middle one, the middle is kept: that is what inflating a
-  2D network made of it, when training has not changed it.
-- The activation that comes next is computed with the convolution, while its result is still in the cache. On a CPU
-  that is oneDNN's convolution with post-operations (``operators``).
-- In a residual block the shortcut and the activation after it are added by the last convolution.
-- Where layers see single frames, the first of them, whose pictures are large, take a few frames at a time on a CPU.
-- On a GPU layers are computed by 2D kernels and matrix products (``flat``).
+- A batch norm after a convolution is folded into the weights of the convolution.
+- If a kernel over several frames is zero except in the middle frame, only the middle is kept. Inflating a 2D network
+  makes such kernels, and training may leave them unchanged.
+- The activation after a convolution is computed together with it, while the result is still in the cache. On a CPU this
+  is oneDNN's convolution with post-operations (``operators``).
+- In a residual block the last convolution adds the shortcut and applies the activation after it.
+- The first layers have large pictures. If their kernels cover single frames, a CPU computes a few frames at a time.
+- On a GPU layers are computed with 2D kernels and matrix products (``flat``).
 
-How much that is worth is measured by ``python -m tests.benchmarks.fused``, on a GPU by ``tests.benchmarks.gpu``.
+``python -m tests.benchmarks.fused`` measures the gain, and ``tests.benchmarks.gpu`` on a GPU.
 """
 
 import sys
@@ -24,29 +24,31 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from tagger.models.fast.flat import (
     FEW_CHANNELS,
     Stack,
+    add_and_activate,
     average_pool,
     convolve,
     convolve_stacked,
-    finish,
     max_pool,
     stack,
 )
 from tagger.models.fast.operators import ONEDNN_ACTIVATIONS, conv3d
 from tagger.models.i3d_lite import LiteBackbone, SamePadConv3d, same_pad, same_padding
 
-FLAT_ON = frozenset({"cuda"})
-"""Kinds of devices on which layers are computed as ``flat`` does. A CPU has oneDNN."""
+FLAT_DEVICES = frozenset({"cuda"})
+"""Device types on which layers are computed with ``flat``. A CPU uses oneDNN instead."""
 
 FIRST_LAYERS = 5
-"""How many layers at the start of a network take a few frames at a time: in EfficientNet-Lite0 those with pictures of
-56×56 and larger. Later ones have more weights than pixels, and are better read once for all frames."""
+"""Maximum number of layers at the start of a network that take a few frames at a time. In EfficientNet-Lite0 these are
+the layers with pictures of 56×56 and larger. Later layers have more weights than pixels, so reading the weights once
+for all frames is better."""
 
-FRAMES_IN_PART = 2
-"""Frames that they take at a time on a CPU: what a layer makes of two fits into the cache, 16 are up to 39 MB."""
+FRAMES_PER_PART = 2
+"""Frames that these layers take at a time on a CPU. The output for 2 frames fits into the cache; 16 frames need up to
+39 MB."""
 
 
 class FusedConv3d(nn.Module):
-    """A 3D convolution with the batch norm and the activation after it, either of which may be missing."""
+    """A 3D convolution with the batch norm and the activation after it. Both are optional."""
 
     def __init__(self, convolution: nn.Conv3d, norm: nn.BatchNorm3d | None, activation: nn.Module | None):
         super().__init__()
@@ -56,32 +58,32 @@ class FusedConv3d(nn.Module):
         weight = folded.weight[:, :, middle : middle + 1] if is_single else folded.weight
         self.weight = nn.Parameter(weight.detach().clone(), requires_grad=False)
         self.bias = None if folded.bias is None else nn.Parameter(folded.bias.detach().clone(), requires_grad=False)
-        # pytorchvideo has NumPy's integers among them.
+        # Converted to int because pytorchvideo uses NumPy integers.
         self.stride, self.groups = [int(step) for step in convolution.stride], convolution.groups
         self.padding = [0 if is_single else int(convolution.padding[0]), *map(int, convolution.padding[1:])]
         self.is_same_padded = isinstance(convolution, SamePadConv3d)
         self.activation = activation
         self._stacks: dict[Any, Stack] = {}
-        """The weights as ``flat`` stacks them, by the padding before the first pixel, their precision and device."""
+        """The stacked weights, by the padding before the first pixel, the precision and the device."""
 
     def forward(self, x: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
-        """``[n, inputs, T, H, W]`` to ``[n, outputs, T', H', W']`` in its own precision, whatever that of ``x`` is.
+        """``[n, inputs, T, H, W]`` of any precision to ``[n, outputs, T', H', W']`` in the precision of the weights.
 
-        ``residual`` has the shape of the result, and is added before the activation.
+        ``residual`` has the shape of the result and is added before the activation.
         """
         x = x.to(self.weight.dtype)
         is_few = x.shape[1] <= FEW_CHANNELS and self.stride[0] == self.groups == 1 and residual is None
-        if x.device.type in FLAT_ON and is_few:
+        if x.device.type in FLAT_DEVICES and is_few:
             return self._stacked(x)
         if self.is_same_padded:
             x = same_pad(x, self.weight.shape[-1], self.stride[-1])
         layer = x, self.weight, self.bias, tuple(self.stride), tuple(self.padding)
-        if x.device.type in FLAT_ON:
+        if x.device.type in FLAT_DEVICES:
             return convolve(*layer, self.groups, self.activation, residual)
         if x.device.type != "cpu":
-            return finish(functional.conv3d(*layer, 1, self.groups), self.activation, residual)
+            return add_and_activate(functional.conv3d(*layer, 1, self.groups), self.activation, residual)
         if residual is not None:
-            return finish(conv3d(*layer, self.groups, None), self.activation, residual)
+            return add_and_activate(conv3d(*layer, self.groups, None), self.activation, residual)
         return conv3d(*layer, self.groups, None if self.activation is None else type(self.activation))
 
     def _stacked(self, x: torch.Tensor) -> torch.Tensor:
@@ -101,12 +103,12 @@ class FusedConv3d(nn.Module):
         return convolve_stacked(x, self._stacks[key], self.bias, self.padding[0], (height, width), self.activation)
 
     def extra_repr(self) -> str:
-        """What distinguishes it from others with the same weights."""
+        """Describes the layer. This text is part of ``Classifier.fingerprint``."""
         return f"{tuple(self.weight.shape)}, stride={self.stride}, padding={self.padding}, same={self.is_same_padded}"
 
 
 class FusedResBlock(nn.Module):
-    """A residual block of pytorchvideo with its convolutions fused, whose last one adds the shortcut and ends it."""
+    """A residual block of pytorchvideo with fused convolutions. The last one adds the shortcut and the activation."""
 
     def __init__(self, block: Any):
         super().__init__()
@@ -116,7 +118,7 @@ class FusedResBlock(nn.Module):
         self.last: FusedConv3d = branch.conv_c
         self.last.activation = block.activation
         if self.shortcut is not None:
-            # The last one adds both biases.
+            # The last convolution adds both biases.
             assert self.last.bias is not None and self.shortcut.bias is not None
             self.last.bias.add_(self.shortcut.bias)
             self.shortcut.bias = None
@@ -127,7 +129,7 @@ class FusedResBlock(nn.Module):
 
 
 class FusedPool3d(nn.Module):
-    """A pool that takes the way of ``flat`` where convolutions do."""
+    """A pool that uses ``flat`` on the same devices as convolutions."""
 
     def __init__(self, pool: nn.MaxPool3d | nn.AvgPool3d):
         super().__init__()
@@ -144,36 +146,36 @@ class FusedPool3d(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``[n, C, T, H, W]`` to ``[n, C, T', H', W']``."""
-        is_flat = x.device.type in FLAT_ON
+        is_flat = x.device.type in FLAT_DEVICES
         if self.is_max:
             return (max_pool if is_flat else functional.max_pool3d)(x, self.kernel, self.stride, self.padding)
         return (average_pool if is_flat else functional.avg_pool3d)(x, self.kernel, self.stride, self.padding)
 
     def extra_repr(self) -> str:
-        """What distinguishes it from others."""
+        """Describes the layer. This text is part of ``Classifier.fingerprint``."""
         kind = "max" if self.is_max else "average"
         return f"{kind}, {self.kernel}, stride={self.stride}, padding={self.padding}"
 
 
 class InParts(nn.Sequential):
-    """Layers of which each sees single frames; on a CPU they take FRAMES_IN_PART of them at a time."""
+    """Layers whose kernels cover single frames. On a CPU they take FRAMES_PER_PART frames at a time."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``[n, C, T, H, W]`` to ``[n, C', T, H', W']``."""
         if x.device.type != "cpu":
             return super().forward(x)
         n, _, time = x.shape[:3]
-        # Of clips in channels_last_3d, frames are clips of one frame in the same order: a change of strides.
+        # In channels_last_3d, turning each frame into a clip of one frame only changes the strides.
         frames = x.transpose(1, 2).flatten(0, 1).unsqueeze(2)
-        y = torch.cat([super(InParts, self).forward(part) for part in frames.split(FRAMES_IN_PART)])
+        y = torch.cat([super(InParts, self).forward(part) for part in frames.split(FRAMES_PER_PART)])
         return y.squeeze(2).unflatten(0, (n, time)).transpose(1, 2)
 
 
 def fuse(network: nn.Module) -> nn.Module:
-    """A network that computes what ``network`` does, faster. It takes the place of ``network``, which it is made of.
+    """Returns a faster network with the same results. It reuses and changes the modules of ``network``.
 
-    A norm or an activation follows a convolution when it was registered right after it, as in every network that
-    ``build_network`` makes. ``network`` must be in evaluation mode and is not to be trained any more.
+    A norm or activation is fused with a convolution if it was registered directly after it, as in every network that
+    ``build_network`` makes. ``network`` must be in evaluation mode, and it cannot be trained afterwards.
     """
     for module in list(network.modules()):
         children = list(module.named_children())
@@ -198,13 +200,13 @@ def fuse(network: nn.Module) -> nn.Module:
                 setattr(module, name, FusedPool3d(child))
     for module in network.modules():
         if type(module) in ONEDNN_ACTIVATIONS:
-            # Nothing else needs what it is computed from, and memory that is there is faster than new memory.
+            # In place, because nothing else needs the input, and existing memory is faster than new memory.
             module.inplace = True  # type: ignore[assignment]
     return _in_parts(network) if isinstance(network, LiteBackbone) else network
 
 
 def _in_parts(network: LiteBackbone) -> nn.Module:
-    """The same layers, the first of those that see single frames put together."""
+    """Groups the first layers whose kernels cover single frames into ``InParts``."""
     layers = list(network.named_children())
     start = next(place for place, (name, _) in enumerate(layers) if name == "stem")
     end = start
@@ -219,13 +221,13 @@ def _in_parts(network: LiteBackbone) -> nn.Module:
 
 
 def _is_res_block(module: nn.Module) -> bool:
-    # Who has one has imported it. Others need not: its import takes seconds.
+    # Looks in sys.modules, because the import takes seconds. A network with such a block has imported it already.
     resnet = sys.modules.get("pytorchvideo.models.resnet")
     return resnet is not None and isinstance(module, resnet.ResBlock)
 
 
 def _sees_single_frames(convolution: nn.Conv3d) -> bool:
-    """Whether each frame of the output depends on the same frame of the input alone."""
+    """Checks whether each frame of the output depends only on the same frame of the input."""
     frames = convolution.kernel_size[0]
     if frames % 2 == 0 or convolution.stride[0] != 1 or convolution.padding[0] != frames // 2:
         return False

@@ -1,6 +1,6 @@
-"""Operators of PyTorch that are not documented, each beside plain layers that compute the same (``Probed``).
+"""Undocumented operators of PyTorch, each paired with plain layers that compute the same (``Probed``).
 
-torch.compile calls them, too. All that is private or undocumented in PyTorch and used by vtag is used here.
+torch.compile uses these operators, too. All private or undocumented parts of PyTorch that vtag uses are in this module.
 """
 
 import contextlib
@@ -19,20 +19,20 @@ ONEDNN_ACTIVATIONS: dict[type[nn.Module] | None, tuple[str, list[float]]] = {
     nn.ReLU: ("relu", []),
     nn.ReLU6: ("hardtanh", [0.0, 6.0]),
 }
-"""Activations as oneDNN's convolution takes them: name and scalars."""
+"""Names and scalars of the activations for oneDNN's convolution."""
 
 _is_tuning: ContextVar[bool] = ContextVar("is_tuning", default=False)
 _tuning_lock = threading.Lock()
-"""PyTorch has one setting for all threads."""
+"""Protects PyTorch's setting, which is the same for all threads."""
 
 
 @contextlib.contextmanager
 def tuning() -> Iterator[None]:
-    """Within it, cuDNN tries all of its kernels for a shape that it sees for the first time, and keeps the fastest.
+    """Makes cuDNN measure all kernels for each new shape inside the block, and use the fastest.
 
-    What it takes by itself was up to 2.6 times as slow (1×1×1 and 3×1×1 convolutions of the I3D on an H200). It does so
-    where it adds bias, residual and ReLU, which for all shapes of the I3D takes about half a second, and not elsewhere:
-    for the depthwise convolutions of EfficientNet-Lite0 it takes seconds, and finds nothing better.
+    cuDNN's default choice was up to 2.6 times slower (1×1×1 and 3×1×1 convolutions of the I3D on an H200). Only
+    convolutions with bias and ReLU (``conv2d_relu``) are tuned, which takes about half a second for all shapes of the
+    I3D. For the depthwise convolutions of EfficientNet-Lite0 tuning takes seconds and finds nothing better.
     """
     token = _is_tuning.set(True)
     try:
@@ -119,10 +119,10 @@ def _plain_conv2d(
 
 
 conv2d_relu = Probed(_cudnn_conv2d, _plain_conv2d)
-"""``ReLU(conv2d(x) + residual)`` of ``[n, C, H, W]`` by cuDNN, for shapes that it has a kernel for.
+"""``ReLU(conv2d(x) + residual)`` of ``[n, C, H, W]`` by cuDNN, for shapes with such a kernel.
 
 Its arguments are ``x``, ``weight``, ``bias``, ``residual`` or None, ``stride`` and ``padding``. cuDNN adds bias and
-residual and applies ReLU before it writes the result, which in plain layers takes most of the time.
+residual and applies ReLU before it writes the result. In plain layers these steps take most of the time.
 """
 
 
@@ -135,7 +135,7 @@ def _plain_linear_relu(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Ten
 
 
 linear_relu = Probed(_addmm_relu, _plain_linear_relu)
-"""``ReLU(rows @ weight.t() + bias)`` of ``[n, C]`` by a product that adds the bias and applies ReLU.
+"""``ReLU(rows @ weight.t() + bias)`` of ``[n, C]`` by a matrix product that also adds the bias and applies ReLU.
 
 Its arguments are ``rows``, ``weight`` ``[outputs, C]`` and ``bias``.
 """

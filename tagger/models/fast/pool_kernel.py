@@ -1,7 +1,7 @@
-"""A max pool of pictures for GPUs, in Triton, which comes with PyTorch.
+"""A 2D max pool for GPUs in Triton, which comes with PyTorch.
 
-PyTorch's own also writes where each maximum was, as eight bytes beside the two of the maximum, and takes 11 % of the
-time of the I3D ResNet-50 on an H200.
+PyTorch's max pool also writes the position of each maximum, eight bytes beside two bytes for the maximum. It takes 11 %
+of the time of the I3D ResNet-50 on an H200.
 """
 
 import contextlib
@@ -11,8 +11,8 @@ import torch
 import triton
 import triton.language as tl
 
-VALUES = 2048
-"""Values that one program computes."""
+VALUES_PER_PROGRAM = 2048
+"""Number of values that one Triton program computes."""
 
 
 @triton.jit
@@ -51,16 +51,16 @@ def _max_pool(  # type: ignore[no-untyped-def]
 
 
 def max_pool2d(x: torch.Tensor, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int]) -> torch.Tensor:
-    """``[n, C, H, W]``, channels last, to ``[n, C, H', W']``. C is a power of two; there are less than 2³¹ values."""
+    """``[n, C, H, W]``, channels last, to ``[n, C, H', W']``. C is a power of two; ``x`` has under 2³¹ values."""
     n, channels, height, width = x.shape
     rows, columns = (
         (side + 2 * pad - long) // step + 1
         for side, pad, long, step in zip((height, width), padding, kernel, stride, strict=True)
     )
     y = x.new_empty(n, rows, columns, channels)
-    places, each = n * rows * columns, max(1, VALUES // channels)
+    places, each = n * rows * columns, max(1, VALUES_PER_PROGRAM // channels)
     sizes = places, height, width, rows, columns, *kernel, *stride, *padding
-    # Triton's GPU is the current one. Its interpreter, for tests, has none.
+    # Triton uses the current GPU. Triton's interpreter, which tests use, has none.
     with torch.cuda.device(x.device) if x.is_cuda else contextlib.nullcontext():
         _max_pool[(triton.cdiv(places, each),)](x, y, *sizes, channels=channels, places=each)
     return y.permute(0, 3, 1, 2)

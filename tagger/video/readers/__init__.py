@@ -1,1 +1,1 @@
-"""The readers of video: PyAV, decord, NVDEC, and one that skips frames. All have one interface."""
+"""The readers of video: PyAV, decord, NVDEC, and one that skips frames. They share one interface."""

@@ -1,4 +1,4 @@
-"""The other reader: decord, read strictly in sequence, and only as long as it can be believed."""
+"""The decord reader. It reads strictly in sequence and stops when decord's frames cannot be trusted."""
 
 import math
 import os
@@ -13,28 +13,28 @@ from tagger.errors import VideoError
 from tagger.video.container import open_file
 from tagger.video.facts import VideoFacts
 from tagger.video.packets import packet_times
-from tagger.video.readers.decord_log import errors
+from tagger.video.readers.decord_log import error_count
 from tagger.video.readers.reader import DecoderName, Frame, Needs
 
-ATOMS = frozenset({b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot"})
-"""What an MP4 or QuickTime file may start with (ISO/IEC 14496-12, QuickTime File Format)."""
+FIRST_ATOMS = frozenset({b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot"})
+"""The atoms that an MP4 or QuickTime file may start with (ISO/IEC 14496-12, QuickTime File Format)."""
 
-SKIP_AT_ONCE = 100
-"""Frames that are passed over in one go. The reader is seen to advance only when the next frame is asked for."""
+MAX_SKIP = 100
+"""Maximum number of frames that are skipped in one call. The timeout sees progress only between calls."""
 
-NO_MADE_UP_FRAMES = 1e-9
-"""The share of frames that decord may make up, by repeating others, before it raises. Zero would switch that off."""
+MAX_REPEATED_SHARE = 1e-9
+"""Share of frames that decord may replace by copies of others before it raises. Zero would turn the check off."""
 
 
 class DecordReader:
     """Reads frames with decord, scaled to ``width × height``.
 
-    decord counts the frames that it decodes and does not say when each is shown. So its frames are taken for those of
-    the packets of the file, one by one: its own list of times must agree, none may be made up, and its
-    FFmpeg must not report errors while it decodes.
+    decord returns frames without their times. So each frame gets the time of the packet with the same number. This is
+    correct if decord's own list of times agrees with the packets, no frame is a replacement, and its FFmpeg logs no
+    errors.
 
-    An open decord reader spins on the CPU while its frames are not taken, so the caller must drain it and close it
-    without waiting for anything in between.
+    An open decord reader uses a whole core while it waits, so the caller must read all frames and close the reader
+    without waiting in between.
     """
 
     name: DecoderName = "decord"
@@ -49,20 +49,21 @@ class DecordReader:
         self._width, self._height = width, height
         self._error = decord.DECORDError
         self._reader: decord.VideoReader | None = None
-        self._log = errors()
+        self._log = error_count()
         self._known_errors = self._log.count
         times_s = packet_times(path, on_packet)
         if facts.frames and facts.frames != len(times_s):
-            # Before decord makes room for that many: a header may say a billion.
+            # Checked before decord allocates memory for the declared number: a header may declare a billion frames.
             reason = f"the file has {len(times_s)} frames where it declares {facts.frames}"
             raise VideoError("damaged", f"{path}: {reason}")
         descriptor, head = open_file(path)
         try:
-            # decord's FFmpeg would follow a playlist, so it gets only what it cannot take for one, and no name.
+            # decord's FFmpeg would follow a playlist. So it gets a descriptor instead of a name, and only known
+            # formats.
             if not _is_container(head, facts.container):
                 raise VideoError("damaged", f"{path}: its first bytes are not those of a {facts.container} file")
             self._reader = decord.VideoReader(
-                f"/dev/fd/{descriptor}", width=width, height=height, num_threads=1, fault_tol=NO_MADE_UP_FRAMES
+                f"/dev/fd/{descriptor}", width=width, height=height, num_threads=1, fault_tol=MAX_REPEATED_SHARE
             )
             self._keys = self._reader.get_key_indices()
             own_times_s = self._reader.get_frame_timestamp(range(len(self._reader))).astype(np.float64)
@@ -84,7 +85,7 @@ class DecordReader:
         for index, (start_s, end_s) in enumerate(self._times_s.tolist()):
             is_last = index == count - 1
             is_needed = needs(math.inf if is_last else end_s)
-            if not is_needed and skipped < SKIP_AT_ONCE:
+            if not is_needed and skipped < MAX_SKIP:
                 skipped += 1
                 continue
             try:
@@ -92,22 +93,22 @@ class DecordReader:
                 skipped = 0
                 frame = self._reader.next()
             except (self._error, StopIteration, RuntimeError) as error:
-                # When it notices varies from run to run, so no time is named.
+                # The message has no time, because the frame at which decord fails varies from run to run.
                 raise VideoError("damaged", f"{self._path}: decord failed ({_first_line(error)})") from error
             if not is_needed:
                 continue
             rows = frame.asnumpy().reshape(self._height, -1)
             if self._log.count > self._known_errors:
                 raise VideoError("damaged", f"{self._path}: decord's FFmpeg reports errors, which decord would hide")
-            # decord pads rows, and takes the padding of a narrow picture (48 pixels wide, say) for more channels.
+            # decord pads rows. For narrow pictures (48 pixels wide, for example) it returns the padding as channels.
             pixels = rows[:, : 3 * self._width].reshape(self._height, self._width, 3)
             yield Frame(start_s, end_s, pixels, is_last)
 
     def _skip(self, index: int, until: int) -> None:
-        """Passes over the frames from ``index`` to ``until``, without converting them where that is possible.
+        """Skips the frames from ``index`` to ``until``, without converting them where possible.
 
-        Where ``skip_frames`` reaches a key frame it seeks to it, and gives wrong frames afterwards in AVI and ASF files
-        and wherever frames before the key frame refer to it. So it never reaches one: the frame before is read.
+        When ``skip_frames`` reaches a key frame, it seeks to it and then returns wrong frames, in AVI and ASF files and
+        if frames before the key frame refer to it. So it stops before each key frame, and the frame before is read.
         """
         assert self._reader is not None
         while index < until:
@@ -126,7 +127,7 @@ class DecordReader:
 
 
 def _is_container(head: bytes, container: str) -> bool:
-    """Whether ``head`` starts as a file of this container does, so that no other reader takes it for anything else."""
+    """Checks that ``head`` is the start of this container, so that decord cannot take the file for another format."""
     if container == "matroska" or container == "webm":
         return head.startswith(b"\x1a\x45\xdf\xa3")
     if container == "avi":
@@ -135,28 +136,28 @@ def _is_container(head: bytes, container: str) -> bool:
         return head.startswith(b"FLV\x01")
     if container == "asf":
         return head.startswith(b"\x30\x26\xb2\x75\x8e\x66\xcf\x11")
-    return head[4:8] in ATOMS
+    return head[4:8] in FIRST_ATOMS
 
 
 def _timeline_problem(own_s: np.ndarray, times_s: np.ndarray, facts: VideoFacts) -> str | None:
-    """Why decord's own frame times, ``[frames, 2]``, do not fit those of the packets or the header; None when they do.
+    """Returns why decord's frame times ``[frames, 2]`` differ from the packets or the header; None if they agree.
 
     decord keeps times as float32 seconds.
     """
     if len(own_s) != len(times_s):
         return f"decord finds {len(own_s)} frames where the file has {len(times_s)}"
     starts_s = times_s[:, 0] - times_s[0, 0]
-    # Frames without a time stand first, at -1e14 s or so.
+    # Frames without a time come first, at about -1e14 s.
     if not np.all(np.abs(own_s[:, 0] - own_s[0, 0] - starts_s) < 1e-3 + 1e-6 * np.abs(own_s[:, 0])):
         return "decord's frame times are not those of the file"
     length_s = times_s[-1, 1] - times_s[0, 0]
     if facts.duration_s and length_s > 1.5 * facts.duration_s + 1:
-        # Room was planned for the declared length.
+        # The memory limit was checked with the declared length.
         return f"the video lasts {length_s:.1f} s where it declares {facts.duration_s:.1f} s"
     return None
 
 
 def _first_line(error: Exception) -> str:
-    """decord's own words, without its time stamp, source line, path and stack."""
+    """Returns the first line of decord's message, without time stamp, source line, path and stack."""
     lines = str(error).strip().splitlines()
     return re.sub(r"\[[\d:]+\] \S+:\d+: |\[[^\]]*/[^\]]*\] ?", "", lines[0]) if lines else type(error).__name__

@@ -1,4 +1,4 @@
-"""The fast reader: decodes only frames that others refer to, and shows the nearest of them for those left out."""
+"""The fast reader. It skips frames that no other frame refers to, and shows the nearest decoded frame instead."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -13,37 +13,40 @@ from tagger.video.packets import packet_times
 from tagger.video.readers.pyav_reader import PyAVReader
 from tagger.video.readers.reader import DecoderName, Frame, Needs
 
-SHORTCUTS = {"skip_frame": "noref"}
-"""Options of FFmpeg's decoders (ffmpeg-codecs, "Video decoding options")."""
+SKIP_OPTIONS = {"skip_frame": "noref"}
+"""Decoder options of FFmpeg that skip frames (ffmpeg-codecs, "Video decoding options")."""
 
-H264_SHORTCUTS = SHORTCUTS | {"skip_loop_filter": "bidir"}
-"""Frames without the loop filter show the edges of blocks, and frames that refer to them inherit those. So only
-B-frames go without, to which few others refer in H.264; in HEVC every frame may be one. With no filter in any frame the
-edges add up until the next key frame, and more windows get another label."""
+H264_OPTIONS = SKIP_OPTIONS | {"skip_loop_filter": "bidir"}
+"""The same for H.264, and no loop filter in B-frames.
+
+A frame without the loop filter shows the edges of blocks, and frames that refer to it inherit them. So only B-frames go
+without the filter: few frames refer to them in H.264. In HEVC every frame may be a B-frame. Without the filter in all
+frames, the edges add up until the next key frame, and more windows get another label.
+"""
 
 ROUNDING_S = 1e-6
-"""How far two computations of one time may differ."""
+"""Rounding error in seconds between two computations of the same time."""
 
 
 class FastReader(PyAVReader):
-    """Reads with PyAV what costs least: no frame that no other refers to, and no loop filter in H.264's B-frames.
+    """Reads with PyAV, but skips frames that no other frame refers to, and the loop filter in B-frames of H.264.
 
-    When each frame is shown, also those left out, is told by the packets. A frame left out is replaced by the decoded
-    frame that starts nearest to it, of two as near by the earlier. So windows lie where they lie in normal reading.
-    Damage of a frame that is left out is not noticed.
+    The packets give the times of all frames, including the skipped ones. A skipped frame is replaced by the decoded
+    frame with the nearest start; if two are equally near, by the earlier one. So the windows are the same as in normal
+    reading. Damage in a skipped frame is not detected.
     """
 
     name: DecoderName = "pyav-fast"
     _scaled_format = None
-    """Scaled as they are, before colours are made of them: half of the planes of most videos have a quarter of the
-    pixels, so that it takes half of the time."""
+    """None: pictures are scaled in their own format, before the conversion to RGB. In most videos two of the three
+    planes have a quarter of the pixels, so scaling takes half of the time."""
 
     def __init__(
         self, path: Path, facts: VideoFacts, width: int, height: int, on_packet: Callable[[], None] = lambda: None
     ):
         self._times_s = packet_times(path, on_packet)
         super().__init__(path, facts, width, height, on_packet)
-        shortcuts = H264_SHORTCUTS if facts.codec == "h264" else SHORTCUTS
+        shortcuts = H264_OPTIONS if facts.codec == "h264" else SKIP_OPTIONS
         self._stream.codec_context.options = dict(self._stream.codec_context.options) | shortcuts
 
     def frames(self, needs: Needs) -> Iterator[Frame]:
@@ -64,7 +67,7 @@ class FastReader(PyAVReader):
             number, frame = item
             if held is not None:
                 if number <= held[0]:
-                    continue  # A time that does not advance shows nothing.
+                    continue  # A frame whose time does not advance is never shown.
                 middle_s = (starts_s[held[0]] + starts_s[number]) / 2 + ROUNDING_S
                 until_s = float(starts_s[min(np.searchsorted(starts_s, middle_s, side="right"), number)])
                 if needs(until_s):
@@ -72,7 +75,7 @@ class FastReader(PyAVReader):
                 begin_s = until_s
             held = number, frame
         if held is not None and needs(math.inf):
-            # After damage nothing is known to be shown beyond the last good frame.
+            # After damage the video ends with the last good frame.
             last = -1 if error is None else held[0]
             end_s = float(self._times_s[last, 1] - self._times_s[0, 0])
             yield Frame(begin_s, end_s, self._pixels(held[1]), is_last=True)
@@ -80,11 +83,11 @@ class FastReader(PyAVReader):
             raise error
 
     def _numbered(self) -> Iterator[tuple[int, av.VideoFrame]]:
-        """Decoded frames with their numbers, counting also those left out. Raises VideoError."""
+        """Yields the decoded frames with their numbers among all frames. Raises VideoError."""
         starts_s = self._times_s[:, 0]
         between_s = (starts_s[1:] + starts_s[:-1]) / 2
         for frame in self._decoded():
             time_s = self._time_s(frame)
             if time_s is not None:
-                # That of the nearest packet: a decoder may give times that no packet has.
+                # The number of the nearest packet, because a decoder may return times that no packet has.
                 yield int(np.searchsorted(between_s, time_s)), frame

@@ -1,4 +1,4 @@
-"""The reader on an NVIDIA GPU: its decoder (NVDEC) decodes, and only frames that are asked for leave its memory."""
+"""The NVDEC reader. It decodes on an NVIDIA GPU and copies only needed frames from GPU memory."""
 
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -18,24 +18,24 @@ from tagger.video.readers.pyav_reader import PyAVReader
 from tagger.video.readers.reader import DecoderName
 
 NVDEC_CODECS = frozenset({"h264", "hevc", "vp9"})
-"""Codecs that FFmpeg decodes on the GPU, and whose pictures the format defines to the bit."""
+"""Codecs that FFmpeg decodes on the GPU, with a bit-exact definition of the decoded pictures."""
 
-ON_GPU = "cuda"
-"""FFmpeg's name for the format of frames that lie in a GPU's memory."""
+GPU_FORMAT = "cuda"
+"""FFmpeg's name for the pixel format of frames in GPU memory."""
 
-PLANES = {"nv12": "yuv420p", "p010le": "yuv420p10le"}
-"""The format in which a core decodes what the GPU has in another."""
+PLANAR_FORMATS = {"nv12": "yuv420p", "p010le": "yuv420p10le"}
+"""The planar format, as decoded on a CPU, for each interleaved format of the GPU."""
 
 
 class NvdecError(Exception):
-    """What went wrong on the GPU. A core may decode the video all the same."""
+    """Decoding failed on the GPU. A CPU may still decode the video."""
 
 
 class NvdecReader(PyAVReader):
-    """Reads with PyAV what the GPU decodes. A frame that is asked for is copied from there and scaled by a core.
+    """Reads frames with PyAV that the GPU decodes. Needed frames are copied from the GPU and scaled on the CPU.
 
-    Raises VideoError when there is no GPU, or when it does not decode the video, and NvdecError for whatever happens
-    later: the GPU may be at fault as well as the video, so that nothing is concluded from it about the video.
+    Opening raises VideoError when there is no GPU, or when it cannot decode the video. Later errors raise NvdecError:
+    the cause may be the GPU or the video, so they are not reported as errors of the video.
     """
 
     name: DecoderName = "pyav-nvdec"
@@ -43,18 +43,18 @@ class NvdecReader(PyAVReader):
     def __init__(
         self, path: Path, facts: VideoFacts, width: int, height: int, on_packet: Callable[[], None] = lambda: None
     ):
-        hwaccel = _gpu()
+        hwaccel = _gpu_settings()
         try:
             super().__init__(path, facts, width, height, on_packet, hwaccel)
         except VideoError as error:
-            # A core will find out whether that is the fault of the video.
+            # The CPU reader will report an error if the video is the cause.
             raise VideoError("unsupported", f"{path}: the GPU does not open it") from error
         self._from_gpu = VideoReformatter()
         try:
-            # Profiles and sizes differ between GPUs. Where one is refused, FFmpeg decodes on the core without a word.
+            # GPUs support different profiles and sizes. If one is not supported, FFmpeg silently decodes on the CPU.
             frames = super()._decoded()
             first = next(frames, None)
-            if first is None or first.format.name != ON_GPU or not self._is_whole(first):
+            if first is None or first.format.name != GPU_FORMAT or not self._has_full_size(first):
                 raise VideoError("unsupported", f"{path}: the GPU does not decode it")
         except VideoError:
             self.close()
@@ -65,36 +65,36 @@ class NvdecReader(PyAVReader):
         try:
             yield from self._frames
         except VideoError as error:
-            raise _failure(error) from error
+            raise _gpu_failure(error) from error
 
     def _pixels(self, frame: av.VideoFrame) -> np.ndarray:
-        if not self._is_whole(frame):
+        if not self._has_full_size(frame):
             raise NvdecError("a frame has another size than the video")
         try:
-            planes = PLANES.get(frame.sw_format.name) if frame.sw_format else None
-            return super()._pixels(unwoven(self._from_gpu, frame, planes) if planes else frame)
+            planes = PLANAR_FORMATS.get(frame.sw_format.name) if frame.sw_format else None
+            return super()._pixels(to_planar(self._from_gpu, frame, planes) if planes else frame)
         except (av.error.FFmpegError, OSError, ValueError) as error:
-            raise _failure(error) from error
+            raise _gpu_failure(error) from error
 
-    def _is_whole(self, frame: av.VideoFrame) -> bool:
-        """Whether a frame has the size of the video: FFmpeg does not crop the left and top of what a GPU decodes."""
+    def _has_full_size(self, frame: av.VideoFrame) -> bool:
+        """Checks that a frame has the size of the video. FFmpeg does not crop the left and top of frames on a GPU."""
         context = self._stream.codec_context
         return (frame.width, frame.height) == (context.width, context.height)
 
 
-def unwoven(reformatter: VideoReformatter, frame: av.VideoFrame, planes: str) -> av.VideoFrame:
-    """A frame in the format ``planes``, to the bit. With more threads swscale makes errors where their parts meet."""
+def to_planar(reformatter: VideoReformatter, frame: av.VideoFrame, planes: str) -> av.VideoFrame:
+    """Converts a frame to the format ``planes``, bit-exact. With several threads swscale makes errors at the seams."""
     return reformatter.reformat(frame, format=planes, threads=1)
 
 
-def _failure(error: Exception) -> NvdecError:
-    # What a GPU does after an error is not to be relied on: the next video makes a new context.
+def _gpu_failure(error: Exception) -> NvdecError:
+    # The GPU context is not reliable after an error, so the next video creates a new one.
     _context.cache_clear()
     return NvdecError(ffmpeg_reason(error))
 
 
 def nvdec_reads(path: Path, facts: VideoFacts) -> bool:
-    """Whether there is a GPU here that decodes the video."""
+    """Checks whether there is a GPU that decodes the video."""
     try:
         NvdecReader(path, facts, facts.width, facts.height).close()
     except VideoError:
@@ -102,8 +102,8 @@ def nvdec_reads(path: Path, facts: VideoFacts) -> bool:
     return True
 
 
-def _gpu() -> HWAccel:
-    """The settings for decoding on the GPU. Raises VideoError when there is none that can be used."""
+def _gpu_settings() -> HWAccel:
+    """Returns the settings for decoding on the GPU. Raises VideoError when there is no usable GPU."""
     if not READS_FROM_GPU:
         raise VideoError(
             "unsupported", f"there is no GPU that decodes (PyAV {av.__version__} is too old, 18 is needed)"
@@ -119,5 +119,5 @@ def _gpu() -> HWAccel:
 
 @cache
 def _context() -> HWAccel:
-    """Keeps the GPU's primary context, which is shared by all videos of a process and takes long to make."""
+    """Returns the GPU's primary context. It is slow to create and is shared by all videos of a process."""
     return HWAccel("cuda", is_hw_owned=True).create(av.codec.Codec("h264", "r"))

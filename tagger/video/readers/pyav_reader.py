@@ -1,4 +1,4 @@
-"""The usual reader: PyAV. It uses no CPU while it waits."""
+"""The default reader: PyAV. It uses no CPU while it waits."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -16,27 +16,26 @@ from tagger.video.frames import decoded_frames
 from tagger.video.readers.reader import DecoderName, Frame, Needs
 
 JOINED_CONTAINERS = frozenset({"mpeg", "mpegts"})
-"""Streams that people cut and join byte by byte, after which the clock jumps in the middle of the file."""
+"""Formats whose files can be joined byte by byte. In a joined file the clock jumps."""
 
 JUMP_BACK_S, JUMP_AHEAD_S = 1.0, 10.0
-"""From how far on a jump of the clock is a join; FFmpeg's own threshold ahead is 10 s, too."""
+"""Minimum jump of the clock in seconds that counts as a join. FFmpeg also uses 10 s for jumps ahead."""
 
-DIRECT = frozenset({"yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuva420p"})
-"""Formats that swscale makes packed pixels of at once where nothing is to be scaled: of the same values as in planes,
-of which it leaves some columns at the right edge unwritten for widths such as 72 and 340."""
+UNSCALED_FORMATS = frozenset({"yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuva420p"})
+"""Formats that are converted directly to packed RGB when no scaling is needed. The pixel values are the same as with
+planar RGB, for which swscale leaves some columns at the right edge unwritten at widths such as 72 and 340."""
 
 
 class PyAVReader:
     """Reads frames with PyAV, scaled to ``width × height`` (of the upright picture).
 
-    Frames are converted only when they are asked for. One frame is held back so that each is known with the time of
-    the next.
+    Only needed frames are converted. One frame is held back, because a frame's end is the start of the next frame.
     """
 
     name: DecoderName = "pyav"
     _scaled_format: str | None = "gbrp"
-    """Pictures are scaled to planes of colours, which swscale computes with vector instructions: in half of the time of
-    packed pixels, and with colours that are not halved in width on the way."""
+    """Pictures are scaled to planar RGB. swscale uses vector instructions for this: it takes half of the time of packed
+    RGB and keeps the full width of the colour planes."""
 
     def __init__(
         self,
@@ -51,10 +50,10 @@ class PyAVReader:
         self._on_packet = on_packet
         self._container, self._stream, _ = open_container(path, hwaccel)
         self._container_name = facts.container
-        # For all frames, as they prepare tables; with one thread, as there is a decoder for each core.
+        # Created once, because they prepare tables. They use one thread, because there is a decoder for each core.
         self._scaler, self._packer = VideoReformatter(), VideoReformatter()
-        self._turns = facts.rotation // 90
-        self._width, self._height = (height, width) if self._turns % 2 else (width, height)
+        self._quarter_turns = facts.rotation // 90
+        self._width, self._height = (height, width) if self._quarter_turns % 2 else (width, height)
 
     def frames(self, needs: Needs) -> Iterator[Frame]:
         """See Reader.frames."""
@@ -79,14 +78,14 @@ class PyAVReader:
                 origin_s = time_s or 0.0
             else:
                 due_s = held_s + (_duration_s(held) or step_s)
-                # Raw streams carry no times; their frames follow each other.
+                # Raw streams have no times, so each frame starts at the end of the last one.
                 start_s = due_s if time_s is None else time_s - origin_s
                 if (not has_clock and time_s is not None) or self._is_join(start_s - held_s):
-                    # Frames before 0 have no times in Matroska: the first that has one follows them.
+                    # In Matroska frames before 0 have no times. The first frame with a time follows them.
                     origin_s += start_s - due_s
                     start_s = due_s
                 if start_s <= held_s:
-                    continue  # A time that does not advance shows nothing.
+                    continue  # A frame whose time does not advance is never shown.
                 if needs(start_s):
                     yield Frame(held_s, start_s, self._pixels(held), is_last=False)
                 step_s = start_s - held_s
@@ -105,7 +104,7 @@ class PyAVReader:
         return decoded_frames(self._container, self._stream, self._path, self._on_packet)
 
     def _time_s(self, frame: av.VideoFrame) -> float | None:
-        # AVI stores no presentation times, and those that FFmpeg makes up for B-frames are out of order.
+        # AVI stores no presentation times, and FFmpeg's computed times for B-frames are out of order.
         ticks = frame.dts if self._container_name == "avi" else frame.pts
         return None if ticks is None or not frame.time_base else float(ticks * frame.time_base)
 
@@ -114,15 +113,15 @@ class PyAVReader:
 
     def _pixels(self, frame: av.VideoFrame) -> np.ndarray:
         is_scaled = (frame.width, frame.height) != (self._width, self._height)
-        if is_scaled or frame.format.name not in DIRECT:
+        if is_scaled or frame.format.name not in UNSCALED_FORMATS:
             frame = self._scaler.reformat(
                 frame, self._width, self._height, self._scaled_format, interpolation="BICUBIC", threads=1
             )
         pixels = self._packer.reformat(frame, format="rgb24", interpolation="BICUBIC", threads=1).to_ndarray()
-        # np.rot90 turns counter-clockwise.
-        return np.ascontiguousarray(np.rot90(pixels, -self._turns)) if self._turns else pixels
+        # np.rot90 rotates counter-clockwise.
+        return np.ascontiguousarray(np.rot90(pixels, -self._quarter_turns)) if self._quarter_turns else pixels
 
 
 def _duration_s(frame: av.VideoFrame) -> float | None:
-    """How long a frame says it is shown; None when it does not."""
+    """Returns the declared duration of a frame in seconds; None if there is none."""
     return float(frame.duration * frame.time_base) if frame.duration and frame.time_base else None

@@ -8,16 +8,17 @@ import numpy as np
 
 DecoderName = Literal["decord", "pyav", "pyav-fast", "pyav-nvdec"]
 
-PIXELS = 3
-"""Counts the ways in which readers have computed pixels, for those that were kept from an earlier one."""
+PIXEL_VERSION = 3
+"""Version of the pixel computation. Cached clips of other versions are not used."""
 
 Needs = Callable[[float], bool]
-"""Asked for each frame with the time until which it is shown (inf for the last): are its pixels wanted?"""
+"""Called for each frame with the end of the frame in seconds (inf for the last). Returns whether its pixels are
+needed."""
 
 
 @dataclass(frozen=True)
 class Frame:
-    """A frame that was asked for.
+    """A frame that was needed.
 
     ``start_s`` and ``end_s`` are presentation times in seconds from the first frame of the video; ``pixels`` is
     ``[H, W, 3] uint8`` RGB, upright; ``is_last`` marks the last frame of the video, whose ``end_s`` is the duration.
@@ -30,15 +31,15 @@ class Frame:
 
 
 class Reader(Protocol):
-    """An open video. Frames can be read once, in order; there is no seeking, because seeking is where readers err."""
+    """An open video. Frames can be read once, in order. There is no seeking, because readers make errors in seeking."""
 
     name: DecoderName
 
     def frames(self, needs: Needs) -> Iterator[Frame]:
-        """Yields, in presentation order, the frames for which ``needs`` says yes, and always the last frame.
+        """Yields, in presentation order, the frames for which ``needs`` returns true, and always the last frame.
 
-        Raises VideoError when decoding fails; the frames already yielded are good. When a decoder fails after at
-        least one frame, the last good frame is yielded as the last before the error is raised.
+        Raises VideoError when decoding fails. Frames that were already yielded are good. When decoding fails after at
+        least one frame, the last good frame is yielded with ``is_last`` before the error is raised.
         """
         ...
 
