@@ -1,4 +1,4 @@
-"""What all tests of the library share."""
+"""Fixtures for all tests of the library."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from tagger.video import choose
 
 
 class Everything(frozenset[str]):
-    """A set that has whatever one asks for."""
+    """A set that contains everything."""
 
     def __contains__(self, _: object) -> bool:
         return True
@@ -14,5 +14,5 @@ class Everything(frozenset[str]):
 
 @pytest.fixture(autouse=True)
 def decord_is_cheap(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if decord was never the slower reader, here, so that what it reads right is tried with all codecs."""
-    monkeypatch.setattr(choose, "DECORD_IS_CHEAP", Everything())
+    """Treats decord as cheap for all codecs, so that it is tested with every codec that it reads correctly."""
+    monkeypatch.setattr(choose, "CHEAP_DECORD_CODECS", Everything())

@@ -1,4 +1,4 @@
-"""Windows the slow and obvious way: each sample is looked up on the whole timeline of a video."""
+"""Computes windows in the slow and obvious way: each sample is looked up on the whole timeline of a video."""
 
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -7,12 +7,12 @@ from tagger.windows import TIME_TOLERANCE_S, Sampling, Window
 
 
 def frame_at(starts_s: Sequence[float], time_s: float) -> int:
-    """Number of the frame shown at ``time_s``: the last that has started."""
+    """Returns the number of the frame shown at ``time_s``: the last frame that has started."""
     return bisect_right(starts_s, time_s + TIME_TOLERANCE_S) - 1
 
 
 def look_up(sampling: Sampling, starts_s: Sequence[float], end_s: float) -> list[tuple[Window, list[int]]]:
-    """The windows of a video whose frames start at ``starts_s``, each with the numbers of its frames."""
+    """Returns the windows of a video whose frames start at ``starts_s``, each with the numbers of its frames."""
     windows = []
     for k in range(sampling.window_count(end_s)):
         start_s = k * sampling.hop

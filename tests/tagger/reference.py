@@ -1,4 +1,4 @@
-"""The slow and obvious reference: every frame of a video, decoded with PyAV in sequence and scaled at once."""
+"""The slow and obvious reference: decodes every frame of a video with PyAV in sequence and scales it."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,14 +7,14 @@ import av
 import numpy as np
 
 from tagger.preprocessing import Preprocessing
-from tagger.video.pyav_versions import TOLERANT
+from tagger.video.pyav_versions import TOLERANT_OPEN_OPTIONS
 from tests.tagger.zoo import Specimen
 from tests.videos import read_frame_number
 
 
 @dataclass(frozen=True)
 class ReferenceFrame:
-    """A frame: its start in seconds from the first one, the number that it shows, its scaled and cropped picture."""
+    """A frame: its start in seconds from the first frame, the number in its picture, its scaled and cropped pixels."""
 
     start_s: float
     number: int | None
@@ -22,8 +22,8 @@ class ReferenceFrame:
 
 
 def decode_all(path: Path, specimen: Specimen, preprocessing: Preprocessing) -> tuple[list[ReferenceFrame], float]:
-    """All frames that a plain decode of the first video stream gives, and the end of the last one in seconds."""
-    with av.open(str(path), **TOLERANT) as container:
+    """Decodes all frames of the first video stream. Returns them and the end of the last one in seconds."""
+    with av.open(str(path), **TOLERANT_OPEN_OPTIONS) as container:
         cover = av.stream.Disposition.attached_pic
         stream = next(s for s in container.streams.video if not s.disposition & cover)
         frames = list(container.decode(stream))
@@ -32,7 +32,7 @@ def decode_all(path: Path, specimen: Specimen, preprocessing: Preprocessing) -> 
     last_s = float(frames[-1].duration * frames[-1].time_base) or starts_s[-1] - starts_s[-2]
     end_s = starts_s[-1] + last_s
     if not np.all(np.diff(starts_s) > 0):
-        # Raw streams have no times, AVI has wrong ones, and those of joined streams start again.
+        # Raw streams have no times, times in AVI are wrong, and times in joined streams start again.
         assert specimen.shown is not None and specimen.end_s is not None
         starts_s, end_s = [start_s for start_s, _ in specimen.shown], specimen.end_s
     turns = specimen.rotation // 90

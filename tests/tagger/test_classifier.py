@@ -1,4 +1,4 @@
-"""Probabilities that can be trusted: they sum to one, and a clip's own do not depend on its company."""
+"""Tests of the classifier: probabilities sum to one, and do not depend on the other clips in the batch."""
 
 import copy
 from pathlib import Path
@@ -27,7 +27,7 @@ def a_cnn3d(
     torch.manual_seed(0)
     network = build_network("cnn3d-lstm", 5, {"hidden": 8, "filters": [4, 8, 8]})
     with torch.no_grad():
-        network.head.dense.weight *= 10  # confident, so that there are differences to see
+        network.head.dense.weight *= 10  # Larger weights give confident predictions, so that clips differ.
     return Classifier(network, CNN3D_PREPROCESSING, temperature, ood, device="cpu", precision=precision)
 
 
@@ -41,7 +41,7 @@ def test_probabilities_are_float32_and_sum_to_one(precision: PrecisionName) -> N
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_on_a_cpu_a_clips_probabilities_are_the_same_in_any_company(precision: PrecisionName) -> None:
+def test_on_a_cpu_the_probabilities_of_a_clip_do_not_depend_on_the_batch(precision: PrecisionName) -> None:
     classifier = a_cnn3d(precision=precision)
     clips = noise(5, 4, 32)
     together = classifier.probabilities(clips)
@@ -51,7 +51,7 @@ def test_on_a_cpu_a_clips_probabilities_are_the_same_in_any_company(precision: P
     np.testing.assert_array_equal(classifier.probabilities(clips[::-1].copy()), together[::-1])
 
 
-def test_when_memory_runs_out_batches_are_halved_and_stay_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_when_memory_runs_out_batches_are_halved_and_stay_halved(monkeypatch: pytest.MonkeyPatch) -> None:
     classifier = a_cnn3d()
     clips = noise(13, 4, 32)
     expected = classifier.probabilities(clips, 3)
@@ -73,7 +73,9 @@ def test_when_memory_runs_out_batches_are_halved_and_stay_so(monkeypatch: pytest
 
 
 @pytest.mark.parametrize("clips", [4, 1])
-def test_a_clip_that_does_not_fit_into_memory_is_one_clear_line(clips: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_clip_that_does_not_fit_into_memory_gives_a_one_line_error(
+    clips: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def features(batch: np.ndarray) -> torch.Tensor:
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
@@ -93,7 +95,7 @@ def test_a_batch_size_changes_the_speed_and_not_the_result() -> None:
         )
 
 
-def test_one_look_at_a_clip_gives_its_probabilities_and_how_strange_it_is() -> None:
+def test_classify_returns_probabilities_and_ood_scores() -> None:
     clips = noise(3, 4, 32)
     plain = a_cnn3d(2.0)
     energies = energies_of(plain.logits(clips) / 2)
@@ -129,7 +131,7 @@ def test_pixels_are_normalised_as_the_preprocessing_says() -> None:
     torch.testing.assert_close(features, expected.permute(0, 4, 1, 2, 3), atol=1e-5, rtol=0)
 
 
-def test_no_clips_are_an_error_of_the_caller() -> None:
+def test_classifying_no_clips_raises_value_error() -> None:
     with pytest.raises(ValueError, match="no clips"):
         a_cnn3d().probabilities(noise(0, 4, 32))
 
@@ -142,7 +144,7 @@ def test_of_several_gpus_the_device_is_the_current_one_by_its_number(monkeypatch
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
-def test_a_gpu_that_is_not_there_is_one_clear_line() -> None:
+def test_a_missing_gpu_gives_a_one_line_error() -> None:
     with pytest.raises(VtagError, match="no CUDA GPU is available here; use --device cpu or auto"):
         Classifier(build_network("cnn3d-lstm", 2), CNN3D_PREPROCESSING, device="cuda")
 
@@ -157,11 +159,11 @@ def test_a_gpu_gives_the_probabilities_of_the_cpu() -> None:
 
 
 def test_bfloat16_changes_neither_the_label_nor_much_of_the_confidence() -> None:
-    # With ImageNet's own dense layer the confidences are those of a trained network, not of a random head.
+    # ImageNet's own dense layer gives the confidences of a trained network instead of a random head.
     weights = imagenet_weights()
     network = I3DLiteLSTM(classes=1000, head="mean")
     network.backbone.load_state_dict(inflate(weights))
-    # Of a picture that stands still there is nothing in the change features.
+    # The change features of a still picture are zero.
     on_averages = torch.cat([weights["_fc.weight"], torch.zeros(1000, network.backbone.features - CHANNELS)], dim=1)
     network.head.dense.load_state_dict({"weight": on_averages, "bias": weights["_fc.bias"]})
     trained = {name: tensor.clone() for name, tensor in network.state_dict().items()}
@@ -171,7 +173,7 @@ def test_bfloat16_changes_neither_the_label_nor_much_of_the_confidence() -> None
         network.load_state_dict(trained)
         return Classifier(network, LITE_PREPROCESSING, device="cpu", precision=precision).probabilities(clips)
 
-    # A ball, a crossword and a clock: drawings that ImageNet has words for.
+    # A ball, a crossword and a clock: drawings of ImageNet classes.
     y, x = np.mgrid[:224, :224] - 112
     ball = np.where((x**2 + y**2 < 70**2)[..., None], [200, 30, 30], [230, 230, 230])
     black = (y // 16 * 7 + x // 16 * 3) % 5 == 0
@@ -182,14 +184,14 @@ def test_bfloat16_changes_neither_the_label_nor_much_of_the_confidence() -> None
     clock = np.where(((radius < 90) & ~hands & ~hours)[..., None], [250, 250, 250], [20, 20, 20])
     clips = np.stack([np.stack([picture] * 2) for picture in (ball, crossword, clock)]).astype(np.uint8)
     full, half = probabilities("fp32"), probabilities("bf16")
-    assert (full.max(axis=1) > 0.2).all()  # it is sure of something
+    assert (full.max(axis=1) > 0.2).all()  # The network recognises each drawing.
     assert (half.argmax(axis=1) == full.argmax(axis=1)).all()
     moved = np.abs(half - full).sum(axis=1) / 2
     assert (moved < 0.15).all(), f"bfloat16 moved {moved} of the probability"
 
 
 @pytest.mark.parametrize(
-    ("facts", "expected"),
+    ("cpuinfo", "expected"),
     [
         ("processor\t: 0\nflags\t\t: fpu avx512f avx512_bf16 amx_tile\n\nprocessor\t: 1\n", torch.bfloat16),
         ("flags\t\t: fpu avx512f amx_bf16 amx_tile\n", torch.bfloat16),
@@ -199,11 +201,11 @@ def test_bfloat16_changes_neither_the_label_nor_much_of_the_confidence() -> None
     ],
 )
 def test_a_cpu_computes_in_bfloat16_where_it_multiplies_it_natively(
-    facts: str | None, expected: torch.dtype, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cpuinfo: str | None, expected: torch.dtype, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "cpuinfo"
-    if facts is not None:
-        path.write_text(facts)
+    if cpuinfo is not None:
+        path.write_text(cpuinfo)
     flags = cpu_flags(path)
     monkeypatch.setattr(tagger.classifier, "cpu_flags", lambda: flags)
     assert choose_precision(torch.device("cpu")) == expected

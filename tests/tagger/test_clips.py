@@ -1,4 +1,4 @@
-"""Promises about clips: how frames are cut out, and how the windows of a video travel in spans."""
+"""Tests of clips: how frames are cropped, and how the windows of a video are put into spans."""
 
 import errno
 import inspect
@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tagger import clips
-from tagger.clips import Reading, Span, read_loose_spans, read_spans
+from tagger.clips import ReadProgress, Span, read_spans, read_unstacked_spans
 from tagger.preprocessing import Preprocessing
 from tagger.video.choose import has_decord
 from tagger.windows import Sampling
@@ -83,7 +83,7 @@ def test_a_clip_of_a_short_video_repeats_the_last_frame(tmp_path: Path) -> None:
 
 
 class Clock:
-    """A clock that advances by a tick whenever it is asked, and by hand."""
+    """A clock that advances by one second with each call. Tests can also set it."""
 
     def __init__(self) -> None:
         self.now_s = 0.0
@@ -94,7 +94,7 @@ class Clock:
 
 
 def consume(spans: Iterator[Span], clock: Clock, seconds: float) -> tuple[int, float]:
-    """Takes all spans, each of which the consumer holds for ``seconds``; how many, and the time spent reading."""
+    """Takes all spans and waits ``seconds`` after each. Returns the number of spans and the time spent reading."""
     for count, span in enumerate(spans, start=1):
         clock.now_s += seconds
         if span.end is not None:
@@ -145,7 +145,7 @@ def test_a_reader_is_closed_when_its_spans_are_abandoned(tmp_path: Path, monkeyp
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
 )
-def test_an_error_that_no_reader_should_raise_costs_only_the_video(
+def test_an_unexpected_error_fails_only_the_video(
     error: Exception, kind: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def explode(*_: object) -> NoReturn:
@@ -175,7 +175,7 @@ def test_a_frame_that_claims_to_last_for_days_is_damage_and_not_a_million_window
 
 
 def slides(path: Path, count: int, seconds: float) -> Path:
-    """A video of ``count`` pictures, each shown for so long."""
+    """A video of ``count`` pictures, each shown for ``seconds``."""
     return encode(path, times_s=[i * seconds for i in range(count)], options={"bf": "0"})
 
 
@@ -194,30 +194,30 @@ def test_few_frames_that_claim_to_last_for_days_together_are_damage(tmp_path: Pa
     end = spans[-1].end
     assert end is not None and (end.status, end.error_kind) == ("partial", "damaged")
     assert "its first 15 frames claim to last 12 h" in (end.error or "")
-    # 14 frames are believed, 10 windows each, and the first window of the next.
+    # 14 frames are accepted, with 10 windows each, and the first window of the next frame.
     assert end.windows == 141
 
 
 @pytest.mark.parametrize("decord", [True, False])
-def test_a_reader_that_goes_through_a_file_without_giving_frames_shows_that_it_goes_on(
+def test_a_reader_reports_progress_while_it_yields_no_frames(
     decord: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if decord and not has_decord():
         pytest.skip("decord has no wheel for this machine")
     monkeypatch.setattr("tagger.video.choose.has_decord", lambda: decord)
     path = encode(tmp_path / "a.mp4", seconds=2)
-    signs = 0
+    calls = 0
 
-    class Watched(Reading):
-        def decoded(self) -> None:
-            nonlocal signs
-            signs += 1
+    class Watched(ReadProgress):
+        def on_advance(self) -> None:
+            nonlocal calls
+            calls += 1
 
-    reading = Watched()
-    list(read_loose_spans(path, replace(SAMPLING, hop_s=100.0), PREPROCESSING, reading=reading))
-    assert reading.choice is not None and reading.choice.decoder == ("decord" if decord else "pyav")
-    # Once for each packet, and once for each frame.
-    assert signs >= 120
+    progress = Watched()
+    list(read_unstacked_spans(path, replace(SAMPLING, hop_s=100.0), PREPROCESSING, progress=progress))
+    assert progress.choice is not None and progress.choice.decoder == ("decord" if decord else "pyav")
+    # One call for each packet, and one for each frame.
+    assert calls >= 120
 
 
 def grow(path: Path) -> None:
@@ -230,7 +230,7 @@ def touch(path: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [grow, touch, Path.unlink], ids=lambda change: change.__name__)
-def test_a_file_that_changes_while_it_is_read_keeps_its_windows_and_says_so(
+def test_a_file_that_changes_while_it_is_read_keeps_its_windows_and_is_reported_as_changed(
     change: Callable[[Path], None], tmp_path: Path
 ) -> None:
     path = encode(tmp_path / "a.ts", seconds=2)

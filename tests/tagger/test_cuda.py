@@ -1,4 +1,4 @@
-"""What keeps a GPU busy. What needs one is left out where there is none; the decisions are tested everywhere."""
+"""Tests of ``tagger.cuda``. Tests that need a GPU are skipped without one. The decisions are tested everywhere."""
 
 import copy
 
@@ -9,7 +9,14 @@ import torch
 import tagger.classifier
 from jobs.tagging.pipeline import WINDOWS_PER_CALL
 from tagger.classifier import PRECISIONS, Classifier, PrecisionName
-from tagger.cuda import MOST_CLIPS, Crossing, Recorded, best_batch_size, find_batch_size, recorded_if_faster
+from tagger.cuda import (
+    MAX_BATCH_CLIPS,
+    ClipUploader,
+    RecordedStep,
+    best_batch_size,
+    find_batch_size,
+    recorded_if_faster,
+)
 from tagger.models.fast import flat, operators
 from tagger.models.fast.fused import fuse
 from tagger.models.registry import CNN3D_PREPROCESSING, build_network
@@ -23,17 +30,20 @@ needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GP
 @pytest.mark.parametrize(
     ("fixed_s", "each_s", "expected"),
     [
-        (0.0, 1.0, 1),  # A clip costs the same in any company.
-        (1.0, 1.0, 16),  # Half of the time of one clip is paid once: 32 are 3 % faster than 16, 16 are 6 % than 8.
-        (100.0, 0.0, 32),  # What is paid once is all there is.
+        # A clip takes the same time in any batch.
+        (0.0, 1.0, 1),
+        # Half of the time of one clip is fixed: 32 are 3 % faster than 16, and 16 are 6 % faster than 8.
+        (1.0, 1.0, 16),
+        # All of the time is fixed.
+        (100.0, 0.0, 32),
     ],
 )
 def test_the_smallest_batch_is_taken_that_is_nearly_the_fastest(fixed_s: float, each_s: float, expected: int) -> None:
     assert find_batch_size(lambda size: fixed_s + each_s * size, most=32) == expected
 
 
-def test_a_call_is_more_than_one_batch_so_that_the_next_crosses_while_one_is_computed() -> None:
-    assert WINDOWS_PER_CALL >= 2 * MOST_CLIPS
+def test_a_call_has_more_than_one_batch_so_that_the_next_is_copied_while_one_is_computed() -> None:
+    assert WINDOWS_PER_CALL >= 2 * MAX_BATCH_CLIPS
 
 
 @pytest.mark.parametrize(
@@ -57,7 +67,7 @@ def test_a_batch_that_does_not_fit_into_memory_ends_the_search(words: str) -> No
     assert tried == [1, 2, 4, 8]
 
 
-def test_when_not_even_one_clip_fits_it_is_told() -> None:
+def test_an_error_is_raised_when_a_single_clip_does_not_fit() -> None:
     def seconds(size: int) -> float:
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
@@ -65,7 +75,9 @@ def test_when_not_even_one_clip_fits_it_is_told() -> None:
         find_batch_size(seconds)
 
 
-def test_on_a_gpu_full_batches_take_the_fastest_way_and_the_rest_the_plain_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_a_gpu_full_batches_use_the_recorded_step_and_the_rest_the_plain_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     classifier = a_cnn3d()
     clips = noise(7, 4, 32)
     expected = classifier.probabilities(clips, 3)
@@ -85,7 +97,7 @@ def test_on_a_gpu_full_batches_take_the_fastest_way_and_the_rest_the_plain_one(m
 
     monkeypatch.setattr(tagger.classifier, "best_batch_size", lambda step, clip_shape, device: 6)
     monkeypatch.setattr(tagger.classifier, "recorded_if_faster", recorded)
-    # Its arrays stay where they are.
+    # The test has no GPU, so only the device's name changes.
     monkeypatch.setattr(classifier, "device", torch.device("cuda"))
     for _ in range(2):
         np.testing.assert_allclose(classifier.probabilities(clips), expected, atol=1e-6)
@@ -94,12 +106,12 @@ def test_on_a_gpu_full_batches_take_the_fastest_way_and_the_rest_the_plain_one(m
 
 
 @needs_gpu
-def test_clips_cross_whole_however_many_follow_each_other() -> None:
-    cross = Crossing(torch.device("cuda"))
+def test_uploaded_clips_are_unchanged_over_many_batches() -> None:
+    upload = ClipUploader(torch.device("cuda"))
     rng = np.random.default_rng(0)
     batches = [rng.integers(0, 256, (size, 4, 32, 32, 3), dtype=np.uint8) for size in (3, 5, 1, 8, 2, 8, 8)]
-    crossed = [cross(batch) for batch in batches]
-    for batch, pixels in zip(batches, crossed, strict=True):
+    uploaded = [upload(batch) for batch in batches]
+    for batch, pixels in zip(batches, uploaded, strict=True):
         np.testing.assert_array_equal(pixels.cpu().numpy(), batch)
 
 
@@ -109,22 +121,22 @@ def test_a_recorded_step_computes_what_the_step_computes() -> None:
     network = build_network("cnn3d-lstm", 5, {"hidden": 8, "filters": [4, 8, 8]})
     classifier = Classifier(network, CNN3D_PREPROCESSING, device="cuda", precision="fp32")
     batches = [torch.from_numpy(noise(4, 4, 32) // divisor).cuda() for divisor in (1, 2)]
-    recorded = Recorded(classifier._step, torch.zeros_like(batches[0]))
+    recorded = RecordedStep(classifier._step, torch.zeros_like(batches[0]))
     for batch in batches:
         torch.testing.assert_close(recorded(batch), classifier._step(batch), atol=1e-4, rtol=1e-4)
-    assert 1 <= best_batch_size(classifier._step, (4, 32, 32, 3), classifier.device) <= MOST_CLIPS
+    assert 1 <= best_batch_size(classifier._step, (4, 32, 32, 3), classifier.device) <= MAX_BATCH_CLIPS
     fastest = recorded_if_faster(classifier._step, tuple(batches[0].shape), classifier.device)
     torch.testing.assert_close(fastest(batches[0]), classifier._step(batches[0]), atol=1e-4, rtol=1e-4)
 
 
 @needs_gpu
-def test_a_step_that_cannot_be_recorded_is_taken_as_it_is() -> None:
+def test_a_step_that_cannot_be_recorded_is_used_unrecorded() -> None:
     def step(pixels: torch.Tensor) -> torch.Tensor:
-        return pixels.float() * float(pixels.sum().item())  # Waits for the GPU, which a recording cannot.
+        return pixels.float() * float(pixels.sum().item())  # Waits for the GPU, which is not allowed in a recording.
 
     device = torch.device("cuda", torch.cuda.current_device())
     assert recorded_if_faster(step, (1, 2, 4, 4, 3), device) is step
-    # And the next one is tried as if nothing had happened.
+    # The failed recording does not affect later steps.
     assert best_batch_size(step, (2, 4, 4, 3), device) >= 1
 
 
@@ -154,7 +166,7 @@ def test_probabilities_of_a_gpu_are_those_of_a_cpu(batch_size: int | None) -> No
 
 @needs_gpu
 @torch.inference_mode()
-def test_what_makes_it_fast_works_here() -> None:
+def test_the_fast_operators_work_on_this_gpu() -> None:
     device = torch.device("cuda", torch.cuda.current_device())
     backbone, clip = a_backbone("i3d-kinetics400")
     network = fuse(backbone.to(device)).to(torch.bfloat16, memory_format=torch.channels_last_3d)

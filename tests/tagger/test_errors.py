@@ -1,4 +1,4 @@
-"""Promises about files that are damaged or no videos: never an exception, and what can be kept is kept."""
+"""Tests of files that are damaged or are not videos: no exception, and the readable windows are kept."""
 
 import os
 from pathlib import Path
@@ -99,7 +99,7 @@ def test_a_picture(tmp_path: Path) -> None:
     assert_fails(path.rename(tmp_path / "picture.mp4"), "no_video_stream", "is a picture")
 
 
-def test_a_codec_that_nobody_knows(tmp_path: Path) -> None:
+def test_an_unknown_codec(tmp_path: Path) -> None:
     path = encode(tmp_path / "a.mp4", frames=10)
     path.write_bytes(path.read_bytes().replace(b"avc1", b"zz99"))
     assert_fails(path, "unsupported", "no decoder")
@@ -115,7 +115,9 @@ CUT: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("part", [0.2, 0.5, 0.8, 0.96])
 @pytest.mark.parametrize("name", CUT)
-def test_a_cut_file_keeps_the_windows_before_the_cut_and_says_so(name: str, part: float, tmp_path: Path) -> None:
+def test_a_cut_file_keeps_the_windows_before_the_cut_and_is_reported_as_damaged(
+    name: str, part: float, tmp_path: Path
+) -> None:
     path = encode(tmp_path / name, seconds=4, **CUT[name])
     whole_windows, whole_clips, whole_end = read(path)
     assert whole_end.status == "ok"
@@ -136,7 +138,7 @@ def test_a_cut_file_keeps_the_windows_before_the_cut_and_says_so(name: str, part
     assert "\n" not in end.error
 
 
-def test_a_file_cut_between_two_frames_says_so(tmp_path: Path) -> None:
+def test_a_file_cut_between_two_frames_is_reported_as_damaged(tmp_path: Path) -> None:
     path = encode(tmp_path / "a.mp4", seconds=4, container_options={"movflags": "faststart"}, options={"bf": "0"})
     with av.open(str(path)) as container:
         entry = container.streams[0].index_entries[60]
@@ -151,7 +153,7 @@ def test_a_file_cut_between_two_frames_says_so(tmp_path: Path) -> None:
     ("name", "codec"), [("mpeg1.mpg", "mpeg1video"), ("h264.ts", "libx264")], ids=["mpeg1.mpg", "h264.ts"]
 )
 def test_a_cut_stream_is_read_as_far_as_it_goes(name: str, codec: str, tmp_path: Path) -> None:
-    # Such a stream does not say how long it is, so nobody can tell that it was longer.
+    # Such a stream does not declare its length, so the cut cannot be detected.
     path = encode(tmp_path / name, codec=codec, seconds=4)
     whole_windows, whole_clips, _ = read(path)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
@@ -163,7 +165,7 @@ def test_a_cut_stream_is_read_as_far_as_it_goes(name: str, codec: str, tmp_path:
 
 @pytest.mark.parametrize("start", [0.02, 0.1, 0.97])
 def test_a_recording_that_was_never_finished_is_no_video(start: float, tmp_path: Path) -> None:
-    # The index of an mp4 stands at its end, and nothing can be read without it.
+    # The index of an MP4 is at its end, and the file cannot be read without it.
     path = encode(tmp_path / "a.mp4", seconds=2)
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * start)])
     assert read(path)[2].status == "failed"
@@ -181,7 +183,7 @@ def test_bytes_overwritten_in_the_middle_leave_the_windows_before_them(name: str
     path.write_bytes(data)
     windows, clips, end = read(path)
     assert end.status in ("ok", "partial")
-    # The first 1.6 s of 4 s lie well before the damage.
+    # The first 1.6 s of 4 s are well before the damage.
     assert windows[:2] == whole_windows[:2]
     assert numbers(clips[:2]) == numbers(whole_clips[:2])
 

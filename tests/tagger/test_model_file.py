@@ -1,4 +1,4 @@
-"""A model file brings back what was saved; anything else gives one line and runs no code."""
+"""Tests of model files: they restore what was saved. Any other file gives a one-line error and runs no code."""
 
 import json
 import pickle
@@ -47,7 +47,7 @@ def model(model_bytes: bytes, tmp_path: Path) -> Path:
 
 
 def rewrite(path: Path, metadata: dict[str, str] | None) -> None:
-    """The same weights beside other metadata."""
+    """Writes the same weights with other metadata."""
     save_file(load_file(path), path, metadata=metadata)
 
 
@@ -56,7 +56,7 @@ def with_values(**changes: object) -> dict[str, str]:
 
 
 def message(path: Path) -> str:
-    """What is said when a model file cannot be used."""
+    """Returns the error message for a model file that cannot be used."""
     with pytest.raises(ModelFileError) as caught:
         find_model(str(path)).load("cpu")
     assert "\n" not in str(caught.value)
@@ -88,7 +88,7 @@ def test_half_precision_weights_come_back_as_float32(tmp_path: Path) -> None:
     assert loaded["count"].dtype == torch.int64
 
 
-def test_others_may_read_a_model_file_as_they_may_any_new_file(tmp_path: Path) -> None:
+def test_a_model_file_has_the_permissions_of_any_new_file(tmp_path: Path) -> None:
     save_model_file(tmp_path / "m.safetensors", INFO, {"w": torch.rand(2)})
     (tmp_path / "any").touch()
     assert (tmp_path / "m.safetensors").stat().st_mode == (tmp_path / "any").stat().st_mode
@@ -139,7 +139,7 @@ def test_random_bytes_are_refused(content: bytes, tmp_path_factory: pytest.TempP
 
 
 @pytest.mark.parametrize("metadata", [None, {"format": "pt"}])
-def test_a_safetensors_file_of_someone_else_is_refused(metadata: dict[str, str] | None, model: Path) -> None:
+def test_a_safetensors_file_of_another_program_is_refused(metadata: dict[str, str] | None, model: Path) -> None:
     rewrite(model, metadata)
     assert "not one that vtag wrote" in message(model)
 
@@ -150,8 +150,8 @@ def test_a_file_from_a_newer_vtag_asks_for_an_upgrade(model: Path) -> None:
     assert "upgrade vtag" in message(model)
 
 
-def test_a_file_of_the_first_format_is_read_and_cannot_tell_what_is_strange(model: Path) -> None:
-    """As vtag wrote it before there was such a calibration; that vtag asks for an upgrade when it meets a new file."""
+def test_a_file_of_format_1_is_read_without_an_ood_calibration(model: Path) -> None:
+    """Format 1 is from a vtag without OOD calibration. That vtag asks for an upgrade when it reads a newer file."""
     values = {name: value for name, value in asdict(INFO).items() if name != "ood"}
     rewrite(model, {"vtag": json.dumps({"format": 1, **values})})
     assert read_model_info(model) == replace(INFO, ood=None)
@@ -225,8 +225,8 @@ def test_a_model_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     assert "does not exist" in message(tmp_path / "none.safetensors")
 
 
-def test_a_name_that_is_no_model_gives_the_names_that_are() -> None:
-    with pytest.raises(ModelFileError, match=r"there is no model 'resnet'; known are .*i3d-kinetics400"):
+def test_an_unknown_model_name_lists_the_known_names() -> None:
+    with pytest.raises(ModelFileError, match=r"there is no model 'resnet'; use .*i3d-kinetics400"):
         find_model("resnet")
 
 
@@ -236,6 +236,6 @@ def test_a_model_that_must_be_trained_first_gives_the_command(architecture: str)
         find_model(architecture)
 
 
-def test_weights_go_only_with_the_model_that_takes_them(model: Path) -> None:
+def test_weights_are_accepted_only_for_i3d_kinetics400(model: Path) -> None:
     with pytest.raises(ModelFileError, match="--weights is for i3d-kinetics400"):
         find_model(str(model), weights="x.pyth")

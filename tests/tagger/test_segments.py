@@ -1,4 +1,4 @@
-"""Promises about segments, the rows of the result."""
+"""Tests of segments, the rows of the result."""
 
 import numpy as np
 import pyarrow as pa

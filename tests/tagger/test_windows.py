@@ -1,4 +1,4 @@
-"""Promises about where windows lie and which frames they show."""
+"""Tests of the positions of windows and the frames that they show."""
 
 import math
 from bisect import bisect_right
@@ -17,14 +17,14 @@ SAMPLINGS = st.builds(
     num_frames=st.integers(1, 9),
     sampling_rate=st.integers(1, 6),
     fps=st.sampled_from([8.0, 24000 / 1001, 25.0, 30.0]),
-    # From one sample step (much overlap) to gaps between the windows.
+    # From one sample step (large overlap) to gaps between the windows.
     hop_steps=st.none() | st.floats(1, 20),
 )
 
 
 @st.composite
 def timelines(draw: st.DrawFn) -> list[float]:
-    """Start of each frame and, at the end, the end of the video: at a fixed or at a variable rate."""
+    """The start of each frame and the end of the video, at a fixed or a variable rate."""
     count = draw(st.integers(1, 120))
     if draw(st.booleans()):
         rate = draw(st.sampled_from([5.0, 24000 / 1001, 24.0, 25.0, 30000 / 1001, 30.0, 50.0, 60.0, 120.0]))
@@ -37,7 +37,7 @@ def timelines(draw: st.DrawFn) -> list[float]:
 
 
 def cut(sampling: Sampling, timeline: list[float]) -> tuple[list[tuple[Window, list[int]]], list[int]]:
-    """Windows with their frame numbers, cut as a reader drives the cutter, and the frames that were asked for."""
+    """Uses the cutter like a reader. Returns the windows with their frame numbers, and the frames that were needed."""
     cutter: WindowCutter[int] = WindowCutter(sampling)
     last = len(timeline) - 2
     windows: list[tuple[Window, list[int]]] = []
@@ -52,7 +52,7 @@ def cut(sampling: Sampling, timeline: list[float]) -> tuple[list[tuple[Window, l
 
 
 def assume_no_tie(sampling: Sampling, timeline: list[float]) -> None:
-    """Leaves out frames whose start is within rounding of a sample time, where either frame is right."""
+    """Discards examples in which a frame starts at a sample time up to rounding, so that either frame is right."""
     starts = timeline[:-1]
     for k in range(sampling.window_count(timeline[-1])):
         for i in range(sampling.num_frames):
@@ -147,7 +147,7 @@ def test_a_video_longer_by_one_frame_has_one_window_more(windows: int) -> None:
     assert cuts[-1] == (Window(windows, windows * 64 / 30, (64 * windows + 1) / 30), [64 * windows] * 16)
 
 
-def test_a_hair_that_is_no_frame_adds_no_window() -> None:
+def test_a_rounding_error_in_the_duration_adds_no_window() -> None:
     assert Sampling().window_count(64 / 30 + TIME_TOLERANCE_S / 2) == 1
 
 

@@ -1,4 +1,4 @@
-"""What may be read of a video that is damaged: the start of the whole one, and nothing else."""
+"""Checks what is read from a damaged video: only the start of the intact video."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,14 +18,14 @@ SAMPLING = Sampling(num_frames=3, sampling_rate=1, target_fps=19.37)  # A window
 PREPROCESSING = Preprocessing(size=32, resize=32)
 
 DELAY = 4
-"""Frames that a decoder may still hold when it fails: it gives them out in the order in which they are shown."""
+"""Maximum number of frames that a decoder may hold when it fails, because it returns frames in presentation order."""
 
 
 @dataclass(frozen=True)
 class Whole:
-    """A sound video: its bytes, start and picture of each frame, and where the file holds them.
+    """An intact video: its bytes, the start and pixels of each frame, and the positions of the frames in the file.
 
-    ``ends`` are the bytes at which the packets of the frames end, in the order in which frames are shown.
+    ``ends`` are the byte positions at which the packets of the frames end, in presentation order.
     """
 
     data: bytes
@@ -36,12 +36,12 @@ class Whole:
 
     @classmethod
     def of(cls, path: Path, specimen: Specimen) -> "Whole":
-        """Reads the video with PyAV, plainly."""
+        """Reads the video with the reference decoder."""
         frames, end_s = decode_all(path, specimen, PREPROCESSING)
         container, stream, _ = open_container(path)
         with container:
             packets = [packet for packet in container.demux(stream) if packet.size]
-        # Where packets share a page, its start is that of the first, and none may be given for the others.
+        # Packets may share a page. Then the first packet has the position of the page, and the others may have none.
         ends, following = [], path.stat().st_size
         for packet, earlier in zip(packets[::-1], [*packets[-2::-1], None], strict=True):
             ends.append((packet.dts if path.suffix == ".avi" else packet.pts, following))
@@ -54,17 +54,17 @@ class Whole:
         )
 
     def frames_before(self, at: int) -> int:
-        """How many frames, from the first on, lie wholly before the byte ``at``."""
+        """Returns how many frames, from the first on, are completely before the byte ``at``."""
         return next((number for number, end in enumerate(self.ends) if end > at), len(self.ends))
 
 
 def read_start(path: Path, whole: Whole, at: int) -> tuple[VideoEnd, int]:
-    """Reads what became of a video damaged at byte ``at``, or cut there; asserts that nothing else is taken for it.
+    """Reads a video that is damaged or cut at byte ``at``, and asserts that its windows show the right frames.
 
-    All windows show the frames of the whole video at their times, up to the last frame, which fills up the last window.
-    The one before stands for a frame of which nothing tells that it is missing: one that a cut took, and that is shown
-    before one that is stored before it, or one that is lost whole before a key frame.
-    Returns the end and how many frames, from the first on, were taken for the video.
+    All windows must show the frames of the intact video at their times, up to the last frame, which fills up the last
+    window. The loss of a single frame cannot always be detected: it may be cut off although it is shown before a frame
+    that is stored earlier, or be lost completely before a key frame. Then the frame before it may be shown instead.
+    Returns the end and the number of frames, from the first on, that were read.
     """
     spans = list(read_spans(path, SAMPLING, PREPROCESSING))
     end = spans[-1].end
@@ -82,18 +82,18 @@ def read_start(path: Path, whole: Whole, at: int) -> tuple[VideoEnd, int]:
     duration_s = end.facts.duration_s
     count = sum(start_s < duration_s - 2e-3 for start_s in whole.starts_s)
     clips = np.concatenate([span.clips for span in spans])
-    # decord and PyAV scale a little differently; another frame differs by 10 at least.
+    # decord and PyAV scale slightly differently. A wrong frame differs by at least 10.
     tolerance = 6.0 if end.choice is not None and end.choice.decoder == "decord" else 0.5
     stored = [number for number in range(count) if whole.ends[number] <= at]
     lost = min((end, number) for number, end in enumerate([*whole.ends, len(whole.data) + 1]) if end > at)[1]
     but_one = [number for number in range(count) if number != lost]
-    for there in filter(None, (list(range(count)), stored, but_one)):
-        expected = look_up(SAMPLING, [whole.starts_s[number] for number in there], duration_s)
+    for present in filter(None, (list(range(count)), stored, but_one)):
+        expected = look_up(SAMPLING, [whole.starts_s[number] for number in present], duration_s)
         assert [(w.index, w.start_s) for w in windows] == [(w.index, w.start_s) for w, _ in expected]
         assert np.allclose([w.end_s for w in windows], [w.end_s for w, _ in expected], rtol=0, atol=2e-3)
-        wanted = np.array([[whole.pixels[there[number]] for number in numbers] for _, numbers in expected], int)
+        wanted = np.array([[whole.pixels[present[number]] for number in numbers] for _, numbers in expected], int)
         if np.abs(clips - wanted).mean(axis=(2, 3, 4)).max() < tolerance:
             break
     else:
-        raise AssertionError(f"a frame that is not the one at its time, in the first {count}")
+        raise AssertionError(f"a window shows a wrong frame, in the first {count} frames")
     return end, count

@@ -1,6 +1,6 @@
-"""A zoo of small videos of every kind, each made here and known frame by frame: when it is shown, and its number.
+"""A zoo of small generated videos of every kind. The time and the number of each frame are known.
 
-Not to be had, because FFmpeg cannot write them: WMV3 and VC-1, Theora, RealVideo 3 and 4, H.266.
+Missing, because FFmpeg cannot write them: WMV3 and VC-1, Theora, RealVideo 3 and 4, H.266.
 """
 
 import struct
@@ -28,9 +28,10 @@ FIELDS = {"flags": "+ildct+ilme", "bf": "2"}
 class Specimen:
     """A video of the zoo.
 
-    ``make`` writes it. ``shown`` holds start in seconds (from the first frame) and number of each frame; None when only
-    the reference tells. ``pyav`` is a word of the reason why decord does not read it, None when decord does.
-    ``pixel_aspect`` and ``rotation`` are as in VideoFacts. ``is_legible`` says that pictures show their number.
+    ``make`` writes it. ``shown`` has the start in seconds (from the first frame) and the number of each frame; None if
+    only the reference decoder knows them. ``pyav`` is a part of the reason why decord does not read it, None if decord
+    does. ``pixel_aspect`` and ``rotation`` are as in VideoFacts. ``is_legible``: the number of a frame can be read from
+    its picture.
     """
 
     make: Callable[[Path], object]
@@ -43,7 +44,7 @@ class Specimen:
 
 
 def video(pyav: str | None = None, **settings: Any) -> Specimen:
-    """A video just as ``encode`` writes it."""
+    """A video that ``encode`` writes, without changes."""
     settings = ({} if "frames" in settings else {"seconds": 2}) | settings
     rate = Fraction(settings.get("rate", 30))
     starts_s = settings.get("times_s")
@@ -68,7 +69,7 @@ def made(
     numbers: Iterable[int] | None = range(60),
     **other: Any,
 ) -> Specimen:
-    """A video at a constant rate that ``make`` writes, and that shows frames of these numbers."""
+    """A video at a constant rate that ``make`` writes, and that shows frames with these ``numbers``."""
     shown = None if numbers is None else tuple((i / rate, number) for i, number in enumerate(numbers))
     return Specimen(make, shown, None if shown is None else len(shown) / rate, pyav, **other)
 
@@ -81,10 +82,10 @@ def remux(
     cover: int | None = None,
     options: dict[str, str] | None = None,
 ) -> Path:
-    """Copies the packets of the first stream of each source to a file with one stream for each.
+    """Copies the packets of the first stream of each source to a file with one stream for each source.
 
-    ``keep`` is asked with the number of the stream and of the packet. Stream ``i`` starts ``late_s[i]`` later. The
-    stream ``cover`` is marked as an attached picture.
+    ``keep`` is called with the numbers of the stream and the packet. Stream ``i`` starts ``late_s[i]`` seconds later.
+    The stream ``cover`` is marked as an attached picture.
     """
     inputs = [av.open(str(source)) for source in sources]
     with av.open(str(path), "w", options=options or {}) as out:
@@ -113,12 +114,12 @@ def _beside(path: Path, name: str, **settings: Any) -> Path:
 
 def _with_sound(path: Path) -> None:
     sound = encode_audio(path.with_name(f"{path.stem} - sound.m4a"), seconds=2.5)
-    # Sound is the first stream, and starts half a second before the first picture.
+    # Sound is the first stream and starts half a second before the first picture.
     remux(path, [sound, _beside(path, "picture.mp4")], late_s=(0, 0.5))
 
 
 def _two_videos(path: Path) -> None:
-    # The second is what a search for the best stream would take.
+    # A search for the best stream would choose the second one.
     second = _beside(path, "second.mp4", rate=60, width=192, height=128)
     remux(path, [_beside(path, "first.mp4"), second])
 
@@ -150,7 +151,7 @@ def _bytes_dropped(part: float, **settings: Any) -> Callable[[Path], None]:
 def _end_dropped(**settings: Any) -> Callable[[Path], None]:
     def make(path: Path) -> None:
         data = _beside(path, f"whole{path.suffix}", **settings).read_bytes()
-        # Between two packets of the stream: nothing tells that there was more.
+        # Cut between two packets of the stream, so the cut cannot be detected.
         path.write_bytes(data[: len(data) // 2 // 188 * 188])
 
     return make
@@ -163,13 +164,13 @@ def _joined(path: Path) -> None:
 
 
 def _joined_at_key_frames(path: Path) -> None:
-    """Recordings whose last frame but one, or last, is a key frame."""
+    """Joins recordings in which the last frame, or the one before it, is a key frame."""
     parts = [_beside(path, f"{n}.ts", frames=n, options={"g": "12", "bf": "2"}) for n in (38, 37, 30)]
     path.write_bytes(b"".join(part.read_bytes() for part in parts))
 
 
 def _growing(path: Path) -> None:
-    """Pictures that become larger in the middle, in the same shape."""
+    """A video whose pictures become larger in the middle, with the same aspect ratio."""
     parts = [_beside(path, f"{i}.ts", frames=40, width=96 * i, height=64 * i) for i in (1, 2)]
     path.write_bytes(b"".join(part.read_bytes() for part in parts))
 
@@ -220,12 +221,12 @@ def _old_metadata(path: Path) -> None:
 
 
 def _live(path: Path) -> None:
-    """As a camera writes it: it cannot go back to fill in lengths and index."""
+    """A file like that of a live camera, which cannot go back to write lengths and index."""
     encode(path, seconds=2, container_options={"live": "1"})
 
 
 def _piped(path: Path) -> None:
-    """As a program writes it to a pipe: sizes and counts at its start stay as they were before the first frame."""
+    """A file like that from a pipe: the sizes and counts in its header are those before the first frame."""
     whole = _beside(path, f"whole{path.suffix}", codec="mpeg4")
     with av.open(str(whole)) as source, path.open("wb") as file:
         pipe: Any = SimpleNamespace(write=file.write)
@@ -239,7 +240,7 @@ def _piped(path: Path) -> None:
 
 EARLY = Specimen(
     lambda path: encode(path, seconds=2, start_s=-0.5, container_options={"avoid_negative_ts": "disabled"}),
-    # The 15 frames before 0 have no times, only lengths of 33 ms.
+    # The 15 frames before 0 have no times, only durations of 33 ms.
     tuple((0.033 * i if i < 15 else 0.495 + round((i - 15) / 30, 3), i) for i in range(60)),
     end_s=1.995,
     pyav="no times",

@@ -1,6 +1,6 @@
-"""A decoder process that fails on purpose, as the name of the video says: ``FAULT-WHERE-FRAME.mp4``.
+"""A decoder process that fails on purpose. The name of the video describes the fault: ``FAULT-WHERE-FRAME.mp4``.
 
-WHERE is the reader that fails, ``any`` of them, ``probe``, or ``once``: the first time that the video is read.
+WHERE is the reader that fails, ``any`` for all readers, ``probe``, or ``once`` for the first read of the video only.
 """
 
 import ctypes
@@ -25,7 +25,7 @@ from tagger.video.readers.reader import Frame, Needs, Reader
 def hang() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
-    # In C, and without letting go of the interpreter.
+    # Blocks in C while it holds the interpreter lock.
     while True:
         ctypes.PyDLL(None).pause()
 
@@ -33,7 +33,8 @@ def hang() -> None:
 def eat() -> None:
     eaten = []
     while True:
-        # Never touched, so that a busy machine gets to the limit at once, too: what is reserved counts.
+        # The memory is never touched, because reserved memory counts. So the limit is reached fast on a busy machine,
+        # too.
         eaten.append(np.empty(2**23))
 
 
@@ -67,10 +68,10 @@ FAULTS: dict[str, Callable[[], None]] = {
 }
 
 
-def is_met(path: Path, decoder: str) -> bool:
+def is_triggered(path: Path, decoder: str) -> bool:
     where = path.stem.split("-")[1]
     if where == "once":
-        mark = path.with_suffix(".met")
+        mark = path.with_suffix(".triggered")
         if mark.exists():
             return False
         mark.touch()
@@ -93,7 +94,7 @@ class FaultyReader:
 
 def open_faulty(path: Path, facts: VideoFacts, choice: Choice, *rest: Any, **options: Any) -> tuple[Reader, Choice]:
     reader, choice = open_video(path, facts, choice, *rest, **options)
-    is_faulty = "-" in path.stem and is_met(path, choice.decoder)
+    is_faulty = "-" in path.stem and is_triggered(path, choice.decoder)
     return (FaultyReader(reader, path) if is_faulty else reader), choice
 
 
@@ -104,8 +105,8 @@ def probe_faulty(path: Path) -> VideoFacts:
 
 
 if __name__ == "__main__":
-    # As in the tests' own process: see decord_is_cheap.
-    choose.DECORD_IS_CHEAP = choose.DECORD_CODECS
+    # The same as the fixture ``decord_is_cheap`` in the process of the tests.
+    choose.CHEAP_DECORD_CODECS = choose.DECORD_CODECS
     clips.open_video = open_faulty  # type: ignore[assignment]
     clips.probe = child.probe = probe_faulty  # type: ignore[assignment]
     child.main()

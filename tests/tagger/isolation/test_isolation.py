@@ -1,6 +1,6 @@
-"""Promises about decoder processes: they read like any reader, and whatever a decoder does harms only its video.
+"""Tests of decoder processes: they read like any reader, and a decoder that fails harms only its video.
 
-Faults are injected into a real decoder process by ``faulty_child``, as the names of the videos say.
+``faulty_child`` injects faults into a real decoder process. The name of the video selects the fault.
 """
 
 import itertools
@@ -27,7 +27,7 @@ from tagger.clips import Span, VideoEnd, read_spans
 from tagger.errors import VideoError, VtagError
 from tagger.isolation import DecoderProcess, Limits, decoder_of_this_thread
 from tagger.isolation.child import NICENESS
-from tagger.isolation.shared_memory import PLACES, frames_decoded
+from tagger.isolation.shared_memory import CLIP_BUFFERS, frames_decoded
 from tagger.preprocessing import Preprocessing
 from tagger.tagger import Tagger
 from tagger.video import probe
@@ -47,7 +47,7 @@ needs_decord = pytest.mark.skipif(not has_decord(), reason="decord has no wheel 
 
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two seconds (five windows) that decord reads, and the same for PyAV."""
+    """A video of two seconds (five windows) that decord reads, and the same for PyAV."""
     folder = tmp_path_factory.mktemp("videos")
     encode(folder / "good.mp4", seconds=2)
     encode(folder / "good.ts", seconds=2)
@@ -56,7 +56,7 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def decoder(monkeypatch: pytest.MonkeyPatch) -> Iterator[DecoderProcess]:
-    monkeypatch.setattr("tagger.isolation.process.CHILD", "tests.tagger.isolation.faulty_child")
+    monkeypatch.setattr("tagger.isolation.process.CHILD_MODULE", "tests.tagger.isolation.faulty_child")
     with DecoderProcess(LIMITS) as decoder:
         yield decoder
 
@@ -99,10 +99,10 @@ def wait_until(is_so: Callable[[], bool], seconds: float = 30.0) -> bool:
     return is_so()
 
 
-def test_a_decoder_process_gives_what_reading_here_gives(
+def test_a_decoder_process_gives_the_same_spans_as_this_process(
     videos: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    # The process chooses readers by the rule as it is.
+    # The decoder process uses the real rule that chooses readers, so this process must do so, too.
     monkeypatch.undo()
     webm = encode(tmp_path / "a.webm", codec="libvpx-vp9", seconds=2)
     cut = encode(tmp_path / "cut.mp4", seconds=4, container_options={"movflags": "faststart"})
@@ -138,8 +138,8 @@ FAULTS = {
     "abort": "crashed (SIGABRT)",
     "segfault": "crashed (SIGSEGV)",
     "exit": "crashed (exit status 0)",
-    "noise": "sent what is no message",
-    "nonsense": "sent what is no message",
+    "noise": "sent an invalid message",
+    "nonsense": "sent an invalid message",
     "many": "sent more windows than it was asked for",
     "hang": "gave no frame for 1 s",
     "eatcpp": "needed more than 0.5 GiB of memory",
@@ -166,7 +166,7 @@ def test_a_video_on_which_every_reader_fails_keeps_the_windows_before(
 ) -> None:
     path = faulty(videos, tmp_path, f"{fault}-any-15.mp4")
     spans, end = read(decoder, path)
-    # Three windows lie before the fault; the last of them was held back, to travel with the end.
+    # Three windows are before the fault. The last of them was held back for the span with the end.
     assert (end.status, end.windows, end.error_kind) == ("partial", 2, KINDS.get(fault, "crashed"))
     assert end.error == f"{path}: the decoder {FAULTS[fault]}; tried again with PyAV, it {FAULTS[fault]}"
     assert end.choice is not None and end.choice.decoder == "pyav"
@@ -186,7 +186,9 @@ def test_a_decoder_that_eats_memory_is_stopped_at_the_limit(
 
 
 @pytest.mark.parametrize("fault", ["segfault", "hang"])
-def test_a_file_on_which_even_probing_fails(fault: str, decoder: DecoderProcess, videos: Path, tmp_path: Path) -> None:
+def test_a_file_that_crashes_or_hangs_the_probe_is_reported(
+    fault: str, decoder: DecoderProcess, videos: Path, tmp_path: Path
+) -> None:
     path = faulty(videos, tmp_path, f"{fault}-probe-0.mp4")
     kind = KINDS.get(fault, "crashed")
     _, end = read(decoder, path)
@@ -211,14 +213,14 @@ def test_windows_passed_on_before_a_crash_do_not_come_twice(
     assert decoder.started == 2
 
 
-def test_a_slow_decoder_is_left_alone(decoder: DecoderProcess, videos: Path, tmp_path: Path) -> None:
+def test_a_slow_decoder_is_not_killed(decoder: DecoderProcess, videos: Path, tmp_path: Path) -> None:
     started = time.monotonic()
     _, end = read(decoder, faulty(videos, tmp_path, "slow-any-0.mp4"))
     assert time.monotonic() - started > 2 * LIMITS.frame_s
     assert (end.status, decoder.started) == ("ok", 1)
 
 
-def test_clips_stay_as_they_are_for_as_long_as_anybody_has_them(videos: Path, tmp_path: Path) -> None:
+def test_clips_do_not_change_while_they_are_referenced(videos: Path, tmp_path: Path) -> None:
     upside_down = encode(tmp_path / "b.mp4", seconds=2, rotation=180)
     with DecoderProcess(LIMITS) as decoder:
         kept = [read(decoder, videos / "good.mp4", span_windows=1)[0][number].clips for number in (0, 4)]
@@ -230,15 +232,15 @@ def test_clips_stay_as_they_are_for_as_long_as_anybody_has_them(videos: Path, tm
     assert all(np.array_equal(clips, old) for clips, old in zip(kept, before, strict=True))
 
 
-def test_clips_that_are_used_and_let_go_are_never_copied(videos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clips_that_are_released_are_never_copied(videos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     addresses = set()
     with DecoderProcess(LIMITS) as decoder:
         for path in (videos / "good.mp4", videos / "good.ts"):
             for span in decoder.spans(path, SAMPLING, PREPROCESSING, span_windows=1):
                 addresses.add(span.clips.ctypes.data)
                 assert span.clips.flags.writeable
-        assert 1 < len(addresses) < PLACES
-        assert addresses == {place.clips((1,)).ctypes.data for place in decoder._process._places[: len(addresses)]}
+        assert 1 < len(addresses) < CLIP_BUFFERS
+        assert addresses == {buffer.clips((1,)).ctypes.data for buffer in decoder._process._buffers[: len(addresses)]}
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the memory can be sealed only on Linux")
@@ -264,7 +266,7 @@ def test_a_process_is_replaced_after_many_videos(videos: Path, monkeypatch: pyte
 
 @needs_decord
 @pytest.mark.parametrize(("file", "codec", "name"), [("a.webm", "libvpx-vp9", "decord"), ("a.mp4", "libx264", "pyav")])
-def test_a_decoder_whose_spans_nobody_takes_uses_no_cpu(file: str, codec: str, name: str, tmp_path: Path) -> None:
+def test_a_decoder_that_waits_for_its_consumer_uses_no_cpu(file: str, codec: str, name: str, tmp_path: Path) -> None:
     path = encode(tmp_path / file, codec=codec, seconds=20)
     with DecoderProcess(LIMITS) as decoder:
         spans = decoder.spans(path, SAMPLING, PREPROCESSING, span_windows=2)
@@ -279,13 +281,13 @@ def test_a_decoder_whose_spans_nobody_takes_uses_no_cpu(file: str, codec: str, n
 
 
 def is_quiet(process: psutil.Process, seconds: float) -> bool:
-    """Whether a process uses less than a tenth of the CPU for so long."""
+    """Checks that a process uses less than a tenth of a core for ``seconds``."""
     before = sum(process.cpu_times()[:2])
     time.sleep(seconds)
     return sum(process.cpu_times()[:2]) - before < 0.1 * seconds
 
 
-def test_a_decoder_that_nobody_asks_waits_at_most_one_span_ahead(tmp_path: Path) -> None:
+def test_a_decoder_that_waits_for_its_consumer_is_at_most_one_span_ahead(tmp_path: Path) -> None:
     path = encode(tmp_path / "a.ts", seconds=30, rate=30)
     with DecoderProcess(LIMITS) as decoder:
         spans = decoder.spans(path, SAMPLING, PREPROCESSING, span_windows=2)
@@ -294,8 +296,8 @@ def test_a_decoder_that_nobody_asks_waits_at_most_one_span_ahead(tmp_path: Path)
         count, child = decoder._process._count.fileno(), psutil.Process(decoder.pid)
         time.sleep(1.5 * LIMITS.frame_s)
         assert wait_until(lambda: child.status() == psutil.STATUS_SLEEPING)
-        # A span is 24 frames; one was taken, one waits, one window is held back and decoders work some frames ahead. A
-        # frame may count twice: when its packet is read, and when it is decoded.
+        # A span is 24 frames. One span was taken, one waits, one window is held back, and decoders are some frames
+        # ahead. A frame may count twice: when its packet is read, and when it is decoded.
         frames = int.from_bytes(frames_decoded(count), sys.byteorder)
         assert 48 <= frames < 180
         used = child.cpu_times()
@@ -317,7 +319,7 @@ def test_a_video_left_in_the_middle_does_not_disturb_the_next(decoder: DecoderPr
     assert_reads_the_next(decoder, videos)
 
 
-def test_a_decoder_process_yields_to_those_who_take_its_clips(decoder: DecoderProcess, videos: Path) -> None:
+def test_a_decoder_process_has_a_lower_priority_than_its_parent(decoder: DecoderProcess, videos: Path) -> None:
     assert_reads_the_next(decoder, videos)
     assert decoder.pid is not None
     mine, its = (os.getpriority(os.PRIO_PROCESS, pid) for pid in (0, decoder.pid))
@@ -353,7 +355,7 @@ def test_a_forked_copy_of_this_process_does_not_end_its_decoder(videos: Path) ->
         assert decoder.started == 1
 
 
-def test_no_mutant_of_a_video_gets_past_its_process(tmp_path: Path) -> None:
+def test_no_mutated_video_breaks_this_process(tmp_path: Path) -> None:
     report = fuzz(tmp_path, seed=3, count=60, seconds=60)
     assert report.broken == []
     assert {status for status, _, _ in report.ends} == {"ok", "partial", "failed"}
@@ -363,7 +365,7 @@ PARENT = """
 import sys, time
 from tagger.isolation import DecoderProcess, process
 from tests.tagger.isolation.test_isolation import PREPROCESSING, SAMPLING
-process.CHILD = "tests.tagger.isolation.faulty_child"
+process.CHILD_MODULE = "tests.tagger.isolation.faulty_child"
 decoder = DecoderProcess()
 for span in decoder.spans(sys.argv[1], SAMPLING, PREPROCESSING, span_windows=1):
     print(decoder.pid, flush=True)
@@ -381,7 +383,7 @@ def test_no_decoder_outlives_its_parent_even_when_stuck_in_c(how: signal.Signals
         assert parent.stdout is not None and parent.stderr is not None
         pid = int(parent.stdout.readline())
         assert is_running(pid)
-        # As Ctrl-C does: to every process in the foreground.
+        # Like Ctrl-C, the signal goes to every process in the foreground.
         os.killpg(parent.pid, how)
         parent.wait(30)
         tracebacks = parent.stderr.read().count("Traceback")
@@ -389,10 +391,10 @@ def test_no_decoder_outlives_its_parent_even_when_stuck_in_c(how: signal.Signals
     assert tracebacks == (1 if how == signal.SIGINT else 0)
 
 
-def test_a_process_that_cannot_be_started_is_no_fault_of_the_video(
+def test_a_process_that_cannot_be_started_is_not_reported_as_a_video_error(
     videos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tagger.isolation.process.CHILD", "tagger.nowhere")
+    monkeypatch.setattr("tagger.isolation.process.CHILD_MODULE", "tagger.nowhere")
     with pytest.raises(VtagError, match=r"cannot be started: it crashed \(exit status 1: .*No module named") as error:
         next(DecoderProcess().spans(videos / "good.mp4", SAMPLING, PREPROCESSING))
     assert not isinstance(error.value, VideoError)
@@ -401,7 +403,7 @@ def test_a_process_that_cannot_be_started_is_no_fault_of_the_video(
 def test_the_library_training_and_the_job_decode_in_isolation(
     videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tagger.isolation.process.CHILD", "tests.tagger.isolation.faulty_child")
+    monkeypatch.setattr("tagger.isolation.process.CHILD_MODULE", "tests.tagger.isolation.faulty_child")
     path = faulty(videos, tmp_path, "abort-any-15.ts")
     tagger = Tagger.__new__(Tagger)
     tagger.__dict__ |= {
@@ -426,7 +428,7 @@ def test_the_library_training_and_the_job_decode_in_isolation(
         return end_from_json(tables[-1]["end"].to_pylist()[-1])[0]
 
     for work in (tag, train, run):
-        # The decoder of a new thread is a new one.
+        # A new thread gets a new decoder process.
         with ThreadPoolExecutor(1) as pool:
             end = pool.submit(work).result()
         assert (end.status, end.windows, end.error_kind) == ("partial", 2, "crashed")

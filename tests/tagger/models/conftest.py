@@ -1,4 +1,4 @@
-"""What several of these tests need: a Kinetics checkpoint of the real structure, made once."""
+"""Shared fixtures: a Kinetics checkpoint with the real structure, made once, and a weights server."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +14,7 @@ from tests.tagger.models.weights_server import WeightsServer
 
 @pytest.fixture(scope="session")
 def pytorchvideo_i3d() -> nn.Module:
-    """pytorchvideo's own I3D ResNet-50, with norms that are far from their initial values and fit its activations."""
+    """pytorchvideo's I3D ResNet-50, with norms that differ from their initial values and fit the activations."""
     torch.manual_seed(0)
     network = i3d_r50()
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm3d)]
@@ -31,7 +31,7 @@ def pytorchvideo_i3d() -> nn.Module:
 
 @pytest.fixture(scope="session")
 def kinetics_checkpoint(pytorchvideo_i3d: nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Its checkpoint, as pytorchvideo writes them."""
+    """The checkpoint of ``pytorchvideo_i3d`` in pytorchvideo's format."""
     path = tmp_path_factory.mktemp("kinetics") / "I3D_8x8_R50.pyth"
     torch.save({"model_state": pytorchvideo_i3d.state_dict(), "epoch": 196}, path)
     return path
@@ -47,7 +47,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[WeightsServer]:
 
 @pytest.fixture
 def mirror(server: WeightsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WeightsServer:
-    """The server as the place that vtag downloads from, with an empty cache."""
+    """Makes vtag download from the server, with an empty cache."""
     monkeypatch.setenv("VTAG_WEIGHTS_URL", server.url)
     monkeypatch.setenv("VTAG_CACHE", str(tmp_path / "cache"))
     return server

@@ -1,4 +1,4 @@
-"""The 3D CNN: steps stay apart in time, differences show what moves and no places, and it can learn."""
+"""Tests of the 3D CNN: it keeps the order of frames, differences show only what moves, and it can learn."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from tagger.models.cnn3d import CNN3DLSTM, CNN3DBackbone
 
 @pytest.mark.parametrize(
     ("differences", "seen"),
-    # Three convolutions see three steps to each side, and frame 12 is in differences 11 and 12.
+    # Three convolutions cover three steps on each side, and frame 12 is in differences 11 and 12.
     [(False, [9, 10, 11, 12, 13, 14, 15]), (True, [8, 9, 10, 11, 12, 13, 14])],
 )
 def test_features_keep_the_order_of_the_frames(differences: bool, seen: list[int]) -> None:
@@ -54,7 +54,7 @@ def test_bfloat16_features_are_close_to_float32(differences: bool) -> None:
 
 @pytest.mark.parametrize("differences", [False, True])
 def test_it_learns_to_tell_motion_to_the_left_from_motion_to_the_right(differences: bool) -> None:
-    # Each single frame is as likely in either class: only the order of the frames tells them apart.
+    # Each single frame is equally likely in both classes. Only the order of the frames distinguishes them.
     torch.manual_seed(0)
     network = CNN3DLSTM(2, hidden=16, dropout=0.0, filters=(4, 8, 8), differences=differences).train()
     clips = torch.zeros(8, 3, 8, 16, 16)

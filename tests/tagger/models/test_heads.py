@@ -1,4 +1,4 @@
-"""What the layers after a backbone tell about a clip."""
+"""Tests of the layers after a backbone."""
 
 import torch
 from torch.nn import functional

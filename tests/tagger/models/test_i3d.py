@@ -1,4 +1,4 @@
-"""I3D gives pytorchvideo's logits, and loads pytorchvideo's checkpoints and nothing else."""
+"""Tests of I3D: it has the logits of pytorchvideo's module, and loads only pytorchvideo's checkpoints."""
 
 import pickle
 import zipfile
@@ -36,7 +36,7 @@ def test_the_logits_are_those_of_pytorchvideos_own_module(
     with torch.inference_mode():
         expected = pytorchvideo_i3d(clip)
         actual = network(clip)
-    assert expected.std() > 1e-3  # the network is alive, so that equality means something
+    assert expected.std() > 1e-3  # The logits differ, so the comparison below is meaningful.
     assert actual.min() < 0  # logits, not probabilities
     torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-6)
 

@@ -1,4 +1,4 @@
-"""The inflated EfficientNet-Lite0 starts as the 2D network that it was inflated from."""
+"""Tests of the inflated EfficientNet-Lite0: before training it computes the features of the 2D network."""
 
 import pytest
 import torch
@@ -76,7 +76,7 @@ def test_with_changes_every_other_frame_has_the_2d_networks_features_and_so_has_
     assert actual.shape == (FRAMES / 2, backbone.features)
     torch.testing.assert_close(pictures, clip[:, :, ::2])
     assert (actual[:, :CHANNELS] - expected.mean(dim=(2, 3))).norm() <= 1e-4 * expected.mean(dim=(2, 3)).norm()
-    # The top third of 7 rows is three of them.
+    # The top third of 7 rows has three rows.
     top = of_changes[:, :, :3].mean(dim=(2, 3))
     assert (actual[:, (1 + STRIPS) * CHANNELS :][:, :CHANNELS] - top).norm() <= 1e-4 * top.norm()
 
@@ -91,13 +91,13 @@ def test_the_picture_of_changes_is_black_but_for_what_moves() -> None:
     torch.testing.assert_close(changes, expected)
 
 
-def test_the_last_of_an_odd_number_of_frames_changes_no_more() -> None:
+def test_the_last_of_an_odd_number_of_frames_has_no_change() -> None:
     changes = PicturesAndChanges()(torch.rand(1, 3, 3, 6, 6))[1]
     assert changes.shape == (3, 2, 6, 6)
     assert (changes[:, 1] == -127 / 128).all()
 
 
-def test_neighbouring_frames_count_as_soon_as_the_kernels_say_so(backbone: LiteBackbone) -> None:
+def test_neighbouring_frames_have_an_effect_when_their_kernel_weights_are_not_zero(backbone: LiteBackbone) -> None:
     other = LiteBackbone()
     other.load_state_dict(backbone.state_dict())
     with torch.inference_mode():

@@ -1,4 +1,4 @@
-"""The registry, and the documented shapes of the four models."""
+"""Tests of the registry, and of the documented shapes of the four models."""
 
 import pytest
 import torch
@@ -29,7 +29,7 @@ def test_every_model_has_its_documented_shapes(architecture: str) -> None:
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES.values(), ids=lambda architecture: architecture.name)
-def test_every_model_computes_about_what_it_says(architecture: Architecture) -> None:
+def test_the_declared_gflop_of_every_model_is_about_right(architecture: Architecture) -> None:
     network = build_network(architecture.name, classes=20)
     operations = Classifier(network, architecture.preprocessing, device="cpu", precision="fp32").operations(16)
     assert operations / 1e9 == pytest.approx(architecture.gflop, rel=0.05)
@@ -69,6 +69,6 @@ def test_the_kinetics_labels_are_400_different_names_in_alphabetical_order() -> 
     assert list(labels) == sorted(labels)
 
 
-def test_a_model_in_a_bucket_is_said_to_be_wanted_as_a_file() -> None:
+def test_a_model_in_a_bucket_is_refused() -> None:
     with pytest.raises(ModelFileError, match=r"s3://b/m\.safetensors: models are read from local files only"):
         find_model("s3://b/m.safetensors")

@@ -1,4 +1,4 @@
-"""The Kinetics weights are downloaded once, whole, or not at all."""
+"""Tests of the Kinetics weights: they are downloaded once, completely or not at all."""
 
 import hashlib
 import re
@@ -25,11 +25,11 @@ def file(tmp_path: Path) -> Path:
 
 
 def accept(_: Path) -> None:
-    """The check of a test that is not about checks."""
+    """A check that accepts any content."""
 
 
-def only(file: Path) -> bool:
-    """Is this file all that a download left, beside its lock?"""
+def is_alone(file: Path) -> bool:
+    """Checks that a download left only this file and its lock."""
     return {path.name for path in file.parent.iterdir()} - {f"{file.name}.lock"} == {file.name}
 
 
@@ -49,12 +49,12 @@ def test_a_named_file_that_is_not_there_is_named_in_the_error(tmp_path: Path) ->
 def test_the_second_call_uses_the_cache(server: WeightsServer, file: Path) -> None:
     assert download_once(server.url, file, accept) == file
     assert file.read_bytes() == BODY
-    assert only(file)
+    assert is_alone(file)
     assert download_once(server.url, file, accept) == file
     assert server.requested_ranges == [None]
 
 
-def test_the_progress_of_a_download_goes_to_the_view_that_was_set(server: WeightsServer, file: Path) -> None:
+def test_the_progress_of_a_download_goes_to_the_display_that_was_set(server: WeightsServer, file: Path) -> None:
     seen: list[tuple[int, int | None]] = []
     before = download_progress.set(lambda: nullcontext(lambda done, total: seen.append((done, total))))
     try:
@@ -79,7 +79,7 @@ def test_a_later_run_resumes_what_an_earlier_one_left(server: WeightsServer, fil
     download_once(server.url, file, accept)
     assert file.read_bytes() == BODY
     assert server.requested_ranges[-1] == "bytes=100000-"
-    assert only(file)
+    assert is_alone(file)
 
 
 def test_a_server_that_ignores_ranges_sends_the_whole_again(server: WeightsServer, file: Path) -> None:
@@ -91,9 +91,7 @@ def test_a_server_that_ignores_ranges_sends_the_whole_again(server: WeightsServe
 
 
 @pytest.mark.parametrize("etag", ['W/"1"', None])
-def test_without_a_way_to_tell_versions_apart_nothing_is_resumed(
-    etag: str | None, server: WeightsServer, file: Path
-) -> None:
+def test_without_a_strong_validator_nothing_is_resumed(etag: str | None, server: WeightsServer, file: Path) -> None:
     server.etag = etag
     server.breaks_after = [100_000]
     download_once(server.url, file, accept)
@@ -128,7 +126,7 @@ def test_a_truncated_body_is_never_accepted(server: WeightsServer, file: Path) -
     assert not file.exists()
 
 
-def test_wrong_content_is_refused_and_nothing_of_it_is_left(server: WeightsServer, file: Path) -> None:
+def test_wrong_content_is_refused_and_removed(server: WeightsServer, file: Path) -> None:
     def refuse(path: Path) -> None:
         assert path.read_bytes() == BODY
         raise WeightsError("it is a web page")
@@ -147,7 +145,7 @@ def test_a_hash_in_the_files_name_is_compared(server: WeightsServer, file: Path)
     assert download_once(server.url.replace(".pyth", f"-{good}.pyth"), file, accept).read_bytes() == BODY
 
 
-def test_a_busy_server_is_asked_again_but_a_missing_file_is_not(server: WeightsServer, file: Path) -> None:
+def test_a_busy_server_is_retried_but_a_missing_file_is_not(server: WeightsServer, file: Path) -> None:
     server.statuses = [404]
     with pytest.raises(WeightsError, match=r"HTTP 404.*--weights FILE"):
         download_once(server.url, file, accept)
@@ -168,7 +166,7 @@ def test_without_a_network_the_error_comes_at_once_and_says_what_to_do(
     assert "\n" not in str(caught.value)
 
 
-def test_two_that_need_it_at_once_share_one_download(server: WeightsServer, file: Path) -> None:
+def test_simultaneous_downloads_share_one_request(server: WeightsServer, file: Path) -> None:
     with ThreadPoolExecutor(4) as pool:
         for path in pool.map(lambda _: download_once(server.url, file, accept), range(4)):
             assert path.read_bytes() == BODY

@@ -1,4 +1,4 @@
-"""A web server on localhost that gives out a file, and can misbehave while it does."""
+"""A web server on localhost that serves a file and can fail on purpose."""
 
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -7,16 +7,16 @@ BODY = bytes(i * i % 251 for i in range(300_000))
 
 
 class WeightsServer:
-    """A web server on localhost that can misbehave."""
+    """A web server on localhost that can fail on purpose."""
 
     def __init__(self) -> None:
         self.body = BODY
         self.etag: str | None = '"1"'
         self.takes_ranges = True
         self.breaks_after: list[int] = []
-        """Bytes after which the next responses, in turn, break off."""
+        """Numbers of bytes after which the next responses end early, one for each response."""
         self.statuses: list[int] = []
-        """Error statuses that the next requests, in turn, are answered with."""
+        """Error statuses of the next responses, one for each response."""
         self.requested_ranges: list[str | None] = []
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))

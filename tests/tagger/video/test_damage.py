@@ -1,4 +1,4 @@
-"""Promises about damaged data: what is noticed ends the video, and the windows before it are the real ones."""
+"""Tests of damaged data: detected damage ends the video, and the windows before it are correct."""
 
 import random
 from collections.abc import Callable
@@ -36,9 +36,9 @@ def removed(data: bytearray, at: int, length: int) -> None:
 
 TRANSPORT_PACKET = 188
 
-# One long group of pictures, so that no key frame hides what went before.
+# One long group of pictures, so that no key frame repairs the damage.
 LARGE: dict[str, Any] = {"frames": 40, "width": 192, "height": 128}
-NOTICING: dict[str, dict[str, Any]] = {
+DETECTED: dict[str, dict[str, Any]] = {
     "h264.mp4": {"container_options": {"movflags": "faststart"}},
     "h264.mkv": {},
     "h264.ts": {},
@@ -48,8 +48,8 @@ NOTICING: dict[str, dict[str, Any]] = {
     "flv1.flv": {"codec": "flv"},
     "ffv1.mkv": {"codec": "ffv1"},
 }
-# Their coded data are numbers of which nearly every one means something: a damage may give wrong pictures and no sign.
-TRUSTING: dict[str, dict[str, Any]] = {
+# Almost any data are valid for these codecs, so damage may give wrong pictures without an error.
+UNDETECTED: dict[str, dict[str, Any]] = {
     "mjpeg.mov": {"codec": "mjpeg", "container_options": {"movflags": "faststart"}},
     "picture.gif": {"codec": "gif", "rate": 30},
     "hevc.mp4": {"codec": "libx265", "container_options": {"movflags": "faststart"}},
@@ -59,7 +59,7 @@ TRUSTING: dict[str, dict[str, Any]] = {
 
 
 def video_packets(data: bytes) -> list[int]:
-    """Where the packets of a transport stream are that hold nothing but video."""
+    """Returns the positions of the packets of a transport stream that contain only video."""
     starts = range(0, len(data), TRANSPORT_PACKET)
     return [at for at in starts if data[at + 1 : at + 3] == b"\x01\x00" and data[at + 3] >> 4 == 1]
 
@@ -70,13 +70,13 @@ def made(name: str, settings: dict[str, Any], folder: Path) -> Whole:
 
 
 # H.264 may miss damage in a single packet of a transport stream, unless the packet is gone.
-CASES = [(name, damage) for name in NOTICING for damage in (zeroed, overwritten, flipped)]
+CASES = [(name, damage) for name in DETECTED for damage in (zeroed, overwritten, flipped)]
 CASES = [case for case in CASES if not case[0].endswith(".ts")] + [("h264.ts", zeroed)]
 
 
 @pytest.mark.parametrize(("name", "damage"), CASES)
 def test_a_video_is_read_up_to_the_frame_that_is_damaged(name: str, damage: Damage, tmp_path: Path) -> None:
-    whole = made(name, NOTICING[name], tmp_path)
+    whole = made(name, DETECTED[name], tmp_path)
     for part in (0.4, 0.55, 0.7, 0.85):
         at, length = int(part * len(whole.data)), 400
         if name.endswith(".ts"):
@@ -90,10 +90,10 @@ def test_a_video_is_read_up_to_the_frame_that_is_damaged(name: str, damage: Dama
 
 
 @pytest.mark.parametrize("damage", [zeroed, overwritten, flipped])
-@pytest.mark.parametrize("name", TRUSTING)
+@pytest.mark.parametrize("name", UNDETECTED)
 def test_damage_that_a_decoder_cannot_notice_does_no_harm_before_it(name: str, damage: Damage, tmp_path: Path) -> None:
-    whole = made(name, TRUSTING[name], tmp_path)
-    sound = [window for span in read_spans(tmp_path / name, SAMPLING, PREPROCESSING) for window in span.windows]
+    whole = made(name, UNDETECTED[name], tmp_path)
+    intact = [window for span in read_spans(tmp_path / name, SAMPLING, PREPROCESSING) for window in span.windows]
     for part in (0.4, 0.55, 0.7, 0.85):
         at = int(part * len(whole.data))
         data = bytearray(whole.data)
@@ -102,9 +102,9 @@ def test_damage_that_a_decoder_cannot_notice_does_no_harm_before_it(name: str, d
         spans = list(read_spans(tmp_path / name, SAMPLING, PREPROCESSING))
         windows = [window for span in spans for window in span.windows]
         clips = np.concatenate([span.clips for span in spans])
-        assert windows[:-1] == sound[: len(windows) - 1], part
+        assert windows[:-1] == intact[: len(windows) - 1], part
         safe_s = whole.starts_s[max(0, whole.frames_before(at) - DELAY)]
-        before = sum(window.end_s < safe_s for window in sound)
+        before = sum(window.end_s < safe_s for window in intact)
         assert 0 < before < len(windows), part
         for window, clip in zip(windows[:before], clips, strict=False):
             for i, pixels in enumerate(clip):
@@ -130,7 +130,7 @@ def test_a_transport_stream_is_read_up_to_a_lost_packet(
         damage(data, at, TRANSPORT_PACKET)
         (tmp_path / "a.ts").write_bytes(data)
         end, count = read_start(tmp_path / "a.ts", whole, at)
-        # A frame lost whole before a key frame is missed by nobody: the one before it is shown longer.
+        # A frame that is lost completely before a key frame is not detected: the frame before it is shown longer.
         if end.status == "ok":
             missed += 1
         else:
@@ -140,11 +140,11 @@ def test_a_transport_stream_is_read_up_to_a_lost_packet(
 
 
 @pytest.mark.parametrize("name", ["mpeg4.avi", "mjpeg.avi", "h264.mkv", "vp9.webm", "hevc.mkv"])
-def test_a_frame_that_is_lost_is_no_pause_of_the_video(name: str, tmp_path: Path) -> None:
+def test_a_lost_frame_is_reported_as_damage_and_not_as_a_pause(name: str, tmp_path: Path) -> None:
     codec = {"mpeg4": "mpeg4", "mjpeg": "mjpeg", "vp9": "libvpx-vp9", "h264": "libx264", "hevc": "libx265"}
     whole = made(name, {"codec": codec[Path(name).stem]}, tmp_path)
     for number in (12, 20, 28):
-        # The header before the frame that is stored after this one.
+        # The header of the frame that is stored after this one.
         header = whole.ends[number]
         data = bytearray(whole.data)
         data[header - 8 : header + 8] = bytes(16)

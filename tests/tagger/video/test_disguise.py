@@ -1,4 +1,4 @@
-"""Promises about files that pretend: lists of other files are not followed, and bombs are not set off."""
+"""Tests of disguised files: playlists are not followed, and decompression bombs are refused."""
 
 import os
 import shutil
@@ -57,7 +57,7 @@ def test_a_list_of_other_files_is_not_followed_whatever_its_ending(kind: str, en
 
 @pytest.mark.parametrize("kind", ["hls", "concat"])
 def test_ffmpeg_itself_would_follow_the_list(kind: str, tmp_path: Path) -> None:
-    # Otherwise the test above would pass with lists that nobody can follow.
+    # Otherwise the test above would pass with playlists that cannot be followed at all.
     encode(tmp_path / "target.ts", seconds=1)
     path = tmp_path / "list.m3u8"
     path.write_text(LISTS[kind]("target.ts"))
@@ -66,7 +66,7 @@ def test_ffmpeg_itself_would_follow_the_list(kind: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["hls", "concat", "dash"])
-def test_the_formats_that_refer_to_others_are_refused_even_if_the_head_of_the_file_does_not_tell(
+def test_formats_that_refer_to_other_files_are_refused_even_if_the_head_is_not_recognised(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tagger.video.container.playlist_name", lambda head: None)
@@ -88,7 +88,7 @@ def test_no_connection_is_made(kind: str, tmp_path: Path) -> None:
             server.accept()
 
 
-def test_a_name_that_is_a_pattern_does_not_open_a_row_of_pictures(tmp_path: Path) -> None:
+def test_a_name_that_is_a_pattern_does_not_open_an_image_sequence(tmp_path: Path) -> None:
     for i in range(3):
         encode(tmp_path / f"shot00{i}.jpg", codec="mjpeg", frames=1)
     path = tmp_path / "shot%03d.jpg"
@@ -125,7 +125,7 @@ def test_every_container_is_known_by_its_first_bytes(name: str, tmp_path: Path) 
 
 
 @pytest.mark.parametrize(("width", "height"), [(30000, 30000), (65535, 65535), (1, 60000)])
-def test_a_picture_beyond_all_bounds_is_refused_before_it_is_decoded(width: int, height: int, tmp_path: Path) -> None:
+def test_a_picture_that_is_too_large_is_refused_before_it_is_decoded(width: int, height: int, tmp_path: Path) -> None:
     path = encode(tmp_path / "a.gif", codec="gif", rate=25, frames=3)
     data = bytearray(path.read_bytes())
     data[6:10] = struct.pack("<HH", width, height)
@@ -135,7 +135,7 @@ def test_a_picture_beyond_all_bounds_is_refused_before_it_is_decoded(width: int,
     assert end.error is not None and "pixels" in end.error
 
 
-def test_a_picture_whose_own_header_is_beyond_all_bounds_is_refused(tmp_path: Path) -> None:
+def test_a_picture_that_is_too_large_in_its_own_header_is_refused(tmp_path: Path) -> None:
     path = encode(tmp_path / "a.avi", codec="mjpeg", frames=3)
     data = bytearray(path.read_bytes())
     at = data.index(b"\xff\xc0")
@@ -148,7 +148,7 @@ def test_a_picture_whose_own_header_is_beyond_all_bounds_is_refused(tmp_path: Pa
     assert end.error_kind in ("unsupported", "damaged")
 
 
-def test_a_file_of_more_streams_than_anyone_needs_is_refused(tmp_path: Path) -> None:
+def test_a_file_with_too_many_streams_is_refused(tmp_path: Path) -> None:
     one = encode(tmp_path / "a.mp4", frames=1)
     end = read(remux(tmp_path / "many.mp4", [one] * 300))
     assert (end.status, end.error_kind) == ("failed", "unsupported")

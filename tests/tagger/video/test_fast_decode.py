@@ -1,4 +1,4 @@
-"""Promises about fast decoding: windows lie as ever, and show the nearest frame that others refer to."""
+"""Tests of fast decoding: the windows are the same, and show the nearest frame that other frames refer to."""
 
 from collections.abc import Iterator
 from fractions import Fraction
@@ -22,7 +22,7 @@ PREPROCESSING = Preprocessing(size=64, resize=64)
 
 @pytest.fixture(autouse=True)
 def rule_as_it_is(decord_is_cheap: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Readers are chosen as everywhere but in the tests beside these."""
+    """Turns off ``decord_is_cheap``, so that readers are chosen by the real rule."""
     monkeypatch.undo()
 
 
@@ -41,9 +41,9 @@ def windows(spans: list[Span]) -> list[object]:
 
 
 def referred_to(path: Path) -> Iterator[tuple[int, bool]]:
-    """Of each frame of an H.264 file in MP4: when it is shown, in ticks, and whether others may refer to it.
+    """Yields the time in ticks of each frame of an H.264 file in MP4, and whether other frames may refer to it.
 
-    The second is what ITU-T H.264 calls nal_ref_idc, in the header of each slice.
+    The second value is nal_ref_idc of ITU-T H.264, in the header of each slice.
     """
     with av.open(str(path)) as container:
         for packet in container.demux(video=0):
@@ -59,10 +59,10 @@ def referred_to(path: Path) -> Iterator[tuple[int, bool]]:
 
 
 def nearest(path: Path) -> list[int]:
-    """For each frame of a file the number of the frame that fast decoding shows in its place."""
+    """Returns for each frame of a file the number of the frame that fast decoding shows instead."""
     frames = sorted(referred_to(path))
     kept = [number for number, (_, is_kept) in enumerate(frames) if is_kept]
-    # min() gives the first of two as near.
+    # min() returns the first of two frames that are equally near.
     return [min(kept, key=lambda other, tick=tick: abs(frames[other][0] - tick)) for tick, _ in frames]  # type: ignore[misc]
 
 
@@ -111,8 +111,8 @@ def test_pictures_are_nearly_those_of_exact_decoding(size: int, tmp_path: Path) 
     assert np.abs(fast - exact).mean() < 2
 
 
-def test_half_of_the_frames_or_more_are_left_out_where_the_encoder_lets(tmp_path: Path) -> None:
-    # Or the test above would show nothing.
+def test_half_of_the_frames_or_more_are_skipped_with_b_frames(tmp_path: Path) -> None:
+    # Otherwise the tests above would prove nothing.
     for b_frames, kept in ((1, 1 / 2), (3, 1 / 4)):
         options = {"bf": str(b_frames), "b-pyramid": "none", "b_strategy": "0", "g": "240"}
         path = encode(tmp_path / "a.mp4", seconds=2, options=options)
@@ -128,7 +128,7 @@ def test_half_of_the_frames_or_more_are_left_out_where_the_encoder_lets(tmp_path
         ("a.avi", "libx264", "there is no fast decoding of h264 in avi files"),
     ],
 )
-def test_what_cannot_be_decoded_faster_is_read_as_ever(
+def test_a_video_that_cannot_be_decoded_faster_is_read_normally(
     name: str, codec: str, reason: str | None, tmp_path: Path
 ) -> None:
     path = encode(tmp_path / name, codec=codec, seconds=2)
@@ -146,7 +146,7 @@ def test_other_codecs_with_frames_that_none_refers_to_are_decoded_fast_too(
     name: str, codec: str, tmp_path: Path
 ) -> None:
     path = encode(tmp_path / name, codec=codec, seconds=2, options=None if codec == "libx265" else {"bf": "2"})
-    # Every fifth frame, where every third or fourth is one that others refer to.
+    # Samples every fifth frame. Other frames refer to every third or fourth frame.
     exact, exact_end = read(path, Sampling(4, 1, 6.0))
     found, end = read(path, Sampling(4, 1, 6.0, fast_decode=True))
     assert end.choice is not None
@@ -157,7 +157,7 @@ def test_other_codecs_with_frames_that_none_refers_to_are_decoded_fast_too(
     assert 0 < np.abs(shown - expected).max() <= 2
 
 
-def test_a_damaged_video_keeps_what_came_before(tmp_path: Path) -> None:
+def test_a_damaged_video_keeps_the_windows_before_the_damage(tmp_path: Path) -> None:
     path = encode(tmp_path / "a.mp4", seconds=4, options={"g": "12"})
     content = bytearray(path.read_bytes())
     middle = len(content) * 6 // 10
@@ -181,8 +181,8 @@ def test_a_decoder_process_and_the_library_decode_fast_too(tmp_path: Path) -> No
     assert end.choice.decoder == "pyav-fast"
 
 
-def test_sampling_says_so() -> None:
+def test_a_sampling_describes_fast_decoding() -> None:
     assert str(FAST) == "4×1 @ 10 fps, fast decoding"
     assert Sampling(**FAST.to_json()) == FAST
-    # Results of versions that had no fast decoding are of the same kind as ordinary ones.
+    # Without fast decoding the JSON is the same as in versions without this option.
     assert SAMPLING.to_json() == {"num_frames": 4, "sampling_rate": 1, "target_fps": 10.0, "hop_s": None}

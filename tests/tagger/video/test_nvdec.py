@@ -1,4 +1,4 @@
-"""Promises about decoding on a GPU: the same windows as ever, and a core decodes whatever the GPU does not."""
+"""Tests of decoding on a GPU: the windows are the same, and the CPU decodes videos that the GPU cannot."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,7 +17,7 @@ from tagger.video import probe
 from tagger.video.choose import Choice, choose_reader
 from tagger.video.pyav_versions import READS_FROM_GPU
 from tagger.video.readers import nvdec_reader
-from tagger.video.readers.nvdec_reader import NVDEC_CODECS, nvdec_reads, unwoven
+from tagger.video.readers.nvdec_reader import NVDEC_CODECS, nvdec_reads, to_planar
 from tagger.video.readers.pyav_reader import PyAVReader
 from tagger.windows import Sampling
 from tests.videos import encode
@@ -28,17 +28,17 @@ PREPROCESSING = Preprocessing(size=64, resize=64)
 
 @pytest.fixture(autouse=True)
 def rule_as_it_is(decord_is_cheap: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Readers are chosen as everywhere but in the tests beside these."""
+    """Turns off ``decord_is_cheap``, so that readers are chosen by the real rule."""
     monkeypatch.undo()
 
 
 @pytest.fixture
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A core in the place of the GPU."""
+    """Uses the CPU in place of the GPU."""
     if not READS_FROM_GPU:
         pytest.skip("this PyAV cannot read frames from a GPU")
-    monkeypatch.setattr(nvdec_reader, "_gpu", lambda: None)
-    monkeypatch.setattr(nvdec_reader, "ON_GPU", "yuv420p")
+    monkeypatch.setattr(nvdec_reader, "_gpu_settings", lambda: None)
+    monkeypatch.setattr(nvdec_reader, "GPU_FORMAT", "yuv420p")
 
 
 def read(path: Path, *, nvdec: bool, preprocessing: Preprocessing = PREPROCESSING) -> tuple[list[Span], VideoEnd]:
@@ -48,7 +48,7 @@ def read(path: Path, *, nvdec: bool, preprocessing: Preprocessing = PREPROCESSIN
 
 
 def assert_same(found: tuple[list[Span], VideoEnd], expected: tuple[list[Span], VideoEnd]) -> None:
-    """The same windows, clips and end, but for the reader and the time it took."""
+    """Asserts that windows, clips and end are equal, except for the reader and the time."""
     clips, windows = zip(*((span.clips, span.windows) for span in found[0]), strict=True)
     other_clips, other_windows = zip(*((span.clips, span.windows) for span in expected[0]), strict=True)
     assert sum(windows, ()) == sum(other_windows, ())
@@ -56,17 +56,17 @@ def assert_same(found: tuple[list[Span], VideoEnd], expected: tuple[list[Span], 
     assert replace(found[1], choice=None, decode_s=0) == replace(expected[1], choice=None, decode_s=0)
 
 
-def test_what_the_gpu_decodes_is_read_as_ever(stand_in: None, tmp_path: Path) -> None:
+def test_decoding_on_the_gpu_gives_the_same_windows(stand_in: None, tmp_path: Path) -> None:
     path = encode(tmp_path / "a.mp4", seconds=3)
     found = read(path, nvdec=True)
     assert found[1].choice == Choice("pyav-nvdec")
     assert_same(found, read(path, nvdec=False))
 
 
-def test_where_there_is_no_gpu_a_core_decodes_and_the_reason_is_told(
+def test_without_a_gpu_the_cpu_decodes_and_the_reason_is_recorded(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    # Also where there is one.
+    # Hides the GPU if there is one.
     monkeypatch.setattr(nvdec_reader, "hwdevices_available", list)
     monkeypatch.setattr(nvdec_reader, "READS_FROM_GPU", True)
     path = encode(tmp_path / "a.mp4", seconds=3)
@@ -77,7 +77,7 @@ def test_where_there_is_no_gpu_a_core_decodes_and_the_reason_is_told(
     assert not nvdec_reads(path, probe(path))
 
 
-def test_with_an_old_pyav_a_core_decodes_and_the_reason_is_told(
+def test_with_an_old_pyav_the_cpu_decodes_and_the_reason_is_recorded(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(nvdec_reader, "READS_FROM_GPU", False)
@@ -87,8 +87,8 @@ def test_with_an_old_pyav_a_core_decodes_and_the_reason_is_told(
     assert end.choice.reason == f"there is no GPU that decodes (PyAV {av.__version__} is too old, 18 is needed)"
 
 
-def test_what_the_gpu_refuses_a_core_decodes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(nvdec_reader, "_gpu", lambda: None)
+def test_a_video_that_the_gpu_refuses_is_decoded_on_the_cpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(nvdec_reader, "_gpu_settings", lambda: None)
     path = encode(tmp_path / "a.mp4", seconds=3)
     found = read(path, nvdec=True)
     assert found[1].choice == Choice("pyav", "the GPU does not decode it")
@@ -96,7 +96,7 @@ def test_what_the_gpu_refuses_a_core_decodes(monkeypatch: pytest.MonkeyPatch, tm
 
 
 @pytest.mark.parametrize("good_frames", [1, 2, 30, 89, 90])
-def test_a_gpu_that_fails_in_the_middle_costs_nothing(
+def test_a_gpu_that_fails_in_the_middle_loses_no_windows(
     good_frames: int, stand_in: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     path = encode(tmp_path / "a.mp4", seconds=3)
@@ -117,7 +117,7 @@ def test_a_gpu_that_fails_in_the_middle_costs_nothing(
     assert_same(found, expected)
 
 
-def test_a_damaged_video_ends_where_it_ends_on_a_core(stand_in: None, tmp_path: Path) -> None:
+def test_a_damaged_video_ends_at_the_same_frame_as_on_a_cpu(stand_in: None, tmp_path: Path) -> None:
     path = encode(tmp_path / "a.mp4", seconds=8, container_options={"movflags": "faststart"})
     content = bytearray(path.read_bytes())
     content[len(content) // 2 : len(content) // 2 + 400] = bytes(400)
@@ -134,38 +134,40 @@ def test_a_damaged_video_ends_where_it_ends_on_a_core(stand_in: None, tmp_path: 
         ("hevc", False, "pyav-nvdec"),
         ("vp9", False, "pyav-nvdec"),
         ("mjpeg", False, "pyav"),
-        # Its decoder of FFmpeg, dav1d, has nothing to do with GPUs.
+        # FFmpeg's decoder for it, dav1d, does not use GPUs.
         ("av1", False, "pyav"),
         ("h264", True, "pyav-fast"),
         ("vp9", True, "pyav-nvdec"),
     ],
 )
-def test_the_gpu_decodes_what_it_decodes_to_the_bit(codec: str, fast: bool, decoder: str, tmp_path: Path) -> None:
+def test_the_gpu_is_chosen_for_codecs_that_it_decodes_bit_exact(
+    codec: str, fast: bool, decoder: str, tmp_path: Path
+) -> None:
     facts = replace(probe(encode(tmp_path / "a.mp4")), codec=codec)
     assert choose_reader(facts, 0, fast=fast, nvdec=True).decoder == decoder
 
 
-def test_without_being_asked_no_gpu_decodes(tmp_path: Path) -> None:
+def test_the_gpu_is_used_only_on_request(tmp_path: Path) -> None:
     facts = probe(encode(tmp_path / "a.mp4"))
     for codec in NVDEC_CODECS:
         assert choose_reader(replace(facts, codec=codec), 0).decoder != "pyav-nvdec"
 
 
-@pytest.mark.parametrize(("woven", "planes"), nvdec_reader.PLANES.items())
+@pytest.mark.parametrize(("interleaved", "planar"), nvdec_reader.PLANAR_FORMATS.items())
 @pytest.mark.parametrize(("width", "height"), [(854, 480), (426, 240), (322, 242), (72, 72)])
-def test_what_the_gpu_weaves_is_unwoven_to_the_bit(woven: str, planes: str, width: int, height: int) -> None:
-    bits = 10 if woven == "p010le" else 8
+def test_interleaved_planes_are_separated_bit_exact(interleaved: str, planar: str, width: int, height: int) -> None:
+    bits = 10 if interleaved == "p010le" else 8
     kind = np.dtype("<u2" if bits > 8 else "u1")
     random = np.random.default_rng(0)
     y, u, v = (random.integers(0, 2**bits, (height // half, width // half)).astype(kind) for half in (1, 2, 2))
-    frame = av.VideoFrame(width, height, woven)
-    # The values stand in the upper bits there.
+    frame = av.VideoFrame(width, height, interleaved)
+    # P010 has its values in the upper bits.
     for plane, values in zip(frame.planes, (y, np.stack([u, v], axis=-1)), strict=True):
         rows = np.zeros((plane.height, plane.line_size // kind.itemsize), kind)
         flat = values.reshape(len(values), -1)
         rows[:, : flat.shape[1]] = flat << (6 if bits > 8 else 0)
         plane.update(rows.tobytes())
-    found = unwoven(VideoReformatter(), frame, planes)
+    found = to_planar(VideoReformatter(), frame, planar)
     for plane, values in zip(found.planes, (y, u, v), strict=True):
         rows = np.frombuffer(plane, kind).reshape(plane.height, -1)
         np.testing.assert_array_equal(rows[:, : values.shape[1]], values)
@@ -181,14 +183,14 @@ def has_nvdec(path: Path) -> bool:
     [("libx264", "yuv420p"), ("libx264", "yuvj420p"), ("libx265", "yuv420p10le"), ("libvpx-vp9", "yuv420p")],
 )
 @pytest.mark.parametrize("resize", [240, 160])
-def test_pictures_of_a_gpu_are_those_of_a_core_to_the_bit(
+def test_pictures_of_a_gpu_equal_those_of_a_cpu_bit_for_bit(
     codec: str, pixel_format: str, resize: int, tmp_path: Path
 ) -> None:
     path = encode(tmp_path / "a.mkv", codec=codec, pixel_format=pixel_format, seconds=2, width=320, height=240)
     if not has_nvdec(path):
         pytest.skip("there is no GPU here that decodes it")
     with DecoderProcess() as decoder:
-        # Of VP9 a core has its pictures from decord, which scales them in a way of its own.
+        # PyAV is set because VP9 would be read with decord, which scales differently.
         expected = list(decoder.spans(path, SAMPLING, Preprocessing(160, resize), choice=Choice("pyav")))
         spans = list(decoder.spans(path, SAMPLING, Preprocessing(160, resize), nvdec=True))
     assert spans[-1].end is not None and expected[-1].end is not None

@@ -1,4 +1,4 @@
-"""Promises about files that are no plain videos, and about names: each ends with a row that leads back to the file."""
+"""Tests of special files and of unusual names. Each gives a result, and no reader waits or crashes."""
 
 import os
 from pathlib import Path
@@ -71,13 +71,13 @@ def test_a_device_is_not_opened(device: str, tmp_path: Path) -> None:
     assert (end.status, end.error_kind) == ("failed", "not_video")
 
 
-def test_a_pipe_that_nobody_writes_is_not_waited_for(tmp_path: Path) -> None:
+def test_a_pipe_without_a_writer_is_refused_without_waiting(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.mp4")
     end = read(tmp_path / "pipe.mp4")
     assert (end.status, end.error_kind) == ("failed", "not_video")
 
 
-def test_no_descriptor_is_left_open(tmp_path: Path) -> None:
+def test_no_file_descriptor_is_left_open(tmp_path: Path) -> None:
     folder = Path("/dev/fd")
     if not folder.exists():
         pytest.skip("this system does not list open files")

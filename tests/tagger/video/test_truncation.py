@@ -1,4 +1,4 @@
-"""Promises about a file that ends too early, at whatever byte: its start is read, and it says so."""
+"""Tests of truncated files, cut at any byte: the start is read, and the damage is reported."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +17,12 @@ SMALL: dict[str, Any] = {"frames": 18, "width": 48, "height": 32}
 class Format:
     """How to make a small video, and what a cut leaves of it.
 
-    ``tells``: a cut file is ``ok`` only when nothing is missing of what is shown. ``streams``: made to be cut anywhere,
-    so that what is left may pass for all there was. ``index last``: without its end it cannot be read at all.
+    ``detected``: a cut file is ``ok`` only when no frame is missing. ``streams``: a stream can be cut anywhere, so the
+    rest may look like a complete file. ``index last``: without its end the file cannot be read.
     """
 
     settings: dict[str, Any]
-    cut: Literal["tells", "streams", "index last"] = "tells"
+    cut: Literal["detected", "streams", "index last"] = "detected"
 
 
 FORMATS = {
@@ -43,7 +43,9 @@ FORMATS = {
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_a_file_cut_at_any_byte_keeps_the_windows_before_the_cut_and_says_so(name: str, tmp_path: Path) -> None:
+def test_a_file_cut_at_any_byte_keeps_the_windows_before_the_cut_and_is_reported_as_damaged(
+    name: str, tmp_path: Path
+) -> None:
     settings = SMALL | FORMATS[name].settings
     whole = Whole.of(encode(tmp_path / name, **settings), video(**settings))
     size, frames = len(whole.data), len(whole.starts_s)

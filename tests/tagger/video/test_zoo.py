@@ -1,4 +1,4 @@
-"""Promises about every kind of video: each window shows what a plain decode of the whole video shows at its times."""
+"""Tests with every kind of video: each window shows the same frames as a plain decode of the whole video."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +17,7 @@ from tests.tagger.reference import decode_all
 from tests.tagger.zoo import ZOO
 from tests.videos import encode, read_frame_number
 
-# A sample about every 0.1 s, and never at the edge of a frame, where a rounded clock would decide.
+# A sample about every 0.1 s, and never at the start of a frame, where rounding would decide.
 SAMPLING = Sampling(num_frames=6, sampling_rate=2, target_fps=19.37, hop_s=0.41)
 PREPROCESSING = Preprocessing(size=64, resize=64)
 
@@ -26,7 +26,7 @@ PathOf = Callable[[str], Path]
 
 @pytest.fixture(scope="session")
 def path_of(tmp_path_factory: pytest.TempPathFactory) -> PathOf:
-    """Where a video of the zoo is; it is made when it is first asked for."""
+    """Returns the path of a video of the zoo. The video is made on first use."""
     folder = tmp_path_factory.mktemp("zoo")
 
     def path_of(name: str) -> Path:
@@ -65,7 +65,7 @@ def test_every_window_shows_what_a_plain_decode_shows_at_its_times(
     assert all(0 <= window.start_s < window.end_s <= end_s + 2e-3 for window in windows)
     assert end.facts.duration_s == pytest.approx(end_s, abs=2e-3)
 
-    # Another frame differs by 10 at least, most by 60.
+    # A wrong frame differs by at least 10, usually by 60.
     clips = np.concatenate([span.clips for span in spans])
     tolerance = 6.0 if end.choice.decoder == "decord" else 0.5
     for clip, (window, numbers) in zip(clips, expected, strict=True):
@@ -85,7 +85,7 @@ def test_every_window_shows_what_a_plain_decode_shows_at_its_times(
 
 @pytest.mark.parametrize("name", [name for name, specimen in ZOO.items() if not specimen.is_legible])
 def test_neighbouring_frames_of_a_tiny_video_are_told_apart(name: str, path_of: PathOf) -> None:
-    # Otherwise the comparison above would pass with a wrong frame.
+    # Otherwise the test above could pass with wrong frames.
     frames, _ = decode_all(path_of(name), ZOO[name], PREPROCESSING)
     light = [frame.pixels.astype(float).mean() for frame in frames]
     assert np.abs(np.diff(light)).min() > 10
@@ -104,12 +104,12 @@ def test_neighbouring_frames_of_a_tiny_video_are_told_apart(name: str, path_of: 
 def test_any_rate_length_window_and_hop(
     name: str, rate: int, count: int, gop: int, samples: int, step: int, hop: int, tmp_path: Path
 ) -> None:
-    # Times with a fraction that no frame rate shares, so that no sample falls on the edge of a frame.
+    # Sample times that are a multiple of no frame interval, so that no sample is at the start of a frame.
     sampling = Sampling(samples, step, 31.37, hop_s=hop * step / 31.37)
     codec = "mpeg4" if name.endswith("avi") else "libx264"
     path = encode(tmp_path / name, codec=codec, rate=rate, frames=count, width=64, options={"g": str(gop)})
     spans = list(read_spans(path, sampling, PREPROCESSING))
-    # Matroska rounds to milliseconds, which moves an edge across some samples.
+    # Matroska rounds to milliseconds, which moves the start of a frame past some samples.
     digits = 3 if name.endswith("mkv") else 9
     starts_s = [round(i / rate, digits) for i in range(count)]
     expected = look_up(sampling, starts_s, starts_s[-1] + round(1 / rate, digits))

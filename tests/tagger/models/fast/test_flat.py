@@ -1,4 +1,4 @@
-"""3D layers that are computed by 2D kernels give the same numbers as PyTorch's own."""
+"""Tests of 3D layers computed with 2D kernels: the results are those of PyTorch's own layers."""
 
 import copy
 import os
@@ -21,8 +21,8 @@ from tests.tagger.models.fast.test_fused import NETWORKS, a_backbone
 
 @pytest.fixture
 def flat_on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A core in the place of a GPU."""
-    monkeypatch.setattr(fused, "FLAT_ON", frozenset({"cpu"}))
+    """Uses the layers for GPUs on the CPU."""
+    monkeypatch.setattr(fused, "FLAT_DEVICES", frozenset({"cpu"}))
 
 
 def clips(*shape: int) -> torch.Tensor:
@@ -56,7 +56,7 @@ def test_no_3d_kernel_is_left_in_the_i3d(name: str, flat_on_cpu: None, monkeypat
 
 
 @torch.inference_mode()
-def test_a_residual_counts_however_few_the_channels(flat_on_cpu: None) -> None:
+def test_a_residual_is_added_when_there_are_few_channels(flat_on_cpu: None) -> None:
     layer = FusedConv3d(nn.Conv3d(3, 8, 3, padding=1), None, nn.ReLU()).double()
     x, residual = clips(1, 3, 4, 6, 6), clips(1, 8, 4, 6, 6)
     expected = functional.conv3d(x, layer.weight, layer.bias, padding=1) + residual
@@ -64,7 +64,7 @@ def test_a_residual_counts_however_few_the_channels(flat_on_cpu: None) -> None:
 
 
 @torch.inference_mode()
-def test_weights_are_stacked_anew_in_another_precision(flat_on_cpu: None) -> None:
+def test_weights_are_stacked_again_in_another_precision(flat_on_cpu: None) -> None:
     layer = FusedConv3d(nn.Conv3d(3, 8, 3, padding=1), None, None)
     x = clips(1, 3, 4, 6, 6)
     for precision in (torch.float32, torch.float64):
@@ -129,7 +129,7 @@ def test_a_convolution_of_few_channels_becomes_one_of_many(
     width: int,
     precision: torch.dtype,
 ) -> None:
-    # Small whole numbers, whose sums are exact in any precision.
+    # Small integers, because their sums are exact in any precision.
     x, weight = clips(2, channels, 4, height, width).mul(2).round(), clips(3, channels, *kernel).sign()
     time = kernel[0] // 2
     padded = functional.pad(x, (before[1], after[1], before[0], after[0], time, time))
@@ -199,7 +199,7 @@ print("the same")
 
 def test_the_pool_for_gpus_is_that_of_pytorch_to_the_bit() -> None:
     pytest.importorskip("triton", reason="this torch comes without Triton")
-    # Triton's interpreter runs it on a core, if it is told so before its import.
+    # Triton's interpreter runs the kernel on the CPU. The variable must be set before Triton is imported.
     environment = {**os.environ, "TRITON_INTERPRET": "1"}
     done = subprocess.run([sys.executable, "-c", POOL], env=environment, capture_output=True, text=True)
     assert done.stdout == "the same\n", done.stderr

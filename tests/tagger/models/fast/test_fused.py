@@ -1,4 +1,4 @@
-"""A fused network computes what the network does that it was made of, with less work."""
+"""Tests of fused networks: they compute the same as the original network, with less work."""
 
 import copy
 from typing import Any
@@ -22,7 +22,7 @@ NETWORKS: dict[str, tuple[str, dict[str, Any], int]] = {
 
 
 def a_backbone(name: str) -> tuple[nn.Module, torch.Tensor]:
-    """A backbone whose norms have something to do, and a clip for it."""
+    """A backbone with norms that are not trivial, and a clip for it."""
     architecture, options, size = NETWORKS[name]
     torch.manual_seed(0)
     backbone = build_network(architecture, 5, options).get_submodule("backbone")
@@ -31,7 +31,7 @@ def a_backbone(name: str) -> tuple[nn.Module, torch.Tensor]:
         if isinstance(module, nn.BatchNorm3d):
             nn.init.uniform_(module.weight, 0.5, 1.5)
             nn.init.uniform_(module.bias, -0.5, 0.5)
-            # Statistics of this very clip keep random layers from fading out.
+            # The statistics of this clip keep the output of random layers from fading out.
             module.momentum = 1.0
     with torch.no_grad():
         backbone.train()(clip)
@@ -60,7 +60,7 @@ def test_no_convolution_and_no_norm_is_left(name: str) -> None:
 
 
 @torch.inference_mode()
-def test_kernels_that_were_only_inflated_become_those_of_single_frames() -> None:
+def test_kernels_that_are_still_inflated_2d_kernels_are_reduced_to_single_frames() -> None:
     backbone = LiteBackbone(changes=True).eval()
     backbone.load_state_dict(inflate(imagenet_weights()))
     trained = backbone.get_submodule("block3.depthwise.0")
@@ -71,7 +71,7 @@ def test_kernels_that_were_only_inflated_become_those_of_single_frames() -> None
     frames = {name: module.weight.shape[2] for name, module in small.named_modules() if isinstance(module, FusedConv3d)}
     assert {name for name, count in frames.items() if count != 1} == {"block3.depthwise.0"}
     assert (small(clip) - expected).norm() <= 1e-4 * expected.norm()
-    # Frames can be told apart until they are looked at together.
+    # The first group ends before the first layer that covers several frames.
     assert [name for name, _ in small.get_submodule("first").named_children()] == ["stem", "block0", "block1", "block2"]
 
 
@@ -95,11 +95,11 @@ def test_the_first_layers_take_any_number_of_frames_a_few_at_a_time(changes: boo
 
 
 @torch.inference_mode()
-def test_in_bfloat16_it_is_as_close_as_the_network_itself() -> None:
+def test_in_bfloat16_a_fused_network_is_as_exact_as_the_original() -> None:
     backbone = LiteBackbone(changes=True).eval()
     backbone.load_state_dict(inflate(imagenet_weights()))
     torch.manual_seed(0)
-    # Of a single clip, rounding makes one or the other up to a fifth worse.
+    # With a single clip, rounding makes either network up to a fifth worse than the other.
     clips = torch.rand(8, 3, 4, 64, 64)
     expected = backbone(clips)
 

@@ -1,4 +1,4 @@
-"""Undocumented operators are tried before they are used, and plain layers take the place of those that do not work."""
+"""Tests of undocumented operators: they are tested before use, and plain layers replace those that do not work."""
 
 import copy
 import re
@@ -13,14 +13,14 @@ from torch import nn
 import tagger
 from tagger.models.fast import flat, fused, operators
 from tagger.models.fast.fused import fuse
-from tagger.models.fast.probe import NOISE, Probed, _noise
+from tagger.models.fast.probe import NOISE_LENGTH, Probed, _noise
 from tests.tagger.models.fast.test_fused import NETWORKS, a_backbone
 
 Operator = Callable[..., torch.Tensor]
 
 
 class Case(NamedTuple):
-    """An operator with arguments that vtag calls it with."""
+    """An operator with arguments as in vtag."""
 
     operator: Probed
     arguments: tuple[Any, ...]
@@ -69,7 +69,7 @@ each_case = pytest.mark.parametrize("name", CASES)
 
 @pytest.fixture(autouse=True)
 def untried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in a new process, no operator has been tried."""
+    """Forgets the test results of all operators, as in a new process."""
     for operator in {case.operator for case in CASES.values()}:
         monkeypatch.setattr(operator, "works", {})
 
@@ -137,7 +137,7 @@ def test_an_operator_that_returns_something_else_is_refused(
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("name", [name for name in CASES if name.startswith("conv3d") and name != "conv3d alone"])
 @pytest.mark.parametrize("forgotten", ["bias", "activation", "bound"])
-def test_what_an_operator_forgets_is_noticed_in_any_precision(
+def test_an_operator_that_omits_a_step_is_refused_in_any_precision(
     name: str, forgotten: str, precision: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     x, weight, bias, *sizes, activation = CASES[name].arguments
@@ -155,7 +155,7 @@ def test_what_an_operator_forgets_is_noticed_in_any_precision(
 
 
 @each_case
-def test_an_operator_that_is_right_is_used(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_correct_operator_is_used(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     case = CASES[name]
     calls = []
 
@@ -167,7 +167,7 @@ def test_an_operator_that_is_right_is_used(name: str, monkeypatch: pytest.Monkey
     for _ in range(2):
         case.operator(*case.arguments)
     assert len(calls) == 3
-    # It was tried on what it is used with, but for the values.
+    # The test used the same arguments, except for the values of tensors.
     for tried, used in zip(calls[0], calls[1], strict=True):
         if isinstance(used, torch.Tensor):
             assert (tried.shape, tried.stride(), tried.dtype) == (used.shape, used.stride(), used.dtype)
@@ -176,7 +176,7 @@ def test_an_operator_that_is_right_is_used(name: str, monkeypatch: pytest.Monkey
             assert tried == used
 
 
-def test_every_signature_is_tried_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_signature_is_tested_separately(monkeypatch: pytest.MonkeyPatch) -> None:
     conv3d = operators.conv3d
     monkeypatch.setattr(conv3d, "fast", conv3d.plain)
     x, weight, bias, stride, padding, groups, activation = CASES["conv3d of each channel"].arguments
@@ -203,7 +203,9 @@ def test_every_signature_is_tried_by_itself(monkeypatch: pytest.MonkeyPatch) -> 
     "error",
     [torch.OutOfMemoryError("CUDA out of memory."), RuntimeError("DefaultCPUAllocator: can't allocate memory")],
 )
-def test_too_little_memory_is_no_refusal(name: str, error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_out_of_memory_does_not_disable_an_operator(
+    name: str, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
     case = CASES[name]
 
     def fail(*arguments: object) -> torch.Tensor:
@@ -222,7 +224,7 @@ def test_too_little_memory_is_no_refusal(name: str, error: Exception, monkeypatc
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("device", ["cpu", "gpu"])
 @torch.inference_mode()
-def test_a_network_without_any_of_them_computes_the_same(
+def test_a_network_without_the_fast_operators_computes_the_same(
     name: str, device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     used = []
@@ -233,14 +235,14 @@ def test_a_network_without_any_of_them_computes_the_same(
 
     for operator in {case.operator for case in CASES.values()}:
         monkeypatch.setattr(operator, "fast", fail)
-    if device == "gpu":  # A core in its place.
-        monkeypatch.setattr(fused, "FLAT_ON", frozenset({"cpu"}))
+    if device == "gpu":  # The CPU in its place.
+        monkeypatch.setattr(fused, "FLAT_DEVICES", frozenset({"cpu"}))
     backbone, clip = a_backbone(name)
     backbone, clip = backbone.double(), clip.double().contiguous(memory_format=torch.channels_last_3d)
     expected = backbone(clip)
     actual = fuse(copy.deepcopy(backbone)).to(memory_format=torch.channels_last_3d)(clip)
     assert (actual - expected).norm() <= 1e-9 * expected.norm()
-    # Here only the I3D has products that end with ReLU, and cuDNN and Triton are not asked without a GPU.
+    # Without a GPU, cuDNN and Triton are not used, and only the I3D has matrix products that end with ReLU.
     assert bool(used) == (device == "cpu" or name in ("i3d-kinetics400", "i3d-lstm"))
 
 
@@ -248,7 +250,7 @@ def test_a_network_without_any_of_them_computes_the_same(
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
 @torch.inference_mode()
-def test_onednn_computes_all_convolutions_where_it_is(name: str, precision: torch.dtype) -> None:
+def test_onednn_computes_all_convolutions_where_it_is_available(name: str, precision: torch.dtype) -> None:
     backbone, clip = a_backbone(name)
     network = fuse(backbone).to(precision).to(memory_format=torch.channels_last_3d)
     network(clip.to(precision).contiguous(memory_format=torch.channels_last_3d))
@@ -256,7 +258,7 @@ def test_onednn_computes_all_convolutions_where_it_is(name: str, precision: torc
 
 
 def test_without_a_gpu_its_operators_are_refused() -> None:
-    # In double precision oneDNN has no convolutions.
+    # oneDNN has no convolutions in double precision.
     for name in ("conv2d_relu", "conv2d_relu with a residual", "conv3d of single pixels"):
         case = CASES[name]
         arguments = [each.double() if isinstance(each, torch.Tensor) else each for each in case.arguments]
@@ -266,13 +268,13 @@ def test_without_a_gpu_its_operators_are_refused() -> None:
 
 def test_noise_has_the_strides_of_a_tensor_and_is_the_same_every_time() -> None:
     tensors = [
-        channels_last(2, 8, 3, 70, 70),  # More than there are random numbers.
+        channels_last(2, 8, 3, 70, 70),  # Larger than the number of random numbers.
         channels_last(2, 8, 4, 6, 6)[:, :, ::2],
         row(8).expand(3, 8),
         torch.ones(0, 3),
         torch.tensor(1.0, dtype=torch.bfloat16),
     ]
-    assert tensors[0].numel() > NOISE
+    assert tensors[0].numel() > NOISE_LENGTH
     for tensor in tensors:
         noise = _noise(tensor)
         assert (noise.shape, noise.stride(), noise.dtype) == (tensor.shape, tensor.stride(), tensor.dtype)
@@ -285,7 +287,7 @@ def test_noise_has_the_strides_of_a_tensor_and_is_the_same_every_time() -> None:
     assert torch.corrcoef(noise.transpose(0, 1).flatten(1)).fill_diagonal_(0).abs().max() < 0.1
 
 
-def test_cudnn_is_tuned_only_when_it_is_told_to() -> None:
+def test_cudnn_is_tuned_only_inside_tuning() -> None:
     before = torch.backends.cudnn.benchmark
     with operators._tuned():
         assert torch.backends.cudnn.benchmark == before
@@ -294,7 +296,7 @@ def test_cudnn_is_tuned_only_when_it_is_told_to() -> None:
     assert torch.backends.cudnn.benchmark == before
 
 
-def test_private_names_of_torch_are_used_here_only() -> None:
+def test_private_names_of_torch_are_used_only_in_operators() -> None:
     root = Path(tagger.__file__).parent.parent
     private = re.compile(r"\btorch(\.\w+)*\._[a-z]|from torch[\w.]* import .*\b_[a-z]|cudnn_convolution")
     for folder in ("tagger", "training", "jobs"):
