@@ -42,7 +42,7 @@ TRIAL_MIN_BYTES = 2**30
 """Smallest job that gets a trial. The cores decode much of a smaller job in the time of a trial."""
 
 MIN_SPEEDUP = 1.2
-"""Speed-up from which a GPU decodes. Each decoder takes GPU memory, and GPU time from the model."""
+"""Least speed-up for which a GPU decodes: each decoder takes GPU memory, and GPU time from the model."""
 
 
 def use_nvdec(

@@ -33,7 +33,8 @@ WINDOWS_PER_CALL = 32
 GFLOP_PER_CALL = 120
 MIN_WINDOWS_PER_CALL, MAX_WINDOWS_PER_CALL = 4, 16
 """Arithmetic of one call of an actor on a CPU, and bounds for its windows: a call takes half a second to two seconds.
-Short calls cost the Ray driver time, and at the end of a job the work of a long call is not shared."""
+Each call costs the Ray driver the same time, so calls are not short. The actors cannot share the last calls of a job,
+so calls are not long."""
 
 SPAN_WINDOWS = 16
 """Most windows in one table from a decoder, which keeps them in memory until the table is complete."""

@@ -164,7 +164,7 @@ def test_missing_credentials_stop_a_job_before_it_starts(
         make_plan(replace(config, inputs=(str(archive),)))
 
 
-def test_probe_looks_at_copies_of_videos_and_calls_them_by_their_addresses(bucket: Bucket, archive: Path) -> None:
+def test_probe_reads_copies_of_videos_and_shows_their_addresses(bucket: Bucket, archive: Path) -> None:
     for name in ("good.mp4", "text.mp4"):
         bucket.put(f"in/{name}", (archive / name).read_bytes())
     listed = f"{bucket.address}/in/good.mp4\n{bucket.address}/in/gone.mp4\n{bucket.address}/in/text.mp4\n"

@@ -236,7 +236,7 @@ def test_a_job_whose_videos_are_all_finished_publishes_without_starting_ray(
 
 
 class TestOverwrite:
-    def test_it_reads_finished_videos_again(self, config: RunConfig) -> None:
+    def test_overwrite_reads_finished_videos_again(self, config: RunConfig) -> None:
         finish_all(config)
         assert make_plan(config).todo == ()
         again = make_plan(replace(config, overwrite=True))
@@ -249,7 +249,7 @@ class TestOverwrite:
         assert make_plan(replace(config, overwrite=True)).todo == ()
         assert make_plan(config).replaces, "also without the option, because there is no result to lose"
 
-    def test_a_run_without_it_does_not_finish_an_interrupted_overwrite_of_a_result(self, config: RunConfig) -> None:
+    def test_a_run_without_overwrite_does_not_finish_an_interrupted_one_over_a_result(self, config: RunConfig) -> None:
         finish_all(config)
         run_job(make_plan(config))
         again = make_plan(replace(config, overwrite=True))
@@ -259,7 +259,7 @@ class TestOverwrite:
         remove(again.output.run_folder)
         assert make_plan(config).is_done
 
-    def test_a_damaged_run_folder_does_not_stop_it(self, config: RunConfig) -> None:
+    def test_a_damaged_run_folder_does_not_stop_overwrite(self, config: RunConfig) -> None:
         config = replace(config, overwrite=True)
         plan = make_plan(config)
         Ledger.create(plan.output.run_folder, plan.identity, replaces=True)

@@ -30,7 +30,7 @@ def make_span(first: int, count: int, end: VideoEnd | None = None) -> Span:
 
 @settings(deadline=None)
 @given(counts=st.lists(st.integers(0, 4), min_size=1, max_size=5), data=st.data())
-def test_any_slice_of_any_tables_put_together_gives_back_its_clips(counts: list[int], data: st.DataObject) -> None:
+def test_any_slice_of_concatenated_tables_gives_back_its_clips(counts: list[int], data: st.DataObject) -> None:
     spans = [make_span(10 * i, count, END) for i, count in enumerate(counts)]
     table = pa.concat_tables([span_to_table(i, span, 0.1) for i, span in enumerate(spans)])
     if data.draw(st.booleans(), "combined"):
@@ -55,7 +55,7 @@ def test_clips_are_not_copied_on_the_way_in_or_out() -> None:
     assert np.shares_memory(clips_of(table.slice(1, 1), SHAPE), span.clips[1])
 
 
-def test_the_end_of_a_video_and_its_version_travel_on_its_last_row_only() -> None:
+def test_only_the_last_row_of_a_video_has_its_end_and_its_version() -> None:
     version = Version(2**40, 1_700_000_000_123_456_789, "s1:0123")
     column = span_to_table(0, make_span(0, 3, END), 0.3, version)["end"].to_pylist()
     assert column[:2] == [None, None]
@@ -70,7 +70,7 @@ def test_a_video_without_windows_is_one_row_without_a_clip() -> None:
     assert end_from_json(row["end"]) == (end, None)
 
 
-def test_segments_take_the_place_of_clips_in_the_rows_they_belong_to() -> None:
+def test_segments_replace_the_clips_of_their_rows() -> None:
     failed = VideoEnd("failed", 0, None, None, "empty", "nothing there")
     table = pa.concat_tables([span_to_table(0, make_span(0, 1), 0.1), span_to_table(1, make_span(0, 0, failed), 0.1)])
     table = pa.concat_tables([table, span_to_table(2, make_span(4, 1, END), 0.1)])
