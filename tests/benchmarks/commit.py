@@ -175,7 +175,7 @@ def write_parts(output: Output, rows: int, per_video: int) -> None:
             "decode_s": pa.array(np.zeros(count)),
             "predict_s": pa.array(np.zeros(count)),
         }
-        ledger.commit_tables(
+        ledger.commit(
             pa.table(columns, schema=VIDEOS_SCHEMA),
             pa.table([tags[field.name] for field in TAGS_SCHEMA], names=TAGS_SCHEMA.names).cast(TAGS_SCHEMA),
         )
