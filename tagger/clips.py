@@ -155,9 +155,9 @@ def read_unstacked_spans(
             # One window is held back so that the last span, which has the end, also has a window.
             if len(pending) == span_windows:
                 span, pending = _span(pending), []
-                passed_on = time.perf_counter()
+                yielded_at = time.perf_counter()
                 yield span
-                waited_s += time.perf_counter() - passed_on
+                waited_s += time.perf_counter() - yielded_at
             pending.append((window, frames))
             windows, end_s = windows + 1, window.end_s
         if progress.facts is not None and progress.facts.is_truncated:
@@ -208,7 +208,7 @@ def _read_windows(
     facts = probe(path)
     progress.on_facts(facts)
     choice = choice or choose_first_reader(facts, sampling, preprocessing, nvdec=nvdec)
-    passed_on = 0
+    yielded = 0
     if choice.decoder == "decord":
         try:
             # All frames are read before the first window is yielded, because an open decord reader must never wait.
@@ -224,11 +224,11 @@ def _read_windows(
         try:
             for item in _cut_windows(path, sampling, preprocessing, choice, facts, progress):
                 yield item
-                passed_on += 1
+                yielded += 1
             return
         except NvdecError as error:
             choice = Choice("pyav", one_line(f"decoding on the GPU failed ({error})"))
-    yield from islice(_cut_windows(path, sampling, preprocessing, choice, facts, progress), passed_on, None)
+    yield from islice(_cut_windows(path, sampling, preprocessing, choice, facts, progress), yielded, None)
 
 
 def _cut_windows(

@@ -91,15 +91,15 @@ class RecordedStep:
         return self._logits.clone()
 
 
-def find_batch_size(seconds: Callable[[int], float], most: int = MAX_BATCH_CLIPS) -> int:
-    """Returns the smallest power of two up to ``most`` whose rate is within MIN_SPEEDUP of the best rate.
+def find_batch_size(seconds: Callable[[int], float], max_size: int = MAX_BATCH_CLIPS) -> int:
+    """Returns the smallest power of two up to ``max_size`` whose rate is within MIN_SPEEDUP of the best rate.
 
     ``seconds`` measures the time of a batch of a given size. If memory runs out, the search stops. If it runs out for a
     single clip, the error is raised.
     """
     rates: dict[int, float] = {}
     size = 1
-    while size <= most:
+    while size <= max_size:
         try:
             rates[size] = size / seconds(size)
         except RuntimeError as error:

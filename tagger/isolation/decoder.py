@@ -155,15 +155,15 @@ class DecoderProcess:
         process.busy = True
         waited_s = process.waited_s
         expected = 0
-        most: int = request["span_windows"]
+        max_windows: int = request["span_windows"]
         try:
-            process.send(request | {"buffer": process.next_buffer((most, *shape))})
+            process.send(request | {"buffer": process.next_buffer((max_windows, *shape))})
             while process.busy:
                 message = process.receive()
                 if "windows" not in message:
                     _record(message, progress)
                     continue
-                windows, end, cpu_s = _parse(message, expected, most)
+                windows, end, cpu_s = _parse(message, expected, max_windows)
                 if end is not None and end.error_kind == "memory" and not is_last_try:
                     raise DecoderProcessError("memory", "needed more memory than there is")
                 expected += len(windows)
@@ -177,7 +177,7 @@ class DecoderProcess:
                     yield Span(tuple(fresh), clips, _merge_end(end, progress), cpu_s)
                     return
                 # Sent before the span is yielded, so that the next span is decoded while this one is used.
-                process.send({"buffer": process.next_buffer((most, *shape))})
+                process.send({"buffer": process.next_buffer((max_windows, *shape))})
                 if fresh:
                     yield Span(tuple(fresh), clips, cpu_s=cpu_s)
                     if process is not self._process:
@@ -235,15 +235,15 @@ def _record(message: Message, progress: _Progress) -> None:
         raise DecoderProcessError("crashed", "sent an invalid message") from None
 
 
-def _parse(message: Message, expected: int, most: int) -> tuple[list[Window], VideoEnd | None, float]:
-    """Reads the windows of a span, at most ``most`` from number ``expected`` on, its end and its CPU time."""
+def _parse(message: Message, expected: int, max_windows: int) -> tuple[list[Window], VideoEnd | None, float]:
+    """Reads the windows of a span, at most ``max_windows``, from number ``expected`` on, its end and its CPU time."""
     try:
         windows = [Window(*values) for values in message["windows"]]
         end = None if message["end"] is None else VideoEnd.from_json(message["end"])
         cpu_s = float(message["cpu_s"])
     except (KeyError, TypeError, ValueError):
         raise DecoderProcessError("crashed", "sent an invalid message") from None
-    if len(windows) > most:
+    if len(windows) > max_windows:
         raise DecoderProcessError("crashed", "sent more windows than it was asked for")
     if [window.index for window in windows] != list(range(expected, expected + len(windows))):
         raise DecoderProcessError("crashed", "sent windows out of order")

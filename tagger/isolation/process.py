@@ -186,8 +186,8 @@ class Process:
             status = self._process.wait(EXIT_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             return DecoderProcessError("crashed", "stopped talking")
-        words = self._last_stderr_line()
-        if any(word in words for word in OUT_OF_MEMORY_TEXTS):
+        last_line = self._last_stderr_line()
+        if any(text in last_line for text in OUT_OF_MEMORY_TEXTS):
             return DecoderProcessError(
                 "memory", f"needed more than {self.limits.memory_bytes / 2**30:.3g} GiB of memory"
             )
@@ -197,7 +197,7 @@ class Process:
             how = "SIGKILL, which the system sends when memory runs out"
         else:
             how = _signal_name(-status)
-        return DecoderProcessError("crashed", f"crashed ({how}{': ' + words if words else ''})")
+        return DecoderProcessError("crashed", f"crashed ({how}{': ' + last_line if last_line else ''})")
 
     def _last_stderr_line(self) -> str:
         """Returns the last line that the process has written to standard error."""

@@ -94,7 +94,7 @@ def choose_reader(facts: VideoFacts, drained_bytes: int | None, *, fast: bool = 
     elif facts.is_truncated:
         reason = "the file is cut off, and decord may hang on its end"
     elif drained_bytes is None:
-        reason = "of unknown length, and decord must hold all frames in memory"
+        reason = "the length is unknown, and decord must hold all frames in memory"
     elif drained_bytes > DRAIN_LIMIT_BYTES:
         reason = "too long for decord, which must hold all frames in memory"
     return Choice("decord") if reason is None else Choice("pyav", reason)

@@ -39,7 +39,7 @@ needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GP
     ],
 )
 def test_the_smallest_batch_is_taken_that_is_nearly_the_fastest(fixed_s: float, each_s: float, expected: int) -> None:
-    assert find_batch_size(lambda size: fixed_s + each_s * size, most=32) == expected
+    assert find_batch_size(lambda size: fixed_s + each_s * size, max_size=32) == expected
 
 
 def test_a_call_has_more_than_one_batch_so_that_the_next_is_copied_while_one_is_computed() -> None:
@@ -63,7 +63,7 @@ def test_a_batch_that_does_not_fit_into_memory_ends_the_search(words: str) -> No
             raise RuntimeError(words)
         return 1.0
 
-    assert find_batch_size(seconds, most=32) == 4
+    assert find_batch_size(seconds, max_size=32) == 4
     assert tried == [1, 2, 4, 8]
 
 

@@ -384,7 +384,7 @@ ZOO: dict[str, Specimen] = {
     "3x7.mkv": video(codec="ffv1", width=3, height=7),
     # Headers that are wrong or silent, and other streams.
     "no length.mkv": made(_live, ""),
-    "through a pipe.avi": made(_piped, "60 frames where it declares"),
+    "through a pipe.avi": made(_piped, "60 frames but declares"),
     "wrong count.avi": made(_patched(b"avih", 24, struct.pack("<I", 7), codec="mpeg4"), None),
     "wrong length.mp4": made(_patched(b"mdhd", 20, struct.pack(">I", 5)), ""),
     "wrong length.flv": made(_patched(b"duration\0", 9, struct.pack(">d", 0.1), codec="flv"), ""),

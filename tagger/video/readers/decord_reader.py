@@ -54,7 +54,7 @@ class DecordReader:
         times_s = packet_times(path, on_packet)
         if facts.frames and facts.frames != len(times_s):
             # Checked before decord allocates memory for the declared number: a header may declare a billion frames.
-            reason = f"the file has {len(times_s)} frames where it declares {facts.frames}"
+            reason = f"the file has {len(times_s)} frames but declares {facts.frames}"
             raise VideoError("damaged", f"{path}: {reason}")
         descriptor, head = open_file(path)
         try:
@@ -145,7 +145,7 @@ def _timeline_problem(own_s: np.ndarray, times_s: np.ndarray, facts: VideoFacts)
     decord keeps times as float32 seconds.
     """
     if len(own_s) != len(times_s):
-        return f"decord finds {len(own_s)} frames where the file has {len(times_s)}"
+        return f"decord finds {len(own_s)} frames, but the file has {len(times_s)}"
     starts_s = times_s[:, 0] - times_s[0, 0]
     # Frames without a time come first, at about -1e14 s.
     if not np.all(np.abs(own_s[:, 0] - own_s[0, 0] - starts_s) < 1e-3 + 1e-6 * np.abs(own_s[:, 0])):
@@ -153,7 +153,7 @@ def _timeline_problem(own_s: np.ndarray, times_s: np.ndarray, facts: VideoFacts)
     length_s = times_s[-1, 1] - times_s[0, 0]
     if facts.duration_s and length_s > 1.5 * facts.duration_s + 1:
         # The memory limit was checked with the declared length.
-        return f"the video lasts {length_s:.1f} s where it declares {facts.duration_s:.1f} s"
+        return f"the video lasts {length_s:.1f} s but the file declares {facts.duration_s:.1f} s"
     return None
 
 

@@ -46,8 +46,8 @@ class FastReader(PyAVReader):
     ):
         self._times_s = packet_times(path, on_packet)
         super().__init__(path, facts, width, height, on_packet)
-        shortcuts = H264_OPTIONS if facts.codec == "h264" else SKIP_OPTIONS
-        self._stream.codec_context.options = dict(self._stream.codec_context.options) | shortcuts
+        options = H264_OPTIONS if facts.codec == "h264" else SKIP_OPTIONS
+        self._stream.codec_context.options = dict(self._stream.codec_context.options) | options
 
     def frames(self, needs: Needs) -> Iterator[Frame]:
         """See Reader.frames."""

@@ -214,7 +214,7 @@ def test_decord_gives_times_as_exact_as_the_clock_of_the_file(tmp_path: Path) ->
     ("change", "words"),
     [
         (lambda own: own, None),
-        (lambda own: own[:2], "decord finds 2 frames where the file has 3"),
+        (lambda own: own[:2], "decord finds 2 frames, but the file has 3"),
         (lambda own: own[[0, 2, 1]], "frame times are not those of the file"),
         (lambda own: own[[0, 1, 1]], "frame times are not those of the file"),
         (lambda own: np.where(own == own[1, 0], np.nan, own), "frame times are not those of the file"),
@@ -237,7 +237,7 @@ def test_a_wrong_declared_frame_count_is_detected_before_decord_allocates_memory
 ) -> None:
     monkeypatch.setattr("decord.VideoReader", lambda *_, **__: pytest.fail("decord was asked to open it"))
     path = encode(tmp_path / "a.mp4", frames=3)
-    with pytest.raises(VideoError, match="the file has 3 frames where it declares 1073741824"):
+    with pytest.raises(VideoError, match="the file has 3 frames but declares 1073741824"):
         DecordReader(path, replace(probe(path), frames=2**30), 32, 32)
 
 
