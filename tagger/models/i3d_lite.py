@@ -6,8 +6,8 @@ EfficientNet-Lite0 is the 2D network of https://github.com/tensorflow/tpu/tree/m
 puts a third of it into each. So before training every frame has exactly the features of the 2D network, in moving
 clips, too, and in the first and last frame.
 
-With ``changes`` the network gets every second frame of a window and, through the same layers, a picture of the change
-from this frame to the next one. A picture of changes is black, with bright outlines of moving things. It does not show
+With ``changes`` the network gets every second frame of a window and, through the same layers, the difference image
+from this frame to the next one. A difference image is black, with bright outlines of moving things. It does not show
 the background, which has most of the information in a small data set and misleads a network most. The use of frame
 differences as input of an image network goes back to Wang et al. (2016, https://arxiv.org/abs/1608.00859).
 """
@@ -128,7 +128,7 @@ class PicturesAndChanges(nn.Module):
 
 
 class PoolBoth(nn.Module):
-    """Pools pictures and pictures of changes and concatenates both: ``[2 n, C, T, H, W]`` to ``[n, T, 7 C]``."""
+    """Pools pictures and difference images and concatenates both: ``[2 n, C, T, H, W]`` to ``[n, T, 7 C]``."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -146,7 +146,7 @@ class LiteBackbone(nn.Sequential):
 
     There is one feature vector for each frame: 1280 averages, as in the 2D network, and the change of each of them in
     three parts of the picture. With ``changes`` there is one vector for each pair of frames, ``[n, T / 2, 8960]``: the
-    same values of the first frame, then the averages of the picture of changes in the three parts. The layers are
+    same values of the first frame, then the averages of the difference image in the three parts. The layers are
     ``stem``, ``block0`` to ``block15``, ``top`` and ``pool``. With ``changes`` the first layer is ``views``.
     """
 
@@ -171,7 +171,7 @@ class LiteBackbone(nn.Sequential):
 class I3DLiteLSTM(nn.Module):
     """The inflated EfficientNet-Lite0 and a head: ``[n, 3, T, H, W]`` to logits ``[n, classes]``.
 
-    With ``changes`` pictures of changes are also part of the input.
+    With ``changes`` difference images are also part of the input.
     """
 
     def __init__(

@@ -63,7 +63,7 @@ def test_nothing_changes_in_a_still_clip(backbone: LiteBackbone) -> None:
     assert change.abs().max() < 1e-4
 
 
-def test_with_changes_every_other_frame_has_the_2d_networks_features_and_so_has_the_picture_of_changes(
+def test_with_changes_frames_and_difference_images_have_the_features_of_the_2d_network(
     network_2d: EfficientNet,
 ) -> None:
     backbone = LiteBackbone(changes=True)
@@ -81,7 +81,7 @@ def test_with_changes_every_other_frame_has_the_2d_networks_features_and_so_has_
     assert (actual[:, (1 + STRIPS) * CHANNELS :][:, :CHANNELS] - top).norm() <= 1e-4 * top.norm()
 
 
-def test_the_picture_of_changes_is_black_but_for_what_moves() -> None:
+def test_the_difference_image_is_black_except_for_what_moves() -> None:
     clip = torch.zeros(1, 3, 4, 6, 6)
     clip[:, :, 3, 2, 2] = 0.25
     pictures, changes = PicturesAndChanges()(clip).chunk(2)
