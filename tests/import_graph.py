@@ -29,17 +29,15 @@ FLOORS = {
         ("errors",),
         ("storage",),
         ("archive",),
-        ("result",),
-        ("cluster",),
-        ("tagging",),
-        ("training",),
+        ("result", "cluster"),
+        ("tagging", "training"),
         ("measure",),
         ("cli.terminal",),
         ("cli.command",),
         ("cli",),
     ),
 }
-"""The folders and modules of each package, from the ground up. A floor may import from floors below it."""
+"""The folders and modules of each package, floor by floor from the ground. Each may import from lower floors only."""
 
 PACKAGES = tuple(FLOORS)
 """Each package may import from those before it."""

@@ -4,13 +4,12 @@ import contextlib
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
 
 import tagger
-from jobs.archive.video import Failure, video_name
+from jobs.archive.video import video_name
 from jobs.cluster.ray_driver import RayDriver
 from jobs.cluster.termination import Sigterm
 from jobs.errors import Interrupted, JobError, WorkerError
@@ -21,19 +20,15 @@ from jobs.result.output import Output
 from jobs.result.publish import ResultCounts, count, publish
 from jobs.result.published import Result, read_result
 from jobs.storage.location import Location, is_address
-from jobs.tagging.collector import Collector, FinishedVideo, TimeSpent
 from jobs.tagging.committer import Committer, unwritable
-from jobs.tagging.pipeline import DECODING_GPU_SHARE, Workers, videos_at_a_time
+from jobs.tagging.job_state import JobState
+from jobs.tagging.pipeline import Workers, videos_at_a_time
 from jobs.tagging.plan import Plan
 from jobs.tagging.rows import with_times
 from jobs.tagging.run_config import RunConfig
-from jobs.tagging.summary import Efficiency, Progress, Summary
+from jobs.tagging.summary import Progress, Summary
 from jobs.tagging.tag_archive import Settings, tag_archive
 from tagger.errors import OutputError
-
-MIN_MEASURED_S = 10.0
-"""Shortest time in seconds over which the efficiency of a job is measured. Work in progress at the start of that time
-counts in full, which distorts a shorter measurement."""
 
 REPORT_S = 1.0
 """Seconds between two progress reports while no video is finished."""
@@ -52,7 +47,7 @@ def run_job(
     cannot be written or another job writes to the same place. Finished videos are then kept in the run folder, and a
     new plan from the same config continues.
     """
-    job = _JobState(plan, on_progress, driver)
+    job = JobState(plan, on_progress, driver)
     try:
         with Sigterm():
             if plan.base and plan.is_done:
@@ -112,7 +107,7 @@ def _count_existing(output: Output, base: Result) -> ResultCounts:
     return count(base.sources)
 
 
-def _tag_and_publish(plan: Plan, job: "_JobState") -> ResultCounts:
+def _tag_and_publish(plan: Plan, job: "JobState") -> ResultCounts:
     job.report("starting")
     folder = plan.output.run_folder
     try:
@@ -153,84 +148,6 @@ def _check_unchanged(plan: Plan) -> None:
         raise OutputError(f"{plan.output.out} was changed by another vtag run just now; run the same command again")
 
 
-@dataclass
-class _JobState:
-    """The state of a running job."""
-
-    plan: Plan
-    on_progress: Callable[[Progress], None]
-    driver: RayDriver | None = None
-    started_s: float = field(default_factory=time.monotonic)
-    workers: Workers | None = None
-    first_row_s: float | None = None
-    efficiency: Efficiency | None = None
-    tagging_s: float = 0.0
-    done: int = 0
-    committer: Committer | None = None
-    failed: int = 0
-    last_failure: Failure | None = None
-    reported_s: float = 0.0
-
-    def __post_init__(self) -> None:
-        self.collector = Collector(self.plan.todo)
-
-    def report(self, phase: str | None = None) -> None:
-        """Reports the progress of the job."""
-        now = self.reported_s = time.monotonic()
-        busy = (0.0, 0.0)
-        if self.workers is not None and self.first_row_s is not None:
-            passed_s = max(now - self.first_row_s, 1e-3)
-            decode = self.collector.spent.decode_s / (self.workers.decoders * passed_s)
-            predict = self.collector.spent.predict_s / (self.workers.actors * passed_s)
-            # Work in progress when the first row came back counts in full, so a share may exceed 1.
-            busy = (min(decode, 1.0), min(predict, 1.0))
-        self.on_progress(
-            Progress(
-                phase=phase or ("starting" if self.first_row_s is None else "tagging"),  # type: ignore[arg-type]
-                videos_total=len(self.plan.videos),
-                videos_kept=len(self.plan.videos) - len(self.plan.todo),
-                videos_done=self.done,
-                videos_failed=self.failed,
-                video_s=self.collector.video_s,
-                windows=self.collector.windows,
-                elapsed_s=now - self.started_s,
-                decode_busy=busy[0],
-                predict_busy=busy[1],
-                last_failure=self.last_failure,
-            )
-        )
-
-    def collect(self, table: pa.Table) -> list[FinishedVideo]:
-        """Takes rows that came back and returns the videos that they complete. Reports progress at the first rows."""
-        finished = self.collector.add(table)
-        if self.first_row_s is None:
-            self.first_row_s, self.collector.spent = time.monotonic(), TimeSpent(since=time.time())
-            self.report()
-        elif (passed_s := time.monotonic() - self.first_row_s) >= MIN_MEASURED_S:
-            self.efficiency = self._efficiency(passed_s)
-        return finished
-
-    def _efficiency(self, passed_s: float) -> Efficiency:
-        workers, spent = self.workers, self.collector.spent
-        assert workers is not None
-        # Several actors on a GPU take turns, and wait for each other.
-        gpus = workers.actors * workers.actor_gpus / (1 - DECODING_GPU_SHARE if workers.decoder_gpus else 1)
-        return Efficiency(
-            cores=workers.cores,
-            decode=spent.decode_cpu_s / (workers.cores * passed_s),
-            model=spent.predict_cpu_s / (workers.cores * passed_s),
-            gpu=min(spent.predict_s / (gpus * passed_s), 1.0) if workers.device == "cuda" else None,
-        )
-
-    def note(self, video: FinishedVideo) -> None:
-        """Counts a finished video and reports progress."""
-        self.done += 1
-        if video.failure is not None:
-            self.failed += 1
-            self.last_failure = video.failure
-        self.report()
-
-
 def _open_ledger(plan: Plan) -> Ledger:
     if plan.run_id is None:
         remove(plan.output.run_folder, keep_lock=True)
@@ -263,7 +180,7 @@ def _commit_touched(plan: Plan, ledger: Ledger) -> None:
             ledger.commit(with_times(merged.videos, times_ns), merged.tags)
 
 
-def _tag(plan: Plan, ledger: Ledger, job: _JobState, lock: Lock) -> None:
+def _tag(plan: Plan, ledger: Ledger, job: JobState, lock: Lock) -> None:
     """Tags the videos that are still to be done and commits them."""
     config = plan.config
     settings = Settings(
@@ -303,7 +220,7 @@ def _tag(plan: Plan, ledger: Ledger, job: _JobState, lock: Lock) -> None:
         )
 
 
-def _too_many_failures(job: _JobState) -> JobError:
+def _too_many_failures(job: JobState) -> JobError:
     assert job.last_failure is not None
     return JobError(
         f"{job.failed} of the first {job.done} videos could not be read, or only in part, more than --max-failures "

@@ -26,7 +26,7 @@ MOTION = ("HandstandWalking", "JumpingJack", "PullUps", "PushUps")
 PARTS: dict[str, tuple[int, HeadName]] = {
     "2D features, averaged": (CHANNELS, "mean"),
     "and how they change": ((1 + STRIPS) * CHANNELS, "mean"),
-    "and pictures of changes": ((1 + 2 * STRIPS) * CHANNELS, "mean"),
+    "and difference images": ((1 + 2 * STRIPS) * CHANNELS, "mean"),
     "all of it, LSTM": ((1 + 2 * STRIPS) * CHANNELS, "lstm"),
 }
 """The number of features used, counted from the first, and the head."""

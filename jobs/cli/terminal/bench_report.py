@@ -4,7 +4,7 @@ from rich.console import Console
 from rich.table import Table
 
 from jobs.cli.terminal.wording import count, percent, significant
-from jobs.measure.bench import Bench
+from jobs.measure.figures import Bench
 
 ADVICE = {
     (

@@ -15,7 +15,8 @@ from rich.console import Console
 from jobs.archive.video import Video
 from jobs.cli import main
 from jobs.cli.terminal.bench_report import print_bench
-from jobs.measure.bench import Bench, _ceiling, _neighbour_means, _Pipeline, _repeat_to_length
+from jobs.measure.bench import _ceiling, _neighbour_means, _Pipeline, _repeat_to_length
+from jobs.measure.figures import Bench
 from jobs.measure.rates import ModelRate, medians, rates_of_fastest
 from jobs.measure.sample_video import make_sample
 from jobs.tagging.decode_trial import DecodeRate

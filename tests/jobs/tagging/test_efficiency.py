@@ -6,7 +6,7 @@ import psutil
 import pyarrow as pa
 import pytest
 
-from jobs.tagging import run as running
+from jobs.tagging import job_state
 from jobs.tagging.collector import TimeSpent
 from jobs.tagging.pipeline import choose_workers
 from jobs.tagging.plan import make_plan
@@ -35,13 +35,13 @@ def test_work_before_the_start_of_the_measurement_does_not_count() -> None:
 def test_the_efficiency_is_the_share_of_the_cores_that_did_the_work(
     archive: Path, model_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = running._JobState(
+    run = job_state.JobState(
         make_plan(RunConfig((str(archive),), tmp_path / "tags.parquet", model=str(model_file))), print
     )
     run.workers = choose_workers(cpus=2, gpus=0)
     clock = {"now": 1000.0}
-    monkeypatch.setattr(running.time, "time", lambda: clock["now"])
-    monkeypatch.setattr(running.time, "monotonic", lambda: clock["now"])
+    monkeypatch.setattr(job_state.time, "time", lambda: clock["now"])
+    monkeypatch.setattr(job_state.time, "monotonic", lambda: clock["now"])
     # While the models were loading, forty windows were decoded and four classified.
     run.collect(rows(4, decoded_at=900.0, predicted_at=999.0))
     clock["now"] = 1005.0
