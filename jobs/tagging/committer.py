@@ -44,7 +44,7 @@ class Committer:
         self._rows += len(video.segments)
 
     def commit_when_due(self) -> None:
-        """Commits when enough videos or segments wait, or when the last commit was COMMIT_S ago."""
+        """Commits when enough videos or segments wait, or COMMIT_S after the last commit."""
         due_s = self._committed_s + COMMIT_S
         if len(self._waiting) >= COMMIT_VIDEOS or self._rows >= COMMIT_ROWS or time.monotonic() >= due_s:
             self._commit()
@@ -53,7 +53,8 @@ class Committer:
         self._lock.check()
         try:
             # The list is cleared only after the commit: an interrupted commit is repeated and overwrites itself.
-            self._ledger.commit(*result_tables(self._waiting))
+            if self._waiting:
+                self._ledger.commit(*result_tables(self._waiting))
         except OSError as error:
             raise unwritable(self._ledger.folder, error) from error
         self.committed += len(self._waiting)

@@ -164,7 +164,7 @@ def test_a_command_that_is_interrupted_and_then_killed_continues_to_the_same_mod
     command += ["--model", "cnn3d-lstm", "--epochs", str(EPOCHS), "--patience", "0", "--batch-size", "2"]
     command += ["--train-frames", str(FRAMES), "--seed", str(LOOP.seed), "--workers", "2", "--address", address]
     code, output = end_after(1, signal.SIGINT, command, tmp_path)
-    assert code == 130 and "The same command goes on" in output, output
+    assert code == 130 and "The same command continues" in output, output
     done = len(read_metrics(tmp_path / "m.run"))
     code, output = end_after(min(done + 1, EPOCHS), signal.SIGKILL, command, tmp_path)
     assert code == -signal.SIGKILL, output
