@@ -27,7 +27,7 @@ Exit status:
   0    success
   1    error
   2    wrong usage
-  3    finished, but some videos could not be read, or only in part
+  3    finished, but some videos failed or were read only in part
   130  interrupted by Ctrl-C or SIGTERM
   143  ended by force, 9 s after SIGTERM
 """

@@ -1,4 +1,4 @@
-"""``vtag bench``: measures the speed of this machine, and how close the whole pipeline comes to it."""
+"""``vtag bench``: measures the speed of this machine and the share of it that the pipeline reaches."""
 
 import json
 import tempfile
@@ -41,7 +41,7 @@ from jobs.cli.command.options import (
     type=click.IntRange(min=1),
     default=3,
     show_default=True,
-    help="Times to measure the whole pipeline, alternating with its parts.",
+    help="How often to measure the whole pipeline, in turns with its parts.",
 )
 @device_option
 @precision_option("Number format of the model; auto: fp32 and the format that `vtag run` chooses.")
@@ -61,8 +61,8 @@ def bench(
     """Measure the speed of decoding, of the model, of the transport between them and of the whole pipeline.
 
     The efficiency is the speed of the pipeline divided by the speed that its parts allow: the median of several rounds.
-    VIDEO is a local video or a folder, of which the first 32 videos are used. Without VIDEO, vtag makes a sample video:
-    one minute of 320×240 H.264. Run this on an otherwise idle machine.
+    VIDEO is a local video or a folder; vtag uses the first 32 videos. Without VIDEO, it makes a sample video: one
+    minute of 320×240 H.264. Run this on an otherwise idle machine.
     """
     from rich.console import Console
 

@@ -56,8 +56,8 @@ def demo(ctx: click.Context, out: Path, device: Literal["auto", "cpu", "cuda"], 
     console.print(_segments_table(Path(summary.out)))
     console.print(speed(summary), style="dim", highlight=False)
     console.print(
-        f"\nThe built-in model knows {len(find_model(summary.model).info.labels)} actions and calls everything one of"
-        " them, also what it has never seen; a low confidence says that it is guessing.\n",
+        f"\nThe built-in model knows {len(find_model(summary.model).info.labels)} actions and labels everything with"
+        " one of them, even footage that shows none. A low confidence means that it is guessing.\n",
         highlight=False,
     )
     print_result(summary, console)

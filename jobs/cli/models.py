@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 LABELS_SHOWN = 40
-"""Labels of a model that its description names."""
+"""Number of labels that the description of a model names."""
 
 
 @click.command(epilog=examples("vtag models", "vtag models ucf20", "vtag models model.safetensors --json"))

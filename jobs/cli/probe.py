@@ -44,7 +44,7 @@ def probe(ctx: click.Context, inputs: tuple[str, ...], model: str, decode: bool,
     """Show what vtag sees in a video, without tagging it.
 
     Prints the container, codec, size, frame rate, length, number of windows and problems, and which reader decodes the
-    video and why. The exit status is 3 when a video cannot be read, or only in part.
+    video and why. The exit status is 3 when a video cannot be read or is only partly readable.
 
     INPUT is what `vtag run` takes: a video, a folder, a quoted glob, an address (s3://bucket/videos), @list.txt, or -
     for a list on standard input. A video in a bucket is copied to the local disk for the time of the probe.

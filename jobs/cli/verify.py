@@ -17,7 +17,7 @@ from jobs.cli.command.options import examples, json_option, verbose_option
 @json_option("Print the findings as a JSON object instead of a line of text.")
 @verbose_option
 def verify(path: str, as_json: bool, verbose: bool) -> None:
-    """Check the result that `vtag run --out PATH` wrote: every video is complete, there once, and in order.
+    """Check the result that `vtag run --out PATH` wrote: every video is complete and in order, without duplicates.
 
     Reads all rows. The exit status is 1 when something is wrong.
     """
@@ -28,10 +28,10 @@ def verify(path: str, as_json: bool, verbose: bool) -> None:
     if as_json:
         click.echo(json.dumps(asdict(found)))
     if found.problem is not None:
-        raise Ending(f"{found.out} is not as it should be: {found.problem}")
+        raise Ending(f"{found.out}: {found.problem}")
     if not as_json:
-        note = f"; {count(found.waiting, 'video')} of an interrupted run wait to be published" if found.waiting else ""
+        note = f"; {count(found.waiting, 'video')} of an interrupted run not published yet" if found.waiting else ""
         click.echo(
-            f"{path}: {count(found.videos, 'video')}, {count(found.segments, 'segment')}, every video complete and "
-            f"once, from {found.identity.model} ({found.identity.model_hash[:12]}){note}"
+            f"{path}: {count(found.videos, 'video')}, {count(found.segments, 'segment')}, complete, no duplicates, "
+            f"from {found.identity.model} ({found.identity.model_hash[:12]}){note}"
         )

@@ -1,4 +1,4 @@
-"""How the program ends when something goes wrong: one line on standard error and an exit status."""
+"""The end of the program after an error: one line on standard error and an exit status."""
 
 import errno
 import os
@@ -16,7 +16,7 @@ from jobs.errors import WorkerError, reason
 from tagger.errors import VtagError
 
 SOME_VIDEOS_FAILED = 3
-"""Exit status of a finished job when some videos could not be read, or only in part."""
+"""Exit status of a finished job when some videos failed or were read only in part."""
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C: 128 + SIGINT, as in shells."""

@@ -13,7 +13,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def examples(*lines: str) -> str:
-    """The epilog of a command: example command lines, each of which a user can copy."""
+    """The epilog of a command: example command lines, ready to copy."""
     # "\b" keeps click from joining the lines.
     return "\n  ".join(["\b\nExamples:", *lines])
 

@@ -1,4 +1,4 @@
-"""The options of ``vtag train`` that say what is trained, how, on which clips and on which hardware."""
+"""The options of ``vtag train``: for the network, the optimizer, the split and the hardware."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -52,7 +52,7 @@ def _decorate(command: Command, *decorators: Callable[[Any], Any]) -> Command:
 
 
 def network_options(command: Command) -> Command:
-    """What to train, and on which pretrained weights."""
+    """Adds the options for the network: what to train, and from which pretrained weights."""
     return _decorate(
         command,
         click.option(
@@ -129,7 +129,7 @@ def network_options(command: Command) -> Command:
 
 
 def optimizer_options(command: Command) -> Command:
-    """How to train."""
+    """Adds the options for the optimizer and its schedule."""
     return _decorate(
         command,
         click.option(
@@ -194,7 +194,7 @@ def optimizer_options(command: Command) -> Command:
 
 
 def split_options(command: Command) -> Command:
-    """Which clips are for training, validation and test."""
+    """Adds the options for the split into training, validation and test clips."""
     return _decorate(
         command,
         click.option(
@@ -248,7 +248,7 @@ def split_options(command: Command) -> Command:
 
 
 def hardware_options(command: Command) -> Command:
-    """On which devices, with how many workers."""
+    """Adds the options for devices and workers."""
     return _decorate(
         command,
         device_option,

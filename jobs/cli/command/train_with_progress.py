@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from training import TrainConfig, TrainResult
 
 MIN_CALIBRATION_WINDOWS = 50
-"""Validation windows below which a calibration is reported as rough."""
+"""Number of validation windows below which a calibration is reported as rough."""
 
 
 def inspect_data_set(data: DataSet, make_plan: Callable[[DataSet], TrainingPlan]) -> None:

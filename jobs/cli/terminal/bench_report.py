@@ -17,7 +17,7 @@ ADVICE = {
 }
 
 MIN_FAST_DECODE_GAIN = 1.2
-"""Speed-up from which the report suggests ``--fast-decode``. A smaller one is not worth the loss of exactness."""
+"""Minimum speed-up for which the report suggests ``--fast-decode``. Less is not worth the loss of exactness."""
 
 
 def print_bench(measured: Bench, console: Console) -> None:

@@ -25,8 +25,8 @@ from jobs.tagging.summary import Progress
 LINE_EVERY_S = 10.0
 """Seconds of job time between two plain progress lines."""
 
-MIN_MEASURED_S = 3.0
-"""Shortest time in seconds to measure a pace over: windows come in bursts."""
+MIN_PACE_S = 3.0
+"""Shortest time in seconds over which a pace is measured. Windows come in bursts."""
 
 JSON_EVERY_S = 1.0
 """Seconds of job time between two progress events of ``--json``."""
@@ -68,7 +68,7 @@ class PaceMeter:
         """Returns the pace at ``progress``; None until enough time has been measured."""
         if self._first is None and progress.windows:
             self._first = progress
-        if self._first is None or progress.elapsed_s - self._first.elapsed_s < MIN_MEASURED_S:
+        if self._first is None or progress.elapsed_s - self._first.elapsed_s < MIN_PACE_S:
             return None
         first = self._first
         passed_s = progress.elapsed_s - first.elapsed_s

@@ -21,10 +21,13 @@ if TYPE_CHECKING:
     from jobs.tagging.plan import DryRun
 
 EXAMPLES_SHOWN = 3
-"""Videos that the summary names for each kind of failure."""
+"""Number of videos that the summary names for each kind of failure."""
 
 LABELS_SHOWN = 8
-"""Most frequent labels that the summary names."""
+"""Number of labels that the summary names, the most frequent first."""
+
+STAYS = "still in the result (--prune removes them)"
+"""What a report says about videos that are no longer in the inputs, without ``--prune``."""
 
 
 def table_path(out: str) -> str:
@@ -38,7 +41,7 @@ def duckdb_query(out: str) -> str:
 
 
 def failures_query(videos_out: str) -> str:
-    """Returns SQL for DuckDB that lists the videos that could not be read completely, and why."""
+    """Returns SQL for DuckDB that lists the videos that failed or were read only in part, and why."""
     return f"SELECT video, status, error FROM {_quoted(table_path(videos_out))} WHERE status <> 'ok'"
 
 
@@ -66,9 +69,8 @@ def print_summary(summary: Summary, console: Console) -> None:
     if summary.kept or summary.gone:
         facts.add_row("This run", video_counts(summary))
     if summary.gone:
-        stays = "not among the inputs or missing there, still in the result (--prune removes them)"
-        fate = "removed" if summary.pruned else stays
-        facts.add_row("Gone", f"{count(summary.gone, 'video')} {fate}")
+        fate = "removed from the result" if summary.pruned else STAYS
+        facts.add_row("Gone", f"{count(summary.gone, 'video')} no longer in the inputs, {fate}")
     facts.add_row("Video time", amount(summary.video_s))
     facts.add_row("Segments", f"{summary.segments:,}")
     facts.add_row("Speed", speed(summary))
@@ -110,10 +112,8 @@ def print_dry_run(found: "DryRun", console: Console) -> None:
     facts.add_column(overflow="fold")
     facts.add_row("Videos", f"{found.videos:,}: {video_counts(found)}")
     if found.gone:
-        fate = "will be removed from it" if found.pruned else "stay in it; --prune removes them"
-        facts.add_row(
-            "Gone", f"{count(found.gone, 'video')} of the result not among the inputs or missing there {fate}"
-        )
+        fate = "to be removed from the result" if found.pruned else STAYS
+        facts.add_row("Gone", f"{count(found.gone, 'video')} no longer in the inputs, {fate}")
     if found.unreadable:
         facts.add_row("Unreadable", Text(f"{count(found.unreadable, 'video')} cannot be opened", "red"))
     if found.unopened:
@@ -174,7 +174,7 @@ def video_counts(found: "Summary | DryRun") -> str:
 
 
 def _failures(summary: Summary) -> Table:
-    table = Table(title="Not read, or only in part", title_justify="left", title_style="bold red", box=None)
+    table = Table(title="Failed or partial", title_justify="left", title_style="bold red", box=None)
     table.add_column("kind", no_wrap=True)
     table.add_column("videos", justify="right", no_wrap=True)
     table.add_column("for example", overflow="fold", max_width=40)

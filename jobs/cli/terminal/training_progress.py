@@ -71,7 +71,7 @@ class TrainingProgress:
 
     def on_resume(self, epoch: Epoch) -> None:
         """Prints that an interrupted stage continues after ``epoch``."""
-        self._console.print(f"Going on after epoch {epoch.number}/{epoch.of}", highlight=False)
+        self._console.print(f"Continuing after epoch {epoch.number}/{epoch.of}", highlight=False)
 
     def on_step(self, step: Step) -> None:
         """Shows a step within an epoch. The time left is that of all epochs of the stage."""

@@ -26,7 +26,7 @@ from training.report.tables import (
 )
 
 CONFUSIONS_SHOWN = 6
-"""Most frequent confusions that a report names."""
+"""Number of confusions that a report names, the most frequent first."""
 
 
 def print_evaluation(console: Console, evaluation: Evaluation, title: str) -> None:

@@ -35,7 +35,7 @@ class FoldProgress:
         )
 
     def on_reading(self, reading: Reading) -> None:
-        """Prints a clip that could not be read; it is read once for all folds."""
+        """Prints that a clip could not be read. Each clip is read once, for all folds."""
         if reading.unreadable:
             self._print_skipped(reading.unreadable)
 

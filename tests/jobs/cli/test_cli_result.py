@@ -26,7 +26,7 @@ def result(tmp_path: Path) -> Path:
 def test_verify_says_in_one_line_that_a_result_is_complete(result: Path) -> None:
     done = vtag("verify", str(result))
     assert done.exit_code == 0
-    assert done.stdout == f"{result}: 2 videos, 4 segments, every video complete and once, from ucf20 (abc123)\n"
+    assert done.stdout == f"{result}: 2 videos, 4 segments, complete, no duplicates, from ucf20 (abc123)\n"
     found = json.loads(vtag("verify", str(result), "--json").stdout)
     assert (found["videos"], found["segments"], found["problem"]) == (2, 4, None)
 
@@ -36,7 +36,7 @@ def test_verify_says_in_one_line_what_is_wrong_and_exits_with_1(result: Path) ->
     pq.write_table(pq.read_table(part).slice(1), part)
     done = vtag("verify", str(result))
     assert (done.exit_code, done.stdout) == (1, "")
-    assert done.stderr.startswith(f"vtag: {result} is not as it should be: ")
+    assert done.stderr.startswith(f"vtag: {result}: ")
     assert done.stderr.count("\n") == 1
     assert json.loads(vtag("verify", str(result), "--json").stdout)["problem"]
 

@@ -171,7 +171,7 @@ def test_a_command_that_is_interrupted_and_then_killed_continues_to_the_same_mod
     assert not out.exists()
     ended = subprocess.run(command, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert "Going on after epoch" in ended.stdout
+    assert "Continuing after epoch" in ended.stdout
     assert_same(out, whole)
 
 

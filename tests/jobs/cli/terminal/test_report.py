@@ -96,16 +96,18 @@ def test_a_few_failures_of_each_kind_are_named_and_a_query_lists_all() -> None:
 def test_without_failures_there_is_no_table_of_failures() -> None:
     text = shown(replace(SUMMARY, ok=1964, partial=0, failed=0, failures=()))
     assert "1,964, all read to the end" in text
-    assert "Not read" not in text
+    assert "Failed or partial" not in text
 
 
 def test_a_run_that_extends_a_result_reports_its_own_counts_and_speed() -> None:
     grown = replace(SUMMARY, new=5, changed=1, kept=1958, touched=3, gone=2, tagged_s=640)
     text = " ".join(shown(grown).split())
     assert "5 new, 1 changed, 1,955 kept, 3 kept with a new modification time but the same content" in text
-    assert "2 videos not among the inputs or missing there, still in the result (--prune removes them)" in text
+    assert "2 videos no longer in the inputs, still in the result (--prune removes them)" in text
     assert "2.00× real time" in text
-    assert "2 videos removed" in " ".join(shown(replace(grown, pruned=2)).split())
+    assert "2 videos no longer in the inputs, removed from the result" in " ".join(
+        shown(replace(grown, pruned=2)).split()
+    )
 
 
 def test_lines_to_copy_are_never_wrapped() -> None:
