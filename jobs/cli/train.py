@@ -22,6 +22,32 @@ def _refuse_unused(ctx: click.Context, is_unused: bool, options: Sequence[str], 
             raise click.UsageError(f"--{option.replace('_', '-')} would change nothing: {why}.")
 
 
+def _check_usage(ctx: click.Context) -> None:
+    """Raises UsageError when options are missing, contradict each other or would change nothing."""
+    given = ctx.params
+    out, split, device, gpus = given["out"], given["split"], given["device"], given["gpus"]
+    if given["freeze_backbone"] and given["train_layers"]:
+        raise click.UsageError("--freeze-backbone and --train-layers contradict each other; give one of them.")
+    if (split == "logo" or isinstance(split, Path)) and (given["val_groups"] or given["test_groups"]):
+        raise click.UsageError("--val-groups and --test-groups are for --split holdout and random.")
+    if out is None and not given["dry_run"]:
+        raise click.UsageError("Missing option '--out'.")
+    if out and split == "logo" and out.suffix != ".json":
+        raise click.UsageError("--split logo makes no model, only scores; --out must end in .json, such as folds.json.")
+    if device == "cpu" and gpus:
+        raise click.UsageError("--device cpu and --gpus contradict each other; give one of them.")
+    if device == "cuda" and gpus == 0:
+        raise click.UsageError("--device cuda and --gpus 0 contradict each other; give one of them.")
+    is_scratch = given["model"] == "cnn3d-lstm"
+    _refuse_unused(ctx, is_scratch, ("pretrained_rate", "head_epochs"), "cnn3d-lstm starts from scratch")
+    is_frozen = given["freeze_backbone"] or given["train_layers"] == 0
+    _refuse_unused(
+        ctx, is_frozen, ("pretrained_rate", "head_epochs", "train_frames"), "the head alone is trained, for --epochs"
+    )
+    _refuse_unused(ctx, split == "logo", ("workers", "gpus"), "each fold of --split logo is trained by one worker")
+    _refuse_unused(ctx, given["cache_size"] == 0, ("cache",), "--cache-size 0 keeps nothing")
+
+
 @click.command(
     short_help="Train a model on your own labelled clips.",
     epilog=examples(
@@ -105,25 +131,7 @@ def train(
     from jobs.cli.terminal.data_set_report import print_data_set
     from training.data.training_plan import plan_training, read_labelled
 
-    if freeze_backbone and train_layers:
-        raise click.UsageError("--freeze-backbone and --train-layers contradict each other; give one of them.")
-    if (split == "logo" or isinstance(split, Path)) and (val_groups or test_groups):
-        raise click.UsageError("--val-groups and --test-groups are for --split holdout and random.")
-    if out is None and not dry_run:
-        raise click.UsageError("Missing option '--out'.")
-    if out and split == "logo" and out.suffix != ".json":
-        raise click.UsageError("--split logo makes no model, only scores; --out must end in .json, such as folds.json.")
-    if device == "cpu" and gpus:
-        raise click.UsageError("--device cpu and --gpus contradict each other; give one of them.")
-    if device == "cuda" and gpus == 0:
-        raise click.UsageError("--device cuda and --gpus 0 contradict each other; give one of them.")
-    is_frozen = freeze_backbone or train_layers == 0
-    _refuse_unused(ctx, model == "cnn3d-lstm", ("pretrained_rate", "head_epochs"), "cnn3d-lstm starts from scratch")
-    _refuse_unused(
-        ctx, is_frozen, ("pretrained_rate", "head_epochs", "train_frames"), "the head alone is trained, for --epochs"
-    )
-    _refuse_unused(ctx, split == "logo", ("workers", "gpus"), "each fold of --split logo is trained by one worker")
-    _refuse_unused(ctx, cache_size == 0, ("cache",), "--cache-size 0 keeps nothing")
+    _check_usage(ctx)
     read = partial(read_labelled, data, without=leave_out, background=background)
     make_plan = partial(plan_training, split=split, seed=seed, val_groups=val_groups, test_groups=test_groups)
     if out is None or dry_run:
