@@ -141,11 +141,11 @@ def parse_max_failures(text: str | None) -> MaxFailures:
     metavar="N|P%",
     callback=lambda ctx, param, text: parse_max_failures(text),
     show_default="never",
-    help="Stop when more videos than this cannot be read, or only in part: a number (100) or a percentage of the "
-    f"videos done so far (5%, checked from the {MaxFailures.AT_LEAST}th video on).",
+    help="Stop when more videos than this fail or are read only in part: a number (100) or a percentage of the "
+    f"videos done so far (5%, checked from the {MaxFailures.MIN_VIDEOS}th video on).",
 )
 @click.option(
-    "--retry-failed", is_flag=True, help="Also retry videos that an earlier run could not read, or only in part."
+    "--retry-failed", is_flag=True, help="Also retry videos that an earlier run failed to read, or read only in part."
 )
 @click.option("--prune", is_flag=True, help="Remove videos from the result that INPUT no longer has.")
 @click.option("--overwrite", is_flag=True, help="Replace an earlier result instead of extending it.")
@@ -236,7 +236,7 @@ def _run(ctx: click.Context, config: RunConfig, as_json: bool, quiet: bool) -> N
 
         print_summary(summary, Console())
     elif bad:
-        click.echo(f"vtag: {count(bad, 'video')} not read, or only in part: {summary.videos_out}", err=True)
+        click.echo(f"vtag: {count(bad, 'video')} failed or partial: {summary.videos_out}", err=True)
     if bad:
         ctx.exit(SOME_VIDEOS_FAILED)
 

@@ -10,6 +10,7 @@ import click
 from jobs.cli.command.endings import InterruptedEnding
 from jobs.cli.terminal.wording import count
 from jobs.errors import Interrupted
+from jobs.storage.address import is_address
 from jobs.tagging.run_config import RunConfig
 from jobs.tagging.summary import Summary
 
@@ -56,12 +57,14 @@ def dry_run_with_progress(config: RunConfig, *, quiet: bool = False) -> "DryRun"
     console = Console(stderr=True)
     console.quiet = quiet or not console.is_terminal
     with Bars(console=console, transient=True) as bars:
-        opened = bars.add_task("Opening videos", total=len(plan.todo))
+        # Videos in buckets are not opened.
+        local = sum(not is_address(video.path) for video in plan.todo)
+        opened = bars.add_task("Opening videos", total=local)
         return dry_run(plan, lambda probed: bars.update(opened, completed=probed))
 
 
 def _announce(quiet: bool) -> None:
-    """Says what vtag does in its first seconds, in which it imports Ray and torch and lists the archive."""
+    """Prints what vtag does in its first seconds, while it imports Ray and torch and lists the archive."""
     if not quiet:
         click.echo("vtag: looking for videos", err=True)
 

@@ -8,13 +8,15 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import rich.progress
 from click.testing import Result
 
 import jobs.cluster.ray_driver
 import jobs.tagging.plan
 import jobs.tagging.run
-from jobs.archive.video import Failure
+from jobs.archive.video import Failure, Video
 from jobs.cli import main
+from jobs.cli.command.tag_with_progress import dry_run_with_progress
 from jobs.errors import Interrupted
 from jobs.result.publish import LabelCount
 from jobs.tagging.run_config import MaxFailures, RunConfig
@@ -266,7 +268,7 @@ def test_quiet_prints_nothing_unless_something_failed(job: Job) -> None:
     job.ending = replace(GOOD, ok=1, failed=1, failures=(BAD,))
     done = vtag("-q")
     assert (done.exit_code, done.stdout) == (3, "")
-    assert done.stderr == "vtag: 1 video not read, or only in part: t.videos.parquet\n"
+    assert done.stderr == "vtag: 1 video failed or partial: t.videos.parquet\n"
 
 
 def test_exit_0_when_only_an_earlier_run_had_bad_videos(job: Job) -> None:
@@ -287,7 +289,7 @@ def test_dry_run_only_prints_what_would_be_done(job: Job, monkeypatch: pytest.Mo
     text = " ".join(done.stdout.split())
     for part in (
         "12: 5 new, 1 changed, 2 tried again, 3 kept, 1 kept with a new modification time but the same content",
-        "3 videos of the result not among the inputs or missing there stay in it; --prune removes them",
+        "3 videos no longer in the inputs, still in the result (--prune removes them)",
         "1 video cannot be opened",
         "2 videos in buckets: opening a video would mean copying it first",
         "2.00 h of video, 3,375 windows",
@@ -295,3 +297,13 @@ def test_dry_run_only_prints_what_would_be_done(job: Job, monkeypatch: pytest.Mo
         assert part in text, part
     expected = {"event": "dry-run", **counts, "unreadable": 1, "unopened": 2, "video_s": 7200.0, "windows": 3375}
     assert json.loads(vtag("--dry-run", "--json").stdout) == expected
+
+
+def test_the_bar_of_a_dry_run_counts_only_videos_that_are_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = SimpleNamespace(todo=[Video(path, 1, 1) for path in ("/v/a.mp4", "/v/b.mp4", "s3://bucket/c.mp4")])
+    monkeypatch.setattr(jobs.tagging.plan, "make_plan", lambda config, on_found: plan)
+    monkeypatch.setattr(jobs.tagging.plan, "dry_run", lambda plan, on_probed: None)
+    totals: list[int] = []
+    monkeypatch.setattr(rich.progress.Progress, "add_task", lambda self, title, total: totals.append(total))
+    dry_run_with_progress(RunConfig(inputs=("/v", "s3://bucket"), out="t.parquet"), quiet=True)
+    assert totals == [2]
