@@ -29,7 +29,7 @@ LEAK = (
 )
 
 EXAMPLES_SHOWN = 3
-"""Sets of identical files that the report names."""
+"""Number of sets of identical files that the report names."""
 
 
 def print_data_set(console: Console, plan: TrainingPlan) -> None:
@@ -72,8 +72,9 @@ def _lines(plan: TrainingPlan) -> list[str]:
         lines.append(f"{count(plan.absent, 'listed clip')} not found in {data.root}.")
     if split.unlisted:
         lines.append(f"{count(len(split.unlisted), 'clip')} not listed in {plan.split_file}, and left out.")
-    if split.identical:
-        lines.append(f"{count(len(split.identical), 'clip')} left out: the same file is also in validation or test.")
+    if split.dropped_copies:
+        copies = count(len(split.dropped_copies), "clip")
+        lines.append(f"{copies} left out: the same file is also in validation or test.")
     return lines
 
 
