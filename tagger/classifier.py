@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from tagger.cuda import ClipUploader, Step, best_batch_size, recorded_if_faster
+from tagger.cuda import ClipUploader, Step, best_batch_size, record_if_faster
 from tagger.errors import VtagError
 from tagger.models.fast.fused import fuse
 from tagger.models.fast.probe import is_out_of_memory
@@ -216,7 +216,7 @@ class Classifier:
         if self.device.type == "cpu" or not is_full:
             return self._head(self.features(batch))
         if self._full_batch_step is None or self._full_batch_step[0] != batch.shape:
-            self._full_batch_step = batch.shape, recorded_if_faster(self._step, batch.shape, self.device)
+            self._full_batch_step = batch.shape, record_if_faster(self._step, batch.shape, self.device)
         return self._full_batch_step[1](self._to_device(batch))
 
     def probabilities(self, clips: np.ndarray, batch_size: int | None = None) -> np.ndarray:

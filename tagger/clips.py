@@ -1,4 +1,4 @@
-"""Reads a video file into clips, as the stream of spans that decoding sends to prediction."""
+"""Reads a video and yields its windows, each with its frames, a few windows at a time (a span)."""
 
 import errno
 import time
@@ -100,7 +100,7 @@ class ReadProgress:
         self.choice = choice
 
     def on_advance(self) -> None:
-        """Called for each packet that is read and each frame that is looked at, skipped or decoded."""
+        """Called for each packet that is read and each frame that is examined, skipped or decoded."""
 
 
 def read_spans(
@@ -148,7 +148,7 @@ def read_unstacked_spans(
     version = _file_version(path)
     pending: list[tuple[Window, list[np.ndarray]]] = []
     windows, end_s = 0, 0.0
-    waited_s = 0.0
+    caller_s = 0.0
     failure: VideoError | None = None
     try:
         for window, frames in _read_windows(path, sampling, preprocessing, choice, nvdec, progress):
@@ -157,7 +157,7 @@ def read_unstacked_spans(
                 span, pending = _span(pending), []
                 yielded_at = time.perf_counter()
                 yield span
-                waited_s += time.perf_counter() - yielded_at
+                caller_s += time.perf_counter() - yielded_at
             pending.append((window, frames))
             windows, end_s = windows + 1, window.end_s
         if progress.facts is not None and progress.facts.is_truncated:
@@ -181,7 +181,7 @@ def read_unstacked_spans(
         choice=progress.choice,
         error_kind=failure.kind if failure else None,
         error=one_line(str(failure)) if failure else None,
-        decode_s=time.perf_counter() - started - waited_s,
+        decode_s=time.perf_counter() - started - caller_s,
     )
     yield _span(pending, end)
 
@@ -247,18 +247,18 @@ def _cut_windows(
         progress.on_choice(opened)
     cutter: WindowCutter[np.ndarray] = WindowCutter(sampling)
 
-    frames = 0
+    frame_count = 0
 
     def needs(shown_until_s: float) -> bool:
-        nonlocal frames
-        frames += 1
+        nonlocal frame_count
+        frame_count += 1
         progress.on_advance()
         return cutter.needs(shown_until_s)
 
     try:
         for frame in reader.frames(needs):
             pixels = np.ascontiguousarray(preprocessing.crop(frame.pixels))
-            problem = _time_problem(frame, frames)
+            problem = _time_problem(frame, frame_count)
             if problem:
                 progress.duration_s = frame.start_s + sampling.step_s
                 yield from cutter.finish(progress.duration_s, pixels)
@@ -269,13 +269,13 @@ def _cut_windows(
         reader.close()
 
 
-def _time_problem(frame: Frame, frames: int) -> str | None:
-    """Returns why the time of ``frame``, number ``frames`` of the video, is impossible; None if it is possible."""
+def _time_problem(frame: Frame, frame_count: int) -> str | None:
+    """Returns why the time of ``frame``, number ``frame_count`` of the video, is impossible; None if it is possible."""
     shown_s = frame.end_s - frame.start_s
     if shown_s > MAX_FRAME_S:
         return f"one frame, at {frame.start_s:.2f} s, claims to last {shown_s / 3600:,.0f} h"
-    if frame.end_s > max(LONG_VIDEO_S, MAX_MEAN_FRAME_S * frames):
-        return f"its first {frames} frames claim to last {frame.end_s / 3600:,.0f} h"
+    if frame.end_s > max(LONG_VIDEO_S, MAX_MEAN_FRAME_S * frame_count):
+        return f"its first {frame_count} frames claim to last {frame.end_s / 3600:,.0f} h"
     return None
 
 

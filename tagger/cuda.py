@@ -35,7 +35,7 @@ class ClipUploader:
         self._stream = torch.cuda.Stream(device)
         self._buffers = [torch.empty(0, dtype=torch.uint8), torch.empty(0, dtype=torch.uint8)]
         self._copied = [torch.cuda.Event(), torch.cuda.Event()]
-        self._computed = [torch.cuda.Event(), torch.cuda.Event()]
+        self._earlier_computed = [torch.cuda.Event(), torch.cuda.Event()]
         self._turn = 0
 
     def __call__(self, clips: np.ndarray) -> torch.Tensor:
@@ -43,10 +43,11 @@ class ClipUploader:
         turn, self._turn = self._turn, 1 - self._turn
         copied = self._copied[turn]
         current = torch.cuda.current_stream(self._device)
-        # The last copy from this buffer must be done. The second event limits the batches on the GPU to three.
+        # The last copy from this buffer must be done.
         copied.synchronize()
-        self._computed[turn].synchronize()
-        self._computed[turn].record(current)
+        # This event marks the end of all earlier batches. Waiting for it leaves at most three batches on the GPU.
+        self._earlier_computed[turn].synchronize()
+        self._earlier_computed[turn].record(current)
         if self._buffers[turn].numel() < clips.size:
             self._buffers[turn] = torch.empty(clips.size, dtype=torch.uint8, pin_memory=True)
         buffer = self._buffers[turn][: clips.size].view(clips.shape)
@@ -69,18 +70,18 @@ class RecordedStep:
 
     def __init__(self, step: Step, pixels: torch.Tensor):
         self._pixels = pixels
-        current, beside = torch.cuda.current_stream(pixels.device), torch.cuda.Stream(pixels.device)
-        beside.wait_stream(current)
-        with torch.cuda.stream(beside):
+        current, side_stream = torch.cuda.current_stream(pixels.device), torch.cuda.Stream(pixels.device)
+        side_stream.wait_stream(current)
+        with torch.cuda.stream(side_stream):
             for _ in range(WARM_UP_STEPS):
                 step(pixels)
-        current.wait_stream(beside)
+        current.wait_stream(side_stream)
         self._graph = torch.cuda.CUDAGraph()
         # ``thread_local`` lets other threads use the GPU. The stream is given because by default PyTorch records in a
         # stream of the GPU that was current at the first recording.
         with (
             torch.cuda.device(pixels.device),
-            torch.cuda.graph(self._graph, stream=beside, capture_error_mode="thread_local"),
+            torch.cuda.graph(self._graph, stream=side_stream, capture_error_mode="thread_local"),
         ):
             self._logits = step(pixels)
 
@@ -124,7 +125,7 @@ def best_batch_size(step: Step, clip_shape: tuple[int, ...], device: torch.devic
         torch.cuda.empty_cache()
 
 
-def recorded_if_faster(step: Step, shape: tuple[int, ...], device: torch.device) -> Step:
+def record_if_faster(step: Step, shape: tuple[int, ...], device: torch.device) -> Step:
     """Returns ``step`` recorded for pixels of ``[n, T, H, W, 3]`` if that is faster here, else ``step`` itself."""
     try:
         with tuning():

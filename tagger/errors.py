@@ -19,11 +19,12 @@ ErrorKind = Literal[
 """Why a video has no rows, or only some of its rows. A closed set, written to the ``error_kind`` column.
 
 ``missing``: no such file. ``permission``: the file cannot be opened. ``unreachable``: the bucket or server did not
-deliver the file, after all retries. ``empty``: zero bytes. ``not_video``: no container format is recognised.
-``no_video_stream``: only audio, subtitles or pictures. ``unsupported``: no decoder for the codec. ``damaged``: decoding
-failed. ``changed``: the file was written to, or removed, while it was read. ``crashed``: the decoder process ended
-during decoding. ``timeout``: the decoder gave no frame for too long. ``memory``: the decoder needed more memory than
-its limit. In the last three cases, the video was tried twice. Windows before the error are kept.
+deliver the file, after all retries. ``empty``: zero bytes. ``not_video``: not a regular file, a playlist, or no known
+format. ``no_video_stream``: only audio, subtitles or pictures. ``unsupported``: no decoder for the codec, or a size
+that vtag does not read. ``damaged``: decoding or reading failed, or the file is cut off. ``changed``: the file was
+written to, or removed, while it was read. ``crashed``: the decoder process ended during decoding. ``timeout``: the
+decoder gave no frame for too long. ``memory``: the decoder needed more memory than its limit. In the last three cases,
+the video was tried twice. Windows before the error are kept.
 """
 
 ERROR_KINDS: tuple[ErrorKind, ...] = get_args(ErrorKind)
@@ -45,11 +46,14 @@ class VideoError(VtagError):
 
 
 class ModelFileError(VtagError):
-    """A model file that is damaged, not written by vtag, or written by a newer vtag; or an unknown model name."""
+    """A model file that is damaged, not written by vtag, or written by a newer vtag.
+
+    Also an unknown model name, or a model that cannot be used with the given options.
+    """
 
 
 class WeightsError(VtagError):
-    """Pretrained weights that cannot be downloaded or do not fit. The message names ``--weights FILE``."""
+    """Pretrained weights that cannot be downloaded or do not fit."""
 
 
 class DataSetError(VtagError):
@@ -65,7 +69,7 @@ class OutputError(VtagError):
 
 
 class InputError(VtagError):
-    """An input that matches no video."""
+    """An input that cannot be read, or that matches no video."""
 
 
 def one_line(text: str) -> str:

@@ -4,7 +4,6 @@ The weights are plain safetensors (https://github.com/huggingface/safetensors); 
 metadata entry ``vtag``. Its ``format`` is the version of the metadata. Nothing is ever unpickled.
 """
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -111,9 +110,3 @@ def read_weights(path: str | Path) -> "dict[str, torch.Tensor]":
     except (SafetensorError, OSError) as error:
         raise ModelFileError(f"{path} is not a readable .safetensors file; copy or train it again ({error})") from error
     return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in weights.items()}
-
-
-def file_hash(path: str | Path) -> str:
-    """Returns the SHA-256 of a file in hexadecimal."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -12,9 +12,9 @@ from tagger.windows import Window
 class Segment:
     """One row of the result: what happens from ``start_s`` to ``end_s``, in seconds from the first frame.
 
-    ``top_labels`` and ``top_confidences`` hold the best labels, the first of which is ``label`` with ``confidence``.
-    ``ood_score`` is the share of the model's validation windows that look less out of distribution; None when the model
-    has no such calibration.
+    ``top_labels`` and ``top_confidences`` hold the best labels, best first. The first is ``label``, with
+    ``confidence``. ``ood_score`` is the share of the model's validation windows that look less out of distribution;
+    None when the model has no such calibration.
     """
 
     index: int

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from tagger.clips import VideoEnd
 from tagger.errors import ModelFileError, VideoError
+from tagger.hashing import file_hash
 from tagger.isolation import decoder_of_this_thread
-from tagger.model_file import ModelInfo, file_hash, read_model_info, read_weights
+from tagger.model_file import ModelInfo, read_model_info, read_weights
 from tagger.models.kinetics import KINETICS
 from tagger.models.registry import ARCHITECTURES, BUILTIN, build_network, builtin_model_path
 from tagger.segments import Segment, make_segments
@@ -58,7 +59,7 @@ class ModelSource:
             raise ModelFileError(f"{self.file} was replaced by another model in the meantime; run the command again")
         return content
 
-    def unpacked(self, content: bytes, folder: Path) -> "ModelSource":
+    def with_file_from(self, content: bytes, folder: Path) -> "ModelSource":
         """Writes ``content`` to a file in ``folder`` and returns this model with that file. Raises ModelFileError."""
         file = folder / self.file.name
         file.write_bytes(content)

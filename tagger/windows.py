@@ -52,26 +52,26 @@ class Sampling:
         return self.num_frames * self.step_s
 
     @property
-    def hop(self) -> float:
+    def effective_hop_s(self) -> float:
         """Seconds between the starts of two windows."""
         return self.window_s if self.hop_s is None else self.hop_s
 
     def start_s(self, window: int) -> float:
         """Returns the start of a window in seconds from the first frame."""
-        return window * self.hop
+        return window * self.effective_hop_s
 
     def sample_s(self, window: int, sample: int) -> float:
         """Returns the time of one sample of a window in seconds from the first frame."""
-        return window * self.hop + sample * self.step_s
+        return window * self.effective_hop_s + sample * self.step_s
 
     def window_count(self, duration_s: float) -> int:
         """Returns the number of windows that cover a video of ``duration_s`` seconds; at least one.
 
-        A window starts every ``hop`` until one reaches the end of the video. The last one may be partial.
+        A window starts every ``effective_hop_s`` until one reaches the end of the video. The last one may be partial.
         """
         usable_s = duration_s - TIME_TOLERANCE_S
-        until_covered = 1 + math.ceil((usable_s - self.window_s) / self.hop)
-        starting_inside = math.ceil(usable_s / self.hop)
+        until_covered = 1 + math.ceil((usable_s - self.window_s) / self.effective_hop_s)
+        starting_inside = math.ceil(usable_s / self.effective_hop_s)
         return max(1, min(until_covered, starting_inside))
 
     def __str__(self) -> str:
@@ -90,7 +90,7 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Window:
-    """A span of time to classify. ``end_s`` never passes the end of the video."""
+    """A stretch of time to classify. ``end_s`` never passes the end of the video."""
 
     index: int
     start_s: float

@@ -1,4 +1,4 @@
-"""Compares the rate of the whole pipeline with the rates of its parts, which ``ceilings`` measures.
+"""Compares the rate of the whole pipeline with the rates that decoding and the model reach alone.
 
 When decoding and model share the cores, a window costs its decoding and its classification. No pipeline can then do
 more than 1 / (1 / decoding + 1 / model) windows per second. With the model on a GPU the slower part is the limit.
@@ -43,7 +43,7 @@ PIPELINE_FACTOR = 4
 """The pipeline runs this many times as long as each other measurement."""
 
 MAX_VIDEOS = 32
-"""Most videos of an archive that are used to measure."""
+"""Maximum number of videos of an archive that are used to measure."""
 
 
 def bench(
@@ -119,7 +119,7 @@ def _measure(
     # Enough windows that the end of the run, when some actors have none left, counts for little.
     each_s = 1 / fastest(decode, reader=reader).windows_per_s + 1 / fastest(models[0].rates).windows_per_s
     wanted = max(PIPELINE_FACTOR * seconds / each_s, 8 * rows * workers.actors)
-    enough = _repeat_to_length(readable, wanted * info.sampling.hop)
+    enough = _repeat_to_length(readable, wanted * info.sampling.effective_hop_s)
     runs = []
     for number in range(1, rounds + 1):
         send_event(f"the pipeline, {number} of {rounds}")
@@ -127,13 +127,30 @@ def _measure(
         send_event(f"decoding and the model again, {number} of {rounds}")
         decode.append(decoding(reader, workers.cores))
         models.append(measure_model(source, workers, precision, seconds, alone=False))
-    model = [rate for measured in models for rate in measured.rates]
-    decode_per_s = _neighbour_means(rates_of_fastest(decode, rounds + 1))
-    model_per_s = _neighbour_means(rates_of_fastest(model, rounds + 1))
     if precision == "auto" and models[0].precision != "fp32":
         send_event("the model in fp32")
         models.append(measure_model(source, workers, "fp32", seconds))
-        model += models[-1].rates
+    return _figures(source, workers, facts, reader, decode, models, transport, runs)
+
+
+def _figures(
+    source: ModelSource,
+    workers: Workers,
+    facts: VideoFacts,
+    reader: DecoderName,
+    decode: Sequence[DecodeRate],
+    models: Sequence[ModelMeasure],
+    transport: float,
+    runs: Sequence["_Pipeline"],
+) -> Bench:
+    """Returns the figures of all measurements.
+
+    ``runs`` are the pipelines, in order. The parts that they use were measured before and after each of them.
+    """
+    info = source.info
+    model = [rate for measured in models for rate in measured.rates]
+    decode_per_s = _neighbour_means(rates_of_fastest(decode, len(runs) + 1))
+    model_per_s = _neighbour_means(rates_of_fastest(model, len(runs) + 1))
     rates = list(zip(decode_per_s, model_per_s, strict=True))
     return Bench(
         model_name=source.name,
@@ -156,7 +173,7 @@ def _measure(
 
 
 def _gpu_decodes(decode: Sequence[DecodeRate], reader: DecoderName) -> bool:
-    """Returns whether a job would decode on the GPU, by the rule of ``jobs.tagging.decode_trial``."""
+    """Returns whether a job would decode on the GPU, by the speed-up that ``jobs.tagging.decode_trial`` asks for."""
     on_gpu = [rate for rate in decode if rate.reader == "pyav-nvdec"]
     return bool(on_gpu) and fastest(on_gpu).windows_per_s >= MIN_SPEEDUP * fastest(decode, reader=reader).windows_per_s
 

@@ -70,4 +70,4 @@ def _load(source: ModelSource, content: Any, device: "DeviceName", precision: "P
     import ray
 
     with tempfile.TemporaryDirectory(prefix="vtag-model-") as folder:
-        return source.unpacked(ray.get(content), Path(folder)).load(device, precision)
+        return source.with_file_from(ray.get(content), Path(folder)).load(device, precision)

@@ -14,7 +14,7 @@ import numpy as np
 from tagger.clips import ReadProgress, read_unstacked_spans, video_error
 from tagger.end_with_parent import end_with_parent
 from tagger.isolation.channel import Message, receive, send
-from tagger.isolation.shared_memory import ClipBuffer, FrameCounter
+from tagger.isolation.shared_memory import ClipBuffer, ProgressCounter
 from tagger.preprocessing import Preprocessing
 from tagger.video.choose import Choice
 from tagger.video.facts import VideoFacts, probe
@@ -26,14 +26,14 @@ STDERR = 2
 
 NICENESS = 5
 """Increment of the process's nice value. The process that consumes the clips gets priority on shared cores, because
-decoding further ahead would not help it. Other programs get priority, too: beside a busy one, a quarter of a core
-remains."""
+decoding further ahead would not help it. Other programs get priority, too: beside a busy program the decoder still gets
+a quarter of a core."""
 
 
 class _ReportedProgress(ReadProgress):
     """Sends facts and choice to the parent immediately, in case the decoder crashes before it can send the end."""
 
-    def __init__(self, channel: socket.socket, counter: FrameCounter):
+    def __init__(self, channel: socket.socket, counter: ProgressCounter):
         super().__init__()
         self._channel, self._counter = channel, counter
 
@@ -55,7 +55,7 @@ def main() -> None:
     end_with_parent(lifeline)
     set_limits(memory_bytes)
     os.nice(NICENESS)
-    serve(socket.socket(fileno=channel), FrameCounter(count), [ClipBuffer(memory) for memory in memories])
+    serve(socket.socket(fileno=channel), ProgressCounter(count), [ClipBuffer(memory) for memory in memories])
 
 
 def set_limits(memory_bytes: int) -> None:
@@ -66,7 +66,7 @@ def set_limits(memory_bytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
 
 
-def serve(channel: socket.socket, counter: FrameCounter, buffers: Sequence[ClipBuffer]) -> None:
+def serve(channel: socket.socket, counter: ProgressCounter, buffers: Sequence[ClipBuffer]) -> None:
     """Answers requests until the parent closes the socket."""
     send(channel, {"ready": True})
     while (request := receive(channel)) is not None:
@@ -75,8 +75,8 @@ def serve(channel: socket.socket, counter: FrameCounter, buffers: Sequence[ClipB
         os.lseek(STDERR, 0, os.SEEK_SET)
         if "probe" in request:
             send(channel, _answer(Path(request["probe"]), lambda path: asdict(probe(path))))
-        elif "rate" in request:
-            send(channel, _answer(Path(request["rate"]), lambda path: {"varies": rate_varies(path)}))
+        elif "rate_varies" in request:
+            send(channel, _answer(Path(request["rate_varies"]), lambda path: {"varies": rate_varies(path)}))
         elif "nvdec_reads" in request:
             send(channel, _answer(Path(request["nvdec_reads"]), lambda path: {"reads": nvdec_reads(path, probe(path))}))
         else:
@@ -91,7 +91,7 @@ def _answer(path: Path, ask: Callable[[Path], Message]) -> Message:
         return {"kind": problem.kind, "problem": str(problem)}
 
 
-def _read(channel: socket.socket, counter: FrameCounter, buffers: Sequence[ClipBuffer], request: Message) -> None:
+def _read(channel: socket.socket, counter: ProgressCounter, buffers: Sequence[ClipBuffer], request: Message) -> None:
     choice = request["choice"]
     sampling = Sampling(**request["sampling"])
     preprocessing = Preprocessing.from_json(request["preprocessing"])

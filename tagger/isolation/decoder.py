@@ -17,9 +17,9 @@ from tagger.video.choose import Choice
 from tagger.video.facts import VideoFacts
 from tagger.windows import Sampling, Window
 
-VIDEOS_PER_PROCESS = 1000
-"""Videos after which a process is replaced, which takes 0.2 s. Its memory grows by some kB with each video (4 kB for a
-transport stream of one second), more for damaged ones, and archives have millions of videos."""
+REQUESTS_PER_PROCESS = 1000
+"""Requests after which a process is replaced, which takes 0.2 s. Its memory grows by some kB with each video (4 kB for
+a transport stream of one second), more for damaged ones, and archives have millions of videos."""
 
 
 @dataclass
@@ -37,7 +37,7 @@ class DecoderProcess:
     """Reads videos, one at a time, in a process that is started when first needed and used for many videos.
 
     The process has ``limits``. It is replaced after a crash, a timeout or an out-of-memory error, and after
-    VIDEOS_PER_PROCESS videos. Not thread-safe.
+    REQUESTS_PER_PROCESS requests. Not thread-safe.
     """
 
     def __init__(self, limits: Limits | None = None):
@@ -69,7 +69,7 @@ class DecoderProcess:
 
     def rate_varies(self, path: bytes | str | Path) -> bool | None:
         """Runs ``tagger.video.packets.rate_varies`` in the decoder process. Raises VideoError."""
-        varies: bool | None = self._ask("rate", path, {"varies"})["varies"]
+        varies: bool | None = self._ask("rate_varies", path, {"varies"})["varies"]
         return varies
 
     def nvdec_reads(self, path: bytes | str | Path) -> bool:
@@ -190,11 +190,11 @@ class DecoderProcess:
     def _ready_process(self) -> Process:
         process = self._process
         # A busy process still has spans of the last video that were not read.
-        if process is None or process.busy or process.videos >= VIDEOS_PER_PROCESS or not process.is_alive:
+        if process is None or process.busy or process.requests >= REQUESTS_PER_PROCESS or not process.is_alive:
             self.close()
             process = self._process = _start(self.limits)
             self.started += 1
-        process.videos += 1
+        process.requests += 1
         return process
 
 
@@ -251,7 +251,10 @@ def _parse(message: Message, expected: int, max_windows: int) -> tuple[list[Wind
 
 
 def _retry_choice(first: Choice | None, failure: DecoderProcessError) -> Choice:
-    """Chooses PyAV for the second try, even after PyAV: decord crashes more often, and PyAV reads more formats."""
+    """Chooses PyAV for the second try: it crashes less than decord and reads more formats.
+
+    After PyAV it is tried again, because the cause may be temporary.
+    """
     if first is not None and first.decoder == "pyav":
         earlier = f"{first.reason}; " if first.reason else ""
         return Choice("pyav", one_line(f"{earlier}at first the decoder {failure}"))

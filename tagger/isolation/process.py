@@ -22,8 +22,8 @@ from tagger.isolation.shared_memory import (
     COUNT_BYTES,
     ClipBuffer,
     anonymous_file,
-    frames_decoded,
     grow_only_file,
+    progress_count,
 )
 
 CHILD_MODULE = "tagger.isolation.child"
@@ -43,11 +43,12 @@ OUT_OF_MEMORY_TEXTS = ("bad_alloc", "MemoryError", "Cannot allocate memory", "ou
 class Limits:
     """Limits for decoding a video. The process is killed when it exceeds one.
 
-    ``frame_s``: seconds without a new frame. A slow decoder that still makes progress is not killed, and the time
-    during which no frames are requested does not count. ``memory_bytes``: private memory (RLIMIT_DATA: heap, stacks,
-    private mappings). The frames of a video that decord holds count, too. The address space (RLIMIT_AS) is not limited,
-    because it includes the code of every library and memory that is reserved but never used, hundreds of megabytes
-    before the first frame. Linux does not enforce a limit of the resident size (RLIMIT_RSS).
+    ``frame_s``: seconds without progress, which is a packet that is read or a frame that is examined. So a slow decoder
+    is not killed. The time during which no frames are requested does not count. ``memory_bytes``: private memory
+    (RLIMIT_DATA: heap, stacks, private mappings). The frames of a video that decord holds count, too. The address space
+    (RLIMIT_AS) is not limited, because it includes the code of every library and memory that is reserved but never
+    used, hundreds of megabytes before the first frame. Linux does not enforce a limit of the resident size
+    (RLIMIT_RSS).
     """
 
     frame_s: float = 60.0
@@ -65,14 +66,14 @@ class DecoderProcessError(Exception):
 class Process:
     """A running decoder process. It ends with ``end()``, with this object or with this process, whichever is first.
 
-    It is killed, because it has no state to save. ``busy`` is true while it reads a video. ``videos`` counts the videos
-    that it was given.
+    It is killed, because it has no state to save. ``busy`` is true while it answers a request. ``requests`` counts its
+    requests. ``waited_s`` is the time in seconds that this process has waited for its answers.
     """
 
     def __init__(self, limits: Limits):
         self.limits = limits
         self.busy = False
-        self.videos = 0
+        self.requests = 0
         self.waited_s = 0.0
         self._count = grow_only_file(COUNT_BYTES)
         memories = [grow_only_file() for _ in range(CLIP_BUFFERS)]
@@ -127,8 +128,8 @@ class Process:
             raise self._exit_failure() from None
 
     def receive(self) -> Message:
-        """Waits for an answer. Raises DecoderProcessError when there was no new frame for ``frame_s`` seconds."""
-        return self._receive(self.limits.frame_s)
+        """Waits for an answer. Raises DecoderProcessError when there was no progress for ``frame_s`` seconds."""
+        return self._receive(self.limits.frame_s, f"gave no frame for {self.limits.frame_s:g} s")
 
     def next_buffer(self, shape: tuple[int, ...]) -> int:
         """Returns the number of the buffer for the next clips. The buffer has room for ``shape``."""
@@ -145,17 +146,17 @@ class Process:
         self._current = other
         return clips
 
-    def _receive(self, timeout_s: float) -> Message:
-        frames = frames_decoded(self._count.fileno())
+    def _receive(self, timeout_s: float, timeout_text: str) -> Message:
+        count = progress_count(self._count.fileno())
         started = since = time.monotonic()
 
         def check() -> None:
-            nonlocal frames, since
-            now = frames_decoded(self._count.fileno())
-            if now != frames:
-                frames, since = now, time.monotonic()
+            nonlocal count, since
+            now = progress_count(self._count.fileno())
+            if now != count:
+                count, since = now, time.monotonic()
             elif time.monotonic() - since >= timeout_s:
-                raise DecoderProcessError("timeout", f"gave no frame for {timeout_s:g} s")
+                raise DecoderProcessError("timeout", timeout_text)
 
         self._channel.settimeout(min(1.0, timeout_s / 4))
         try:
@@ -172,7 +173,7 @@ class Process:
 
     def _wait_until_ready(self) -> None:
         try:
-            self._receive(START_TIMEOUT_S)
+            self._receive(START_TIMEOUT_S, f"did not start within {START_TIMEOUT_S:g} s")
         except DecoderProcessError as failure:
             self.end()
             raise VtagError(f"a decoder process cannot be started: it {failure}") from None

@@ -1,4 +1,4 @@
-"""Memory shared by a decoder process and its parent: a frame counter, and a few buffers for the clips of a span.
+"""Memory shared by a decoder process and its parent: a progress counter, and a few buffers for the clips of a span.
 
 The child writes the clips of a span to a buffer, and the parent returns them as an array in the same memory. Nothing is
 copied, so isolation is cheap (see tests/benchmarks/isolation.py). A buffer is used again when its clips are no longer
@@ -41,19 +41,19 @@ def grow_only_file(size: int = 0) -> IO[bytes]:
     return file
 
 
-class FrameCounter:
-    """The child's side of the frame counter. Advancing it needs no system call."""
+class ProgressCounter:
+    """The child's side of the progress counter. Advancing it needs no system call."""
 
     def __init__(self, memory: int):
         self._count = memoryview(mmap.mmap(memory, COUNT_BYTES)).cast("Q")
 
     def advance(self) -> None:
-        """Counts another frame."""
+        """Counts another packet or frame."""
         self._count[0] += 1
 
 
-def frames_decoded(memory: int) -> bytes:
-    """Reads the frame counter in the parent. The value changes when frames have been decoded."""
+def progress_count(memory: int) -> bytes:
+    """Reads the progress counter in the parent. The value changes when a packet is read or a frame is examined."""
     return os.pread(memory, COUNT_BYTES, 0)
 
 

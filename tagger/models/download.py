@@ -1,10 +1,9 @@
-"""Downloads a file of weights once.
+"""Downloads a file of weights once. The messages name the Kinetics-400 weights, the only ones that vtag downloads.
 
 A broken download is resumed. The file appears under its name only when it is complete and checked.
 """
 
 import contextlib
-import hashlib
 import http.client
 import os
 import re
@@ -16,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tagger.errors import WeightsError
+from tagger.hashing import file_hash
 from tagger.models.download_progress import OnBytes, download_progress
 
 TIMEOUT_S = 30.0
@@ -132,7 +132,7 @@ def _verify(url: str, part: Path, check: Callable[[Path], object]) -> None:
     """Checks the hash and content of ``part``. Removes it and raises WeightsError if they are wrong."""
     expected = re.search(r"-([0-9a-f]{8,64})\.[^./]+$", url)
     try:
-        if expected and not _sha256(part).startswith(expected[1]):
+        if expected and not file_hash(part).startswith(expected[1]):
             raise WeightsError(f"its SHA-256 does not begin with {expected[1]}")
         check(part)
     except WeightsError as error:
@@ -141,11 +141,6 @@ def _verify(url: str, part: Path, check: Callable[[Path], object]) -> None:
         raise WeightsError(
             f"{url} is not the Kinetics-400 weights ({error}); name a good file with --weights FILE"
         ) from error
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def _validator_file(part: Path) -> Path:

@@ -73,11 +73,11 @@ class LSTMHead(nn.Module):
     with a small data set.
     """
 
-    def __init__(self, features: int, classes: int, hidden: int = 256, dropout: float = 0.5):
+    def __init__(self, feature_count: int, classes: int, hidden: int = 256, dropout: float = 0.5):
         super().__init__()
-        self.lstm = nn.LSTM(features, hidden, batch_first=True)
+        self.lstm = nn.LSTM(feature_count, hidden, batch_first=True)
         self.dropout = nn.Dropout(dropout)
-        self.dense = nn.Linear(hidden + features, classes)
+        self.dense = nn.Linear(hidden + feature_count, classes)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """``[n, T, C]`` to ``[n, classes]``."""
@@ -90,12 +90,12 @@ class LSTMHead(nn.Module):
 
 
 class MeanHead(nn.Module):
-    """Average over time, then dense. The baseline to measure the gain of an LSTM."""
+    """Average over time, then dense. The baseline to measure the gain of an LSTM. ``hidden`` is ignored."""
 
-    def __init__(self, features: int, classes: int, hidden: int = 0, dropout: float = 0.5):
+    def __init__(self, feature_count: int, classes: int, hidden: int = 0, dropout: float = 0.5):
         super().__init__()
         self.dropout = nn.Dropout(dropout)
-        self.dense = nn.Linear(features, classes)
+        self.dense = nn.Linear(feature_count, classes)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """``[n, T, C]`` to ``[n, classes]``."""
@@ -103,8 +103,8 @@ class MeanHead(nn.Module):
             return self.dense(self.dropout(_normalised(features.float().mean(dim=1))))
 
 
-def build_head(head: HeadName, features: int, classes: int, hidden: int, dropout: float) -> nn.Module:
-    """Builds the head with the name ``head`` for sequences with ``features`` values a step."""
+def build_head(head: HeadName, feature_count: int, classes: int, hidden: int, dropout: float) -> nn.Module:
+    """Builds the head with the name ``head`` for sequences with ``feature_count`` values a step."""
     if head not in ("lstm", "mean"):
         raise ValueError(f"head is {head!r}; it must be 'lstm' or 'mean'")
-    return (LSTMHead if head == "lstm" else MeanHead)(features, classes, hidden, dropout)
+    return (LSTMHead if head == "lstm" else MeanHead)(feature_count, classes, hidden, dropout)

@@ -39,7 +39,7 @@ STEM_CHANNELS = 32
 CHANNELS = 1280
 STRIPS = MeanAndChange.STRIPS
 CHANGE_GAIN = 4
-"""Factor for the brightness of changes, which are mostly small in real videos."""
+"""Factor for the brightness of difference images, which are mostly dark in real videos."""
 
 BLACK = -127 / 128
 """The value of a black pixel after LITE_PREPROCESSING."""

@@ -1,4 +1,4 @@
-"""The known models, the input that each needs, and a function that builds a network."""
+"""The architectures that vtag can build, the preprocessing of each, and the built-in model."""
 
 from dataclasses import dataclass
 from importlib.resources import files

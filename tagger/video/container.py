@@ -10,7 +10,7 @@ import av
 from av.codec.hwaccel import HWAccel
 
 from tagger.errors import ErrorKind, VideoError
-from tagger.video.playlists import REFERRING_FORMATS, playlist_name
+from tagger.video.playlists import REFERRING_FORMATS, playlist_kind
 from tagger.video.pyav_versions import TOLERANT_OPEN_OPTIONS
 
 HEAD_BYTES = 16384
@@ -21,8 +21,8 @@ MAX_PIXELS = 2**26
 """Maximum number of pixels in a picture, 8192 × 8192. Such a frame takes 100 MB, and a decoder holds several."""
 
 MAX_ASPECT = 100
-"""Maximum ratio of the longer side of a picture to the shorter side, which is scaled to the size of the model's
-input."""
+"""Maximum ratio of the sides of a picture. The shorter side is scaled to the model's input, so the longer one would be
+too long."""
 
 MAX_STREAMS = 250
 """Maximum number of streams in a file. A recording of a whole television channel has about fifty."""
@@ -86,7 +86,7 @@ def open_container(
 def _open_descriptor(
     path: Path, descriptor: int, head: bytes, hwaccel: HWAccel | None
 ) -> "av.container.InputContainer":
-    playlist = playlist_name(head)
+    playlist = playlist_kind(head)
     if playlist:
         raise VideoError("not_video", f"{path} is {playlist}, which refers to other files; tag those instead")
     options = {

@@ -73,13 +73,18 @@ def decoded_frames(
             reason = f"{path}: decoding failed after {last_s:.2f} s ({ffmpeg_reason(error)})"
             raise VideoError("damaged", reason) from error
         failure = error
-    if isinstance(failure, av.error.DecoderNotFoundError):
-        raise VideoError("unsupported", f"{path}: FFmpeg has no decoder for its codec") from failure
-    if failure is not None and not has_frames and not stream.codec_context.width:
-        reason = f"{path} declares no picture size, or more than the {MAX_PIXELS:,} pixels that vtag reads"
-        raise VideoError("unsupported", reason) from failure
     if failure is not None and not has_frames:
-        raise VideoError("damaged", f"{path} cannot be decoded ({ffmpeg_reason(failure)})") from failure
+        raise _first_frame_error(path, stream, failure) from failure
+
+
+def _first_frame_error(path: Path, stream: "av.video.stream.VideoStream", failure: Exception) -> VideoError:
+    """Returns the error for a video that has no good frame. ``failure`` is the last error of its decoder."""
+    if isinstance(failure, av.error.DecoderNotFoundError):
+        return VideoError("unsupported", f"{path}: FFmpeg has no decoder for its codec")
+    if not stream.codec_context.width:
+        reason = f"{path} declares no picture size, or more than the {MAX_PIXELS:,} pixels that vtag reads"
+        return VideoError("unsupported", reason)
+    return VideoError("damaged", f"{path} cannot be decoded ({ffmpeg_reason(failure)})")
 
 
 class _ErrorLog:
@@ -121,7 +126,7 @@ def _is_cut_gif(packet: "av.Packet") -> bool:
 def _with_gaps(packets: "Iterator[av.Packet]") -> "Iterator[tuple[av.Packet, bool]]":
     """Yields the packets of a transport stream, each with whether packets are lost there.
 
-    Packets around a gap in the numbering are marked as corrupt. A gap where two recordings were joined is not a loss.
+    FFmpeg marks packets around a gap in the numbering as corrupt. A gap where two recordings were joined is not a loss.
     """
     before: deque[av.Packet] = deque(maxlen=2)
     ahead: deque[av.Packet] = deque()

@@ -20,9 +20,9 @@ milliseconds."""
 
 
 def rate_varies(path: Path) -> bool | None:
-    """Checks whether the first 1000 frames of a video have a variable rate. Returns None when this is not known.
+    """Checks whether the first frames of a video have a variable rate (up to RATE_PACKETS or RATE_BYTES).
 
-    Raises VideoError when the file cannot be opened.
+    Returns None when this is not known. Raises VideoError when the file cannot be opened.
     """
     container, stream, _ = open_container(path)
     ticks: set[int] = set()
@@ -65,17 +65,8 @@ def packet_times(path: Path, on_packet: Callable[[], None] = lambda: None) -> np
                     break
                 if not packet.size:
                     continue  # The last packet, which flushes decoders, or an empty AVI packet, which repeats a frame.
-                if packet.pts is None:
-                    problem = "frames have no times"
-                elif packet.is_corrupt:
-                    problem = "a packet is marked as damaged"
-                elif packet.is_discard:
-                    problem = "an edit list cuts frames out"
-                elif not ticks and not packet.is_keyframe:
-                    problem = "the first frame is no key frame"
-                elif ticks and packet.pts < ticks[0][0]:
-                    problem = "frames are shown before the first key frame"
-                else:
+                problem = _packet_problem(packet, first_ticks=ticks[0][0] if ticks else None)
+                if packet.pts is not None:
                     ticks.append((packet.pts, packet.duration or 0))
         except (av.error.FFmpegError, ValueError) as error:
             problem = ffmpeg_reason(error)
@@ -91,3 +82,21 @@ def packet_times(path: Path, on_packet: Callable[[], None] = lambda: None) -> np
     step_s = starts_s[-1] - starts_s[-2] if len(starts_s) > 1 else 1 / rate
     last_s = durations[-1] * float(time_base) or step_s
     return np.stack([starts_s, np.append(starts_s[1:], starts_s[-1] + last_s)], axis=-1)
+
+
+def _packet_problem(packet: "av.Packet", first_ticks: int | None) -> str | None:
+    """Returns why a decoder would not return one frame for each packet; None if it would.
+
+    ``first_ticks`` is the time of the first packet; None when this is the first.
+    """
+    if packet.pts is None:
+        return "frames have no times"
+    if packet.is_corrupt:
+        return "a packet is marked as damaged"
+    if packet.is_discard:
+        return "an edit list cuts frames out"
+    if first_ticks is None and not packet.is_keyframe:
+        return "the first frame is no key frame"
+    if first_ticks is not None and packet.pts < first_ticks:
+        return "frames are shown before the first key frame"
+    return None

@@ -11,7 +11,7 @@ REFERRING_FORMATS = frozenset(
 """FFmpeg's formats that open other files, devices or network connections."""
 
 
-def playlist_name(head: bytes) -> str | None:
+def playlist_kind(head: bytes) -> str | None:
     """Returns the kind of playlist that starts with ``head``; None if it is not a playlist that FFmpeg would follow."""
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     if text.startswith(b"#EXTM3U"):

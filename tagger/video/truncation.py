@@ -48,7 +48,7 @@ def _declared_end(head: bytes) -> int | None:
 
 
 def _avi_end(head: bytes) -> int | None:
-    """Returns the end of the list of frames if its start is in ``head``, else about the end of the file."""
+    """Returns the larger of two declared ends: of the file (about) and of the list of frames, if ``head`` has them."""
     movi = head.find(b"movi", 12)
     is_list = movi >= 8 and head[movi - 8 : movi - 4] == b"LIST"
     # The position of each size field, and the position from which the size counts (less RIFF_SLACK for the file size).

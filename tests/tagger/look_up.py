@@ -15,7 +15,7 @@ def look_up(sampling: Sampling, starts_s: Sequence[float], end_s: float) -> list
     """Returns the windows of a video whose frames start at ``starts_s``, each with the numbers of its frames."""
     windows = []
     for k in range(sampling.window_count(end_s)):
-        start_s = k * sampling.hop
+        start_s = k * sampling.effective_hop_s
         samples = [start_s + i * sampling.step_s for i in range(sampling.num_frames)]
         window = Window(k, start_s, min(start_s + sampling.window_s, end_s))
         windows.append((window, [frame_at(starts_s, time_s) for time_s in samples]))

@@ -15,7 +15,7 @@ from tagger.cuda import (
     RecordedStep,
     best_batch_size,
     find_batch_size,
-    recorded_if_faster,
+    record_if_faster,
 )
 from tagger.models.fast import flat, operators
 from tagger.models.fast.fused import fuse
@@ -96,7 +96,7 @@ def test_on_a_gpu_full_batches_use_the_recorded_step_and_the_rest_the_plain_one(
         return fast
 
     monkeypatch.setattr(tagger.classifier, "best_batch_size", lambda step, clip_shape, device: 6)
-    monkeypatch.setattr(tagger.classifier, "recorded_if_faster", recorded)
+    monkeypatch.setattr(tagger.classifier, "record_if_faster", recorded)
     # The test has no GPU, so only the device's name changes.
     monkeypatch.setattr(classifier, "device", torch.device("cuda"))
     for _ in range(2):
@@ -125,7 +125,7 @@ def test_a_recorded_step_computes_what_the_step_computes() -> None:
     for batch in batches:
         torch.testing.assert_close(recorded(batch), classifier._step(batch), atol=1e-4, rtol=1e-4)
     assert 1 <= best_batch_size(classifier._step, (4, 32, 32, 3), classifier.device) <= MAX_BATCH_CLIPS
-    fastest = recorded_if_faster(classifier._step, tuple(batches[0].shape), classifier.device)
+    fastest = record_if_faster(classifier._step, tuple(batches[0].shape), classifier.device)
     torch.testing.assert_close(fastest(batches[0]), classifier._step(batches[0]), atol=1e-4, rtol=1e-4)
 
 
@@ -135,7 +135,7 @@ def test_a_step_that_cannot_be_recorded_is_used_unrecorded() -> None:
         return pixels.float() * float(pixels.sum().item())  # Waits for the GPU, which is not allowed in a recording.
 
     device = torch.device("cuda", torch.cuda.current_device())
-    assert recorded_if_faster(step, (1, 2, 4, 4, 3), device) is step
+    assert record_if_faster(step, (1, 2, 4, 4, 3), device) is step
     # The failed recording does not affect later steps.
     assert best_batch_size(step, (2, 4, 4, 3), device) >= 1
 

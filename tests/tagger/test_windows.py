@@ -85,7 +85,7 @@ def test_windows_advance_and_end_by_the_end_of_the_video_and_are_full(
 
 @given(SAMPLINGS, timelines())
 def test_windows_without_gaps_cover_every_instant(sampling: Sampling, timeline: list[float]) -> None:
-    assume(sampling.hop <= sampling.window_s)
+    assume(sampling.effective_hop_s <= sampling.window_s)
     reached_s = 0.0
     for window, _ in cut(sampling, timeline)[0]:
         assert window.start_s <= reached_s + 1e-9
@@ -97,7 +97,7 @@ def test_windows_without_gaps_cover_every_instant(sampling: Sampling, timeline: 
 def test_only_frames_that_hold_a_sample_are_asked_for(sampling: Sampling, timeline: list[float]) -> None:
     pushed = cut(sampling, timeline)[1]
     # A window is also sampled past the end of the video, as long as the end is not known.
-    windows = range(math.ceil(timeline[-1] / sampling.hop) + 1)
+    windows = range(math.ceil(timeline[-1] / sampling.effective_hop_s) + 1)
     samples = [sampling.sample_s(k, i) for k in windows for i in range(sampling.num_frames)]
     assert set(pushed) <= {frame_at(timeline, time_s + rounding) for time_s in samples for rounding in (-1e-9, 1e-9)}
 

@@ -22,12 +22,12 @@ SCRATCH = "cnn3d-lstm"
 class TrainConfig:
     """The settings of ``vtag train``.
 
-    ``weights`` is a local file of pretrained weights for the backbone: a Kinetics-400 checkpoint of pytorchvideo for
-    ``i3d-lstm``, a 2D ImageNet EfficientNet-Lite0 for ``i3d-lite-lstm``. The head of a pretrained backbone is first
-    trained alone for ``head_epochs``, on features that are computed once. Then it is trained for ``loop.epochs``
-    together with the last ``train_layers`` layers of the backbone (None is all, 0 is none), on random views of
-    ``train_frames`` frames each (None is as many as a window has). With ``train_layers`` 0 only the head is trained,
-    for ``loop.epochs``.
+    ``model`` is the name of an architecture, ``out`` the path of the model file that is written. ``weights`` is a local
+    file of pretrained weights for the backbone: a Kinetics-400 checkpoint of pytorchvideo for ``i3d-lstm``, a 2D
+    ImageNet EfficientNet-Lite0 for ``i3d-lite-lstm``. The head of a pretrained backbone is first trained alone for
+    ``head_epochs``, on features that are computed once. Then it is trained for ``loop.epochs`` together with the last
+    ``train_layers`` layers of the backbone (None is all, 0 is none), on random views of ``train_frames`` frames each
+    (None is as many as a window has). With ``train_layers`` 0 only the head is trained, for ``loop.epochs``.
 
     ``run_folder`` keeps the metrics and checkpoints (see ``training.fitting.run_folder``); without it only the model
     file is kept. An interrupted training resumes from there, unless ``restart`` is set. Decoded clips and features are
@@ -58,7 +58,7 @@ class TrainConfig:
     @property
     def options(self) -> dict[str, Any]:
         """The arguments that the network is built with."""
-        # tests/benchmarks/ablation.py measures the gain from changes and differences between frames.
+        # tests/benchmarks/ablation.py measures the gain from difference images.
         motion = {"i3d-lite-lstm": {"changes": True}, SCRATCH: {"differences": True}}
         return {"head": self.head} | motion.get(self.model, {})
 

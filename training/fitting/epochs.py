@@ -1,11 +1,11 @@
-"""The progress of a training loop within an epoch, and the results of each epoch."""
+"""The progress within an epoch of a stage, and the results of each epoch."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Step:
-    """Progress within epoch ``epoch`` of ``of`` of the loop ``stage``, with its loss and accuracy so far.
+    """Progress within an epoch of a stage: epoch ``epoch`` of ``of`` epochs, with its loss and accuracy so far.
 
     ``windows`` of ``total`` have been trained on in ``seconds``.
     """
@@ -22,7 +22,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Epoch:
-    """The results of epoch ``number`` of ``of`` of the loop ``stage``.
+    """The results of an epoch of a stage: epoch ``number`` of ``of`` epochs.
 
     Losses are cross-entropies per window. ``val_accuracy`` is by window, ``val_video_accuracy`` by video.
     ``learning_rate`` is that of the last step.

@@ -1,8 +1,9 @@
 """The training loop: seeded, with a warm-up and a cosine schedule, keeping the best epoch by validation.
 
-It runs in one process or in several workers (see ``training.distributed``), and resumes from a checkpoint. Random
-numbers depend only on the seed, the name of the loop, the epoch and the item. So a loop that was killed and resumed
-gives the same result as an uninterrupted one, and two workers give the same as one with twice the batch size.
+It runs in one process or in several workers (see ``training.distributed``), and resumes from a checkpoint. Apart from
+dropout, which is seeded for each worker, random numbers depend only on the seed, the name of the loop, the epoch and
+the item. So a loop that was killed and resumed gives the same result as an uninterrupted one. Apart from dropout, two
+workers give the same result as one with twice the batch size.
 """
 
 import copy
@@ -30,7 +31,7 @@ from training.fitting.epochs import Epoch, Step
 from training.inputs.sources import Source
 
 NORM_BATCHES = 16
-"""Most batches over which the statistics of batch norms are measured at the end of an epoch."""
+"""Maximum number of batches over which the statistics of batch norms are measured at the end of an epoch."""
 
 LOADER_THREADS = 4
 """Threads that prefetch batches: for a GPU, making views takes longer than training on them."""
@@ -85,92 +86,40 @@ def fit(
     checkpoint: Path | None = None,
     on_step: Callable[[Step], None] = lambda _: None,
     on_epoch: Callable[[Epoch], None] = lambda _: None,
-    on_resume: Callable[[Sequence[Epoch]], None] = lambda _: None,
+    on_resumed_epochs: Callable[[Sequence[Epoch]], None] = lambda _: None,
 ) -> Fit:
     """Trains the parameters of ``network`` that require gradients; leaves it with the weights of the best epoch.
 
     The best epoch has the lowest validation loss. With the same seed, inputs and number of threads the result is the
     same on a CPU. ``pretrained`` are the parameters that learn at ``settings.pretrained_rate``. A ``precision`` other
     than float32 is computed under autocast, float16 also with scaled gradients. The file ``checkpoint`` is written
-    after each epoch. When it exists at the start, the loop resumes from it and passes its epochs to ``on_resume``.
-    Raises TrainingError when no epoch has a finite loss, OutputError when the checkpoint cannot be written.
+    after each epoch. When it exists at the start, the loop resumes from it and passes its epochs to
+    ``on_resumed_epochs``. Raises TrainingError when no epoch has a finite loss, OutputError when the checkpoint cannot
+    be written.
     """
     device = next(network.parameters()).device
-    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    pretrained_ids = {id(parameter) for parameter in pretrained}
-    rates = (settings.learning_rate, settings.learning_rate * settings.pretrained_rate)
-    optimizer = torch.optim.AdamW(
-        [
-            {"params": [p for p in parameters if (id(p) in pretrained_ids) is bool(i)], "lr": rate}
-            for i, rate in enumerate(rates)
-        ],
-        weight_decay=settings.weight_decay,
-    )
+    optimizer = _make_optimizer(network, pretrained, settings)
     scaler = torch.amp.GradScaler(device.type, enabled=precision == torch.float16)
     state = State()
     # Other workers may not see the file yet: a network file system shows new files late.
     found = read_checkpoint(checkpoint) if checkpoint is not None and distributed.rank() == 0 else None
     if saved := distributed.broadcast(found):
         state = load_checkpoint(saved, network, optimizer, scaler)
-        on_resume(state.epochs)
+        on_resumed_epochs(state.epochs)
     if distributed.size() > 1:
         distributed.synchronise_norms(network)
-    trained = distributed.parallel(network)
-    weights = _class_weights(train.targets.labels, settings.class_weights)
-    windows = len(train.targets.labels)
-    batch_size = settings.batch_size * distributed.size()
-    steps_an_epoch = math.ceil(windows / batch_size)
+    trainer = _Trainer(
+        network, distributed.parallel(network), optimizer, scaler, train, settings, stage, precision, on_step
+    )
     for number in range(len(state.epochs) + 1, settings.epochs + 1):
         if settings.patience and state.epochs and number - 1 - state.best >= settings.patience:
             break
-        epoch_seed = f"{settings.seed}/{stage}/{number}"
-        torch.manual_seed(_torch_seed(f"{epoch_seed}/{distributed.rank()}"))  # dropout
-        _train_mode(network)
-        order = torch.randperm(windows, generator=torch.Generator().manual_seed(_torch_seed(epoch_seed)))
-        sums = torch.zeros(2, device=device)
-        started = reported = time.monotonic()
-        for step, (batch, own, share_inputs) in enumerate(_prefetch(order.split(batch_size), train, epoch_seed)):
-            rate = _rate_factor(
-                (number - 1) * steps_an_epoch + step, settings.epochs * steps_an_epoch, settings.warm_up
-            )
-            for group, full_rate in zip(optimizer.param_groups, rates, strict=True):
-                group["lr"] = full_rate * rate
-            labels, inputs = train.targets.labels[own].to(device), share_inputs.to(device)
-            distributed.set_norm_contribution(network, batch)
-            with torch.autocast(device.type, dtype=precision, enabled=precision != torch.float32):
-                logits = trained(inputs).float()
-            losses = functional.cross_entropy(
-                logits, labels, reduction="none", label_smoothing=settings.label_smoothing
-            )
-            # The gradients are averaged over the workers. So the loss of a worker is the sum over its share, divided
-            # by the weight of the whole batch and multiplied by the number of workers.
-            batch_weight = weights[train.targets.labels[batch]].sum()
-            loss = (losses * weights[train.targets.labels[own]].to(device)).sum() / batch_weight * distributed.size()
-            if not distributed.has_share(batch):
-                # The last batch has fewer items than workers. The item here belongs to another worker: do not count it.
-                loss, losses = loss * 0, losses[:0]
-            optimizer.zero_grad(set_to_none=True)
-            scaler.scale(loss).backward()
-            scaler.unscale_(optimizer)
-            nn.utils.clip_grad_norm_(parameters, settings.clip_norm)
-            scaler.step(optimizer)
-            scaler.update()
-            correct = (logits.argmax(1) == labels)[: len(losses)]
-            sums += torch.stack([losses.detach().sum(), correct.sum()])
-            if time.monotonic() - reported > REPORT_INTERVAL_S:
-                reported = time.monotonic()
-                seen = min((step + 1) * batch_size, windows)
-                own_seen = max(1, seen // distributed.size())
-                loss_now, right_now = (sums / own_seen).tolist()
-                on_step(Step(stage, number, settings.epochs, seen, windows, reported - started, loss_now, right_now))
-        train_loss, train_accuracy = (distributed.total(sums) / windows).tolist()
-        _recompute_norm_statistics(network, train, batch_size, epoch_seed, precision)
-        logits = predict(network, val, batch_size, precision=precision)
+        train_loss, train_accuracy, learning_rate = trainer.train_epoch(number)
+        _recompute_norm_statistics(network, train, trainer.batch_size, trainer.epoch_seed(number), precision)
+        logits = predict(network, val, trainer.batch_size, precision=precision)
         val_loss = functional.cross_entropy(logits, val.targets.labels).item()
         accuracies = _accuracies(logits, val.targets.labels, val)
-        epoch = Epoch(
-            number, settings.epochs, train_loss, train_accuracy, val_loss, *accuracies, rates[0] * rate, stage
-        )
+        epoch = Epoch(number, settings.epochs, train_loss, train_accuracy, val_loss, *accuracies, learning_rate, stage)
         state.epochs.append(epoch)
         if val_loss < state.best_loss:
             state.best, state.best_loss = number, val_loss
@@ -184,6 +133,117 @@ def fit(
         )
     network.load_state_dict(state.weights)
     return Fit(tuple(state.epochs), state.best)
+
+
+def _make_optimizer(
+    network: nn.Module, pretrained: Collection[nn.Parameter], settings: LoopSettings
+) -> torch.optim.Optimizer:
+    """Makes the optimizer with two groups of parameters, those with random weights and those of pretrained layers."""
+    pretrained_ids = {id(parameter) for parameter in pretrained}
+    return torch.optim.AdamW(
+        [
+            {"params": [p for p in _trainable_parameters(network) if (id(p) in pretrained_ids) is bool(i)], "lr": rate}
+            for i, rate in enumerate(_full_rates(settings))
+        ],
+        weight_decay=settings.weight_decay,
+    )
+
+
+def _trainable_parameters(network: nn.Module) -> list[nn.Parameter]:
+    return [parameter for parameter in network.parameters() if parameter.requires_grad]
+
+
+def _full_rates(settings: LoopSettings) -> tuple[float, float]:
+    """Returns the full learning rate of each of the optimizer's two groups of parameters."""
+    return settings.learning_rate, settings.learning_rate * settings.pretrained_rate
+
+
+@dataclass(frozen=True)
+class _Trainer:
+    """Trains ``network``, one epoch at a time. ``parallel_network`` is the same network with averaged gradients."""
+
+    network: nn.Module
+    parallel_network: nn.Module
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    source: Source
+    settings: LoopSettings
+    stage: str
+    precision: torch.dtype
+    on_step: Callable[[Step], None]
+
+    @property
+    def batch_size(self) -> int:
+        """The number of items in a batch of all workers."""
+        return self.settings.batch_size * distributed.size()
+
+    def epoch_seed(self, number: int) -> str:
+        """Returns the seed of epoch ``number``."""
+        return f"{self.settings.seed}/{self.stage}/{number}"
+
+    def train_epoch(self, number: int) -> tuple[float, float, float]:
+        """Trains for epoch ``number``. Returns the loss, the accuracy, and the learning rate of the last step."""
+        labels, epochs = self.source.targets.labels, self.settings.epochs
+        windows, device = len(labels), next(self.network.parameters()).device
+        steps_an_epoch = math.ceil(windows / self.batch_size)
+        class_weights = _class_weights(labels, self.settings.class_weights)
+        epoch_seed = self.epoch_seed(number)
+        torch.manual_seed(_torch_seed(f"{epoch_seed}/{distributed.rank()}"))  # dropout
+        _train_mode(self.network)
+        order = torch.randperm(windows, generator=torch.Generator().manual_seed(_torch_seed(epoch_seed)))
+        sums = torch.zeros(2, device=device)
+        started = reported = time.monotonic()
+        batches = _prefetch(order.split(self.batch_size), self.source, epoch_seed)
+        for step, (batch, own, inputs) in enumerate(batches):
+            rate = _rate_factor((number - 1) * steps_an_epoch + step, epochs * steps_an_epoch, self.settings.warm_up)
+            for group, full_rate in zip(self.optimizer.param_groups, _full_rates(self.settings), strict=True):
+                group["lr"] = full_rate * rate
+            sums += self._train_step(batch, own, inputs.to(device), class_weights)
+            if time.monotonic() - reported > REPORT_INTERVAL_S:
+                reported = time.monotonic()
+                seen = min((step + 1) * self.batch_size, windows)
+                own_seen = max(1, seen // distributed.size())
+                loss_now, right_now = (sums / own_seen).tolist()
+                self.on_step(Step(self.stage, number, epochs, seen, windows, reported - started, loss_now, right_now))
+        train_loss, train_accuracy = (distributed.total(sums) / windows).tolist()
+        return train_loss, train_accuracy, self.settings.learning_rate * rate
+
+    def _train_step(
+        self, batch: torch.Tensor, own: torch.Tensor, inputs: torch.Tensor, class_weights: torch.Tensor
+    ) -> torch.Tensor:
+        """Trains on ``own``, the share of ``batch`` of this worker.
+
+        Returns ``[2]``: the sum of the losses of its items, and the number of items that were classified correctly.
+        """
+        labels = self.source.targets.labels[own].to(inputs.device)
+        distributed.set_norm_contribution(self.network, batch)
+        with torch.autocast(inputs.device.type, dtype=self.precision, enabled=self.precision != torch.float32):
+            logits = self.parallel_network(inputs).float()
+        losses = functional.cross_entropy(
+            logits, labels, reduction="none", label_smoothing=self.settings.label_smoothing
+        )
+        loss = self._loss(losses, batch, own, class_weights)
+        if not distributed.has_share(batch):
+            # The last batch has fewer items than workers. The item here belongs to another worker: do not count it.
+            loss, losses = loss * 0, losses[:0]
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()
+        self.scaler.unscale_(self.optimizer)
+        nn.utils.clip_grad_norm_(_trainable_parameters(self.network), self.settings.clip_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        correct = (logits.argmax(1) == labels)[: len(losses)]
+        return torch.stack([losses.detach().sum(), correct.sum()])
+
+    def _loss(
+        self, losses: torch.Tensor, batch: torch.Tensor, own: torch.Tensor, class_weights: torch.Tensor
+    ) -> torch.Tensor:
+        """Returns the loss of this worker; ``losses`` are those of the items ``own``, its share of ``batch``."""
+        labels = self.source.targets.labels
+        # The gradients are averaged over the workers. So the loss of a worker is the sum over its share, divided by the
+        # weight of the whole batch and multiplied by the number of workers.
+        batch_weight = class_weights[labels[batch]].sum()
+        return (losses * class_weights[labels[own]].to(losses.device)).sum() / batch_weight * distributed.size()
 
 
 @torch.no_grad()

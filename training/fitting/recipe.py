@@ -18,7 +18,8 @@ from torch import nn
 import tagger
 from tagger.classifier import choose_device
 from tagger.errors import OutputError
-from tagger.model_file import ModelInfo, file_hash, save_model_file
+from tagger.hashing import file_hash
+from tagger.model_file import ModelInfo, save_model_file
 from tagger.models.registry import ARCHITECTURES, build_network
 from tagger.tagger import load_model
 from tagger.windows import Sampling
@@ -40,7 +41,7 @@ class TrainResult:
     """A trained model: its file, the epochs of its last stage, the best of them, and its scores on the test clips.
 
     The temperature and the out-of-distribution scores are calibrated on validation windows. ``calibrated_on`` is the
-    number of windows whose energies the model file keeps, at most a thousand.
+    number of these windows, or 1000 if there are more: the model file keeps at most 1000 energies.
     """
 
     out: Path
@@ -51,6 +52,15 @@ class TrainResult:
     evaluation: Evaluation
 
 
+@dataclass(frozen=True)
+class Trained:
+    """A trained network, the result of its last stage, and the epochs of all stages."""
+
+    network: nn.Module
+    fitted: Fitted
+    epochs: tuple[Epoch, ...]
+
+
 def train(
     data: DataSet, split: Split, config: TrainConfig, *, watch: Watch | None = None, finish: bool = True
 ) -> TrainResult:
@@ -58,7 +68,7 @@ def train(
 
     The written file is read back and evaluated on ``split.test``. Unreadable clips are skipped and reported to
     ``watch``. Without ``finish`` the run folder keeps its checkpoints. Raises DataSetError, WeightsError,
-    ModelFileError or OutputError.
+    ModelFileError, TrainingError or OutputError.
     """
     check(config)
     with open_run(data, split, config) as run, open_cache(config) as cache:
@@ -85,21 +95,21 @@ def open_cache(config: TrainConfig) -> Iterator[ClipCache]:
 def open_run(
     data: DataSet, split: Split, config: TrainConfig, *, workers: int = 1
 ) -> AbstractContextManager[RunFolder | None]:
-    """Begins or resumes the run folder of a training; None when ``config`` has none."""
+    """Opens the run folder of a training in this process; None when ``config`` has none."""
     if config.run_folder is None:
         return nullcontext()
     clips: dict[str, Sequence[LabelledClip]] = {part: getattr(split, part) for part in PARTS}
-    # The settings, not the chosen device: a driver may lack the devices of its workers.
-    chosen = {"device": config.device, "precision": config.precision}
-    return begin_run(config, clips, labels=len(data.labels), workers=workers, **chosen)
+    # The requested device, not the chosen one: a driver may lack the devices of its workers.
+    requested = {"device": config.device, "precision": config.precision}
+    return begin_run(config, clips, labels=len(data.labels), workers=workers, **requested)
 
 
 def begin_run(
     config: TrainConfig, clips: Mapping[str, Sequence[LabelledClip]], **extra_settings: Any
 ) -> AbstractContextManager[RunFolder]:
-    """Begins or resumes the run folder of a training on ``clips``, by part.
+    """Opens the run folder of a training. An unfinished run is resumed, a new one begins otherwise.
 
-    A run is resumed only when its settings are the same, including the ``extra_settings``.
+    It can be resumed only with the same ``config``, ``clips`` of each part and ``extra_settings``.
     """
     assert config.run_folder is not None
     settings = {
@@ -134,7 +144,7 @@ def fit_network(
     run: RunFolder | None,
     watch: Watch | None = None,
     ingested: IngestedClips | None = None,
-) -> "Trained | None":
+) -> Trained | None:
     """Trains ``network`` in all of its stages. Each of several workers calls this; only the first gets a result.
 
     Resumes from the checkpoints of ``run``. ``ingested`` are clips that are in the cache already.
@@ -153,7 +163,7 @@ def fit_network(
         record(epoch)
         watch.on_epoch(epoch)
 
-    def on_resume(done: Sequence[Epoch]) -> None:
+    def on_resumed_epochs(done: Sequence[Epoch]) -> None:
         for epoch in done:
             record(epoch)
         watch.on_resume(done[-1])
@@ -177,31 +187,25 @@ def fit_network(
             None if run is None else run.checkpoint(name),
             watch.on_step,
             on_epoch,
-            on_resume,
+            on_resumed_epochs,
         )
-        if name == "head":
-            fitted = fit_head(network, inputs, stage)
-        else:
-            fitted = fit_layers(
-                network,
-                inputs,
-                stage,
-                train_layers=config.train_layers,
-                frames=config.train_frames,
-                is_pretrained=config.is_pretrained,
-            )
+        fitted = _fit_stage(network, inputs, stage, config)
     if recorder is not None:
         recorder.close()
     return Trained(network, fitted, tuple(epochs)) if is_first else None
 
 
-@dataclass(frozen=True)
-class Trained:
-    """A trained network, the result of its last stage, and the epochs of all stages."""
-
-    network: nn.Module
-    fitted: Fitted
-    epochs: tuple[Epoch, ...]
+def _fit_stage(network: nn.Module, inputs: Inputs, stage: Stage, config: TrainConfig) -> Fitted:
+    if stage.name == "head":
+        return fit_head(network, inputs, stage)
+    return fit_layers(
+        network,
+        inputs,
+        stage,
+        train_layers=config.train_layers,
+        frames=config.train_frames,
+        is_pretrained=config.is_pretrained,
+    )
 
 
 def write_model_file(
@@ -291,6 +295,7 @@ def _training_metadata(data: DataSet, split: Split, config: TrainConfig, trained
         "train_frames": None if config.train_layers == 0 else config.train_frames or Sampling().num_frames,
         "head_epochs": config.head_epochs if len(config.stages) > 1 else None,
         "settings": asdict(config.loop),
+        # ``fit.best`` counts within the last stage.
         "best_epoch": epochs[len(epochs) - len(fit.epochs) + fit.best - 1],
         "epochs": epochs,
         "date": datetime.now(UTC).date().isoformat(),

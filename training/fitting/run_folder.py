@@ -97,8 +97,8 @@ class RunFolder:
     @contextmanager
     def _locked(self, name: str) -> Iterator[None]:
         try:
-            is_there = self._read() is not None
-            if not is_there and self.path.exists() and not all(_is_ours(entry.name) for entry in self.path.iterdir()):
+            is_run = self._read() is not None
+            if not is_run and self.path.exists() and not all(_is_leftover(file.name) for file in self.path.iterdir()):
                 raise OutputError(f"{self.path} is no folder of a training run; name another with --run-folder")
             self.path.mkdir(parents=True, exist_ok=True)
             file = (self.path / name).open("w")
@@ -150,13 +150,13 @@ class RunFolder:
         _replace(self.path / SETTINGS, content + "\n")
 
 
-def _is_ours(name: str) -> bool:
-    """Whether a training that is killed before it has written its settings leaves a file of this name."""
+def _is_leftover(name: str) -> bool:
+    """Checks whether a training that was killed before it wrote its settings may have left a file of this name."""
     return name in (LOCK, HELD) or name.startswith(f".{SETTINGS}.")
 
 
 class Recorder:
-    """Writes epochs to a run folder. It rewrites all of them each time, so that a resumed run has none twice."""
+    """Writes epochs to a run folder. It rewrites all of them each time: a resumed run records no epoch twice."""
 
     def __init__(self, folder: RunFolder):
         from tensorboardX import SummaryWriter  # type: ignore[import-untyped]

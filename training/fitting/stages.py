@@ -67,7 +67,7 @@ class Stage:
     checkpoint: Path | None
     on_step: Callable[[Step], None]
     on_epoch: Callable[[Epoch], None]
-    on_resume: Callable[[Sequence[Epoch]], None]
+    on_resumed_epochs: Callable[[Sequence[Epoch]], None]
 
     def fit(self, network: nn.Module, pretrained: Collection[nn.Parameter], train: Source, val: Source) -> "Fitted":
         """Trains ``network`` and calibrates it on the validation windows."""
@@ -82,7 +82,7 @@ class Stage:
             checkpoint=self.checkpoint,
             on_step=self.on_step,
             on_epoch=self.on_epoch,
-            on_resume=self.on_resume,
+            on_resumed_epochs=self.on_resumed_epochs,
         )
         logits = predict(network, val, self.loop.batch_size, precision=self.precision)
         temperature = fit_temperature(logits, val.targets.labels)
@@ -104,10 +104,10 @@ def head_forms(
     """Returns the forms in which ``fit_head`` takes the clips of training and validation."""
     # A copy, because the classifier changes the precision and the memory format of its layers.
     parts = nn.ModuleDict({"backbone": copy.deepcopy(network.get_submodule("backbone")), "head": nn.Identity()})
-    layers = Classifier(parts, preprocessing, device=device)
+    backbone = Classifier(parts, preprocessing, device=device)
     return {
-        "train": Features(sampling, preprocessing, layers, mirrored=True),
-        "val": Features(sampling, preprocessing, layers, mirrored=False),
+        "train": Features(sampling, preprocessing, backbone, mirrored=True),
+        "val": Features(sampling, preprocessing, backbone, mirrored=False),
     }
 
 
@@ -138,16 +138,16 @@ def fit_layers(
     ``frames`` is the number of frames of a view; None is that of a window.
     """
     backbone = network.get_submodule("backbone")
-    trained: nn.Module = backbone
+    trainable: nn.Module = backbone
     fixed = nn.Sequential()
     if train_layers is not None:
         assert isinstance(backbone, nn.Sequential)
         named = list(backbone.named_children())
         # The last layer only pools and has nothing to train.
         first = max(0, len(named) - 1 - train_layers)
-        fixed, trained = nn.Sequential(OrderedDict(named[:first])), nn.Sequential(OrderedDict(named[first:]))
+        fixed, trainable = nn.Sequential(OrderedDict(named[:first])), nn.Sequential(OrderedDict(named[first:]))
     if is_pretrained:
-        _freeze_norms(trained)
+        _freeze_norms(trainable)
     forms = layer_forms(inputs.sampling, inputs.preprocessing)
     preprocessing = inputs.preprocessing
     frames = frames or inputs.sampling.num_frames
@@ -156,15 +156,15 @@ def fit_layers(
     val = PixelSource(windows, inputs.labels, preprocessing)
     # Before the convolutions are factorised, because their factors have fewer dimensions.
     backbone.to(memory_format=torch.channels_last_3d)
-    originals = factorise_depthwise(trained)
+    originals = factorise_depthwise(trainable)
     device = choose_device(stage.device)
-    whole = nn.Sequential(_FrozenLayers(fixed, stage.precision, device), trained, network.get_submodule("head")).to(
+    whole = nn.Sequential(_FrozenLayers(fixed, stage.precision, device), trainable, network.get_submodule("head")).to(
         device
     )
     # The weights over time are not pretrained: they start as the identity.
-    pretrained = [p for name, p in trained.named_parameters() if not name.endswith("taps")] if is_pretrained else []
+    pretrained = [p for name, p in trainable.named_parameters() if not name.endswith("taps")] if is_pretrained else []
     fitted = stage.fit(whole, pretrained, train, val)
-    restore_depthwise(trained, originals)
+    restore_depthwise(trainable, originals)
     return fitted
 
 

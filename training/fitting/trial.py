@@ -1,4 +1,4 @@
-"""Trials: trainings for their scores and not for a model, on a split at random or on folds."""
+"""Trains models only to measure scores, on a random split or on folds. The models are not kept."""
 
 import statistics
 import tempfile

@@ -17,7 +17,7 @@ DEFAULT_BYTES = 20 * 10**9
 """Default size limit of a cache: enough for UCF-11, and small enough for the disk of a laptop."""
 
 SIZE_CHECKS = 100
-"""Most times that a process measures the size of a cache while it fills it; measuring a large cache takes long."""
+"""Maximum number of times that a process measures the cache folder. Measuring a large one takes long."""
 
 
 class ClipCache:

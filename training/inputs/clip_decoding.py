@@ -20,7 +20,7 @@ PREFETCHED_VIDEOS = 4
 """Videos that are decoded ahead of the one in use: enough to keep the model busy, few enough for the memory."""
 
 CLIPS_PER_READ = 8
-"""Most clips of one video that are decoded in one read; their frames are in memory at the same time."""
+"""Maximum number of clips of one video that are decoded in one read. Their frames are in memory at the same time."""
 
 FRAMES_PER_SPAN = 32
 """Frames that a decoder sends at a time when it reads a part of a video."""
@@ -57,7 +57,7 @@ def decode_clips(
     def decode(job: tuple[LabelledClip, ...]) -> list[DecodedClip]:
         if job[0].is_whole:
             return [_decode_whole(job[0], sampling, preprocessing)]
-        return _decode_spans(job, sampling, preprocessing)
+        return _decode_pieces(job, sampling, preprocessing)
 
     waiting: deque[Future[list[DecodedClip]]] = deque()
     with ThreadPoolExecutor(threads) as pool:
@@ -84,14 +84,18 @@ def _decode_whole(clip: LabelledClip, sampling: Sampling, preprocessing: Preproc
     return DecodedClip(clip, np.concatenate([span.clips for span in spans]), end, duration_s)
 
 
-def _decode_spans(clips: Sequence[LabelledClip], sampling: Sampling, preprocessing: Preprocessing) -> list[DecodedClip]:
+def _decode_pieces(
+    clips: Sequence[LabelledClip], sampling: Sampling, preprocessing: Preprocessing
+) -> list[DecodedClip]:
     """Decodes parts of one video in one read, which stops after the last part."""
     # Windows of one frame: the video as a film with a frame at every sample step.
-    film = replace(sampling, num_frames=1, hop_s=None)
+    film_sampling = replace(sampling, num_frames=1, hop_s=None)
     ranges = [_frames_of(clip, sampling.step_s) for clip in clips]
     frames: list[list[np.ndarray]] = [[] for _ in clips]
     reached, end = 0, None
-    for span in decoder_of_this_thread().spans(clips[0].path, film, preprocessing, span_windows=FRAMES_PER_SPAN):
+    for span in decoder_of_this_thread().spans(
+        clips[0].path, film_sampling, preprocessing, span_windows=FRAMES_PER_SPAN
+    ):
         for (first, last), kept in zip(ranges, frames, strict=True):
             # A copy, because the decoder reuses its memory.
             kept += list(span.clips[max(0, first - reached) : max(0, last - reached), 0].copy())
@@ -126,6 +130,7 @@ def _cut(
         return DecodedClip(clip, np.empty(shape, np.uint8), VideoEnd("failed", 0, error=error))
     duration_s = len(frames) * sampling.step_s
     count = sampling.window_count(duration_s)
-    steps = np.arange(sampling.num_frames) + np.round(np.arange(count)[:, None] * sampling.hop / sampling.step_s)
-    windows = np.stack(frames)[np.minimum(steps.astype(int), len(frames) - 1)]
+    starts = np.round(np.arange(count)[:, None] * sampling.effective_hop_s / sampling.step_s)
+    indices = (starts + np.arange(sampling.num_frames)).astype(int)
+    windows = np.stack(frames)[np.minimum(indices, len(frames) - 1)]
     return DecodedClip(clip, windows, replace(end or VideoEnd("ok", 0), windows=count), duration_s)

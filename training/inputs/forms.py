@@ -14,6 +14,9 @@ from tagger.video.readers.reader import PIXEL_VERSION
 from tagger.windows import Sampling
 from training.inputs.clip_decoding import DecodedClip
 
+STEP_TOLERANCE = 1e-3
+"""Share of a sample step by which a rounded duration may be too long."""
+
 
 class Form(Protocol):
     """Makes one array for each clip.
@@ -74,25 +77,26 @@ class Film:
         film = decoded.windows.reshape(-1, *decoded.windows.shape[2:])
         if not decoded.duration_s:
             return film
-        return film[: math.ceil(decoded.duration_s / self.sampling.step_s - 1e-3) + 1]
+        steps = math.ceil(decoded.duration_s / self.sampling.step_s - STEP_TOLERANCE)
+        # One padding frame is kept: it shows the last frame of the clip, which may start after the last sample time.
+        return film[: steps + 1]
 
 
 class Features:
-    """Outputs of the frozen layers: ``[n, variants, ...] float16`` for the windows of a clip.
+    """Outputs of the frozen backbone: ``[n, variants, ...] float16`` for the windows of a clip.
 
     Variant 0 is the window as the tagger sees it. With ``mirrored``, variant 1 is the window mirrored left to right.
     """
 
-    def __init__(self, sampling: Sampling, preprocessing: Preprocessing, layers: Classifier, *, mirrored: bool):
+    def __init__(self, sampling: Sampling, preprocessing: Preprocessing, backbone: Classifier, *, mirrored: bool):
         self.sampling, self.preprocessing, self.mirrored = sampling, preprocessing, mirrored
-        self._layers = layers
+        self._backbone = backbone
 
     @cached_property
     def identity(self) -> str:
-        """Sampling, preprocessing, the variants and the layers with their weights."""
-        return json.dumps(
-            [self.sampling.to_json(), asdict(self.preprocessing), self.mirrored, self._layers.fingerprint()]
-        )
+        """Pixels, sampling, preprocessing, the variants, and the backbone with its weights."""
+        pixels = [PIXEL_VERSION, self.sampling.to_json(), asdict(self.preprocessing)]
+        return json.dumps(["features", *pixels, self.mirrored, self._backbone.fingerprint()])
 
     def make(self, decoded: DecodedClip) -> np.ndarray:
         """Computes the features, one window and variant at a time, as the tagger does on a CPU."""
@@ -101,5 +105,5 @@ class Features:
 
     def _features(self, window: np.ndarray) -> np.ndarray:
         variants = [window, window[:, :, ::-1]] if self.mirrored else [window]
-        made = [self._layers.features(np.ascontiguousarray(variant[None])) for variant in variants]
+        made = [self._backbone.features(np.ascontiguousarray(variant[None])) for variant in variants]
         return np.concatenate([features.half().cpu().numpy() for features in made])

@@ -80,13 +80,13 @@ class ClipStore:
         if not any(self.rows):
             raise DataSetError("none of the clips could be read")
 
-    def array(self, clip: int) -> np.ndarray:
-        """Returns the array of clip number ``clip``."""
-        kept = self._cache.load(self._keys[clip])
+    def array(self, index: int) -> np.ndarray:
+        """Returns the array of clip number ``index``."""
+        kept = self._cache.load(self._keys[index])
         if kept is not None:
             return kept
-        (decoded,) = decode_clips([self.clips[clip]], self.form.sampling, self.form.preprocessing, threads=1)
+        (decoded,) = decode_clips([self.clips[index]], self.form.sampling, self.form.preprocessing, threads=1)
         array = self.form.make(decoded)
-        if len(array) != self.rows[clip]:
-            raise DataSetError(f"{self.clips[clip].path} has changed while it was used for training; train again")
+        if len(array) != self.rows[index]:
+            raise DataSetError(f"{self.clips[index].path} has changed while it was used for training; train again")
         return array

@@ -79,8 +79,8 @@ class FeatureSource(_ByWindow):
         """Returns ``[n, ...]`` float32 features; without a seed those of the window as the tagger sees it."""
         chosen = []
         for item in items.tolist():
-            window = self._window(item)
-            chosen.append(window[0 if seed is None else _draws(seed, item).randrange(len(window))])
+            variants = self._window(item)
+            chosen.append(variants[0 if seed is None else _draws(seed, item).randrange(len(variants))])
         return torch.from_numpy(np.stack(chosen)).float()
 
 
@@ -117,6 +117,6 @@ class ViewSource:
             first_frames = film[np.minimum(np.arange(self._frames), len(film) - 1)]
             return torch.from_numpy(np.stack([self._preprocessing.crop(frame) for frame in first_frames]))
         draw = _draws(seed, item).uniform
-        times = random_frame_indices(len(film), self._frames, self._augmentation, draw)
-        frames = torch.from_numpy(film[times.numpy()])
+        indices = random_frame_indices(len(film), self._frames, self._augmentation, draw)
+        frames = torch.from_numpy(film[indices.numpy()])
         return random_view(frames, self._preprocessing.size, self._augmentation, draw)

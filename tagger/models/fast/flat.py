@@ -38,7 +38,7 @@ def convolve(
     """``activation(conv3d(x) + residual)`` of ``[n, C, T, H, W]``, channels last, in the precision of ``weight``."""
     kernel = weight.shape[2:]
     is_product = kernel.numel() == 1 and set(stride) == {1} and not any(padding) and groups == 1 and residual is None
-    # In float32 a GPU computes convolutions, but not products, with TF32 units: PyTorch's default.
+    # For float32 products PyTorch does not use TF32 by default, for convolutions it does.
     if is_product and weight.dtype != torch.float32:
         return _multiply(x, weight.flatten(1), bias, activation)
     if kernel[0] == 1 and stride[0] == 1 and padding[0] == 0:
@@ -78,8 +78,9 @@ def average_pool(x: torch.Tensor, kernel: list[int], stride: list[int], padding:
 class Stack(NamedTuple):
     """The weights of a convolution of few channels, rewritten as a 2D convolution of many channels (see ``stack``).
 
-    ``weight`` is ``[outputs, many, kh, kw]``. A pixel of its input is a block of ``stride`` pixels (y, x) in ``frames``
-    frames, so its own stride is 1. ``before`` is the number of padding pixels before the first pixel (y, x).
+    ``weight`` is ``[outputs, many, kh, kw]``. One pixel of the 2D input holds a block of ``stride`` (y, x) pixels of
+    ``frames`` frames. The 2D convolution has stride 1. ``before`` is the number of padding pixels before the first
+    pixel (y, x).
     """
 
     weight: torch.Tensor

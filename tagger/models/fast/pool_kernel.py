@@ -31,14 +31,14 @@ def _max_pool(  # type: ignore[no-untyped-def]
     padding_y: tl.constexpr,
     padding_x: tl.constexpr,
     channels: tl.constexpr,
-    places: tl.constexpr,
+    places_per_program: tl.constexpr,
 ):
-    place = tl.program_id(0) * places + tl.arange(0, places)
+    place = tl.program_id(0) * places_per_program + tl.arange(0, places_per_program)
     column = place % columns
     row = place // columns % rows
     picture = place // columns // rows
     channel = tl.arange(0, channels)[None, :]
-    best = tl.full((places, channels), float("-inf"), tl.float32)
+    best = tl.full((places_per_program, channels), float("-inf"), tl.float32)
     for down in tl.static_range(kernel_y):
         for right in tl.static_range(kernel_x):
             y_in = row * stride_y - padding_y + down
@@ -58,9 +58,10 @@ def max_pool2d(x: torch.Tensor, kernel: Sequence[int], stride: Sequence[int], pa
         for side, pad, long, step in zip((height, width), padding, kernel, stride, strict=True)
     )
     y = x.new_empty(n, rows, columns, channels)
-    places, each = n * rows * columns, max(1, VALUES_PER_PROGRAM // channels)
-    sizes = places, height, width, rows, columns, *kernel, *stride, *padding
+    count, places_per_program = n * rows * columns, max(1, VALUES_PER_PROGRAM // channels)
+    sizes = count, height, width, rows, columns, *kernel, *stride, *padding
     # Triton uses the current GPU. Triton's interpreter, which tests use, has none.
     with torch.cuda.device(x.device) if x.is_cuda else contextlib.nullcontext():
-        _max_pool[(triton.cdiv(places, each),)](x, y, *sizes, channels=channels, places=each)
+        programs = triton.cdiv(count, places_per_program)
+        _max_pool[(programs,)](x, y, *sizes, channels=channels, places_per_program=places_per_program)
     return y.permute(0, 3, 1, 2)

@@ -36,10 +36,10 @@ class Reader(Protocol):
     name: DecoderName
 
     def frames(self, needs: Needs) -> Iterator[Frame]:
-        """Yields, in presentation order, the frames for which ``needs`` returns true, and always the last frame.
+        """Yields, in presentation order, the frames for which ``needs`` returns true. For the last frame it gets inf.
 
-        Raises VideoError when decoding fails. Frames that were already yielded are good. When decoding fails after at
-        least one frame, the last good frame is yielded with ``is_last`` before the error is raised.
+        Frames that were yielded are good. After damage the PyAV readers first yield the last good frame with
+        ``is_last``. Raises VideoError; NvdecReader raises NvdecError.
         """
         ...
 

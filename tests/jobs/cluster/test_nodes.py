@@ -15,7 +15,7 @@ import pyarrow as pa
 import pytest
 
 import tagger
-from jobs.archive.video import Video
+from jobs.archive.video import Video, existing_paths
 from jobs.cluster.nodes import NodeAnswer, check_nodes, find_problem
 from jobs.cluster.ray_driver import SendEvent, run_on_ray
 from jobs.cluster.ray_session import RaySession
@@ -123,15 +123,15 @@ def two_nodes() -> Iterator[Any]:
 
 
 def check_a_path_that_only_the_driver_sees(session: RaySession, send_event: SendEvent, videos: list[Video]) -> None:
-    check_nodes(videos)
+    check_nodes(existing_paths(videos))
     # This path exists only in this process.
     os.dup2(os.open(videos[0].path, os.O_RDONLY), 500)
-    check_nodes([*videos, Video("/proc/self/fd/500", 1, 1)])
+    check_nodes([*existing_paths(videos), "/proc/self/fd/500"])
 
 
 def check_with_another_version(session: RaySession, send_event: SendEvent, videos: list[Video]) -> None:
     tagger.__version__ = "99.0"
-    check_nodes(videos)
+    check_nodes(existing_paths(videos))
 
 
 @pytest.mark.slow
@@ -199,11 +199,11 @@ def test_a_model_is_sent_as_its_file_and_identified_by_its_hash(model_file: Path
     elsewhere = replace(source, file=Path("/nowhere/tiny.safetensors"))
     elsewhere.__dict__["hash"] = source.hash  # As it is sent to another process.
     assert not elsewhere.is_here()
-    unpacked = elsewhere.unpacked(source.content(), tmp_path)
+    unpacked = elsewhere.with_file_from(source.content(), tmp_path)
     assert unpacked.is_here()
     unpacked.load("cpu")
     with pytest.raises(ModelFileError, match="damaged on their way"):
-        elsewhere.unpacked(source.content()[:-1], tmp_path)
+        elsewhere.with_file_from(source.content()[:-1], tmp_path)
     unpacked.file.write_bytes(b"another model")
     with pytest.raises(ModelFileError, match="replaced by another model"):
         unpacked.content()

@@ -27,7 +27,7 @@ from tagger.clips import Span, VideoEnd, read_spans
 from tagger.errors import VideoError, VtagError
 from tagger.isolation import DecoderProcess, Limits, decoder_of_this_thread
 from tagger.isolation.child import NICENESS
-from tagger.isolation.shared_memory import CLIP_BUFFERS, frames_decoded
+from tagger.isolation.shared_memory import CLIP_BUFFERS, progress_count
 from tagger.preprocessing import Preprocessing
 from tagger.tagger import Tagger
 from tagger.video import probe
@@ -253,8 +253,8 @@ def test_a_decoder_cannot_cut_short_the_memory_from_which_its_parent_reads(
     assert_reads_the_next(decoder, videos)
 
 
-def test_a_process_is_replaced_after_many_videos(videos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tagger.isolation.decoder.VIDEOS_PER_PROCESS", 2)
+def test_a_process_is_replaced_after_many_requests(videos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tagger.isolation.decoder.REQUESTS_PER_PROCESS", 2)
     pids = []
     with DecoderProcess(LIMITS) as decoder:
         for _ in range(5):
@@ -298,12 +298,12 @@ def test_a_decoder_that_waits_for_its_consumer_is_at_most_one_span_ahead(tmp_pat
         assert wait_until(lambda: child.status() == psutil.STATUS_SLEEPING)
         # A span is 24 frames. One span was taken, one waits, one window is held back, and decoders are some frames
         # ahead. A frame may count twice: when its packet is read, and when it is decoded.
-        frames = int.from_bytes(frames_decoded(count), sys.byteorder)
+        frames = int.from_bytes(progress_count(count), sys.byteorder)
         assert 48 <= frames < 180
         used = child.cpu_times()
         time.sleep(0.5)
         assert child.cpu_times() == used
-        assert int.from_bytes(frames_decoded(count), sys.byteorder) == frames
+        assert int.from_bytes(progress_count(count), sys.byteorder) == frames
         *_, last = spans
         assert last.end is not None
         assert (last.end.status, last.end.windows, decoder.started) == ("ok", 75, 1)
@@ -398,6 +398,12 @@ def test_a_process_that_cannot_be_started_is_not_reported_as_a_video_error(
     with pytest.raises(VtagError, match=r"cannot be started: it crashed \(exit status 1: .*No module named") as error:
         next(DecoderProcess().spans(videos / "good.mp4", SAMPLING, PREPROCESSING))
     assert not isinstance(error.value, VideoError)
+
+
+def test_a_process_that_starts_too_slowly_is_reported(videos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tagger.isolation.process.START_TIMEOUT_S", 0.01)
+    with pytest.raises(VtagError, match=r"cannot be started: it did not start within 0\.01 s"):
+        next(DecoderProcess().spans(videos / "good.mp4", SAMPLING, PREPROCESSING))
 
 
 def test_the_library_training_and_the_job_decode_in_isolation(

@@ -13,7 +13,7 @@ import pytest
 from tagger.clips import VideoEnd, read_spans
 from tagger.preprocessing import Preprocessing
 from tagger.video.choose import has_decord
-from tagger.video.playlists import playlist_name
+from tagger.video.playlists import playlist_kind
 from tagger.video.readers.decord_reader import _is_container
 from tagger.windows import Sampling
 from tests.tagger.zoo import remux
@@ -69,7 +69,7 @@ def test_ffmpeg_itself_would_follow_the_list(kind: str, tmp_path: Path) -> None:
 def test_formats_that_refer_to_other_files_are_refused_even_if_the_head_is_not_recognised(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tagger.video.container.playlist_name", lambda head: None)
+    monkeypatch.setattr("tagger.video.container.playlist_kind", lambda head: None)
     encode(tmp_path / "target.ts", seconds=1)
     path = tmp_path / "list.m3u8"
     path.write_text(LISTS[kind]("target.ts"))
@@ -118,7 +118,7 @@ def test_every_container_is_known_by_its_first_bytes(name: str, tmp_path: Path) 
     codec = {"a.webm": "libvpx", "a.avi": "mpeg4", "a.flv": "flv", "a.wmv": "wmv2"}.get(name, "libx264")
     path = encode(tmp_path / name, codec=codec, frames=10)
     head = path.read_bytes()[:64]
-    assert playlist_name(head) is None
+    assert playlist_kind(head) is None
     end = read(path)
     assert end.facts is not None and _is_container(head, end.facts.container)
     assert end.choice is not None and (end.choice.decoder == "decord" or not has_decord())

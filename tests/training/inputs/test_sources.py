@@ -9,6 +9,7 @@ import torch
 
 from tagger import Classifier, DataSetError, Preprocessing, Sampling
 from tagger.models.registry import CNN3D_PREPROCESSING, build_network
+from tagger.video.readers.reader import PIXEL_VERSION
 from tests.training.trees import ucf101_tree, write_clip
 from training import read_data_set
 from training.data.data_set import LabelledClip
@@ -42,9 +43,9 @@ def features(
     preprocessing: Preprocessing = CNN3D_PREPROCESSING,
 ) -> tuple[FeatureSource, int]:
     torch.manual_seed(seed)
-    layers = CountingClassifier(build_network("cnn3d-lstm", 2), preprocessing, device="cpu")
-    store = ClipStore(clips, Features(Sampling(), preprocessing, layers, mirrored=True), ClipCache(cache))
-    return FeatureSource(store, LABELS), layers.calls
+    backbone = CountingClassifier(build_network("cnn3d-lstm", 2), preprocessing, device="cpu")
+    store = ClipStore(clips, Features(Sampling(), preprocessing, backbone, mirrored=True), ClipCache(cache))
+    return FeatureSource(store, LABELS), backbone.calls
 
 
 def test_a_window_has_plain_and_mirrored_features_and_only_training_uses_the_mirrored_ones(
@@ -156,3 +157,16 @@ def test_without_a_seed_a_view_is_what_the_tagger_sees(clips: tuple[LabelledClip
     first = torch.from_numpy(np.unique(pixels.targets.videos, return_index=True)[1])
     assert torch.equal(views.inputs(torch.arange(len(clips)), None), pixels.inputs(first, None))
     assert torch.equal(views.targets.labels, pixels.targets.labels[first])
+
+
+def test_arrays_of_another_pixel_version_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    backbone = Classifier(build_network("cnn3d-lstm", 2), CNN3D_PREPROCESSING, device="cpu")
+    forms = [
+        Windows(Sampling(), CNN3D_PREPROCESSING),
+        Film(Sampling(), CNN3D_PREPROCESSING),
+        Features(Sampling(), CNN3D_PREPROCESSING, backbone, mirrored=True),
+    ]
+    before = [form.identity for form in forms]
+    monkeypatch.setattr("training.inputs.forms.PIXEL_VERSION", PIXEL_VERSION + 1)
+    again = [*forms[:2], Features(Sampling(), CNN3D_PREPROCESSING, backbone, mirrored=True)]
+    assert all(form.identity != old for form, old in zip(again, before, strict=True))
