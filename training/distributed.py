@@ -1,7 +1,7 @@
 """The workers that train one network together, over ``torch.distributed``; without it there is one worker.
 
-Each of n workers takes every n-th item of a batch, and gradients are averaged. So the result does not depend on the
-number of workers.
+Each of n workers takes every n-th item of a batch, and gradients are averaged. So the result depends on the total batch
+size, but not on the number of workers, apart from dropout, which is seeded for each worker.
 """
 
 from typing import TypeVar

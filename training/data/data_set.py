@@ -1,5 +1,7 @@
 """Labelled data sets: the clips, their labels and their groups.
 
+In training a clip is a labelled file, or a part of one. In ``tagger`` a clip is the array of the frames of a window.
+
 Clips of one *group* share a scene and its people. A model that was trained on one of them recognises the others too
 easily, so a group is never divided between training and test.
 """
@@ -25,7 +27,7 @@ GroupKey = tuple[str, str]
 
 @dataclass(frozen=True)
 class LabelledClip:
-    """A video file, or a span of time in it, the label it shows, and the group it belongs to within its class.
+    """A video file, or a stretch of time in it, the label it shows, and the group it belongs to within its class.
 
     ``grouped_by`` is the source of the group: the ``name`` of the file (UCF-50/101), the ``folder`` inside the class
     folder (UCF-11), the ``manifest``, or the ``file`` itself when there is no group information. It is ``background``
@@ -57,7 +59,8 @@ class LabelledClip:
 class DataSet:
     """Labelled clips under one folder or of one manifest, in a fixed order.
 
-    ``identical`` has sets of files with the same content in different groups (see ``find_identical``).
+    ``identical`` has sets of copies, which are files with the same content, in different groups (see
+    ``find_identical``).
     """
 
     root: Path

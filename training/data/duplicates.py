@@ -1,19 +1,16 @@
-"""Finds files with the same content in different groups.
+"""Finds copies of files in different groups. Without this, copies of one clip could be in training and in test."""
 
-Without this, copies of one clip could be in training and in test.
-"""
-
-import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from tagger.hashing import file_hash
 from training.data.data_set import DataSet, GroupKey
 
 
 def find_identical(data: DataSet) -> DataSet:
-    """Returns ``data`` with ``identical`` set: files with the same content in different groups.
+    """Returns ``data`` with ``identical`` set: the copies in different groups.
 
     Only files of the same size are read. Unreadable files and empty files count as different from all others.
     """
@@ -21,7 +18,7 @@ def find_identical(data: DataSet) -> DataSet:
     for clip in data.clips:
         keys[clip.path].add(clip.key)
     same_size = _group_by(keys, lambda path: path.stat().st_size or None)
-    same = [paths for sized in same_size for paths in _group_by(sized, _content_hash)]
+    same = [paths for sized in same_size for paths in _group_by(sized, file_hash)]
     return replace(data, identical=tuple(paths for paths in same if len(set.union(*(keys[p] for p in paths))) > 1))
 
 
@@ -39,8 +36,3 @@ def _group_by(paths: Iterable[Path], key: Callable[[Path], Hashable | None]) -> 
         if found is not None:
             alike[found].append(path)
     return [tuple(paths) for paths in alike.values() if len(paths) > 1]
-
-
-def _content_hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -45,12 +45,20 @@ def take_inventory(data: DataSet, on_probed: Callable[[int], None] = lambda prob
     with ThreadPoolExecutor(min(PROBE_PROCESSES, len(clips_of))) as pool:
         for probed, (path, found) in enumerate(zip(clips_of, pool.map(duration_of, clips_of), strict=True), start=1):
             for clip in clips_of[path]:
-                if isinstance(found, str):
-                    unreadable[clip] = found
-                elif 0 < found <= clip.start_s:
-                    unreadable[clip] = f"{path} ends at {found:.2f} s, before its clip begins, at {clip.start_s:g} s"
+                result = _clip_seconds(clip, found)
+                if isinstance(result, str):
+                    unreadable[clip] = result
                 else:
-                    end_s = found if clip.end_s is None else min(found, clip.end_s)
-                    seconds[clip] = max(0.0, end_s - clip.start_s)
+                    seconds[clip] = result
             on_probed(probed)
     return Inventory(seconds, unreadable)
+
+
+def _clip_seconds(clip: LabelledClip, found: float | str) -> float | str:
+    """Returns the duration of a clip in seconds, or an error. ``found`` is the same for its file."""
+    if isinstance(found, str):
+        return found
+    if 0 < found <= clip.start_s:
+        return f"{clip.path} ends at {found:.2f} s, before its clip begins, at {clip.start_s:g} s"
+    end_s = found if clip.end_s is None else min(found, clip.end_s)
+    return max(0.0, end_s - clip.start_s)

@@ -12,14 +12,14 @@ def find_scenes(data: DataSet, *, assigned: Collection[GroupKey] = ()) -> dict[G
     """Returns the scene of each group.
 
     Groups of different classes are different, as in UCF-101, where each class numbers its own groups. Groups belong
-    together when a manifest gives them the same name, when they have clips of one file, and when they have files with
-    the same content. A group in ``assigned`` is a scene of its own, because the caller has chosen its part.
+    together when a manifest gives them the same name, when they have clips of one file, and when they have copies of
+    one file. A group in ``assigned`` is a scene of its own, because the caller has chosen its part.
     """
     return _connected_components({clip.key for clip in data.clips}, _links(data), assigned)
 
 
 def find_folds(data: DataSet) -> list[tuple[str, ...]]:
-    """Returns the names of the groups of each fold: those of the same name in all classes, and those of one scene."""
+    """Returns the group names of each fold. Groups with the same name or of one scene are in one fold."""
     scenes = find_scenes(data)
     named: dict[Hashable, list[GroupKey]] = {}
     for key in scenes:

@@ -17,14 +17,14 @@ VAL_SHARE, TEST_SHARE = 0.15, 0.2
 class Split:
     """The clips for training, validation and test. They share no group, except in a split at random.
 
-    ``identical`` clips were left out of training or validation, because a copy of the file is also in validation or
-    test. ``unlisted`` clips are in none of the lists that define the split.
+    ``dropped_copies`` are clips that were left out of training or validation, because the file or a copy of it is also
+    in validation or test. ``unlisted`` clips are in none of the lists that define the split.
     """
 
     train: tuple[LabelledClip, ...]
     val: tuple[LabelledClip, ...]
     test: tuple[LabelledClip, ...]
-    identical: tuple[LabelledClip, ...] = ()
+    dropped_copies: tuple[LabelledClip, ...] = ()
     unlisted: tuple[LabelledClip, ...] = ()
 
     def groups(self, part: str) -> dict[str, list[str]]:
@@ -62,9 +62,9 @@ def split_by_group(
         clip.key: "test" if clip.group in (test_groups or ()) else "val" for clip in data.clips if clip.group in named
     }
     scenes = _scenes_by_label(data, find_scenes(data, assigned=part_of), seed)
-    unlabelled = {clip.key for clip in data.clips if clip.grouped_by == "background"}
+    background = {clip.key for clip in data.clips if clip.grouped_by == "background"}
     for label_scenes in scenes:
-        is_background = all(unlabelled.intersection(scene) for scene in label_scenes)
+        is_background = all(background.intersection(scene) for scene in label_scenes)
         draws_test, draws_val = test_groups is None or is_background, val_groups is None or is_background
         if draws_test:
             _assign(part_of, label_scenes, "test", test_share, reserve=2 if draws_val else 1)
@@ -89,8 +89,8 @@ def split_as_given(
             raise DataSetError(f"the split divides group {clip.group} of {clip.label} between {before} and {part}")
     if "val" not in part_of.values():
         part_of = {key: part for key, part in part_of.items() if part != "train"}
-        trained = replace(data, clips=tuple(clip for clip in data.clips if parts.get(clip) == "train"))
-        for label_scenes in _scenes_by_label(trained, find_scenes(trained), seed):
+        training_data = replace(data, clips=tuple(clip for clip in data.clips if parts.get(clip) == "train"))
+        for label_scenes in _scenes_by_label(training_data, find_scenes(training_data), seed):
             if len(label_scenes) > 1:
                 _assign(part_of, label_scenes, "val", val_share, reserve=1)
     return _split(data, {clip: part_of.get(clip.key, "train") for clip in data.clips if clip in parts}, PARTS[:1])
@@ -101,7 +101,7 @@ def split_at_random(
 ) -> Split:
     """Splits the clips of every class at random and ignores their groups, so that training and test share scenes.
 
-    This shows how much too high the scores of such a split are. Raises DataSetError when a class has fewer than three
+    Used to show by how much a random split overstates the scores. Raises DataSetError when a class has fewer than three
     clips.
     """
     parts: dict[LabelledClip, Part] = {}
@@ -112,7 +112,7 @@ def split_at_random(
         val = _quota(len(clips), val_share, len(clips) - test, reserve=1)
         parts |= {clip: "test" if i < test else "val" if i < test + val else "train" for i, clip in enumerate(clips)}
     chosen = {part: tuple(clip for clip in data.clips if parts[clip] == part) for part in PARTS}
-    _check(data, chosen, PARTS)
+    _check(data, chosen, PARTS, unit="clip")
     return Split(**chosen)
 
 
@@ -145,45 +145,44 @@ def _assign(part_of: dict[GroupKey, Part], scenes: Sequence[Scene], part: Part, 
 
 
 def _quota(total: int, share: float, available: int, reserve: int) -> int:
-    """Returns a share of ``total``: at least one, and such that ``reserve`` of the available ones are left."""
+    """Returns a share of ``total``. Leaves ``reserve`` of the available ones, but returns at least one."""
     return max(1, min(round(total * share), available - reserve))
 
 
 def _split(data: DataSet, parts: Mapping[LabelledClip, Part], required: Collection[Part]) -> Split:
-    """Builds the split of ``parts``, without training and validation clips that are also judged as a copy.
+    """Builds the split of ``parts``.
 
-    A clip is dropped from training when its file or a copy is in validation or test, and from validation when it is in
-    test.
+    Leaves out training clips whose file is also in validation or test, and validation clips whose file is also in test.
+    A copy counts as the same file.
     """
-    twins = {path: paths for paths in data.identical for path in paths}
-    files_and_copies: dict[Part, set[Path]] = {}
+    copies_of = {path: paths for paths in data.identical for path in paths}
+    # The files of each part, and their copies.
+    copies: dict[Part, set[Path]] = {}
     for part in PARTS:
         files = {clip.path for clip, where in parts.items() if where == part}
-        files_and_copies[part] = files | {twin for path in files for twin in twins.get(path, ())}
-    excluded = {
-        "train": files_and_copies["val"] | files_and_copies["test"],
-        "val": files_and_copies["test"],
-        "test": set(),
-    }
+        copies[part] = files | {copy for path in files for copy in copies_of.get(path, ())}
+    excluded = {"train": copies["val"] | copies["test"], "val": copies["test"], "test": set()}
     chosen = {
         part: tuple(c for c in data.clips if parts.get(c) == part and c.path not in excluded[part]) for part in PARTS
     }
     _check(data, chosen, required)
     return Split(
         **chosen,
-        identical=tuple(clip for clip, part in parts.items() if clip.path in excluded[part]),
+        dropped_copies=tuple(clip for clip, part in parts.items() if clip.path in excluded[part]),
         unlisted=tuple(clip for clip in data.clips if clip not in parts),
     )
 
 
-def _check(data: DataSet, chosen: Mapping[Part, Sequence[LabelledClip]], required: Collection[Part]) -> None:
+def _check(
+    data: DataSet, chosen: Mapping[Part, Sequence[LabelledClip]], required: Collection[Part], *, unit: str = "group"
+) -> None:
     """Raises DataSetError when a part has no clips, or when one of the ``required`` parts lacks a class."""
     for part, clips in chosen.items():
         missing = set(data.labels) - {clip.label for clip in clips}
         if missing and part in required:
             raise DataSetError(
-                f"class {sorted(missing)[0]!r} has no clips left for {part}: it needs at least one group each for "
-                "training, validation and test; add clips or name the groups with --val-groups and --test-groups"
+                f"class {sorted(missing)[0]!r} has no clips left for {part}: it needs at least one {unit} each for "
+                "training, validation and test; add clips, or leave the class out with --leave-out"
             )
         if not clips:
             raise DataSetError(f"the split leaves no clips for {part}")

@@ -15,16 +15,17 @@ from training.data.splits import Split, split_as_given, split_at_random, split_b
 from training.data.ucf import read_split_lists
 
 SplitName = Literal["holdout", "logo", "random"]
+"""``holdout`` draws groups, ``logo`` leaves one group out in each fold, ``random`` ignores groups."""
 
 
 @dataclass(frozen=True)
 class TrainingPlan:
     """The splits of a training.
 
-    ``split`` is that of the model file. It is None when there are ``folds`` instead, with a model for each, or when no
-    model is trained. ``split_file`` is the name of the file that defines the split, None when groups were drawn;
-    ``absent`` is the number of clips in it that are not in the data set. ``leaking`` is a split at random, whose scores
-    are shown beside those of ``split``.
+    ``split`` is the split on which the model file is trained. It is None when there are ``folds`` instead, with a model
+    for each, or when no model is trained. ``split_file`` is the name of the file that defines the split, None when
+    groups were drawn; ``absent`` is the number of clips in it that are not in the data set. ``leaking`` is a split at
+    random, whose scores are shown beside those of ``split``.
     """
 
     data: DataSet
@@ -36,7 +37,7 @@ class TrainingPlan:
 
 
 def read_labelled(root: Path, *, without: Collection[str] = (), background: Path | None = None) -> DataSet:
-    """Reads the data set at ``root`` and finds its identical files.
+    """Reads the data set at ``root`` and finds copies among its files.
 
     Leaves out the classes ``without``. Adds the videos in the folder ``background`` as a class of that name. Raises
     DataSetError.

@@ -13,7 +13,7 @@ COVERAGE = 0.95
 SEED = 0
 
 _VALUES_PER_CHUNK = 10_000_000
-"""Most numbers in an array of several draws; it bounds the memory."""
+"""Maximum number of values in an array of several draws. It limits the memory."""
 
 Interval = tuple[float, float]
 """The lower and the upper end of a 95 % interval."""

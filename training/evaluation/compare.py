@@ -63,9 +63,9 @@ class Comparison:
         }
 
 
-def check_labels(taggers: Sequence[tuple[str, Sequence[str]]]) -> None:
+def check_labels(models: Sequence[tuple[str, Sequence[str]]]) -> None:
     """Raises ModelFileError unless all models, given by name and labels, know the same classes."""
-    (first, known), *others = taggers
+    (first, known), *others = models
     for name, labels in others:
         if set(labels) != set(known):
             differences = " and ".join(

@@ -1,4 +1,7 @@
-"""Evaluates a model file on labelled clips, with the same decoding and prediction as the tagger."""
+"""Evaluates a model file on labelled clips, with the same decoding and prediction as the tagger.
+
+Here a video is one labelled clip.
+"""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
@@ -85,9 +88,9 @@ class Calibration:
 class Evaluation:
     """Scores and calibration by video (probabilities averaged over its windows) and by window.
 
-    ``unreadable`` counts the clips that could not be read. ``unknown`` has the scores for clips of classes that the
-    model does not know; None when there are none. All other fields are without these clips. ``predictions`` are those
-    from which the scores were calculated; they are not in the JSON.
+    ``unknown`` has the scores for clips of classes that the model does not know; None when there are none. The scores
+    of the other fields leave out these clips. ``unreadable`` counts all clips that could not be read. ``predictions``
+    are those from which the scores were calculated; they are not in the JSON.
     """
 
     videos: Scores
@@ -146,7 +149,7 @@ def clips_of_split(tagger: Tagger, data: DataSet, split: str) -> tuple[LabelledC
         return known
     groups = tagger.source.info.training.get("groups", {}).get(split)
     if not groups:
-        raise DataSetError(f"the model {tagger.source.name} does not say which groups its {split} had; use --split all")
+        raise DataSetError(f"the model {tagger.source.name} does not record its {split} groups; use --split all")
     clips = select_groups(data, groups)
     if not clips:
         raise DataSetError(f"{data.root} has none of the groups that the model held out for {split}; use --split all")
@@ -154,7 +157,7 @@ def clips_of_split(tagger: Tagger, data: DataSet, split: str) -> tuple[LabelledC
 
 
 def unknown_clips(tagger: Tagger, data: DataSet) -> tuple[LabelledClip, ...]:
-    """Returns the clips of ``data`` whose classes the model does not know. Most of an archive is such footage."""
+    """Returns the clips of ``data`` whose classes the model does not know."""
     return tuple(clip for clip in data.clips if clip.label not in tagger.labels)
 
 

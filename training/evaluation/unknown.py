@@ -28,8 +28,8 @@ class Detection:
 class UnknownScores:
     """Scores for footage of ``classes`` that a model does not know, by video (mean energy) and by window.
 
-    ``caught`` is the share of unknown windows with an ``ood_score`` above 0.95, ``lost`` the share of known windows.
-    Both are None when the model has no calibration.
+    ``caught`` and ``lost`` are the shares of unknown and of known windows with an ``ood_score`` above 0.95. Both are
+    None when the model has no calibration.
     """
 
     classes: tuple[str, ...]

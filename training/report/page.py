@@ -33,7 +33,7 @@ from training.report.tables import (
 )
 
 MAX_CONFUSIONS = 12
-"""Most confusions that are listed."""
+"""Maximum number of confusions that are listed."""
 
 STYLE = """
 :root { color-scheme: light; --line: #dfe3e8; --soft: #5c6670; }

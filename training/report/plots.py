@@ -1,4 +1,4 @@
-"""Plots of an evaluation, legible with five classes and with a hundred."""
+"""Plots of evaluations and training curves. They are legible with five classes and with a hundred."""
 
 import io
 import warnings

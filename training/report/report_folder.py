@@ -20,7 +20,7 @@ REPORT = "report.html"
 METRICS = "metrics.json"
 
 MAX_MISTAKES = 12
-"""Most wrong predictions that are shown with a picture."""
+"""Maximum number of wrong predictions that are shown with a picture."""
 
 
 def prepare_folder(folder: Path) -> None:

@@ -116,7 +116,7 @@ def interval_note(scores: Scores) -> str:
         "Macro averages count every class that has clips once, weighted ones as often as it has clips."
     )
     if any(low == high for row in scores.classes for low, high in row.intervals.values()):
-        note += " A class that is always right is right in every draw, so its interval says little."
+        note += " A score that is the same in every draw has an interval without width, which says little."
     alone = sum(row.groups == 1 for row in scores.classes)
     if alone:
         classes = "1 class has" if alone == 1 else f"{alone} classes have"

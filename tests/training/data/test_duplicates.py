@@ -1,4 +1,4 @@
-"""Files with the same content are found, and are never in two parts of a split."""
+"""Copies of files are found, and are never in two parts of a split."""
 
 from pathlib import Path
 
@@ -50,7 +50,7 @@ def test_only_files_of_the_same_size_are_read(root: Path, monkeypatch: pytest.Mo
         path.write_bytes(b"x" * (1 + number // 2))
     (root / "cat/v_cat_g01_c01.mp4").write_bytes(b"x" * 1000)
     read: list[str] = []
-    monkeypatch.setattr("training.data.duplicates._content_hash", lambda path: read.append(path.name) or path.name)
+    monkeypatch.setattr("training.data.duplicates.file_hash", lambda path: read.append(path.name) or path.name)
     assert find_identical(read_data_set(root)).identical == ()
     assert "v_cat_g01_c01.mp4" not in read and "v_cat_g02_c01.mp4" not in read and len(read) == 10
 
@@ -64,7 +64,7 @@ def test_groups_that_share_a_file_are_in_one_part_with_every_seed(root: Path) ->
         parts = [{clip.key for clip in part} for part in (split.train, split.val, split.test)]
         together = {("cat", "01"), ("cat", "05"), ("dog", "02")}
         assert sum(together <= part for part in parts) == 1 and sum(bool(together & part) for part in parts) == 1
-        assert split.identical == ()
+        assert split.dropped_copies == ()
     assert ("01", "02", "05") in find_folds(data) and len(find_folds(data)) == 4
 
 
@@ -72,11 +72,11 @@ def test_when_the_split_is_given_a_copy_of_a_judged_clip_is_left_out_of_training
     copy(root, "cat/v_cat_g01_c01.mp4", "cat/v_cat_g05_c01.mp4")
     data = find_identical(read_data_set(root))
     split = split_by_group(data, val_groups=["04"], test_groups=["05"])
-    assert [clip.path.name for clip in split.identical] == ["v_cat_g01_c01.mp4"]
-    assert split.identical[0] not in split.train and len(split.train) == 7 and len(split.test) == 2
+    assert [clip.path.name for clip in split.dropped_copies] == ["v_cat_g01_c01.mp4"]
+    assert split.dropped_copies[0] not in split.train and len(split.train) == 7 and len(split.test) == 2
     parts = {clip: "test" if clip.group == "05" else "train" for clip in data.clips}
     given = split_as_given(data, parts)
-    assert split.identical[0] in given.identical
+    assert split.dropped_copies[0] in given.dropped_copies
     assert {clip.group for clip in given.test} == {"05"}
 
 

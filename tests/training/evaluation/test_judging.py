@@ -220,7 +220,7 @@ def test_models_that_cannot_be_compared_are_refused_in_one_line(tree: Path, mode
         model, tmp_path / "other_groups.safetensors", training={**info.training, "groups": {"test": {"Down": ["01"]}}}
     )
     for other, message in (
-        (no_groups, "does not say which groups its test had; use --split all"),
+        (no_groups, "does not record its test groups; use --split all"),
         (other_labels, "only first knows Down and only other_labels knows Up"),
         (other_groups, "no clip in"),
     ):
