@@ -10,12 +10,12 @@ import pyarrow as pa
 
 from jobs.archive.fingerprint import fingerprint, fingerprint_of
 from jobs.archive.video import Video, video_name
-from jobs.result.merge import Source
+from jobs.result.merge import TablePair
 from jobs.storage.location import is_address, locate
 from tagger.errors import VtagError
 
 READERS = 16
-"""Videos that are read at a time. On a network most of the time is waiting."""
+"""Number of videos that are read at a time. On a network most of the time is waiting."""
 
 COLUMNS = ["video", "size", "mtime_ns", "fingerprint", "status", "error_kind"]
 """Columns of the videos table that are read."""
@@ -27,8 +27,9 @@ class Changes:
 
     ``new``: not in the records. ``changed``: the content differs, or it changed while it was read. ``retried``: could
     not be read, or only in part, and is tried again. ``touched``: the modification time differs, the content does not.
-    ``missing``: recorded and listed by name, but not there any more. ``kept``: the number of unchanged videos, with
-    those that could not be read. ``gone``: the number of recorded videos that are ``missing`` or not listed.
+    ``missing``: recorded and listed by name, but not there any more. ``unchanged``: the number of unchanged videos,
+    with those that could not be read and are not tried again. ``gone``: the number of recorded videos that are
+    ``missing`` or not listed.
     """
 
     new: tuple[Video, ...] = ()
@@ -36,7 +37,7 @@ class Changes:
     retried: tuple[Video, ...] = ()
     touched: tuple[Video, ...] = ()
     missing: tuple[Video, ...] = ()
-    kept: int = 0
+    unchanged: int = 0
     gone: int = 0
 
     @property
@@ -47,7 +48,10 @@ class Changes:
 
 @dataclass
 class Records:
-    """The records of finished videos: columns, and in ``rows`` the row number of each name."""
+    """The records of finished videos: columns, and in ``rows`` the row number of each name.
+
+    ``is_bad``: the video failed or was read only in part. ``is_unstable``: it changed while it was read.
+    """
 
     rows: dict[str, int] = field(default_factory=dict)
     sizes: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
@@ -57,10 +61,10 @@ class Records:
     is_unstable: np.ndarray = field(default_factory=lambda: np.empty(0, bool))
 
 
-def read_records(sources: Iterable[Source]) -> Records:
+def read_records(sources: Iterable[TablePair]) -> Records:
     """Reads the records in ``sources``. For a video in several of them, the last one counts. Raises OSError."""
 
-    def read(source: Source) -> pa.Table:
+    def read(source: TablePair) -> pa.Table:
         with source.videos.parquet() as file:
             return file.read(columns=COLUMNS).replace_schema_metadata()
 
@@ -100,25 +104,28 @@ def find_changes(
     mtimes_ns = np.fromiter((video.mtime_ns for video in videos), np.int64, len(videos))
     known = row_of_video >= 0
     rows = row_of_video[known]
-    same = np.zeros(len(videos), bool)
-    same[known] = (sizes[known] == records.sizes[rows]) & (mtimes_ns[known] == records.mtimes_ns[rows])
-    bad = np.zeros(len(videos), bool)
-    bad[known] = records.is_bad[rows]
-    unstable = np.zeros(len(videos), bool)
-    unstable[known] = records.is_unstable[rows]
+
+    def of_known(values: np.ndarray) -> np.ndarray:
+        """Returns a mask of all videos, with ``values`` for the known ones and False for the others."""
+        mask = np.zeros(len(videos), bool)
+        mask[known] = values
+        return mask
+
+    same_size = of_known(sizes[known] == records.sizes[rows])
+    same = same_size & of_known(mtimes_ns[known] == records.mtimes_ns[rows])
+    bad = of_known(records.is_bad[rows])
+    unstable = of_known(records.is_unstable[rows])
     missing = known & ~same & (sizes == 0) & (mtimes_ns == 0)
     retried = known & same & bad & ~unstable & retry_failed
-    kept = known & same & ~unstable & ~retried
-    may_be_touched = np.zeros(len(videos), bool)
-    may_be_touched[known] = sizes[known] == records.sizes[rows]
-    may_be_touched &= ~same & ~missing & ~unstable & ~(bad & retry_failed)
+    unchanged = known & same & ~unstable & ~retried
+    may_be_touched = same_size & ~same & ~missing & ~unstable & ~(bad & retry_failed)
     touched = np.zeros(len(videos), bool)
     candidates = np.flatnonzero(may_be_touched).tolist()
     with ThreadPoolExecutor(READERS) as pool:
         found = pool.map(read_fingerprint or _current_fingerprint, (videos[i].path for i in candidates))
         for i, current in zip(candidates, found, strict=True):
             touched[i] = current is not None and current == records.fingerprints[int(row_of_video[i])].as_py()
-    changed = known & ~kept & ~retried & ~touched & ~missing
+    changed = known & ~unchanged & ~retried & ~touched & ~missing
 
     def chosen(mask: np.ndarray) -> tuple[Video, ...]:
         return tuple(videos[i] for i in np.flatnonzero(mask).tolist())
@@ -129,7 +136,7 @@ def find_changes(
         retried=chosen(retried),
         touched=chosen(touched),
         missing=chosen(missing),
-        kept=int(kept.sum()),
+        unchanged=int(unchanged.sum()),
         gone=len(records.rows) - len(np.unique(rows)) + int(missing.sum()),
     )
 

@@ -3,7 +3,7 @@
 import contextlib
 
 from jobs.errors import reason
-from jobs.result.ledger import read_plan
+from jobs.result.ledger import read_started_run
 from jobs.result.lock import locked
 from jobs.result.output import Output, choose_output, find_output
 from jobs.result.publish import ResultCounts, publish
@@ -46,7 +46,7 @@ def _check_free(source: Output, target: Output) -> None:
     if target is not source and (target.out.address == source.out.address or read_result(target) is not None):
         raise OutputError(f"{target.out} exists; choose another --out")
     for output in (source, target):
-        if read_plan(output.run_folder) is not None:
+        if read_started_run(output.run_folder) is not None:
             raise OutputError(
                 f"{output.run_folder} holds an interrupted run; finish it first, with the command that began it"
             )

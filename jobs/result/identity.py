@@ -1,4 +1,7 @@
-"""The identity of a run: all that its rows depend on, besides the videos."""
+"""The identity of a run: all that its rows depend on, besides the videos.
+
+A run consists of all jobs (starts of a command) until one of them publishes.
+"""
 
 import json
 from collections.abc import Mapping

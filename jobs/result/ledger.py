@@ -20,14 +20,15 @@ import pyarrow as pa
 import tagger
 from jobs.errors import reason
 from jobs.result.identity import RunIdentity
-from jobs.result.merge import Source
+from jobs.result.merge import TablePair
 from jobs.storage.location import Location
 from tagger.errors import OutputError
 
 LEDGER_FORMAT = 2
 """Version of the run folder's layout."""
 
-PART = re.compile(r"part-(\d{6,})\.(tags|videos)\.parquet")
+LEDGER_PART = re.compile(r"part-(\d{6,})\.(tags|videos)\.parquet")
+"""The file names of a part: its number and its table."""
 
 LOG_INTERVAL_S = 30.0
 """Seconds between two writes of the log to a bucket, where a file cannot be appended to and is written anew."""
@@ -39,22 +40,22 @@ class Ledger:
     def __init__(self, folder: Location):
         self.folder = folder
         self._next_part = len(committed_parts(folder))
-        started = read_plan(folder)
-        assert started is not None, "there is no plan; use Ledger.create"
+        started = read_started_run(folder)
+        assert started is not None, "there is no plan; use Ledger.open"
         self.run_id = started.run_id
         self._log = folder.child(f"log-{sum(name.startswith('log-') for name in folder.names()):03d}.jsonl")
         self._lines: list[str] = []
         self._log_written_s = -LOG_INTERVAL_S
 
     @classmethod
-    def create(cls, folder: Location, identity: RunIdentity, *, replaces: bool = False) -> "Ledger":
-        """Opens the ledger at ``folder``. Creates it first if there is none.
+    def open(cls, folder: Location, identity: RunIdentity, *, replaces: bool = False) -> "Ledger":
+        """Opens the run folder ``folder`` for writing. Creates its plan first if there is none.
 
         ``replaces``: the run replaces an earlier result instead of adding to it.
         """
-        if read_plan(folder) is None:
+        if read_started_run(folder) is None:
             folder.create_folder()
-            remove(folder, keep_lock=True)
+            remove(folder)
             plan = {
                 "format": LEDGER_FORMAT,
                 **identity.to_json(),
@@ -71,7 +72,7 @@ class Ledger:
 
         Adds all rows or none. They are on disk when this returns.
         """
-        part = part_source(self.folder, self._next_part)
+        part = part_pair(self.folder, self._next_part)
         part.tags.write_table(tags)
         part.videos.write_table(videos)
         self._next_part += 1
@@ -92,17 +93,18 @@ class Ledger:
                 self._log_written_s = time.monotonic()
 
 
-def part_source(folder: Location, number: int) -> Source:
-    """The two files of a part."""
+def part_pair(folder: Location, number: int) -> TablePair:
+    """Returns the two files of a part."""
     name = f"part-{number:06d}"
-    return Source(folder.child(f"{name}.tags.parquet"), folder.child(f"{name}.videos.parquet"))
+    return TablePair(folder.child(f"{name}.tags.parquet"), folder.child(f"{name}.videos.parquet"))
 
 
-def committed_parts(folder: Location) -> list[Source]:
-    """The parts that were committed to a run folder, in order. Raises OutputError when one is missing."""
+def committed_parts(folder: Location) -> list[TablePair]:
+    """Returns the parts that were committed to a run folder, in order. Raises OutputError when one is missing."""
     names = set(folder.names())
-    numbers = sorted(int(match[1]) for name in names if (match := PART.fullmatch(name)) and match[2] == "videos")
-    found = [part_source(folder, number) for number in numbers]
+    matches = [match for name in names if (match := LEDGER_PART.fullmatch(name))]
+    numbers = sorted(int(match[1]) for match in matches if match[2] == "videos")
+    found = [part_pair(folder, number) for number in numbers]
     if numbers != list(range(len(numbers))) or not all(part.tags.name in names for part in found):
         raise OutputError(f"{folder} lacks parts that were committed to it; remove it, and its videos are tagged again")
     return found
@@ -117,7 +119,7 @@ class StartedRun:
     replaces: bool
 
 
-def read_plan(folder: Location) -> StartedRun | None:
+def read_started_run(folder: Location) -> StartedRun | None:
     """Reads the plan with which the run at ``folder`` was started; None when there is no run.
 
     Raises OutputError for a damaged run folder, for one that cannot be read, and for one of another version of vtag.
@@ -140,14 +142,12 @@ def read_plan(folder: Location) -> StartedRun | None:
         ) from error
 
 
-def remove(folder: Location, *, keep_lock: bool = False) -> None:
-    """Removes vtag's files from a run folder, and then the folder if it is empty.
+def remove(folder: Location) -> None:
+    """Removes the run in a run folder: all files of vtag except the lock file.
 
-    ``keep_lock`` keeps the lock file and the folder. The plan is removed first: a half-removed folder is no run.
+    The plan is removed first: a half-removed folder is no run.
     """
-    mine = re.compile(rf"plan\.json|{PART.pattern}|log-\d+\.jsonl|\..*\.tmp" + ("" if keep_lock else r"|lock\.json"))
+    mine = re.compile(rf"plan\.json|{LEDGER_PART.pattern}|log-\d+\.jsonl|\..*\.tmp")
     for name in sorted(folder.names(), key=lambda name: name != "plan.json"):
         if mine.fullmatch(name):
             folder.child(name).delete()
-    if not keep_lock:
-        folder.delete_empty_folder()

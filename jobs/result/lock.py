@@ -1,8 +1,8 @@
 """The lock of an output, so that one job at a time writes to it. The lock file in the run folder names the holder.
 
 On a local disk the operating system holds the lock (flock). It releases the lock when the process ends or is killed.
-Where it cannot (in a bucket, or on a network disk that does not share locks), the holder writes a heartbeat to the lock
-file, and a lock without a heartbeat is taken over.
+The holder also writes a heartbeat to the lock file. Where flock does not work (in a bucket, or on a network disk that
+does not share locks), a lock without a heartbeat is taken over.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ HEARTBEAT_S = 10.0
 
 
 class Lock:
-    """A lock that is held. ``check`` raises OutputError when another job has taken it over."""
+    """A lock that this process holds."""
 
     def __init__(self, file: Location, descriptor: IO[str] | None):
         self._file = file
@@ -44,7 +44,7 @@ class Lock:
         self._thread.start()
 
     def check(self) -> None:
-        """Raises OutputError when the lock was lost."""
+        """Raises OutputError when another job has taken the lock over."""
         if self._lost is not None:
             raise OutputError(self._lost)
 

@@ -26,14 +26,14 @@ RANGE_ROWS = 100_000
 """Approximate number of rows in memory at a time."""
 
 ROW_GROUP_ROWS = 25_000
-"""Rows of a row group in files that will be merged again: a merge reads whole row groups."""
+"""Number of rows of a row group in files that will be merged again: a merge reads whole row groups."""
 
 READERS = 8
-"""Files that are read at a time. In a bucket most of the time is waiting."""
+"""Number of files that are read at a time. In a bucket most of the time is waiting."""
 
 
 @dataclass(frozen=True)
-class Source:
+class TablePair:
     """Two Parquet files about the same videos, each sorted by video: TAGS_SCHEMA and VIDEOS_SCHEMA."""
 
     tags: Location
@@ -58,11 +58,13 @@ class _Outline:
     marks: tuple[tuple[str, int], ...]
 
 
-def merge(sources: Sequence[Source], *, keep: pa.Array | None = None, range_rows: int = RANGE_ROWS) -> Iterator[Merged]:
+def merge(
+    sources: Sequence[TablePair], *, keep: pa.Array | None = None, range_rows: int = RANGE_ROWS
+) -> Iterator[Merged]:
     """Yields the rows of ``sources`` in ascending ranges of videos. For a video in two sources, the later one counts.
 
     ``keep``: the names of the videos to keep; None keeps all. Raises OutputError when the tags of a source do not fit
-    its videos, or when it cannot be read.
+    its videos, or a source cannot be read.
     """
     if keep is not None:
         keep = keep.take(pc.array_sort_indices(keep))
@@ -86,7 +88,7 @@ class _SourceInRange:
     """A source with names in a range, and its number. ``is_whole``: all its names are in the range."""
 
     number: int
-    source: Source
+    source: TablePair
     is_whole: bool
 
 
@@ -115,7 +117,7 @@ def _readable(file: Location) -> Iterator[None]:
         ) from error
 
 
-def _outline(source: Source, mark_rows: int) -> _Outline | None:
+def _outline(source: TablePair, mark_rows: int) -> _Outline | None:
     first = last = ""
     marks = []
     rows = 0
@@ -191,7 +193,7 @@ def _read(
         file: Location = getattr(found.source, table)
         with _readable(file):
             if found.is_whole:
-                # Without a filter, whose cost would be largest for the small parts of a run.
+                # No filter: for small files it costs more than it saves.
                 with file.parquet() as parquet:
                     rows = fill_added_columns(parquet.read().replace_schema_metadata(), schema)
             else:

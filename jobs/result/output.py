@@ -15,7 +15,10 @@ RESULT_NAMES = frozenset({"tags", "videos", "manifest.json"})
 
 @dataclass(frozen=True)
 class Output:
-    """The locations of a result, and of the run folder beside it."""
+    """The locations of a result, and of the run folder beside it.
+
+    ``out`` is the file or folder that the user names: the table of segments, or a folder with both tables.
+    """
 
     out: Location
     run_folder: Location
@@ -78,7 +81,7 @@ def _check_local(path: Path, out: str, *, is_folder: bool) -> None:
     if not os.access(path.parent, os.W_OK | os.X_OK):
         raise OutputError(f"--out {out}: the folder {path.parent} cannot be written; choose another --out")
     if not is_folder and path.is_dir():
-        raise OutputError(f"--out {out} is a folder; a single file cannot take its place")
+        raise OutputError(f"--out {out} is a folder, but .parquet means one file; choose another --out")
     if is_folder and path.exists():
         if not path.is_dir():
             raise OutputError(f"--out {out} is an existing file; choose a name ending in .parquet, or a new folder")

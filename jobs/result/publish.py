@@ -9,11 +9,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-import tagger
 from jobs.archive.video import Failure
 from jobs.errors import reason
 from jobs.result.identity import RunIdentity, file_metadata
-from jobs.result.merge import ROW_GROUP_ROWS, Merged, Source, merge
+from jobs.result.merge import ROW_GROUP_ROWS, Merged, TablePair, merge
 from jobs.result.output import Output
 from jobs.result.published import Part, Result, next_number, remove_left_overs, write_manifest
 from jobs.storage.location import parquet_writer
@@ -21,7 +20,7 @@ from tagger.errors import OutputError
 from tagger.schema import TAGS_SCHEMA, VIDEOS_SCHEMA
 
 ROWS_PER_FILE = 5_000_000
-"""Maximum rows of a part file. The last range of the merge in it may exceed them."""
+"""Number of rows after which a part file ends. The last range that is merged into it may exceed this number."""
 
 TOP_LABELS = 10
 """Number of labels in ``ResultCounts.top_labels``."""
@@ -75,26 +74,26 @@ def publish(
     identity: RunIdentity,
     run_id: str,
     base: Result | None,
-    parts: Sequence[Source],
+    new_tables: Sequence[TablePair],
     *,
     keep: pa.Array | None = None,
 ) -> ResultCounts:
-    """Publishes ``parts`` of a run, and the rows of ``base`` that they do not replace, as the result at ``output``.
+    """Publishes the ``new_tables`` of a run, with the rows of ``base`` that they do not replace, at ``output``.
 
     ``keep``: the names of the videos to keep; None keeps all. Raises OutputError when the output cannot be written.
     Then nothing is lost, and the call can be repeated. A repeated call gives the same result.
     """
     try:
         if output.is_folder:
-            return _publish_folder(output, identity, run_id, base, parts, keep)
-        return _publish_files(output, identity, run_id, base, parts, keep)
+            return _publish_folder(output, identity, run_id, base, new_tables, keep)
+        return _publish_files(output, identity, run_id, base, new_tables, keep)
     except OSError as error:
         raise OutputError(
             f"{output.out} cannot be written: {reason(error)}; finished videos are kept, run the same command again"
         ) from error
 
 
-def count(sources: Sequence[Source]) -> ResultCounts:
+def count_rows(sources: Sequence[TablePair]) -> ResultCounts:
     """Counts the rows of ``sources``, none of them as new."""
     counts = ResultCounts()
     for merged in merge(sources):
@@ -103,7 +102,7 @@ def count(sources: Sequence[Source]) -> ResultCounts:
 
 
 @contextlib.contextmanager
-def _pair(files: Source, metadata: dict[str, str]) -> Iterator[tuple[pq.ParquetWriter, pq.ParquetWriter]]:
+def _write_pair(files: TablePair, metadata: dict[str, str]) -> Iterator[tuple[pq.ParquetWriter, pq.ParquetWriter]]:
     """Yields writers of both files, tags and videos. Both files are completed, then put in place, the videos first."""
     with (
         files.tags.atomic_write() as tags,
@@ -119,16 +118,16 @@ def _publish_files(
     identity: RunIdentity,
     run_id: str,
     base: Result | None,
-    parts: Sequence[Source],
+    new_tables: Sequence[TablePair],
     keep: pa.Array | None,
 ) -> ResultCounts:
     before = base.sources if base is not None else ()
     if keep is None and base is not None and base.is_half_published:
         # The tags may still have rows of videos that the interrupted run pruned.
-        keep = pa.concat_arrays([_names(source) for source in (*before, *parts)])
+        keep = pa.concat_arrays([_names(source) for source in (*before, *new_tables)])
     counts = ResultCounts()
-    with _pair(Source(output.tags, output.videos), file_metadata(identity, run_id)) as (tags, videos):
-        for merged in merge([*before, *parts], keep=keep):
+    with _write_pair(TablePair(output.tags, output.videos), file_metadata(identity, run_id)) as (tags, videos):
+        for merged in merge([*before, *new_tables], keep=keep):
             tags.write_table(merged.tags, row_group_size=ROW_GROUP_ROWS)
             videos.write_table(merged.videos, row_group_size=ROW_GROUP_ROWS)
             counts.add(merged, len(before))
@@ -140,54 +139,57 @@ def _publish_folder(
     identity: RunIdentity,
     run_id: str,
     base: Result | None,
-    parts: Sequence[Source],
+    new_tables: Sequence[TablePair],
     keep: pa.Array | None,
 ) -> ResultCounts:
     for folder in (output.out, output.tags, output.videos):
         folder.create_folder()
-    untouched, touched = _split(output, base, parts, keep)
+    unchanged, rewritten = _split(output, base, new_tables, keep)
     number = next_number(output)
     metadata = file_metadata(identity, run_id)
-    new: list[Part] = []
-    counts = count([part.source(output) for part in untouched])
-    batches = merge([*(part.source(output) for part in touched), *parts], keep=keep)
+    written: list[Part] = []
+    counts = count_rows([part.pair(output) for part in unchanged])
+    batches = merge([*(part.pair(output) for part in rewritten), *new_tables], keep=keep)
     merged = next(batches, None)
     while merged is not None:
         part = Part(number, 0, 0)
-        with _pair(part.source(output), metadata) as (tags, videos):
+        with _write_pair(part.pair(output), metadata) as (tags, videos):
             while merged is not None and part.segments < ROWS_PER_FILE:
                 tags.write_table(merged.tags, row_group_size=ROW_GROUP_ROWS)
                 videos.write_table(merged.videos, row_group_size=ROW_GROUP_ROWS)
-                counts.add(merged, len(touched))
+                counts.add(merged, len(rewritten))
                 part = Part(number, part.videos + merged.videos.num_rows, part.segments + merged.tags.num_rows)
                 merged = next(batches, None)
-        new.append(part)
+        written.append(part)
         number += 1
     # From here on, readers of the manifest see the new result.
-    listed = [*untouched, *new]
-    write_manifest(output, identity, run_id, tagger.__version__, listed)
+    listed = [*unchanged, *written]
+    write_manifest(output, identity, run_id, listed)
     remove_left_overs(output, listed)
     return counts
 
 
 def _split(
-    output: Output, base: Result | None, parts: Sequence[Source], keep: pa.Array | None
+    output: Output, base: Result | None, new_tables: Sequence[TablePair], keep: pa.Array | None
 ) -> tuple[list[Part], list[Part]]:
-    """Divides the parts of ``base``: unchanged ones, and those with videos that were read again or are pruned."""
+    """Divides the parts of ``base`` into those that stay unchanged and those that must be rewritten.
+
+    A part must be rewritten when a video in it was read again or is pruned.
+    """
     if base is None:
         return [], []
-    new = pa.concat_arrays([_names(part) for part in parts]) if parts else pa.array([], pa.string())
-    untouched: list[Part] = []
-    touched: list[Part] = []
+    new = pa.concat_arrays([_names(pair) for pair in new_tables]) if new_tables else pa.array([], pa.string())
+    unchanged: list[Part] = []
+    rewritten: list[Part] = []
     for part in base.parts:
-        names = _names(part.source(output))
+        names = _names(part.pair(output))
         stays = not pc.any(pc.is_in(names, new)).as_py()
         if stays and keep is not None:
             stays = bool(pc.all(pc.is_in(names, keep)).as_py())
-        (untouched if stays else touched).append(part)
-    return untouched, touched
+        (unchanged if stays else rewritten).append(part)
+    return unchanged, rewritten
 
 
-def _names(source: Source) -> pa.Array:
+def _names(source: TablePair) -> pa.Array:
     with source.videos.parquet() as file:
         return file.read(columns=["video"])["video"].combine_chunks()

@@ -8,16 +8,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs.result.identity import RunIdentity
-from jobs.result.ledger import committed_parts, read_plan
-from jobs.result.merge import Source
+from jobs.result.ledger import committed_parts, read_started_run
+from jobs.result.merge import TablePair
 from jobs.result.output import Output, find_output
-from jobs.result.published import PART, Result, read_result
+from jobs.result.published import RESULT_PART, Result, read_result
 from jobs.storage.location import Location
 from tagger.errors import OutputError
 from tagger.schema import TAGS_SCHEMA
 
 BATCH_VIDEOS = 20_000
-"""Rows of the videos table that are checked at a time."""
+"""Number of rows of the videos table that are checked at a time."""
 
 COLUMNS = ["video", "segment", "start_s", "end_s"]
 """Columns of the tags whose values are checked."""
@@ -71,7 +71,7 @@ def verify(out: str) -> Verdict:
 def _read(output: Output) -> Result:
     result = read_result(output)
     if result is None:
-        started = read_plan(output.run_folder)
+        started = read_started_run(output.run_folder)
         hint = f"; {output.run_folder} holds an interrupted run, and the same command continues it" if started else ""
         raise OutputError(f"there is no result at {output.out}{hint}")
     return result
@@ -95,7 +95,7 @@ def _verify(output: Output, result: Result) -> Verdict:
         _check_no_duplicates(ranges)
         if output.is_folder:
             _check_listed(output, {part.name for part in result.parts})
-        if read_plan(output.run_folder) is not None:
+        if read_started_run(output.run_folder) is not None:
             unpublished = sum(_check(part).videos for part in committed_parts(output.run_folder))
     except (DamagedError, OutputError) as error:
         problem = str(error)
@@ -112,7 +112,7 @@ class _Found:
     last: str
 
 
-def _check(source: Source) -> _Found:
+def _check(source: TablePair) -> _Found:
     """Reads both files of a source to the end and compares them. Raises DamagedError."""
     videos = segments = 0
     first = last = ""
@@ -131,7 +131,7 @@ def _check(source: Source) -> _Found:
         rest = tags.take(1)
         if rest.num_rows:
             raise DamagedError(
-                f"{source.tags} has rows of {rest['video'][0]} that no video in {source.videos} accounts for"
+                f"{source.tags} has more segments than {source.videos} counts, from {rest['video'][0]} on"
             )
     return _Found(videos, segments, first, last)
 
@@ -170,7 +170,7 @@ class _Rows:
         return table.slice(0, rows)
 
 
-def _check_no_duplicates(ranges: list[tuple[str, str, Source]]) -> None:
+def _check_no_duplicates(ranges: list[tuple[str, str, TablePair]]) -> None:
     """Raises DamagedError when a video is in two sources."""
     ranges.sort(key=lambda found: found[:2])
     reach = ""
@@ -190,7 +190,7 @@ def _check_no_duplicates(ranges: list[tuple[str, str, Source]]) -> None:
 
 def _check_listed(output: Output, names: set[str]) -> None:
     for folder in (output.tags, output.videos):
-        extra = [name for name in folder.names() if PART.fullmatch(name) and name not in names]
+        extra = [name for name in folder.names() if RESULT_PART.fullmatch(name) and name not in names]
         if extra:
             raise DamagedError(
                 f"{folder.child(extra[0])} is not in the manifest, and readers of *.parquet see its rows, too; "

@@ -12,19 +12,20 @@ from jobs.tagging.collector import Collector, FinishedVideo, TimeSpent
 from jobs.tagging.committer import Committer
 from jobs.tagging.pipeline import DECODING_GPU_SHARE, Workers
 from jobs.tagging.plan import Plan
-from jobs.tagging.summary import Efficiency, Progress
+from jobs.tagging.summary import Efficiency, Phase, Progress
 
-MIN_MEASURED_S = 10.0
-"""Shortest time in seconds over which the efficiency of a job is measured. Work in progress at the start of that time
+MIN_EFFICIENCY_S = 10.0
+"""Minimum time in seconds over which the efficiency of a job is measured. Work in progress at the start of that time
 counts in full, which distorts a shorter measurement."""
 
 
 @dataclass
 class JobState:
-    """What is known of a running job, and how its progress is reported.
+    """The state of a running job. Its methods report progress.
 
-    ``workers`` and ``first_row_s`` are None until the pipeline has begun and the first rows came back. Times ending in
-    ``_s`` are on the monotonic clock, in seconds.
+    ``workers`` and ``began_s`` are None until the workers are chosen, ``first_row_s`` until the first rows come back.
+    ``started_s``, ``began_s``, ``first_row_s`` and ``reported_s`` are times on the monotonic clock; ``tagging_s`` is a
+    duration. All are in seconds.
     """
 
     plan: Plan
@@ -32,6 +33,7 @@ class JobState:
     driver: RayDriver | None = None
     started_s: float = field(default_factory=time.monotonic)
     workers: Workers | None = None
+    began_s: float | None = None
     first_row_s: float | None = None
     efficiency: Efficiency | None = None
     tagging_s: float = 0.0
@@ -44,8 +46,8 @@ class JobState:
     def __post_init__(self) -> None:
         self.collector = Collector(self.plan.todo)
 
-    def report(self, phase: str | None = None) -> None:
-        """Reports the progress of the job."""
+    def report(self, phase: Phase | None = None) -> None:
+        """Reports the progress of the job. Without ``phase``, the job is starting or tagging."""
         now = self.reported_s = time.monotonic()
         busy = (0.0, 0.0)
         if self.workers is not None and self.first_row_s is not None:
@@ -56,7 +58,7 @@ class JobState:
             busy = (min(decode, 1.0), min(predict, 1.0))
         self.on_progress(
             Progress(
-                phase=phase or ("starting" if self.first_row_s is None else "tagging"),  # type: ignore[arg-type]
+                phase=phase or ("starting" if self.first_row_s is None else "tagging"),
                 videos_total=len(self.plan.videos),
                 videos_kept=len(self.plan.videos) - len(self.plan.todo),
                 videos_done=self.done,
@@ -76,7 +78,7 @@ class JobState:
         if self.first_row_s is None:
             self.first_row_s, self.collector.spent = time.monotonic(), TimeSpent(since=time.time())
             self.report()
-        elif (passed_s := time.monotonic() - self.first_row_s) >= MIN_MEASURED_S:
+        elif (passed_s := time.monotonic() - self.first_row_s) >= MIN_EFFICIENCY_S:
             self.efficiency = self._efficiency(passed_s)
         return finished
 

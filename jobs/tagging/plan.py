@@ -10,9 +10,9 @@ from jobs.archive.listing import find_videos
 from jobs.archive.video import Video, video_name
 from jobs.result.changes import Changes, Records, find_changes, read_records
 from jobs.result.identity import RunIdentity
-from jobs.result.ledger import committed_parts, read_plan
+from jobs.result.ledger import committed_parts, read_started_run
 from jobs.result.output import Output, choose_output
-from jobs.result.published import Result, read_result
+from jobs.result.published import Result, UnusableResultError, read_result
 from jobs.storage.address import is_address
 from jobs.tagging.run_config import RunConfig
 from tagger.errors import InputError, OutputError, VideoError
@@ -21,12 +21,12 @@ from tagger.tagger import ModelSource, find_model
 from tagger.windows import Sampling
 
 PROBES = 8
-"""Processes that open videos at the same time. On a network disk they wait most of the time."""
+"""Number of processes that open videos at the same time. On a network disk they wait most of the time."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A job ready to run: what it does with which videos, and where its rows go.
+    """A job ready to run: its videos, how they are tagged, and where the rows are written.
 
     ``base`` is the result that it adds to, None when there is none or it is to be replaced (``replaces``). ``run_id``
     is the id of an interrupted run that this job continues, and ``part_count`` the number of parts in its run folder.
@@ -71,14 +71,16 @@ class Plan:
 
 @dataclass(frozen=True)
 class DryRun:
-    """Counts of what a job would do.
+    """The figures that ``vtag run --dry-run`` shows.
 
-    ``videos`` are listed. The ``new``, ``changed`` and ``retried`` ones would be read, the ``kept`` ones not. ``kept``
-    includes ``touched`` videos, which have the same content and another modification time. ``gone`` videos are in the
-    result only; with ``pruned`` they would be removed.
+    ``videos`` is the number of videos in the inputs. The job would read the ``new``, ``changed`` and ``retried`` ones,
+    but not the ``kept`` ones. ``kept`` includes the ``touched`` videos, which have the same content and another
+    modification time. ``gone`` videos are in the result but not in the inputs. ``pruned`` is True if the job would
+    remove them.
 
-    ``unreadable`` videos cannot be opened. ``video_s`` and ``windows`` would be tagged. ``unopened`` videos are in
-    buckets and would have to be copied first; the three numbers before do not include them.
+    ``unreadable`` videos cannot be opened. The job would tag ``video_s`` seconds of video in ``windows`` windows.
+    ``unopened`` videos are in buckets and would have to be copied first, so ``unreadable``, ``video_s`` and ``windows``
+    do not include them.
     """
 
     videos: int
@@ -114,15 +116,15 @@ def make_plan(config: RunConfig, on_found: Callable[[int], None] = lambda found:
     base = None if replaces else _base_result(output, identity)
     videos = tuple(find_videos(config.inputs, config.extensions, on_found))
     try:
-        earlier = committed_parts(output.run_folder) if run_id is not None else []
-        records = read_records([*(base.sources if base else ()), *earlier])
+        committed = committed_parts(output.run_folder) if run_id is not None else []
+        records = read_records([*(base.sources if base else ()), *committed])
     except (OSError, OutputError) as error:
         if not config.overwrite:
             if isinstance(error, OutputError):
                 raise
             raise OutputError(f"{output.out} cannot be read: {error}; use --overwrite to start over") from error
         # The run folder of an interrupted --overwrite is damaged: the run starts over.
-        run_id, earlier, records = None, [], Records()
+        run_id, committed, records = None, [], Records()
     changes = find_changes(videos, records, retry_failed=config.retry_failed)
     return Plan(
         config=config,
@@ -136,44 +138,52 @@ def make_plan(config: RunConfig, on_found: Callable[[int], None] = lambda found:
         base=base,
         replaces=replaces,
         run_id=run_id,
-        part_count=len(earlier),
+        part_count=len(committed),
     )
 
 
 def _interrupted_run(output: Output, identity: RunIdentity, *, overwrite: bool) -> tuple[str | None, bool]:
     """Returns the id of the interrupted run to continue, if any, and whether the run replaces an earlier result.
 
-    Raises OutputError when the interrupted run has another identity, or would replace the result to which this run
-    would add.
+    Raises OutputError when the interrupted run has another identity, or when it replaces the result that this run adds
+    to.
     """
     try:
-        earlier = read_plan(output.run_folder)
+        started = read_started_run(output.run_folder)
     except OutputError:
         if overwrite:
             return None, True
         raise
-    if earlier is None:
+    if started is None:
         return None, overwrite
-    difference = identity.difference(earlier.identity)
+    difference = identity.difference(started.identity)
     if overwrite:
         # The same command, given again after an interruption, continues.
-        return earlier.run_id if difference is None and earlier.replaces else None, True
+        return started.run_id if difference is None and started.replaces else None, True
     if difference is not None:
         raise OutputError(
             f"{output.run_folder} holds an interrupted run with {difference}; "
             "use --overwrite to start over, remove it to go on with the result as it is, or choose another --out"
         )
-    if earlier.replaces and (output.manifest if output.is_folder else output.tags).is_file():
+    if started.replaces and (output.manifest if output.is_folder else output.tags).is_file():
         raise OutputError(
             f"{output.run_folder} holds an interrupted --overwrite; give --overwrite again to finish it, "
             "or remove it to go on with the result that is there"
         )
-    return earlier.run_id, earlier.replaces
+    return started.run_id, started.replaces
+
+
+def read_base(output: Output) -> Result | None:
+    """Reads the result that a run adds to; None when there is none. Raises OutputError for an unusable result."""
+    try:
+        return read_result(output)
+    except UnusableResultError as error:
+        raise OutputError(f"{error}; {error.hint}") from error
 
 
 def _base_result(output: Output, identity: RunIdentity) -> Result | None:
     """Returns the result that the run adds to. Raises OutputError when its identity differs or a part is missing."""
-    base = read_result(output)
+    base = read_base(output)
     difference = base and identity.difference(base.identity)
     if difference:
         raise OutputError(
@@ -222,7 +232,7 @@ def dry_run(plan: Plan, on_probed: Callable[[int], None] = lambda probed: None) 
         changed=len(changes.changed),
         retried=len(changes.retried),
         touched=len(changes.touched),
-        kept=changes.kept + len(changes.touched),
+        kept=changes.unchanged + len(changes.touched),
         gone=changes.gone,
         pruned=plan.config.prune,
         unreadable=unreadable,

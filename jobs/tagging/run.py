@@ -13,21 +13,21 @@ from jobs.archive.video import video_name
 from jobs.cluster.ray_driver import RayDriver
 from jobs.cluster.termination import Sigterm
 from jobs.errors import Interrupted, JobError, WorkerError
-from jobs.result.ledger import Ledger, committed_parts, read_plan, remove
+from jobs.result.ledger import Ledger, committed_parts, read_started_run, remove
 from jobs.result.lock import Lock, locked
 from jobs.result.merge import merge
 from jobs.result.output import Output
-from jobs.result.publish import ResultCounts, count, publish
-from jobs.result.published import Result, read_result
+from jobs.result.publish import ResultCounts, count_rows, publish
+from jobs.result.published import Result
 from jobs.storage.location import Location, is_address
 from jobs.tagging.committer import Committer, unwritable
 from jobs.tagging.job_state import JobState
-from jobs.tagging.pipeline import Workers, videos_at_a_time
-from jobs.tagging.plan import Plan
+from jobs.tagging.pipeline import Workers, chunk_size
+from jobs.tagging.plan import Plan, read_base
 from jobs.tagging.rows import with_times
 from jobs.tagging.run_config import RunConfig
 from jobs.tagging.summary import Progress, Summary
-from jobs.tagging.tag_archive import Settings, tag_archive
+from jobs.tagging.tag_archive import TaggingSettings, tag_archive
 from tagger.errors import OutputError
 
 REPORT_S = 1.0
@@ -56,7 +56,7 @@ def run_job(
                 counts = _tag_and_publish(plan, job)
     except KeyboardInterrupt:
         committed = job.committer.committed if job.committer else 0
-        kept = plan.changes.kept + len(plan.changes.touched) + committed
+        kept = plan.changes.unchanged + len(plan.changes.touched) + committed
         raise Interrupted(
             f"interrupted; {kept} of {len(plan.videos)} videos are finished and kept in {plan.output.run_folder}, "
             "and the same command continues from there"
@@ -77,7 +77,7 @@ def run_job(
         changed=len(changes.changed),
         retried=len(changes.retried),
         touched=len(changes.touched),
-        kept=changes.kept + len(changes.touched),
+        kept=changes.unchanged + len(changes.touched),
         gone=changes.gone,
         pruned=changes.gone if plan.prunes else 0,
         video_s=counts.video_s,
@@ -101,13 +101,13 @@ def _count_existing(output: Output, base: Result) -> ResultCounts:
     """Counts the existing result. Removes the rest of the run folder of a job that was killed after publishing."""
     if output.run_folder.is_folder():
         with locked(output.run_folder):
-            if read_plan(output.run_folder) is None:
-                remove(output.run_folder, keep_lock=True)
+            if read_started_run(output.run_folder) is None:
+                remove(output.run_folder)
         output.run_folder.delete_empty_folder()
-    return count(base.sources)
+    return count_rows(base.sources)
 
 
-def _tag_and_publish(plan: Plan, job: "JobState") -> ResultCounts:
+def _tag_and_publish(plan: Plan, job: JobState) -> ResultCounts:
     job.report("starting")
     folder = plan.output.run_folder
     try:
@@ -127,7 +127,7 @@ def _tag_and_publish(plan: Plan, job: "JobState") -> ResultCounts:
                 with contextlib.suppress(OSError):
                     ledger.log("stopped", reason=type(error).__name__, words=str(error))
                 raise
-            remove(folder, keep_lock=True)
+            remove(folder)
     except OSError as error:
         raise unwritable(folder, error) from error
     finally:
@@ -137,8 +137,8 @@ def _tag_and_publish(plan: Plan, job: "JobState") -> ResultCounts:
 
 def _check_unchanged(plan: Plan) -> None:
     """Raises OutputError when another job has begun or finished between the plan and the lock."""
-    base = None if plan.replaces else read_result(plan.output)
-    started = read_plan(plan.output.run_folder) if plan.run_id is not None else None
+    base = None if plan.replaces else read_base(plan.output)
+    started = read_started_run(plan.output.run_folder) if plan.run_id is not None else None
     # vtag compact keeps the run id and replaces the parts.
     is_same = (base and (base.run_id, base.parts)) == (plan.base and (plan.base.run_id, plan.base.parts))
     if plan.run_id is not None:
@@ -150,8 +150,8 @@ def _check_unchanged(plan: Plan) -> None:
 
 def _open_ledger(plan: Plan) -> Ledger:
     if plan.run_id is None:
-        remove(plan.output.run_folder, keep_lock=True)
-    ledger = Ledger.create(plan.output.run_folder, plan.identity, replaces=plan.replaces)
+        remove(plan.output.run_folder)
+    ledger = Ledger.open(plan.output.run_folder, plan.identity, replaces=plan.replaces)
     changes = plan.changes
     ledger.log(
         "started",
@@ -162,7 +162,7 @@ def _open_ledger(plan: Plan) -> Ledger:
         changed=len(changes.changed),
         retried=len(changes.retried),
         touched=len(changes.touched),
-        kept=changes.kept,
+        kept=changes.unchanged,
         gone=changes.gone,
     )
     return ledger
@@ -183,7 +183,20 @@ def _commit_touched(plan: Plan, ledger: Ledger) -> None:
 def _tag(plan: Plan, ledger: Ledger, job: JobState, lock: Lock) -> None:
     """Tags the videos that are still to be done and commits them."""
     config = plan.config
-    settings = Settings(
+    with job.driver or RayDriver("tagging", address=config.address, verbose=config.verbose) as driver:
+        with Committer(ledger, lock) as job.committer:
+            _tag_in_chunks(driver, job.committer, job)
+        job.tagging_s = time.monotonic() - job.began_s if job.began_s is not None else 0.0
+    if job.done != len(plan.todo):
+        raise WorkerError(
+            f"only {job.done} of {len(plan.todo)} videos came back; run the same command again for the rest"
+        )
+
+
+def _tag_in_chunks(driver: RayDriver, committer: Committer, job: JobState) -> None:
+    """Tags the videos in chunks, so that no process has to hold the whole list at once."""
+    plan, config = job.plan, job.plan.config
+    settings = TaggingSettings(
         device=config.device,
         decode_device=config.decode_device,
         actors=config.actors,
@@ -191,33 +204,30 @@ def _tag(plan: Plan, ledger: Ledger, job: JobState, lock: Lock) -> None:
         batch_size=config.batch_size,
         precision=config.precision,
     )
-    with job.driver or RayDriver("tagging", address=config.address, verbose=config.verbose) as driver:
-        with Committer(ledger, lock) as job.committer:
-            began_s: float | None = None
-            first = 0
-            # In parts, so that no process has to hold the whole list at once.
-            while first < len(plan.todo):
-                part = plan.todo[first : first + videos_at_a_time(job.workers.decoders if job.workers else 1)]
-                work = tag_archive, part, first, plan.source, plan.sampling, settings, job.workers
-                for event in driver.events(*work, timeout_s=REPORT_S):
-                    if isinstance(event, Workers):
-                        job.workers = event
-                        began_s = began_s or time.monotonic()
-                    elif event is not None:
-                        for video in job.collect(event):
-                            job.committer.add(video)
-                            job.note(video)
-                        if config.max_failures.are_exceeded(job.failed, job.done):
-                            raise _too_many_failures(job)
-                    job.committer.commit_when_due()
-                    if time.monotonic() - job.reported_s >= REPORT_S:
-                        job.report()
-                first += len(part)
-        job.tagging_s = time.monotonic() - began_s if began_s is not None else 0.0
-    if job.done != len(plan.todo):
-        raise WorkerError(
-            f"only {job.done} of {len(plan.todo)} videos came back; run the same command again for the rest"
-        )
+    first = 0
+    while first < len(plan.todo):
+        chunk = plan.todo[first : first + chunk_size(job.workers.decoders if job.workers else 1)]
+        work = tag_archive, chunk, first, plan.source, plan.sampling, settings, job.workers
+        for event in driver.events(*work, timeout_s=REPORT_S):
+            if event is not None:
+                _handle(event, committer, job)
+            committer.commit_when_due()
+            if time.monotonic() - job.reported_s >= REPORT_S:
+                job.report()
+        first += len(chunk)
+
+
+def _handle(event: Workers | pa.Table, committer: Committer, job: JobState) -> None:
+    """Takes an event of ``tag_archive``. Raises JobError when too many videos have failed."""
+    if isinstance(event, Workers):
+        job.workers = event
+        job.began_s = job.began_s or time.monotonic()
+        return
+    for video in job.collect(event):
+        committer.add(video)
+        job.note(video)
+    if job.plan.config.max_failures.is_exceeded(job.failed, job.done):
+        raise _too_many_failures(job)
 
 
 def _too_many_failures(job: JobState) -> JobError:

@@ -9,19 +9,20 @@ from typing import ClassVar, Literal
 class MaxFailures:
     """How many videos may fail, or be read only in part, before a job gives up.
 
-    ``videos`` is a number of videos. ``share`` is a share of the finished videos, checked from ``AT_LEAST`` videos on.
+    ``videos`` is a number of videos. ``share`` is a share of the finished videos, checked from ``MIN_VIDEOS`` finished
+    videos on.
     """
 
     videos: int | None = None
     share: float | None = None
 
-    AT_LEAST: ClassVar[int] = 20
+    MIN_VIDEOS: ClassVar[int] = 20
 
-    def are_exceeded(self, failed: int, done: int) -> bool:
+    def is_exceeded(self, failed: int, done: int) -> bool:
         """Whether ``failed`` out of ``done`` videos are too many."""
         if self.videos is not None and failed > self.videos:
             return True
-        return self.share is not None and done >= self.AT_LEAST and failed > self.share * done
+        return self.share is not None and done >= self.MIN_VIDEOS and failed > self.share * done
 
     def __str__(self) -> str:
         return f"{self.videos}" if self.share is None else f"{100 * self.share:g}%"

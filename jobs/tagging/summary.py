@@ -6,6 +6,8 @@ from typing import Literal
 from jobs.archive.video import Failure
 from jobs.result.publish import LabelCount
 
+Phase = Literal["starting", "tagging", "publishing"]
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -16,7 +18,7 @@ class Progress:
     that the decoding workers and the model actors spent working since the first result.
     """
 
-    phase: Literal["starting", "tagging", "publishing"]
+    phase: Phase
     videos_total: int
     videos_kept: int = 0
     videos_done: int = 0
@@ -54,10 +56,13 @@ class Summary:
 
     ``videos``, ``ok``, ``partial``, ``failed``, ``segments``, ``video_s`` and ``top_labels`` are of the whole result.
 
-    This run read the ``new``, ``changed`` and ``retried`` videos; ``tagged_s`` is their length. ``failures`` are those
-    that were not read or only in part, also from before an interruption. This run did not read the ``kept`` videos,
-    which include the ``touched`` ones: same content, another modification time. ``gone`` videos are in the result but
-    not in the inputs; ``pruned`` of them were removed. ``efficiency`` is None when the run was too short to measure.
+    This job read the ``new``, ``changed`` and ``retried`` videos. ``tagged_s`` is the length of video that it tagged,
+    and ``windows_done`` the number of windows. ``elapsed_s`` is the time of the whole job, ``tagging_s`` the part of it
+    from the start of the pipeline to its end. ``efficiency`` is None when the job was too short to measure.
+
+    ``failures`` are the videos that failed or were read only in part, also those from before an interruption. The job
+    did not read the ``kept`` videos, which include the ``touched`` ones: same content, another modification time.
+    ``gone`` videos are in the result but not in the inputs; ``pruned`` of them were removed.
     """
 
     out: str

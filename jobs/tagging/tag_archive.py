@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from jobs.archive.video import Video
 from jobs.cluster.ray_driver import SendEvent
 from jobs.cluster.ray_session import RaySession
-from jobs.tagging.decode_trial import DecodeDevice, use_nvdec
+from jobs.tagging.decode_trial import DecodeDevice, should_use_nvdec
 from jobs.tagging.pipeline import Workers, choose_workers, tag_videos
 from tagger.tagger import ModelSource
 from tagger.windows import Sampling
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Settings:
-    """Settings for tagging: fields of ``RunConfig`` with the same names."""
+class TaggingSettings:
+    """Settings for tagging: fields of ``RunConfig`` with the same names. ``top_k`` is at most the number of labels."""
 
     device: "DeviceName"
     decode_device: DecodeDevice
@@ -35,13 +35,13 @@ def tag_archive(
     first: int,
     source: ModelSource,
     sampling: Sampling,
-    settings: Settings,
+    settings: TaggingSettings,
     workers: Workers | None = None,
 ) -> None:
-    """Tags ``videos``, a part of an archive. Sends the Workers, then tables of SEGMENTS_SCHEMA as they come back.
+    """Tags ``videos``, a chunk of a job. Sends the Workers, then tables of SEGMENTS_SCHEMA as they come back.
 
-    ``first`` is the number of the first of the videos in the archive. ``workers`` are those of the part before; without
-    them they are chosen here. ``tag_videos`` describes the tables and the errors.
+    ``first`` is the number of ``videos[0]`` in the job's list of videos to tag. ``workers`` are those of the chunk
+    before; for the first chunk they are chosen here. ``tag_videos`` describes the tables and the errors.
     """
     workers = workers or _workers(session, videos, source, sampling, settings)
     send_event(workers)
@@ -60,10 +60,10 @@ def tag_archive(
 
 
 def _workers(
-    session: RaySession, videos: Sequence[Video], source: ModelSource, sampling: Sampling, settings: Settings
+    session: RaySession, videos: Sequence[Video], source: ModelSource, sampling: Sampling, settings: TaggingSettings
 ) -> Workers:
     wanted = session.cpus, session.gpus, settings.device, settings.actors
     workers = choose_workers(*wanted)
     preprocessing = source.info.preprocessing
-    nvdec = use_nvdec(videos, sampling, preprocessing, workers, wanted=settings.decode_device, gpus=session.gpus)
+    nvdec = should_use_nvdec(videos, sampling, preprocessing, workers, wanted=settings.decode_device, gpus=session.gpus)
     return choose_workers(*wanted, nvdec=True) if nvdec else workers

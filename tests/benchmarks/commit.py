@@ -65,7 +65,7 @@ def commit(options: argparse.Namespace) -> None:
     videos = [Video(name(number), 10**7, 10**18) for number in range(count)]
     tables = list(actors_tables(videos[:1000], options.per_video, options.per_table))
     with tempfile.TemporaryDirectory() as folder:
-        ledger = Ledger.create(choose_output(Path(folder, "tags.parquet")).run_folder, IDENTITY)
+        ledger = Ledger.open(choose_output(Path(folder, "tags.parquet")).run_folder, IDENTITY)
         collector = Collector(videos)
         waiting: list[FinishedVideo] = []
         seconds = 0.0
@@ -143,7 +143,7 @@ def in_process_parts(output: Output, options: argparse.Namespace) -> None:
 
 def write_parts(output: Output, rows: int, per_video: int) -> None:
     """Writes a run folder with ``rows`` segments, in slightly overlapping parts of the size that a job commits."""
-    ledger = Ledger.create(output.run_folder, IDENTITY)
+    ledger = Ledger.open(output.run_folder, IDENTITY)
     per_part = COMMIT_ROWS // per_video
     order = np.arange(rows // per_video)
     # Videos are finished nearly in order.

@@ -39,7 +39,7 @@ def main() -> None:
         ):
             plan = jobs.tagging.plan.make_plan(config)
         seconds = time.perf_counter() - started
-    assert (len(plan.todo), plan.changes.kept) == (NEW, count)
+    assert (len(plan.todo), plan.changes.unchanged) == (NEW, count)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     print(f"{count:,} videos planned against {count:,} records in {seconds:.1f} s; peak {peak:.2f} GB")
 

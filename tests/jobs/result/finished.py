@@ -57,7 +57,7 @@ def make_finished(
 
 def commit_to(output: Output, *commits: list[FinishedVideo], replaces: bool = False) -> Ledger:
     """Creates a run folder for ``output`` with a part for each of ``commits``."""
-    ledger = Ledger.create(output.run_folder, IDENTITY, replaces=replaces)
+    ledger = Ledger.open(output.run_folder, IDENTITY, replaces=replaces)
     for videos in commits:
         ledger.commit(*result_tables(videos))
     return ledger
@@ -72,4 +72,5 @@ def publish_to(out: Path | str, *commits: list[FinishedVideo], keep: list[str] |
         output, IDENTITY, ledger.run_id, read_result(output), committed_parts(output.run_folder), keep=names
     )
     remove(output.run_folder)
+    output.run_folder.delete_empty_folder()
     return published

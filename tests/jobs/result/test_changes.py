@@ -31,7 +31,7 @@ def records(tmp_path: Path) -> Records:
 
 def test_an_unchanged_video_is_kept_without_being_opened(records: Records) -> None:
     changes = find_changes([DONE.video, BAD.video], records, read_fingerprint=fail_when_read)
-    assert changes == Changes(kept=2, gone=2)
+    assert changes == Changes(unchanged=2, gone=2)
     assert changes.todo == []
 
 
@@ -64,7 +64,7 @@ def test_a_video_that_changed_while_it_was_read_is_read_again(records: Records) 
 
 def test_a_video_that_could_not_be_read_is_tried_again_only_when_asked(records: Records) -> None:
     changes = find_changes([DONE.video, BAD.video], records, retry_failed=True, read_fingerprint=fail_when_read)
-    assert (changes.retried, changes.kept, changes.todo) == ((BAD.video,), 1, [BAD.video])
+    assert (changes.retried, changes.unchanged, changes.todo) == ((BAD.video,), 1, [BAD.video])
 
 
 def test_the_content_of_real_files_is_compared(tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_a_missing_video_is_kept_until_it_appears(tmp_path: Path) -> None:
     missing: FinishedVideo = replace(make_finished("/v/a.mp4", ""), version=None)
     commit_to(output, [missing])
     records = read_records(committed_parts(output.run_folder))
-    assert find_changes([Video("/v/a.mp4", 0, 0)], records, read_fingerprint=fail_when_read).kept == 1
+    assert find_changes([Video("/v/a.mp4", 0, 0)], records, read_fingerprint=fail_when_read).unchanged == 1
     there = Video("/v/a.mp4", 9, 9)
     assert find_changes([there], records, read_fingerprint=fail_when_read).changed == (there,)
 
@@ -109,5 +109,5 @@ def test_the_later_record_counts(tmp_path: Path) -> None:
     old, new = make_finished("/v/a.mp4", mtime_ns=1), make_finished("/v/a.mp4", mtime_ns=2)
     commit_to(output, [old], [new])
     records = read_records(committed_parts(output.run_folder))
-    assert find_changes([new.video], records, read_fingerprint=fail_when_read).kept == 1
+    assert find_changes([new.video], records, read_fingerprint=fail_when_read).unchanged == 1
     assert find_changes([old.video], records, read_fingerprint=lambda path: "x").changed == (old.video,)

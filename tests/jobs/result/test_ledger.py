@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs.result.changes import read_records
-from jobs.result.ledger import Ledger, committed_parts, read_plan, remove
+from jobs.result.ledger import Ledger, committed_parts, read_started_run, remove
 from jobs.result.output import Output, choose_output
 from jobs.tagging.rows import result_tables
 from tagger.errors import OutputError
@@ -33,7 +33,7 @@ def recorded(ledger: Ledger) -> list[str]:
 
 
 def test_a_new_run_folder_holds_the_identity_of_the_run(ledger: Ledger) -> None:
-    started = read_plan(ledger.folder)
+    started = read_started_run(ledger.folder)
     assert started is not None
     assert (started.identity, started.run_id, started.replaces) == (IDENTITY, ledger.run_id, False)
     plan = json.loads((folder_of(ledger) / "plan.json").read_text())
@@ -41,22 +41,22 @@ def test_a_new_run_folder_holds_the_identity_of_the_run(ledger: Ledger) -> None:
 
 
 def test_a_folder_without_a_plan_is_no_run(output: Output) -> None:
-    assert read_plan(output.run_folder) is None
+    assert read_started_run(output.run_folder) is None
     output.run_folder.create_folder()
-    assert read_plan(output.run_folder) is None
+    assert read_started_run(output.run_folder) is None
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"format": 2}'])
 def test_a_damaged_plan_is_an_error_that_says_how_to_start_over(ledger: Ledger, text: str) -> None:
     (folder_of(ledger) / "plan.json").write_text(text)
     with pytest.raises(OutputError, match=r"is damaged .*; remove .*tags\.parquet.run, and"):
-        read_plan(ledger.folder)
+        read_started_run(ledger.folder)
 
 
 def test_a_run_folder_of_another_version_is_refused(ledger: Ledger) -> None:
     (folder_of(ledger) / "plan.json").write_text('{"format": 1, "vtag_version": "0.1"}')
     with pytest.raises(OutputError, match=r"another version of vtag \(0\.1\)"):
-        read_plan(ledger.folder)
+        read_started_run(ledger.folder)
 
 
 def test_committed_videos_are_there_when_the_folder_is_opened_again(ledger: Ledger) -> None:
@@ -117,13 +117,10 @@ def test_a_log_that_cannot_be_written_does_not_stop_a_commit(ledger: Ledger) -> 
     assert len(committed_parts(ledger.folder)) == 1
 
 
-def test_removing_a_run_folder_leaves_other_files(ledger: Ledger) -> None:
+def test_removing_a_run_leaves_the_lock_and_other_files(ledger: Ledger) -> None:
     ledger.commit(*result_tables([make_finished("/v/a.mp4")]))
     folder = folder_of(ledger)
     (folder / "mine.txt").touch()
     (folder / "lock.json").touch()
-    remove(ledger.folder, keep_lock=True)
-    assert sorted(path.name for path in folder.iterdir()) == ["lock.json", "mine.txt"]
-    (folder / "mine.txt").unlink()
     remove(ledger.folder)
-    assert not folder.exists()
+    assert sorted(path.name for path in folder.iterdir()) == ["lock.json", "mine.txt"]

@@ -100,7 +100,7 @@ def twice(row: int):  # type: ignore[no-untyped-def]
         ("t.parquet", without(2), "segments of /v/a.mp4"),
         ("t.parquet", without(4), "segments of /v/c.mp4"),
         ("t.parquet", twice(0), "segments of /v/a.mp4"),
-        ("t.parquet", twice(4), "rows of /v/c.mp4 that no video"),
+        ("t.parquet", twice(4), "counts, from /v/c.mp4 on"),
         ("t.parquet", lambda table: table.take(pa.array([0, 2, 1, 3, 4])), "segments of /v/a.mp4"),
         ("t.parquet", lambda table: table.take(pa.array([3, 4, 0, 1, 2])), "segments of /v/a.mp4"),
         (
@@ -109,7 +109,7 @@ def twice(row: int):  # type: ignore[no-untyped-def]
             "segments of /v/a.mp4",
         ),
         ("t.videos.parquet", without(0), "segments of /v/c.mp4"),
-        ("t.videos.parquet", without(2), "rows of /v/c.mp4 that no video"),
+        ("t.videos.parquet", without(2), "counts, from /v/c.mp4 on"),
         ("t.videos.parquet", twice(1), "has a video twice"),
         ("t.videos.parquet", lambda table: table.take(pa.array([2, 0, 1])), "not sorted"),
     ],

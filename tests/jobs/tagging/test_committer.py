@@ -22,7 +22,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> Ledger:
-    return Ledger.create(choose_output(tmp_path / "tags.parquet").run_folder, IDENTITY)
+    return Ledger.open(choose_output(tmp_path / "tags.parquet").run_folder, IDENTITY)
 
 
 def test_nothing_is_written_while_no_video_is_finished(ledger: Ledger, clock: dict[str, float]) -> None:

@@ -23,6 +23,7 @@ from jobs.result.changes import Changes
 from jobs.result.compact import compact
 from jobs.result.identity import file_metadata
 from jobs.result.ledger import Ledger, remove
+from jobs.result.verify import verify
 from jobs.tagging.collector import FinishedVideo
 from jobs.tagging.pipeline import Workers, choose_workers
 from jobs.tagging.plan import DryRun, dry_run, make_plan
@@ -111,7 +112,7 @@ class TestThroughRay:
             run_job(make_plan(config), stop_after(3))
         assert not config.out.exists()
         plan = make_plan(config)
-        assert (plan.changes.kept, len(plan.todo)) == (3, 3)
+        assert (plan.changes.unchanged, len(plan.todo)) == (3, 3)
 
         again: list[Progress] = []
         summary = run_job(plan, again.append)
@@ -146,7 +147,7 @@ class TestThroughRay:
         with pytest.raises(JobError, match=r"[23] of the first \d videos .* --max-failures 1 allows; the last: /"):
             run_job(make_plan(replace(config, max_failures=MaxFailures(videos=1))))
         assert not config.out.exists()
-        assert make_plan(config).changes.kept >= 2
+        assert make_plan(config).changes.unchanged >= 2
         again = make_plan(replace(config, retry_failed=True))
         assert {"empty.mp4", "text.mp4", "cut.mp4"} <= {Path(video.path).name for video in again.todo}
         summary = run_job(again)
@@ -183,7 +184,7 @@ def test_failures_are_counted_also_when_the_last_videos_come_back_together(
         with pytest.raises(JobError, match=r"6 of the first 6 videos .* more than --max-failures 5 allows"):
             run_job(plan)
         assert not config.out.exists()
-        assert make_plan(config).changes.kept == 6
+        assert make_plan(config).changes.unchanged == 6
     else:
         assert run_job(plan).failed == 6
 
@@ -204,7 +205,7 @@ class RecordsParts(DriverWithoutRay):
 
 def test_a_long_list_is_tagged_in_parts(tmp_path: Path, model_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("jobs.tagging.run.RayDriver", RecordsParts)
-    monkeypatch.setattr("jobs.tagging.run.videos_at_a_time", lambda decoders: decoders + 1)
+    monkeypatch.setattr("jobs.tagging.run.chunk_size", lambda decoders: decoders + 1)
     archive = tmp_path / "videos"
     archive.mkdir()
     for number in range(7):
@@ -219,7 +220,7 @@ def finish_all(config: RunConfig) -> None:
     """Makes the run folder of a job that was interrupted when all its videos were finished."""
     plan = make_plan(config)
     end = VideoEnd("failed", 0, error_kind="empty", error="nothing there")
-    ledger = Ledger.create(plan.output.run_folder, plan.identity)
+    ledger = Ledger.open(plan.output.run_folder, plan.identity)
     version = {video: Version(video.size, video.mtime_ns, None) for video in plan.videos}
     ledger.commit(
         *result_tables([FinishedVideo(v, version[v], SEGMENTS_SCHEMA.empty_table(), end, 0.0) for v in plan.videos])
@@ -244,7 +245,7 @@ class TestOverwrite:
 
     def test_the_same_command_after_an_interruption_continues(self, config: RunConfig) -> None:
         again = make_plan(replace(config, overwrite=True))
-        Ledger.create(again.output.run_folder, again.identity, replaces=True)
+        Ledger.open(again.output.run_folder, again.identity, replaces=True)
         finish_all(config)
         assert make_plan(replace(config, overwrite=True)).todo == ()
         assert make_plan(config).replaces, "also without the option, because there is no result to lose"
@@ -253,7 +254,7 @@ class TestOverwrite:
         finish_all(config)
         run_job(make_plan(config))
         again = make_plan(replace(config, overwrite=True))
-        Ledger.create(again.output.run_folder, again.identity, replaces=True)
+        Ledger.open(again.output.run_folder, again.identity, replaces=True)
         with pytest.raises(OutputError, match=r"interrupted --overwrite; give --overwrite again .* or remove it"):
             make_plan(config)
         remove(again.output.run_folder)
@@ -262,7 +263,7 @@ class TestOverwrite:
     def test_a_damaged_run_folder_does_not_stop_overwrite(self, config: RunConfig) -> None:
         config = replace(config, overwrite=True)
         plan = make_plan(config)
-        Ledger.create(plan.output.run_folder, plan.identity, replaces=True)
+        Ledger.open(plan.output.run_folder, plan.identity, replaces=True)
         finish_all(config)
         part = Path(plan.output.run_folder.path, "part-000000.videos.parquet")
         part.write_bytes(part.read_bytes()[:100])
@@ -295,7 +296,7 @@ class TestNothingToDo:
 
     def test_a_run_that_was_interrupted_before_its_first_commit_ends(self, done: RunConfig) -> None:
         plan = make_plan(done)
-        Ledger.create(plan.output.run_folder, plan.identity)
+        Ledger.open(plan.output.run_folder, plan.identity)
         run_job(make_plan(done))
         assert not plan.output.run_folder.is_folder()
 
@@ -330,6 +331,14 @@ def test_a_result_that_lacks_a_part_is_refused_before_any_work(config: RunConfig
     assert make_plan(replace(config, overwrite=True)).todo
 
 
+def test_only_vtag_run_names_its_options_when_it_cannot_use_a_result(config: RunConfig) -> None:
+    Path(config.out).touch()
+    with pytest.raises(OutputError, match=r"is missing; use --overwrite to start over, or choose another --out$"):
+        make_plan(config)
+    with pytest.raises(OutputError, match=r"is missing$"):
+        verify(str(config.out))
+
+
 def test_a_plan_that_was_made_before_the_parts_were_merged_is_refused(config: RunConfig, tmp_path: Path) -> None:
     config = replace(config, out=tmp_path / "result")
     finish_all(config)
@@ -343,7 +352,7 @@ def test_a_plan_that_was_made_before_the_parts_were_merged_is_refused(config: Ru
 @pytest.mark.parametrize("change", [{"top_k": 2}, {"hop_s": 0.5}, {"fast_decode": True}])
 def test_an_interrupted_run_with_other_settings_is_refused_or_started_over(config: RunConfig, change: dict) -> None:
     plan = make_plan(config)
-    Ledger.create(plan.output.run_folder, plan.identity)
+    Ledger.open(plan.output.run_folder, plan.identity)
     with pytest.raises(OutputError, match=r"another (top-k|sampling).*--overwrite"):
         make_plan(replace(config, **change))
     assert make_plan(replace(config, overwrite=True, **change)).run_id is None
@@ -420,7 +429,7 @@ def test_a_signal_ends_the_job_with_one_line_and_leaves_no_process(config: RunCo
     assert err == "", "no output of Ray is shown"
     _, alive = psutil.wait_procs(children, timeout=10)
     assert [child for child in alive if child.status() != psutil.STATUS_ZOMBIE] == []
-    assert make_plan(config).changes.kept == 1
+    assert make_plan(config).changes.unchanged == 1
 
 
 @pytest.mark.parametrize(
@@ -439,7 +448,7 @@ def test_a_signal_ends_the_job_with_one_line_and_leaves_no_process(config: RunCo
 def test_failures_are_too_many_above_a_number_or_above_a_share_of_at_least_20_videos(
     bound: MaxFailures, failed: int, done: int, exceeded: bool
 ) -> None:
-    assert bound.are_exceeded(failed, done) is exceeded
+    assert bound.is_exceeded(failed, done) is exceeded
 
 
 def test_planning_and_running_do_not_import_torch_or_ray() -> None:
