@@ -1,5 +1,6 @@
 """A video of the archive: where it is, which version of it was read, and why it could not be read."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -33,12 +34,17 @@ class Version:
 
 @dataclass(frozen=True)
 class Failure:
-    """A video that could not be read, or that was read only in part."""
+    """A video that could not be read, or that was read only in part. ``path`` is its path or address."""
 
     path: str
     status: Literal["partial", "failed"]
     kind: ErrorKind
     reason: str
+
+
+def existing_paths(videos: Iterable[Video]) -> Iterator[str]:
+    """Yields the paths of the videos that existed at the time of listing."""
+    return (video.path for video in videos if video.size)
 
 
 def video_name(path: str) -> str:

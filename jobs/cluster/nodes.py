@@ -1,13 +1,12 @@
 """Checks that every node of a cluster has the same version of vtag and sees the local paths."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import tagger
-from jobs.archive.video import Video
 from jobs.errors import JobError
 from jobs.storage.address import is_address
 
@@ -43,8 +42,8 @@ def _only_on(node: str) -> Any:
     return NodeAffinitySchedulingStrategy(node, soft=False)
 
 
-def check_nodes(videos: Sequence[Video]) -> None:
-    """Raises JobError when a node with a CPU or GPU lacks this version of vtag, or does not see the videos.
+def check_nodes(paths: Iterable[str]) -> None:
+    """Raises JobError when a node with a CPU or GPU lacks this version of vtag, or does not see the local ``paths``.
 
     Asks all nodes at the same time. A node that leaves the cluster is left out. The error is one line for all nodes.
     Needs a running Ray; does nothing when Ray runs on a single node.
@@ -54,7 +53,7 @@ def check_nodes(videos: Sequence[Video]) -> None:
     nodes = [node for node in ray.nodes() if node["Alive"]]
     if len(nodes) > 1:
         working = [node for node in nodes if node["Resources"].get("CPU") or node["Resources"].get("GPU")]
-        problem = find_problem(_ask(working, _sample(videos)))
+        problem = find_problem(_ask(working, _sample(paths)))
         if problem:
             raise JobError(problem)
 
@@ -76,16 +75,16 @@ def find_problem(answers: Sequence[NodeAnswer]) -> str | None:
         assert blind[0].missing
         return (
             f"{blind[0].missing[0]} cannot be seen from {_names([answer.address for answer in blind])} of the cluster; "
-            "share the folder at the same place on every machine, or keep the videos in a bucket (s3://…)"
+            "share the folder at the same place on every machine; vtag run also reads videos from a bucket (s3://…)"
         )
     return None
 
 
-def _sample(videos: Sequence[Video]) -> list[str]:
+def _sample(paths: Iterable[str]) -> list[str]:
     """Returns some local paths that exist on this node."""
-    paths = [video.path for video in videos if not is_address(video.path) and video.size]
-    count = min(SAMPLE_PATHS, len(paths))
-    sample = [paths[i * (len(paths) - 1) // max(1, count - 1)] for i in range(count)]
+    local = [path for path in paths if not is_address(path)]
+    count = min(SAMPLE_PATHS, len(local))
+    sample = [local[i * (len(local) - 1) // max(1, count - 1)] for i in range(count)]
     return [path for path in sample if Path(path).exists()]
 
 

@@ -1,1 +1,1 @@
-"""The tagging job: planned, run as a pipeline on Ray, committed video by video."""
+"""The tagging job: its plan, its pipeline on Ray, and the commits of finished videos."""

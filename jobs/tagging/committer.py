@@ -11,13 +11,13 @@ from jobs.tagging.rows import result_tables
 from tagger.errors import OutputError
 
 COMMIT_VIDEOS = 1000
-"""Most finished videos that wait for a commit. After a crash the waiting ones are tagged again."""
+"""Maximum number of finished videos that wait for a commit. After a crash the waiting ones are tagged again."""
 
 COMMIT_ROWS = 100_000
-"""Most segments that wait for a commit."""
+"""Maximum number of segments that wait for a commit."""
 
 COMMIT_S = 5.0
-"""Most seconds that a finished video waits for a commit."""
+"""Maximum time in seconds that a finished video waits for a commit."""
 
 
 class Committer:

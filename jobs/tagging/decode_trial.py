@@ -1,6 +1,6 @@
-"""Decides whether a job decodes on GPUs, by a trial with its first videos.
+"""Measures decoding, on CPU cores and on a GPU, and decides by such a trial whether a job decodes on GPUs.
 
-The faster way depends on the GPU, the CPU cores and the videos.
+The faster way depends on the GPU, the CPU cores and the videos. So a trial decodes the first videos of the job.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
 
-from jobs.archive.video import Video
+from jobs.archive.video import Video, existing_paths
 from jobs.cluster.nodes import check_nodes
 from jobs.storage.address import is_address
 from jobs.storage.staging import staged
@@ -30,7 +30,7 @@ from tagger.windows import Sampling
 DecodeDevice = Literal["auto", "cpu", "cuda"]
 
 TRIAL_VIDEOS = 4
-"""Videos in a trial; one when the videos are in a bucket and have to be copied."""
+"""Number of videos in a trial; one when the videos are in a bucket and have to be copied."""
 
 TRIAL_S = 2.0
 """Seconds of decoding in a trial, on the cores and on the GPU each."""
@@ -39,13 +39,13 @@ TRIAL_TIMEOUT_S = 60.0
 """Seconds to wait for a trial. After a timeout the cores decode."""
 
 TRIAL_MIN_BYTES = 2**30
-"""Smallest job that gets a trial. The cores decode much of a smaller job in the time of a trial."""
+"""Minimum size of a job with a trial, in bytes. The cores decode much of a smaller job in the time of a trial."""
 
 MIN_SPEEDUP = 1.2
-"""Least speed-up for which a GPU decodes: each decoder takes GPU memory, and GPU time from the model."""
+"""Minimum speed-up for which a GPU decodes: each decoder takes GPU memory, and GPU time from the model."""
 
 
-def use_nvdec(
+def should_use_nvdec(
     videos: Sequence[Video],
     sampling: Sampling,
     preprocessing: Preprocessing,
@@ -70,7 +70,7 @@ def use_nvdec(
         return False
     import ray
 
-    check_nodes(videos)
+    check_nodes(existing_paths(videos))
     names = [os.fsencode(video.path) for video in videos[: 1 if is_address(videos[0].path) else TRIAL_VIDEOS]]
     # The trial compares one GPU with its share of the cores.
     cores = math.ceil(workers.cores / int(gpus))
@@ -119,7 +119,7 @@ def _every_machine_has_a_gpu() -> bool:
 
 @dataclass(frozen=True)
 class DecodeRate:
-    """The total rate of ``cores`` decoder processes with one reader."""
+    """The total rate of several decoder processes with one reader. ``cores`` is the number of these processes."""
 
     reader: DecoderName
     cores: int

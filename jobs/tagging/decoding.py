@@ -30,7 +30,7 @@ def decode(
 ) -> Iterator[pa.Table]:
     """Reads the videos of ``batch`` one after the other and yields their spans as tables of WINDOWS_SCHEMA.
 
-    ``nvdec`` is passed to ``tagger.video.choose.choose_reader``.
+    With ``nvdec``, the GPU decodes the videos that it can (see ``tagger.video.choose.choose_reader``).
     """
     for number, name in zip(batch["video"].to_pylist(), batch["path"].to_pylist(), strict=True):
         started = time.perf_counter()
@@ -66,7 +66,7 @@ def read_video(
             if span.end is None:
                 yield span, None
                 continue
-            end = _with_address(video, span.end)
+            end = _with_original_name(video, span.end)
             if _stamp(video.path) != before:
                 end = _changed(video, end)
             stamp = video.original_version or before
@@ -96,7 +96,7 @@ def _changed(video: StagedVideo, end: VideoEnd) -> VideoEnd:
     return replace(end, status="partial" if end.windows else "failed", error_kind="changed", error=error)
 
 
-def _with_address(video: StagedVideo, end: VideoEnd) -> VideoEnd:
+def _with_original_name(video: StagedVideo, end: VideoEnd) -> VideoEnd:
     error, choice = end.error, end.choice
     if error is not None:
         error = video.with_original_name(error)

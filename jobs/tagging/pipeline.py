@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import pyarrow as pa
 
-from jobs.archive.video import Video
+from jobs.archive.video import Video, existing_paths
 from jobs.cluster.nodes import check_nodes
 from jobs.cluster.ray_versions import retries
 from jobs.tagging.decoding import decode
@@ -28,47 +28,53 @@ if TYPE_CHECKING:
     from tagger.classifier import PrecisionName
 
 WINDOWS_PER_CALL = 32
-"""Windows per call of an actor on a GPU: two of the largest batches (tagger/cuda.py)."""
+"""Number of windows per call of an actor on a GPU: two of the largest batches (tagger/cuda.py)."""
 
 GFLOP_PER_CALL = 120
+"""Arithmetic of one call of an actor on a CPU: a call takes half a second to two seconds. Each call costs the Ray
+driver the same time, so calls are not short. The actors cannot share the last calls of a job, so calls are not long."""
+
 MIN_WINDOWS_PER_CALL, MAX_WINDOWS_PER_CALL = 4, 16
-"""Arithmetic of one call of an actor on a CPU, and bounds for its windows: a call takes half a second to two seconds.
-Each call costs the Ray driver the same time, so calls are not short. The actors cannot share the last calls of a job,
-so calls are not long."""
+"""Minimum and maximum number of windows per call of an actor on a CPU."""
 
 SPAN_WINDOWS = 16
-"""Most windows in one table from a decoder, which keeps them in memory until the table is complete."""
+"""Maximum number of windows in one table from a decoder, which keeps them in memory until the table is complete."""
 
 TASKS_PER_DECODER = 4
-VIDEOS_PER_TASK = 64
-"""How ``task_sizes`` divides videos into decoding tasks. A task costs the Ray driver about as much as a row, and 1 to
-1.5 ms before the first task starts. When the process of a task dies, all videos of the task are read again."""
+"""Number of tasks that a decoder's share of the remaining videos makes (see ``task_sizes``)."""
 
-VIDEOS_PER_DATA_SET = 100_000
+VIDEOS_PER_TASK = 64
+"""Maximum number of videos in a decoding task. A task costs the Ray driver about as much as a row. Each task takes 1 to
+1.5 ms to create, and all are created before the first starts. When the process of a task dies, all its videos are read
+again."""
+
+VIDEOS_PER_CHUNK = 100_000
+"""Minimum size of a chunk: the videos that are tagged with one data set of Ray Data. The next chunk loads the models
+again, which takes ten seconds."""
+
 VIDEOS_PER_DECODER = 1000
-"""Videos that are tagged with one data set of Ray Data: the larger of VIDEOS_PER_DATA_SET and VIDEOS_PER_DECODER times
-the decoders. The next data set loads the models again, which takes ten seconds."""
+"""Number of videos per decoder in a chunk, if that makes the chunk larger than VIDEOS_PER_CHUNK."""
 
 ACTORS_PER_GPU = 2
-"""Two actors, so that one computes while the other takes windows or hands over rows."""
+"""Number of actors per GPU: one computes while the other takes windows or hands over rows."""
 
 DECODING_GPU_SHARE = 0.1
 """Share of a GPU that its decoders claim together, so that Ray makes it visible to them. The model does not use the
 GPU's hardware decoder."""
 
 DECODERS_PER_GPU = 16
-"""Most decoders that use one GPU at a time: each takes some hundred MB of its memory, and a GPU has few hardware
-decoders."""
+"""Maximum number of decoders that use one GPU at a time. Each takes some hundred MB of its memory, and a GPU has few
+hardware decoders."""
 
 RETRIES = 3
-"""Retries of a task whose process died. Ray Data's own default is unlimited."""
+"""Number of retries of a task whose process died. Ray Data's own default is unlimited."""
 
 RESTARTS = 10
-"""Restarts of a model actor. More than RETRIES, because the loss of its machine counts, too."""
+"""Number of restarts of a model actor. More than RETRIES, because the loss of its machine counts, too."""
 
 ACTOR_CPUS = 0.1
-"""Most logical CPUs that an actor claims. When machines are lost, all actors move to the remaining ones and must leave
-CPUs for decoding there. With this value one machine of ten may remain."""
+"""Maximum number of logical CPUs that an actor claims. When machines are lost, all actors move to the remaining ones
+and must leave CPUs for decoding there. With 0.1, one machine of ten can take all actors."""
 
 
 @dataclass(frozen=True)
@@ -109,13 +115,14 @@ def choose_workers(
 ) -> Workers:
     """Spreads the work over ``cpus`` and ``gpus`` of the whole cluster. With ``nvdec`` the GPUs decode.
 
-    With GPUs there are ACTORS_PER_GPU actors per GPU; more actors than GPUs share them evenly. Without GPUs there is
-    one single-threaded actor per core: for the built-in network in bfloat16, two threads on two cores are 1.5 times as
-    fast as one thread, and two processes are twice as fast (measured on a Xeon with AMX).
+    ``actors`` is the number of actors. By default there are ACTORS_PER_GPU actors per GPU; more actors than GPUs share
+    them evenly. Without GPUs the default is one single-threaded actor per core: for the built-in network in bfloat16,
+    two threads on two cores are 1.5 times as fast as one thread, and two processes are twice as fast (measured on a
+    Xeon with AMX).
 
     Decoding may use every core: it pauses when the actors fall behind, so the operating system finds the right shares.
-    Actors and decoders claim half of the logical CPUs each, so neither can keep the other from starting, even on one
-    CPU. Raises VtagError when ``device`` is ``cuda`` and there is no GPU.
+    Actors together, and decoders together, claim at most half of the logical CPUs. So neither can keep the other from
+    starting, even on one CPU. Raises VtagError when ``device`` is ``cuda`` and there is no GPU.
     """
     if device == "cuda" and gpus < 1:
         raise VtagError("--device cuda: no GPU is available to Ray here; use --device cpu or auto")
@@ -159,32 +166,54 @@ def tag_videos(
     work is repeated. Needs a running Ray. Raises JobError when a machine of the cluster cannot do its part,
     ModelFileError when the model file has changed.
     """
-    import ray
-    from ray.data import ActorPoolStrategy, TaskPoolStrategy
-
-    check_nodes(videos)
+    check_nodes(existing_paths(videos))
     rows = batch_size or windows_per_call(source.info.architecture, workers.device)
     size = source.info.preprocessing.size
     clip_bytes = sampling.num_frames * size * size * 3
     _configure(workers, rows * clip_bytes)
     sizes = list(task_sizes(len(videos), workers.decoders))
-    windows = videos_in_blocks(videos, sizes, first).map_batches(
-        cast(Any, decode),  # Ray's own annotation leaves no room for keyword arguments.
+    blocks = videos_in_blocks(videos, sizes, first)
+    windows = _decoding_step(blocks, source, sampling, workers, span_windows=min(rows, SPAN_WINDOWS), tasks=len(sizes))
+    settings = {"precision": precision, "top_k": top_k, "batch_size": batch_size}
+    segments = _model_step(windows, source, sampling, workers, rows=rows, settings=settings)
+    yield from segments.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
+
+
+def _decoding_step(
+    blocks: "Dataset", source: ModelSource, sampling: Sampling, workers: Workers, *, span_windows: int, tasks: int
+) -> "Dataset":
+    """Returns a data set of WINDOWS_SCHEMA: the decoded videos of ``blocks``, one task per block."""
+    from ray.data import TaskPoolStrategy
+
+    return blocks.map_batches(
+        cast(Any, decode),  # Ray's own annotation does not allow keyword arguments.
         # With a larger batch size, Ray Data would merge small blocks into one task.
         batch_size=1,
         batch_format="pyarrow",
         fn_kwargs={
             "sampling": sampling,
             "preprocessing": source.info.preprocessing,
-            "span_windows": min(rows, SPAN_WINDOWS),
+            "span_windows": span_windows,
             "nvdec": workers.decoder_gpus > 0,
         },
-        compute=TaskPoolStrategy(size=min(workers.decoders, len(sizes))),
+        compute=TaskPoolStrategy(size=min(workers.decoders, tasks)),
         num_cpus=workers.decoder_cpus,
         num_gpus=workers.decoder_gpus,
         **retries(max_retries=RETRIES),
     )
-    segments = windows.map_batches(
+
+
+def _model_step(
+    windows: "Dataset", source: ModelSource, sampling: Sampling, workers: Workers, *, rows: int, settings: dict
+) -> "Dataset":
+    """Returns a data set of SEGMENTS_SCHEMA: the ``windows``, classified in calls of ``rows`` windows.
+
+    ``settings`` are further arguments of ``Predictor``.
+    """
+    import ray
+    from ray.data import ActorPoolStrategy
+
+    return windows.map_batches(
         Predictor,
         batch_size=rows,
         batch_format="pyarrow",
@@ -195,10 +224,8 @@ def tag_videos(
             "content": ray.put(source.content()),
             "sampling": sampling,
             "device": workers.device,
-            "precision": precision,
             "threads": workers.threads,
-            "top_k": top_k,
-            "batch_size": batch_size,
+            **settings,
         },
         compute=ActorPoolStrategy(
             size=workers.actors,
@@ -210,10 +237,9 @@ def tag_videos(
         ),
         num_cpus=workers.actor_cpus,
         num_gpus=workers.actor_gpus,
-        # The restarts bound the retries of calls. Many retries fail before Ray notices that a machine is lost.
+        # Retries of calls are unlimited, because many fail before Ray notices a lost machine; max_restarts ends them.
         **retries(max_restarts=RESTARTS, max_task_retries=-1),
     )
-    yield from segments.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
 
 
 def task_sizes(videos: int, decoders: int) -> Iterator[int]:
@@ -228,9 +254,9 @@ def task_sizes(videos: int, decoders: int) -> Iterator[int]:
         videos -= size
 
 
-def videos_at_a_time(decoders: int) -> int:
-    """Returns how many videos are tagged with one data set of Ray Data. This bounds the memory of the Ray driver."""
-    return max(VIDEOS_PER_DATA_SET, VIDEOS_PER_DECODER * decoders)
+def chunk_size(decoders: int) -> int:
+    """Returns the number of videos in a chunk. Chunks bound the memory of the Ray driver."""
+    return max(VIDEOS_PER_CHUNK, VIDEOS_PER_DECODER * decoders)
 
 
 def videos_in_blocks(videos: Sequence[Video], sizes: Sequence[int], first: int = 0) -> "Dataset":

@@ -17,17 +17,17 @@ FACT_COLUMNS = ("container", "codec", "width", "height", "fps", "duration_s")
 
 
 def result_tables(videos: Iterable[FinishedVideo]) -> tuple[pa.Table, pa.Table]:
-    """The rows of VIDEOS_SCHEMA and of TAGS_SCHEMA for finished videos, both sorted by video."""
-    done = list(videos)
-    return videos_table(done), tags_table(done)
+    """Returns the rows of VIDEOS_SCHEMA and of TAGS_SCHEMA for finished videos, both sorted by video."""
+    finished = list(videos)
+    return videos_table(finished), tags_table(finished)
 
 
 def tags_table(videos: Iterable[FinishedVideo]) -> pa.Table:
-    """The segments of finished videos, as rows of TAGS_SCHEMA sorted by video and start."""
-    done = _sorted(videos)
-    names = pa.array([video_name(video.video.path) for video in done], pa.string())
-    numbers = np.repeat(np.arange(len(done)), [len(video.segments) for video in done])
-    rows = pa.concat_tables([SEGMENTS_SCHEMA.empty_table(), *(video.segments for video in done)])
+    """Returns the segments of finished videos, as rows of TAGS_SCHEMA sorted by video and start."""
+    finished = _sorted(videos)
+    names = pa.array([video_name(one.video.path) for one in finished], pa.string())
+    numbers = np.repeat(np.arange(len(finished)), [len(one.segments) for one in finished])
+    rows = pa.concat_tables([SEGMENTS_SCHEMA.empty_table(), *(one.segments for one in finished)])
     columns = {
         "video": names.take(pa.array(numbers)),
         "segment": rows["window"],
@@ -43,26 +43,26 @@ def tags_table(videos: Iterable[FinishedVideo]) -> pa.Table:
 
 
 def videos_table(videos: Iterable[FinishedVideo]) -> pa.Table:
-    """One row of VIDEOS_SCHEMA for each finished video, sorted by video."""
+    """Returns one row of VIDEOS_SCHEMA for each finished video, sorted by video."""
     rows = []
-    for done in _sorted(videos):
-        end, facts = done.end, done.end.facts
+    for one in _sorted(videos):
+        end, facts = one.end, one.end.facts
         row = {
-            "video": video_name(done.video.path),
-            "segments": len(done.segments),
+            "video": video_name(one.video.path),
+            "segments": len(one.segments),
             "status": end.status,
             "error_kind": end.error_kind,
             "error": None if end.error is None else os.fsencode(end.error).decode("utf-8", "backslashreplace"),
             "decode_s": end.decode_s,
-            "predict_s": done.predict_s,
+            "predict_s": one.predict_s,
         }
-        if done.version is not None:
+        if one.version is not None:
             row |= {
-                "size": done.version.size,
+                "size": one.version.size,
                 # Whole microseconds: a float of seconds would not hold them.
-                "mtime": done.version.mtime_ns // 1000,
-                "mtime_ns": done.version.mtime_ns,
-                "fingerprint": done.version.fingerprint,
+                "mtime": one.version.mtime_ns // 1000,
+                "mtime_ns": one.version.mtime_ns,
+                "fingerprint": one.version.fingerprint,
             }
         if facts is not None:
             row |= {name: getattr(facts, name) for name in FACT_COLUMNS}
@@ -82,4 +82,4 @@ def with_times(videos: pa.Table, mtimes_ns: Sequence[int]) -> pa.Table:
 
 
 def _sorted(videos: Iterable[FinishedVideo]) -> list[FinishedVideo]:
-    return sorted(videos, key=lambda done: video_name(done.video.path))
+    return sorted(videos, key=lambda one: video_name(one.video.path))

@@ -29,9 +29,10 @@ _ROW = [
 ]
 
 WINDOWS_SCHEMA = pa.schema([*_ROW, pa.field("clip", pa.large_binary())])
-"""From decoding to prediction. ``video`` is the video's number in the job. ``decode_s`` is the time and
-``decode_cpu_s`` the CPU time that the row took to decode; ``decoded_at`` is the end of decoding, in seconds since 1970.
-``end`` is JSON, set on the last row of a video: how the video ended, and which version of it was read."""
+"""From decoding to prediction. ``video`` is the video's number in the job. ``decode_s`` is the row's share of the time
+to copy, fingerprint and decode, and ``decode_cpu_s`` its share of the decoder's CPU time. ``decoded_at`` is the end of
+decoding, in seconds since 1970. ``end`` is JSON, set on the last row of a video: how the video ended, and which version
+of it was read."""
 
 SEGMENTS_SCHEMA = pa.schema(
     [
@@ -48,7 +49,9 @@ SEGMENTS_SCHEMA = pa.schema(
 
 
 def span_to_table(video: int, span: Span, decode_s: float, version: Version | None = None) -> pa.Table:
-    """Returns the rows of one span without copying its clips. ``decode_s`` is the decoding time of the whole span.
+    """Returns the rows of one span without copying its clips.
+
+    ``decode_s`` is the time to copy, fingerprint and decode for the whole span.
 
     ``version`` is the version of the file that was read. It is part of the column ``end``.
     """

@@ -8,7 +8,6 @@ from typing import Any
 
 from torch import nn
 
-from jobs.archive.video import Video
 from jobs.cluster.nodes import check_nodes
 from jobs.cluster.ray_driver import SendEvent, run_on_ray
 from jobs.cluster.ray_session import RaySession
@@ -24,7 +23,7 @@ from training.fitting.trial import FoldResult, train_fold
 from training.fitting.watch import Reading, Watch
 
 FOLD_CPUS = 4
-"""Cores per fold. More cores hardly help a small model, and other folds can use them."""
+"""Number of cores per fold. More cores hardly help a small model, and other folds can use them."""
 
 
 def run_folds(
@@ -39,10 +38,10 @@ def run_folds(
 ) -> tuple[FoldResult, ...]:
     """Trains ``folds`` on the cluster at ``address`` or on this machine, and returns their results in order.
 
-    With GPUs, each fold has one. With a run folder or a cache, the clips are ingested (decoded and cached) first for
-    all folds together, and ``on_reading`` is called for each clip. ``on_fold`` gets each finished fold. The run folder
-    stays unfinished, so that the caller can write the results first. Raises the same errors as ``train``, and JobError
-    when a machine cannot do its part or a process is killed.
+    With GPUs, each fold has one. With a run folder or a cache, and a cache size above 0, the clips are ingested
+    (decoded and cached) first for all folds together, and ``on_reading`` is called for each clip. ``on_fold`` gets each
+    finished fold. The run folder stays unfinished, so that the caller can write the results first. Raises the same
+    errors as ``train``, and JobError when a machine cannot do its part or a process is killed.
     """
     config = with_absolute_paths(config)
     # Missing weights are reported before Ray is started.
@@ -86,15 +85,15 @@ def run_folds_on_session(
     from ray.exceptions import RayError, RayTaskError
 
     with ExitStack() as stack:
-        shared_paths = _videos(data)
+        shared_paths = _clip_paths(data)
         if config.run_folder is not None:
             names = [fold.name for fold in folds]
             run = stack.enter_context(begin_run(config, {"all": data.clips}, folds=names, precision=config.precision))
-            shared_paths.append(Video(os.fspath(run.path), 1, 0))
+            shared_paths.append(os.fspath(run.path))
         check_device(config, session.gpus)
         if network is not None:
             cache = stack.enter_context(open_cache(config))
-            shared_paths.append(Video(os.fspath(cache.folder), 1, 0))
+            shared_paths.append(os.fspath(cache.folder))
         check_nodes(shared_paths)
         uses_gpus = session.gpus > 0 and config.device != "cpu"
         config = replace(config, device="cuda" if uses_gpus else "cpu")
@@ -133,5 +132,5 @@ def _parts(folds: Sequence[Fold]) -> dict[Part, tuple[LabelledClip, ...]]:
     return {part: tuple(dict.fromkeys(clip for fold in folds for clip in getattr(fold.split, part))) for part in parts}
 
 
-def _videos(data: DataSet) -> list[Video]:
-    return [Video(os.fspath(path), 1, 0) for path in dict.fromkeys(clip.path for clip in data.clips) if path.is_file()]
+def _clip_paths(data: DataSet) -> list[str]:
+    return [os.fspath(path) for path in dict.fromkeys(clip.path for clip in data.clips) if path.is_file()]

@@ -24,12 +24,14 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 ACTORS_PER_GPU = 4
-"""Actors that share a GPU to compute features. A single actor would wait for its decoder most of the time."""
+"""Number of actors that share a GPU to compute features. A single actor would wait for its decoder most of the time."""
 
 BLOCKS = 1000
-"""Most blocks that Ray Data divides the work into: enough for frequent progress, and not a task for every clip."""
+"""Maximum number of blocks that Ray Data divides the work into: enough for frequent progress, and not a task for
+every clip."""
 
-_Job = tuple[Part, tuple[LabelledClip, ...]]
+_DecodeJob = tuple[Part, tuple[LabelledClip, ...]]
+"""The part, and its clips that are decoded together (see ``training.inputs.clip_decoding.jobs_of``)."""
 
 
 def ingest_clips(
@@ -85,7 +87,7 @@ def ingest_with_ray(
     from ray.exceptions import RayError
 
     # All parts in one data set: actors import PyTorch and take seconds to start.
-    jobs: list[_Job] = [(part, job) for part, clips in parts.items() for job in jobs_of(clips)]
+    jobs: list[_DecodeJob] = [(part, job) for part, clips in parts.items() for job in jobs_of(clips)]
     actors = min(len(jobs), int(session.gpus * ACTORS_PER_GPU if uses_gpu else session.cpus) or 1)
     done = (
         ray.data.from_items(list(range(len(jobs))), override_num_blocks=min(len(jobs), BLOCKS))
@@ -120,7 +122,7 @@ class _Ingester:
         keep_freed_memory()
         # Many actors run on this machine, each on one core.
         torch.set_num_threads(1)
-        self._jobs: list[_Job] = ray.get(jobs)
+        self._jobs: list[_DecodeJob] = ray.get(jobs)
         self._forms = make_forms()
         self._cache = cache
 

@@ -14,7 +14,6 @@ from typing import Any
 
 from torch import nn
 
-from jobs.archive.video import Video
 from jobs.cluster.memory import keep_freed_memory
 from jobs.cluster.nodes import check_nodes, on_this_node
 from jobs.cluster.ray_driver import SendEvent, run_on_ray
@@ -41,8 +40,8 @@ from training.fitting.watch import Watch
 from training.inputs.clip_cache import ClipCache
 from training.inputs.ingest import IngestedClips
 
-FAILURES = 3
-"""Times that all workers are restarted after one was lost."""
+MAX_RESTARTS = 3
+"""How often all workers are restarted after the loss of one."""
 
 POLL_S = 0.3
 """Seconds between two reads of the workers' events."""
@@ -101,10 +100,10 @@ def train_on_session(
         run = stack.enter_context(open_run(data, split, config, workers=group.workers))
         assert run is not None
         cache = stack.enter_context(open_cache(config))
-        check_nodes([Video(os.fspath(path), 1, 0) for path in (run.path, cache.folder, *_paths(data))])
+        check_nodes(os.fspath(path) for path in (run.path, cache.folder, *_clip_paths(data)))
         watch = Watch.forwarding(send_event)
         known = ingest_clips(network, {"train": split.train, "val": split.val}, config, cache, session, watch)
-        result = _fit(_Task(data, split, config, network, cache, run, known), group, send_event)
+        result = _fit(_WorkerInput(data, split, config, network, cache, run, known), group, send_event)
         publish(run.model, config.out)
         if finish:
             run.finish()
@@ -121,7 +120,7 @@ class _WorkerGroup:
 
 
 @dataclass(frozen=True)
-class _Task:
+class _WorkerInput:
     """The input of all workers."""
 
     data: DataSet
@@ -144,7 +143,8 @@ def _worker_group(session: RaySession, workers: int | None, gpus: int | None, co
     workers = workers or gpus or 1
     if gpus and workers > gpus:
         raise JobError(
-            f"--workers {workers}: each needs a GPU of its own, and there are {gpus}; use --gpus 0 to train without"
+            f"--workers {workers}: each needs a GPU of its own, and there are {gpus}; "
+            "use --gpus 0 to train without GPUs"
         )
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     # A worker is on one machine. Workers need one core each; this finds the most cores that every worker can have.
@@ -168,11 +168,11 @@ def with_absolute_paths(config: TrainConfig) -> TrainConfig:
     return replace(config, **{name: path and path.absolute() for name, path in paths.items()})
 
 
-def _paths(data: DataSet) -> list[Path]:
+def _clip_paths(data: DataSet) -> list[Path]:
     return [path for path in dict.fromkeys(clip.path for clip in data.clips) if path.is_file()]
 
 
-def _fit(task: _Task, group: _WorkerGroup, send_event: SendEvent) -> TrainResult:
+def _fit(task: _WorkerInput, group: _WorkerGroup, send_event: SendEvent) -> TrainResult:
     """Runs the workers and passes on their events."""
     import ray
     from ray.exceptions import RayError
@@ -219,7 +219,9 @@ def _run_trainer(group: _WorkerGroup, folder: Path, settings: dict[str, Any]) ->
         scaling_config=ScalingConfig(
             num_workers=group.workers, use_gpu=bool(group.gpus), resources_per_worker=resources
         ),
-        run_config=RunConfig(name=RAY, storage_path=str(folder), failure_config=FailureConfig(max_failures=FAILURES)),
+        run_config=RunConfig(
+            name=RAY, storage_path=str(folder), failure_config=FailureConfig(max_failures=MAX_RESTARTS)
+        ),
     ).fit()
 
 
@@ -229,7 +231,7 @@ def _train_worker(settings: dict[str, Any]) -> None:
     import ray.train.torch
     import torch
 
-    task: _Task = ray.get(settings["task"])
+    task: _WorkerInput = ray.get(settings["task"])
     board = settings["board"]
     if task.config.device == "cuda":
         torch.cuda.set_device(ray.train.torch.get_device())

@@ -14,7 +14,7 @@ from jobs.cluster.ray_driver import SendEvent, run_on_ray
 from jobs.cluster.ray_session import RaySession
 from jobs.tagging import decode_trial
 from jobs.tagging.collector import Collector
-from jobs.tagging.decode_trial import MIN_SPEEDUP, TRIAL_MIN_BYTES, DecodeRate, nvdec_is_faster, use_nvdec
+from jobs.tagging.decode_trial import MIN_SPEEDUP, TRIAL_MIN_BYTES, DecodeRate, nvdec_is_faster, should_use_nvdec
 from jobs.tagging.pipeline import choose_workers, tag_videos
 from tagger import Preprocessing, Sampling, find_model
 from tagger.errors import VtagError
@@ -36,7 +36,7 @@ def ray_with_a_fake_gpu() -> Iterator[str]:
 
 def decide(wanted: decode_trial.DecodeDevice, gpus: int, videos: list[Video], device: str = "auto") -> bool:
     workers = choose_workers(2, gpus, device)
-    return use_nvdec(videos, Sampling(), PREPROCESSING, workers, wanted=wanted, gpus=gpus)
+    return should_use_nvdec(videos, Sampling(), PREPROCESSING, workers, wanted=wanted, gpus=gpus)
 
 
 def test_asking_for_a_missing_gpu_is_an_error_of_one_line() -> None:

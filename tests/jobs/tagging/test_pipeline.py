@@ -18,9 +18,9 @@ from jobs.tagging.collector import Collector
 from jobs.tagging.pipeline import (
     VIDEOS_PER_TASK,
     choose_workers,
+    chunk_size,
     tag_videos,
     task_sizes,
-    videos_at_a_time,
     videos_in_blocks,
     windows_per_call,
 )
@@ -155,7 +155,7 @@ def test_tasks_hold_every_video_once_and_become_smaller(videos: int, decoders: i
 
 @pytest.mark.parametrize(("decoders", "seconds"), [(2, 3), (64, 5), (1_600, 90)])
 def test_the_tasks_of_a_part_of_an_archive_start_in_bounded_time(decoders: int, seconds: float) -> None:
-    tasks = sum(1 for _ in task_sizes(videos_at_a_time(decoders), decoders))
+    tasks = sum(1 for _ in task_sizes(chunk_size(decoders), decoders))
     assert 0.0015 * tasks <= seconds  # A task costs up to 1.5 ms.
 
 
