@@ -42,11 +42,12 @@ STOP_TIMEOUT_S = 4.0
 
 TAIL_LINES = 20
 TAIL_BYTES = 8000
-"""The end of the log that is shown when Ray or a worker fails: its last lines, read from its last bytes."""
+"""Number of lines at the end of the log that are shown when Ray or a worker fails, and of bytes that they are read
+from."""
 
 
 class RayDriver:
-    """A process that imports Ray when it is started, and starts Ray, or joins a cluster, when it gets its first work.
+    """The child process for Ray. It imports Ray at once, and starts Ray or joins a cluster with its first work.
 
     ``activity`` is the name of the work in messages, such as "tagging". ``address``, ``cpus`` and ``verbose`` are those
     of ``ray_session``. With ``verbose``, everything that Ray prints goes to standard error instead of a log file. If
@@ -73,18 +74,19 @@ class RayDriver:
 
     def start(self) -> None:
         """Starts the process, as entering the context does. Raises JobError."""
-        with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
+        with contextlib.ExitStack() as parent, contextlib.ExitStack() as child:
             # The log file has no name, so that no file is left however this process ends.
-            self._log: IO[bytes] = ours.enter_context(tempfile.TemporaryFile(prefix="vtag-ray-"))
+            self._log: IO[bytes] = parent.enter_context(tempfile.TemporaryFile(prefix="vtag-ray-"))
             pipe, lifelines = Pipe(), socket.socketpair()
-            self._connection = ours.enter_context(pipe[0])
-            ours.enter_context(lifelines[0])
+            self._connection = parent.enter_context(pipe[0])
+            # The driver ends when this socket closes.
+            parent.enter_context(lifelines[0])
             for each in (pipe[1], lifelines[1]):
-                theirs.enter_context(each)
-            # If standard streams are closed here, the descriptors may be below 3, which the child needs for its own.
+                child.enter_context(each)
+            # Descriptors from 3 on: the child needs 0 to 2 for its standard streams.
             fds = [fcntl.fcntl(each.fileno(), fcntl.F_DUPFD_CLOEXEC, 3) for each in (pipe[1], lifelines[1])]
             for fd in fds:
-                theirs.callback(os.close, fd)
+                child.callback(os.close, fd)
             output = sys.__stderr__ if self._verbose and sys.__stderr__ else self._log
             try:
                 self._process = subprocess.Popen(
@@ -100,7 +102,7 @@ class RayDriver:
                 )
             except OSError as error:
                 raise JobError(f"a process for Ray cannot be started: {error.strerror or error}") from error
-            self._files = ours.pop_all()
+            self._files = parent.pop_all()
         self._send(self._settings)
 
     def close(self) -> None:
@@ -130,7 +132,7 @@ class RayDriver:
     def events(self, work: Work, *arguments: Any, timeout_s: float | None = None) -> Iterator[Any]:
         """Calls ``work(session, send_event, *arguments)`` in the driver and yields its events, until it returns.
 
-        ``work`` is a function of a module; its arguments, events and result can be pickled. Yields None after every
+        ``work`` is a function of a module; its arguments, events and result must be picklable. Yields None after every
         ``timeout_s`` without an event. Raises vtag's own errors as ``work`` raised them, and WorkerError for any other
         failure. May be called again afterwards: Ray keeps running.
         """
@@ -217,7 +219,7 @@ def explain(error: BaseException, activity: str) -> Exception:
     reason = lines[-1] if any("Traceback" in line or "ray::" in line for line in lines) else lines[0]
     if not isinstance(cause, RayError):
         reason = f"{type(cause).__name__}: {reason}"
-    if reason.startswith("tagger.errors."):
+    if reason.startswith(("tagger.errors.", "jobs.errors.")):
         # An actor that failed to start gives only a traceback. vtag's own errors are shown without their class.
         return JobError(reason.split(": ", 1)[1])
     is_memory = activity == "tagging" and "out of memory" in str(cause).lower()

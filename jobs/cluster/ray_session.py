@@ -14,7 +14,9 @@ from jobs.errors import WorkerError
 
 OBJECT_STORE_BYTES = 2 * 2**30
 OBJECT_STORE_BYTES_PER_CORE = 256 * 2**20
-"""Bytes of a local Ray's object store, for frames in transit: the larger of the two, at most a quarter of memory."""
+"""Size of a local Ray's object store, for frames in transit: OBJECT_STORE_BYTES, or OBJECT_STORE_BYTES_PER_CORE times
+the cores if that is more. It is at most a quarter of memory, and at most 90 % of the free space in /dev/shm if that
+has more than 512 MiB."""
 
 CONNECT_TIMEOUT_S = 10.0
 """Seconds to wait for a cluster to accept a connection."""

@@ -4,8 +4,8 @@ from importlib.metadata import version
 from typing import Any
 
 HAS_REMOTE_ARGUMENTS = tuple(map(int, version("ray").split(".")[:2])) < (2, 64)
-"""True if ``Dataset.map_batches`` takes options of tasks and actors. Ray 2.60 says that 2.64 will not, and has no
-replacement yet. Then the defaults of Ray Data hold, and these retry a task without end."""
+"""True if ``Dataset.map_batches`` takes options of tasks and actors. Ray 2.60 announces that Ray 2.64 removes
+these options, without a replacement. Ray Data then retries a task without limit."""
 
 
 def retries(**options: int) -> dict[str, Any]:

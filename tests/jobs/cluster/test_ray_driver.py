@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from jobs.cli.command.lazy_group import LazyGroup
-from jobs.cluster.ray_driver import RayDriver, Work, run_on_ray
+from jobs.cluster.ray_driver import RayDriver, Work, explain, run_on_ray
 from jobs.errors import JobError, WorkerError
 from tagger.errors import InputError, VideoError, VtagError
 from tests.click_runner import CliRunner
@@ -235,3 +235,13 @@ open({str(tmp_path / "result")!r}, "w").write(str(result))
 """
     subprocess.run([sys.executable, "-c", program], check=True)
     assert (tmp_path / "result").read_text() == "4.0"
+
+
+@pytest.mark.parametrize("error", ["tagger.errors.ModelFileError", "jobs.errors.JobError"])
+def test_an_error_of_vtag_at_the_end_of_a_traceback_is_shown_without_its_class(error: str) -> None:
+    from ray.exceptions import RayError
+
+    explained = explain(
+        RayError(f"ray::Predictor.__init__()\nTraceback (most recent call last):\n{error}: no room"), "tagging"
+    )
+    assert (type(explained), str(explained)) == (JobError, "no room")
