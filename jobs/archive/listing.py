@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from jobs.archive.local import listed_video, local_videos
+from jobs.archive.local import local_videos, videos_of_line
 from jobs.archive.video import Video
 from jobs.errors import reason
 from jobs.storage.address import is_address
@@ -23,15 +23,15 @@ def find_videos(
 
     An input is a file, a folder (searched recursively) or a glob, as a path or as an address such as
     ``s3://bucket/videos``; or it is a list: ``@list.txt``, or ``-`` for standard input. Folders and globs give files
-    with a known ending or one of ``extensions``, but no hidden files. A file named explicitly or in a list may have any
-    ending. Raises InputError for an input that is missing or matches nothing. A missing path in a list is kept, with
-    size and time 0, so that the job reports it by name. ``on_found`` gets the number of videos found so far.
+    with a known extension or one of ``extensions``, but no hidden files. A file named explicitly or in a list may have
+    any extension. Raises InputError for an input that is missing or matches nothing. A missing path in a list is kept,
+    with size and time 0, so that the job reports it by name. ``on_found`` gets the number of videos found so far.
     """
-    endings = VIDEO_EXTENSIONS | {"." + ending.lower().lstrip(".") for ending in extensions}
+    known = VIDEO_EXTENSIONS | {"." + extension.lower().lstrip(".") for extension in extensions}
     found: list[Video] = []
     for text in inputs:
         before = len(found)
-        for video in _videos(text, endings):
+        for video in _videos(text, known):
             found.append(video)
             if len(found) % REPORT_EVERY == 0:
                 on_found(len(found))
@@ -46,18 +46,18 @@ def find_videos(
     return unique
 
 
-def _videos(text: str, endings: frozenset[str]) -> Iterator[Video]:
-    """The videos of one input."""
+def _videos(text: str, extensions: frozenset[str]) -> Iterator[Video]:
+    """Yields the videos of one input."""
     if text == "-":
-        yield from _listed(sys.stdin.buffer.read(), "standard input", endings)
+        yield from _listed(sys.stdin.buffer.read(), "standard input", extensions)
     elif text.startswith("@") and not os.path.lexists(text):
-        yield from _listed(_read_list(text[1:]), text[1:], endings)
+        yield from _listed(_read_list(text[1:]), text[1:], extensions)
     elif not is_address(text):
-        yield from local_videos(text, endings)
+        yield from local_videos(text, extensions)
     else:
         from jobs.archive.remote import remote_videos
 
-        yield from remote_videos(text, endings)
+        yield from remote_videos(text, extensions)
 
 
 def _read_list(name: str) -> bytes:
@@ -71,7 +71,7 @@ def _read_list(name: str) -> bytes:
         raise InputError(f"the list {name} cannot be read: {reason(error)}") from None
 
 
-def _listed(content: bytes, name: str, endings: frozenset[str]) -> Iterator[Video]:
+def _listed(content: bytes, name: str, extensions: frozenset[str]) -> Iterator[Video]:
     # File names need not be text; fsdecode keeps every byte.
     lines = [os.fsdecode(line).strip() for line in content.splitlines()]
     names = [line for line in lines if line and not line.startswith("#")]
@@ -82,11 +82,11 @@ def _listed(content: bytes, name: str, endings: frozenset[str]) -> Iterator[Vide
         if is_address(text):
             addresses.append(text)
         else:
-            yield from listed_video(text, endings)
+            yield from videos_of_line(text, extensions)
     if addresses:
-        from jobs.archive.remote import listed_videos
+        from jobs.archive.remote import videos_of_lines
 
-        yield from listed_videos(addresses, endings)
+        yield from videos_of_lines(addresses, extensions)
 
 
 def _name(text: str) -> str:

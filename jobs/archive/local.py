@@ -6,63 +6,63 @@ import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from jobs.archive.rules import has_ending, is_skipped, matches
+from jobs.archive.rules import has_extension, is_skipped, matches
 from jobs.archive.video import Video
 from jobs.errors import reason
 from tagger.errors import InputError
 
 
-def local_videos(text: str, endings: frozenset[str]) -> Iterator[Video]:
-    """The videos of a file, a folder or a glob. Raises InputError when it cannot be read."""
+def local_videos(text: str, extensions: frozenset[str]) -> Iterator[Video]:
+    """Yields the videos of a file, a folder or a glob. Raises InputError when it cannot be read."""
     if os.path.lexists(text) or not glob.has_magic(text):
-        yield from _file_or_folder(text, endings)
+        yield from _file_or_folder(text, extensions)
     else:
-        yield from _glob_matches(text, endings)
+        yield from _glob_matches(text, extensions)
 
 
-def listed_video(text: str, endings: frozenset[str]) -> Iterator[Video]:
-    """The videos of a line of a list: a file, which need not exist, or the videos of a folder."""
+def videos_of_line(text: str, extensions: frozenset[str]) -> Iterator[Video]:
+    """Yields the videos of a line of a list: a file, which need not exist, or the videos of a folder."""
     path = os.path.abspath(text)  # noqa: PTH100 - Path.absolute keeps ".."
     if Path(path).is_dir():
-        yield from _walk(path, endings)
+        yield from _walk(path, extensions)
     else:
         yield _video(path)
 
 
-def _file_or_folder(text: str, endings: frozenset[str]) -> Iterator[Video]:
+def _file_or_folder(text: str, extensions: frozenset[str]) -> Iterator[Video]:
     path = os.path.abspath(text)  # noqa: PTH100
     try:
         status = Path(path).stat()
     except OSError as error:
         raise InputError(f"{text} cannot be read: {reason(error)}") from None
     if stat.S_ISDIR(status.st_mode):
-        yield from _walk(path, endings)
+        yield from _walk(path, extensions)
     elif stat.S_ISREG(status.st_mode):
         yield Video(path, status.st_size, status.st_mtime_ns)
     else:
         raise InputError(f"{text} is neither a file nor a folder")
 
 
-def _glob_matches(pattern: str, endings: frozenset[str]) -> Iterator[Video]:
-    """Matches of a glob; ``**`` matches any folders, as in the shell."""
+def _glob_matches(pattern: str, extensions: frozenset[str]) -> Iterator[Video]:
+    """Yields the videos that match a glob; ``**`` matches any folders, as in the shell."""
     if "**" in Path(pattern).parts:
         # glob follows every symbolic link under a **, loops included, so the folders are walked here.
         parts = Path(os.path.abspath(pattern)).parts  # noqa: PTH100
         fixed = next(i for i, part in enumerate(parts) if glob.has_magic(part))
         root = str(Path(*parts[:fixed]))
-        yield from (v for v in _walk(root, endings) if matches(Path(v.path).parts[fixed:], parts[fixed:]))
+        yield from (v for v in _walk(root, extensions) if matches(Path(v.path).parts[fixed:], parts[fixed:]))
         return
     found: Iterable[str] = glob.iglob(pattern)  # noqa: PTH207 - Path.glob also matches hidden files
     for match in found:
         path = os.path.abspath(match)  # noqa: PTH100
         if Path(path).is_dir():
-            yield from _walk(path, endings)
-        elif has_ending(path, endings):
+            yield from _walk(path, extensions)
+        elif has_extension(path, extensions):
             yield _video(path)
 
 
-def _walk(root: str, endings: frozenset[str]) -> Iterator[Video]:
-    """Files with a known ending under ``root``. Each folder is visited once; real paths go before links."""
+def _walk(root: str, extensions: frozenset[str]) -> Iterator[Video]:
+    """Yields the files with a known extension under ``root``. Visits each folder once; real paths go before links."""
     folders = [root]
     links: list[str] = []
     visited: set[tuple[int, int]] = set()
@@ -86,7 +86,7 @@ def _walk(root: str, endings: frozenset[str]) -> Iterator[Video]:
                 folders.append(entry.path)
             elif entry.is_symlink() and entry.is_dir():
                 links.append(entry.path)
-            elif has_ending(entry.name, endings) and (entry.is_file() or entry.is_symlink()):
+            elif has_extension(entry.name, extensions) and (entry.is_file() or entry.is_symlink()):
                 # Pipes and devices are left out. A broken link is kept and reported as missing.
                 yield _video(entry.path)
 

@@ -12,8 +12,8 @@ from fnmatch import fnmatchcase
 
 from pyarrow import fs
 
-from jobs.archive.local import listed_video, local_videos
-from jobs.archive.rules import has_ending, is_skipped, matches
+from jobs.archive.local import local_videos, videos_of_line
+from jobs.archive.rules import has_extension, is_skipped, matches
 from jobs.archive.video import Video
 from jobs.errors import reason
 from jobs.storage.file_systems import StorageError, translate_errors
@@ -21,50 +21,50 @@ from jobs.storage.location import Location, locate, whole_seconds
 from tagger.errors import InputError
 
 CONCURRENT_REQUESTS = 16
-"""Requests in flight at a time. A page of 1000 objects takes some 50 to 100 ms, most of it waiting for the bucket."""
+"""Number of requests in flight at a time. A page of 1000 objects takes 50 to 100 ms, most of it waiting."""
 
 LIST_BATCH_LINES = 1000
-"""Lines of a list that are looked up in one batch."""
+"""Number of lines of a list that are looked up in one batch."""
 
 
-def remote_videos(address: str, endings: frozenset[str]) -> Iterator[Video]:
-    """The videos of an object, a folder or a glob. Raises InputError when it cannot be read."""
+def remote_videos(address: str, extensions: frozenset[str]) -> Iterator[Video]:
+    """Yields the videos of an object, a folder or a glob. Raises InputError when it cannot be read."""
     try:
         location = locate(address)
         if location.is_local:  # file://
-            yield from local_videos(location.path, endings)
+            yield from local_videos(location.path, extensions)
             return
         found = location.info()
         # "clip[1].mp4" may be the name of an object.
         if found.type == fs.FileType.NotFound and glob.has_magic(location.address):
-            yield from _glob_matches(location, endings)
+            yield from _glob_matches(location, extensions)
         elif found.type == fs.FileType.File and not address.endswith("/"):
             yield _video(location.address, found)
         elif found.type == fs.FileType.NotFound:
             raise InputError(f"{address} cannot be read: {_missing_reason(location)}")
         else:
-            yield from _walk(location, endings)
+            yield from _walk(location, extensions)
     except OSError as error:
         raise InputError(f"{address} cannot be read: {reason(error)}") from error
     except StorageError as error:
         raise InputError(str(error)) from error
 
 
-def listed_videos(addresses: Sequence[str], endings: frozenset[str]) -> Iterator[Video]:
-    """The videos of lines of a list: objects, which need not exist, and the videos of folders. Raises InputError."""
+def videos_of_lines(addresses: Sequence[str], extensions: frozenset[str]) -> Iterator[Video]:
+    """Yields the videos of lines of a list: objects, which need not exist, and videos of folders. Raises InputError."""
     with ThreadPoolExecutor(CONCURRENT_REQUESTS) as pool:
         for start in range(0, len(addresses), LIST_BATCH_LINES):
             for location, found in pool.map(_look_up, addresses[start : start + LIST_BATCH_LINES]):
                 if location.is_local:
-                    yield from listed_video(location.path, endings)
+                    yield from videos_of_line(location.path, extensions)
                 elif found.type == fs.FileType.Directory:
-                    yield from remote_videos(location.address, endings)
+                    yield from remote_videos(location.address, extensions)
                 else:
                     yield _video(location.address, found)
 
 
 def read_remote_list(address: str) -> bytes:
-    """The content of a list. Raises InputError."""
+    """Returns the content of a list. Raises InputError."""
     try:
         return b"".join(locate(address).chunks())
     except OSError as error:
@@ -94,8 +94,8 @@ def _missing_reason(location: Location) -> str:
     return "no such file or directory"
 
 
-def _glob_matches(location: Location, endings: frozenset[str]) -> Iterator[Video]:
-    """Matches of a glob; ``**`` matches any folders, as in the shell."""
+def _glob_matches(location: Location, extensions: frozenset[str]) -> Iterator[Video]:
+    """Yields the videos that match a glob; ``**`` matches any folders, as in the shell."""
     parts = location.path.split("/")
     fixed = next(i for i, part in enumerate(parts) if glob.has_magic(part))
     if fixed == 0 and location.is_in_bucket:
@@ -108,26 +108,36 @@ def _glob_matches(location: Location, endings: frozenset[str]) -> Iterator[Video
         raise InputError(f"{location} cannot be read: {_missing_reason(root)}")
     if "**" in pattern:
         start = len(root.address) + 1
-        yield from (v for v in _walk(root, endings) if matches(tuple(v.path[start:].split("/")), pattern))
+        yield from (v for v in _walk(root, extensions) if matches(tuple(v.path[start:].split("/")), pattern))
         return
-    folders = [root]
-    for i, part in enumerate(pattern):
-        inner: list[Location] = []
-        for folder in folders:
-            for name, found in _entries(folder):
-                if not fnmatchcase(name, part) or (is_skipped(name) and not part.startswith(".")):
-                    continue
-                if found.type == fs.FileType.Directory:
-                    inner.append(folder.child(name))
-                elif i == len(pattern) - 1 and has_ending(name, endings):
-                    yield _video(folder.child(name).address, found)
-        folders = inner
+    parents = [root]
+    for part in pattern[:-1]:
+        parents = [
+            parent.child(name)
+            for parent in parents
+            for name, found in _matching_entries(parent, part)
+            if found.type == fs.FileType.Directory
+        ]
+    folders: list[Location] = []
+    for parent in parents:
+        for name, found in _matching_entries(parent, pattern[-1]):
+            if found.type == fs.FileType.Directory:
+                folders.append(parent.child(name))
+            elif has_extension(name, extensions):
+                yield _video(parent.child(name).address, found)
     for folder in folders:
-        yield from _walk(folder, endings)
+        yield from _walk(folder, extensions)
 
 
-def _walk(root: Location, endings: frozenset[str]) -> Iterator[Video]:
-    """Files with a known ending under ``root``."""
+def _matching_entries(folder: Location, part: str) -> Iterator[tuple[str, fs.FileInfo]]:
+    """Yields the names and infos of the entries of a folder that match one part of a glob."""
+    for name, found in _entries(folder):
+        if fnmatchcase(name, part) and (part.startswith(".") or not is_skipped(name)):
+            yield name, found
+
+
+def _walk(root: Location, extensions: frozenset[str]) -> Iterator[Video]:
+    """Yields the files with a known extension under ``root``."""
     # File systems written in Python may not be thread-safe.
     at_a_time = 1 if isinstance(root.filesystem, fs.PyFileSystem) else CONCURRENT_REQUESTS
     waiting = [root]
@@ -145,7 +155,7 @@ def _walk(root: Location, endings: frozenset[str]) -> Iterator[Video]:
                         continue
                     if found.type == fs.FileType.Directory:
                         waiting.append(folder.child(name))
-                    elif has_ending(name, endings):
+                    elif has_extension(name, extensions):
                         yield _video(f"{folder.address}/{name}", found)
 
 

@@ -12,9 +12,9 @@ def is_skipped(name: str) -> bool:
     return name.startswith(".") or name in SYSTEM_FOLDERS
 
 
-def has_ending(path: str, endings: frozenset[str]) -> bool:
-    """Checks whether ``path`` ends in one of ``endings``, in upper or lower case."""
-    return os.path.splitext(path)[1].lower() in endings  # noqa: PTH122 - called for every file of an archive
+def has_extension(path: str, extensions: frozenset[str]) -> bool:
+    """Checks whether ``path`` has one of ``extensions``, in upper or lower case."""
+    return os.path.splitext(path)[1].lower() in extensions  # noqa: PTH122 - called for every file of an archive
 
 
 def matches(names: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
