@@ -6,10 +6,7 @@ from tagger.errors import VtagError
 
 
 class JobError(VtagError):
-    """A job that cannot continue: the model fails, a worker dies repeatedly, or too many videos cannot be read.
-
-    Finished videos are kept.
-    """
+    """A job, training or measurement that cannot continue. ``vtag run`` keeps the finished videos."""
 
 
 class WorkerError(JobError):

@@ -1,1 +1,1 @@
-"""Measures the speed of this machine, and how close the pipeline comes to it."""
+"""Measures the speed of this machine and the share of it that the pipeline reaches."""

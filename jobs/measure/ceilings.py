@@ -1,4 +1,4 @@
-"""Measures the model, and the transport between decoding and the model, each of them alone on this machine.
+"""Measures the model, the peak of arithmetic, and the transport from decoding to the model, each alone on this machine.
 
 The measurements use the code of a job, after a warm-up. ``jobs.tagging.decode_trial`` measures decoding.
 """
@@ -26,12 +26,14 @@ if TYPE_CHECKING:
     from tagger.classifier import DeviceName, PrecisionName
 
 BATCH_SIZES = {"cpu": (1, 4), "cuda": (1, 4, 16)}
+"""Batch sizes in windows with which the model is measured."""
+
 MATRIX_SIDE = {"cpu": 2048, "cuda": 8192}
 """Side of the square matrices whose product measures the peak of arithmetic. Smaller matrices do not fill a GPU: on an
 H200 in bfloat16, a side of 2048 reaches two thirds of the rate of 8192."""
 
 TRANSPORT_TABLES = 10
-"""Tables that are sent to measure the transport."""
+"""Number of tables that are sent to measure the transport."""
 
 
 class _ModelActor:
@@ -47,7 +49,7 @@ class _ModelActor:
         self._shape = (source.info.sampling.num_frames, size, size, 3)
 
     def about(self) -> tuple[str, int]:
-        """Returns the precision in use and the operations per window."""
+        """Returns the precision in use and the floating-point operations per window."""
         from tagger.classifier import PRECISIONS
 
         (name,) = (name for name, precision in PRECISIONS.items() if precision == self._classifier.precision)
@@ -59,12 +61,12 @@ class _ModelActor:
         return batch_size / statistics.mean(times_s(lambda: self._classifier.classify(clips, batch_size), seconds))
 
     def peak(self, seconds: float) -> float:
-        """Operations per second of the product of two large matrices, in the precision and on the device in use."""
+        """Returns the FLOP/s of the product of two large matrices, in the precision and on the device in use."""
         return peak_flop_per_s(self._classifier.device, self._classifier.precision, seconds)
 
 
 def peak_flop_per_s(device: "torch.device", precision: "torch.dtype", seconds: float) -> float:
-    """Operations per second of the product of two large matrices."""
+    """Returns the FLOP/s of the product of two large matrices."""
     import torch
 
     side = MATRIX_SIDE[device.type]
@@ -97,7 +99,10 @@ def times_s(step: Callable[[], object], seconds: float) -> list[float]:
 
 @dataclass(frozen=True)
 class ModelMeasure:
-    """The measurements of the model in one precision."""
+    """The measurements of the model in one precision.
+
+    ``flop`` is the number of floating-point operations per window, ``flop_per_s`` the peak of all actors together.
+    """
 
     precision: str
     flop: int

@@ -29,11 +29,11 @@ DERIVED_FIELDS = (
 class Bench:
     """The measurements, with the ``precision`` and the ``reader`` that vtag chooses on this machine.
 
-    ``decode`` and ``model`` have the rates of one core or actor and of all; the median where there are several.
-    ``gflop_per_window`` is the arithmetic of the model, ``gflop_per_s`` the peak of all actors together, by precision.
-    ``ceilings`` and ``pipelines`` have one item per round: the windows per second that the parts allowed, and those
-    that the pipeline did. ``start_s`` is the time until the first windows of the first pipeline came back; no rate
-    includes it. ``video_s_per_window`` is the length of video per window.
+    ``decode`` and ``model`` have the rates of one core or actor, and of all of them. A rate that was measured several
+    times is the median. ``gflop_per_window`` is the arithmetic of the model, ``gflop_per_s`` the peak of all actors
+    together, by precision. ``ceilings`` and ``pipelines`` have one item per round, in windows per second: what decoding
+    and the model allowed together, and what the pipeline reached. ``start_s`` is the time until the first windows of
+    the first pipeline came back; no rate includes it. ``video_s_per_window`` is the length of video per window.
     """
 
     model_name: str

@@ -1,4 +1,8 @@
-"""Rates that ``vtag bench`` measured, some of them several times."""
+"""Rates that ``vtag bench`` measured, some of them several times.
+
+A candidate is one way to decode or to run the model: a reader with a number of cores, or a precision with a number of
+actors and a batch size.
+"""
 
 import statistics
 from collections.abc import Iterable, Sequence
@@ -47,7 +51,7 @@ def rates_of_fastest(rates: Iterable[_Rate], times: int) -> list[float]:
 
 
 def _by_candidate(rates: Iterable[_Rate]) -> list[list[_Rate]]:
-    # Fields of type float are measurements; the other fields name the candidate.
+    # Fields of type float are measurements; the other fields identify the candidate.
     candidates: dict[tuple[Any, ...], list[_Rate]] = {}
     for rate in rates:
         candidate = tuple(value for value in vars(rate).values() if not isinstance(value, float))

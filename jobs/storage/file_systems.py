@@ -22,7 +22,7 @@ from jobs.storage.pyarrow_versions import DELAYED_OPEN, HAS_S3_OPTIONS
 from tagger.errors import VtagError, one_line
 
 MAX_ATTEMPTS = 8
-"""Attempts of a request to S3 before it fails. The back-off between them adds up to 6 s."""
+"""Number of attempts of a request to S3 before it fails. The back-off between them adds up to 6 s."""
 
 CONNECT_TIMEOUT_S = 5.0
 """Seconds to wait for a connection to S3."""
@@ -158,20 +158,20 @@ def translate_error(error: Exception, address: str) -> OSError:
         if number:
             return OSError(number, os.strerror(number), address)
     text = one_line(str(error)) or type(error).__name__
-    number, reason = next(
-        ((number, reason) for pattern, number, reason in _ERROR_PATTERNS if re.search(pattern, text, re.IGNORECASE)),
+    number, words = next(
+        ((number, words) for pattern, number, words in _ERROR_PATTERNS if re.search(pattern, text, re.IGNORECASE)),
         (errno.EIO, ""),
     )
     detail = _AWS_ERROR.search(text)
     said = _REQUEST.sub("", detail[3] if detail else text).strip(" .")[:200]
     if number == errno.EACCES:
-        reason = f"{reason}{_about_credentials(split(address)[0])}"
+        words = f"{words}{_about_credentials(split(address)[0])}"
     elif number == errno.EHOSTUNREACH and detail:
         # The AWS SDK says the same before and after "Details: ".
         said = said.rpartition("Details: ")[2]
     if number not in (errno.ENOENT, errno.EINVAL) and said:
-        reason = f"{reason} ({said})" if reason else said
-    return OSError(number, reason, address)
+        words = f"{words} ({said})" if words else said
+    return OSError(number, words, address)
 
 
 def _about_credentials(scheme: str) -> str:

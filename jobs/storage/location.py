@@ -168,8 +168,8 @@ class Location:
                         self.filesystem.move(unfinished.path, self.path)
 
     def _upload(self, file: Path) -> None:
-        # An interrupted upload would be completed as it is: closing or dropping its stream does that. Ctrl-C is raised
-        # in the main thread only, so another thread uploads; leaving the block waits for it.
+        # Closing or dropping the stream of a half upload completes the object. Ctrl-C reaches only the main thread, so
+        # another thread uploads and this one waits.
         with ThreadPoolExecutor(1) as thread:
             thread.submit(self._copy, file).result()
         if self.info().size != file.stat().st_size:
@@ -208,9 +208,9 @@ class Location:
             with contextlib.suppress(OSError):
                 Path(self.path).rmdir()
         elif self.is_folder() and not self.names():
-            # When pyarrow deletes in a bucket, it makes an empty object for the folder above. Deleting the files made
-            # "tags.parquet.run/". Deleting that makes one for the folder above it, which does less harm: other files
-            # are in that folder anyway.
+            # When pyarrow deletes in a bucket, it makes an empty object for the folder above. Deleting the files left
+            # an empty object "tags.parquet.run/". Deleting that leaves one for its parent, which is harmless: the
+            # parent has other files.
             with self._translate_errors():
                 self.filesystem.delete_dir(self.path)
 
