@@ -34,7 +34,7 @@ class Version:
 
 @dataclass(frozen=True)
 class Failure:
-    """A video that could not be read, or that was read only in part. ``path`` is its path or address."""
+    """A video that failed or was read only in part. ``path`` is its path or address."""
 
     path: str
     status: Literal["partial", "failed"]

@@ -25,11 +25,11 @@ COLUMNS = ["video", "size", "mtime_ns", "fingerprint", "status", "error_kind"]
 class Changes:
     """The videos of a listing, grouped by how they differ from the records.
 
-    ``new``: not in the records. ``changed``: the content differs, or it changed while it was read. ``retried``: could
-    not be read, or only in part, and is tried again. ``touched``: the modification time differs, the content does not.
+    ``new``: not in the records. ``changed``: the content differs, or it changed while it was read. ``retried``: failed
+    or was read only in part, and is tried again. ``touched``: the modification time differs, the content does not.
     ``missing``: recorded and listed by name, but not there any more. ``unchanged``: the number of unchanged videos,
-    with those that could not be read and are not tried again. ``gone``: the number of recorded videos that are
-    ``missing`` or not listed.
+    with the failed ones that are not tried again. ``gone``: the number of recorded videos that are ``missing`` or not
+    listed.
     """
 
     new: tuple[Video, ...] = ()

@@ -233,7 +233,7 @@ def _handle(event: Workers | pa.Table, committer: Committer, job: JobState) -> N
 def _too_many_failures(job: JobState) -> JobError:
     assert job.last_failure is not None
     return JobError(
-        f"{job.failed} of the first {job.done} videos could not be read, or only in part, more than --max-failures "
+        f"{job.failed} of the first {job.done} videos failed or were read only in part, more than --max-failures "
         f"{job.plan.config.max_failures} allows; the last: {job.last_failure.reason}; "
         "finished videos are kept, and the same command with --retry-failed reads the failed ones again and continues"
     )

@@ -79,9 +79,10 @@ def ingest_with_ray(
 ) -> Iterator[tuple[Part, LabelledClip, Ingested]]:
     """Ingests the clips of ``parts`` in the form of each part, and yields each clip with its result, in any order.
 
-    Each actor calls ``make_forms``, which makes the forms for its device. ``cache`` is in a folder that all machines
-    share. With ``uses_gpu`` each actor has a share of a GPU. Clips in the cache are not decoded. Raises JobError, or
-    the project's own error that an actor raised.
+    A form makes one array of a clip: its frames, or the features that a network computes of them. Each actor calls
+    ``make_forms``, which makes the forms for its device. ``cache`` is in a folder that all machines share. With
+    ``uses_gpu`` each actor has a share of a GPU. Clips in the cache are not decoded. Raises JobError, or vtag's own
+    error that an actor raised.
     """
     import ray
     from ray.exceptions import RayError

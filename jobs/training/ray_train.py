@@ -172,7 +172,7 @@ def _clip_paths(data: DataSet) -> list[Path]:
     return [path for path in dict.fromkeys(clip.path for clip in data.clips) if path.is_file()]
 
 
-def _fit(task: _WorkerInput, group: _WorkerGroup, send_event: SendEvent) -> TrainResult:
+def _fit(worker_input: _WorkerInput, group: _WorkerGroup, send_event: SendEvent) -> TrainResult:
     """Runs the workers and passes on their events."""
     import ray
     from ray.exceptions import RayError
@@ -180,9 +180,9 @@ def _fit(task: _WorkerInput, group: _WorkerGroup, send_event: SendEvent) -> Trai
     board = open_board()
     result: TrainResult | None = None
     # The trainer is another process, so that this one can read the board while Ray Train waits for the workers.
-    settings = {"task": ray.put(task), "board": board, "threads": group.cpus}
+    settings = {"input": ray.put(worker_input), "board": board, "threads": group.cpus}
     trainer = ray.remote(num_cpus=0, max_retries=0)(_run_trainer).options(scheduling_strategy=on_this_node())
-    running = trainer.remote(group, task.run.path, settings)
+    running = trainer.remote(group, worker_input.run.path, settings)
     try:
         is_last = False
         while not is_last:
@@ -231,9 +231,9 @@ def _train_worker(settings: dict[str, Any]) -> None:
     import ray.train.torch
     import torch
 
-    task: _WorkerInput = ray.get(settings["task"])
+    given: _WorkerInput = ray.get(settings["input"])
     board = settings["board"]
-    if task.config.device == "cuda":
+    if given.config.device == "cuda":
         torch.cuda.set_device(ray.train.torch.get_device())
     else:
         keep_freed_memory()
@@ -243,15 +243,22 @@ def _train_worker(settings: dict[str, Any]) -> None:
         board.post.remote(name, value)
 
     watch = Watch.forwarding(lambda event: post(*event))
-    config, cache = task.config, task.cache
+    config, cache = given.config, given.cache
     try:
         trained = fit_network(
-            task.data, task.split, config, task.network, cache, task.run, replace(watch, on_reading=_ignore), task.known
+            given.data,
+            given.split,
+            config,
+            given.network,
+            cache,
+            given.run,
+            replace(watch, on_reading=_ignore),
+            given.known,
         )
         if trained is not None:
             ray.get(
                 board.post.remote(
-                    "result", write_model_file(task.run.model, task.data, task.split, config, trained, watch)
+                    "result", write_model_file(given.run.model, given.data, given.split, config, trained, watch)
                 )
             )
     except VtagError as error:
