@@ -17,7 +17,7 @@ from tagger.models.i3d_lite import CHANNELS, STRIPS
 from tests.benchmarks.frozen import SETTINGS, FrozenFeatures, NarrowFeatures
 from training.data.data_set import LabelledClip
 from training.evaluation.metrics import average_by_video
-from training.fitting.loop import predict
+from training.fitting.passes import predict
 from training.inputs.clip_cache import ClipCache
 
 FOLDS = (("01", "02", "03", "04"), ("05", "06", "07", "08"), ("09", "11", "12"), ("13", "14", "15", "16"))

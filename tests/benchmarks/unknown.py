@@ -15,7 +15,7 @@ from tests.benchmarks.frozen import SETTINGS, FrozenFeatures
 from training.data.data_set import LabelledClip
 from training.evaluation.calibration import fit_temperature
 from training.evaluation.unknown import THRESHOLD, UnknownScores, WindowLogits, score_unknown
-from training.fitting.loop import predict
+from training.fitting.passes import predict
 from training.inputs.clip_cache import ClipCache
 
 SETS = 4

@@ -10,7 +10,7 @@ from torch import distributed, multiprocessing
 
 from tagger.models.cnn3d import CNN3DLSTM
 from training import Epoch, LoopSettings, fit
-from training.fitting.loop import predict
+from training.fitting.passes import predict
 from training.inputs.sources import Targets
 
 EPOCHS = 2

@@ -8,14 +8,10 @@ workers give the same result as one with twice the batch size.
 
 import copy
 import math
-import os
 import time
-from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from random import Random
 from typing import Literal
 
 import numpy as np
@@ -28,13 +24,8 @@ from training import distributed
 from training.evaluation.metrics import average_by_video
 from training.fitting.checkpoint import State, load_checkpoint, read_checkpoint, save_checkpoint
 from training.fitting.epochs import Epoch, Step
+from training.fitting.passes import predict, prefetch, recompute_norm_statistics, torch_seed, train_mode
 from training.inputs.sources import Source
-
-NORM_BATCHES = 16
-"""Maximum number of batches over which the statistics of batch norms are measured at the end of an epoch."""
-
-LOADER_THREADS = 4
-"""Threads that prefetch batches: for a GPU, making views takes longer than training on them."""
 
 REPORT_INTERVAL_S = 0.2
 """Seconds between two progress reports within an epoch."""
@@ -115,7 +106,7 @@ def fit(
         if settings.patience and state.epochs and number - 1 - state.best >= settings.patience:
             break
         train_loss, train_accuracy, learning_rate = trainer.train_epoch(number)
-        _recompute_norm_statistics(network, train, trainer.batch_size, trainer.epoch_seed(number), precision)
+        recompute_norm_statistics(network, train, trainer.batch_size, trainer.epoch_seed(number), precision)
         logits = predict(network, val, trainer.batch_size, precision=precision)
         val_loss = functional.cross_entropy(logits, val.targets.labels).item()
         accuracies = _accuracies(logits, val.targets.labels, val)
@@ -188,12 +179,12 @@ class _Trainer:
         steps_an_epoch = math.ceil(windows / self.batch_size)
         class_weights = _class_weights(labels, self.settings.class_weights)
         epoch_seed = self.epoch_seed(number)
-        torch.manual_seed(_torch_seed(f"{epoch_seed}/{distributed.rank()}"))  # dropout
-        _train_mode(self.network)
-        order = torch.randperm(windows, generator=torch.Generator().manual_seed(_torch_seed(epoch_seed)))
+        torch.manual_seed(torch_seed(f"{epoch_seed}/{distributed.rank()}"))  # dropout
+        train_mode(self.network)
+        order = torch.randperm(windows, generator=torch.Generator().manual_seed(torch_seed(epoch_seed)))
         sums = torch.zeros(2, device=device)
         started = reported = time.monotonic()
-        batches = _prefetch(order.split(self.batch_size), self.source, epoch_seed)
+        batches = prefetch(order.split(self.batch_size), self.source, epoch_seed)
         for step, (batch, own, inputs) in enumerate(batches):
             rate = _rate_factor((number - 1) * steps_an_epoch + step, epochs * steps_an_epoch, self.settings.warm_up)
             for group, full_rate in zip(self.optimizer.param_groups, _full_rates(self.settings), strict=True):
@@ -246,82 +237,6 @@ class _Trainer:
         return (losses * class_weights[labels[own]].to(losses.device)).sum() / batch_weight * distributed.size()
 
 
-@torch.no_grad()
-def predict(
-    network: nn.Module, source: Source, batch_size: int, *, precision: torch.dtype = torch.float32
-) -> torch.Tensor:
-    """Returns the logits ``[n, classes]`` of all items of ``source``, float32 on the CPU, in every worker."""
-    network.eval()
-    device = next(network.parameters()).device
-    everything = torch.arange(len(source.targets.labels))
-    logits = []
-    for batch in distributed.share_of_batch(everything).split(max(1, batch_size // distributed.size())):
-        with torch.autocast(device.type, dtype=precision, enabled=precision != torch.float32):
-            logits.append(network(source.inputs(batch, None).to(device)).float())
-    own = torch.cat(logits)[: len(distributed.share(everything))]
-    return distributed.gather(own, len(everything)).cpu()
-
-
-@torch.no_grad()
-def _recompute_norm_statistics(
-    network: nn.Module, source: Source, batch_size: int, epoch_seed: str, precision: torch.dtype
-) -> None:
-    """Measures the statistics of trainable batch norms again, with the present weights.
-
-    Running averages lag behind the weights, by more than an epoch when an epoch has few steps. A small data set then
-    has a perfect training accuracy and a validation accuracy at chance. This is also known as precise batch norm
-    (https://arxiv.org/abs/2105.07576, section 3).
-    """
-    norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm3d) and m.weight.requires_grad]
-    if not norms:
-        return
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # A plain average over the batches that follow.
-    _train_mode(network)
-    device = next(network.parameters()).device
-    shuffled = torch.Generator().manual_seed(_torch_seed(f"{epoch_seed}/norms"))
-    items = torch.randperm(len(source.targets.labels), generator=shuffled)
-    # Only whole batches, if there are any, because each batch has the same weight in the average.
-    batches = min(NORM_BATCHES, max(1, len(items) // batch_size))
-    for batch in items[: batches * batch_size].split(batch_size):
-        distributed.set_norm_contribution(network, batch)
-        with torch.autocast(device.type, dtype=precision, enabled=precision != torch.float32):
-            network(source.inputs(distributed.share_of_batch(batch), None).to(device))
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
-
-
-def _prefetch(
-    batches: Sequence[torch.Tensor], source: Source, epoch_seed: str
-) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-    """Yields each batch, this worker's share of it, and the inputs of the share, which threads make in advance."""
-
-    def make(batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        own = distributed.share_of_batch(batch)
-        return own, source.inputs(own, epoch_seed)
-
-    threads = min(LOADER_THREADS, os.cpu_count() or 1)
-    waiting: deque[tuple[torch.Tensor, Future[tuple[torch.Tensor, torch.Tensor]]]] = deque()
-    with ThreadPoolExecutor(threads) as pool:
-        for batch in batches:
-            waiting.append((batch, pool.submit(make, batch)))
-            if len(waiting) > threads:
-                done, made = waiting.popleft()
-                yield done, *made.result()
-        for done, made in waiting:
-            yield done, *made.result()
-
-
-def _train_mode(network: nn.Module) -> None:
-    """Sets training mode, except for frozen batch norms: they keep their pretrained statistics."""
-    network.train()
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm3d) and not module.weight.requires_grad:
-            module.eval()
-
-
 def _class_weights(labels: torch.Tensor, how: ClassWeights) -> torch.Tensor:
     """Returns a float32 weight for each class: 1, or, when balanced, such that all classes have the same total."""
     counts = labels.bincount().clamp(min=1).float()
@@ -342,8 +257,3 @@ def _rate_factor(step: int, steps: int, warm_up: float) -> float:
     if step < rising:
         return (step + 1) / rising
     return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
-
-
-def _torch_seed(name: str) -> int:
-    """Returns a seed for torch that is the same in every process."""
-    return Random(name).getrandbits(63)

@@ -24,7 +24,8 @@ from training.data.splits import Split
 from training.evaluation.calibration import fit_temperature
 from training.fitting.depthwise import factorise_depthwise, restore_depthwise
 from training.fitting.epochs import Epoch, Step
-from training.fitting.loop import Fit, LoopSettings, fit, predict
+from training.fitting.loop import Fit, LoopSettings, fit
+from training.fitting.passes import predict
 from training.inputs.augment import Augmentation
 from training.inputs.clip_cache import ClipCache
 from training.inputs.forms import Features, Film, Form, Windows
