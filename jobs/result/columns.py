@@ -1,4 +1,4 @@
-"""Columns that were added after vtag 0.1.0. Older results lack them; they are read as null."""
+"""Columns that later versions of vtag added. Older results lack them; they are read as null."""
 
 import pyarrow as pa
 
