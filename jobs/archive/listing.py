@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
+from jobs.archive.folders import Folders
 from jobs.archive.local import local_videos, videos_of_line
 from jobs.archive.video import Video
 from jobs.errors import reason
@@ -17,7 +18,10 @@ REPORT_EVERY = 1000
 
 
 def find_videos(
-    inputs: Iterable[str], extensions: Sequence[str] = (), on_found: Callable[[int], None] = lambda found: None
+    inputs: Iterable[str],
+    extensions: Sequence[str] = (),
+    on_found: Callable[[int], None] = lambda found: None,
+    folders: Folders | None = None,
 ) -> list[Video]:
     """Returns the videos of ``inputs``, sorted by path, each path once.
 
@@ -26,12 +30,14 @@ def find_videos(
     with a known extension or one of ``extensions``, but no hidden files. A file named explicitly or in a list may have
     any extension. Raises InputError for an input that is missing or matches nothing. A missing path in a list is kept,
     with size and time 0, so that the job reports it by name. ``on_found`` gets the number of videos found so far.
+    ``folders`` is filled with the folders below the inputs.
     """
     known = VIDEO_EXTENSIONS | {"." + extension.lower().lstrip(".") for extension in extensions}
+    folders = Folders() if folders is None else folders
     found: list[Video] = []
     for text in inputs:
         before = len(found)
-        for video in _videos(text, known):
+        for video in _videos(text, known, folders):
             found.append(video)
             if len(found) % REPORT_EVERY == 0:
                 on_found(len(found))
@@ -46,18 +52,18 @@ def find_videos(
     return unique
 
 
-def _videos(text: str, extensions: frozenset[str]) -> Iterator[Video]:
+def _videos(text: str, extensions: frozenset[str], folders: Folders) -> Iterator[Video]:
     """Yields the videos of one input."""
     if text == "-":
-        yield from _listed(sys.stdin.buffer.read(), "standard input", extensions)
+        yield from _listed(sys.stdin.buffer.read(), "standard input", extensions, folders)
     elif text.startswith("@") and not os.path.lexists(text):
-        yield from _listed(_read_list(text[1:]), text[1:], extensions)
+        yield from _listed(_read_list(text[1:]), text[1:], extensions, folders)
     elif not is_address(text):
-        yield from local_videos(text, extensions)
+        yield from local_videos(text, extensions, folders)
     else:
         from jobs.archive.remote import remote_videos
 
-        yield from remote_videos(text, extensions)
+        yield from remote_videos(text, extensions, folders)
 
 
 def _read_list(name: str) -> bytes:
@@ -71,7 +77,7 @@ def _read_list(name: str) -> bytes:
         raise InputError(f"the list {name} cannot be read: {reason(error)}") from None
 
 
-def _listed(content: bytes, name: str, extensions: frozenset[str]) -> Iterator[Video]:
+def _listed(content: bytes, name: str, extensions: frozenset[str], folders: Folders) -> Iterator[Video]:
     # File names need not be text; fsdecode keeps every byte.
     lines = [os.fsdecode(line).strip() for line in content.splitlines()]
     names = [line for line in lines if line and not line.startswith("#")]
@@ -82,11 +88,11 @@ def _listed(content: bytes, name: str, extensions: frozenset[str]) -> Iterator[V
         if is_address(text):
             addresses.append(text)
         else:
-            yield from videos_of_line(text, extensions)
+            yield from videos_of_line(text, extensions, folders)
     if addresses:
         from jobs.archive.remote import videos_of_lines
 
-        yield from videos_of_lines(addresses, extensions)
+        yield from videos_of_lines(addresses, extensions, folders)
 
 
 def _name(text: str) -> str:

@@ -12,6 +12,7 @@ from fnmatch import fnmatchcase
 
 from pyarrow import fs
 
+from jobs.archive.folders import FolderProblem, Folders
 from jobs.archive.local import local_videos, videos_of_line
 from jobs.archive.rules import has_extension, is_skipped, matches
 from jobs.archive.video import Video
@@ -27,38 +28,41 @@ LIST_BATCH_LINES = 1000
 """Number of lines of a list that are looked up in one batch."""
 
 
-def remote_videos(address: str, extensions: frozenset[str]) -> Iterator[Video]:
-    """Yields the videos of an object, a folder or a glob. Raises InputError when it cannot be read."""
+def remote_videos(address: str, extensions: frozenset[str], folders: Folders) -> Iterator[Video]:
+    """Yields the videos of an object, a folder or a glob, and records the folders. Raises InputError.
+
+    A folder below the input that cannot be listed is recorded as a problem and left out.
+    """
     try:
         location = locate(address)
         if location.is_local:  # file://
-            yield from local_videos(location.path, extensions)
+            yield from local_videos(location.path, extensions, folders)
             return
         found = location.info()
         # "clip[1].mp4" may be the name of an object.
         if found.type == fs.FileType.NotFound and glob.has_magic(location.address):
-            yield from _glob_matches(location, extensions)
+            yield from _glob_matches(location, extensions, folders)
         elif found.type == fs.FileType.File and not address.endswith("/"):
             yield _video(location.address, found)
         elif found.type == fs.FileType.NotFound:
             raise InputError(f"{address} cannot be read: {_missing_reason(location)}")
         else:
-            yield from _walk(location, extensions)
+            yield from _walk(location, extensions, folders)
     except OSError as error:
         raise InputError(f"{address} cannot be read: {reason(error)}") from error
     except StorageError as error:
         raise InputError(str(error)) from error
 
 
-def videos_of_lines(addresses: Sequence[str], extensions: frozenset[str]) -> Iterator[Video]:
+def videos_of_lines(addresses: Sequence[str], extensions: frozenset[str], folders: Folders) -> Iterator[Video]:
     """Yields the videos of lines of a list: objects, which need not exist, and videos of folders. Raises InputError."""
     with ThreadPoolExecutor(CONCURRENT_REQUESTS) as pool:
         for start in range(0, len(addresses), LIST_BATCH_LINES):
             for location, found in pool.map(_look_up, addresses[start : start + LIST_BATCH_LINES]):
                 if location.is_local:
-                    yield from videos_of_line(location.path, extensions)
+                    yield from videos_of_line(location.path, extensions, folders)
                 elif found.type == fs.FileType.Directory:
-                    yield from remote_videos(location.address, extensions)
+                    yield from remote_videos(location.address, extensions, folders)
                 else:
                     yield _video(location.address, found)
 
@@ -94,7 +98,7 @@ def _missing_reason(location: Location) -> str:
     return "no such file or directory"
 
 
-def _glob_matches(location: Location, extensions: frozenset[str]) -> Iterator[Video]:
+def _glob_matches(location: Location, extensions: frozenset[str], folders: Folders) -> Iterator[Video]:
     """Yields the videos that match a glob; ``**`` matches any folders, as in the shell."""
     parts = location.path.split("/")
     fixed = next(i for i, part in enumerate(parts) if glob.has_magic(part))
@@ -108,7 +112,7 @@ def _glob_matches(location: Location, extensions: frozenset[str]) -> Iterator[Vi
         raise InputError(f"{location} cannot be read: {_missing_reason(root)}")
     if "**" in pattern:
         start = len(root.address) + 1
-        yield from (v for v in _walk(root, extensions) if matches(tuple(v.path[start:].split("/")), pattern))
+        yield from (v for v in _walk(root, extensions, folders) if matches(tuple(v.path[start:].split("/")), pattern))
         return
     parents = [root]
     for part in pattern[:-1]:
@@ -118,15 +122,15 @@ def _glob_matches(location: Location, extensions: frozenset[str]) -> Iterator[Vi
             for name, found in _matching_entries(parent, part)
             if found.type == fs.FileType.Directory
         ]
-    folders: list[Location] = []
+    found_folders: list[Location] = []
     for parent in parents:
         for name, found in _matching_entries(parent, pattern[-1]):
             if found.type == fs.FileType.Directory:
-                folders.append(parent.child(name))
+                found_folders.append(parent.child(name))
             elif has_extension(name, extensions):
                 yield _video(parent.child(name).address, found)
-    for folder in folders:
-        yield from _walk(folder, extensions)
+    for folder in found_folders:
+        yield from _walk(folder, extensions, folders)
 
 
 def _matching_entries(folder: Location, part: str) -> Iterator[tuple[str, fs.FileInfo]]:
@@ -136,7 +140,7 @@ def _matching_entries(folder: Location, part: str) -> Iterator[tuple[str, fs.Fil
             yield name, found
 
 
-def _walk(root: Location, extensions: frozenset[str]) -> Iterator[Video]:
+def _walk(root: Location, extensions: frozenset[str], folders: Folders) -> Iterator[Video]:
     """Yields the files with a known extension under ``root``."""
     # File systems written in Python may not be thread-safe.
     at_a_time = 1 if isinstance(root.filesystem, fs.PyFileSystem) else CONCURRENT_REQUESTS
@@ -150,7 +154,17 @@ def _walk(root: Location, extensions: frozenset[str]) -> Iterator[Video]:
             done, _ = wait(listings, return_when=FIRST_COMPLETED)
             for answer in done:
                 folder = listings.pop(answer)
-                for name, found in answer.result():
+                try:
+                    entries = answer.result()
+                except (OSError, StorageError) as error:
+                    if folder == root:
+                        raise
+                    words = reason(error) if isinstance(error, OSError) else str(error)
+                    folders.problems.append(FolderProblem(folder.address, words))
+                    continue
+                for number, (name, found) in enumerate(entries):
+                    if number == 0:
+                        folders.listed.add(folder.address)
                     if is_skipped(name):
                         continue
                     if found.type == fs.FileType.Directory:

@@ -1,9 +1,11 @@
 """A video of the archive: where it is, which version of it was read, and why it could not be read."""
 
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+from urllib.parse import unquote_to_bytes
 
 from tagger.errors import ErrorKind
 
@@ -54,3 +56,9 @@ def video_name(path: str) -> str:
     except UnicodeEncodeError:
         return Path(path).as_uri()
     return path
+
+
+def video_path(name: str) -> str:
+    """Returns the path or address of a name in the ``video`` column. Inverse of ``video_name``."""
+    prefix = "file://"
+    return os.fsdecode(unquote_to_bytes(name[len(prefix) :])) if name.startswith(prefix) else name

@@ -17,8 +17,8 @@ from jobs.cli.command.options import (
     precision_option,
     verbose_option,
 )
-from jobs.cli.terminal.wording import count
-from jobs.tagging.run_config import MaxFailures, RunConfig
+from jobs.cli.terminal.wording import count, printable
+from jobs.tagging.run_config import MaxFailures, MaxPrune, RunConfig
 
 DEFAULT = RunConfig(inputs=(), out="")
 
@@ -31,18 +31,25 @@ def _finite(ctx: click.Context, param: click.Parameter, value: float | None) -> 
 
 def parse_max_failures(text: str | None) -> MaxFailures:
     """Reads ``"100"`` (videos) or ``"5%"`` (a share) as MaxFailures; None is no limit."""
-    if text is None:
-        return MaxFailures()
+    return MaxFailures() if text is None else MaxFailures(*_number_or_share(text))
+
+
+def parse_max_prune(text: str | None) -> MaxPrune:
+    """Reads ``"100"`` (videos) or ``"5%"`` (a share) as MaxPrune; None is the default."""
+    return MaxPrune() if text is None else MaxPrune(*_number_or_share(text))
+
+
+def _number_or_share(text: str) -> tuple[int | None, float | None]:
     number = text.strip()
     if number.isdecimal():
-        return MaxFailures(videos=int(number))
+        return int(number), None
     try:
         percent = float(number.removesuffix("%")) if number.endswith("%") else math.nan
     except ValueError:
         percent = math.nan
     if not 0 <= percent <= 100:
         raise click.BadParameter(f"{text!r} is neither a number of videos, such as 100, nor a percentage, such as 5%.")
-    return MaxFailures(share=percent / 100)
+    return None, percent / 100
 
 
 @click.command(
@@ -147,7 +154,19 @@ def parse_max_failures(text: str | None) -> MaxFailures:
 @click.option(
     "--retry-failed", is_flag=True, help="Also retry videos that an earlier run failed to read, or read only in part."
 )
-@click.option("--prune", is_flag=True, help="Remove videos from the result that INPUT no longer has.")
+@click.option(
+    "--prune",
+    is_flag=True,
+    help="Remove videos from the result that are certainly gone: their folder in INPUT was listed and lacks them.",
+)
+@click.option(
+    "--max-prune",
+    metavar="N|P%",
+    callback=lambda ctx, param, text: parse_max_prune(text),
+    show_default="10%",
+    help="Stop before --prune removes more videos than this: a number (100) or a percentage of the videos in the "
+    "result (5%).",
+)
 @click.option("--overwrite", is_flag=True, help="Replace an earlier result instead of extending it.")
 @click.option(
     "--dry-run", is_flag=True, help="Tag nothing; print how many videos, hours of video and windows there are to tag."
@@ -176,6 +195,7 @@ def run(
     max_failures: MaxFailures,
     retry_failed: bool,
     prune: bool,
+    max_prune: MaxPrune,
     overwrite: bool,
     dry_run: bool,
     as_json: bool,
@@ -211,6 +231,7 @@ def run(
         max_failures=max_failures,
         retry_failed=retry_failed,
         prune=prune,
+        max_prune=max_prune,
         overwrite=overwrite,
         verbose=verbose,
     )
@@ -235,9 +256,12 @@ def _run(ctx: click.Context, config: RunConfig, as_json: bool, quiet: bool) -> N
         from jobs.cli.terminal.run_report import print_summary
 
         print_summary(summary, Console())
-    elif bad:
-        click.echo(f"vtag: {count(bad, 'video')} failed or partial: {summary.videos_out}", err=True)
-    if bad:
+    else:
+        if bad:
+            click.echo(f"vtag: {count(bad, 'video')} failed or partial: {summary.videos_out}", err=True)
+        for folder in summary.unlisted:
+            click.echo(f"vtag: the folder {printable(folder.path)} cannot be listed: {folder.reason}", err=True)
+    if bad or summary.unlisted:
         ctx.exit(SOME_VIDEOS_FAILED)
 
 

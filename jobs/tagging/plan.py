@@ -1,11 +1,13 @@
 """The plan of a job, made before anything is started."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
+from jobs.archive.folders import FolderProblem, Folders
+from jobs.archive.gone import find_gone
 from jobs.archive.listing import find_videos
 from jobs.archive.video import Video, video_name
 from jobs.result.changes import Changes, Records, find_changes, read_records
@@ -20,8 +22,25 @@ from tagger.isolation import decoder_of_this_thread
 from tagger.tagger import ModelSource, find_model
 from tagger.windows import Sampling
 
+PRUNED_SHOWN = 3
+"""Number of videos named in the error about a prune that is too large."""
+
 PROBES = 8
 """Number of processes that open videos at the same time. On a network disk they wait most of the time."""
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """The videos that ``--prune`` removes from the result.
+
+    ``pruned`` is the number of videos that are removed, and ``unknown`` the number of videos that are not in the inputs
+    and stay, because they are not certainly gone (see ``jobs.archive.gone``). ``keep`` has the names of the videos that
+    stay; None for all.
+    """
+
+    pruned: int = 0
+    unknown: int = 0
+    keep: pa.Array | None = None
 
 
 @dataclass(frozen=True)
@@ -31,6 +50,7 @@ class Plan:
     ``base`` is the result that it adds to, None when there is none or it is to be replaced (``replaces``). ``run_id``
     is the id of an interrupted run that this job continues, and ``part_count`` the number of parts in its run folder.
     When ``run_id`` is None, the content of the run folder is removed. ``identity`` is what the rows depend on.
+    ``unlisted`` are folders below the inputs that could not be listed.
     """
 
     config: RunConfig
@@ -45,19 +65,8 @@ class Plan:
     replaces: bool
     run_id: str | None
     part_count: int
-
-    @property
-    def prunes(self) -> bool:
-        """Whether the result loses videos that are not listed any more."""
-        return self.config.prune and self.changes.gone > 0
-
-    @property
-    def keep(self) -> pa.Array | None:
-        """The names of the videos that stay in the result; None for all."""
-        if not self.config.prune:
-            return None
-        missing = set(self.changes.missing)
-        return pa.array([video_name(video.path) for video in self.videos if video not in missing], pa.string())
+    pruning: Pruning
+    unlisted: tuple[FolderProblem, ...] = ()
 
     @property
     def is_done(self) -> bool:
@@ -65,7 +74,7 @@ class Plan:
 
         False after an interrupted run: its publication may be incomplete, even when no video is left.
         """
-        work = self.todo or self.changes.touched or self.prunes or self.run_id is not None
+        work = self.todo or self.changes.touched or self.pruning.pruned or self.run_id is not None
         return self.base is not None and not work
 
 
@@ -75,8 +84,9 @@ class DryRun:
 
     ``videos`` is the number of videos in the inputs. The job would read the ``new``, ``changed`` and ``retried`` ones,
     but not the ``kept`` ones. ``kept`` includes the ``touched`` videos, which have the same content and another
-    modification time. ``gone`` videos are in the result but not in the inputs. ``pruned`` is True if the job would
-    remove them.
+    modification time. ``gone`` videos are in the result but not in the inputs. The job would
+    remove ``pruned`` of them and, with ``--prune``, keep ``unknown`` ones, which are not certainly gone. ``unlisted``
+    folders could not be listed.
 
     ``unreadable`` videos cannot be opened. The job would tag ``video_s`` seconds of video in ``windows`` windows.
     ``unopened`` videos are in buckets and would have to be copied first, so ``unreadable``, ``video_s`` and ``windows``
@@ -90,7 +100,9 @@ class DryRun:
     touched: int
     kept: int
     gone: int
-    pruned: bool
+    pruned: int
+    unknown: int
+    unlisted: tuple[FolderProblem, ...]
     unreadable: int
     unopened: int
     video_s: float
@@ -114,7 +126,8 @@ def make_plan(config: RunConfig, on_found: Callable[[int], None] = lambda found:
     identity = RunIdentity(source.name, source.hash, sampling.to_json(), top_k)
     run_id, replaces = _interrupted_run(output, identity, overwrite=config.overwrite)
     base = None if replaces else _base_result(output, identity)
-    videos = tuple(find_videos(config.inputs, config.extensions, on_found))
+    folders = Folders()
+    videos = tuple(find_videos(config.inputs, config.extensions, on_found, folders))
     try:
         committed = committed_parts(output.run_folder) if run_id is not None else []
         records = read_records([*(base.sources if base else ()), *committed])
@@ -139,7 +152,30 @@ def make_plan(config: RunConfig, on_found: Callable[[int], None] = lambda found:
         replaces=replaces,
         run_id=run_id,
         part_count=len(committed),
+        pruning=_find_pruning(config, output, videos, changes, records, folders),
+        unlisted=tuple(folders.problems),
     )
+
+
+def _find_pruning(
+    config: RunConfig, output: Output, videos: Sequence[Video], changes: Changes, records: Records, folders: Folders
+) -> Pruning:
+    """Returns what ``--prune`` removes. Raises OutputError when that is more than ``--max-prune`` allows."""
+    if not config.prune or not changes.gone:
+        return Pruning()
+    listed = {video_name(video.path) for video in videos}
+    gone = find_gone((name for name in records.rows if name not in listed), folders)
+    if config.max_prune.is_exceeded(len(gone), len(records.rows)):
+        examples = ", ".join(gone[:PRUNED_SHOWN]) + (" ..." if len(gone) > PRUNED_SHOWN else "")
+        raise OutputError(
+            f"--prune would remove {len(gone)} of {len(records.rows)} videos from {output.out}, more than "
+            f"{config.max_prune} of them: {examples}; if they are really gone, allow it with --max-prune {len(gone)}"
+        )
+    unknown = changes.gone - len(gone)
+    if not gone:
+        return Pruning(unknown=unknown)
+    keep = (listed | records.rows.keys()).difference(gone)
+    return Pruning(len(gone), unknown, pa.array(sorted(keep), pa.string()))
 
 
 def _interrupted_run(output: Output, identity: RunIdentity, *, overwrite: bool) -> tuple[str | None, bool]:
@@ -234,7 +270,9 @@ def dry_run(plan: Plan, on_probed: Callable[[int], None] = lambda probed: None) 
         touched=len(changes.touched),
         kept=changes.unchanged + len(changes.touched),
         gone=changes.gone,
-        pruned=plan.config.prune,
+        pruned=plan.pruning.pruned,
+        unknown=plan.pruning.unknown,
+        unlisted=plan.unlisted,
         unreadable=unreadable,
         unopened=len(plan.todo) - len(here),
         video_s=video_s,

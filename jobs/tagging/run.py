@@ -79,7 +79,9 @@ def run_job(
         touched=len(changes.touched),
         kept=changes.unchanged + len(changes.touched),
         gone=changes.gone,
-        pruned=changes.gone if plan.prunes else 0,
+        pruned=plan.pruning.pruned,
+        unknown=plan.pruning.unknown,
+        unlisted=plan.unlisted,
         video_s=counts.video_s,
         segments=counts.segments,
         tagged_s=job.collector.video_s,
@@ -121,7 +123,12 @@ def _tag_and_publish(plan: Plan, job: JobState) -> ResultCounts:
                 job.report("publishing")
                 lock.check()
                 counts = publish(
-                    plan.output, plan.identity, ledger.run_id, plan.base, committed_parts(folder), keep=plan.keep
+                    plan.output,
+                    plan.identity,
+                    ledger.run_id,
+                    plan.base,
+                    committed_parts(folder),
+                    keep=plan.pruning.keep,
                 )
             except BaseException as error:
                 with contextlib.suppress(OSError):

@@ -29,6 +29,21 @@ class MaxFailures:
 
 
 @dataclass(frozen=True)
+class MaxPrune:
+    """How many videos ``--prune`` may remove from a result: a number, or a share of the videos in the result."""
+
+    videos: int | None = None
+    share: float | None = 0.1
+
+    def is_exceeded(self, pruned: int, recorded: int) -> bool:
+        """Whether ``pruned`` out of ``recorded`` videos are too many."""
+        return pruned > (self.videos if self.videos is not None else (self.share or 0.0) * recorded)
+
+    def __str__(self) -> str:
+        return f"{self.videos}" if self.videos is not None else f"{100 * (self.share or 0.0):g}%"
+
+
+@dataclass(frozen=True)
 class RunConfig:
     """The options of ``vtag run``. None means: chosen automatically.
 
@@ -56,4 +71,5 @@ class RunConfig:
     max_failures: MaxFailures = MaxFailures()
     retry_failed: bool = False
     prune: bool = False
+    max_prune: MaxPrune = MaxPrune()
     verbose: bool = False

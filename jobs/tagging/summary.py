@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from jobs.archive.folders import FolderProblem
 from jobs.archive.video import Failure
 from jobs.result.publish import LabelCount
 
@@ -62,7 +63,9 @@ class Summary:
 
     ``failures`` are the videos that failed or were read only in part, also those from before an interruption. The job
     did not read the ``kept`` videos, which include the ``touched`` ones: same content, another modification time.
-    ``gone`` videos are in the result but not in the inputs; ``pruned`` of them were removed.
+    ``gone`` videos are in the result but not in the inputs; ``pruned`` of them were removed,
+    and with ``--prune`` ``unknown`` ones stay because they are not certainly gone. ``unlisted`` folders could not be
+    listed.
     """
 
     out: str
@@ -80,6 +83,8 @@ class Summary:
     kept: int
     gone: int
     pruned: int
+    unknown: int
+    unlisted: tuple[FolderProblem, ...]
     video_s: float
     segments: int
     tagged_s: float

@@ -120,6 +120,10 @@ class Bucket:
         """Makes an object."""
         self._client.put_object(Bucket=self.name, Key=key, Body=content)
 
+    def delete(self, key: str) -> None:
+        """Deletes an object."""
+        self._client.delete_object(Bucket=self.name, Key=key)
+
     def get(self, key: str) -> bytes:
         """The content of an object."""
         return bytes(self._client.get_object(Bucket=self.name, Key=key)["Body"].read())

@@ -26,6 +26,9 @@ EXAMPLES_SHOWN = 3
 LABELS_SHOWN = 8
 """Number of labels that the summary names, the most frequent first."""
 
+FOLDERS_SHOWN = 5
+"""Number of folders that are named among those that cannot be listed."""
+
 STAYS = "still in the result (--prune removes them)"
 """What a report says about videos that are no longer in the inputs, without ``--prune``."""
 
@@ -69,8 +72,9 @@ def print_summary(summary: Summary, console: Console) -> None:
     if summary.kept or summary.gone:
         facts.add_row("This run", video_counts(summary))
     if summary.gone:
-        fate = "removed from the result" if summary.pruned else STAYS
-        facts.add_row("Gone", f"{count(summary.gone, 'video')} no longer in the inputs, {fate}")
+        facts.add_row("Gone", _gone(summary, "removed from the result"))
+    if summary.unlisted:
+        facts.add_row("Folders", _unlisted(summary))
     facts.add_row("Video time", amount(summary.video_s))
     facts.add_row("Segments", f"{summary.segments:,}")
     facts.add_row("Speed", speed(summary))
@@ -112,8 +116,9 @@ def print_dry_run(found: "DryRun", console: Console) -> None:
     facts.add_column(overflow="fold")
     facts.add_row("Videos", f"{found.videos:,}: {video_counts(found)}")
     if found.gone:
-        fate = "to be removed from the result" if found.pruned else STAYS
-        facts.add_row("Gone", f"{count(found.gone, 'video')} no longer in the inputs, {fate}")
+        facts.add_row("Gone", _gone(found, "to be removed from the result"))
+    if found.unlisted:
+        facts.add_row("Folders", _unlisted(found))
     if found.unreadable:
         facts.add_row("Unreadable", Text(f"{count(found.unreadable, 'video')} cannot be opened", "red"))
     if found.unopened:
@@ -121,6 +126,22 @@ def print_dry_run(found: "DryRun", console: Console) -> None:
         facts.add_row("Not opened", words)
     facts.add_row("To be done", f"{amount(found.video_s)} of video, {count(found.windows, 'window')}")
     console.print(facts)
+
+
+def _gone(found: "Summary | DryRun", fate: str) -> str:
+    """Returns what happens to the videos that are no longer in the inputs. ``fate`` is that of the pruned ones."""
+    if not found.pruned and not found.unknown:
+        return f"{count(found.gone, 'video')} no longer in the inputs, {STAYS}"
+    unknown = f"{found.unknown:,} not certainly gone, still in the result"
+    parts = [f"{found.pruned:,} {fate}"] * bool(found.pruned) + [unknown] * bool(found.unknown)
+    return f"{count(found.gone, 'video')} no longer in the inputs: {'; '.join(parts)}"
+
+
+def _unlisted(found: "Summary | DryRun") -> Text:
+    """Returns the folders that could not be listed, the first of them by name."""
+    shown = [f"{printable(folder.path)}: {folder.reason}" for folder in found.unlisted[:FOLDERS_SHOWN]]
+    more = [f"and {len(found.unlisted) - FOLDERS_SHOWN:,} more"] * (len(found.unlisted) > FOLDERS_SHOWN)
+    return Text(f"{count(len(found.unlisted), 'folder')} cannot be listed\n" + "\n".join(shown + more), "red")
 
 
 def summary_json(summary: Summary) -> dict[str, Any]:

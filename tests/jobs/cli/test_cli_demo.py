@@ -66,6 +66,8 @@ def test_it_tags_the_clips_and_shows_the_segments(
             kept=0,
             gone=0,
             pruned=0,
+            unknown=0,
+            unlisted=(),
             video_s=4.0,
             segments=3,
             tagged_s=4.0,

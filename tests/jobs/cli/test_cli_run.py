@@ -14,12 +14,13 @@ from click.testing import Result
 import jobs.cluster.ray_driver
 import jobs.tagging.plan
 import jobs.tagging.run
+from jobs.archive.folders import FolderProblem
 from jobs.archive.video import Failure, Video
 from jobs.cli import main
 from jobs.cli.command.tag_with_progress import dry_run_with_progress
 from jobs.errors import Interrupted
 from jobs.result.publish import LabelCount
-from jobs.tagging.run_config import MaxFailures, RunConfig
+from jobs.tagging.run_config import MaxFailures, MaxPrune, RunConfig
 from jobs.tagging.summary import Progress, Summary
 from tagger.errors import InputError
 from tests.click_runner import CliRunner
@@ -41,6 +42,8 @@ GOOD = Summary(
     kept=0,
     gone=0,
     pruned=0,
+    unknown=0,
+    unlisted=(),
     video_s=60.0,
     segments=29,
     tagged_s=60.0,
@@ -190,8 +193,8 @@ def test_every_option_reaches_the_job(job: Job, tmp_path: Path) -> None:
     weights = tmp_path / "w.pyth"
     weights.touch()
     options = f"--model m.safetensors --weights {weights} --hop 1.5 --top-k 3 --batch-size 8 --device cpu --actors 2"
-    more = "--address ray:1 --ext a --ext .b --overwrite --max-failures 12 --retry-failed --prune --fast-decode"
-    assert vtag(*options.split(), *more.split()).exit_code == 0
+    more = "--address ray:1 --ext a --ext .b --overwrite --max-failures 12 --retry-failed --prune --max-prune 30"
+    assert vtag(*options.split(), *more.split(), "--fast-decode").exit_code == 0
     assert job.config == RunConfig(
         inputs=("/v",),
         out="t.parquet",
@@ -209,6 +212,7 @@ def test_every_option_reaches_the_job(job: Job, tmp_path: Path) -> None:
         max_failures=MaxFailures(videos=12),
         retry_failed=True,
         prune=True,
+        max_prune=MaxPrune(videos=30, share=None),
     )
 
 
@@ -216,6 +220,26 @@ def test_max_failures_can_be_a_percentage(job: Job) -> None:
     assert vtag("--max-failures", "2.5%").exit_code == 0
     assert job.config is not None
     assert job.config.max_failures == MaxFailures(share=0.025)
+
+
+def test_max_prune_can_be_a_percentage(job: Job) -> None:
+    assert vtag("--prune", "--max-prune", "50%").exit_code == 0
+    assert job.config is not None
+    assert job.config.max_prune == MaxPrune(share=0.5)
+    assert vtag("--max-prune", "half").exit_code == 2
+
+
+def test_exit_3_when_a_folder_cannot_be_listed(job: Job) -> None:
+    job.ending = replace(GOOD, unlisted=(FolderProblem("/v/closed", "permission denied"),))
+    done = vtag()
+    assert done.exit_code == 3
+    assert "1 folder cannot be listed" in done.stdout
+    quiet = vtag("-q")
+    assert (quiet.exit_code, quiet.stdout) == (3, "")
+    assert "vtag: the folder /v/closed cannot be listed: permission denied" in quiet.stderr
+    assert json.loads(vtag("--json").stdout.splitlines()[-1])["unlisted"] == [
+        {"path": "/v/closed", "reason": "permission denied"}
+    ]
 
 
 def test_the_defaults_are_those_of_the_library(job: Job) -> None:
@@ -280,8 +304,9 @@ def test_exit_0_when_only_an_earlier_run_had_bad_videos(job: Job) -> None:
 
 
 def test_dry_run_only_prints_what_would_be_done(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
-    counts = {"videos": 12, "new": 5, "changed": 1, "retried": 2, "touched": 1, "kept": 4, "gone": 3, "pruned": False}
-    found = jobs.tagging.plan.DryRun(**counts, unreadable=1, unopened=2, video_s=7200.0, windows=3375)
+    counts = {"videos": 12, "new": 5, "changed": 1, "retried": 2, "touched": 1, "kept": 4, "gone": 3, "pruned": 0}
+    rest = {"unknown": 0, "unreadable": 1, "unopened": 2, "video_s": 7200.0, "windows": 3375}
+    found = jobs.tagging.plan.DryRun(**counts, **rest, unlisted=())
     monkeypatch.setattr(jobs.tagging.plan, "dry_run", lambda plan, on_probed: found)
     job.ending = AssertionError("the job must not run")
     done = vtag("--dry-run")
@@ -295,7 +320,7 @@ def test_dry_run_only_prints_what_would_be_done(job: Job, monkeypatch: pytest.Mo
         "2.00 h of video, 3,375 windows",
     ):
         assert part in text, part
-    expected = {"event": "dry-run", **counts, "unreadable": 1, "unopened": 2, "video_s": 7200.0, "windows": 3375}
+    expected = {"event": "dry-run", **counts, **rest, "unlisted": []}
     assert json.loads(vtag("--dry-run", "--json").stdout) == expected
 
 

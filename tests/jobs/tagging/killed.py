@@ -26,7 +26,7 @@ from jobs.result.verify import verify
 from jobs.storage.location import Location
 from jobs.tagging.plan import make_plan
 from jobs.tagging.run import run_job
-from jobs.tagging.run_config import RunConfig
+from jobs.tagging.run_config import MaxPrune, RunConfig
 from jobs.tagging.transport import SEGMENTS_SCHEMA
 from tagger.clips import VideoEnd
 
@@ -217,7 +217,7 @@ def main() -> None:
     for name in ("a", "b", "c"):
         (archive / f"{name}.mp4").write_text(name * 3)
         os.utime(archive / f"{name}.mp4", (1, 1))
-    config = RunConfig((str(archive),), folder / out, prune=True)
+    config = RunConfig((str(archive),), folder / out, prune=True, max_prune=MaxPrune(videos=1))
     if start != "no result":
         assert fork(lambda: run_job(make_plan(config))) == 0
         (archive / "c.mp4").unlink()

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
+from jobs.archive.folders import FolderProblem
 from jobs.archive.video import Failure
 from jobs.cli.terminal.run_report import (
     duckdb_query,
@@ -41,6 +42,8 @@ SUMMARY = Summary(
     kept=0,
     gone=0,
     pruned=0,
+    unknown=0,
+    unlisted=(),
     video_s=6720,
     segments=3200,
     tagged_s=6720,
@@ -105,9 +108,15 @@ def test_a_run_that_extends_a_result_reports_its_own_counts_and_speed() -> None:
     assert "5 new, 1 changed, 1,955 kept, 3 kept with a new modification time but the same content" in text
     assert "2 videos no longer in the inputs, still in the result (--prune removes them)" in text
     assert "2.00× real time" in text
-    assert "2 videos no longer in the inputs, removed from the result" in " ".join(
-        shown(replace(grown, pruned=2)).split()
-    )
+    pruned = " ".join(shown(replace(grown, pruned=1, unknown=1)).split())
+    assert "2 videos no longer in the inputs: 1 removed from the result; 1 not certainly gone, still in the" in pruned
+
+
+def test_folders_that_cannot_be_listed_are_counted_and_the_first_are_named() -> None:
+    problems = tuple(FolderProblem(f"/videos/{number}", "permission denied") for number in range(7))
+    text = " ".join(shown(replace(SUMMARY, unlisted=problems)).split())
+    assert "7 folders cannot be listed /videos/0: permission denied" in text
+    assert "/videos/4: permission denied and 2 more" in text
 
 
 def test_lines_to_copy_are_never_wrapped() -> None:
