@@ -8,7 +8,7 @@ from pathlib import Path
 
 from jobs.archive.folders import FolderProblem, Folders
 from jobs.archive.rules import has_extension, is_skipped, matches
-from jobs.archive.video import Video
+from jobs.archive.video import Video, stored_time_ns
 from jobs.errors import reason
 from tagger.errors import InputError
 
@@ -42,7 +42,7 @@ def _file_or_folder(text: str, extensions: frozenset[str], folders: Folders) -> 
     if stat.S_ISDIR(status.st_mode):
         yield from _walk(path, extensions, folders)
     elif stat.S_ISREG(status.st_mode):
-        yield Video(path, status.st_size, status.st_mtime_ns)
+        yield Video(path, status.st_size, stored_time_ns(status.st_mtime_ns))
     else:
         raise InputError(f"{text} is neither a file nor a folder")
 
@@ -108,4 +108,4 @@ def _video(path: str) -> Video:
         status = os.stat(path)  # noqa: PTH116 - called for every file of an archive
     except OSError:
         return Video(path, 0, 0)
-    return Video(path, status.st_size, status.st_mtime_ns)
+    return Video(path, status.st_size, stored_time_ns(status.st_mtime_ns))

@@ -15,7 +15,7 @@ from pyarrow import fs
 from jobs.archive.folders import FolderProblem, Folders
 from jobs.archive.local import local_videos, videos_of_line
 from jobs.archive.rules import has_extension, is_skipped, matches
-from jobs.archive.video import Video
+from jobs.archive.video import Video, stored_time_ns
 from jobs.errors import reason
 from jobs.storage.file_systems import StorageError, translate_errors
 from jobs.storage.location import Location, locate, whole_seconds
@@ -204,4 +204,4 @@ def _entries(folder: Location) -> Iterator[tuple[str, fs.FileInfo]]:
 
 
 def _video(address: str, found: fs.FileInfo) -> Video:
-    return Video(address, found.size or 0, whole_seconds(found.mtime_ns or 0))
+    return Video(address, found.size or 0, stored_time_ns(whole_seconds(found.mtime_ns or 0)))

@@ -9,6 +9,15 @@ from urllib.parse import unquote_to_bytes
 
 from tagger.errors import ErrorKind
 
+MAX_TIME_NS = (2**63 - 1) // 1000 * 1000
+"""The last time that both tables and their readers can hold, in nanoseconds since 1970: in April 2262. The first is as
+long before 1970: in September 1677. In whole microseconds, as the column ``mtime`` has it."""
+
+
+def stored_time_ns(time_ns: int) -> int:
+    """Returns a modification time of a file system, which may be any, as the nearest one that the tables can hold."""
+    return max(-MAX_TIME_NS, min(time_ns, MAX_TIME_NS))
+
 
 @dataclass(frozen=True, slots=True)
 class Video:

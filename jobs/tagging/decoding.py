@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from jobs.archive.fingerprint import fingerprint
-from jobs.archive.video import Version
+from jobs.archive.video import Version, stored_time_ns
 from jobs.storage.staging import StagedVideo, staged
 from jobs.tagging.transport import span_to_table
 from tagger.clips import Span, VideoEnd
@@ -80,7 +80,7 @@ def _stamp(path: str) -> tuple[int, int] | None:
         status = Path(path).stat()
     except (OSError, ValueError):
         return None
-    return status.st_size, status.st_mtime_ns
+    return status.st_size, stored_time_ns(status.st_mtime_ns)
 
 
 def _fingerprint(path: str) -> str | None:
