@@ -16,7 +16,7 @@ PAGES = sorted(
 COMMANDS_PAGE = ROOT / "jobs/cli/README.md"
 
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
-OPTION = re.compile(r"`(--?[a-z][a-z-]*)")
+OPTION = re.compile(r"`(--?[a-z0-9][a-z-]*)")
 
 
 def relative(page: Path) -> str:

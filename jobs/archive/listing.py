@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from jobs.archive.folders import Folders
+from jobs.archive.lists import names_in_list
 from jobs.archive.local import local_videos, videos_of_line
 from jobs.archive.video import Video
 from jobs.errors import reason
@@ -22,6 +23,8 @@ def find_videos(
     extensions: Sequence[str] = (),
     on_found: Callable[[int], None] = lambda found: None,
     folders: Folders | None = None,
+    *,
+    null: bool = False,
 ) -> list[Video]:
     """Returns the videos of ``inputs``, sorted by path, each path once.
 
@@ -30,14 +33,14 @@ def find_videos(
     with a known extension or one of ``extensions``, but no hidden files. A file named explicitly or in a list may have
     any extension. Raises InputError for an input that is missing or matches nothing. A missing path in a list is kept,
     with size and time 0, so that the job reports it by name. ``on_found`` gets the number of videos found so far.
-    ``folders`` is filled with the folders below the inputs.
+    ``folders`` is filled with the folders below the inputs. ``null`` is that of ``names_in_list``.
     """
     known = VIDEO_EXTENSIONS | {"." + extension.lower().lstrip(".") for extension in extensions}
     folders = Folders() if folders is None else folders
     found: list[Video] = []
     for text in inputs:
         before = len(found)
-        for video in _videos(text, known, folders):
+        for video in _videos(text, known, folders, null):
             found.append(video)
             if len(found) % REPORT_EVERY == 0:
                 on_found(len(found))
@@ -52,12 +55,12 @@ def find_videos(
     return unique
 
 
-def _videos(text: str, extensions: frozenset[str], folders: Folders) -> Iterator[Video]:
+def _videos(text: str, extensions: frozenset[str], folders: Folders, null: bool) -> Iterator[Video]:
     """Yields the videos of one input."""
     if text == "-":
-        yield from _listed(sys.stdin.buffer.read(), "standard input", extensions, folders)
+        yield from _listed(sys.stdin.buffer.read(), "standard input", extensions, folders, null)
     elif text.startswith("@") and not os.path.lexists(text):
-        yield from _listed(_read_list(text[1:]), text[1:], extensions, folders)
+        yield from _listed(_read_list(text[1:]), text[1:], extensions, folders, null)
     elif not is_address(text):
         yield from local_videos(text, extensions, folders)
     else:
@@ -77,14 +80,9 @@ def _read_list(name: str) -> bytes:
         raise InputError(f"the list {name} cannot be read: {reason(error)}") from None
 
 
-def _listed(content: bytes, name: str, extensions: frozenset[str], folders: Folders) -> Iterator[Video]:
-    # File names need not be text; fsdecode keeps every byte.
-    lines = [os.fsdecode(line).strip() for line in content.splitlines()]
-    names = [line for line in lines if line and not line.startswith("#")]
-    if not names:
-        raise InputError(f"the list {name} names no videos; it takes one path or address on a line")
+def _listed(content: bytes, name: str, extensions: frozenset[str], folders: Folders, null: bool) -> Iterator[Video]:
     addresses = []
-    for text in names:
+    for text in names_in_list(content, name, null=null):
         if is_address(text):
             addresses.append(text)
         else:

@@ -144,6 +144,12 @@ def _number_or_share(text: str) -> tuple[int | None, float | None]:
     ".avi, ...) are always found.",
 )
 @click.option(
+    "-0",
+    "--null",
+    is_flag=True,
+    help="The names in the lists of INPUT are separated by NUL bytes, as by `find -print0`. Usually this is detected.",
+)
+@click.option(
     "--max-failures",
     metavar="N|P%",
     callback=lambda ctx, param, text: parse_max_failures(text),
@@ -192,6 +198,7 @@ def run(
     actors: int | None,
     address: str | None,
     extensions: tuple[str, ...],
+    null: bool,
     max_failures: MaxFailures,
     retry_failed: bool,
     prune: bool,
@@ -228,6 +235,7 @@ def run(
         actors=actors,
         address=address,
         extensions=extensions,
+        null=null,
         max_failures=max_failures,
         retry_failed=retry_failed,
         prune=prune,

@@ -127,7 +127,7 @@ def make_plan(config: RunConfig, on_found: Callable[[int], None] = lambda found:
     run_id, replaces = _interrupted_run(output, identity, overwrite=config.overwrite)
     base = None if replaces else _base_result(output, identity)
     folders = Folders()
-    videos = tuple(find_videos(config.inputs, config.extensions, on_found, folders))
+    videos = tuple(find_videos(config.inputs, config.extensions, on_found, folders, null=config.null))
     try:
         committed = committed_parts(output.run_folder) if run_id is not None else []
         records = read_records([*(base.sources if base else ()), *committed])

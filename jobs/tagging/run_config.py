@@ -67,6 +67,7 @@ class RunConfig:
     actors: int | None = None
     address: str | None = None
     extensions: tuple[str, ...] = ()
+    null: bool = False
     overwrite: bool = False
     max_failures: MaxFailures = MaxFailures()
     retry_failed: bool = False

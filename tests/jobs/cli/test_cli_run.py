@@ -193,7 +193,7 @@ def test_every_option_reaches_the_job(job: Job, tmp_path: Path) -> None:
     weights = tmp_path / "w.pyth"
     weights.touch()
     options = f"--model m.safetensors --weights {weights} --hop 1.5 --top-k 3 --batch-size 8 --device cpu --actors 2"
-    more = "--address ray:1 --ext a --ext .b --overwrite --max-failures 12 --retry-failed --prune --max-prune 30"
+    more = "--address ray:1 --ext a --ext .b --overwrite --max-failures 12 --retry-failed --prune --max-prune 30 -0"
     assert vtag(*options.split(), *more.split(), "--fast-decode").exit_code == 0
     assert job.config == RunConfig(
         inputs=("/v",),
@@ -213,6 +213,7 @@ def test_every_option_reaches_the_job(job: Job, tmp_path: Path) -> None:
         retry_failed=True,
         prune=True,
         max_prune=MaxPrune(videos=30, share=None),
+        null=True,
     )
 
 
