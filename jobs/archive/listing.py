@@ -8,6 +8,7 @@ from pathlib import Path
 from jobs.archive.folders import Folders
 from jobs.archive.lists import names_in_list
 from jobs.archive.local import local_videos, videos_of_line
+from jobs.archive.rules import Rules
 from jobs.archive.video import Video
 from jobs.errors import reason
 from jobs.storage.address import is_address
@@ -25,6 +26,8 @@ def find_videos(
     folders: Folders | None = None,
     *,
     null: bool = False,
+    exclude: Sequence[str] = (),
+    include: Sequence[str] = (),
 ) -> list[Video]:
     """Returns the videos of ``inputs``, sorted by path, each path once.
 
@@ -33,14 +36,16 @@ def find_videos(
     with a known extension or one of ``extensions``, but no hidden files. A file named explicitly or in a list may have
     any extension. Raises InputError for an input that is missing or matches nothing. A missing path in a list is kept,
     with size and time 0, so that the job reports it by name. ``on_found`` gets the number of videos found so far.
-    ``folders`` is filled with the folders below the inputs. ``null`` is that of ``names_in_list``.
+    ``folders`` is filled with the folders below the inputs. ``null`` is that of ``names_in_list``,
+    ``exclude`` and ``include`` are those of ``Rules``.
     """
-    known = VIDEO_EXTENSIONS | {"." + extension.lower().lstrip(".") for extension in extensions}
+    more = {"." + extension.lower().lstrip(".") for extension in extensions}
+    rules = Rules(VIDEO_EXTENSIONS | more, tuple(exclude), tuple(include))
     folders = Folders() if folders is None else folders
     found: list[Video] = []
     for text in inputs:
         before = len(found)
-        for video in _videos(text, known, folders, null):
+        for video in _videos(text, rules, folders, null):
             found.append(video)
             if len(found) % REPORT_EVERY == 0:
                 on_found(len(found))
@@ -55,18 +60,18 @@ def find_videos(
     return unique
 
 
-def _videos(text: str, extensions: frozenset[str], folders: Folders, null: bool) -> Iterator[Video]:
+def _videos(text: str, rules: Rules, folders: Folders, null: bool) -> Iterator[Video]:
     """Yields the videos of one input."""
     if text == "-":
-        yield from _listed(sys.stdin.buffer.read(), "standard input", extensions, folders, null)
+        yield from _listed(sys.stdin.buffer.read(), "standard input", rules, folders, null)
     elif text.startswith("@") and not os.path.lexists(text):
-        yield from _listed(_read_list(text[1:]), text[1:], extensions, folders, null)
+        yield from _listed(_read_list(text[1:]), text[1:], rules, folders, null)
     elif not is_address(text):
-        yield from local_videos(text, extensions, folders)
+        yield from local_videos(text, rules, folders)
     else:
         from jobs.archive.remote import remote_videos
 
-        yield from remote_videos(text, extensions, folders)
+        yield from remote_videos(text, rules, folders)
 
 
 def _read_list(name: str) -> bytes:
@@ -80,17 +85,17 @@ def _read_list(name: str) -> bytes:
         raise InputError(f"the list {name} cannot be read: {reason(error)}") from None
 
 
-def _listed(content: bytes, name: str, extensions: frozenset[str], folders: Folders, null: bool) -> Iterator[Video]:
+def _listed(content: bytes, name: str, rules: Rules, folders: Folders, null: bool) -> Iterator[Video]:
     addresses = []
     for text in names_in_list(content, name, null=null):
         if is_address(text):
             addresses.append(text)
         else:
-            yield from videos_of_line(text, extensions, folders)
+            yield from videos_of_line(text, rules, folders)
     if addresses:
         from jobs.archive.remote import videos_of_lines
 
-        yield from videos_of_lines(addresses, extensions, folders)
+        yield from videos_of_lines(addresses, rules, folders)
 
 
 def _name(text: str) -> str:

@@ -7,65 +7,65 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from jobs.archive.folders import FolderProblem, Folders
-from jobs.archive.rules import has_extension, is_skipped, matches
+from jobs.archive.rules import Rules, matches
 from jobs.archive.video import Video, stored_time_ns
 from jobs.errors import reason
 from tagger.errors import InputError
 
 
-def local_videos(text: str, extensions: frozenset[str], folders: Folders) -> Iterator[Video]:
+def local_videos(text: str, rules: Rules, folders: Folders) -> Iterator[Video]:
     """Yields the videos of a file, a folder or a glob, and records the folders. Raises InputError.
 
     A folder below the input that cannot be listed is recorded as a problem and left out.
     """
     if os.path.lexists(text) or not glob.has_magic(text):
-        yield from _file_or_folder(text, extensions, folders)
+        yield from _file_or_folder(text, rules, folders)
     else:
-        yield from _glob_matches(text, extensions, folders)
+        yield from _glob_matches(text, rules, folders)
 
 
-def videos_of_line(text: str, extensions: frozenset[str], folders: Folders) -> Iterator[Video]:
+def videos_of_line(text: str, rules: Rules, folders: Folders) -> Iterator[Video]:
     """Yields the videos of a line of a list: a file, which need not exist, or the videos of a folder."""
     path = os.path.abspath(text)  # noqa: PTH100 - Path.absolute keeps ".."
-    if Path(path).is_dir():
-        yield from _walk(path, extensions, folders, required=False)
+    if os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises PermissionError
+        yield from _walk(path, rules, folders, required=False)
     else:
         yield _video(path)
 
 
-def _file_or_folder(text: str, extensions: frozenset[str], folders: Folders) -> Iterator[Video]:
+def _file_or_folder(text: str, rules: Rules, folders: Folders) -> Iterator[Video]:
     path = os.path.abspath(text)  # noqa: PTH100
     try:
         status = Path(path).stat()
     except OSError as error:
         raise InputError(f"{text} cannot be read: {reason(error)}") from None
     if stat.S_ISDIR(status.st_mode):
-        yield from _walk(path, extensions, folders)
+        yield from _walk(path, rules, folders)
     elif stat.S_ISREG(status.st_mode):
         yield Video(path, status.st_size, stored_time_ns(status.st_mtime_ns))
     else:
         raise InputError(f"{text} is neither a file nor a folder")
 
 
-def _glob_matches(pattern: str, extensions: frozenset[str], folders: Folders) -> Iterator[Video]:
+def _glob_matches(pattern: str, rules: Rules, folders: Folders) -> Iterator[Video]:
     """Yields the videos that match a glob; ``**`` matches any folders, as in the shell."""
     if "**" in Path(pattern).parts:
         # glob follows every symbolic link under a **, loops included, so the folders are walked here.
         parts = Path(os.path.abspath(pattern)).parts  # noqa: PTH100
         fixed = next(i for i, part in enumerate(parts) if glob.has_magic(part))
         root = str(Path(*parts[:fixed]))
-        yield from (v for v in _walk(root, extensions, folders) if matches(Path(v.path).parts[fixed:], parts[fixed:]))
+        yield from (v for v in _walk(root, rules, folders) if matches(Path(v.path).parts[fixed:], parts[fixed:]))
         return
     found: Iterable[str] = glob.iglob(pattern)  # noqa: PTH207 - Path.glob also matches hidden files
     for match in found:
         path = os.path.abspath(match)  # noqa: PTH100
-        if Path(path).is_dir():
-            yield from _walk(path, extensions, folders)
-        elif has_extension(path, extensions):
+        if os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises PermissionError
+            yield from _walk(path, rules, folders)
+        elif rules.is_video(path):
             yield _video(path)
 
 
-def _walk(root: str, extensions: frozenset[str], folders: Folders, *, required: bool = True) -> Iterator[Video]:
+def _walk(root: str, rules: Rules, folders: Folders, *, required: bool = True) -> Iterator[Video]:
     """Yields the files with a known extension under ``root``. Visits each folder once; real paths go before links.
 
     Raises InputError when ``root`` cannot be listed and is ``required``. All other such folders are recorded.
@@ -92,15 +92,18 @@ def _walk(root: str, extensions: frozenset[str], folders: Folders, *, required: 
         if entries:
             folders.listed.add(folder)
         for entry in entries:
-            if is_skipped(entry.name):
+            if rules.leave_out(folder, entry.name):
                 continue
             if entry.is_dir(follow_symlinks=False):
                 real.append(entry.path)
-            elif entry.is_symlink() and entry.is_dir():
+            elif entry.is_symlink() and os.path.isdir(entry.path):  # noqa: PTH112 - called for every link
                 links.append(entry.path)
-            elif has_extension(entry.name, extensions) and (entry.is_file() or entry.is_symlink()):
+            elif entry.is_file(follow_symlinks=False) or entry.is_symlink():
                 # Pipes and devices are left out. A broken link is kept and reported as missing.
-                yield _video(entry.path)
+                if rules.is_video(entry.name):
+                    yield _video(entry.path)
+                else:
+                    folders.leave_out(entry.name)
 
 
 def _video(path: str) -> Video:

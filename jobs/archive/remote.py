@@ -14,7 +14,7 @@ from pyarrow import fs
 
 from jobs.archive.folders import FolderProblem, Folders
 from jobs.archive.local import local_videos, videos_of_line
-from jobs.archive.rules import has_extension, is_skipped, matches
+from jobs.archive.rules import Rules, is_skipped, matches
 from jobs.archive.video import Video, stored_time_ns
 from jobs.errors import reason
 from jobs.storage.file_systems import StorageError, translate_errors
@@ -28,7 +28,7 @@ LIST_BATCH_LINES = 1000
 """Number of lines of a list that are looked up in one batch."""
 
 
-def remote_videos(address: str, extensions: frozenset[str], folders: Folders) -> Iterator[Video]:
+def remote_videos(address: str, rules: Rules, folders: Folders) -> Iterator[Video]:
     """Yields the videos of an object, a folder or a glob, and records the folders. Raises InputError.
 
     A folder below the input that cannot be listed is recorded as a problem and left out.
@@ -36,33 +36,33 @@ def remote_videos(address: str, extensions: frozenset[str], folders: Folders) ->
     try:
         location = locate(address)
         if location.is_local:  # file://
-            yield from local_videos(location.path, extensions, folders)
+            yield from local_videos(location.path, rules, folders)
             return
         found = location.info()
         # "clip[1].mp4" may be the name of an object.
         if found.type == fs.FileType.NotFound and glob.has_magic(location.address):
-            yield from _glob_matches(location, extensions, folders)
+            yield from _glob_matches(location, rules, folders)
         elif found.type == fs.FileType.File and not address.endswith("/"):
             yield _video(location.address, found)
         elif found.type == fs.FileType.NotFound:
             raise InputError(f"{address} cannot be read: {_missing_reason(location)}")
         else:
-            yield from _walk(location, extensions, folders)
+            yield from _walk(location, rules, folders)
     except OSError as error:
         raise InputError(f"{address} cannot be read: {reason(error)}") from error
     except StorageError as error:
         raise InputError(str(error)) from error
 
 
-def videos_of_lines(addresses: Sequence[str], extensions: frozenset[str], folders: Folders) -> Iterator[Video]:
+def videos_of_lines(addresses: Sequence[str], rules: Rules, folders: Folders) -> Iterator[Video]:
     """Yields the videos of lines of a list: objects, which need not exist, and videos of folders. Raises InputError."""
     with ThreadPoolExecutor(CONCURRENT_REQUESTS) as pool:
         for start in range(0, len(addresses), LIST_BATCH_LINES):
             for location, found in pool.map(_look_up, addresses[start : start + LIST_BATCH_LINES]):
                 if location.is_local:
-                    yield from videos_of_line(location.path, extensions, folders)
+                    yield from videos_of_line(location.path, rules, folders)
                 elif found.type == fs.FileType.Directory:
-                    yield from remote_videos(location.address, extensions, folders)
+                    yield from remote_videos(location.address, rules, folders)
                 else:
                     yield _video(location.address, found)
 
@@ -98,7 +98,7 @@ def _missing_reason(location: Location) -> str:
     return "no such file or directory"
 
 
-def _glob_matches(location: Location, extensions: frozenset[str], folders: Folders) -> Iterator[Video]:
+def _glob_matches(location: Location, rules: Rules, folders: Folders) -> Iterator[Video]:
     """Yields the videos that match a glob; ``**`` matches any folders, as in the shell."""
     parts = location.path.split("/")
     fixed = next(i for i, part in enumerate(parts) if glob.has_magic(part))
@@ -112,7 +112,7 @@ def _glob_matches(location: Location, extensions: frozenset[str], folders: Folde
         raise InputError(f"{location} cannot be read: {_missing_reason(root)}")
     if "**" in pattern:
         start = len(root.address) + 1
-        yield from (v for v in _walk(root, extensions, folders) if matches(tuple(v.path[start:].split("/")), pattern))
+        yield from (v for v in _walk(root, rules, folders) if matches(tuple(v.path[start:].split("/")), pattern))
         return
     parents = [root]
     for part in pattern[:-1]:
@@ -127,10 +127,10 @@ def _glob_matches(location: Location, extensions: frozenset[str], folders: Folde
         for name, found in _matching_entries(parent, pattern[-1]):
             if found.type == fs.FileType.Directory:
                 found_folders.append(parent.child(name))
-            elif has_extension(name, extensions):
+            elif rules.is_video(name):
                 yield _video(parent.child(name).address, found)
     for folder in found_folders:
-        yield from _walk(folder, extensions, folders)
+        yield from _walk(folder, rules, folders)
 
 
 def _matching_entries(folder: Location, part: str) -> Iterator[tuple[str, fs.FileInfo]]:
@@ -140,7 +140,7 @@ def _matching_entries(folder: Location, part: str) -> Iterator[tuple[str, fs.Fil
             yield name, found
 
 
-def _walk(root: Location, extensions: frozenset[str], folders: Folders) -> Iterator[Video]:
+def _walk(root: Location, rules: Rules, folders: Folders) -> Iterator[Video]:
     """Yields the files with a known extension under ``root``."""
     # File systems written in Python may not be thread-safe.
     at_a_time = 1 if isinstance(root.filesystem, fs.PyFileSystem) else CONCURRENT_REQUESTS
@@ -165,12 +165,14 @@ def _walk(root: Location, extensions: frozenset[str], folders: Folders) -> Itera
                 for number, (name, found) in enumerate(entries):
                     if number == 0:
                         folders.listed.add(folder.address)
-                    if is_skipped(name):
+                    if rules.leave_out(folder.address, name):
                         continue
                     if found.type == fs.FileType.Directory:
                         waiting.append(folder.child(name))
-                    elif has_extension(name, extensions):
+                    elif rules.is_video(name):
                         yield _video(f"{folder.address}/{name}", found)
+                    else:
+                        folders.leave_out(name)
 
 
 def _entries(folder: Location) -> Iterator[tuple[str, fs.FileInfo]]:

@@ -2,19 +2,56 @@
 
 import fnmatch
 import os
+from dataclasses import dataclass, field
 
-SYSTEM_FOLDERS = frozenset({"lost+found"})
-"""Folders that only an administrator may read and that hold no videos of users; they lie at the root of many disks."""
+from tagger.video.extensions import VIDEO_EXTENSIONS
+
+SYSTEM_FOLDERS = frozenset(
+    (
+        *("lost+found", "system volume information", "$recycle.bin"),
+        # Thumbnails and deleted files on network storage of Synology and QNAP.
+        *("@eadir", "#recycle", "@recycle"),
+    )
+)
+"""Folders that hold no videos of users, but copies, thumbnails and deleted files; in lower case."""
 
 
 def is_skipped(name: str) -> bool:
     """Checks whether a file or folder of this name is skipped: it is hidden, or belongs to the system."""
-    return name.startswith(".") or name in SYSTEM_FOLDERS
+    return name.startswith(".") or name.lower() in SYSTEM_FOLDERS
 
 
-def has_extension(path: str, extensions: frozenset[str]) -> bool:
-    """Checks whether ``path`` has one of ``extensions``, in upper or lower case."""
-    return os.path.splitext(path)[1].lower() in extensions  # noqa: PTH122 - called for every file of an archive
+@dataclass(frozen=True)
+class Rules:
+    """The rules of one listing.
+
+    ``extensions`` are those of videos, in lower case with their dot. Files and folders that match one of ``exclude``
+    are left out, besides hidden and system ones; those that match one of ``include`` never are. A pattern with a slash
+    is compared with the whole path or address, any other with the name alone.
+    """
+
+    extensions: frozenset[str] = VIDEO_EXTENSIONS
+    exclude: tuple[str, ...] = ()
+    include: tuple[str, ...] = field(default=())
+
+    def leave_out(self, folder: str, name: str) -> bool:
+        """Checks whether the file or folder ``name`` in ``folder`` is left out."""
+        if self.include and _fits(self.include, folder, name):
+            return False
+        return is_skipped(name) or (bool(self.exclude) and _fits(self.exclude, folder, name))
+
+    def is_video(self, name: str) -> bool:
+        """Checks whether a file of this name has one of the extensions, in upper or lower case."""
+        return extension_of(name) in self.extensions
+
+
+def extension_of(name: str) -> str:
+    """Returns the extension of a file in lower case, with its dot."""
+    return os.path.splitext(name)[1].lower()  # noqa: PTH122 - called for every file of an archive
+
+
+def _fits(patterns: tuple[str, ...], folder: str, name: str) -> bool:
+    return any(fnmatch.fnmatchcase(f"{folder}/{name}" if "/" in pattern else name, pattern) for pattern in patterns)
 
 
 def matches(names: tuple[str, ...], pattern: tuple[str, ...]) -> bool:

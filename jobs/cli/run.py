@@ -144,6 +144,19 @@ def _number_or_share(text: str) -> tuple[int | None, float | None]:
     ".avi, ...) are always found.",
 )
 @click.option(
+    "--exclude",
+    metavar="GLOB",
+    multiple=True,
+    help="Leave out files and folders with this name, such as proxies or '*_old.mp4', or with this path when GLOB has "
+    "a slash; may be repeated.",
+)
+@click.option(
+    "--include",
+    metavar="GLOB",
+    multiple=True,
+    help="Keep hidden, system or excluded files and folders that match GLOB; may be repeated.",
+)
+@click.option(
     "-0",
     "--null",
     is_flag=True,
@@ -198,6 +211,8 @@ def run(
     actors: int | None,
     address: str | None,
     extensions: tuple[str, ...],
+    exclude: tuple[str, ...],
+    include: tuple[str, ...],
     null: bool,
     max_failures: MaxFailures,
     retry_failed: bool,
@@ -235,6 +250,8 @@ def run(
         actors=actors,
         address=address,
         extensions=extensions,
+        exclude=exclude,
+        include=include,
         null=null,
         max_failures=max_failures,
         retry_failed=retry_failed,

@@ -1,8 +1,8 @@
 """The plan of a job, made before anything is started."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 
@@ -50,7 +50,8 @@ class Plan:
     ``base`` is the result that it adds to, None when there is none or it is to be replaced (``replaces``). ``run_id``
     is the id of an interrupted run that this job continues, and ``part_count`` the number of parts in its run folder.
     When ``run_id`` is None, the content of the run folder is removed. ``identity`` is what the rows depend on.
-    ``unlisted`` are folders below the inputs that could not be listed.
+    ``unlisted`` are folders below the inputs that could not be listed. ``left_out`` counts the files that were left out
+    because of their extension, by extension.
     """
 
     config: RunConfig
@@ -67,6 +68,7 @@ class Plan:
     part_count: int
     pruning: Pruning
     unlisted: tuple[FolderProblem, ...] = ()
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def is_done(self) -> bool:
@@ -86,7 +88,7 @@ class DryRun:
     but not the ``kept`` ones. ``kept`` includes the ``touched`` videos, which have the same content and another
     modification time. ``gone`` videos are in the result but not in the inputs. The job would
     remove ``pruned`` of them and, with ``--prune``, keep ``unknown`` ones, which are not certainly gone. ``unlisted``
-    folders could not be listed.
+    folders could not be listed. ``left_out`` files have other extensions, by extension.
 
     ``unreadable`` videos cannot be opened. The job would tag ``video_s`` seconds of video in ``windows`` windows.
     ``unopened`` videos are in buckets and would have to be copied first, so ``unreadable``, ``video_s`` and ``windows``
@@ -103,6 +105,7 @@ class DryRun:
     pruned: int
     unknown: int
     unlisted: tuple[FolderProblem, ...]
+    left_out: Mapping[str, int]
     unreadable: int
     unopened: int
     video_s: float
@@ -127,7 +130,17 @@ def make_plan(config: RunConfig, on_found: Callable[[int], None] = lambda found:
     run_id, replaces = _interrupted_run(output, identity, overwrite=config.overwrite)
     base = None if replaces else _base_result(output, identity)
     folders = Folders()
-    videos = tuple(find_videos(config.inputs, config.extensions, on_found, folders, null=config.null))
+    videos = tuple(
+        find_videos(
+            config.inputs,
+            config.extensions,
+            on_found,
+            folders,
+            null=config.null,
+            exclude=config.exclude,
+            include=config.include,
+        )
+    )
     try:
         committed = committed_parts(output.run_folder) if run_id is not None else []
         records = read_records([*(base.sources if base else ()), *committed])
@@ -154,6 +167,7 @@ def make_plan(config: RunConfig, on_found: Callable[[int], None] = lambda found:
         part_count=len(committed),
         pruning=_find_pruning(config, output, videos, changes, records, folders),
         unlisted=tuple(folders.problems),
+        left_out=dict(folders.left_out.most_common()),
     )
 
 
@@ -273,6 +287,7 @@ def dry_run(plan: Plan, on_probed: Callable[[int], None] = lambda probed: None) 
         pruned=plan.pruning.pruned,
         unknown=plan.pruning.unknown,
         unlisted=plan.unlisted,
+        left_out=plan.left_out,
         unreadable=unreadable,
         unopened=len(plan.todo) - len(here),
         video_s=video_s,

@@ -82,6 +82,7 @@ def run_job(
         pruned=plan.pruning.pruned,
         unknown=plan.pruning.unknown,
         unlisted=plan.unlisted,
+        left_out=plan.left_out,
         video_s=counts.video_s,
         segments=counts.segments,
         tagged_s=job.collector.video_s,

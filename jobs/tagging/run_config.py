@@ -67,6 +67,8 @@ class RunConfig:
     actors: int | None = None
     address: str | None = None
     extensions: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    include: tuple[str, ...] = ()
     null: bool = False
     overwrite: bool = False
     max_failures: MaxFailures = MaxFailures()

@@ -1,5 +1,6 @@
 """The reports of a job: its progress while it runs, and a summary at the end."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -65,7 +66,7 @@ class Summary:
     did not read the ``kept`` videos, which include the ``touched`` ones: same content, another modification time.
     ``gone`` videos are in the result but not in the inputs; ``pruned`` of them were removed,
     and with ``--prune`` ``unknown`` ones stay because they are not certainly gone. ``unlisted`` folders could not be
-    listed.
+    listed, and ``left_out`` files have other extensions, by extension.
     """
 
     out: str
@@ -85,6 +86,7 @@ class Summary:
     pruned: int
     unknown: int
     unlisted: tuple[FolderProblem, ...]
+    left_out: Mapping[str, int]
     video_s: float
     segments: int
     tagged_s: float

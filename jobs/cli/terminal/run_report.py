@@ -26,6 +26,9 @@ EXAMPLES_SHOWN = 3
 LABELS_SHOWN = 8
 """Number of labels that the summary names, the most frequent first."""
 
+EXTENSIONS_SHOWN = 5
+"""Number of extensions that are named among those of files that are left out."""
+
 FOLDERS_SHOWN = 5
 """Number of folders that are named among those that cannot be listed."""
 
@@ -75,6 +78,8 @@ def print_summary(summary: Summary, console: Console) -> None:
         facts.add_row("Gone", _gone(summary, "removed from the result"))
     if summary.unlisted:
         facts.add_row("Folders", _unlisted(summary))
+    if summary.left_out:
+        facts.add_row("Left out", _left_out(summary))
     facts.add_row("Video time", amount(summary.video_s))
     facts.add_row("Segments", f"{summary.segments:,}")
     facts.add_row("Speed", speed(summary))
@@ -119,6 +124,8 @@ def print_dry_run(found: "DryRun", console: Console) -> None:
         facts.add_row("Gone", _gone(found, "to be removed from the result"))
     if found.unlisted:
         facts.add_row("Folders", _unlisted(found))
+    if found.left_out:
+        facts.add_row("Left out", _left_out(found))
     if found.unreadable:
         facts.add_row("Unreadable", Text(f"{count(found.unreadable, 'video')} cannot be opened", "red"))
     if found.unopened:
@@ -135,6 +142,15 @@ def _gone(found: "Summary | DryRun", fate: str) -> str:
     unknown = f"{found.unknown:,} not certainly gone, still in the result"
     parts = [f"{found.pruned:,} {fate}"] * bool(found.pruned) + [unknown] * bool(found.unknown)
     return f"{count(found.gone, 'video')} no longer in the inputs: {'; '.join(parts)}"
+
+
+def _left_out(found: "Summary | DryRun") -> str:
+    """Returns the number of files that were left out because of their extension, with the most frequent extensions."""
+    shown = [
+        f"{printable(name) or 'none'} {number:,}" for name, number in list(found.left_out.items())[:EXTENSIONS_SHOWN]
+    ]
+    more = ["..."] * (len(found.left_out) > EXTENSIONS_SHOWN)
+    return f"{count(sum(found.left_out.values()), 'file')} with other extensions ({', '.join(shown + more)})"
 
 
 def _unlisted(found: "Summary | DryRun") -> Text:

@@ -68,6 +68,7 @@ def test_it_tags_the_clips_and_shows_the_segments(
             pruned=0,
             unknown=0,
             unlisted=(),
+            left_out={},
             video_s=4.0,
             segments=3,
             tagged_s=4.0,

@@ -44,6 +44,7 @@ GOOD = Summary(
     pruned=0,
     unknown=0,
     unlisted=(),
+    left_out={},
     video_s=60.0,
     segments=29,
     tagged_s=60.0,
@@ -193,8 +194,10 @@ def test_every_option_reaches_the_job(job: Job, tmp_path: Path) -> None:
     weights = tmp_path / "w.pyth"
     weights.touch()
     options = f"--model m.safetensors --weights {weights} --hop 1.5 --top-k 3 --batch-size 8 --device cpu --actors 2"
-    more = "--address ray:1 --ext a --ext .b --overwrite --max-failures 12 --retry-failed --prune --max-prune 30 -0"
-    assert vtag(*options.split(), *more.split(), "--fast-decode").exit_code == 0
+    more = "--address ray:1 --ext a --ext .b --overwrite --max-failures 12 --retry-failed --prune --max-prune 30"
+    assert (
+        vtag(*options.split(), *more.split(), "--fast-decode", "-0", "--exclude", "x", "--include", "y").exit_code == 0
+    )
     assert job.config == RunConfig(
         inputs=("/v",),
         out="t.parquet",
@@ -214,6 +217,8 @@ def test_every_option_reaches_the_job(job: Job, tmp_path: Path) -> None:
         prune=True,
         max_prune=MaxPrune(videos=30, share=None),
         null=True,
+        exclude=("x",),
+        include=("y",),
     )
 
 
@@ -307,7 +312,7 @@ def test_exit_0_when_only_an_earlier_run_had_bad_videos(job: Job) -> None:
 def test_dry_run_only_prints_what_would_be_done(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     counts = {"videos": 12, "new": 5, "changed": 1, "retried": 2, "touched": 1, "kept": 4, "gone": 3, "pruned": 0}
     rest = {"unknown": 0, "unreadable": 1, "unopened": 2, "video_s": 7200.0, "windows": 3375}
-    found = jobs.tagging.plan.DryRun(**counts, **rest, unlisted=())
+    found = jobs.tagging.plan.DryRun(**counts, **rest, unlisted=(), left_out={".jpg": 3})
     monkeypatch.setattr(jobs.tagging.plan, "dry_run", lambda plan, on_probed: found)
     job.ending = AssertionError("the job must not run")
     done = vtag("--dry-run")
@@ -319,9 +324,10 @@ def test_dry_run_only_prints_what_would_be_done(job: Job, monkeypatch: pytest.Mo
         "1 video cannot be opened",
         "2 videos in buckets: opening a video would mean copying it first",
         "2.00 h of video, 3,375 windows",
+        "3 files with other extensions (.jpg 3)",
     ):
         assert part in text, part
-    expected = {"event": "dry-run", **counts, **rest, "unlisted": []}
+    expected = {"event": "dry-run", **counts, **rest, "unlisted": [], "left_out": {".jpg": 3}}
     assert json.loads(vtag("--dry-run", "--json").stdout) == expected
 
 

@@ -380,6 +380,7 @@ def test_a_dry_run_counts_videos_and_windows_and_writes_nothing(
         pruned=0,
         unknown=0,
         unlisted=(),
+        left_out={},
         unreadable=1,
         unopened=0,
         video_s=found.video_s,

@@ -44,6 +44,7 @@ SUMMARY = Summary(
     pruned=0,
     unknown=0,
     unlisted=(),
+    left_out={},
     video_s=6720,
     segments=3200,
     tagged_s=6720,
@@ -110,6 +111,12 @@ def test_a_run_that_extends_a_result_reports_its_own_counts_and_speed() -> None:
     assert "2.00× real time" in text
     pruned = " ".join(shown(replace(grown, pruned=1, unknown=1)).split())
     assert "2 videos no longer in the inputs: 1 removed from the result; 1 not certainly gone, still in the" in pruned
+
+
+def test_files_with_other_extensions_are_counted_in_one_line() -> None:
+    left_out = {".jpg": 1200, "": 4, ".txt": 3, ".a": 2, ".b": 2, ".c": 1}
+    text = " ".join(shown(replace(SUMMARY, left_out=left_out)).split())
+    assert "Left out 1,212 files with other extensions (.jpg 1,200, none 4, .txt 3, .a 2, .b 2, ...)" in text
 
 
 def test_folders_that_cannot_be_listed_are_counted_and_the_first_are_named() -> None:

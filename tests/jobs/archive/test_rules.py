@@ -1,0 +1,72 @@
+"""Which files of a folder are videos: by their extension, and not in folders of copies and deleted files."""
+
+from pathlib import Path
+
+import pytest
+
+from jobs.archive.folders import Folders
+from jobs.archive.listing import find_videos
+from jobs.archive.rules import Rules
+from tests.jobs.s3_server import Bucket
+
+SYSTEM = ("@eaDir", "#recycle", "@Recycle", "$RECYCLE.BIN", "$Recycle.Bin", "System Volume Information", "lost+found")
+
+
+def make(root: Path, *names: str) -> None:
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+
+
+def found(root: Path, *, exclude: tuple[str, ...] = (), include: tuple[str, ...] = ()) -> list[str]:
+    videos = find_videos([str(root)], exclude=exclude, include=include)
+    return [video.path.removeprefix(f"{root}/") for video in videos]
+
+
+def test_copies_and_deleted_files_of_network_storage_and_systems_are_left_out(tmp_path: Path) -> None:
+    make(tmp_path, "a.mp4", ".Trash-1000/files/b.mp4", "._a.mp4", *(f"{name}/b.mp4" for name in SYSTEM))
+    assert found(tmp_path) == ["a.mp4"]
+
+
+@pytest.mark.parametrize(
+    "extension",
+    ["tod", "mts", "m2ts", "m2t", "m2p", "trp", "lrv", "insv", "dav", "264", "vob", "mxf", "dv", "ogv", "MP4", "Lrv"],
+)
+def test_files_of_camcorders_and_recorders_are_videos_in_any_case(extension: str, tmp_path: Path) -> None:
+    make(tmp_path, f"a.{extension}")
+    assert found(tmp_path) == [f"a.{extension}"]
+
+
+def test_files_with_other_extensions_are_counted(tmp_path: Path) -> None:
+    make(tmp_path, "a.mp4", "b.jpg", "deep/c.JPG", "deep/noname", "deep/.hidden.jpg", "@eaDir/d.jpg")
+    folders = Folders()
+    find_videos([str(tmp_path)], folders=folders)
+    assert folders.left_out == {".jpg": 2, "": 1}
+
+
+def test_excluded_files_and_folders_are_left_out(tmp_path: Path) -> None:
+    make(tmp_path, "a.mp4", "a_proxy.mp4", "proxies/b.mp4", "deep/proxies/c.mp4", "deep/d.mp4")
+    assert found(tmp_path, exclude=("proxies", "*_proxy.mp4")) == ["a.mp4", "deep/d.mp4"]
+    assert found(tmp_path, exclude=(f"{tmp_path}/deep",)) == ["a.mp4", "a_proxy.mp4", "proxies/b.mp4"]
+
+
+def test_included_files_and_folders_are_kept_although_they_are_hidden_or_excluded(tmp_path: Path) -> None:
+    make(tmp_path, "a.mp4", "@eaDir/b.mp4", ".hidden/c.mp4", "proxies/d.mp4", "proxies/e.txt")
+    assert found(tmp_path, include=("@eaDir", ".hidden")) == [".hidden/c.mp4", "@eaDir/b.mp4", "a.mp4", "proxies/d.mp4"]
+    assert found(tmp_path, exclude=("prox*",)) == ["a.mp4"]
+    assert found(tmp_path, exclude=("prox*",), include=("proxies",)) == ["a.mp4", "proxies/d.mp4"]
+
+
+def test_the_rules_hold_in_buckets(bucket: Bucket) -> None:
+    for key in ("a.mp4", "@eaDir/b.mp4", "proxies/c.mp4", "d.txt", "x/e.LRV"):
+        bucket.put(key)
+    folders = Folders()
+    videos = find_videos([bucket.address], folders=folders, exclude=("proxies",))
+    assert [video.path for video in videos] == [f"{bucket.address}/a.mp4", f"{bucket.address}/x/e.LRV"]
+    assert folders.left_out == {".txt": 1}
+
+
+def test_a_pattern_with_a_slash_is_compared_with_the_whole_path() -> None:
+    rules = Rules(exclude=("/v/old/*",))
+    assert rules.leave_out("/v/old", "a.mp4") and not rules.leave_out("/v/new", "a.mp4")
