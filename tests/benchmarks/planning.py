@@ -35,7 +35,7 @@ def main() -> None:
         write_result(config, count)
         started = time.perf_counter()
         with patch.object(
-            jobs.tagging.plan, "find_videos", lambda *_: [video(number) for number in range(count + NEW)]
+            jobs.tagging.plan, "find_videos", lambda *_, **__: [video(number) for number in range(count + NEW)]
         ):
             plan = jobs.tagging.plan.make_plan(config)
         seconds = time.perf_counter() - started
