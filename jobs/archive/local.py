@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from jobs.archive.folders import FolderProblem, Folders
-from jobs.archive.rules import Rules, matches
+from jobs.archive.rules import Rules, extension_of, matches
+from jobs.archive.sniff import is_other_file
 from jobs.archive.video import Video, stored_time_ns
 from jobs.errors import reason
 from tagger.errors import InputError
@@ -100,7 +101,7 @@ def _walk(root: str, rules: Rules, folders: Folders, *, required: bool = True) -
                 links.append(entry.path)
             elif entry.is_file(follow_symlinks=False) or entry.is_symlink():
                 # Pipes and devices are left out. A broken link is kept and reported as missing.
-                if rules.is_video(entry.name):
+                if rules.is_video(entry.name) and not is_other_file(entry.path, extension_of(entry.name)):
                     yield _video(entry.path)
                 else:
                     folders.leave_out(entry.name)

@@ -70,3 +70,42 @@ def test_the_rules_hold_in_buckets(bucket: Bucket) -> None:
 def test_a_pattern_with_a_slash_is_compared_with_the_whole_path() -> None:
     rules = Rules(exclude=("/v/old/*",))
     assert rules.leave_out("/v/old", "a.mp4") and not rules.leave_out("/v/new", "a.mp4")
+
+
+TYPESCRIPT = "import { grüße } from './x';\r\n\texport const a = 1;\n".encode()
+TRACKER = b"song name".ljust(1080, b"\0") + b"M.K."
+STREAM = (b"G" + bytes(187)) * 10
+DISC = b"\x00\x00\x01\xba" + bytes(100)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "is_video"),
+    [
+        ("a.ts", STREAM, True),
+        ("a.TS", TYPESCRIPT, False),
+        ("a.ts", b"", True),
+        ("a.ts", bytes(300), True),
+        ("a.mod", DISC, True),
+        ("a.mod", STREAM, True),
+        ("a.MOD", TRACKER, False),
+        ("a.dat", b"RIFF\0\0\0\0CDXAfmt ", True),
+        ("a.dat", bytes(4) + (b"G" + bytes(191)) * 3, True),
+        ("a.dat", b"\x01\x02 settings", False),
+        ("a.mp4", TYPESCRIPT, True),
+    ],
+)
+def test_a_file_that_only_has_the_extension_of_a_video_is_left_out(
+    name: str, content: bytes, is_video: bool, tmp_path: Path
+) -> None:
+    (tmp_path / "other.mp4").touch()
+    (tmp_path / name).write_bytes(content)
+    folders = Folders()
+    videos = find_videos([str(tmp_path)], [".dat"], folders=folders)
+    assert (str(tmp_path / name) in [video.path for video in videos]) is is_video
+    assert sum(folders.left_out.values()) == (0 if is_video else 1)
+    assert [video.path for video in find_videos([str(tmp_path / name)])] == [str(tmp_path / name)], "named explicitly"
+
+
+def test_a_file_that_cannot_be_opened_is_taken_for_a_video(tmp_path: Path) -> None:
+    (tmp_path / "a.ts").symlink_to("nowhere.ts")
+    assert found(tmp_path) == ["a.ts"]
