@@ -6,7 +6,7 @@ from pathlib import Path
 
 from jobs.archive.rules import is_skipped
 from jobs.errors import reason
-from jobs.storage.location import Location, locate
+from jobs.storage.location import Location, locate, temporary_path
 from tagger.errors import OutputError
 
 RESULT_NAMES = frozenset({"tags", "videos", "manifest.json"})
@@ -63,6 +63,7 @@ def choose_output(out: str | Path) -> Output:
         location = output.out
         if location.is_local:
             _check_local(Path(location.path), str(out), is_folder=output.is_folder)
+            _check_names(output, str(out))
         if output.is_folder:
             # File managers and network disks leave hidden files in any folder.
             others = [name for name in location.names() if name not in RESULT_NAMES and not is_skipped(name)]
@@ -73,6 +74,28 @@ def choose_output(out: str | Path) -> Output:
     except OSError as error:
         raise OutputError(f"--out {out} cannot be reached: {reason(error)}") from error
     return output
+
+
+def _check_names(output: Output, out: str) -> None:
+    """Checks that every file that a run makes can be made: its name is short enough, and nothing is in the way."""
+    run_folder = Path(output.run_folder.path)
+    files = [] if output.is_folder else [Path(output.tags.path), Path(output.videos.path)]
+    longest = max(len(os.fsencode(path.name)) for path in (run_folder, *map(temporary_path, files)))
+    too_long = longest - os.pathconf(run_folder.parent, "PC_NAME_MAX")
+    if too_long > 0:
+        raise OutputError(
+            f"--out {out}: vtag makes files whose names are longer, and they are {too_long} bytes too long for this disk; "
+            "choose a shorter name"
+        )
+    for path in files:
+        if path.is_dir():
+            raise OutputError(
+                f"--out {out}: {path} is a folder, and vtag writes a file of that name; choose another --out"
+            )
+    if run_folder.exists() and not run_folder.is_dir():
+        raise OutputError(
+            f"--out {out}: {run_folder} is a file, and vtag makes a folder of that name; choose another --out"
+        )
 
 
 def _check_local(path: Path, out: str, *, is_folder: bool) -> None:

@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import duckdb
@@ -360,6 +361,33 @@ class TestChooseOutput:
         (tmp_path / "plain").touch()
         with pytest.raises(OutputError, match=says):
             choose_output(tmp_path / out)
+
+    def test_a_name_that_is_too_long_for_the_disk_is_refused_and_the_longest_other_name_works(
+        self, tmp_path: Path
+    ) -> None:
+        limit = os.pathconf(tmp_path, "PC_NAME_MAX")
+        # The longest file is the hidden one that becomes NAME.videos.parquet.
+        longest = limit - len(".") - len(".videos.parquet") - len(".tmp")
+        with pytest.raises(OutputError, match="names are longer, and they are 1 bytes too long for this disk"):
+            choose_output(tmp_path / ("x" * (longest + 1) + ".parquet"))
+        published = publish_to(tmp_path / ("x" * longest + ".parquet"), *COMMITS)
+        assert published.videos == len([video for commit in COMMITS for video in commit])
+        with pytest.raises(OutputError, match="too long for this disk"):
+            choose_output(tmp_path / ("ü" * (limit // 2 - 1)))
+
+    @pytest.mark.parametrize(
+        ("name", "says"),
+        [("t.videos.parquet", "is a folder, and vtag writes a file"), ("t.parquet.run", "is a file, and vtag makes")],
+    )
+    def test_something_in_the_way_of_a_file_is_refused_before_any_work(
+        self, tmp_path: Path, name: str, says: str
+    ) -> None:
+        if name.endswith(".run"):
+            (tmp_path / name).touch()
+        else:
+            (tmp_path / name).mkdir()
+        with pytest.raises(OutputError, match=says):
+            choose_output(tmp_path / "t.parquet")
 
     @pytest.mark.parametrize("content", [b"", b"PAR1 no more", None])
     def test_a_file_that_is_no_result_is_not_added_to(self, tmp_path: Path, content: bytes | None) -> None:
