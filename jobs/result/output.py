@@ -84,8 +84,8 @@ def _check_names(output: Output, out: str) -> None:
     too_long = longest - os.pathconf(run_folder.parent, "PC_NAME_MAX")
     if too_long > 0:
         raise OutputError(
-            f"--out {out}: vtag makes files whose names are longer, and they are {too_long} bytes too long for this disk; "
-            "choose a shorter name"
+            f"--out {out}: the name is {too_long} bytes too long for this disk, because vtag adds endings such as "
+            "'.videos.parquet' to it; choose a shorter name"
         )
     for path in files:
         if path.is_dir():

@@ -368,7 +368,7 @@ class TestChooseOutput:
         limit = os.pathconf(tmp_path, "PC_NAME_MAX")
         # The longest file is the hidden one that becomes NAME.videos.parquet.
         longest = limit - len(".") - len(".videos.parquet") - len(".tmp")
-        with pytest.raises(OutputError, match="names are longer, and they are 1 bytes too long for this disk"):
+        with pytest.raises(OutputError, match="the name is 1 bytes too long for this disk"):
             choose_output(tmp_path / ("x" * (longest + 1) + ".parquet"))
         published = publish_to(tmp_path / ("x" * longest + ".parquet"), *COMMITS)
         assert published.videos == len([video for commit in COMMITS for video in commit])
