@@ -12,7 +12,7 @@ from jobs.cli.terminal.wording import count
 from jobs.errors import Interrupted
 from jobs.storage.address import is_address
 from jobs.tagging.run_config import RunConfig
-from jobs.tagging.summary import Summary
+from jobs.tagging.summary import Progress, Summary
 
 if TYPE_CHECKING:
     from jobs.tagging.plan import DryRun
@@ -40,9 +40,24 @@ def tag(config: RunConfig, *, as_json: bool = False, quiet: bool = False) -> Sum
         plan = make_plan(config, _listing_reporter(quiet or as_json))
         try:
             with choose_view(as_json=as_json, quiet=quiet) as view:
-                return run_job(plan, view, driver)
+                return run_job(plan, _until_it_fails(view), driver)
         except Interrupted as interrupted:
             raise InterruptedEnding(str(interrupted)) from None
+
+
+def _until_it_fails(view: Callable[[Progress], None]) -> Callable[[Progress], None]:
+    """Returns ``view`` without its errors: when the reader is gone, as with ``| head -1``, the job continues unseen."""
+    is_open = True
+
+    def show(progress: Progress) -> None:
+        nonlocal is_open
+        if is_open:
+            try:
+                view(progress)
+            except OSError:
+                is_open = False
+
+    return show
 
 
 def dry_run_with_progress(config: RunConfig, *, quiet: bool = False) -> "DryRun":
