@@ -27,15 +27,23 @@ def local_videos(text: str, rules: Rules, folders: Folders) -> Iterator[Video]:
 
 def videos_of_line(text: str, rules: Rules, folders: Folders) -> Iterator[Video]:
     """Yields the videos of a line of a list: a file, which need not exist, or the videos of a folder."""
-    path = os.path.abspath(text)  # noqa: PTH100 - Path.absolute keeps ".."
+    path = _absolute(text)
     if os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises PermissionError
         yield from _walk(path, rules, folders, required=False)
     else:
         yield _video(path)
 
 
+def _absolute(path: str) -> str:
+    """Returns an absolute path. Raises InputError for a relative one when the current folder was removed."""
+    try:
+        return os.path.abspath(path)  # noqa: PTH100 - Path.absolute keeps ".."
+    except FileNotFoundError:
+        raise InputError(f"{path} cannot be found: the current folder was removed; give an absolute path") from None
+
+
 def _file_or_folder(text: str, rules: Rules, folders: Folders) -> Iterator[Video]:
-    path = os.path.abspath(text)  # noqa: PTH100
+    path = _absolute(text)
     try:
         status = Path(path).stat()
     except OSError as error:
@@ -52,14 +60,14 @@ def _glob_matches(pattern: str, rules: Rules, folders: Folders) -> Iterator[Vide
     """Yields the videos that match a glob; ``**`` matches any folders, as in the shell."""
     if "**" in Path(pattern).parts:
         # glob follows every symbolic link under a **, loops included, so the folders are walked here.
-        parts = Path(os.path.abspath(pattern)).parts  # noqa: PTH100
+        parts = Path(_absolute(pattern)).parts
         fixed = next(i for i, part in enumerate(parts) if glob.has_magic(part))
         root = str(Path(*parts[:fixed]))
         yield from (v for v in _walk(root, rules, folders) if matches(Path(v.path).parts[fixed:], parts[fixed:]))
         return
     found: Iterable[str] = glob.iglob(pattern)  # noqa: PTH207 - Path.glob also matches hidden files
     for match in found:
-        path = os.path.abspath(match)  # noqa: PTH100
+        path = _absolute(match)
         if os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises PermissionError
             yield from _walk(path, rules, folders)
         elif rules.is_video(path):

@@ -75,6 +75,15 @@ def probe(ctx: click.Context, inputs: tuple[str, ...], model: str, decode: bool,
         ctx.exit(SOME_VIDEOS_FAILED)
 
 
+def _relative_path(path: str) -> str:
+    """Returns a path below the current folder relative to it, and any other as it is."""
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:  # The current folder was removed.
+        return path
+    return os.path.relpath(path) if Path(path).is_relative_to(here) else path
+
+
 def _print(inspection: "Inspection", console: "Console") -> None:
     from rich.table import Table
     from rich.text import Text
@@ -82,8 +91,7 @@ def _print(inspection: "Inspection", console: "Console") -> None:
     from jobs.cli.terminal.wording import printable
 
     path = inspection.path
-    is_below = not is_address(path) and Path(path).is_relative_to(Path.cwd())
-    shown = os.path.relpath(path) if is_below else path
+    shown = path if is_address(path) else _relative_path(path)
     console.print(Text(printable(shown), "bold"), soft_wrap=True)
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True)

@@ -254,6 +254,11 @@ def main() -> None:
     """Runs the driver. The arguments are the file descriptors of the connection and of the lifeline."""
     connection_fd, lifeline = map(int, sys.argv[1:])
     end_with_parent(lifeline)
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        # The current folder was removed. Ray and its workers need one.
+        os.chdir("/")
     # Importing Ray takes two seconds. The parent can prepare the work in that time.
     threading.Thread(target=_import, args=["ray.data"], name="vtag-import", daemon=True).start()
     with Connection(connection_fd) as connection, contextlib.suppress(_Disconnected):
