@@ -8,7 +8,7 @@ from jobs.archive.rules import extension_of
 
 @dataclass(frozen=True)
 class FolderProblem:
-    """A folder that could not be listed, and the reason."""
+    """A folder, or an entry of one, that could not be looked at, and the reason."""
 
     path: str
     reason: str
@@ -18,15 +18,31 @@ class FolderProblem:
 class Folders:
     """A record that a listing fills: the folders below its inputs.
 
-    ``listed`` are the folders that were listed without an error and are not empty. An empty folder is left out, because
-    it may be the mount point of a disk that is not mounted. ``problems`` are the folders that could not be listed.
-    ``left_out`` counts the files that were left out because of their extension, by extension.
+    ``with_videos`` are the folders that were listed without an error and gave a video. A folder without any video is
+    left out, because it may be the mount point of a disk that is not mounted. ``left_out`` counts the files that are
+    not videos, by extension.
     """
 
-    listed: set[str] = field(default_factory=set)
-    problems: list[FolderProblem] = field(default_factory=list)
+    with_videos: set[str] = field(default_factory=set)
     left_out: Counter[str] = field(default_factory=Counter)
+    _problems: dict[str, str] = field(default_factory=dict)
+    _entered: set[str] = field(default_factory=set)
+
+    @property
+    def problems(self) -> list[FolderProblem]:
+        """The folders that could not be listed."""
+        return [FolderProblem(path, reason) for path, reason in self._problems.items()]
+
+    def enter(self, folder: str) -> bool:
+        """Notes that a folder is listed. Returns whether it is for the first time: inputs may overlap."""
+        is_first = folder not in self._entered
+        self._entered.add(folder)
+        return is_first
+
+    def fail(self, path: str, reason: str) -> None:
+        """Notes that a folder could not be listed."""
+        self._problems.setdefault(path, reason)
 
     def leave_out(self, name: str) -> None:
-        """Counts a file that is left out because of its extension."""
+        """Counts a file that is not a video."""
         self.left_out[extension_of(name)] += 1

@@ -1,8 +1,9 @@
 """Finds videos that are certainly gone, and not only out of reach.
 
-A missing file proves nothing: its disk may not be mounted, its folder may not be readable, its server may not answer. A
-video is gone only if this run has listed its folder without an error and the folder has no entry of that name. The same
-rule decides whether a folder is gone.
+A missing file proves nothing: its disk may not be mounted, its folder may not be readable, its server may not answer.
+A video is gone only if this run has listed its folder without an error, the folder gave another video, and it has no
+entry of that name. So the videos of a folder that is empty, or not there, are never gone: it may be the mount point of
+a disk.
 """
 
 import os
@@ -23,36 +24,30 @@ CONCURRENT_LOOKS = 16
 
 def find_gone(names: Iterable[str], folders: Folders) -> list[str]:
     """Returns those of ``names``, names of videos in a result, that are certainly gone."""
-    gone_folders: dict[str, bool] = {}
+    return still_gone(name for name in names if _folder(video_path(name)) in folders.with_videos)
 
-    def is_gone_folder(folder: str) -> bool:
-        if folder not in gone_folders:
-            gone_folders[folder] = is_gone(folder)
-        return gone_folders[folder]
 
-    def is_gone(path: str) -> bool:
-        parent = _parent(path)
-        if parent is None or not (parent in folders.listed or is_gone_folder(parent)):
-            return False
-        return _is_absent(path)
-
+def still_gone(names: Iterable[str]) -> list[str]:
+    """Returns those of ``names`` that are not at their place now, although their folder is there."""
     found = list(names)
     with ThreadPoolExecutor(CONCURRENT_LOOKS) as pool:
-        return [name for name, gone in zip(found, pool.map(is_gone, map(video_path, found)), strict=True) if gone]
+        return [
+            name for name, absent in zip(found, pool.map(_is_absent, map(video_path, found)), strict=True) if absent
+        ]
 
 
-def _parent(path: str) -> str | None:
-    """Returns the folder of a path or an address; None for the root of a disk or a bucket."""
-    parent = path.rpartition("/")[0] if is_address(path) else os.path.dirname(path)  # noqa: PTH120 - a str is needed
-    return None if parent == path or parent.endswith(":/") or not parent else parent
+def _folder(path: str) -> str:
+    return path.rpartition("/")[0] if is_address(path) else os.path.dirname(path)  # noqa: PTH120 - a str is needed
 
 
 def _is_absent(path: str) -> bool:
     """Checks whether there is no entry at ``path``. A dangling link is an entry, and an error proves nothing."""
     if not is_address(path):
         try:
+            if not os.path.isdir(_folder(path)):  # noqa: PTH112
+                return False
             os.lstat(path)
-        except (FileNotFoundError, NotADirectoryError):
+        except FileNotFoundError:
             return True
         except (OSError, ValueError):
             return False

@@ -36,19 +36,23 @@ def find_videos(
     with a known extension or one of ``extensions``, but no hidden files. A file named explicitly or in a list may have
     any extension. Raises InputError for an input that is missing or matches nothing. A missing path in a list is kept,
     with size and time 0, so that the job reports it by name. ``on_found`` gets the number of videos found so far.
-    ``folders`` is filled with the folders below the inputs. ``null`` is that of ``names_in_list``,
+    ``folders`` is filled with the folders below the inputs; without it, a folder that cannot be listed is an
+    InputError. ``null`` is that of ``names_in_list``,
     ``exclude`` and ``include`` are those of ``Rules``.
     """
     more = {"." + extension.lower().lstrip(".") for extension in extensions}
     rules = Rules(VIDEO_EXTENSIONS | more, tuple(exclude), tuple(include))
-    folders = Folders() if folders is None else folders
+    record = Folders() if folders is None else folders
     found: list[Video] = []
     for text in inputs:
         before = len(found)
-        for video in _videos(text, rules, folders, null):
+        for video in _videos(text, rules, record, null):
             found.append(video)
             if len(found) % REPORT_EVERY == 0:
                 on_found(len(found))
+        problems = record.problems
+        if problems and (folders is None or len(found) == before):
+            raise InputError(f"{problems[0].path} cannot be listed: {problems[0].reason}")
         if len(found) == before:
             raise InputError(
                 f"{_name(text)} holds no videos; files with an unusual ending are found with --ext, as in --ext .bin"

@@ -8,6 +8,9 @@ from tagger.errors import InputError
 UTF_8_MARK, UTF_16_MARKS = b"\xef\xbb\xbf", (b"\xff\xfe", b"\xfe\xff")
 """Byte-order marks, which editors on Windows put before a text."""
 
+UTF_16 = ("utf-16", "utf-16-le", "utf-16-be")
+"""With a byte-order mark, and without one in either order."""
+
 QUOTES = ("'", '"')
 
 
@@ -18,6 +21,7 @@ def names_in_list(content: bytes, name: str, *, null: bool = False) -> list[str]
     are taken as they are. In a list with one name per line, spaces around a name, blank lines and lines that begin with
     ``#`` are left out. Raises InputError for a list without names, and for a line in quotes.
     """
+    content = content.removeprefix(UTF_8_MARK)
     if null or _is_separated_by_nulls(content):
         names = [os.fsdecode(part) for part in content.split(b"\0") if part]
     else:
@@ -32,33 +36,29 @@ def names_in_list(content: bytes, name: str, *, null: bool = False) -> list[str]
 
 
 def _is_separated_by_nulls(content: bytes) -> bool:
-    return b"\0" in content and _utf_16(content) is None
-
-
-def _utf_16(content: bytes) -> str | None:
-    """Returns the byte order of a text in UTF-16; None for other content.
-
-    Without a byte-order mark it is recognised by its NUL bytes.
-    """
-    if content.startswith(UTF_16_MARKS):
-        return "utf-16"
-    if len(content) % 2 == 0 and content:
-        for order, pair in (("utf-16-le", slice(1, None, 2)), ("utf-16-be", slice(0, None, 2))):
-            # Half of the bytes of a mostly Latin text are NUL, all on one side.
-            if content[pair].count(0) > len(content) / 4:
-                return order
-    return None
+    """Checks whether NUL bytes separate names. In UTF-16 they are parts of characters and separate single bytes."""
+    if b"\0" not in content or content.startswith(UTF_16_MARKS):
+        return False
+    return all(len(part) > 1 for part in content.removesuffix(b"\0").split(b"\0"))
 
 
 def _lines(content: bytes, name: str) -> list[str]:
-    encoding = _utf_16(content)
-    if encoding is None:
+    if b"\0" not in content and not content.startswith(UTF_16_MARKS):
         # File names need not be text; fsdecode keeps every byte.
-        return [os.fsdecode(line) for line in content.removeprefix(UTF_8_MARK).splitlines()]
+        return [os.fsdecode(line) for line in content.splitlines()]
+    texts = [text for text in (_decoded(content, encoding) for encoding in UTF_16) if text is not None]
+    if not texts:
+        raise InputError(
+            f"the list {name} is neither UTF-8 nor UTF-16; save it as UTF-8, or give -0 for NUL-separated names"
+        )
+    # Without a mark both byte orders may give a text. Paths have slashes and dots, which the wrong order has not.
+    return re.split(r"\r\n|\r|\n", max(texts, key=lambda text: sum(map(text.count, "/.\n"))))
+
+
+def _decoded(content: bytes, encoding: str) -> str | None:
+    """Returns a text in an encoding; None when it is none."""
     try:
         text = content.decode(encoding)
-        if "\0" not in text:
-            return re.split(r"\r\n|\r|\n", text)
     except UnicodeDecodeError:
-        pass
-    raise InputError(f"the list {name} is damaged: it is not valid UTF-16; save it as UTF-8")
+        return None
+    return None if "\0" in text else text

@@ -6,7 +6,7 @@ import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from jobs.archive.folders import FolderProblem, Folders
+from jobs.archive.folders import Folders
 from jobs.archive.rules import Rules, extension_of, matches
 from jobs.archive.sniff import is_other_file
 from jobs.archive.video import Video, stored_time_ns
@@ -68,10 +68,15 @@ def _glob_matches(pattern: str, rules: Rules, folders: Folders) -> Iterator[Vide
     found: Iterable[str] = glob.iglob(pattern)  # noqa: PTH207 - Path.glob also matches hidden files
     for match in found:
         path = _absolute(match)
+        folder, name = os.path.split(path)
+        if rules.is_excluded(folder, name):
+            continue
         if os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises PermissionError
-            yield from _walk(path, rules, folders)
-        elif rules.is_video(path):
+            yield from _walk(path, rules, folders, required=False)
+        elif _is_video(path, name, rules):
             yield _video(path)
+        else:
+            folders.leave_out(name)
 
 
 def _walk(root: str, rules: Rules, folders: Folders, *, required: bool = True) -> Iterator[Video]:
@@ -96,23 +101,33 @@ def _walk(root: str, rules: Rules, folders: Folders, *, required: bool = True) -
         except OSError as error:
             if folder == root and required:
                 raise InputError(f"the folder {folder} cannot be listed: {reason(error)}") from None
-            folders.problems.append(FolderProblem(folder, reason(error)))
+            folders.fail(folder, reason(error))
             continue
-        if entries:
-            folders.listed.add(folder)
+        is_first = folders.enter(folder)
         for entry in entries:
             if rules.leave_out(folder, entry.name):
                 continue
-            if entry.is_dir(follow_symlinks=False):
-                real.append(entry.path)
-            elif entry.is_symlink() and os.path.isdir(entry.path):  # noqa: PTH112 - called for every link
-                links.append(entry.path)
-            elif entry.is_file(follow_symlinks=False) or entry.is_symlink():
+            try:
+                is_folder, is_link = entry.is_dir(follow_symlinks=False), entry.is_symlink()
                 # Pipes and devices are left out. A broken link is kept and reported as missing.
-                if rules.is_video(entry.name) and not is_other_file(entry.path, extension_of(entry.name)):
-                    yield _video(entry.path)
-                else:
-                    folders.leave_out(entry.name)
+                is_file = is_link or entry.is_file(follow_symlinks=False)
+            except OSError as error:
+                # Some file systems tell the kind of an entry only when asked for it.
+                folders.fail(entry.path, reason(error))
+                continue
+            if is_folder:
+                real.append(entry.path)
+            elif is_link and os.path.isdir(entry.path):  # noqa: PTH112 - called for every link
+                links.append(entry.path)
+            elif is_file and _is_video(entry.path, entry.name, rules):
+                folders.with_videos.add(folder)
+                yield _video(entry.path)
+            elif is_file and is_first:
+                folders.leave_out(entry.name)
+
+
+def _is_video(path: str, name: str, rules: Rules) -> bool:
+    return rules.is_video(name) and not is_other_file(path, extension_of(name))
 
 
 def _video(path: str) -> Video:

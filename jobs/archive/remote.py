@@ -12,7 +12,7 @@ from fnmatch import fnmatchcase
 
 from pyarrow import fs
 
-from jobs.archive.folders import FolderProblem, Folders
+from jobs.archive.folders import Folders
 from jobs.archive.local import local_videos, videos_of_line
 from jobs.archive.rules import Rules, is_skipped, matches
 from jobs.archive.video import Video, stored_time_ns
@@ -62,7 +62,7 @@ def videos_of_lines(addresses: Sequence[str], rules: Rules, folders: Folders) ->
                 if location.is_local:
                     yield from videos_of_line(location.path, rules, folders)
                 elif found.type == fs.FileType.Directory:
-                    yield from remote_videos(location.address, rules, folders)
+                    yield from _walk(location, rules, folders, required=False)
                 else:
                     yield _video(location.address, found)
 
@@ -119,28 +119,31 @@ def _glob_matches(location: Location, rules: Rules, folders: Folders) -> Iterato
         parents = [
             parent.child(name)
             for parent in parents
-            for name, found in _matching_entries(parent, part)
+            for name, found in _matching_entries(parent, part, rules)
             if found.type == fs.FileType.Directory
         ]
     found_folders: list[Location] = []
     for parent in parents:
-        for name, found in _matching_entries(parent, pattern[-1]):
+        for name, found in _matching_entries(parent, pattern[-1], rules):
             if found.type == fs.FileType.Directory:
                 found_folders.append(parent.child(name))
             elif rules.is_video(name):
                 yield _video(parent.child(name).address, found)
+            else:
+                folders.leave_out(name)
     for folder in found_folders:
-        yield from _walk(folder, rules, folders)
+        yield from _walk(folder, rules, folders, required=False)
 
 
-def _matching_entries(folder: Location, part: str) -> Iterator[tuple[str, fs.FileInfo]]:
+def _matching_entries(folder: Location, part: str, rules: Rules) -> Iterator[tuple[str, fs.FileInfo]]:
     """Yields the names and infos of the entries of a folder that match one part of a glob."""
     for name, found in _entries(folder):
-        if fnmatchcase(name, part) and (part.startswith(".") or not is_skipped(name)):
+        is_hidden = is_skipped(name) and not part.startswith(".")
+        if fnmatchcase(name, part) and not is_hidden and not rules.is_excluded(folder.address, name):
             yield name, found
 
 
-def _walk(root: Location, rules: Rules, folders: Folders) -> Iterator[Video]:
+def _walk(root: Location, rules: Rules, folders: Folders, *, required: bool = True) -> Iterator[Video]:
     """Yields the files with a known extension under ``root``."""
     # File systems written in Python may not be thread-safe.
     at_a_time = 1 if isinstance(root.filesystem, fs.PyFileSystem) else CONCURRENT_REQUESTS
@@ -157,21 +160,20 @@ def _walk(root: Location, rules: Rules, folders: Folders) -> Iterator[Video]:
                 try:
                     entries = answer.result()
                 except (OSError, StorageError) as error:
-                    if folder == root:
+                    if folder == root and required:
                         raise
-                    words = reason(error) if isinstance(error, OSError) else str(error)
-                    folders.problems.append(FolderProblem(folder.address, words))
+                    folders.fail(folder.address, reason(error) if isinstance(error, OSError) else str(error))
                     continue
-                for number, (name, found) in enumerate(entries):
-                    if number == 0:
-                        folders.listed.add(folder.address)
+                is_first = folders.enter(folder.address)
+                for name, found in entries:
                     if rules.leave_out(folder.address, name):
                         continue
                     if found.type == fs.FileType.Directory:
                         waiting.append(folder.child(name))
                     elif rules.is_video(name):
+                        folders.with_videos.add(folder.address)
                         yield _video(f"{folder.address}/{name}", found)
-                    else:
+                    elif is_first:
                         folders.leave_out(name)
 
 

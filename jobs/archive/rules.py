@@ -38,7 +38,11 @@ class Rules:
         """Checks whether the file or folder ``name`` in ``folder`` is left out."""
         if self.include and _fits(self.include, folder, name):
             return False
-        return is_skipped(name) or (bool(self.exclude) and _fits(self.exclude, folder, name))
+        return is_skipped(name) or self.is_excluded(folder, name)
+
+    def is_excluded(self, folder: str, name: str) -> bool:
+        """Checks whether the file or folder is left out by a pattern. A glob may name hidden ones on purpose."""
+        return bool(self.exclude) and _fits(self.exclude, folder, name) and not _fits(self.include, folder, name)
 
     def is_video(self, name: str) -> bool:
         """Checks whether a file of this name has one of the extensions, in upper or lower case."""
@@ -51,7 +55,9 @@ def extension_of(name: str) -> str:
 
 
 def _fits(patterns: tuple[str, ...], folder: str, name: str) -> bool:
-    return any(fnmatch.fnmatchcase(f"{folder}/{name}" if "/" in pattern else name, pattern) for pattern in patterns)
+    path = f"{folder}/{name}"
+    # As in other tools, a slash at the end of a pattern means a folder.
+    return any(fnmatch.fnmatchcase(path if "/" in p.rstrip("/") else name, p.rstrip("/")) for p in patterns)
 
 
 def matches(names: tuple[str, ...], pattern: tuple[str, ...]) -> bool:

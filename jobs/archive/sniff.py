@@ -3,7 +3,8 @@
 ``.ts`` is a transport stream or TypeScript, ``.mod`` a camcorder's file or music of a tracker, ``.dat`` anything.
 """
 
-from pathlib import Path
+import os
+import stat
 
 HEAD_BYTES = 1024
 
@@ -29,14 +30,20 @@ def is_other_file(path: str, extension: str) -> bool:
     if extension not in (".ts", ".mod", ".dat"):
         return False
     try:
-        with Path(path).open("rb") as file:
-            head = file.read(HEAD_BYTES)
+        # Opening a pipe would wait for its writer.
+        file = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            if not stat.S_ISREG(os.fstat(file).st_mode):
+                return False
+            head = os.read(file, HEAD_BYTES)
+        finally:
+            os.close(file)
     except (OSError, ValueError):
         return False
     if not head:
         return False  # The job reports it as empty.
-    # A .ts is a video unless it is text. A .mod or a .dat is one only if it begins like one.
-    return not head.translate(None, TEXT_BYTES) if extension == ".ts" else not _is_video(head)
+    # A .ts or a .dat is a video unless it is text. A .mod is one only if it begins like one.
+    return not _is_video(head) if extension == ".mod" else not head.translate(None, TEXT_BYTES)
 
 
 def _is_video(head: bytes) -> bool:

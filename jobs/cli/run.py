@@ -147,8 +147,8 @@ def _number_or_share(text: str) -> tuple[int | None, float | None]:
     "--exclude",
     metavar="GLOB",
     multiple=True,
-    help="Leave out files and folders with this name, such as proxies or '*_old.mp4', or with this path when GLOB has "
-    "a slash; may be repeated.",
+    help="Leave out files and folders with this name, such as proxies or '*_old.mp4', or with this whole "
+    "path when GLOB has a slash; may be repeated.",
 )
 @click.option(
     "--include",
@@ -261,7 +261,7 @@ def run(
         verbose=verbose,
     )
     if dry_run:
-        _dry_run(config, as_json, quiet)
+        _dry_run(ctx, config, as_json, quiet)
     else:
         _run(ctx, config, as_json, quiet)
 
@@ -290,7 +290,7 @@ def _run(ctx: click.Context, config: RunConfig, as_json: bool, quiet: bool) -> N
         ctx.exit(SOME_VIDEOS_FAILED)
 
 
-def _dry_run(config: RunConfig, as_json: bool, quiet: bool) -> None:
+def _dry_run(ctx: click.Context, config: RunConfig, as_json: bool, quiet: bool) -> None:
     from jobs.cli.command.tag_with_progress import dry_run_with_progress
 
     found = dry_run_with_progress(config, quiet=quiet or as_json)
@@ -302,6 +302,8 @@ def _dry_run(config: RunConfig, as_json: bool, quiet: bool) -> None:
         from jobs.cli.terminal.run_report import print_dry_run
 
         print_dry_run(found, Console())
+    if found.unlisted:
+        ctx.exit(SOME_VIDEOS_FAILED)
 
 
 def _hop_of(overlap: float, model: str, weights: Path | None) -> float:

@@ -45,6 +45,7 @@ class JobState:
 
     def __post_init__(self) -> None:
         self.collector = Collector(self.plan.todo)
+        self.pruning = self.plan.pruning
 
     def report(self, phase: Phase | None = None) -> None:
         """Reports the progress of the job. Without ``phase``, the job is starting or tagging."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 import pyarrow as pa
 
 from jobs.archive.folders import FolderProblem, Folders
-from jobs.archive.gone import find_gone
+from jobs.archive.gone import find_gone, still_gone
 from jobs.archive.listing import find_videos
 from jobs.archive.video import Video, video_name
 from jobs.result.changes import Changes, Records, find_changes, read_records
@@ -33,14 +33,25 @@ PROBES = 8
 class Pruning:
     """The videos that ``--prune`` removes from the result.
 
-    ``pruned`` is the number of videos that are removed, and ``unknown`` the number of videos that are not in the inputs
-    and stay, because they are not certainly gone (see ``jobs.archive.gone``). ``keep`` has the names of the videos that
-    stay; None for all.
+    ``gone`` are the names of the videos that are removed, and ``others`` those of all other videos. ``unknown`` is the
+    number of videos that are not in the inputs and stay, because they are not certainly gone (see
+    ``jobs.archive.gone``).
     """
 
-    pruned: int = 0
+    gone: tuple[str, ...] = ()
+    others: frozenset[str] = frozenset()
     unknown: int = 0
-    keep: pa.Array | None = None
+
+    def again(self) -> "Pruning":
+        """Returns the same without the videos that came back: tagging may take days."""
+        gone = tuple(still_gone(self.gone))
+        back = frozenset(self.gone).difference(gone)
+        return Pruning(gone, self.others | back, self.unknown + len(back))
+
+    @property
+    def keep(self) -> pa.Array | None:
+        """The names of the videos that stay in the result; None for all."""
+        return pa.array(sorted(self.others), pa.string()) if self.gone else None
 
 
 @dataclass(frozen=True)
@@ -50,8 +61,8 @@ class Plan:
     ``base`` is the result that it adds to, None when there is none or it is to be replaced (``replaces``). ``run_id``
     is the id of an interrupted run that this job continues, and ``part_count`` the number of parts in its run folder.
     When ``run_id`` is None, the content of the run folder is removed. ``identity`` is what the rows depend on.
-    ``unlisted`` are folders below the inputs that could not be listed. ``left_out`` counts the files that were left out
-    because of their extension, by extension.
+    ``unlisted`` are folders below the inputs that could not be listed. ``left_out`` counts the files that are not
+    videos, by extension.
     """
 
     config: RunConfig
@@ -76,7 +87,7 @@ class Plan:
 
         False after an interrupted run: its publication may be incomplete, even when no video is left.
         """
-        work = self.todo or self.changes.touched or self.pruning.pruned or self.run_id is not None
+        work = self.todo or self.changes.touched or self.pruning.gone or self.run_id is not None
         return self.base is not None and not work
 
 
@@ -88,7 +99,8 @@ class DryRun:
     but not the ``kept`` ones. ``kept`` includes the ``touched`` videos, which have the same content and another
     modification time. ``gone`` videos are in the result but not in the inputs. The job would
     remove ``pruned`` of them and, with ``--prune``, keep ``unknown`` ones, which are not certainly gone. ``unlisted``
-    folders could not be listed. ``left_out`` files have other extensions, by extension.
+    folders could not be listed. ``left_out`` counts files that are not videos, by
+    extension.
 
     ``unreadable`` videos cannot be opened. The job would tag ``video_s`` seconds of video in ``windows`` windows.
     ``unopened`` videos are in buckets and would have to be copied first, so ``unreadable``, ``video_s`` and ``windows``
@@ -188,8 +200,7 @@ def _find_pruning(
     unknown = changes.gone - len(gone)
     if not gone:
         return Pruning(unknown=unknown)
-    keep = (listed | records.rows.keys()).difference(gone)
-    return Pruning(len(gone), unknown, pa.array(sorted(keep), pa.string()))
+    return Pruning(tuple(gone), frozenset((listed | records.rows.keys()).difference(gone)), unknown)
 
 
 def _interrupted_run(output: Output, identity: RunIdentity, *, overwrite: bool) -> tuple[str | None, bool]:
@@ -284,7 +295,7 @@ def dry_run(plan: Plan, on_probed: Callable[[int], None] = lambda probed: None) 
         touched=len(changes.touched),
         kept=changes.unchanged + len(changes.touched),
         gone=changes.gone,
-        pruned=plan.pruning.pruned,
+        pruned=len(plan.pruning.gone),
         unknown=plan.pruning.unknown,
         unlisted=plan.unlisted,
         left_out=plan.left_out,

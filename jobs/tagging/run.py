@@ -79,8 +79,8 @@ def run_job(
         touched=len(changes.touched),
         kept=changes.unchanged + len(changes.touched),
         gone=changes.gone,
-        pruned=plan.pruning.pruned,
-        unknown=plan.pruning.unknown,
+        pruned=len(job.pruning.gone),
+        unknown=job.pruning.unknown,
         unlisted=plan.unlisted,
         left_out=plan.left_out,
         video_s=counts.video_s,
@@ -123,13 +123,14 @@ def _tag_and_publish(plan: Plan, job: JobState) -> ResultCounts:
                     _tag(plan, ledger, job, lock)
                 job.report("publishing")
                 lock.check()
+                job.pruning = plan.pruning.again()
                 counts = publish(
                     plan.output,
                     plan.identity,
                     ledger.run_id,
                     plan.base,
                     committed_parts(folder),
-                    keep=plan.pruning.keep,
+                    keep=job.pruning.keep,
                 )
             except BaseException as error:
                 with contextlib.suppress(OSError):

@@ -37,7 +37,8 @@ class MaxPrune:
 
     def is_exceeded(self, pruned: int, recorded: int) -> bool:
         """Whether ``pruned`` out of ``recorded`` videos are too many."""
-        return pruned > (self.videos if self.videos is not None else (self.share or 0.0) * recorded)
+        # A percentage is not exact as a float.
+        return pruned > (self.videos if self.videos is not None else (self.share or 0.0) * recorded + 1e-6)
 
     def __str__(self) -> str:
         return f"{self.videos}" if self.videos is not None else f"{100 * (self.share or 0.0):g}%"
@@ -50,7 +51,7 @@ class RunConfig:
     ``inputs`` are files, folders, globs, ``@list.txt`` or ``-``; ``out`` ending in ``.parquet`` is one file, anything
     else a folder of part files; both may be addresses such as ``s3://bucket/videos``. ``hop_s`` is the distance between
     window starts in seconds; ``fast_decode`` is passed to Sampling. ``prune`` removes the videos from the result that
-    are not among the ``inputs``.
+    are certainly gone (see ``jobs.archive.gone``), at most ``max_prune``.
     """
 
     inputs: tuple[str, ...]

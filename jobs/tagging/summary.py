@@ -66,7 +66,7 @@ class Summary:
     did not read the ``kept`` videos, which include the ``touched`` ones: same content, another modification time.
     ``gone`` videos are in the result but not in the inputs; ``pruned`` of them were removed,
     and with ``--prune`` ``unknown`` ones stay because they are not certainly gone. ``unlisted`` folders could not be
-    listed, and ``left_out`` files have other extensions, by extension.
+    listed, and ``left_out`` counts the files that are not videos, by extension.
     """
 
     out: str

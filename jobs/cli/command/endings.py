@@ -12,6 +12,7 @@ from typing import IO, Any
 
 import click
 
+from jobs.cli.terminal.wording import printable
 from jobs.errors import WorkerError, reason
 from tagger.errors import VtagError
 
@@ -59,7 +60,7 @@ def one_line_errors(ctx: click.Context) -> Iterator[None]:
         if ctx.meta.get(VERBOSE):
             traceback.print_exc()
         if isinstance(error, VtagError):
-            ending = Ending(" ".join(str(error).split()))
+            ending = Ending(printable(" ".join(str(error).split())))
             if isinstance(error, WorkerError) and error.log_tail:
                 ending.details = (f"The last lines of {error.log}:", *(f"  {line}" for line in error.log_tail))
             raise ending from error

@@ -145,12 +145,12 @@ def _gone(found: "Summary | DryRun", fate: str) -> str:
 
 
 def _left_out(found: "Summary | DryRun") -> str:
-    """Returns the number of files that were left out because of their extension, with the most frequent extensions."""
+    """Returns the number of files that were left out because they are not videos, by extension."""
     shown = [
         f"{printable(name) or 'none'} {number:,}" for name, number in list(found.left_out.items())[:EXTENSIONS_SHOWN]
     ]
     more = ["..."] * (len(found.left_out) > EXTENSIONS_SHOWN)
-    return f"{count(sum(found.left_out.values()), 'file')} with other extensions ({', '.join(shown + more)})"
+    return f"{count(sum(found.left_out.values()), 'file')} that are not videos ({', '.join(shown + more)})"
 
 
 def _unlisted(found: "Summary | DryRun") -> Text:

@@ -1,6 +1,7 @@
 """A video is gone only if its folder was listed in this run and has no such entry."""
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from jobs.archive.folders import FolderProblem, Folders
 from jobs.archive.gone import find_gone
 from jobs.archive.listing import find_videos
 from jobs.archive.video import video_name, video_path
+from tagger.errors import InputError
 from tests.jobs.s3_server import Bucket
 
 
@@ -30,13 +32,35 @@ def gone_after(names: list[str], *inputs: Path | str) -> list[str]:
     return find_gone(names, folders)
 
 
-def test_a_deleted_video_and_a_deleted_folder_are_gone(tmp_path: Path) -> None:
-    names = make(tmp_path, "a.mp4", "b.mp4", "old/2019/c.mp4")
+def test_a_deleted_video_is_gone(tmp_path: Path) -> None:
+    names = make(tmp_path, "a.mp4", "b.mp4", "old/c.mp4", "old/d.mp4")
     (tmp_path / "b.mp4").unlink()
-    (tmp_path / "old/2019/c.mp4").unlink()
-    (tmp_path / "old/2019").rmdir()
-    (tmp_path / "old").rmdir()
-    assert gone_after(names, tmp_path) == names[1:]
+    (tmp_path / "old/c.mp4").unlink()
+    assert gone_after(names, tmp_path) == names[1:3]
+
+
+def test_videos_of_a_folder_that_is_not_there_are_not_gone_because_it_may_be_a_mount_point(tmp_path: Path) -> None:
+    names = make(tmp_path, "disk1/a.mp4", "disk1/deep/b.mp4", "disk2/c.mp4", "d.mp4")
+    shutil.rmtree(tmp_path / "disk1")
+    assert gone_after(names, tmp_path) == []
+    deep = str(tmp_path / ("deep/" * 600) / "a.mp4")
+    assert gone_after([deep], tmp_path) == []
+
+
+@pytest.mark.parametrize("marker", [".DS_Store", "NOT_MOUNTED", "lost+found/x", "readme.txt"])
+def test_videos_of_a_mount_point_with_other_files_are_not_gone(marker: str, tmp_path: Path) -> None:
+    names = make(tmp_path, "disk/a.mp4", "disk/deep/b.mp4", "other.mp4")
+    shutil.rmtree(tmp_path / "disk")
+    make(tmp_path, f"disk/{marker}")
+    assert gone_after(names, tmp_path) == []
+
+
+def test_a_video_of_a_list_is_gone_only_through_the_listing_of_its_folder(tmp_path: Path) -> None:
+    names = make(tmp_path, "a.mp4", "b.mp4", "c.mp4")
+    (tmp_path / "list.txt").write_text("\n".join(names[:2]))
+    Path(names[1]).unlink()
+    assert gone_after(names, f"@{tmp_path}/list.txt") == []
+    assert gone_after(names, f"@{tmp_path}/list.txt", tmp_path) == [names[1]]
 
 
 def test_a_video_that_is_there_but_not_listed_is_not_gone(tmp_path: Path) -> None:
@@ -147,6 +171,42 @@ def test_a_folder_that_cannot_be_listed_is_recorded_and_the_others_are_listed(
     assert find_gone(names, folders) == []
 
 
+def test_an_entry_whose_kind_cannot_be_found_out_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = make(tmp_path, "a.mp4", "b.mp4")
+    scandir = os.scandir
+
+    class Entry:
+        name, path = "b.mp4", names[1]
+
+        def is_dir(self, *, follow_symlinks: bool) -> bool:
+            raise OSError(5, "Input/output error")
+
+    @contextmanager
+    def scan(path: str) -> Iterator[list[object]]:
+        with scandir(path) as entries:
+            yield [entry if entry.name == "a.mp4" else Entry() for entry in entries]
+
+    monkeypatch.setattr("jobs.archive.local.os.scandir", scan)
+    folders = Folders()
+    assert [video.path for video in find_videos([str(tmp_path)], folders=folders)] == names[:1]
+    assert folders.problems == [FolderProblem(names[1], "input/output error")]
+    assert find_gone(names, folders) == []
+
+
+def test_without_a_record_a_folder_that_cannot_be_listed_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(tmp_path, "closed/a.mp4", "b.mp4")
+    refuse(tmp_path / "closed", PermissionError(13, "Permission denied"), monkeypatch)
+    with pytest.raises(InputError, match="closed cannot be listed: permission denied"):
+        find_videos([str(tmp_path)])
+    (tmp_path / "b.mp4").unlink()
+    with pytest.raises(InputError, match="closed cannot be listed: permission denied"):
+        find_videos([str(tmp_path)], folders=Folders())
+    make(tmp_path, "open/c.mp4")
+    assert [Path(video.path).name for video in find_videos([f"{tmp_path}/*"], folders=Folders())] == ["c.mp4"]
+
+
 def test_an_error_while_a_file_is_looked_for_proves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = make(tmp_path, "a.mp4", "b.mp4")
     Path(names[1]).unlink()
@@ -171,14 +231,14 @@ def test_a_name_that_is_not_text_is_found_under_its_path(tmp_path: Path) -> None
 
 
 class TestBucket:
-    def test_a_deleted_object_is_gone_and_all_others_are_not(self, bucket: Bucket, tmp_path: Path) -> None:
+    def test_a_deleted_object_beside_others_is_gone(self, bucket: Bucket, tmp_path: Path) -> None:
         keys = ("a.mp4", "deep/b.mp4", "deep/c.mp4", "gone/d.mp4", "e.bin")
         for key in keys:
             bucket.put(key)
         names = [f"{bucket.address}/{key}" for key in keys]
         for key in ("deep/b.mp4", "gone/d.mp4"):
             bucket.delete(key)
-        assert gone_after(names, bucket.address) == [names[1], names[3]]
+        assert gone_after(names, bucket.address) == [names[1]]
         assert gone_after(names, f"{bucket.address}/deep") == [names[1]]
         make(tmp_path, "here.mp4")
         assert gone_after(names, tmp_path) == []

@@ -34,6 +34,14 @@ def test_the_names_are_the_same_in_every_form(content: bytes) -> None:
     assert names_in_list(content, "list.txt") == NAMES
 
 
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-16"])
+@pytest.mark.parametrize("name", ["/v/日本語日本語日本語日本語.mp4", "/видео/лето.mp4", "/βίντεο/ώρα.mp4", "/v/a.mp4"])
+def test_a_list_in_utf_16_may_be_in_any_script(name: str, encoding: str) -> None:
+    for text in (name, f"{name}\n", f"{name}\r\n/v/b.mp4\r\n"):
+        expected = [name, "/v/b.mp4"] if "b.mp4" in text else [name]
+        assert names_in_list(text.encode(encoding), "list.txt") == expected
+
+
 def test_names_separated_by_nulls_are_taken_as_they_are() -> None:
     names = ["# not a comment.mp4", " spaces ", "two\nlines.mp4", os.fsdecode(b"caf\xe9.mp4")]
     content = b"\0".join(map(os.fsencode, names))
@@ -66,7 +74,7 @@ def test_a_line_in_quotes_is_named_with_a_hint(line: str, tmp_path: Path, monkey
 
 
 def test_a_list_that_is_cut_off_in_utf_16_is_one_clear_line() -> None:
-    with pytest.raises(InputError, match="not valid UTF-16; save it as UTF-8"):
+    with pytest.raises(InputError, match="neither UTF-8 nor UTF-16; save it as UTF-8"):
         names_in_list(TEXT.encode("utf-16") + b"a", "list.txt")
 
 

@@ -1,5 +1,6 @@
 """Which files of a folder are videos: by their extension, and not in folders of copies and deleted files."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -90,7 +91,8 @@ DISC = b"\x00\x00\x01\xba" + bytes(100)
         ("a.MOD", TRACKER, False),
         ("a.dat", b"RIFF\0\0\0\0CDXAfmt ", True),
         ("a.dat", bytes(4) + (b"G" + bytes(191)) * 3, True),
-        ("a.dat", b"\x01\x02 settings", False),
+        ("a.dat", b"[settings]", False),
+        ("a.dat", b"\x00\x00\x00\x01 of a recorder", True),
         ("a.mp4", TYPESCRIPT, True),
     ],
 )
@@ -104,6 +106,33 @@ def test_a_file_that_only_has_the_extension_of_a_video_is_left_out(
     assert (str(tmp_path / name) in [video.path for video in videos]) is is_video
     assert sum(folders.left_out.values()) == (0 if is_video else 1)
     assert [video.path for video in find_videos([str(tmp_path / name)])] == [str(tmp_path / name)], "named explicitly"
+
+
+def test_a_link_to_a_pipe_does_not_stop_the_listing(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "a.ts").symlink_to("pipe")
+    assert found(tmp_path) == ["a.ts"]
+
+
+def test_the_rules_hold_for_globs(tmp_path: Path) -> None:
+    make(tmp_path, "a.mp4", "a_old.mp4", "sub/b.mp4", "c.txt")
+    (tmp_path / "d.ts").write_bytes(TYPESCRIPT)
+    folders = Folders()
+    for pattern, exclude, names in (
+        ("*", "*_old.mp4", ["a.mp4", "sub/b.mp4"]),
+        ("*", "sub/", ["a.mp4", "a_old.mp4"]),
+        ("**/*.mp4", "sub", ["a.mp4", "a_old.mp4"]),
+        ("[ad]*", "x", ["a.mp4", "a_old.mp4"]),
+    ):
+        videos = find_videos([f"{tmp_path}/{pattern}", f"{tmp_path}/a.mp4"], exclude=(exclude,), folders=folders)
+        assert [video.path.removeprefix(f"{tmp_path}/") for video in videos] == names, pattern
+
+
+def test_files_of_inputs_that_overlap_are_counted_once(tmp_path: Path) -> None:
+    make(tmp_path, "sub/a.mp4", "sub/b.jpg")
+    folders = Folders()
+    find_videos([str(tmp_path), str(tmp_path), f"{tmp_path}/sub"], folders=folders)
+    assert folders.left_out == {".jpg": 1}
 
 
 def test_a_file_that_cannot_be_opened_is_taken_for_a_video(tmp_path: Path) -> None:

@@ -317,6 +317,7 @@ def test_dry_run_only_prints_what_would_be_done(job: Job, monkeypatch: pytest.Mo
     job.ending = AssertionError("the job must not run")
     done = vtag("--dry-run")
     assert done.exit_code == 0
+    assert vtag("--dry-run", "-q").exit_code == 0
     text = " ".join(done.stdout.split())
     for part in (
         "12: 5 new, 1 changed, 2 tried again, 3 kept, 1 kept with a new modification time but the same content",
@@ -324,7 +325,7 @@ def test_dry_run_only_prints_what_would_be_done(job: Job, monkeypatch: pytest.Mo
         "1 video cannot be opened",
         "2 videos in buckets: opening a video would mean copying it first",
         "2.00 h of video, 3,375 windows",
-        "3 files with other extensions (.jpg 3)",
+        "3 files that are not videos (.jpg 3)",
     ):
         assert part in text, part
     expected = {"event": "dry-run", **counts, **rest, "unlisted": [], "left_out": {".jpg": 3}}

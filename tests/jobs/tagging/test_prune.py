@@ -90,12 +90,24 @@ def test_a_prune_of_more_than_a_tenth_stops_and_names_the_way_to_allow_it(done: 
     assert counts(run_job(make_plan(replace(done, max_prune=MaxPrune(videos=3)))))["pruned"] == 3
 
 
+def test_a_video_that_comes_back_before_the_result_is_published_stays(done: RunConfig, archive: Path) -> None:
+    for name in ("disk/03.mp4", "other/12.mp4"):
+        (archive / name).rename(archive.parent / Path(name).name)
+    plan = make_plan(done)
+    assert len(plan.pruning.gone) == 2
+    (archive.parent / "03.mp4").rename(archive / "disk/03.mp4")
+    summary = run_job(plan)
+    assert counts(summary) == {"videos": VIDEOS - 1, "gone": 2, "pruned": 1, "unknown": 1}
+    assert "03.mp4" in recorded(summary)
+
+
 def test_the_limit_of_a_prune_is_a_number_or_a_share() -> None:
     assert not MaxPrune().is_exceeded(2, 20)
     assert MaxPrune().is_exceeded(3, 20)
     assert not MaxPrune(videos=5, share=None).is_exceeded(5, 6)
     assert MaxPrune(videos=5, share=None).is_exceeded(6, 100_000)
     assert MaxPrune(share=0.0).is_exceeded(1, 100)
+    assert not any(MaxPrune(share=percent / 100).is_exceeded(percent, 100) for percent in range(101))
     assert (str(MaxPrune()), str(MaxPrune(7, None)), str(MaxPrune(share=0.5))) == ("10%", "7", "50%")
 
 

@@ -116,7 +116,7 @@ def test_a_run_that_extends_a_result_reports_its_own_counts_and_speed() -> None:
 def test_files_with_other_extensions_are_counted_in_one_line() -> None:
     left_out = {".jpg": 1200, "": 4, ".txt": 3, ".a": 2, ".b": 2, ".c": 1}
     text = " ".join(shown(replace(SUMMARY, left_out=left_out)).split())
-    assert "Left out 1,212 files with other extensions (.jpg 1,200, none 4, .txt 3, .a 2, .b 2, ...)" in text
+    assert "Left out 1,212 files that are not videos (.jpg 1,200, none 4, .txt 3, .a 2, .b 2, ...)" in text
 
 
 def test_folders_that_cannot_be_listed_are_counted_and_the_first_are_named() -> None:
