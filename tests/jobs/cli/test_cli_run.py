@@ -332,6 +332,17 @@ def test_dry_run_only_prints_what_would_be_done(job: Job, monkeypatch: pytest.Mo
     assert json.loads(vtag("--dry-run", "--json").stdout) == expected
 
 
+def test_exit_3_of_a_dry_run_when_a_folder_cannot_be_listed(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("videos", "new", "changed", "retried", "touched", "kept", "gone", "pruned", "unknown")
+    counts = dict.fromkeys((*names, "unreadable", "unopened", "windows"), 0)
+    problem = FolderProblem("/v/closed", "permission denied")
+    found = jobs.tagging.plan.DryRun(**counts, video_s=0.0, unlisted=(problem,), left_out={})
+    monkeypatch.setattr(jobs.tagging.plan, "dry_run", lambda plan, on_probed: found)
+    done = vtag("--dry-run")
+    assert done.exit_code == 3
+    assert "1 folder cannot be listed /v/closed: permission denied" in " ".join(done.stdout.split())
+
+
 def test_the_bar_of_a_dry_run_counts_only_videos_that_are_opened(monkeypatch: pytest.MonkeyPatch) -> None:
     plan = SimpleNamespace(todo=[Video(path, 1, 1) for path in ("/v/a.mp4", "/v/b.mp4", "s3://bucket/c.mp4")])
     monkeypatch.setattr(jobs.tagging.plan, "make_plan", lambda config, on_found: plan)
