@@ -37,8 +37,7 @@ def find_videos(
     any extension. Raises InputError for an input that is missing or matches nothing. A missing path in a list is kept,
     with size and time 0, so that the job reports it by name. ``on_found`` gets the number of videos found so far.
     ``folders`` is filled with the folders below the inputs; without it, a folder that cannot be listed is an
-    InputError. ``null`` is that of ``names_in_list``,
-    ``exclude`` and ``include`` are those of ``Rules``.
+    InputError. ``null`` is that of ``names_in_list``, ``exclude`` and ``include`` are those of ``Rules``.
     """
     more = {"." + extension.lower().lstrip(".") for extension in extensions}
     rules = Rules(VIDEO_EXTENSIONS | more, tuple(exclude), tuple(include))

@@ -2,7 +2,7 @@
 
 import fnmatch
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from tagger.video.extensions import VIDEO_EXTENSIONS
 
@@ -32,17 +32,15 @@ class Rules:
 
     extensions: frozenset[str] = VIDEO_EXTENSIONS
     exclude: tuple[str, ...] = ()
-    include: tuple[str, ...] = field(default=())
+    include: tuple[str, ...] = ()
 
     def leave_out(self, folder: str, name: str) -> bool:
         """Checks whether the file or folder ``name`` in ``folder`` is left out."""
-        if self.include and _fits(self.include, folder, name):
-            return False
-        return is_skipped(name) or self.is_excluded(folder, name)
+        return (is_skipped(name) and not _fits(self.include, folder, name)) or self.is_excluded(folder, name)
 
     def is_excluded(self, folder: str, name: str) -> bool:
         """Checks whether the file or folder is left out by a pattern. A glob may name hidden ones on purpose."""
-        return bool(self.exclude) and _fits(self.exclude, folder, name) and not _fits(self.include, folder, name)
+        return _fits(self.exclude, folder, name) and not _fits(self.include, folder, name)
 
     def is_video(self, name: str) -> bool:
         """Checks whether a file of this name has one of the extensions, in upper or lower case."""
@@ -55,6 +53,8 @@ def extension_of(name: str) -> str:
 
 
 def _fits(patterns: tuple[str, ...], folder: str, name: str) -> bool:
+    if not patterns:
+        return False
     path = f"{folder}/{name}"
     # As in other tools, a slash at the end of a pattern means a folder.
     return any(fnmatch.fnmatchcase(path if "/" in p.rstrip("/") else name, p.rstrip("/")) for p in patterns)

@@ -64,9 +64,9 @@ class Summary:
 
     ``failures`` are the videos that failed or were read only in part, also those from before an interruption. The job
     did not read the ``kept`` videos, which include the ``touched`` ones: same content, another modification time.
-    ``gone`` videos are in the result but not in the inputs; ``pruned`` of them were removed,
-    and with ``--prune`` ``unknown`` ones stay because they are not certainly gone. ``unlisted`` folders could not be
-    listed, and ``left_out`` counts the files that are not videos, by extension.
+    ``gone`` videos are in the result but not in the inputs. ``pruned`` of them were removed, and with ``--prune``
+    ``unknown`` ones stay, because they are not certainly gone. ``unlisted`` folders could not be listed. ``left_out``
+    counts the files that are not videos, by extension.
     """
 
     out: str
