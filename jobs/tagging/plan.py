@@ -98,8 +98,8 @@ class DryRun:
     ``videos`` is the number of videos in the inputs. The job would read the ``new``, ``changed`` and ``retried`` ones,
     but not the ``kept`` ones. ``kept`` includes the ``touched`` videos, which have the same content and another
     modification time. ``gone`` videos are in the result but not in the inputs. The job would remove ``pruned`` of them
-    and, with ``--prune``, keep ``unknown`` ones, which are not certainly gone. ``unlisted`` folders could not be listed.
-    ``left_out`` counts the files that are not videos, by extension.
+    and, with ``--prune``, keep ``unknown`` ones, which are not certainly gone. ``unlisted`` folders could not be
+    listed. ``left_out`` counts the files that are not videos, by extension.
 
     ``unreadable`` videos cannot be opened. The job would tag ``video_s`` seconds of video in ``windows`` windows.
     ``unopened`` videos are in buckets and would have to be copied first, so ``unreadable``, ``video_s`` and ``windows``
