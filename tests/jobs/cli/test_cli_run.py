@@ -19,40 +19,13 @@ from jobs.archive.video import Failure, Video
 from jobs.cli import main
 from jobs.cli.command.tag_with_progress import dry_run_with_progress
 from jobs.errors import Interrupted
-from jobs.result.publish import LabelCount
 from jobs.tagging.run_config import MaxFailures, MaxPrune, RunConfig
 from jobs.tagging.summary import Progress, Summary
 from tagger.errors import InputError
 from tests.click_runner import CliRunner
+from tests.jobs.cli.summaries import GOOD
 
 BAD = Failure("/v/bad.mp4", "failed", "empty", "/v/bad.mp4 is empty (0 bytes)")
-GOOD = Summary(
-    out="t.parquet",
-    videos_out="t.videos.parquet",
-    model="ucf20",
-    sampling="16×4 @ 30 fps",
-    videos=2,
-    ok=2,
-    partial=0,
-    failed=0,
-    new=2,
-    changed=0,
-    retried=0,
-    touched=0,
-    kept=0,
-    gone=0,
-    pruned=0,
-    unknown=0,
-    unlisted=(),
-    left_out={},
-    video_s=60.0,
-    segments=29,
-    tagged_s=60.0,
-    windows_done=29,
-    elapsed_s=20.0,
-    tagging_s=10.0,
-    top_labels=(LabelCount("Biking", 29, 60.0),),
-)
 SNAPSHOTS = (
     Progress("starting", 2),
     Progress("tagging", 2, videos_done=1, videos_failed=1, video_s=30, windows=10, elapsed_s=5, last_failure=BAD),

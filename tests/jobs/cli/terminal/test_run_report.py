@@ -25,26 +25,17 @@ from jobs.cli.terminal.run_report import (
 from jobs.cli.terminal.wording import amount, clock, count, percent, significant
 from jobs.result.publish import LabelCount
 from jobs.tagging.summary import Efficiency, Summary
+from tests.jobs.cli.summaries import GOOD
 
-SUMMARY = Summary(
+SUMMARY = replace(
+    GOOD,
     out="tags.parquet",
     videos_out="tags.videos.parquet",
-    model="ucf20",
-    sampling="16×4 @ 30 fps",
     videos=1964,
     ok=1950,
     partial=4,
     failed=10,
     new=1964,
-    changed=0,
-    retried=0,
-    touched=0,
-    kept=0,
-    gone=0,
-    pruned=0,
-    unknown=0,
-    unlisted=(),
-    left_out={},
     video_s=6720,
     segments=3200,
     tagged_s=6720,
