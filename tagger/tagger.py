@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from tagger.clips import VideoEnd
 from tagger.errors import ModelFileError, VideoError
-from tagger.hashing import file_hash
+from tagger.file_content import file_hash
 from tagger.isolation import decoder_of_this_thread
 from tagger.model_file import ModelInfo, read_model_info, read_weights
 from tagger.models.kinetics import KINETICS

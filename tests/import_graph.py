@@ -14,7 +14,7 @@ Graph = Mapping[str, set[str]]
 
 FLOORS = {
     "tagger": (
-        ("errors", "end_with_parent", "hashing", "windows", "preprocessing", "schema", "ood"),
+        ("errors", "end_with_parent", "file_content", "windows", "preprocessing", "schema", "ood"),
         ("video",),
         ("clips", "segments"),
         ("isolation",),

@@ -4,12 +4,7 @@ import os
 import re
 
 from tagger.errors import InputError
-
-UTF_8_MARK, UTF_16_MARKS = b"\xef\xbb\xbf", (b"\xff\xfe", b"\xfe\xff")
-"""Byte-order marks, which editors on Windows put before a text."""
-
-UTF_16 = ("utf-16", "utf-16-le", "utf-16-be")
-"""With a byte-order mark, and without one in either order."""
+from tagger.file_content import UTF_8_MARK, UTF_16_MARKS, decode_text, looks_like_utf_16
 
 QUOTES = ("'", '"')
 
@@ -43,22 +38,14 @@ def _is_separated_by_nulls(content: bytes) -> bool:
 
 
 def _lines(content: bytes, name: str) -> list[str]:
-    if b"\0" not in content and not content.startswith(UTF_16_MARKS):
+    if not looks_like_utf_16(content):
         # File names need not be text; fsdecode keeps every byte.
         return [os.fsdecode(line) for line in content.splitlines()]
-    texts = [text for text in (_decoded(content, encoding) for encoding in UTF_16) if text is not None]
-    if not texts:
+    try:
+        # Paths have slashes and dots, which UTF-16 in the wrong byte order has not.
+        text = decode_text(content, likely="/.\n")
+    except UnicodeDecodeError:
         raise InputError(
             f"the list {name} is neither UTF-8 nor UTF-16; save it as UTF-8, or give -0 for NUL-separated names"
-        )
-    # Without a mark both byte orders may give a text. Paths have slashes and dots, which the wrong order has not.
-    return re.split(r"\r\n|\r|\n", max(texts, key=lambda text: sum(map(text.count, "/.\n"))))
-
-
-def _decoded(content: bytes, encoding: str) -> str | None:
-    """Returns a text in an encoding; None when it is none."""
-    try:
-        text = content.decode(encoding)
-    except UnicodeDecodeError:
-        return None
-    return None if "\0" in text else text
+        ) from None
+    return re.split(r"\r\n|\r|\n", text)

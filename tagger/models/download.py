@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tagger.errors import WeightsError
-from tagger.hashing import file_hash
+from tagger.file_content import file_hash
 from tagger.models.download_progress import OnBytes, download_progress
 
 TIMEOUT_S = 30.0

@@ -5,7 +5,7 @@ from collections.abc import Callable, Hashable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from tagger.hashing import file_hash
+from tagger.file_content import file_hash
 from training.data.data_set import DataSet, GroupKey
 
 

@@ -18,7 +18,7 @@ from torch import nn
 import tagger
 from tagger.classifier import choose_device
 from tagger.errors import OutputError
-from tagger.hashing import file_hash
+from tagger.file_content import file_hash
 from tagger.model_file import ModelInfo, save_model_file
 from tagger.models.registry import ARCHITECTURES, build_network
 from tagger.tagger import load_model

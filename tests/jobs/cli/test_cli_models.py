@@ -7,7 +7,7 @@ import pytest
 from click.testing import Result
 
 from jobs.cli import main
-from tagger.hashing import file_hash
+from tagger.file_content import file_hash
 from tagger.models.kinetics import KINETICS
 from tagger.models.registry import ARCHITECTURES, BUILTIN
 from tests.click_runner import CliRunner

@@ -1,0 +1,44 @@
+"""The content of files: its hash, and its text in UTF-8 or UTF-16, as editors and spreadsheets write it."""
+
+import hashlib
+from pathlib import Path
+
+UTF_8_MARK, UTF_16_MARKS = b"\xef\xbb\xbf", (b"\xff\xfe", b"\xfe\xff")
+"""Byte-order marks, which programs on Windows put before a text."""
+
+UTF_16 = ("utf-16", "utf-16-le", "utf-16-be")
+"""With a byte-order mark, and without one in either order."""
+
+
+def file_hash(path: str | Path) -> str:
+    """Returns the SHA-256 of a file in hexadecimal."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def decode_text(content: bytes, likely: str) -> str:
+    """Returns the text in ``content``, which is in UTF-8 or UTF-16, without its byte-order mark.
+
+    ``likely`` are characters that such a text has. UTF-16 without a mark may be a text in both byte orders; the one
+    with more of these characters is taken. Raises UnicodeDecodeError, also for a text with NUL characters.
+    """
+    if not looks_like_utf_16(content):
+        return content.removeprefix(UTF_8_MARK).decode("utf-8")
+    texts = [text for text in (_decoded(content, encoding) for encoding in UTF_16) if text is not None]
+    if not texts:
+        raise UnicodeDecodeError("utf-16", content, 0, len(content), "it is cut off, or has NUL characters")
+    return max(texts, key=lambda text: sum(map(text.count, likely)))
+
+
+def looks_like_utf_16(content: bytes) -> bool:
+    """Checks for the mark of UTF-16, or for NUL bytes, which are in the ASCII characters of UTF-16 only."""
+    return b"\0" in content or content.startswith(UTF_16_MARKS)
+
+
+def _decoded(content: bytes, encoding: str) -> str | None:
+    """Returns a text in an encoding; None when it is none."""
+    try:
+        text = content.decode(encoding)
+    except UnicodeDecodeError:
+        return None
+    return None if "\0" in text else text
