@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from tagger.errors import DataSetError
+from tagger.errors import DataSetError, one_line
 
 GroupedBy = Literal["name", "folder", "manifest", "file", "background"]
 Part = Literal["train", "val", "test"]
@@ -87,7 +87,7 @@ def data_set_of(root: Path, clips: Sequence[LabelledClip]) -> DataSet:
     """Returns the data set of ``clips``. Raises DataSetError when all are of one class."""
     classes = {clip.label for clip in clips}
     if len(classes) < 2:
-        raise DataSetError(f"{root} has clips of one class only ({classes.pop()}); at least two are needed")
+        raise DataSetError(f"{root} has clips of one class only ({one_line(classes.pop())}); at least two are needed")
     return DataSet(root, tuple(clips))
 
 

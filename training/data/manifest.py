@@ -1,24 +1,32 @@
 """Manifests: a CSV or Parquet file with a row for each labelled clip.
 
-The columns ``path`` and ``label`` are required. A relative ``path`` is relative to the folder of the manifest. Clips
-with the same ``group`` belong together, also when their labels differ; without a group, the clips of one file belong
-together. ``split`` is ``train``, ``val`` or ``test``. ``start_s`` and ``end_s`` are seconds from the first frame of the
-video and make the clip a part of it. Other columns are ignored.
+The columns ``path`` and ``label`` are required. A relative ``path`` is relative to the folder of the manifest, and may
+be written as on Windows. Clips with the same ``group`` belong together, also when their labels differ; without a group,
+the clips of one file belong together. ``split`` is ``train``, ``val`` or ``test``. ``start_s`` and ``end_s`` are
+seconds from the first frame of the video and make the clip a part of it. Other columns are ignored.
 """
 
-import csv
 import math
+import os
+import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
-from tagger.errors import DataSetError
+from tagger.errors import DataSetError, one_line
+from training.data.csv_table import open_csv
 from training.data.data_set import PARTS, DataSet, GroupedBy, LabelledClip, Part, data_set_of
 
-MANIFEST_EXTENSIONS = (".csv", ".parquet")
+MANIFEST_EXTENSIONS = (".csv", ".tsv", ".parquet")
 
 COLUMNS = ("path", "label", "group", "split", "start_s", "end_s")
-REQUIRED_COLUMNS = COLUMNS[:2]
+REQUIRED_COLUMNS, TIME_COLUMNS = COLUMNS[:2], COLUMNS[-2:]
+
+SHOWN = 100
+"""Characters of a value that a message shows."""
+
+# C:\\videos and C:/videos, but not a file name with a colon.
+_DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 
 Row = Mapping[str, str]
 """The values of a row by column, without its empty cells."""
@@ -43,7 +51,7 @@ def read_manifest(path: Path) -> DataSet:
                 before = parts.setdefault((what, name), clip.part)
                 if before and clip.part and before != clip.part:
                     raise DataSetError(
-                        f"{where} is for {clip.part}, but the {what} {name} for {before} in an earlier row; "
+                        f"{where} is for {clip.part}, but the {what} {_shown(name)} for {before} in an earlier row; "
                         f"give all rows of one {what} the same split"
                     )
     if not clips:
@@ -60,13 +68,32 @@ def _clip(folder: Path, where: str, row: Row) -> LabelledClip:
             raise DataSetError(f"{where} has no {column}")
     part = next((part for part in PARTS if part == row.get("split")), None)
     if part is None and "split" in row:
-        raise DataSetError(f"{where}: the split {row['split']!r} is none of train, val and test")
+        raise DataSetError(f"{where}: the split {_shown(row['split'])!r} is none of train, val and test")
     start_s, end_s = _seconds(where, row, "start_s"), _seconds(where, row, "end_s")
     if end_s is not None and end_s <= (start_s or 0):
         raise DataSetError(f"{where} ends at {end_s:g} s, which is not after its start at {start_s or 0:g} s")
+    path = _path(folder, where, row["path"])
     grouped_by: GroupedBy = "manifest" if "group" in row else "file"
-    group = row.get("group", row["path"])
-    return LabelledClip(folder / row["path"], row["label"], group, grouped_by, start_s or 0.0, end_s, part)
+    return LabelledClip(folder / path, row["label"], row.get("group", path), grouped_by, start_s or 0.0, end_s, part)
+
+
+def _path(folder: Path, where: str, path: str) -> str:
+    """Returns the path in a row, with slashes if it is a relative path of Windows.
+
+    On this machine a file name may have backslashes: a path that exists is taken as it is.
+    """
+    if "\0" in path:
+        raise DataSetError(f"{where}: the path has a NUL character")
+    is_windows = bool(_DRIVE.match(path)) or ("\\" in path and not path.startswith("/"))
+    if not is_windows or os.path.lexists(folder / path):
+        return path
+    windows = PureWindowsPath(path)
+    if windows.anchor:
+        raise DataSetError(
+            f"{where}: {_shown(path)} is a path of a Windows machine; write the path that the file has here, or one "
+            f"relative to {folder}"
+        )
+    return windows.as_posix()
 
 
 def _seconds(where: str, row: Row, column: str) -> float | None:
@@ -77,27 +104,21 @@ def _seconds(where: str, row: Row, column: str) -> float | None:
     except ValueError:
         seconds = math.nan
     if not 0 <= seconds < math.inf:
-        raise DataSetError(f"{where}: {column} is {row[column]!r}; it is a number of seconds from the first frame")
+        raise DataSetError(
+            f"{where}: {column} is {_shown(row[column])!r}; it is a number of seconds from the first frame"
+        )
     return seconds
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[str, Row]]:
-    """Yields each row with its place: the file and the line number that an editor shows."""
-    try:
-        # Excel begins UTF-8 files with a byte order mark.
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            lines = csv.reader(file, strict=True)
-            columns = _columns(path, next(lines, []))
-            for values in lines:
-                where = f"{path}, line {lines.line_num}"
-                if len(values) > len(columns):
-                    raise DataSetError(f"{where} has {len(values)} values for {len(columns)} columns")
-                if any(values):
-                    yield where, _row(dict(zip(columns, values, strict=False)))
-    except csv.Error as error:
-        raise DataSetError(f"{path}, line {lines.line_num} is no CSV: {error}") from error
-    except UnicodeDecodeError as error:
-        raise DataSetError(f"{path} is not UTF-8: {error.reason} at byte {error.start}") from error
+    """Yields each row with its place: the file and the line number."""
+    table = open_csv(path, REQUIRED_COLUMNS)
+    columns = _columns(path, table.columns)
+    for where, values in table.rows:
+        row = _row(dict(zip(columns, values, strict=False)))
+        # Where the decimal point is a comma, spreadsheets separate columns by semicolons.
+        points = {name: row[name].replace(",", ".") for name in TIME_COLUMNS if name in row and table.delimiter == ";"}
+        yield where, {**row, **points}
 
 
 def _parquet_rows(path: Path) -> Iterator[tuple[str, Row]]:
@@ -109,10 +130,11 @@ def _parquet_rows(path: Path) -> Iterator[tuple[str, Row]]:
         with pq.ParquetFile(path) as file:
             columns = dict(zip(_columns(path, file.schema_arrow.names), file.schema_arrow.names, strict=True))
             table = file.read([columns[name] for name in COLUMNS if name in columns])
-    except (pa.ArrowException, OSError) as error:
-        raise DataSetError(f"{path} cannot be read as Parquet: {error}") from error
-    table = table.rename_columns([name for name in COLUMNS if name in columns])
-    for number, row in enumerate(table.to_pylist(), start=1):
+        rows = table.rename_columns([name for name in COLUMNS if name in columns]).to_pylist()
+    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
+        # A text that is not UTF-8 and a time outside of what Python has are found only when they are converted.
+        raise DataSetError(f"{path} cannot be read as Parquet: {one_line(str(error))}") from error
+    for number, row in enumerate(rows, start=1):
         yield f"{path}, row {number}", _row(row)
 
 
@@ -120,7 +142,7 @@ def _columns(path: Path, names: list[str]) -> list[str]:
     columns = [name.strip().lower() for name in names]
     for needed in REQUIRED_COLUMNS:
         if needed not in columns:
-            raise DataSetError(f"{path} has no column {needed!r}; its columns are {', '.join(names) or 'none'}")
+            raise DataSetError(f"{path} has no column {needed!r}; its columns are {_shown(', '.join(names)) or 'none'}")
     repeated = next((name for name in COLUMNS if columns.count(name) > 1), None)
     if repeated:
         raise DataSetError(f"{path} has the column {repeated!r} twice")
@@ -130,6 +152,12 @@ def _columns(path: Path, names: list[str]) -> list[str]:
 def _row(values: Mapping[str, Any]) -> Row:
     texts = {name: _text(values[name]) for name in COLUMNS if name in values}
     return {name: text for name, text in texts.items() if text}
+
+
+def _shown(text: str) -> str:
+    """Returns ``text`` for a message: in one line, and cut to ``SHOWN`` characters."""
+    text = one_line(text)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
 
 
 def _text(value: Any) -> str:

@@ -3,7 +3,11 @@
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tagger import DataSetError
 from training import read_data_set
@@ -96,5 +100,129 @@ def test_rows_of_parquet_are_counted_from_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["clips.csv", "clips.parquet"])
 def test_a_file_that_is_not_a_table_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"\xff\xfe\x00path")
-    with pytest.raises(DataSetError, match=r"is not UTF-8|cannot be read as Parquet"):
+    with pytest.raises(DataSetError, match=r"is neither UTF-8 nor UTF-16|cannot be read as Parquet"):
         read_data_set(tmp_path / name)
+
+
+def test_a_parquet_file_with_text_that_is_not_utf_8_is_refused_in_one_line(tmp_path: Path) -> None:
+    latin = pa.array([b"caf\xe9.mp4", b"b.mp4"]).view(pa.string())
+    pq.write_table(pa.table({"path": latin, "label": ["x", "y"]}), tmp_path / "clips.parquet")
+    with pytest.raises(DataSetError, match="cannot be read as Parquet"):
+        read_data_set(tmp_path / "clips.parquet")
+
+
+@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_a_csv_is_read_in_every_form_in_which_spreadsheets_write_it(
+    tmp_path: Path, delimiter: str, encoding: str, line_end: str
+) -> None:
+    quoted = f'"b{delimiter} ""2"".mp4"'
+    lines = ["PATH, Label ,Note", "", "vidéos/a.mp4,лето,", f"{quoted},日本語,", ",,", "", ""]
+    text = line_end.join(
+        line if quoted in line and delimiter == "," else line.replace(",", delimiter) for line in lines
+    )
+    for first_lines in ("", f"sep={delimiter}{line_end}"):
+        path = tmp_path / "clips.csv"
+        path.write_bytes((first_lines + text).encode(encoding))
+        assert [(clip.path, clip.label) for clip in read_data_set(path).clips] == [
+            (tmp_path / "vidéos/a.mp4", "лето"),
+            (tmp_path / f'b{delimiter} "2".mp4', "日本語"),
+        ]
+
+
+def test_a_line_in_a_message_is_the_line_that_an_editor_shows_below_a_line_for_excel(tmp_path: Path) -> None:
+    with pytest.raises(DataSetError, match="line 4 has no label"):
+        read_data_set(manifest(tmp_path, "sep=;\npath;label\na.mp4;x\nb.mp4;\n"))
+
+
+def test_seconds_have_a_decimal_comma_only_where_semicolons_separate_columns(tmp_path: Path) -> None:
+    semicolons = manifest(tmp_path, "path;label;start_s;end_s\na.mp4;x;2,5;4.5\nb.mp4;y;;\n")
+    assert [(clip.start_s, clip.end_s) for clip in read_data_set(semicolons).clips] == [(2.5, 4.5), (0, None)]
+    commas = manifest(tmp_path, 'path,label,start_s\na.mp4,x,"1,234"\nb.mp4,y,\n')
+    with pytest.raises(DataSetError, match="line 2: start_s is '1,234'; it is a number of seconds"):
+        read_data_set(commas)
+
+
+def test_a_relative_path_of_windows_is_one_below_the_manifest(tmp_path: Path) -> None:
+    data = read_data_set(manifest(tmp_path, "path,label\nvideos\\walk\\a.avi,walk\n.\\b.avi,run\nvideos/c.avi,run\n"))
+    assert [clip.path for clip in data.clips] == [
+        tmp_path / name for name in ("videos/walk/a.avi", "b.avi", "videos/c.avi")
+    ]
+    assert [clip.group for clip in data.clips] == ["videos/walk/a.avi", "b.avi", "videos/c.avi"]
+
+
+def test_a_file_whose_name_has_backslashes_is_found(tmp_path: Path) -> None:
+    (tmp_path / "a\\b.avi").touch()
+    data = read_data_set(manifest(tmp_path, "path,label\na\\b.avi,walk\na:b.avi,run\n/v/c\\d.avi,run\n"))
+    assert [clip.path for clip in data.clips] == [tmp_path / "a\\b.avi", tmp_path / "a:b.avi", Path("/v/c\\d.avi")]
+
+
+@pytest.mark.parametrize("path", ["C:\\videos\\a.avi", "d:/videos/a.avi", "\\\\nas\\videos\\a.avi", "\\videos\\a.avi"])
+def test_a_path_of_another_machine_is_said_to_be_one(tmp_path: Path, path: str) -> None:
+    with pytest.raises(DataSetError) as error:
+        read_data_set(manifest(tmp_path, f"path,label\nb.avi,run\n{path},walk\n"))
+    assert str(error.value) == (
+        f"{tmp_path}/clips.csv, line 3: {path} is a path of a Windows machine; write the path that the file has here, "
+        f"or one relative to {tmp_path}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            "path,label\na.mp4,x\ncafé.mp4,y\n".encode("latin-1"),
+            "line 3 is not UTF-8; .* in Excel as the type CSV UTF-8",
+        ),
+        (
+            "path,label\na.mp4,x\n".encode("utf-16")[:-1],
+            "is neither UTF-8 nor UTF-16 .it is cut off, .* save it as UTF-8",
+        ),
+        (b"path,label\na.mp4,\0\0\0x\n", "is neither UTF-8 nor UTF-16 .it .* has NUL characters"),
+        (b"path;labels\na.mp4;x\n", "has no column 'label'; its columns are path, labels"),
+        (b"path,label\na.mp4;x\n", "line 2 has no label"),
+        (b'path,label\n"a\nb.mp4",\n', "line 3 has no label"),
+        (b"x" * 9999, "has no column 'path'; its columns are x{100}…$"),
+    ],
+)
+def test_a_csv_that_cannot_be_read_is_named_for_what_it_is(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "clips.csv"
+    path.write_bytes(content)
+    with pytest.raises(DataSetError, match=message):
+        read_data_set(path)
+
+
+PIECES = (
+    *("path", "label", "group", "split", "start_s", "end_s", "sep=;", "train", "test", "a.mp4", "x", "y", "1.5", "C:"),
+    *(",", ",", ",", ";", "\t", "\n", "\n", "\r", '"', " ", "\\", "/", "é", "日", "\0", "\u2028", "1e999"),
+)
+"""What a generated CSV is made of: rows that are nearly right."""
+
+texts = st.lists(st.sampled_from(PIECES), max_size=40).map("".join)
+contents = st.one_of(
+    st.binary(),
+    st.builds(
+        lambda start, text, encoding, cut: (start + text).encode(encoding)[:cut],
+        st.sampled_from(
+            ["", "path,label\n", "path;label;start_s\na.mp4;x;\n", "label\tpath\tsplit\r\n", "\ufeffpath,label\r"]
+        ),
+        texts,
+        st.sampled_from(["utf-8", "utf-16", "utf-16-le", "utf-16-be", "utf-8-sig"]),
+        st.sampled_from([None, None, -1, -3]),
+    ),
+)
+
+
+@given(contents)
+def test_any_content_of_a_csv_gives_clips_or_an_error_of_one_line(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "any.csv"
+    path.write_bytes(content)
+    try:
+        data = read_data_set(path)
+    except DataSetError as error:
+        assert "\n" not in str(error) and len(str(error)) < 1000
+    else:
+        assert len(data.labels) > 1 and not any("\0" in str(clip.path) for clip in data.clips)
