@@ -119,8 +119,9 @@ def train(
     """Train a model on the clips in DATA and write it to a model file for `vtag run --model`.
 
     DATA has one folder of clips for each class: CLASS/CLIP.mp4, CLASS/GROUP/CLIP.mp4, or UCF-11, UCF-50 and UCF-101 as
-    they are distributed. DATA can also be a manifest: a CSV or Parquet file with the columns path and label, and
-    optionally group, split (train, val or test), start_s and end_s.
+    they are distributed. Folders train, val and test above the class folders split the clips. DATA can also be a
+    manifest: a CSV or Parquet file with the columns path and label, and optionally group, split (train, val or test),
+    start_s and end_s.
 
     The clips are split into training, validation and test; clips of one group stay together. The best epoch is chosen
     on the validation clips. The printed scores are those on the test clips.

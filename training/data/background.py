@@ -4,6 +4,7 @@ Most of an archive shows none of the labelled classes. A model that has learnt t
 one of the others.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 from tagger.errors import DataSetError
@@ -48,7 +49,7 @@ def add_background(data: DataSet, folder: Path) -> DataSet:
         for clip in whole
         for start_s, end_s in ([(0.0, None)] if clip in found.unreadable else pieces(found.seconds[clip]))
     ]
-    return DataSet(data.root, (*data.clips, *clips))
+    return replace(data, clips=(*data.clips, *clips))
 
 
 def pieces(duration_s: float) -> list[tuple[float, float | None]]:

@@ -8,7 +8,7 @@ easily, so a group is never divided between training and test.
 
 from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -33,7 +33,7 @@ class LabelledClip:
     folder (UCF-11), the ``manifest``, or the ``file`` itself when there is no group information. It is ``background``
     for the videos that ``add_background`` adds.
     ``start_s`` and ``end_s`` are in seconds from the first frame; an ``end_s`` of None is the end of the file. ``part``
-    is the part of the split that a manifest gives for the clip.
+    is the part of the split that a manifest or a folder such as ``train`` gives for the clip.
     """
 
     path: Path
@@ -60,12 +60,15 @@ class DataSet:
     """Labelled clips under one folder or of one manifest, in a fixed order.
 
     ``identical`` has sets of copies, which are files with the same content, in different groups (see
-    ``find_identical``).
+    ``find_identical``). ``part_folders`` are the names of the folders that are the parts of a split, such as ``train``
+    and ``valid``; ``unlabelled`` are the videos in them that are in no class folder, and are no clips.
     """
 
     root: Path
     clips: tuple[LabelledClip, ...]
     identical: tuple[tuple[Path, ...], ...] = ()
+    part_folders: tuple[str, ...] = ()
+    unlabelled: tuple[Path, ...] = ()
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -78,9 +81,11 @@ class DataSet:
         return dict(Counter(clip.grouped_by for clip in self.clips))
 
     @property
-    def has_parts(self) -> bool:
-        """Whether a manifest gives the part of each clip: training, validation or test."""
-        return any(clip.part for clip in self.clips)
+    def given_split(self) -> str | None:
+        """What gives the clips their parts, a manifest or the folders of a tree; None when they have no parts."""
+        if self.part_folders:
+            return f"the folders {', '.join(self.part_folders)}"
+        return self.root.name if any(clip.part for clip in self.clips) else None
 
 
 def data_set_of(root: Path, clips: Sequence[LabelledClip]) -> DataSet:
@@ -102,4 +107,4 @@ def leave_out(data: DataSet, labels: Collection[str]) -> DataSet:
     kept = [clip for clip in data.clips if clip.label not in labels]
     if not kept:
         raise DataSetError(f"all classes of {data.root} are left out; at least two are needed")
-    return data_set_of(data.root, kept)
+    return replace(data, clips=data_set_of(data.root, kept).clips)

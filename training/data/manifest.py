@@ -2,8 +2,9 @@
 
 The columns ``path`` and ``label`` are required. A relative ``path`` is relative to the folder of the manifest, and may
 be written as on Windows. Clips with the same ``group`` belong together, also when their labels differ; without a group,
-the clips of one file belong together. ``split`` is ``train``, ``val`` or ``test``. ``start_s`` and ``end_s`` are
-seconds from the first frame of the video and make the clip a part of it. Other columns are ignored.
+the clips of one file belong together. ``split`` is ``train``, ``val`` or ``test``, or another name of one of these (see
+``part_named``). ``start_s`` and ``end_s`` are seconds from the first frame of the video and make the clip a part of it.
+Other columns are ignored.
 """
 
 import math
@@ -15,7 +16,8 @@ from typing import Any
 
 from tagger.errors import DataSetError, one_line
 from training.data.csv_table import open_csv
-from training.data.data_set import PARTS, DataSet, GroupedBy, LabelledClip, Part, data_set_of
+from training.data.data_set import DataSet, GroupedBy, LabelledClip, Part, data_set_of
+from training.data.part_folders import part_named
 
 MANIFEST_EXTENSIONS = (".csv", ".tsv", ".parquet")
 
@@ -66,7 +68,7 @@ def _clip(folder: Path, where: str, row: Row) -> LabelledClip:
     for column in REQUIRED_COLUMNS:
         if column not in row:
             raise DataSetError(f"{where} has no {column}")
-    part = next((part for part in PARTS if part == row.get("split")), None)
+    part = part_named(row.get("split", ""))
     if part is None and "split" in row:
         raise DataSetError(f"{where}: the split {_shown(row['split'])!r} is none of train, val and test")
     start_s, end_s = _seconds(where, row, "start_s"), _seconds(where, row, "end_s")

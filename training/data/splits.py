@@ -18,7 +18,8 @@ class Split:
     """The clips for training, validation and test. They share no group, except in a split at random.
 
     ``dropped_copies`` are clips that were left out of training or validation, because the file or a copy of it is also
-    in validation or test. ``unlisted`` clips are in none of the lists that define the split.
+    in validation or test. ``unlisted`` clips are in none of the lists that define the split. ``drawn`` are the parts
+    for which a given split had no clips, so that some groups for training were drawn.
     """
 
     train: tuple[LabelledClip, ...]
@@ -26,6 +27,7 @@ class Split:
     test: tuple[LabelledClip, ...]
     dropped_copies: tuple[LabelledClip, ...] = ()
     unlisted: tuple[LabelledClip, ...] = ()
+    drawn: tuple[Part, ...] = ()
 
     def groups(self, part: str) -> dict[str, list[str]]:
         """Returns the groups of ``part`` ("train", "val" or "test") by label, as a model file stores them."""
@@ -75,25 +77,45 @@ def split_by_group(
 
 
 def split_as_given(
-    data: DataSet, parts: Mapping[LabelledClip, Part], *, seed: int = 0, val_share: float = VAL_SHARE
+    data: DataSet,
+    parts: Mapping[LabelledClip, Part],
+    *,
+    seed: int = 0,
+    val_share: float = VAL_SHARE,
+    test_share: float = TEST_SHARE,
 ) -> Split:
-    """Splits by ``parts``, which comes from a manifest or from official lists; all other clips are ``unlisted``.
+    """Splits by ``parts``, which comes from a manifest, folders or official lists; all other clips are ``unlisted``.
 
-    When ``parts`` has no validation clips, a share of the training groups becomes validation. Raises DataSetError when
-    ``parts`` divides a group, when a part has no clips, or when a class has no clips for training.
+    When ``parts`` has no validation or no test clips beside the background, a share of the training groups becomes that
+    part. Raises DataSetError when ``parts`` divides a group, when a part has no clips, or when a class has no clips for
+    training.
     """
     part_of: dict[GroupKey, Part] = {}
+    trained = {clip.label for clip, part in parts.items() if part == "train"}
     for clip, part in parts.items():
+        if clip.label not in trained:
+            raise DataSetError(
+                f"class {clip.label!r} has clips for {part}, but none for train; add some, or leave the class out with "
+                "--leave-out"
+            )
         before = part_of.setdefault(clip.key, part)
         if part != before:
-            raise DataSetError(f"the split divides group {clip.group} of {clip.label} between {before} and {part}")
-    if "val" not in part_of.values():
-        part_of = {key: part for key, part in part_of.items() if part != "train"}
-        training_data = replace(data, clips=tuple(clip for clip in data.clips if parts.get(clip) == "train"))
-        for label_scenes in _scenes_by_label(training_data, find_scenes(training_data), seed):
-            if len(label_scenes) > 1:
-                _assign(part_of, label_scenes, "val", val_share, reserve=1)
-    return _split(data, {clip: part_of.get(clip.key, "train") for clip in data.clips if clip in parts}, PARTS[:1])
+            raise DataSetError(
+                f"the split divides group {clip.group} of {clip.label} between {before} and {part}; keep each group in "
+                "one part, or draw another split with --split holdout"
+            )
+    labelled = {clip: part for clip, part in parts.items() if clip.grouped_by != "background"}
+    shares: dict[Part, float] = {"test": test_share, "val": val_share}
+    drawn = tuple(part for part in shares if part not in labelled.values())
+    part_of = {key: part for key, part in part_of.items() if part != "train"}
+    training_data = replace(data, clips=tuple(clip for clip in data.clips if labelled.get(clip) == "train"))
+    for label_scenes in _scenes_by_label(training_data, find_scenes(training_data), seed):
+        for reserve, part in zip(range(len(drawn), 0, -1), drawn, strict=True):
+            # A class with few groups keeps them for training.
+            if sum(scene[0] not in part_of for scene in label_scenes) > reserve:
+                _assign(part_of, label_scenes, part, shares[part], reserve=reserve)
+    clips = {clip: part_of.get(clip.key, "train") for clip in data.clips if clip in parts}
+    return replace(_split(data, clips, PARTS[:1]), drawn=drawn)
 
 
 def split_at_random(
@@ -113,7 +135,7 @@ def split_at_random(
         parts |= {clip: "test" if i < test else "val" if i < test + val else "train" for i, clip in enumerate(clips)}
     chosen = {part: tuple(clip for clip in data.clips if parts[clip] == part) for part in PARTS}
     _check(data, chosen, PARTS, unit="clip")
-    return Split(**chosen)
+    return Split(train=chosen["train"], val=chosen["val"], test=chosen["test"])
 
 
 def select_groups(data: DataSet, groups: Mapping[str, Sequence[str]]) -> tuple[LabelledClip, ...]:
@@ -167,7 +189,9 @@ def _split(data: DataSet, parts: Mapping[LabelledClip, Part], required: Collecti
     }
     _check(data, chosen, required)
     return Split(
-        **chosen,
+        train=chosen["train"],
+        val=chosen["val"],
+        test=chosen["test"],
         dropped_copies=tuple(clip for clip, part in parts.items() if clip.path in excluded[part]),
         unlisted=tuple(clip for clip in data.clips if clip not in parts),
     )

@@ -23,14 +23,14 @@ class TrainingPlan:
     """The splits of a training.
 
     ``split`` is the split on which the model file is trained. It is None when there are ``folds`` instead, with a model
-    for each, or when no model is trained. ``split_file`` is the name of the file that defines the split, None when
-    groups were drawn; ``absent`` is the number of clips in it that are not in the data set. ``leaking`` is a split at
-    random, whose scores are shown beside those of ``split``.
+    for each, or when no model is trained. ``given_split`` is the file or the folders that define the split, None when
+    groups were drawn; ``absent`` is the number of clips in the file that are not in the data set. ``leaking`` is a
+    split at random, whose scores are shown beside those of ``split``.
     """
 
     data: DataSet
     split: Split | None = None
-    split_file: str | None = None
+    given_split: str | None = None
     absent: int = 0
     leaking: Split | None = None
     folds: tuple[Fold, ...] = ()
@@ -61,9 +61,9 @@ def plan_training(
 ) -> TrainingPlan:
     """Plans the splits of ``data``.
 
-    ``split`` is a name, or the path of an official list (see ``read_split_lists``). None is the split of the manifest,
-    or ``holdout`` when there is none. Lists and manifests do not have the videos that were added as background: their
-    parts are drawn. Raises DataSetError.
+    ``split`` is a name, or the path of an official list (see ``read_split_lists``). None is the split of the manifest
+    or of the folders, or ``holdout`` when there is none. These and the lists do not have the videos that were added as
+    background: their parts are drawn. Raises DataSetError.
     """
     if isinstance(split, Path):
         listed = read_split_lists(split, data)
@@ -73,10 +73,15 @@ def plan_training(
         if "background" in data.grouped_by:
             raise DataSetError("--split logo leaves out groups of the classes of DATA; --background has none of them")
         return TrainingPlan(data, folds=leave_one_group_out(data, seed=seed))
-    if split is None and data.has_parts and not val_groups and not test_groups:
+    if split is None and data.given_split:
+        if val_groups or test_groups:
+            raise DataSetError(
+                f"{data.root} is split already, as in {data.given_split}; --val-groups and --test-groups are for "
+                "--split holdout, which draws another split"
+            )
         parts = {clip: clip.part for clip in data.clips if clip.part}
         given = split_as_given(data, {**parts, **_background_parts(data, seed)}, seed=seed)
-        return TrainingPlan(data, given, data.root.name)
+        return TrainingPlan(data, given, data.given_split)
     leaking = split_at_random(data, seed=seed) if split == "random" else None
     by_group = split_by_group(data, seed=seed, val_groups=val_groups, test_groups=test_groups)
     return TrainingPlan(data, by_group, leaking=leaking)

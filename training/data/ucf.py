@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from tagger.errors import DataSetError
+from tagger.file_content import decode_text
 from training.data.data_set import DataSet, LabelledClip, Part
 
 _LIST_NAME = re.compile(r"^(train|test)(list\d*\.txt)$")
@@ -47,16 +48,17 @@ def read_split_lists(path: Path, data: DataSet) -> ListedParts:
 def _read(path: Path) -> list[str]:
     """Reads the clips of a list, as ``class/name`` in lower case and without the file ending."""
     try:
-        lines = path.read_text("utf-8").splitlines()
+        lines = decode_text(path.read_bytes(), likely="/.\n").splitlines()
     except FileNotFoundError:
         raise DataSetError(f"{path} is missing; a training list and a test list belong together") from None
     except UnicodeDecodeError:
-        raise DataSetError(f"{path} is not a list of clips") from None
+        raise DataSetError(f"{path} is no list of clips, but neither UTF-8 nor UTF-16; save it as UTF-8") from None
     clips = []
     for number, line in enumerate(lines, start=1):
         if line.strip():
-            clip = PurePosixPath(re.sub(r"\s+\d+$", "", line.strip()))
+            # Lists may have been saved on Windows.
+            clip = PurePosixPath(re.sub(r"\s+\d+$", "", line.strip()).replace("\\", "/"))
             if len(clip.parts) != 2:
-                raise DataSetError(f"{path}, line {number} is {line.strip()!r}; expected CLASS/CLIP.avi")
+                raise DataSetError(f"{path}, line {number} is {line.strip()[:100]!r}; expected CLASS/CLIP.avi")
             clips.append(str(clip.with_suffix("")).lower())
     return clips

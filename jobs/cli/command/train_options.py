@@ -201,7 +201,7 @@ def split_options(command: Command) -> Command:
             "--split",
             metavar="holdout|logo|random|FILE",
             callback=_parse_split,
-            show_default="the split of the manifest, else holdout",
+            show_default="the split of the manifest or folders, else holdout",
             help="How to split DATA. holdout: a fifth of each class's groups is the test set. logo: leave one group "
             "out, one model for each group, for scores only. random: by clip, so that scenes leak into the test "
             "set; its scores are printed next to those of a holdout split, which makes the model. FILE: an "

@@ -99,9 +99,7 @@ def train_model(
         highlight=False,
     )
     if result.calibrated_on < MIN_CALIBRATION_WINDOWS:
-        more = (
-            f"list more validation clips in {plan.split_file}" if plan.split_file else "--val-groups can hold out more"
-        )
+        more = "more validation clips would help" if plan.given_split else "--val-groups can hold out more"
         console.print(
             f"Calibrated on {count(result.calibrated_on, 'validation window')} only: confidences are rough, and "
             f"ood_score has at most that many steps; {more}.",

@@ -9,9 +9,10 @@ from rich.table import Table
 from rich.text import Text
 
 from jobs.cli.terminal.wording import amount, count, printable
-from training.data.data_set import PARTS, DataSet, LabelledClip
+from training.data.data_set import PARTS, DataSet, LabelledClip, Part
 from training.data.folds import Fold
 from training.data.inventory import Inventory
+from training.data.part_folders import part_named
 from training.data.splits import Split
 from training.data.training_plan import TrainingPlan
 
@@ -58,8 +59,13 @@ def _lines(plan: TrainingPlan) -> list[str]:
     for source, clips in data.grouped_by.items():
         who = "All" if clips == len(data.clips) else count(clips, "clip")
         lines.append(f"{who} {GROUPED_BY[source]}.")
+    if data.unlabelled:
+        left_out = f"{count(len(data.unlabelled), 'video')} left out: in no class folder"
+        lines.append(f"{left_out}, such as {_short(data, data.unlabelled[0])}.")
     if data.identical:
-        lines.append(_identical(data))
+        lines.append(_identical(data, stays=not plan.given_split))
+    if data.given_split and (plan.folds or plan.split) and plan.given_split != data.given_split:
+        lines.append(f"Not used: the split of {data.given_split}. All clips are split anew.")
     if plan.folds:
         return [*lines, f"Leave one group out: {count(len(plan.folds), 'fold')}, a model for each."]
     split = plan.split
@@ -67,22 +73,42 @@ def _lines(plan: TrainingPlan) -> list[str]:
         return lines
     if plan.leaking:
         lines += [LEAK, f"Split at random: {_sizes(plan.leaking)}."]
-    lines.append(f"Split {f'as in {plan.split_file}' if plan.split_file else 'by group'}: {_sizes(split)}.")
+    lines.append(f"Split {f'as in {plan.given_split}' if plan.given_split else 'by group'}: {_sizes(split)}.")
+    if plan.given_split:
+        lines += _about_given(data, split)
     if plan.absent:
         lines.append(f"{count(plan.absent, 'listed clip')} not found in {data.root}.")
     if split.unlisted:
-        lines.append(f"{count(len(split.unlisted), 'clip')} not listed in {plan.split_file}, and left out.")
+        lines.append(f"{count(len(split.unlisted), 'clip')} not listed in {plan.given_split}, and left out.")
     if split.dropped_copies:
         copies = count(len(split.dropped_copies), "clip")
         lines.append(f"{copies} left out: the same file is also in validation or test.")
     return lines
 
 
-def _identical(data: DataSet) -> str:
+def _about_given(data: DataSet, split: Split) -> list[str]:
+    """Returns what a person should know about a split that was not drawn."""
+    lines = []
+    if split.drawn:
+        lines.append(f"No clips for {' and '.join(split.drawn)} are given: groups for training were drawn instead.")
+    judged: tuple[Part, ...] = ("val", "test")
+    for part in judged:
+        missing = [label for label in data.labels if label not in split.groups(part)]
+        if missing:
+            shown = ", ".join(missing[:EXAMPLES_SHOWN]) + (", …" if len(missing) > EXAMPLES_SHOWN else "")
+            lines.append(f"No clips for {part} of {printable(shown)}.")
+    tested = [folder for folder in data.part_folders if part_named(folder) == "test"]
+    if tested and "test" not in split.drawn:
+        lines.append(f"Clips in {' and '.join(tested)} are never trained on.")
+    return lines
+
+
+def _identical(data: DataSet, *, stays: bool) -> str:
     names = [" = ".join(_short(data, path) for path in paths) for paths in data.identical]
     shown = "; ".join(names[:EXAMPLES_SHOWN]) + ("; …" if len(names) > EXAMPLES_SHOWN else "")
     files = sum(map(len, data.identical))
-    return f"{files} files are byte-identical to a file of another group, so these groups stay together: {shown}."
+    together = ", so these groups stay together" if stays else ""
+    return f"{files} files are byte-identical to a file of another group{together}: {shown}."
 
 
 def _short(data: DataSet, path: Path) -> str:

@@ -38,7 +38,7 @@ def test_rows_are_clips_with_paths_relative_to_the_manifest(tmp_path: Path) -> N
 def test_an_absolute_path_is_taken_as_it_is_and_a_file_is_its_own_group(tmp_path: Path) -> None:
     data = read_data_set(manifest(tmp_path, "label,path\nrun,/videos/a.mp4\nwalk,b.mp4\n"))
     assert [clip.path for clip in data.clips] == [Path("/videos/a.mp4"), tmp_path / "b.mp4"]
-    assert data.grouped_by == {"file": 2} and not data.has_parts
+    assert data.grouped_by == {"file": 2} and data.given_split is None
 
 
 def test_parquet_gives_the_same_clips_as_csv_with_missing_values_as_null_or_nan(tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ def test_a_byte_order_mark_capitals_and_empty_lines_are_accepted(tmp_path: Path)
         ("path,label\na.mp4,x\nb.mp4,x\n", "one class only"),
         ("path,label\na.mp4,x\nb.mp4,\n", "line 3 has no label"),
         ("path,label\na.mp4,x,y\n", "line 2 has 3 values for 2 columns"),
-        ("path,label,split\na.mp4,x,training\n", "line 2: the split 'training' is none of train, val and test"),
+        ("path,label,split\na.mp4,x,holdout\n", "line 2: the split 'holdout' is none of train, val and test"),
         ("path,label,split\na.mp4,x,train\nb.mp4,y,\n", "line 3 has no split, but others have"),
         ("path,label,start_s,end_s\na.mp4,x,5,3\n", "line 2 ends at 3 s, which is not after its start at 5 s"),
         ("path,label,end_s\na.mp4,x,0\n", "line 2 ends at 0 s"),
@@ -129,6 +129,11 @@ def test_a_csv_is_read_in_every_form_in_which_spreadsheets_write_it(
             (tmp_path / "vidéos/a.mp4", "лето"),
             (tmp_path / f'b{delimiter} "2".mp4', "日本語"),
         ]
+
+
+def test_parts_may_be_named_as_folders_are(tmp_path: Path) -> None:
+    data = read_data_set(manifest(tmp_path, "path,label,split\na.mp4,x,Training\nb.mp4,y,valid\nc.mp4,y,TEST\n"))
+    assert [clip.part for clip in data.clips] == ["train", "val", "test"]
 
 
 def test_a_line_in_a_message_is_the_line_that_an_editor_shows_below_a_line_for_excel(tmp_path: Path) -> None:

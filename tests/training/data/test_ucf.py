@@ -49,6 +49,15 @@ def test_the_test_list_is_the_test_and_validation_groups_come_from_the_training_
     assert {clip.group for clip in split.unlisted} == {"08"}
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le"])
+def test_lists_that_were_saved_on_windows_are_the_same(data: DataSet, lists: Path, encoding: str) -> None:
+    listed = read_split_lists(lists / "testlist01.txt", data)
+    for name in ("trainlist01.txt", "testlist01.txt"):
+        text = (lists / name).read_text().replace("/", "\\").replace("\n", "\r\n")
+        (lists / name).write_bytes(text.encode(encoding))
+    assert read_split_lists(lists / "testlist01.txt", data) == listed
+
+
 def test_a_class_with_one_group_for_training_keeps_it(data: DataSet) -> None:
     last = {"Biking": 3, "HandstandPushups": 1}
     parts: dict[LabelledClip, Part] = {
@@ -66,6 +75,8 @@ def test_invalid_lists_are_refused(data: DataSet, lists: Path) -> None:
 
     refuses("classInd.txt", "is no official list; give a file like testlist01.txt")
     refuses("testlist02.txt", "trainlist02.txt is missing")
+    (lists / "trainlist04.txt").write_bytes(b"caf\xe9")
+    refuses("testlist04.txt", "trainlist04.txt is no list of clips, but neither UTF-8 nor UTF-16")
     (lists / "trainlist03.txt").write_text("Biking/v_Biking_g01_c01.avi 1\n")
     (lists / "testlist03.txt").write_text("v_Biking_g01_c01.avi\n")
     refuses("testlist03.txt", "testlist03.txt, line 1 is 'v_Biking_g01_c01.avi'; expected CLASS/CLIP.avi")

@@ -20,6 +20,7 @@ from tagger.model_file import read_weights
 from tests.click_runner import CliRunner
 from tests.training.trees import ucf101_tree, write_clip
 from training import LoopSettings, TrainConfig, evaluate_clips, read_data_set, split_by_group, train
+from training.data.training_plan import plan_training, read_labelled
 from training.evaluation.evaluate import Verdict
 from training.report.page import show_mistakes
 
@@ -204,6 +205,54 @@ def test_compare_judges_on_clips_that_no_model_was_trained_on(tree: Path, model:
     other = altered(model, tmp_path / "other.safetensors", training={**training, "groups": held_out})
     metrics = json.loads(vtag("compare", model, other, tree, "--json").output)
     assert [each["videos"]["examples"] for each in metrics["models"]] == [2, 2]
+
+
+@pytest.fixture
+def split_tree(tree: Path, tmp_path: Path) -> Path:
+    """Two clips of each class in ``train``, one in ``Valid`` and two in ``test``. Their names are the same."""
+    for clip in read_data_set(tree).clips:
+        part, number = {
+            "01": ("train", 1),
+            "02": ("train", 2),
+            "03": ("Valid", 1),
+            "04": ("test", 1),
+            "05": ("test", 2),
+        }[clip.group]
+        folder = tmp_path / "split" / part / clip.label
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(clip.path, folder / f"{number}.mp4")
+    return tmp_path / "split"
+
+
+def test_evaluate_and_compare_score_the_test_folder_of_the_tree_that_a_model_was_trained_on(
+    split_tree: Path, model: Path, tmp_path: Path
+) -> None:
+    """The groups of the model file are those that ``vtag train`` writes for this tree."""
+
+    def scores(*arguments: object) -> dict:
+        result = vtag("evaluate", *arguments, "--json", "-")
+        assert result.exit_code == 0, result.output
+        return json.loads(result.output)
+
+    split = plan_training(read_labelled(split_tree)).split
+    assert split is not None
+    training = {**read_model_info(model).training, "groups": {part: split.groups(part) for part in ("val", "test")}}
+    mine = altered(model, tmp_path / "mine.safetensors", training=training)
+    assert scores(mine, split_tree)["videos"]["examples"] == 4
+    assert scores(mine, split_tree, "--split", "val")["videos"]["examples"] == 2
+    assert scores(mine, split_tree, "--split", "all")["videos"]["examples"] == 10
+    tested = scores(mine, split_tree / "test", "--split", "all")
+    assert tested["videos"] == scores(mine, split_tree)["videos"]
+    folder = tmp_path / "judged"
+    assert vtag("evaluate", mine, split_tree, "--out", folder).exit_code == 0
+    judged = json.loads((folder / "metrics.json").read_text())["clips"]
+    assert {Path(clip["path"]).parts[-3] for clip in judged} == {"test"}
+    other = altered(mine, tmp_path / "other.safetensors", temperature=2.0)
+    metrics = json.loads(vtag("compare", mine, other, split_tree, "--json").output)
+    assert [each["videos"]["examples"] for each in metrics["models"]] == [4, 4]
+    # A model that does not know the tree is not scored on clips by chance.
+    result = vtag("evaluate", model, split_tree)
+    assert result.exit_code == 1 and "has none of the groups that the model held out for test" in result.output
 
 
 def test_models_of_the_same_name_are_named_by_their_paths(tree: Path, model: Path, tmp_path: Path) -> None:
