@@ -32,7 +32,7 @@ class CsvTable:
 def open_csv(path: Path, required: Collection[str]) -> CsvTable:
     """Reads the header of a CSV file; the delimiter is the one that gives the ``required`` columns, in lower case.
 
-    The header is the first line with a value. Raises DataSetError when the file is not CSV, and OSError.
+    The header is the first line with a value. Raises DataSetError when the file cannot be read, or is not CSV.
     """
     file = io.StringIO(_text(path), newline="")
     named = _SEP_LINE.fullmatch(file.readline())
@@ -48,7 +48,10 @@ def open_csv(path: Path, required: Collection[str]) -> CsvTable:
 
 
 def _text(path: Path) -> str:
-    content = path.read_bytes()
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataSetError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from error
     try:
         # The delimiters in the wrong byte order of UTF-16 are rare characters.
         return decode_text(content, likely=",;\t\n")

@@ -1,5 +1,7 @@
 """Manifests are read, and invalid ones are refused."""
 
+import errno
+import os
 from pathlib import Path
 
 import pandas as pd
@@ -9,7 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jobs.cli import main
 from tagger import DataSetError
+from tests.click_runner import CliRunner
 from training import read_data_set
 from training.data.data_set import LabelledClip
 
@@ -196,6 +200,35 @@ def test_a_csv_that_cannot_be_read_is_named_for_what_it_is(tmp_path: Path, conte
     path.write_bytes(content)
     with pytest.raises(DataSetError, match=message):
         read_data_set(path)
+
+
+def test_a_csv_that_cannot_be_opened_is_an_error_of_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(path: Path) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+
+    path = manifest(tmp_path, ROWS)
+    monkeypatch.setattr(Path, "read_bytes", fail)
+    with pytest.raises(DataSetError, match=r"clips.csv cannot be read: input/output error$"):
+        read_data_set(path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\0",
+        b"\xff\xfe",
+        "path,label\nC:\\a.avi,x\n".encode("utf-16"),
+        b"sep=;\npath;label\n;x\n",
+        b'path,label\n"',
+    ],
+)
+def test_the_command_ends_with_one_line_that_names_the_file(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "clips.csv"
+    path.write_bytes(content)
+    result = CliRunner().invoke(main, ["train", str(path), "--dry-run"])
+    (line,) = result.output.splitlines()
+    assert result.exit_code == 1 and line.startswith(f"vtag: {path}") and "Error" not in line
 
 
 PIECES = (

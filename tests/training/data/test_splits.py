@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tagger import DataSetError
-from training import DataSet, LabelledClip, split_at_random, split_by_group
+from training import DataSet, LabelledClip, split_as_given, split_at_random, split_by_group
+from training.data.data_set import GroupedBy, Part
 from training.data.splits import select_groups
 
 
@@ -71,6 +72,36 @@ def test_groups_that_a_manifest_names_in_several_classes_are_never_divided(
     parts = [{clip.group for clip in part} for part in (split.train, split.val, split.test)]
     assert sum(map(len, parts)) == len(set.union(*parts))
     assert len(split.train) + len(split.val) + len(split.test) == len(clips)
+
+
+@given(
+    st.dictionaries(
+        st.tuples(st.sampled_from("abc"), st.integers(0, 9)),
+        st.sampled_from(["train", "train", "val", "test"]),
+        min_size=4,
+    ),
+    st.booleans(),
+    st.integers(0, 99),
+)
+def test_a_given_split_never_trains_on_its_test_and_never_divides_a_group(
+    part_of: dict[tuple[str, int], Part], shared: bool, seed: int
+) -> None:
+    """With ``shared``, groups of the same number show one scene, whatever their class."""
+    by: GroupedBy = "manifest" if shared else "folder"
+    parts = {LabelledClip(Path(f"{label}{n}.mp4"), label, str(n), by): part for (label, n), part in part_of.items()}
+    data = DataSet(Path("clips"), tuple(parts))
+    try:
+        split = split_as_given(data, parts, seed=seed)
+    except DataSetError as error:
+        assert any(text in str(error) for text in ("none for train", "no clips for", "no clips left for"))
+        return
+    assert set(split.test) >= {clip for clip, part in parts.items() if part == "test"}
+    assert not {clip for clip, part in parts.items() if part != "train"}.intersection(split.train)
+    assert sorted([*split.train, *split.val, *split.test], key=str) == sorted(parts, key=str)
+    assert {clip.label for clip in split.train} == set(data.labels)
+    if shared and split.drawn == ("test", "val"):
+        groups = [{clip.group for clip in part} for part in (split.train, split.val, split.test)]
+        assert sum(map(len, groups)) == len(set.union(*groups))
 
 
 def test_classes_that_share_all_groups_share_the_split() -> None:
