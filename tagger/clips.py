@@ -16,6 +16,7 @@ from tagger.video.choose import Choice, choose_reader, open_video
 from tagger.video.facts import VideoFacts, probe
 from tagger.video.readers.nvdec_reader import NvdecError
 from tagger.video.readers.reader import Frame
+from tagger.video.watched_file import take_read_error
 from tagger.windows import Sampling, Window, WindowCutter
 
 Status = Literal["ok", "partial", "failed"]
@@ -150,6 +151,7 @@ def read_unstacked_spans(
     windows, end_s = 0, 0.0
     caller_s = 0.0
     failure: VideoError | None = None
+    take_read_error(path)  # One that is left from an earlier reading.
     try:
         for window, frames in _read_windows(path, sampling, preprocessing, choice, nvdec, progress):
             # One window is held back so that the last span, which has the end, also has a window.
@@ -166,6 +168,8 @@ def read_unstacked_spans(
     except Exception as error:
         # A decoder may raise anything, and a single video must not stop the job.
         failure = video_error(path, error)
+    else:
+        failure = _read_error(path)
     if version is not None and _file_version(path) != version:
         # Any other error may be a consequence of the change, and windows without errors may mix the old and new file.
         failure = VideoError("changed", f"{path} was written to, or removed, while it was read")
@@ -292,8 +296,18 @@ def _file_version(path: Path) -> tuple[int, int] | None:
     return status.st_size, status.st_mtime_ns
 
 
+def _read_error(path: Path) -> VideoError | None:
+    """Returns the error of a file whose storage failed while it was read; None if it did not fail."""
+    error = take_read_error(path)
+    return None if error is None else VideoError("io", f"{path} cannot be read: {error.strerror}")
+
+
 def video_error(path: Path, error: Exception) -> VideoError:
     """Turns any exception into the VideoError for the video at ``path``."""
+    read_error = _read_error(path)
+    if read_error is not None:
+        # FFmpeg saw the file end where the storage failed. Any other error is a consequence.
+        return read_error
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, MemoryError) or getattr(cause, "errno", None) == errno.ENOMEM:

@@ -38,6 +38,7 @@ VIDEOS_SCHEMA = pa.schema(
         pa.field("status", pa.string(), nullable=False),
         pa.field("error_kind", pa.string()),
         pa.field("error", pa.string()),
+        pa.field("attempts", pa.int32()),
         pa.field("decoder", pa.string()),
         pa.field("decoder_reason", pa.string()),
         pa.field("decode_s", pa.float64(), nullable=False),
@@ -45,6 +46,8 @@ VIDEOS_SCHEMA = pa.schema(
     ]
 )
 """One row per video, sorted by video. ``status`` is ok, partial or failed.
+
+``attempts`` is the number of runs that have read this version of the video; null in results of vtag 0.1.0.
 
 ``size``, ``mtime`` and ``fingerprint`` (of the content) describe the file that was read; null when it was not found.
 ``mtime_ns`` is the same time in nanoseconds since 1970, the precision of file systems. ``mtime`` has microseconds

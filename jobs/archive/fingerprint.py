@@ -12,6 +12,10 @@ import os
 from pathlib import Path
 from typing import Protocol
 
+from jobs.storage.address import is_address
+from jobs.storage.location import locate
+from tagger.errors import VtagError
+
 SCHEME = "s1:"
 """Begins every fingerprint. Fingerprints of different schemes cannot be compared."""
 
@@ -53,3 +57,15 @@ def _blocks(size: int) -> list[tuple[int, int]]:
     if size <= BLOCKS * BLOCK_BYTES:
         return [(start, min(BLOCK_BYTES, size - start)) for start in range(0, size, BLOCK_BYTES)]
     return [(i * (size - BLOCK_BYTES) // (BLOCKS - 1), BLOCK_BYTES) for i in range(BLOCKS)]
+
+
+def current_fingerprint(path: str) -> str | None:
+    """Returns the fingerprint of the file at a path or address now; None when it cannot be read."""
+    try:
+        if not is_address(path):
+            return fingerprint(path)
+        location = locate(path)
+        with location.filesystem.open_input_file(location.path) as file:
+            return fingerprint_of(file, file.size())
+    except (OSError, VtagError):
+        return None

@@ -29,25 +29,49 @@ def find_gone(names: Iterable[str], folders: Folders) -> list[str]:
 
 def still_gone(names: Iterable[str]) -> list[str]:
     """Returns those of ``names`` that are not at their place now, although their folder is there."""
+    return _absent(names, is_gone=True)
+
+
+def find_absent(names: Iterable[str]) -> list[str]:
+    """Returns those of ``names`` that are not at their place now. Their folder, or their disk, may be absent, too."""
+    return _absent(names, is_gone=False)
+
+
+def _absent(names: Iterable[str], *, is_gone: bool) -> list[str]:
     found = list(names)
     with ThreadPoolExecutor(CONCURRENT_LOOKS) as pool:
-        return [
-            name for name, absent in zip(found, pool.map(_is_absent, map(video_path, found)), strict=True) if absent
-        ]
+        answers = pool.map(lambda name: _is_absent(video_path(name), is_gone=is_gone), found)
+        return [name for name, absent in zip(found, answers, strict=True) if absent]
+
+
+def was_deleted(path: str) -> bool:
+    """Checks that a video, seen before, is not there now, although its folder is there and holds something."""
+    if not _is_absent(path, is_gone=True):
+        return False
+    if is_address(path):
+        return True
+    try:
+        with os.scandir(_folder(path)) as entries:
+            return any(True for _ in entries)
+    except OSError:
+        return False
 
 
 def _folder(path: str) -> str:
     return path.rpartition("/")[0] if is_address(path) else os.path.dirname(path)  # noqa: PTH120 - a str is needed
 
 
-def _is_absent(path: str) -> bool:
-    """Checks whether there is no entry at ``path``. A dangling link is an entry, and an error proves nothing."""
+def _is_absent(path: str, *, is_gone: bool) -> bool:
+    """Checks whether there is no entry at ``path``. A dangling link is an entry, and an error proves nothing.
+
+    ``is_gone``: its folder must be there.
+    """
     if not is_address(path):
         try:
-            if not os.path.isdir(_folder(path)):  # noqa: PTH112
+            if is_gone and not os.path.isdir(_folder(path)):  # noqa: PTH112
                 return False
             os.lstat(path)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return True
         except (OSError, ValueError):
             return False

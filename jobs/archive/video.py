@@ -19,6 +19,18 @@ def stored_time_ns(time_ns: int) -> int:
     return max(-MAX_TIME_NS, min(time_ns, MAX_TIME_NS))
 
 
+PASSING_KINDS: frozenset[ErrorKind] = frozenset(
+    {"missing", "permission", "unreachable", "io", "timeout", "crashed", "memory"}
+)
+"""Errors that may pass: the next runs read such a video again, up to MAX_ATTEMPTS times in all."""
+
+STORAGE_KINDS: frozenset[ErrorKind] = frozenset({"missing", "permission", "unreachable", "io"})
+"""Errors of the storage, which say nothing about the content of the video."""
+
+MAX_ATTEMPTS = 3
+"""Number of runs that read a video with an error that may pass."""
+
+
 @dataclass(frozen=True, slots=True)
 class Video:
     """A video of the archive at the time of listing: an absolute path or an address, and its size in bytes.

@@ -1,11 +1,27 @@
 """Differences between the supported versions of Ray. To be removed when Ray 2.64 is the oldest of them."""
 
+from collections.abc import Collection
 from importlib.metadata import version
 from typing import Any
 
 HAS_REMOTE_ARGUMENTS = tuple(map(int, version("ray").split(".")[:2])) < (2, 64)
 """True if ``Dataset.map_batches`` takes options of tasks and actors. Ray 2.60 announces that Ray 2.64 removes
 these options, without a replacement. Ray Data then retries a task without limit."""
+
+
+def avoiding(nodes: Collection[str]) -> dict[str, Any]:
+    """Returns options for ``map_batches`` that keep its tasks off the nodes with these ids, if it takes options.
+
+    If it takes none, the option of all steps is set: then the actors avoid these nodes, too.
+    """
+    selector = {"ray.io/node-id": f"!in({','.join(sorted(nodes))})"} if nodes else None
+    if HAS_REMOTE_ARGUMENTS:
+        return {"label_selector": selector} if selector else {}
+    from ray.data import DataContext
+
+    options: Any = DataContext.get_current().execution_options
+    options.label_selector = selector
+    return {}
 
 
 def retries(**options: int) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 import pyarrow as pa
 
-ADDED_COLUMNS = frozenset({"ood_score"})
-"""Columns that files of vtag 0.1.0 may lack. The models of such files give no values for them either."""
+ADDED_COLUMNS = frozenset({"ood_score", "attempts"})
+"""Columns that files of vtag 0.1.0 may lack."""
 
 
 def matches_schema(found: pa.Schema, schema: pa.Schema) -> bool:

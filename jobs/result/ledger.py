@@ -3,7 +3,8 @@
 ``plan.json`` holds the model, the sampling and the top-k of the rows. Each commit adds two Parquet files,
 ``part-000000.tags.parquet`` and ``part-000000.videos.parquet``: rows of finished videos, with the schemas of the
 result. The videos part is written last and completes the commit. A tags part without it does not count, and the next
-commit overwrites it. ``log-000.jsonl`` has the events with their times, in a new file for each start of the job.
+commit overwrites it. ``moved.json`` has the old and new names of moved videos. ``log-000.jsonl`` has the events with
+their times, in a new file for each start of the job.
 """
 
 import contextlib
@@ -11,6 +12,7 @@ import json
 import re
 import time
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -29,6 +31,8 @@ LEDGER_FORMAT = 2
 
 LEDGER_PART = re.compile(r"part-(\d{6,})\.(tags|videos)\.parquet")
 """The file names of a part: its number and its table."""
+
+MOVED = "moved.json"
 
 LOG_INTERVAL_S = 30.0
 """Seconds between two writes of the log to a bucket, where a file cannot be appended to and is written anew."""
@@ -78,6 +82,13 @@ class Ledger:
         self._next_part += 1
         self.log("committed", part=part.videos.name, videos=videos.num_rows, segments=tags.num_rows)
 
+    def move(self, new_names: Mapping[str, str]) -> None:
+        """Notes moved videos, before their rows are committed: ``new_names`` by old names."""
+        if not new_names:
+            return
+        file = self.folder.child(MOVED)
+        file.write_text(json.dumps({**read_moved(self.folder), **new_names}) + "\n")
+
     def log(self, event: str, **facts: Any) -> None:
         """Writes an event to the log. A log that cannot be written does not stop the job."""
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
@@ -108,6 +119,18 @@ def committed_parts(folder: Location) -> list[TablePair]:
     if numbers != list(range(len(numbers))) or not all(part.tags.name in names for part in found):
         raise OutputError(f"{folder} lacks parts that were committed to it; remove it, and its videos are tagged again")
     return found
+
+
+def read_moved(folder: Location) -> dict[str, str]:
+    """Reads the new names of moved videos by their old names. Raises OutputError when the file is damaged."""
+    file = folder.child(MOVED)
+    try:
+        found = json.loads(file.read_text())
+        return {str(old): str(new) for old, new in found.items()}
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except (ValueError, AttributeError) as error:
+        raise OutputError(f"{file} is damaged ({error}); remove {folder}, and its videos are tagged again") from error
 
 
 @dataclass(frozen=True)
@@ -147,7 +170,7 @@ def remove(folder: Location) -> None:
 
     The plan is removed first: a half-removed folder is no run.
     """
-    mine = re.compile(rf"plan\.json|{LEDGER_PART.pattern}|log-\d+\.jsonl|\..*\.tmp")
+    mine = re.compile(rf"plan\.json|moved\.json|{LEDGER_PART.pattern}|log-\d+\.jsonl|\..*\.tmp")
     for name in sorted(folder.names(), key=lambda name: name != "plan.json"):
         if mine.fullmatch(name):
             folder.child(name).delete()

@@ -45,6 +45,7 @@ _ERROR_PATTERNS: tuple[tuple[str, int, str], ...] = (
         "Access is denied",
     ),
     (r"Empty path component", errno.EINVAL, "A name with an empty part, as in a//b, cannot be used"),
+    (r"timed? ?out|REQUEST_TIMEOUT|DEADLINE_EXCEEDED", errno.ETIMEDOUT, "It did not answer in time"),
     (r"NETWORK_CONNECTION|curl error|connection refused|resolve host", errno.EHOSTUNREACH, "It cannot be reached"),
     (r"SLOW_DOWN|INTERNAL_FAILURE|SERVICE_UNAVAILABLE|HTTP status 50\d|UNAVAILABLE", errno.EIO, "The service fails"),
 )

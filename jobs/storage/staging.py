@@ -77,6 +77,8 @@ def _translate_error(name: str, error: OSError | StorageError) -> VideoError | J
             return VideoError("changed", f"{name} was written to while it was read")
         case errno.ENOSPC | errno.EDQUOT:
             return _no_room(f"a copy of {name}", error)
+        case errno.EIO | errno.ETIMEDOUT | errno.ECONNRESET | errno.ECONNABORTED | errno.EPIPE:
+            return VideoError("io", f"{name} cannot be read: {reason(error)}")
     return VideoError("unreachable", f"{name} cannot be read: {reason(error)}")
 
 

@@ -18,7 +18,8 @@ class FinishedVideo:
     """A video whose windows have all come back.
 
     ``version`` is the version of the file that was read, None when the file was not found. ``segments`` are rows of
-    SEGMENTS_SCHEMA, in order.
+    SEGMENTS_SCHEMA, in order. ``number`` is the number of the video in the job, ``node`` the id of the Ray node
+    that read it. ``attempts`` is the number of runs that have read this version of the video.
     """
 
     video: Video
@@ -26,6 +27,9 @@ class FinishedVideo:
     segments: pa.Table
     end: VideoEnd
     predict_s: float
+    number: int = 0
+    node: str | None = None
+    attempts: int = 1
 
     @property
     def failure(self) -> Failure | None:
@@ -66,6 +70,7 @@ class _OpenVideo:
     reached_s: float = 0.0
     end: VideoEnd | None = None
     version: Version | None = None
+    node: str | None = None
 
 
 class Collector:
@@ -103,6 +108,7 @@ class Collector:
         ends = rows["end"]
         if ends.null_count < len(ends):
             video.end, video.version = end_from_json(ends.drop_null()[-1].as_py())
+            video.node = next(iter(rows["node"].drop_null().to_pylist()), None)
         if rows["window"].null_count:
             rows = rows.filter(pc.is_valid(rows["window"]))
         if rows.num_rows:
@@ -128,4 +134,13 @@ class Collector:
         del self._open[number]
         self._is_finished[number] = True
         predict_s = pc.sum(segments["predict_s"]).as_py() or 0.0
-        return FinishedVideo(self._videos[number], video.version, segments, video.end, predict_s)
+        return FinishedVideo(
+            self._videos[number], video.version, segments, video.end, predict_s, number=number, node=video.node
+        )
+
+    def reopen(self, video: FinishedVideo) -> None:
+        """Forgets the rows of a finished video, which will be read again."""
+        self._is_finished[video.number] = False
+        self.windows -= len(video.segments)
+        if len(video.segments):
+            self.video_s -= video.segments["end_s"][-1].as_py()

@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from jobs.archive.fingerprint import fingerprint
 from jobs.archive.video import Version, stored_time_ns
+from jobs.cluster.nodes import this_node
 from jobs.storage.staging import StagedVideo, staged
 from jobs.tagging.transport import span_to_table
 from tagger.clips import Span, VideoEnd
@@ -32,11 +33,12 @@ def decode(
 
     With ``nvdec``, the GPU decodes the videos that it can (see ``tagger.video.choose.choose_reader``).
     """
+    node = this_node()
     for number, name in zip(batch["video"].to_pylist(), batch["path"].to_pylist(), strict=True):
         started = time.perf_counter()
         spans = read_video(os.fsdecode(name), sampling, preprocessing, span_windows=span_windows, nvdec=nvdec)
         for span, version in spans:
-            yield span_to_table(number, span, time.perf_counter() - started, version)
+            yield span_to_table(number, span, time.perf_counter() - started, version, node)
             started = time.perf_counter()
 
 

@@ -1,18 +1,27 @@
 """The state of a running job: what came back, what is committed, and the progress that it reports."""
 
 import time
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 
-from jobs.archive.video import Failure
+from jobs.archive.gone import was_deleted
+from jobs.archive.video import STORAGE_KINDS, Failure, video_name
 from jobs.cluster.ray_driver import RayDriver
+from jobs.errors import JobError
 from jobs.tagging.collector import Collector, FinishedVideo, TimeSpent
 from jobs.tagging.committer import Committer
 from jobs.tagging.pipeline import DECODING_GPU_SHARE, Workers
 from jobs.tagging.plan import Plan
 from jobs.tagging.summary import Efficiency, Phase, Progress
+
+MAX_TRIES = 3
+"""Number of times that a job reads a video whose storage fails."""
+
+MAX_FAILURES_IN_A_ROW = 5
+"""Number of videos in a row whose storage fails on a node, after which this node decodes no more."""
 
 MIN_EFFICIENCY_S = 10.0
 """Minimum time in seconds over which the efficiency of a job is measured. Work in progress at the start of that time
@@ -26,6 +35,10 @@ class JobState:
     ``workers`` and ``began_s`` are None until the workers are chosen, ``first_row_s`` until the first rows come back.
     ``started_s``, ``began_s``, ``first_row_s`` and ``reported_s`` are times on the monotonic clock; ``tagging_s`` is a
     duration. All are in seconds.
+
+    ``waiting`` are videos whose storage failed, and which will be read again. ``avoided`` are the ids of nodes on which
+    the storage fails. ``kept_failures`` are failures that did not replace the earlier rows of the videos, and
+    ``attempts_of_kept`` their attempts, by name, if the videos have not changed since.
     """
 
     plan: Plan
@@ -42,6 +55,12 @@ class JobState:
     failed: int = 0
     last_failure: Failure | None = None
     reported_s: float = 0.0
+    waiting: list[FinishedVideo] = field(default_factory=list)
+    avoided: set[str | None] = field(default_factory=set)
+    kept_failures: list[Failure] = field(default_factory=list)
+    attempts_of_kept: dict[str, int] = field(default_factory=dict)
+    _tries: Counter[int] = field(default_factory=Counter)
+    _failures_in_a_row: Counter[str | None] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
         self.collector = Collector(self.plan.todo)
@@ -75,13 +94,17 @@ class JobState:
 
     def collect(self, table: pa.Table) -> list[FinishedVideo]:
         """Takes rows that came back and returns the videos that they complete. Reports progress at the first rows."""
-        finished = self.collector.add(table)
+        finished = [replace(video, attempts=self._attempts(video)) for video in self.collector.add(table)]
         if self.first_row_s is None:
             self.first_row_s, self.collector.spent = time.monotonic(), TimeSpent(since=time.time())
             self.report()
         elif (passed_s := time.monotonic() - self.first_row_s) >= MIN_EFFICIENCY_S:
             self.efficiency = self._efficiency(passed_s)
         return finished
+
+    def _attempts(self, video: FinishedVideo) -> int:
+        earlier = self.plan.changes.earlier.get(video_name(video.video.path))
+        return 1 + (earlier.attempts if earlier else 0)
 
     def _efficiency(self, passed_s: float) -> Efficiency:
         workers, spent = self.workers, self.collector.spent
@@ -95,6 +118,54 @@ class JobState:
             gpu=min(spent.predict_s / (gpus * passed_s), 1.0) if workers.device == "cuda" else None,
         )
 
+    def postpone(self, video: FinishedVideo) -> bool:
+        """Postpones a video whose storage failed, to be read again later. Returns whether it did.
+
+        Raises JobError when the storage fails on all nodes.
+        """
+        if not _has_failed_storage(video):
+            self._failures_in_a_row[video.node] = 0
+            return False
+        self._failures_in_a_row[video.node] += 1
+        if self._failures_in_a_row[video.node] >= MAX_FAILURES_IN_A_ROW:
+            self.avoided.add(video.node)
+            if len(self.avoided) >= (self.workers.nodes if self.workers else 1):
+                raise JobError(
+                    f"{MAX_FAILURES_IN_A_ROW} videos in a row could not be read; the last: {video.end.error}; "
+                    "check the disk, the mount or the bucket; finished videos are kept, and the same command continues"
+                )
+        self._tries[video.number] += 1
+        if self._tries[video.number] >= MAX_TRIES:
+            return False
+        self.waiting.append(video)
+        return True
+
+    def take_waiting(self) -> list[int]:
+        """Returns the numbers of the videos that are to be read again, and forgets what was read of them."""
+        for video in self.waiting:
+            self.collector.reopen(video)
+        numbers = sorted(video.number for video in self.waiting)
+        self.waiting = []
+        return numbers
+
+    def keeps_earlier_rows(self, video: FinishedVideo) -> bool:
+        """Returns whether the rows of a video in the result are better than those that came back, and stay.
+
+        They stay when the storage failed, and when the same version of the video gave more segments before.
+        """
+        name = video_name(video.video.path)
+        earlier = self.plan.changes.earlier.get(name)
+        if video.failure is None or earlier is None or not earlier.segments:
+            return False
+        if video.failure.kind not in STORAGE_KINDS and not (
+            earlier.attempts and earlier.segments > len(video.segments)
+        ):
+            return False
+        self.kept_failures.append(replace(video.failure, path=name))
+        if earlier.attempts:
+            self.attempts_of_kept[name] = earlier.attempts + 1
+        return True
+
     def note(self, video: FinishedVideo) -> None:
         """Counts a finished video and reports progress."""
         self.done += 1
@@ -102,3 +173,11 @@ class JobState:
             self.failed += 1
             self.last_failure = video.failure
         self.report()
+
+
+def _has_failed_storage(video: FinishedVideo) -> bool:
+    """Checks whether the storage failed, not the video. A video that was listed and is missing may be out of reach."""
+    if video.end.error_kind == "io":
+        return True
+    was_listed = bool(video.video.size or video.video.mtime_ns)
+    return video.end.error_kind == "missing" and was_listed and not was_deleted(video.video.path)

@@ -6,7 +6,7 @@ Frames go from the decoding tasks to the actors through Ray's object store and n
 import itertools
 import math
 import os
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from jobs.archive.video import Video, existing_paths
 from jobs.cluster.nodes import check_nodes
-from jobs.cluster.ray_versions import retries
+from jobs.cluster.ray_versions import avoiding, retries
 from jobs.tagging.decoding import decode
 from jobs.tagging.prediction import Predictor
 from tagger.errors import VtagError
@@ -82,7 +82,7 @@ class Workers:
     """How the work is spread: ``actors`` models with ``threads`` each, and ``decoders`` decoding tasks at a time.
 
     ``actor_cpus``, ``actor_gpus``, ``decoder_cpus`` and ``decoder_gpus`` are the logical CPUs and GPUs of Ray that each
-    of them claims. A decoder with a share of a GPU decodes on it.
+    of them claims. A decoder with a share of a GPU decodes on it. ``nodes`` is the number of nodes that can decode.
     """
 
     device: Literal["cpu", "cuda"]
@@ -93,6 +93,7 @@ class Workers:
     decoders: int
     decoder_cpus: float
     decoder_gpus: float = 0.0
+    nodes: int = 1
 
     @property
     def cores(self) -> int:
@@ -157,30 +158,42 @@ def tag_videos(
     top_k: int,
     batch_size: int | None = None,
     precision: "PrecisionName" = "auto",
-    first: int = 0,
+    numbers: Sequence[int] | None = None,
+    avoided: Collection[str] = (),
 ) -> Generator[pa.Table]:
     """Tags ``videos`` and yields tables of SEGMENTS_SCHEMA as they come back, in any order.
 
-    Their column ``video`` is the number in ``videos``, counted from ``first``. Every window comes back once, and every
+    Their column ``video`` has the ``numbers`` of the videos; without them, videos count from 0. The nodes with an id in
+    ``avoided`` do not decode. Every window comes back once, and every
     video, also an unreadable one, has exactly one row with an ``end``. When a process or a machine dies, its unfinished
     work is repeated. Needs a running Ray. Raises JobError when a machine of the cluster cannot do its part,
     ModelFileError when the model file has changed.
     """
-    check_nodes(existing_paths(videos))
+    check_nodes(existing_paths(videos), avoided)
     rows = batch_size or windows_per_call(source.info.architecture, workers.device)
     size = source.info.preprocessing.size
     clip_bytes = sampling.num_frames * size * size * 3
     _configure(workers, rows * clip_bytes)
     sizes = list(task_sizes(len(videos), workers.decoders))
-    blocks = videos_in_blocks(videos, sizes, first)
-    windows = _decoding_step(blocks, source, sampling, workers, span_windows=min(rows, SPAN_WINDOWS), tasks=len(sizes))
+    blocks = videos_in_blocks(videos, sizes, numbers if numbers is not None else range(len(videos)))
+    span_windows = min(rows, SPAN_WINDOWS)
+    windows = _decoding_step(
+        blocks, source, sampling, workers, span_windows=span_windows, tasks=len(sizes), avoided=avoided
+    )
     settings = {"precision": precision, "top_k": top_k, "batch_size": batch_size}
     segments = _model_step(windows, source, sampling, workers, rows=rows, settings=settings)
     yield from segments.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
 
 
 def _decoding_step(
-    blocks: "Dataset", source: ModelSource, sampling: Sampling, workers: Workers, *, span_windows: int, tasks: int
+    blocks: "Dataset",
+    source: ModelSource,
+    sampling: Sampling,
+    workers: Workers,
+    *,
+    span_windows: int,
+    tasks: int,
+    avoided: Collection[str],
 ) -> "Dataset":
     """Returns a data set of WINDOWS_SCHEMA: the decoded videos of ``blocks``, one task per block."""
     from ray.data import TaskPoolStrategy
@@ -200,6 +213,7 @@ def _decoding_step(
         num_cpus=workers.decoder_cpus,
         num_gpus=workers.decoder_gpus,
         **retries(max_retries=RETRIES),
+        **avoiding(avoided),
     )
 
 
@@ -259,16 +273,17 @@ def chunk_size(decoders: int) -> int:
     return max(VIDEOS_PER_CHUNK, VIDEOS_PER_DECODER * decoders)
 
 
-def videos_in_blocks(videos: Sequence[Video], sizes: Sequence[int], first: int = 0) -> "Dataset":
-    """Returns a data set of the videos' numbers, counted from ``first``, and names, in blocks of the ``sizes``."""
+def videos_in_blocks(videos: Sequence[Video], sizes: Sequence[int], numbers: Sequence[int]) -> "Dataset":
+    """Returns a data set of the ``numbers`` and names of videos, in blocks of the ``sizes``."""
     import ray
 
     # Names are sent as bytes: they need not be valid UTF-8.
     names = iter([os.fsencode(video.path) for video in videos])
     blocks = []
+    first = 0
     for size in sizes:
-        numbers = range(first, first + size)
-        blocks.append(pa.table({"video": numbers, "path": list(itertools.islice(names, size))}))
+        block = {"video": numbers[first : first + size], "path": list(itertools.islice(names, size))}
+        blocks.append(pa.table(block))
         first += size
     # Not from_arrow: it starts a task for each block, and each task waits for a whole CPU.
     return ray.data.from_blocks(blocks)

@@ -4,16 +4,14 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
-import pyarrow as pa
-
 from jobs.archive.folders import FolderProblem, Folders
-from jobs.archive.gone import find_gone, still_gone
 from jobs.archive.listing import find_videos
 from jobs.archive.video import Video, video_name
 from jobs.result.changes import Changes, Records, find_changes, read_records
 from jobs.result.identity import RunIdentity
-from jobs.result.ledger import committed_parts, read_started_run
+from jobs.result.ledger import committed_parts, read_moved, read_started_run
 from jobs.result.output import Output, choose_output
+from jobs.result.pruning import Pruning, find_pruning
 from jobs.result.published import Result, UnusableResultError, read_result
 from jobs.storage.address import is_address
 from jobs.tagging.run_config import RunConfig
@@ -27,31 +25,6 @@ PRUNED_SHOWN = 3
 
 PROBES = 8
 """Number of processes that open videos at the same time. On a network disk they wait most of the time."""
-
-
-@dataclass(frozen=True)
-class Pruning:
-    """The videos that ``--prune`` removes from the result.
-
-    ``gone`` are the names of the videos that are removed, and ``others`` those of all other videos. ``unknown`` is the
-    number of videos that are not in the inputs and stay, because they are not certainly gone (see
-    ``jobs.archive.gone``).
-    """
-
-    gone: tuple[str, ...] = ()
-    others: frozenset[str] = frozenset()
-    unknown: int = 0
-
-    def again(self) -> "Pruning":
-        """Returns the same without the videos that came back: tagging may take days."""
-        gone = tuple(still_gone(self.gone))
-        back = frozenset(self.gone).difference(gone)
-        return Pruning(gone, self.others | back, self.unknown + len(back))
-
-    @property
-    def keep(self) -> pa.Array | None:
-        """The names of the videos that stay in the result; None for all."""
-        return pa.array(sorted(self.others), pa.string()) if self.gone else None
 
 
 @dataclass(frozen=True)
@@ -87,7 +60,7 @@ class Plan:
 
         False after an interrupted run: its publication may be incomplete, even when no video is left.
         """
-        work = self.todo or self.changes.touched or self.pruning.gone or self.run_id is not None
+        work = self.todo or self.changes.touched or self.changes.moved or self.pruning.gone or self.run_id is not None
         return self.base is not None and not work
 
 
@@ -97,9 +70,10 @@ class DryRun:
 
     ``videos`` is the number of videos in the inputs. The job would read the ``new``, ``changed`` and ``retried`` ones,
     but not the ``kept`` ones. ``kept`` includes the ``touched`` videos, which have the same content and another
-    modification time. ``gone`` videos are in the result but not in the inputs. The job would remove ``pruned`` of them
-    and, with ``--prune``, keep ``unknown`` ones, which are not certainly gone. ``unlisted`` folders could not be
-    listed. ``left_out`` counts the files that are not videos, by extension.
+    modification time, and the ``moved`` ones, which have the same content and another name. ``gone`` videos are in the
+    result but not in the inputs. The job would remove ``pruned`` of them and, with ``--prune``, keep ``unknown`` ones,
+    which are not certainly gone. ``unlisted`` folders could not be listed. ``left_out`` counts the files that are not
+    videos, by extension.
 
     ``unreadable`` videos cannot be opened. The job would tag ``video_s`` seconds of video in ``windows`` windows.
     ``unopened`` videos are in buckets and would have to be copied first, so ``unreadable``, ``video_s`` and ``windows``
@@ -111,6 +85,7 @@ class DryRun:
     changed: int
     retried: int
     touched: int
+    moved: int
     kept: int
     gone: int
     pruned: int
@@ -155,14 +130,19 @@ def make_plan(config: RunConfig, on_found: Callable[[int], None] = lambda found:
     try:
         committed = committed_parts(output.run_folder) if run_id is not None else []
         records = read_records([*(base.sources if base else ()), *committed])
+        moved_before = read_moved(output.run_folder) if run_id is not None else {}
     except (OSError, OutputError) as error:
         if not config.overwrite:
             if isinstance(error, OutputError):
                 raise
             raise OutputError(f"{output.out} cannot be read: {error}; use --overwrite to start over") from error
         # The run folder of an interrupted --overwrite is damaged: the run starts over.
-        run_id, committed, records = None, [], Records()
+        run_id, committed, records, moved_before = None, [], Records(), {}
+    moved = _moved_before(moved_before, records, videos)
+    for old_name in moved:
+        records.rows.pop(old_name, None)
     changes = find_changes(videos, records, retry_failed=config.retry_failed)
+    moved += [move.old_name for move in changes.moved]
     return Plan(
         config=config,
         videos=videos,
@@ -176,30 +156,43 @@ def make_plan(config: RunConfig, on_found: Callable[[int], None] = lambda found:
         replaces=replaces,
         run_id=run_id,
         part_count=len(committed),
-        pruning=_find_pruning(config, output, videos, changes, records, folders),
+        pruning=_pruning(config, output, videos, records, changes.gone, moved, folders),
         unlisted=tuple(folders.problems),
         left_out=dict(folders.left_out.most_common()),
     )
 
 
-def _find_pruning(
-    config: RunConfig, output: Output, videos: Sequence[Video], changes: Changes, records: Records, folders: Folders
+def _moved_before(new_names: Mapping[str, str], records: Records, videos: Sequence[Video]) -> list[str]:
+    """Returns the old names of videos whose rows an interrupted run has committed under new names."""
+    if not new_names:
+        return []
+    listed = {video_name(video.path) for video in videos}
+    return [old for old, new in new_names.items() if new in records.rows and old not in listed]
+
+
+def _pruning(
+    config: RunConfig,
+    output: Output,
+    videos: Sequence[Video],
+    records: Records,
+    gone_count: int,
+    moved: Sequence[str],
+    folders: Folders,
 ) -> Pruning:
-    """Returns what ``--prune`` removes. Raises OutputError when that is more than ``--max-prune`` allows."""
-    if not config.prune or not changes.gone:
+    """Returns the names that leave the result. Raises OutputError when ``--max-prune`` allows fewer gone videos."""
+    prune = config.prune and gone_count > 0
+    if not prune and not moved:
         return Pruning()
     listed = {video_name(video.path) for video in videos}
-    gone = find_gone((name for name in records.rows if name not in listed), folders)
+    pruning = find_pruning(records.rows.keys(), listed, moved, gone_count if prune else 0, folders)
+    gone = pruning.gone
     if config.max_prune.is_exceeded(len(gone), len(records.rows)):
         examples = ", ".join(gone[:PRUNED_SHOWN]) + (" ..." if len(gone) > PRUNED_SHOWN else "")
         raise OutputError(
             f"--prune would remove {len(gone)} of {len(records.rows)} videos from {output.out}, more than "
             f"{config.max_prune} of them: {examples}; if they are really gone, allow it with --max-prune {len(gone)}"
         )
-    unknown = changes.gone - len(gone)
-    if not gone:
-        return Pruning(unknown=unknown)
-    return Pruning(tuple(gone), frozenset((listed | records.rows.keys()).difference(gone)), unknown)
+    return pruning
 
 
 def _interrupted_run(output: Output, identity: RunIdentity, *, overwrite: bool) -> tuple[str | None, bool]:
@@ -292,7 +285,8 @@ def dry_run(plan: Plan, on_probed: Callable[[int], None] = lambda probed: None) 
         changed=len(changes.changed),
         retried=len(changes.retried),
         touched=len(changes.touched),
-        kept=changes.unchanged + len(changes.touched),
+        moved=len(changes.moved),
+        kept=changes.kept,
         gone=changes.gone,
         pruned=len(plan.pruning.gone),
         unknown=plan.pruning.unknown,

@@ -1,15 +1,17 @@
 """Turns finished videos into rows of the result."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs.archive.video import video_name
+from jobs.archive.video import Version, video_name
 from jobs.tagging.collector import FinishedVideo
 from jobs.tagging.transport import SEGMENTS_SCHEMA
+from tagger.errors import one_line
 from tagger.schema import TAGS_SCHEMA, VIDEOS_SCHEMA
 
 FACT_COLUMNS = ("container", "codec", "width", "height", "fps", "duration_s")
@@ -53,16 +55,19 @@ def videos_table(videos: Iterable[FinishedVideo]) -> pa.Table:
             "status": end.status,
             "error_kind": end.error_kind,
             "error": None if end.error is None else os.fsencode(end.error).decode("utf-8", "backslashreplace"),
+            "attempts": one.attempts,
             "decode_s": end.decode_s,
             "predict_s": one.predict_s,
         }
-        if one.version is not None:
+        # The version of a file that could not be read is the listed one, so that the next run recognises it.
+        version = one.version or Version(one.video.size, one.video.mtime_ns, None)
+        if one.version is not None or version.size or version.mtime_ns:
             row |= {
-                "size": one.version.size,
+                "size": version.size,
                 # Whole microseconds: a float of seconds would not hold them.
-                "mtime": one.version.mtime_ns // 1000,
-                "mtime_ns": one.version.mtime_ns,
-                "fingerprint": one.version.fingerprint,
+                "mtime": version.mtime_ns // 1000,
+                "mtime_ns": version.mtime_ns,
+                "fingerprint": version.fingerprint,
             }
         if facts is not None:
             row |= {name: getattr(facts, name) for name in FACT_COLUMNS}
@@ -72,13 +77,37 @@ def videos_table(videos: Iterable[FinishedVideo]) -> pa.Table:
     return pa.Table.from_pylist(rows, VIDEOS_SCHEMA)
 
 
-def with_times(videos: pa.Table, mtimes_ns: Sequence[int]) -> pa.Table:
-    """Returns rows of VIDEOS_SCHEMA with new modification times."""
-    for name, values in (("mtime", [time_ns // 1000 for time_ns in mtimes_ns]), ("mtime_ns", mtimes_ns)):
-        at = videos.schema.get_field_index(name)
-        field = videos.schema.field(at)
-        videos = videos.set_column(at, field, pa.array(values, field.type))
-    return videos
+@dataclass(frozen=True)
+class Revision:
+    """New values in the rows of a video that is not read again. None leaves a value as it is."""
+
+    name: str
+    mtime_ns: int | None = None
+    attempts: int | None = None
+
+
+def revised(videos: pa.Table, tags: pa.Table, revisions: Mapping[str, Revision]) -> tuple[pa.Table, pa.Table]:
+    """Returns rows of VIDEOS_SCHEMA and of TAGS_SCHEMA with the ``revisions`` of their videos, sorted by video."""
+    rows = videos.to_pylist()
+    for row in rows:
+        old_name = row["video"]
+        revision = revisions[old_name]
+        row["video"] = revision.name
+        if revision.mtime_ns is not None:
+            row |= {"mtime": revision.mtime_ns // 1000, "mtime_ns": revision.mtime_ns}
+        if revision.attempts is not None:
+            row["attempts"] = revision.attempts
+        for column in ("error", "decoder_reason"):
+            if row[column] is not None:
+                row[column] = row[column].replace(one_line(old_name), one_line(revision.name))
+    names = pa.array([revisions[name].name for name in videos["video"].to_pylist()], pa.string())
+    at = tags.schema.get_field_index("video")
+    renamed = names.take(pc.index_in(tags["video"], videos["video"].combine_chunks()))
+    tags = tags.set_column(at, tags.schema.field(at), renamed)
+    return (
+        pa.Table.from_pylist(rows, VIDEOS_SCHEMA).sort_by("video"),
+        tags.sort_by([("video", "ascending"), ("segment", "ascending")]),
+    )
 
 
 def _sorted(videos: Iterable[FinishedVideo]) -> list[FinishedVideo]:

@@ -3,7 +3,7 @@
 import contextlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,6 +13,7 @@ from jobs.archive.video import video_name
 from jobs.cluster.ray_driver import RayDriver
 from jobs.cluster.termination import Sigterm
 from jobs.errors import Interrupted, JobError, WorkerError
+from jobs.result.changes import Changes
 from jobs.result.ledger import Ledger, committed_parts, read_started_run, remove
 from jobs.result.lock import Lock, locked
 from jobs.result.merge import merge
@@ -24,7 +25,7 @@ from jobs.tagging.committer import Committer, unwritable
 from jobs.tagging.job_state import JobState
 from jobs.tagging.pipeline import Workers, chunk_size
 from jobs.tagging.plan import Plan, read_base
-from jobs.tagging.rows import with_times
+from jobs.tagging.rows import Revision, revised
 from jobs.tagging.run_config import RunConfig
 from jobs.tagging.summary import Progress, Summary
 from jobs.tagging.tag_archive import TaggingSettings, tag_archive
@@ -32,6 +33,10 @@ from tagger.errors import OutputError
 
 REPORT_S = 1.0
 """Seconds between two progress reports while no video is finished."""
+
+RETRY_WAITS_S = (5.0, 30.0)
+"""Seconds to wait, after all other videos, before videos whose storage failed are read for the second and third time.
+The models are loaded again, which takes ten seconds more."""
 
 
 def run_job(
@@ -56,14 +61,15 @@ def run_job(
                 counts = _tag_and_publish(plan, job)
     except KeyboardInterrupt:
         committed = job.committer.committed if job.committer else 0
-        kept = plan.changes.unchanged + len(plan.changes.touched) + committed
+        kept = plan.changes.kept + committed
         raise Interrupted(
             f"interrupted; {kept} of {len(plan.videos)} videos are finished and kept in {plan.output.run_folder}, "
             "and the same command continues from there"
         ) from None
     changes = plan.changes
-    # The run writes the rows of touched videos again, but does not read the videos.
-    touched = {video_name(video.path) for video in changes.touched}
+    # The run writes the rows of touched and moved videos again, but does not read the videos.
+    not_read = _revisions(changes).values()
+    known = {revision.name for revision in not_read} | {failure.path for failure in job.kept_failures}
     return Summary(
         out=_shown(plan.output.tags, plan.config),
         videos_out=_shown(plan.output.videos, plan.config),
@@ -77,7 +83,8 @@ def run_job(
         changed=len(changes.changed),
         retried=len(changes.retried),
         touched=len(changes.touched),
-        kept=changes.unchanged + len(changes.touched),
+        moved=len(changes.moved),
+        kept=changes.kept,
         gone=changes.gone,
         pruned=len(job.pruning.gone),
         unknown=job.pruning.unknown,
@@ -90,7 +97,12 @@ def run_job(
         elapsed_s=time.monotonic() - job.started_s,
         tagging_s=job.tagging_s,
         efficiency=job.efficiency,
-        failures=tuple(failure for failure in counts.failures if failure.path not in touched),
+        failures=tuple(
+            sorted(
+                [*(failure for failure in counts.failures if failure.path not in known), *job.kept_failures],
+                key=lambda failure: failure.path,
+            )
+        ),
         top_labels=counts.top_labels,
     )
 
@@ -118,9 +130,12 @@ def _tag_and_publish(plan: Plan, job: JobState) -> ResultCounts:
             _check_unchanged(plan)
             ledger = _open_ledger(plan)
             try:
-                _commit_touched(plan, ledger)
+                ledger.move({move.old_name: video_name(move.video.path) for move in plan.changes.moved})
+                _commit_revised(plan, ledger, _revisions(plan.changes))
                 if plan.todo:
                     _tag(plan, ledger, job, lock)
+                    kept = job.attempts_of_kept
+                    _commit_revised(plan, ledger, {name: Revision(name, attempts=kept[name]) for name in kept})
                 job.report("publishing")
                 lock.check()
                 job.pruning = plan.pruning.again()
@@ -171,22 +186,28 @@ def _open_ledger(plan: Plan) -> Ledger:
         changed=len(changes.changed),
         retried=len(changes.retried),
         touched=len(changes.touched),
+        moved=len(changes.moved),
         kept=changes.unchanged,
         gone=changes.gone,
     )
     return ledger
 
 
-def _commit_touched(plan: Plan, ledger: Ledger) -> None:
-    """Commits the existing rows of touched videos with their new modification times."""
-    mtimes_ns = {video_name(video.path): video.mtime_ns for video in plan.changes.touched}
-    if not mtimes_ns:
+def _revisions(changes: Changes) -> dict[str, Revision]:
+    """Returns the new values of touched and moved videos, by the names of their rows."""
+    touched = {name: Revision(name, video.mtime_ns) for video in changes.touched for name in [video_name(video.path)]}
+    moved = {move.old_name: Revision(video_name(move.video.path), move.video.mtime_ns) for move in changes.moved}
+    return touched | moved
+
+
+def _commit_revised(plan: Plan, ledger: Ledger, revisions: Mapping[str, Revision]) -> None:
+    """Commits the existing rows of videos with new values."""
+    if not revisions:
         return
     sources = [*(plan.base.sources if plan.base else ()), *committed_parts(plan.output.run_folder)]
-    for merged in merge(sources, keep=pa.array(mtimes_ns)):
+    for merged in merge(sources, keep=pa.array(revisions)):
         if merged.videos.num_rows:
-            times_ns = [mtimes_ns[name] for name in merged.videos["video"].to_pylist()]
-            ledger.commit(with_times(merged.videos, times_ns), merged.tags)
+            ledger.commit(*revised(merged.videos, merged.tags, revisions))
 
 
 def _tag(plan: Plan, ledger: Ledger, job: JobState, lock: Lock) -> None:
@@ -213,17 +234,31 @@ def _tag_in_chunks(driver: RayDriver, committer: Committer, job: JobState) -> No
         batch_size=config.batch_size,
         precision=config.precision,
     )
-    first = 0
-    while first < len(plan.todo):
-        chunk = plan.todo[first : first + chunk_size(job.workers.decoders if job.workers else 1)]
-        work = tag_archive, chunk, first, plan.source, plan.sampling, settings, job.workers
-        for event in driver.events(*work, timeout_s=REPORT_S):
+    numbers: Sequence[int] = range(len(plan.todo))
+    waits_s = iter(RETRY_WAITS_S)
+    while numbers:
+        size = chunk_size(job.workers.decoders if job.workers else 1)
+        chunk = [plan.todo[number] for number in numbers[:size]]
+        work = tag_archive, chunk, numbers[:size], plan.source, plan.sampling, settings, job.workers
+        for event in driver.events(*work, frozenset(job.avoided), timeout_s=REPORT_S):
             if event is not None:
                 _handle(event, committer, job)
             committer.commit_when_due()
             if time.monotonic() - job.reported_s >= REPORT_S:
                 job.report()
-        first += len(chunk)
+        numbers = numbers[size:]
+        if not numbers and job.waiting:
+            numbers = job.take_waiting()
+            _wait(next(waits_s, RETRY_WAITS_S[-1]), job, committer)
+
+
+def _wait(seconds: float, job: JobState, committer: Committer) -> None:
+    """Waits before videos are read again. Commits what is finished, and reports progress."""
+    until_s = time.monotonic() + seconds
+    while (left_s := until_s - time.monotonic()) > 0:
+        time.sleep(min(left_s, REPORT_S))
+        committer.commit_when_due()
+        job.report()
 
 
 def _handle(event: Workers | pa.Table, committer: Committer, job: JobState) -> None:
@@ -233,7 +268,10 @@ def _handle(event: Workers | pa.Table, committer: Committer, job: JobState) -> N
         job.began_s = job.began_s or time.monotonic()
         return
     for video in job.collect(event):
-        committer.add(video)
+        if job.postpone(video):
+            continue
+        if not job.keeps_earlier_rows(video):
+            committer.add(video)
         job.note(video)
     if job.plan.config.max_failures.is_exceeded(job.failed, job.done):
         raise _too_many_failures(job)

@@ -63,10 +63,10 @@ class Summary:
     from the start of the pipeline to its end. ``efficiency`` is None when the job was too short to measure.
 
     ``failures`` are the videos that failed or were read only in part, also those from before an interruption. The job
-    did not read the ``kept`` videos, which include the ``touched`` ones: same content, another modification time.
-    ``gone`` videos are in the result but not in the inputs. ``pruned`` of them were removed, and with ``--prune``
-    ``unknown`` ones stay, because they are not certainly gone. ``unlisted`` folders could not be listed. ``left_out``
-    counts the files that are not videos, by extension.
+    did not read the ``kept`` videos, which include the ``touched`` ones (same content, another modification time) and
+    the ``moved`` ones (same content, another name). ``gone`` videos are in the result but not in the inputs. ``pruned``
+    of them were removed, and with ``--prune`` ``unknown`` ones stay, because they are not certainly gone. ``unlisted``
+    folders could not be listed. ``left_out`` counts the files that are not videos, by extension.
     """
 
     out: str
@@ -81,6 +81,7 @@ class Summary:
     changed: int
     retried: int
     touched: int
+    moved: int
     kept: int
     gone: int
     pruned: int

@@ -1,10 +1,11 @@
 """The work of the Ray driver for ``vtag run``: spreads the videos over the machines and sends back the rows."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from jobs.archive.video import Video
+from jobs.cluster.nodes import node_count
 from jobs.cluster.ray_driver import SendEvent
 from jobs.cluster.ray_session import RaySession
 from jobs.tagging.decode_trial import DecodeDevice, should_use_nvdec
@@ -32,15 +33,16 @@ def tag_archive(
     session: RaySession,
     send_event: SendEvent,
     videos: Sequence[Video],
-    first: int,
+    numbers: Sequence[int],
     source: ModelSource,
     sampling: Sampling,
     settings: TaggingSettings,
     workers: Workers | None = None,
+    avoided: Collection[str] = (),
 ) -> None:
     """Tags ``videos``, a chunk of a job. Sends the Workers, then tables of SEGMENTS_SCHEMA as they come back.
 
-    ``first`` is the number of ``videos[0]`` in the job's list of videos to tag. ``workers`` are those of the chunk
+    ``numbers`` are the numbers of the videos in the job's list of videos to tag. ``workers`` are those of the chunk
     before; for the first chunk they are chosen here. ``tag_videos`` describes the tables and the errors.
     """
     workers = workers or _workers(session, videos, source, sampling, settings)
@@ -50,7 +52,8 @@ def tag_archive(
         source,
         sampling,
         workers,
-        first=first,
+        numbers=numbers,
+        avoided=avoided,
         top_k=settings.top_k,
         batch_size=settings.batch_size,
         precision=settings.precision,
@@ -66,4 +69,4 @@ def _workers(
     workers = choose_workers(*wanted)
     preprocessing = source.info.preprocessing
     nvdec = should_use_nvdec(videos, sampling, preprocessing, workers, wanted=settings.decode_device, gpus=session.gpus)
-    return choose_workers(*wanted, nvdec=True) if nvdec else workers
+    return replace(choose_workers(*wanted, nvdec=True) if nvdec else workers, nodes=node_count())

@@ -12,6 +12,7 @@ from av.codec.hwaccel import HWAccel
 from tagger.errors import ErrorKind, VideoError
 from tagger.video.playlists import REFERRING_FORMATS, playlist_kind
 from tagger.video.pyav_versions import TOLERANT_OPEN_OPTIONS
+from tagger.video.watched_file import WatchedFile
 
 HEAD_BYTES = 16384
 """Bytes at the start of a file that are read to recognise its format. In AVI the first frame starts after about 6
@@ -44,7 +45,7 @@ def open_file(path: Path) -> tuple[int, bytes]:
         raise VideoError("permission", f"{path} cannot be opened: permission denied") from None
     except OSError as error:
         is_missing = error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
-        kind: ErrorKind = "missing" if is_missing else "damaged"
+        kind: ErrorKind = "missing" if is_missing else "io"
         raise VideoError(kind, f"{path} cannot be read: {error.strerror}") from error
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -54,7 +55,7 @@ def open_file(path: Path) -> tuple[int, bytes]:
             raise VideoError("empty", f"{path} is empty (0 bytes)")
     except OSError as error:
         os.close(descriptor)
-        raise VideoError("damaged", f"{path} cannot be read: {error.strerror}") from error
+        raise VideoError("io", f"{path} cannot be read: {error.strerror}") from error
     except VideoError:
         os.close(descriptor)
         raise
@@ -66,16 +67,16 @@ def open_container(
 ) -> "tuple[av.container.InputContainer, av.video.stream.VideoStream, bytes]":
     """Opens ``path`` with PyAV. Returns the container, its first video stream and the first bytes of the file.
 
-    Raises VideoError. No other file is ever opened. FFmpeg gets an open descriptor instead of a name, which it could
-    take for a protocol (``12:30.mp4``) or an image sequence (``%03d.jpg``). From there FFmpeg allows only the protocols
-    ``data`` and ``crypto``. Formats that refer to other files are refused. ``hwaccel`` is the device that decodes; None
+    Raises VideoError. No other file is ever opened. FFmpeg gets an open file instead of a name, which it could take for
+    a protocol (``12:30.mp4``) or an image sequence (``%03d.jpg``). It may use only the protocols ``data`` and
+    ``crypto``. Formats that refer to other files are refused. ``hwaccel`` is the device that decodes; None
     is the CPU.
     """
     descriptor, head = open_file(path)
     try:
         container = _open_descriptor(path, descriptor, head, hwaccel)
     finally:
-        os.close(descriptor)  # FFmpeg has duplicated it.
+        os.close(descriptor)  # WatchedFile has duplicated it.
     try:
         return container, _video_stream(container, path), head
     except VideoError:
@@ -90,13 +91,13 @@ def _open_descriptor(
     if playlist:
         raise VideoError("not_video", f"{path} is {playlist}, which refers to other files; tag those instead")
     options = {
-        "fd": str(descriptor),
+        "protocol_whitelist": "data,crypto",
         "format_whitelist": _allowed_formats(),
         "max_streams": str(MAX_STREAMS),
         "max_pixels": str(MAX_PIXELS),
     }
     try:
-        return _open(options, head, hwaccel)
+        return _open(path, descriptor, options, head, hwaccel)
     except (av.error.FFmpegError, OSError, ValueError) as error:
         if getattr(error, "errno", None) == errno.ENOMEM:
             reason = f"{path} declares too much, for example more than {MAX_STREAMS} streams or {MAX_PIXELS:,} pixels"
@@ -106,15 +107,25 @@ def _open_descriptor(
         ) from error
 
 
-def _open(options: dict[str, str], head: bytes, hwaccel: HWAccel | None) -> "av.container.InputContainer":
+def _open(
+    path: Path, descriptor: int, options: dict[str, str], head: bytes, hwaccel: HWAccel | None
+) -> "av.container.InputContainer":
+    def opened(**more: str) -> "av.container.InputContainer":
+        file = WatchedFile(path, descriptor)
+        file.seek(0)
+        try:
+            return av.open(file, options=options | more, hwaccel=hwaccel, **TOLERANT_OPEN_OPTIONS)
+        except BaseException:
+            file.close()
+            raise
+
     try:
-        return av.open("fd:", options=options, hwaccel=hwaccel, **TOLERANT_OPEN_OPTIONS)
+        return opened()
     except av.error.FFmpegError:
         if b"moof" not in head:
             raise
-    os.lseek(int(options["fd"]), 0, os.SEEK_SET)
     # FFmpeg refuses a fragmented MP4 whose last fragment is cut off. With ``ignidx`` it reads the fragments one by one.
-    return av.open("fd:", options=options | {"fflags": "ignidx"}, hwaccel=hwaccel, **TOLERANT_OPEN_OPTIONS)
+    return opened(fflags="ignidx")
 
 
 @cache

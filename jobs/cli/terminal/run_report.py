@@ -204,8 +204,9 @@ def video_counts(found: "Summary | DryRun") -> str:
         (found.new, "new"),
         (found.changed, "changed"),
         (found.retried, "tried again"),
-        (found.kept - found.touched, "kept"),
+        (found.kept - found.touched - found.moved, "kept"),
         (found.touched, "kept with a new modification time but the same content"),
+        (found.moved, "moved or renamed, and kept"),
     ]
     return ", ".join(f"{number:,} {what}" for number, what in parts if number) or "none"
 

@@ -16,6 +16,7 @@ GOOD = Summary(
     changed=0,
     retried=0,
     touched=0,
+    moved=0,
     kept=0,
     gone=0,
     pruned=0,

@@ -283,7 +283,17 @@ def test_exit_0_when_only_an_earlier_run_had_bad_videos(job: Job) -> None:
 
 
 def test_dry_run_only_prints_what_would_be_done(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
-    counts = {"videos": 12, "new": 5, "changed": 1, "retried": 2, "touched": 1, "kept": 4, "gone": 3, "pruned": 0}
+    counts = {
+        "videos": 12,
+        "new": 5,
+        "changed": 1,
+        "retried": 2,
+        "touched": 1,
+        "moved": 0,
+        "kept": 4,
+        "gone": 3,
+        "pruned": 0,
+    }
     rest = {"unknown": 0, "unreadable": 1, "unopened": 2, "video_s": 7200.0, "windows": 3375}
     found = jobs.tagging.plan.DryRun(**counts, **rest, unlisted=(), left_out={".jpg": 3})
     monkeypatch.setattr(jobs.tagging.plan, "dry_run", lambda plan, on_probed: found)
@@ -306,7 +316,7 @@ def test_dry_run_only_prints_what_would_be_done(job: Job, monkeypatch: pytest.Mo
 
 
 def test_exit_3_of_a_dry_run_when_a_folder_cannot_be_listed(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
-    names = ("videos", "new", "changed", "retried", "touched", "kept", "gone", "pruned", "unknown")
+    names = ("videos", "new", "changed", "retried", "touched", "moved", "kept", "gone", "pruned", "unknown")
     counts = dict.fromkeys((*names, "unreadable", "unopened", "windows"), 0)
     problem = FolderProblem("/v/closed", "permission denied")
     found = jobs.tagging.plan.DryRun(**counts, video_s=0.0, unlisted=(problem,), left_out={})

@@ -90,7 +90,7 @@ def test_the_content_of_real_files_is_compared(tmp_path: Path) -> None:
 
 def test_a_missing_video_is_kept_until_it_appears(tmp_path: Path) -> None:
     output = choose_output(tmp_path / "t.parquet")
-    missing: FinishedVideo = replace(make_finished("/v/a.mp4", ""), version=None)
+    missing: FinishedVideo = replace(make_finished("/v/a.mp4", ""), version=None, video=Video("/v/a.mp4", 0, 0))
     commit_to(output, [missing])
     records = read_records(committed_parts(output.run_folder))
     assert find_changes([Video("/v/a.mp4", 0, 0)], records, read_fingerprint=fail_when_read).unchanged == 1

@@ -19,6 +19,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+import jobs.archive.fingerprint
 import jobs.tagging.committer
 import jobs.tagging.run
 from jobs.archive.video import Version, Video
@@ -70,9 +71,11 @@ class DriverWithoutRay:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def events(self, work: object, videos: Sequence[Video], *_: object, timeout_s: float) -> Iterator[pa.Table]:
-        """Yields the rows of ``videos``: the archive has only one part."""
-        for number, video in enumerate(videos):
+    def events(
+        self, work: object, videos: Sequence[Video], numbers: Sequence[int], *_: object, timeout_s: float
+    ) -> Iterator[pa.Table]:
+        """Yields the rows of ``videos``."""
+        for number, video in zip(numbers, videos, strict=True):
             yield rows_of(number, video)
 
 
@@ -80,7 +83,7 @@ def prepare() -> None:
     """Replaces Ray and decoding, and makes the job commit each video."""
     vars(jobs.tagging.run).update(RayDriver=DriverWithoutRay)
     vars(jobs.tagging.committer).update(COMMIT_VIDEOS=1)
-    vars(jobs.result.changes).update(fingerprint=lambda path: "s1:" + Path(path).read_bytes().hex())
+    vars(jobs.archive.fingerprint).update(fingerprint=lambda path: "s1:" + Path(path).read_bytes().hex())
     pa.set_cpu_count(1)
     pa.set_io_thread_count(1)
 

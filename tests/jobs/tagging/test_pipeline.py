@@ -160,7 +160,9 @@ def test_the_tasks_of_a_part_of_an_archive_start_in_bounded_time(decoders: int, 
 
 
 def names_of_blocks(session: RaySession, send_event: SendEvent, videos: list[Video], sizes: list[int]) -> None:
-    for block in videos_in_blocks(videos, sizes, first=10).iter_batches(batch_size=None, batch_format="pyarrow"):
+    for block in videos_in_blocks(videos, sizes, range(10, 10 + len(videos))).iter_batches(
+        batch_size=None, batch_format="pyarrow"
+    ):
         send_event((block["video"].to_pylist(), block["path"].to_pylist()))
 
 
