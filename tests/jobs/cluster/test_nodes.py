@@ -66,7 +66,7 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> list[Video]:
     return [Video(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
 
 
-TIMES = ["decode_s", "decode_cpu_s", "decoded_at", "predict_s", "predict_cpu_s", "predicted_at"]
+TIMES = ["decode_s", "decode_cpu_s", "decoded_at", "predict_s", "predict_cpu_s", "predicted_at", "node"]
 
 
 def tag_with_two_actors(session: RaySession, send_event: SendEvent, videos: list[Video], source: ModelSource) -> None:

@@ -229,6 +229,11 @@ def main() -> None:
         (archive / "d.mp4").write_text("new")
         for name in ("a", "b", "d"):  # b is only touched
             os.utime(archive / f"{name}.mp4", (2, 2))
+    if start == "moved video":
+        (archive / "c.mp4").write_text("c" * 3)
+        os.utime(archive / "c.mp4", (1, 1))
+        (archive / "a.mp4").rename(archive / "z.mp4")
+        (archive / "d.mp4").write_text("new")
     (folder / LOG).write_text("")
     print(json.dumps(try_every_step(folder, config)))
 

@@ -26,6 +26,8 @@ from tests.videos import encode
         ("tags.parquet", "no result", 60, 3),
         ("tags.parquet", "grown archive", 60, 2),
         ("result", "grown archive", 60, 2),
+        ("tags.parquet", "moved video", 60, 1),
+        ("result", "moved video", 60, 1),
         ("tags.parquet", "lost video", 20, 0),
         ("result", "lost video", 20, 0),
     ],
@@ -38,7 +40,7 @@ def test_a_job_killed_at_any_step_of_commit_or_publication_gives_the_same_result
     assert done.returncode == 0, done.stderr[-2000:]
     found = json.loads(done.stdout)
     assert found["steps"] > steps, "every commit and the publication have steps"
-    assert found["videos"] == videos, "touched videos are not read"
+    assert found["videos"] == videos, "touched and moved videos are not read"
 
 
 JOB = """

@@ -1,0 +1,205 @@
+"""A video that was moved or renamed keeps its rows, under its new name, and is not read again."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import jobs.archive.fingerprint
+from jobs.result.ledger import read_moved
+from jobs.result.output import choose_output
+from jobs.result.verify import verify
+from jobs.tagging import run
+from jobs.tagging.plan import dry_run, make_plan
+from jobs.tagging.run import run_job
+from jobs.tagging.run_config import RunConfig
+from jobs.tagging.summary import Summary
+from tests.jobs.tagging.killed import LOG, DriverWithoutRay
+
+NAMES = ("a/one.mp4", "a/two.mp4", "b/three.mp4")
+
+
+@pytest.fixture(autouse=True)
+def fingerprints(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Replaces Ray, and fingerprints by the content. Gives a list of the files that are fingerprinted."""
+    looked_at: list[Path] = []
+
+    def fingerprint(path: str) -> str:
+        looked_at.append(Path(path))
+        return "s1:" + Path(path).read_bytes().hex()
+
+    monkeypatch.setattr(jobs.archive.fingerprint, "fingerprint", fingerprint)
+    monkeypatch.setattr(run, "RayDriver", DriverWithoutRay)
+    return looked_at
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    """Three videos in two folders. Two have the same size."""
+    for number, name in enumerate(NAMES):
+        path = tmp_path / "videos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("x" * (4 if number else 3) + str(number))
+    return tmp_path / "videos"
+
+
+@pytest.fixture(params=["tags.parquet", "tags"])
+def done(request: pytest.FixtureRequest, archive: Path, tmp_path: Path) -> RunConfig:
+    config = RunConfig((str(archive),), tmp_path / request.param)
+    assert run_job(make_plan(config)).videos == len(NAMES)
+    (archive / LOG).unlink()
+    return config
+
+
+def rows(summary: Summary) -> dict[str, list[str]]:
+    """Returns the labels of each video, by its path."""
+    found: dict[str, list[str]] = {name: [] for name in pq.read_table(summary.videos_out)["video"].to_pylist()}
+    for row in pq.read_table(summary.out).to_pylist():
+        found[row["video"]].append(row["label"])
+    return found
+
+
+def read_again(archive: Path) -> list[str]:
+    """Returns the names of the videos that were read since the first job."""
+    return [name for log in archive.parent.rglob(LOG) for name in log.read_text().split()]
+
+
+def test_a_renamed_video_keeps_its_rows_under_its_new_name(
+    done: RunConfig, archive: Path, fingerprints: list[Path]
+) -> None:
+    (archive / "a/two.mp4").rename(archive / "b/zwei.mp4")
+    plan = make_plan(done)
+    assert vars(dry_run(plan)).items() >= {"new": 0, "moved": 1, "kept": 3, "gone": 0, "videos": 3}.items()
+    summary = run_job(plan)
+    assert (summary.moved, summary.new, summary.kept, summary.gone, summary.failures) == (1, 0, 3, 0, ())
+    assert rows(summary) == {
+        str(archive / "a/one.mp4"): list("xxx0"),
+        str(archive / "b/three.mp4"): list("xxxx2"),
+        str(archive / "b/zwei.mp4"): list("xxxx1"),
+    }
+    assert read_again(archive) == []
+    assert fingerprints == [archive / "b/zwei.mp4"], "each file is looked at once"
+    assert verify(summary.out if done.out != archive.parent / "tags" else str(done.out)).problem is None
+    assert make_plan(done).is_done
+
+
+def test_a_whole_archive_on_another_mount_point_is_looked_at_and_not_read(
+    done: RunConfig, archive: Path, fingerprints: list[Path]
+) -> None:
+    mount = archive.parent / "mount"
+    archive.rename(mount)
+    moved = replace(done, inputs=(str(mount),))
+    summary = run_job(make_plan(moved))
+    assert (summary.moved, summary.videos, summary.gone) == (3, 3, 0)
+    assert rows(summary) == {
+        str(mount / "a/one.mp4"): list("xxx0"),
+        str(mount / "a/two.mp4"): list("xxxx1"),
+        str(mount / "b/three.mp4"): list("xxxx2"),
+    }
+    assert read_again(archive) == []
+    assert sorted(fingerprints) == sorted(mount / name for name in NAMES)
+    assert make_plan(moved).is_done
+
+
+def test_the_new_rows_have_the_time_of_the_new_file(done: RunConfig, archive: Path) -> None:
+    (archive / "a/two.mp4").rename(archive / "a/zwei.mp4")
+    os.utime(archive / "a/zwei.mp4", ns=(5, 1_600_000_000_123_456_789))
+    table = pq.read_table(run_job(make_plan(done)).videos_out)
+    row = next(row for row in table.to_pylist() if row["video"].endswith("zwei.mp4"))
+    assert row["mtime_ns"] == 1_600_000_000_123_456_789
+    assert row["mtime"].isoformat() == "2020-09-13T12:26:40.123456+00:00"
+
+
+def test_a_copy_beside_the_original_is_a_new_video(done: RunConfig, archive: Path) -> None:
+    (archive / "b/copy.mp4").write_bytes((archive / "a/two.mp4").read_bytes())
+    summary = run_job(make_plan(done))
+    assert (summary.moved, summary.new, summary.videos) == (0, 1, 4)
+    assert read_again(archive) == ["copy.mp4"]
+
+
+def test_a_copy_of_a_video_that_is_not_in_the_inputs_but_at_its_place_is_new(done: RunConfig, archive: Path) -> None:
+    (archive / "b/copy.mp4").write_bytes((archive / "a/two.mp4").read_bytes())
+    summary = run_job(make_plan(replace(done, inputs=(str(archive / "b"),))))
+    assert (summary.moved, summary.new, summary.videos) == (0, 1, 4)
+
+
+def test_a_video_of_the_same_size_and_other_content_is_read(done: RunConfig, archive: Path) -> None:
+    (archive / "a/two.mp4").unlink()
+    (archive / "b/other.mp4").write_text("other")
+    summary = run_job(make_plan(done))
+    assert (summary.moved, summary.new, summary.gone, summary.videos) == (0, 1, 1, 4)
+
+
+def test_a_place_that_cannot_be_looked_at_keeps_its_rows(
+    done: RunConfig, archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from jobs.archive import gone
+
+    (archive / "a/two.mp4").rename(archive / "b/two.mp4")
+    lstat = gone.os.lstat
+
+    def fail(path: str) -> os.stat_result:
+        if str(path) == str(archive / "a/two.mp4"):
+            raise OSError(116, "Stale file handle")
+        return lstat(path)
+
+    monkeypatch.setattr(gone.os, "lstat", fail)
+    summary = run_job(make_plan(done))
+    assert (summary.moved, summary.new, summary.videos) == (0, 1, 4)
+
+
+def test_of_two_copies_each_keeps_the_rows_of_the_one_with_its_file_name(done: RunConfig, archive: Path) -> None:
+    (archive / "a/copy.mp4").write_bytes((archive / "a/two.mp4").read_bytes())
+    run_job(make_plan(done))
+    (archive / "c").mkdir()
+    for name in ("copy.mp4", "two.mp4"):
+        (archive / "a" / name).rename(archive / "c" / name)
+    moves = make_plan(done).changes.moved
+    assert [(move.old_name, move.video.path) for move in moves] == [
+        (str(archive / "a" / name), str(archive / "c" / name)) for name in ("copy.mp4", "two.mp4")
+    ]
+    assert run_job(make_plan(done)).videos == 4
+
+
+def test_a_moved_video_that_comes_back_before_publication_has_rows_at_both_places(
+    done: RunConfig, archive: Path
+) -> None:
+    (archive / "a/two.mp4").rename(archive / "b/two.mp4")
+    plan = make_plan(done)
+    (archive / "a/two.mp4").write_bytes((archive / "b/two.mp4").read_bytes())
+    summary = run_job(plan)
+    assert summary.videos == 4
+    assert rows(summary)[str(archive / "a/two.mp4")] == rows(summary)[str(archive / "b/two.mp4")]
+
+
+def test_an_interrupted_job_removes_the_old_names_when_it_is_continued(
+    done: RunConfig, archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (archive / "a/two.mp4").rename(archive / "b/two.mp4")
+    (archive / "b/new.mp4").write_text("new")
+
+    def interrupt(*_: object) -> pa.Table:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(Exception, match="interrupted"):
+        patch.setattr("tests.jobs.tagging.killed.rows_of", interrupt)
+        run_job(make_plan(done))
+    old, new = str(archive / "a/two.mp4"), str(archive / "b/two.mp4")
+    assert read_moved(choose_output(done.out).run_folder) == {old: new}
+    summary = run_job(make_plan(done))
+    assert (summary.videos, old in rows(summary), rows(summary)[new]) == (4, False, list("xxxx1"))
+
+
+def test_a_moved_video_that_had_failed_is_named_by_its_new_path(done: RunConfig, archive: Path) -> None:
+    from jobs.tagging.rows import Revision, result_tables, revised
+    from tests.jobs.result.finished import make_finished
+
+    videos, tags = result_tables([make_finished("/old/a.mp4", ""), make_finished("/old/b.mp4", "ab")])
+    new_names = {"/old/a.mp4": Revision("/new/z.mp4"), "/old/b.mp4": Revision("/new/b.mp4")}
+    videos, tags = revised(videos, tags, new_names)
+    assert videos["video"].to_pylist() == ["/new/b.mp4", "/new/z.mp4"]
+    assert videos["error"].to_pylist() == [None, "/new/z.mp4 is empty (0 bytes)"]
+    assert tags["video"].to_pylist() == ["/new/b.mp4"] * 2
