@@ -10,18 +10,21 @@ these options, without a replacement. Ray Data then retries a task without limit
 
 
 def avoiding(nodes: Collection[str]) -> dict[str, Any]:
-    """Returns options for ``map_batches`` that keep its tasks off the nodes with these ids, if it takes options.
+    """Returns options for ``map_batches`` that keep its tasks off the nodes with these ids, if it takes options."""
+    return {"label_selector": _selector(nodes)} if nodes and HAS_REMOTE_ARGUMENTS else {}
 
-    If it takes none, the option of all steps is set: then the actors avoid these nodes, too.
-    """
-    selector = {"ray.io/node-id": f"!in({','.join(sorted(nodes))})"} if nodes else None
-    if HAS_REMOTE_ARGUMENTS:
-        return {"label_selector": selector} if selector else {}
-    from ray.data import DataContext
 
-    options: Any = DataContext.get_current().execution_options
-    options.label_selector = selector
-    return {}
+def avoid_in_all_steps(nodes: Collection[str]) -> None:
+    """Keeps the tasks and actors of data sets that are made from now on off these nodes, if ``avoiding`` cannot."""
+    if not HAS_REMOTE_ARGUMENTS:
+        from ray.data import DataContext
+
+        options: Any = DataContext.get_current().execution_options
+        options.label_selector = _selector(nodes) if nodes else None
+
+
+def _selector(nodes: Collection[str]) -> dict[str, str]:
+    return {"ray.io/node-id": f"!in({','.join(sorted(nodes))})"}
 
 
 def retries(**options: int) -> dict[str, Any]:

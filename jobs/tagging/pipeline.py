@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from jobs.archive.video import Video, existing_paths
 from jobs.cluster.nodes import check_nodes
-from jobs.cluster.ray_versions import avoiding, retries
+from jobs.cluster.ray_versions import avoid_in_all_steps, avoiding, retries
 from jobs.tagging.decoding import decode
 from jobs.tagging.prediction import Predictor
 from tagger.errors import VtagError
@@ -174,6 +174,7 @@ def tag_videos(
     size = source.info.preprocessing.size
     clip_bytes = sampling.num_frames * size * size * 3
     _configure(workers, rows * clip_bytes)
+    avoid_in_all_steps(avoided)
     sizes = list(task_sizes(len(videos), workers.decoders))
     blocks = videos_in_blocks(videos, sizes, numbers if numbers is not None else range(len(videos)))
     span_windows = min(rows, SPAN_WINDOWS)

@@ -14,9 +14,10 @@ import psutil
 import pyarrow as pa
 import pytest
 
+import jobs.cluster.ray_versions
 import tagger
 from jobs.archive.video import Video, existing_paths
-from jobs.cluster.nodes import NodeAnswer, check_nodes, find_problem
+from jobs.cluster.nodes import NodeAnswer, check_nodes, find_problem, this_node
 from jobs.cluster.ray_driver import SendEvent, run_on_ray
 from jobs.cluster.ray_session import RaySession
 from jobs.errors import JobError
@@ -148,6 +149,54 @@ def test_a_cluster_without_the_model_that_loses_a_node_gives_the_rows_of_one_nod
     # The nodes have another model in the place of the built-in one.
     source = replace(find_model(str(model_file)), is_builtin=True)
     assert tag(address, videos, source, kill) == single_node_rows
+
+
+def tag_without_one_node(
+    session: RaySession, send_event: SendEvent, videos: list[Video], source: ModelSource, takes_options: bool
+) -> None:
+    import ray
+
+    jobs.cluster.ray_versions.HAS_REMOTE_ARGUMENTS = takes_options
+
+    here, other = sorted(ray.nodes(), key=lambda node: node["NodeID"] != this_node())
+    workers = replace(choose_workers(cpus=2, gpus=0, device="cpu"), actors=2)
+    for avoided in (here, other):
+        ids = (avoided["NodeID"],)
+        send_event(ids)
+        for table in tag_videos(videos, source, source.info.sampling, workers, top_k=2, avoided=ids):
+            send_event(table.select(["node", "end"]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("takes_options", [True, False])
+def test_avoided_nodes_do_not_decode(
+    takes_options: bool, two_nodes: Any, videos: list[Video], model_file: Path
+) -> None:
+    from ray.data import ExecutionOptions
+
+    if not takes_options and not hasattr(ExecutionOptions(), "label_selector"):
+        pytest.skip("this Ray has no label selector for all steps")
+    events: list[Any] = []
+    source = find_model(str(model_file))
+    run_on_ray(
+        "tagging",
+        tag_without_one_node,
+        videos,
+        source,
+        takes_options,
+        on_event=events.append,
+        address=two_nodes.address,
+    )
+    read_on: dict[str, list[str]] = {}
+    for event in events:
+        if isinstance(event, tuple):
+            decoded = read_on.setdefault(event[0], [])
+        else:
+            decoded += event["node"].drop_null().to_pylist()
+    assert len(read_on) == 2
+    for avoided, decoded in read_on.items():
+        assert len(decoded) == VIDEOS
+        assert set(decoded) == read_on.keys() - {avoided}
 
 
 def kill_one(*words: str) -> None:

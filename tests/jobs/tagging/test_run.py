@@ -195,11 +195,11 @@ class RecordsParts(DriverWithoutRay):
     parts: ClassVar[list[tuple[int, int]]] = []
 
     def events(
-        self, work: object, videos: Sequence[Video], first: int, *rest: object, timeout_s: float
+        self, work: object, videos: Sequence[Video], numbers: Sequence[int], *rest: object, timeout_s: float
     ) -> Iterator[Workers | pa.Table]:
-        self.parts.append((first, len(videos)))
+        self.parts.append((numbers[0], len(videos)))
         yield choose_workers(cpus=2, gpus=0)
-        for number, video in enumerate(videos, start=first):
+        for number, video in zip(numbers, videos, strict=True):
             yield rows_of(number, video)
 
 
