@@ -1,9 +1,10 @@
 """The videos of local folders and globs."""
 
+import fnmatch
 import glob
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from jobs.archive.folders import Folders
@@ -65,8 +66,7 @@ def _glob_matches(pattern: str, rules: Rules, folders: Folders) -> Iterator[Vide
         root = str(Path(*parts[:fixed]))
         yield from (v for v in _walk(root, rules, folders) if matches(Path(v.path).parts[fixed:], parts[fixed:]))
         return
-    found: Iterable[str] = glob.iglob(pattern)  # noqa: PTH207 - Path.glob also matches hidden files
-    for match in found:
+    for match in _expanded("", Path(pattern).parts, folders):
         path = _absolute(match)
         folder, name = os.path.split(path)
         if rules.is_excluded(folder, name):
@@ -77,6 +77,31 @@ def _glob_matches(pattern: str, rules: Rules, folders: Folders) -> Iterator[Vide
             yield _video(path)
         else:
             folders.leave_out(name)
+
+
+def _expanded(folder: str, parts: Sequence[str], folders: Folders) -> Iterator[str]:
+    """Yields the paths below ``folder`` that match the ``parts`` of a glob, as in the shell.
+
+    The standard library's ``glob`` passes silently over folders that cannot be listed.
+    """
+    if not parts:
+        yield folder
+    elif not glob.has_magic(parts[0]):
+        path = os.path.join(folder, parts[0])  # noqa: PTH118 - a str is needed
+        if os.path.lexists(path):
+            yield from _expanded(path, parts[1:], folders)
+    else:
+        try:
+            with os.scandir(folder or ".") as entries:
+                names = sorted(entry.name for entry in entries)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        except OSError as error:
+            folders.fail(_absolute(folder or "."), reason(error))
+            return
+        for name in fnmatch.filter(names, parts[0]):
+            if parts[0].startswith(".") or not name.startswith("."):
+                yield from _expanded(os.path.join(folder, name), parts[1:], folders)  # noqa: PTH118
 
 
 def _walk(root: str, rules: Rules, folders: Folders, *, required: bool = True) -> Iterator[Video]:

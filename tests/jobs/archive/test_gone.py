@@ -207,6 +207,14 @@ def test_without_a_record_a_folder_that_cannot_be_listed_is_an_error(
     assert [Path(video.path).name for video in find_videos([f"{tmp_path}/*"], folders=Folders())] == ["c.mp4"]
 
 
+def test_a_glob_names_the_folders_that_cannot_be_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = make(tmp_path, "closed/one/a.mp4", "open/one/b.mp4", "open/.hidden/c.mp4", "open/two/d.txt")
+    refuse(tmp_path / "closed", PermissionError(13, "Permission denied"), monkeypatch)
+    folders = Folders()
+    assert [video.path for video in find_videos([f"{tmp_path}/*/*/*"], folders=folders)] == [names[1]]
+    assert folders.problems == [FolderProblem(str(tmp_path / "closed"), "permission denied")]
+
+
 def test_an_error_while_a_file_is_looked_for_proves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = make(tmp_path, "a.mp4", "b.mp4")
     Path(names[1]).unlink()
