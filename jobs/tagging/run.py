@@ -151,6 +151,7 @@ def _tag_and_publish(plan: Plan, job: JobState) -> ResultCounts:
                 with contextlib.suppress(OSError):
                     ledger.log("stopped", reason=type(error).__name__, words=str(error))
                 raise
+            lock.check()
             remove(folder)
     except OSError as error:
         raise unwritable(folder, error) from error

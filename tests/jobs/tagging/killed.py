@@ -110,7 +110,10 @@ def kill_at(step: int, folder: Path) -> None:
 
     def count_operation(event: str = "", arguments: Sequence[Any] = ()) -> None:
         nonlocal count
-        if event in ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "") and threading.get_ident() == main:
+        if (
+            event in ("open", "os.rename", "os.link", "os.remove", "os.mkdir", "os.rmdir", "")
+            and threading.get_ident() == main
+        ):
             if event and not str(arguments[0]).startswith(str(folder)):
                 return
             count += 1

@@ -10,6 +10,7 @@ from jobs.result.lock import Lock, locked
 from jobs.result.output import choose_output
 from jobs.tagging import committer
 from jobs.tagging.committer import COMMIT_S, Committer
+from tagger.errors import OutputError
 from tests.jobs.result.finished import IDENTITY, make_finished
 
 
@@ -54,3 +55,14 @@ def test_finished_videos_are_written_on_exit_also_after_an_error(ledger: Ledger,
     with locked(ledger.folder) as lock, pytest.raises(RuntimeError, match="the model fails"):
         fail(lock)
     assert sorted(read_records(committed_parts(ledger.folder)).rows) == ["/v/a.mp4", "/v/b.mp4"]
+
+
+def test_nothing_is_written_after_another_job_has_taken_the_lock_over(ledger: Ledger, clock: dict[str, float]) -> None:
+    def lose(lock: Lock) -> None:
+        with Committer(ledger, lock) as committing:
+            committing.add(make_finished("/v/a.mp4"))
+            ledger.folder.child("lock.json").write_text('{"host": "elsewhere", "token": "t"}')
+
+    with locked(ledger.folder) as lock, pytest.raises(OutputError, match="another job has taken over this output"):
+        lose(lock)
+    assert committed_parts(ledger.folder) == []
