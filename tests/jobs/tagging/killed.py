@@ -33,6 +33,8 @@ from tagger.clips import VideoEnd
 
 TIMINGS = ["decode_s", "predict_s"]
 LOG = "read.log"
+OPERATIONS = ("open", "os.rename", "os.link", "os.remove", "os.mkdir", "os.rmdir", "")
+"""The audit events that are operations on a disk; an empty one stands for an operation without an event."""
 
 
 def rows_of(number: int, video: Video) -> pa.Table:
