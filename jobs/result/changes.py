@@ -82,7 +82,7 @@ class Records:
     """The records of finished videos: columns, and in ``rows`` the row number of each name.
 
     ``is_bad``: the video failed or was read only in part. ``is_unstable``: it changed while it was read.
-    ``may_pass``: its error may pass, and it was read fewer than MAX_ATTEMPTS times.
+    ``may_pass``: its error may pass, and it was read by fewer than MAX_ATTEMPTS runs, not by this one.
     """
 
     rows: dict[str, int] = field(default_factory=dict)
@@ -96,15 +96,18 @@ class Records:
     segments: np.ndarray = field(default_factory=lambda: np.empty(0, np.int32))
 
 
-def read_records(sources: Iterable[TablePair]) -> Records:
-    """Reads the records in ``sources``. For a video in several of them, the last one counts. Raises OSError."""
+def read_records(sources: Sequence[TablePair], this_run: Sequence[TablePair] = ()) -> Records:
+    """Reads the records in ``sources``, those of earlier runs, and in ``this_run``.
+
+    For a video in several of them, the last one counts. A run tries a video once. Raises OSError.
+    """
 
     def read(source: TablePair) -> pa.Table:
         with source.videos.parquet() as file:
             return fill_added_columns(file.read(columns=COLUMNS).replace_schema_metadata(), RECORDS_SCHEMA)
 
     with ThreadPoolExecutor(READERS) as pool:
-        tables = list(pool.map(read, sources))
+        tables = list(pool.map(read, [*sources, *this_run]))
     if not tables:
         return Records()
     table = pa.concat_tables(tables)
@@ -112,6 +115,7 @@ def read_records(sources: Iterable[TablePair]) -> Records:
     rows = dict(zip(table["video"].to_pylist(), range(table.num_rows), strict=True))
     is_bad = np.asarray(table["status"]) != "ok"
     attempts = table["attempts"].fill_null(1).to_numpy()
+    is_earlier = np.arange(table.num_rows) < sum(found.num_rows for found in tables[: len(sources)])
     passing = pc.is_in(table["error_kind"], pa.array(sorted(PASSING_KINDS))).to_numpy()
     return Records(
         rows,
@@ -120,7 +124,7 @@ def read_records(sources: Iterable[TablePair]) -> Records:
         table["fingerprint"],
         is_bad,
         np.asarray(table["error_kind"]) == "changed",
-        is_bad & passing & (attempts < MAX_ATTEMPTS),
+        is_earlier & is_bad & passing & (attempts < MAX_ATTEMPTS),
         attempts,
         table["segments"].to_numpy(),
     )

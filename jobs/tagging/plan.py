@@ -129,7 +129,10 @@ def make_plan(config: RunConfig, on_found: Callable[[int], None] = lambda found:
     )
     try:
         committed = committed_parts(output.run_folder) if run_id is not None else []
-        records = read_records([*(base.sources if base else ()), *committed])
+        sources = base.sources if base else ()
+        # After a job that was killed right after publishing, the result is of the interrupted run itself.
+        is_published = base is not None and base.run_id == run_id
+        records = read_records((), [*sources, *committed]) if is_published else read_records(sources, committed)
         moved_before = read_moved(output.run_folder) if run_id is not None else {}
     except (OSError, OutputError) as error:
         if not config.overwrite:

@@ -35,6 +35,17 @@ def test_an_unchanged_video_is_kept_without_being_opened(records: Records) -> No
     assert changes.todo == []
 
 
+def test_an_error_that_may_pass_is_tried_again_by_the_next_run_and_not_by_this_one(tmp_path: Path) -> None:
+    output = choose_output(tmp_path / "t.parquet")
+    video = replace(BAD, end=replace(BAD.end, error_kind="crashed"))
+    commit_to(output, [video])
+    parts = committed_parts(output.run_folder)
+    assert find_changes([video.video], read_records(parts)).retried == (video.video,)
+    assert find_changes([video.video], read_records((), parts)).unchanged == 1
+    again = find_changes([video.video], read_records((), parts), retry_failed=True)
+    assert (again.retried, again.earlier[video.video.path].attempts) == ((video.video,), 1)
+
+
 def test_a_video_without_a_record_is_new(records: Records) -> None:
     new = Video("/v/new.mp4", 5, 7)
     assert find_changes([new], records, read_fingerprint=fail_when_read) == Changes(new=(new,), gone=4)

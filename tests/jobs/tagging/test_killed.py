@@ -28,6 +28,8 @@ from tests.videos import encode
         ("result", "grown archive", 60, 2),
         ("tags.parquet", "moved video", 60, 1),
         ("result", "moved video", 60, 1),
+        ("tags.parquet", "failing videos", 60, 2),
+        ("result", "failing videos", 60, 2),
         ("tags.parquet", "lost video", 20, 0),
         ("result", "lost video", 20, 0),
     ],
