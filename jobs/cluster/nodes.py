@@ -1,7 +1,7 @@
 """Checks that every node of a cluster has the same version of vtag and sees the local paths."""
 
 import os
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,15 +56,15 @@ def _only_on(node: str) -> Any:
     return NodeAffinitySchedulingStrategy(node, soft=False)
 
 
-def check_nodes(paths: Iterable[str], avoided: Collection[str] = ()) -> None:
+def check_nodes(paths: Iterable[str]) -> None:
     """Raises JobError when a node with a CPU or GPU lacks this version of vtag, or does not see the local ``paths``.
 
-    Asks all nodes at the same time, except those with an id in ``avoided``. A node that leaves the cluster is left out.
-    The error is one line for all nodes. Needs a running Ray; does nothing when Ray runs on a single node.
+    Asks all nodes at the same time. A node that leaves the cluster is left out. The error is one line for all nodes.
+    Needs a running Ray; does nothing when Ray runs on a single node.
     """
     import ray
 
-    nodes = [node for node in ray.nodes() if node["Alive"] and node["NodeID"] not in avoided]
+    nodes = [node for node in ray.nodes() if node["Alive"]]
     if len(nodes) > 1:
         working = [node for node in nodes if node["Resources"].get("CPU") or node["Resources"].get("GPU")]
         problem = find_problem(_ask(working, _sample(paths)))

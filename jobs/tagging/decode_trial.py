@@ -13,8 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
 
-from jobs.archive.video import Video, existing_paths
-from jobs.cluster.nodes import check_nodes
+from jobs.archive.video import Video
 from jobs.storage.address import is_address
 from jobs.storage.staging import staged
 from jobs.tagging.pipeline import DECODERS_PER_GPU, DECODING_GPU_SHARE, Workers
@@ -58,7 +57,7 @@ def should_use_nvdec(
 
     With ``auto`` they do when the job is large, its models run on GPUs, and a trial shows that GPUs are faster. When a
     trial fails, the cores decode. Needs a running Ray. Raises VtagError when ``wanted`` is ``cuda`` and there is no
-    GPU, and JobError when a machine of the cluster cannot do its part.
+    GPU.
     """
     if wanted == "cuda" and gpus < 1:
         raise VtagError("--decode-device cuda: no GPU is available to Ray here; use --decode-device cpu or auto")
@@ -70,7 +69,6 @@ def should_use_nvdec(
         return False
     import ray
 
-    check_nodes(existing_paths(videos))
     names = [os.fsencode(video.path) for video in videos[: 1 if is_address(videos[0].path) else TRIAL_VIDEOS]]
     # The trial compares one GPU with its share of the cores.
     cores = math.ceil(workers.cores / int(gpus))

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import pyarrow as pa
 
-from jobs.archive.video import Video, existing_paths
-from jobs.cluster.nodes import check_nodes
+from jobs.archive.video import Video
 from jobs.cluster.ray_versions import avoid_in_all_steps, avoiding, retries
 from jobs.tagging.decoding import decode
 from jobs.tagging.prediction import Predictor
@@ -166,10 +165,8 @@ def tag_videos(
     Their column ``video`` has the ``numbers`` of the videos; without them, videos count from 0. The nodes with an id in
     ``avoided`` do not decode. Every window comes back once, and every
     video, also an unreadable one, has exactly one row with an ``end``. When a process or a machine dies, its unfinished
-    work is repeated. Needs a running Ray. Raises JobError when a machine of the cluster cannot do its part,
-    ModelFileError when the model file has changed.
+    work is repeated. Needs a running Ray. Raises ModelFileError when the model file has changed.
     """
-    check_nodes(existing_paths(videos), avoided)
     rows = batch_size or windows_per_call(source.info.architecture, workers.device)
     size = source.info.preprocessing.size
     clip_bytes = sampling.num_frames * size * size * 3

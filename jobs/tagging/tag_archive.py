@@ -4,8 +4,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from jobs.archive.video import Video
-from jobs.cluster.nodes import node_count
+from jobs.archive.video import Video, existing_paths
+from jobs.cluster.nodes import check_nodes, node_count
 from jobs.cluster.ray_driver import SendEvent
 from jobs.cluster.ray_session import RaySession
 from jobs.tagging.decode_trial import DecodeDevice, should_use_nvdec
@@ -43,7 +43,8 @@ def tag_archive(
     """Tags ``videos``, a chunk of a job. Sends the Workers, then tables of SEGMENTS_SCHEMA as they come back.
 
     ``numbers`` are the numbers of the videos in the job's list of videos to tag. ``workers`` are those of the chunk
-    before; for the first chunk they are chosen here. ``tag_videos`` describes the tables and the errors.
+    before; for the first chunk they are chosen here. ``tag_videos`` describes the tables and the errors. Raises
+    JobError when a machine of the cluster cannot do its part when the job begins.
     """
     workers = workers or _workers(session, videos, source, sampling, settings)
     send_event(workers)
@@ -65,6 +66,7 @@ def tag_archive(
 def _workers(
     session: RaySession, videos: Sequence[Video], source: ModelSource, sampling: Sampling, settings: TaggingSettings
 ) -> Workers:
+    check_nodes(existing_paths(videos))
     wanted = session.cpus, session.gpus, settings.device, settings.actors
     workers = choose_workers(*wanted)
     preprocessing = source.info.preprocessing
