@@ -9,7 +9,7 @@ import errno
 import glob
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -245,8 +245,12 @@ def whole_seconds(mtime_ns: int) -> int:
     return mtime_ns // 10**9 * 10**9
 
 
-def download(location: Location, to: Path) -> fs.FileInfo:
+def download(
+    location: Location, to: Path, on_open: Callable[[int, int], None] = lambda descriptor, size: None
+) -> fs.FileInfo:
     """Copies a file to the local path ``to``, a few megabytes at a time. Returns the size and time of the file.
+
+    ``on_open`` gets the descriptor of the empty copy and the size of the file, before the file is read.
 
     Raises OSError: FileNotFoundError when there is no such file, PermissionError when it may not be read.
     """
@@ -254,11 +258,11 @@ def download(location: Location, to: Path) -> fs.FileInfo:
     if before.type != fs.FileType.File:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(location))
     with to.open("wb") as target:
-        for chunk in location.chunks():
-            target.write(chunk)
+        on_open(target.fileno(), before.size)
+        copied = sum(target.write(chunk) for chunk in location.chunks())
     after = location.info()
     # A large object is read in several requests. It can be replaced between them.
-    if (after.size, after.mtime_ns) != (before.size, before.mtime_ns) or to.stat().st_size != before.size:
+    if (after.size, after.mtime_ns) != (before.size, before.mtime_ns) or copied != before.size:
         raise OSError(errno.EAGAIN, "it changed while it was read", str(location))
     return before
 

@@ -89,7 +89,7 @@ def test_a_video_in_a_bucket_has_the_version_of_the_bucket_and_messages_name_its
     cut.write_bytes(whole.read_bytes()[:-5000])
     copies = []
 
-    def download(address: str, to: Path) -> fs.FileInfo:
+    def download(address: str, to: Path, on_open: object) -> fs.FileInfo:
         copies.append(to)
         source = tmp_path / address.rpartition("/")[2]
         to.write_bytes(source.read_bytes())
