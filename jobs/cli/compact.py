@@ -20,8 +20,8 @@ from jobs.cli.command.options import examples, verbose_option
 def compact(path: str, out: str | None, verbose: bool) -> None:
     """Merge the part files of the result in the folder PATH into as few files as possible, sorted.
 
-    Each `vtag run` adds part files to a result folder. Programs that read its manifest.json see the complete result at
-    any time, also while part files are merged.
+    Each `vtag run` adds part files to a result folder. Its manifest.json names a complete result at any time, also
+    while part files are merged. Programs that have read the manifest before must then read it again.
     """
     from jobs.cli.terminal.wording import count
     from jobs.result.compact import compact

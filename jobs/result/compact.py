@@ -14,7 +14,7 @@ from tagger.errors import OutputError
 def compact(path: str, out: str | None = None) -> ResultCounts:
     """Merges the part files of the folder at ``path`` into as few as possible, sorted, in place or as another result.
 
-    Raises OutputError.
+    In place, the files of all earlier parts are removed. Raises OutputError.
     """
     source = find_output(path)
     target = source if out is None else choose_output(out)
@@ -23,11 +23,23 @@ def compact(path: str, out: str | None = None) -> ResultCounts:
     run_folders = [source.run_folder] if target is source else [source.run_folder, target.run_folder]
     try:
         with contextlib.ExitStack() as locks:
-            for folder in run_folders:
-                locks.enter_context(locked(folder))
+            held = [locks.enter_context(locked(folder)) for folder in run_folders]
+
+            def check_locks() -> None:
+                for lock in held:
+                    lock.check()
+
             result = _read(source)
             _check_free(source, target)
-            return publish(target, result.identity, result.run_id, None, result.sources)
+            return publish(
+                target,
+                result.identity,
+                result.run_id,
+                None,
+                result.sources,
+                check_lock=check_locks,
+                keeps_previous=False,
+            )
     except OSError as error:
         raise OutputError(f"{run_folders[-1]} cannot be written: {reason(error)}") from error
     finally:

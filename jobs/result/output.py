@@ -9,7 +9,7 @@ from jobs.errors import reason
 from jobs.storage.location import Location, locate, temporary_path
 from tagger.errors import OutputError
 
-RESULT_NAMES = frozenset({"tags", "videos", "manifest.json"})
+RESULT_NAMES = frozenset({"tags", "videos", "parts", "manifest.json"})
 """The names in the folder of a result."""
 
 
@@ -26,15 +26,20 @@ class Output:
 
     @property
     def tags(self) -> Location:
-        """The table of segments: a file, or a folder of part files."""
+        """The table of segments: a file, or the folder that readers of ``*.parquet`` read."""
         return self.out.child("tags") if self.is_folder else self.out
 
     @property
     def videos(self) -> Location:
-        """The table of videos: a file, or a folder of part files."""
+        """The table of videos: a file, or the folder that readers of ``*.parquet`` read."""
         if self.is_folder:
             return self.out.child("videos")
         return self.out.beside(self.out.name.removesuffix(".parquet") + ".videos.parquet")
+
+    @property
+    def parts(self) -> Location:
+        """The folder of the part files that the manifest of a folder names."""
+        return self.out.child("parts")
 
     @property
     def manifest(self) -> Location:

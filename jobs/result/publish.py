@@ -2,8 +2,9 @@
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,8 +15,10 @@ from jobs.errors import reason
 from jobs.result.identity import RunIdentity, file_metadata
 from jobs.result.merge import ROW_GROUP_ROWS, Merged, TablePair, merge
 from jobs.result.output import Output
-from jobs.result.published import Part, Result, next_number, remove_left_overs, write_manifest
+from jobs.result.parts import Part, next_number, remove_left_overs, show
+from jobs.result.published import Result, kept_numbers, list_files, write_manifest
 from jobs.storage.location import parquet_writer
+from jobs.storage.replace import replace_together
 from tagger.errors import OutputError
 from tagger.schema import TAGS_SCHEMA, VIDEOS_SCHEMA
 
@@ -77,16 +80,22 @@ def publish(
     new_tables: Sequence[TablePair],
     *,
     keep: pa.Array | None = None,
+    check_lock: Callable[[], None] = lambda: None,
+    keeps_previous: bool = True,
 ) -> ResultCounts:
     """Publishes the ``new_tables`` of a run, with the rows of ``base`` that they do not replace, at ``output``.
 
-    ``keep``: the names of the videos to keep; None keeps all. Raises OutputError when the output cannot be written.
-    Then nothing is lost, and the call can be repeated. A repeated call gives the same result.
+    ``keep``: the names of the videos to keep; None keeps all. ``check_lock`` is called before each file is put in
+    place, and raises OutputError when another job holds the output now. ``keeps_previous``: part files that were in the
+    result until now stay for one more publication.
+
+    Raises OutputError when the output cannot be written. Then nothing is lost, and the call can be repeated. A repeated
+    call gives the same result.
     """
     try:
         if output.is_folder:
-            return _publish_folder(output, identity, run_id, base, new_tables, keep)
-        return _publish_files(output, identity, run_id, base, new_tables, keep)
+            return _publish_folder(output, identity, run_id, base, new_tables, keep, check_lock, keeps_previous)
+        return _publish_files(output, identity, run_id, base, new_tables, keep, check_lock)
     except OSError as error:
         raise OutputError(
             f"{output.out} cannot be written: {reason(error)}; finished videos are kept, run the same command again"
@@ -102,11 +111,9 @@ def count_rows(sources: Sequence[TablePair]) -> ResultCounts:
 
 
 @contextlib.contextmanager
-def _write_pair(files: TablePair, metadata: dict[str, str]) -> Iterator[tuple[pq.ParquetWriter, pq.ParquetWriter]]:
-    """Yields writers of both files, tags and videos. Both files are completed, then put in place, the videos first."""
+def _writers(tags: Path, videos: Path, metadata: dict[str, str]) -> Iterator[tuple[pq.ParquetWriter, pq.ParquetWriter]]:
+    """Yields writers of both tables."""
     with (
-        files.tags.atomic_write() as tags,
-        files.videos.atomic_write() as videos,
         parquet_writer(tags, TAGS_SCHEMA.with_metadata(metadata)) as tags_writer,
         parquet_writer(videos, VIDEOS_SCHEMA.with_metadata(metadata)) as videos_writer,
     ):
@@ -120,13 +127,18 @@ def _publish_files(
     base: Result | None,
     new_tables: Sequence[TablePair],
     keep: pa.Array | None,
+    check_lock: Callable[[], None],
 ) -> ResultCounts:
     before = base.sources if base is not None else ()
     if keep is None and base is not None and base.is_half_published:
         # The tags may still have rows of videos that the interrupted run pruned.
         keep = pa.concat_arrays([_names(source) for source in (*before, *new_tables)])
     counts = ResultCounts()
-    with _write_pair(TablePair(output.tags, output.videos), file_metadata(identity, run_id)) as (tags, videos):
+    with (
+        # The videos first: read_result knows a result with new videos and old tags.
+        replace_together((output.videos, output.tags), check_lock) as (videos_path, tags_path),
+        _writers(tags_path, videos_path, file_metadata(identity, run_id)) as (tags, videos),
+    ):
         for merged in merge([*before, *new_tables], keep=keep):
             tags.write_table(merged.tags, row_group_size=ROW_GROUP_ROWS)
             videos.write_table(merged.videos, row_group_size=ROW_GROUP_ROWS)
@@ -141,19 +153,29 @@ def _publish_folder(
     base: Result | None,
     new_tables: Sequence[TablePair],
     keep: pa.Array | None,
+    check_lock: Callable[[], None],
+    keeps_previous: bool,
 ) -> ResultCounts:
-    for folder in (output.out, output.tags, output.videos):
+    for folder in (output.out, output.parts, output.tags, output.videos):
         folder.create_folder()
+    if base is not None:
+        list_files(output, base)
+    previous = kept_numbers(output, run_id)
     unchanged, rewritten = _split(output, base, new_tables, keep)
-    number = next_number(output)
+    number = next_number(output, previous)
     metadata = file_metadata(identity, run_id)
     written: list[Part] = []
-    counts = count_rows([part.pair(output) for part in unchanged])
-    batches = merge([*(part.pair(output) for part in rewritten), *new_tables], keep=keep)
+    counts = count_rows([part.listed(output) for part in unchanged])
+    batches = merge([*(part.listed(output) for part in rewritten), *new_tables], keep=keep)
     merged = next(batches, None)
     while merged is not None:
         part = Part(number, 0, 0)
-        with _write_pair(part.pair(output), metadata) as (tags, videos):
+        files = part.listed(output)
+        with (
+            files.tags.atomic_write() as tags_path,
+            files.videos.atomic_write() as videos_path,
+            _writers(tags_path, videos_path, metadata) as (tags, videos),
+        ):
             while merged is not None and part.segments < ROWS_PER_FILE:
                 tags.write_table(merged.tags, row_group_size=ROW_GROUP_ROWS)
                 videos.write_table(merged.videos, row_group_size=ROW_GROUP_ROWS)
@@ -162,10 +184,15 @@ def _publish_folder(
                 merged = next(batches, None)
         written.append(part)
         number += 1
-    # From here on, readers of the manifest see the new result.
     listed = [*unchanged, *written]
-    write_manifest(output, identity, run_id, listed)
-    remove_left_overs(output, listed)
+    numbers = {part.number for part in listed}
+    previous = previous - numbers if keeps_previous else set()
+    check_lock()
+    # From here on, readers of the manifest see the new result.
+    write_manifest(output, identity, run_id, listed, previous)
+    check_lock()
+    show(output, listed)
+    remove_left_overs(output, numbers | previous)
     return counts
 
 
@@ -182,7 +209,7 @@ def _split(
     unchanged: list[Part] = []
     rewritten: list[Part] = []
     for part in base.parts:
-        names = _names(part.pair(output))
+        names = _names(part.listed(output))
         stays = not pc.any(pc.is_in(names, new)).as_py()
         if stays and keep is not None:
             stays = bool(pc.all(pc.is_in(names, keep)).as_py())

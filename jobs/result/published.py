@@ -1,12 +1,11 @@
 """Reads a published result: the run that made it, the identity of that run, and the files that belong to it.
 
 A result that is a folder has a manifest, which lists the pairs of part files that count. It is replaced atomically, so
-a reader of the manifest sees the old result or the new one. Part files that it does not list are left-overs.
+a reader of the manifest sees the old result or the new one.
 """
 
 import json
-import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -17,15 +16,14 @@ from jobs.result.columns import matches_schema
 from jobs.result.identity import RunIdentity, from_metadata
 from jobs.result.merge import TablePair
 from jobs.result.output import Output
+from jobs.result.parts import Part, show, shown_names
 from jobs.storage.location import Location
+from jobs.storage.replace import give_second_name
 from tagger.errors import OutputError
 from tagger.schema import TAGS_SCHEMA, VIDEOS_SCHEMA
 
 MANIFEST_FORMAT = 1
 """Version of the layout of a result that is a folder."""
-
-RESULT_PART = re.compile(r"part-(\d{5,})\.parquet")
-"""The file name of a part."""
 
 
 class UnusableResultError(OutputError):
@@ -37,28 +35,11 @@ class UnusableResultError(OutputError):
 
 
 @dataclass(frozen=True)
-class Part:
-    """A pair of part files of a folder, about the same videos. ``number`` is in their names."""
-
-    number: int
-    videos: int
-    segments: int
-
-    @property
-    def name(self) -> str:
-        """The name of both files, one in ``tags/``, one in ``videos/``."""
-        return f"part-{self.number:05d}.parquet"
-
-    def pair(self, output: Output) -> TablePair:
-        """Returns the two files."""
-        return TablePair(output.tags.child(self.name), output.videos.child(self.name))
-
-
-@dataclass(frozen=True)
 class Result:
     """A published result. ``run_id`` is the id of the run that published it last.
 
-    ``sources`` are its files, in pairs. ``parts`` describes them; it is empty for a result in a single file.
+    ``sources`` are its files, in pairs. ``parts`` describes them; it is empty for a result in a single file. ``lost``
+    are files that the manifest names and that are gone. Their other names are in ``sources``.
     ``is_half_published``: publishing was interrupted, so the videos are of that run and the tags of the run before.
     """
 
@@ -66,6 +47,7 @@ class Result:
     run_id: str
     sources: tuple[TablePair, ...]
     parts: tuple[Part, ...] = ()
+    lost: tuple[Location, ...] = ()
     is_half_published: bool = False
 
 
@@ -118,11 +100,23 @@ def _read_folder(output: Output) -> Result | None:
         raise ValueError
     parts = tuple(Part(part["number"], part["videos"], part["segments"]) for part in manifest["parts"])
     identity = RunIdentity.from_json(manifest)
-    return Result(identity, manifest["run"], tuple(part.pair(output) for part in parts), parts)
+    there = set(output.parts.names())
+    sources, lost = [], []
+    for part, entry in zip(parts, manifest["parts"], strict=True):
+        # Older versions of vtag list the files in tags/ and videos/.
+        source = TablePair(output.out.child(entry["tags_file"]), output.out.child(entry["videos_file"]))
+        gone = [file for file in (source.tags, source.videos) if file.name not in there]
+        if source == part.listed(output) and gone:
+            source = part.shown(output)
+            lost += gone
+        sources.append(source)
+    return Result(identity, manifest["run"], tuple(sources), parts, tuple(lost))
 
 
-def write_manifest(output: Output, identity: RunIdentity, run_id: str, parts: Sequence[Part]) -> None:
-    """Makes ``parts`` the result, atomically."""
+def write_manifest(
+    output: Output, identity: RunIdentity, run_id: str, parts: Sequence[Part], previous: Collection[int]
+) -> None:
+    """Makes ``parts`` the result, atomically. ``previous``: the numbers of earlier parts whose files stay for now."""
     manifest = {
         "format": MANIFEST_FORMAT,
         "vtag_version": tagger.__version__,
@@ -131,31 +125,53 @@ def write_manifest(output: Output, identity: RunIdentity, run_id: str, parts: Se
         "parts": [
             {
                 "number": part.number,
-                "tags_file": f"tags/{part.name}",
-                "videos_file": f"videos/{part.name}",
+                "tags_file": f"parts/{part.listed(output).tags.name}",
+                "videos_file": f"parts/{part.listed(output).videos.name}",
                 "videos": part.videos,
                 "segments": part.segments,
             }
             for part in parts
         ],
+        "previous": sorted(previous),
     }
     output.manifest.write_text(json.dumps(manifest, indent=1) + "\n")
 
 
-def remove_left_overs(output: Output, parts: Sequence[Part]) -> None:
-    """Removes part files that are not among ``parts``."""
-    names = {part.name for part in parts}
-    for folder in (output.tags, output.videos):
-        for name in folder.names():
-            if name not in names and (RESULT_PART.fullmatch(name) or name.endswith(".tmp")):
-                folder.child(name).delete()
+def kept_numbers(output: Output, run_id: str) -> set[int]:
+    """Returns the numbers of the parts whose files stay when the run ``run_id`` replaces the manifest.
 
-
-def next_number(output: Output) -> int:
-    """Returns the number of the next part: the one after the listed parts, so that left-overs are overwritten."""
+    They are the parts of the present manifest, whose readers may still open them. If an interrupted publication of the
+    same run wrote it, its readers and those of the manifest before count alike.
+    """
     try:
-        numbers = [part["number"] for part in json.loads(output.manifest.read_text())["parts"]]
-    except (OSError, ValueError, KeyError, TypeError):
-        found = [RESULT_PART.fullmatch(name) for folder in (output.tags, output.videos) for name in folder.names()]
-        numbers = [int(match[1]) for match in found if match]
-    return 1 + max(numbers, default=-1)
+        manifest = json.loads(output.manifest.read_text())
+        numbers = {part["number"] for part in manifest["parts"]}
+        return numbers.union(manifest.get("previous", ())) if manifest["run"] == run_id else numbers
+    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
+        return set()
+
+
+def is_complete(output: Output, result: Result) -> bool:
+    """Checks whether each part file of ``result`` has both names, and readers of ``*.parquet`` see no other."""
+    names = {part.name for part in result.parts}
+    folders = (output.tags, output.videos) if output.is_folder else ()
+    return not result.lost and all(shown_names(folder) == names for folder in folders)
+
+
+def complete(output: Output) -> None:
+    """Gives the part files of the published result their names, as after a publication that was killed."""
+    result = read_result(output) if output.is_folder else None
+    if result is not None:
+        if result.lost:
+            list_files(output, result)
+        show(output, result.parts)
+
+
+def list_files(output: Output, result: Result) -> None:
+    """Gives all files of ``result`` their names in ``parts/``. Those of older versions of vtag have none."""
+    output.parts.create_folder()
+    for part, source in zip(result.parts, result.sources, strict=True):
+        listed = part.listed(output)
+        for file, name in ((source.tags, listed.tags), (source.videos, listed.videos)):
+            if file != name:
+                give_second_name(file, name)

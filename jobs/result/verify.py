@@ -11,8 +11,10 @@ from jobs.result.identity import RunIdentity
 from jobs.result.ledger import committed_parts, read_started_run
 from jobs.result.merge import TablePair
 from jobs.result.output import Output, find_output
-from jobs.result.published import RESULT_PART, Result, read_result
+from jobs.result.parts import Part, shown_names
+from jobs.result.published import Result, read_result
 from jobs.storage.location import Location
+from jobs.storage.replace import is_same_file
 from tagger.errors import OutputError
 from tagger.schema import TAGS_SCHEMA
 
@@ -87,14 +89,11 @@ def _verify(output: Output, result: Result) -> Verdict:
             videos += found.videos
             segments += found.segments
             ranges.append((found.first, found.last, source))
-            if result.parts and (found.videos, found.segments) != (
-                result.parts[number].videos,
-                result.parts[number].segments,
-            ):
-                raise DamagedError(f"{source.videos} or its tags do not match the manifest")
+            if result.parts:
+                _check_counts(found, source, result.parts[number])
         _check_no_duplicates(ranges)
         if output.is_folder:
-            _check_listed(output, {part.name for part in result.parts})
+            _check_shown(output, result)
         if read_started_run(output.run_folder) is not None:
             unpublished = sum(_check(part).videos for part in committed_parts(output.run_folder))
     except (DamagedError, OutputError) as error:
@@ -188,11 +187,32 @@ def _check_no_duplicates(ranges: list[tuple[str, str, TablePair]]) -> None:
             raise DamagedError(f"{twice[0]['values']} is in more than one part")
 
 
-def _check_listed(output: Output, names: set[str]) -> None:
+def _check_counts(found: _Found, source: TablePair, part: Part) -> None:
+    if (found.videos, found.segments) != (part.videos, part.segments):
+        raise DamagedError(f"{source.videos} or its tags do not match the manifest")
+
+
+def _check_shown(output: Output, result: Result) -> None:
+    """Raises DamagedError unless readers of the manifest and of ``*.parquet`` see the parts of ``result`` alone."""
+    for file in result.lost:
+        raise DamagedError(
+            f"{file} is missing, and the manifest names it; the next vtag run or compact makes it again from the same "
+            "rows in tags/ and videos/"
+        )
+    names = {part.name for part in result.parts}
     for folder in (output.tags, output.videos):
-        extra = [name for name in folder.names() if RESULT_PART.fullmatch(name) and name not in names]
-        if extra:
+        there = shown_names(folder)
+        for name in sorted(there - names):
             raise DamagedError(
-                f"{folder.child(extra[0])} is not in the manifest, and readers of *.parquet see its rows, too; "
+                f"{folder.child(name)} is not in the manifest, and readers of *.parquet see its rows, too; "
                 "the next vtag run or compact removes it"
             )
+        for name in sorted(names - there):
+            raise DamagedError(
+                f"{folder.child(name)} is missing, and readers of *.parquet do not see its rows; "
+                "the next vtag run or compact makes it again"
+            )
+    for part, source in zip(result.parts, result.sources, strict=True):
+        shown = part.shown(output)
+        if not (is_same_file(shown.tags, source.tags) and is_same_file(shown.videos, source.videos)):
+            _check_counts(_check(shown), shown, part)

@@ -145,29 +145,33 @@ class Location:
             temporary = temporary_path(target)
             try:
                 yield temporary
-                _sync(temporary)
+                sync(temporary)
                 temporary.replace(target)
             except BaseException:
                 with contextlib.suppress(OSError):
                     temporary.unlink(missing_ok=True)
                 raise
-            _sync(target.parent)
+            sync(target.parent)
         else:
             with tempfile.TemporaryDirectory(prefix="vtag-") as folder:
                 temporary = Path(folder, self.name)
                 yield temporary
                 if self.is_in_bucket:
-                    self._upload(temporary)
+                    self.upload(temporary)
                 else:
-                    if glob.has_magic(self.path):
-                        raise OSError(errno.EINVAL, "Fsspec would take its *, ? or [ for a pattern", str(self))
                     # This file system shows a half-written file, and an interrupted write leaves one.
-                    unfinished = self.beside(f".{self.name}.tmp")
-                    unfinished._upload(temporary)
-                    with self._translate_errors():
-                        self.filesystem.move(unfinished.path, self.path)
+                    unfinished = self.hidden()
+                    unfinished.upload(temporary)
+                    unfinished.move_to(self)
 
-    def _upload(self, file: Path) -> None:
+    def hidden(self) -> "Location":
+        """Where a file is until it is complete and put in place: a hidden name in the same folder."""
+        return self.beside(temporary_path(Path(self.name)).name)
+
+    def upload(self, file: Path) -> None:
+        """Copies a local file to this location, which is not on a local disk. In a bucket the copy appears whole."""
+        if not self.is_in_bucket and glob.has_magic(self.path):
+            raise OSError(errno.EINVAL, "Fsspec would take its *, ? or [ for a pattern", str(self))
         # Closing or dropping the stream of a half upload completes the object. Ctrl-C reaches only the main thread, so
         # another thread uploads and this one waits.
         with ThreadPoolExecutor(1) as thread:
@@ -184,6 +188,25 @@ class Location:
         ):
             while chunk := source.read(CHUNK_BYTES):
                 target.write(chunk)
+
+    def move_to(self, target: "Location") -> None:
+        """Renames the file to ``target`` on the same file system, atomically. There is no such call for a bucket."""
+        if self.is_local:
+            Path(self.path).replace(target.path)
+            sync(Path(target.path).parent)
+        else:
+            with self._translate_errors():
+                self.filesystem.move(self.path, target.path)
+
+    def copy_in_bucket(self, target: "Location") -> None:
+        """Makes the service copy the object to ``target``, in the same bucket. The copy appears whole.
+
+        Raises OSError, also when the service cannot do it: S3 copies no object of more than 5 GB in one request.
+        """
+        with self._translate_errors():
+            self.filesystem.copy_file(self.path, target.path)
+        if target.info().size != self.info().size:
+            raise OSError(errno.EIO, "its size differs from what was copied", str(target))
 
     def _translate_errors(self) -> contextlib.AbstractContextManager[None]:
         return translate_errors(self.filesystem, self.address)
@@ -281,7 +304,8 @@ def temporary_path(path: Path) -> Path:
     return path.with_name(f".{path.name}.tmp")
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Brings a local file, or the names in a local folder, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

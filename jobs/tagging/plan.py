@@ -246,11 +246,12 @@ def _base_result(output: Output, identity: RunIdentity) -> Result | None:
             f"{output.out} was made with {difference}; use --overwrite to replace it, or choose another --out"
         )
     if base is not None and base.parts:
-        lacking = sorted({part.name for part in base.parts}.difference(output.tags.names()))
+        there = {*output.parts.names(), *output.tags.names()}
+        lacking = [source.tags for source in base.sources if source.tags.name not in there]
         if lacking:
             # The plan reads only the table of videos; the segments are read at the end of the job.
             raise OutputError(
-                f"{output.manifest} lists {output.tags.child(lacking[0])}, which is missing; "
+                f"{output.manifest} lists {lacking[0]}, which is missing; "
                 "use --overwrite to start over, or choose another --out"
             )
     return base

@@ -19,7 +19,7 @@ from jobs.result.lock import Lock, locked
 from jobs.result.merge import merge
 from jobs.result.output import Output
 from jobs.result.publish import ResultCounts, count_rows, publish
-from jobs.result.published import Result
+from jobs.result.published import Result, complete, is_complete
 from jobs.storage.location import Location, is_address
 from jobs.tagging.committer import Committer, unwritable
 from jobs.tagging.job_state import JobState
@@ -113,12 +113,16 @@ def _shown(place: Location, config: RunConfig) -> str:
 
 
 def _count_existing(output: Output, base: Result) -> ResultCounts:
-    """Counts the existing result. Removes the rest of the run folder of a job that was killed after publishing."""
-    if output.run_folder.is_folder():
-        with locked(output.run_folder):
-            if read_started_run(output.run_folder) is None:
-                remove(output.run_folder)
-        output.run_folder.delete_empty_folder()
+    """Counts the existing result. Removes what a run that was killed after publishing, or a killed compact, left."""
+    try:
+        if output.run_folder.is_folder() or not is_complete(output, base):
+            with locked(output.run_folder):
+                if read_started_run(output.run_folder) is None:
+                    remove(output.run_folder)
+                    complete(output)
+            output.run_folder.delete_empty_folder()
+    except OSError as error:
+        raise unwritable(output.run_folder, error) from error
     return count_rows(base.sources)
 
 
@@ -146,6 +150,7 @@ def _tag_and_publish(plan: Plan, job: JobState) -> ResultCounts:
                     plan.base,
                     committed_parts(folder),
                     keep=job.pruning.keep,
+                    check_lock=lock.check,
                 )
             except BaseException as error:
                 with contextlib.suppress(OSError):

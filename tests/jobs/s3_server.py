@@ -28,12 +28,14 @@ class S3Server:
     """A running server. Requests that carry no credentials are refused, as by a bucket that is not public.
 
     ``requests`` are the received ones: method and path, as in ``GET /bucket/key``. ``page`` is the number of objects in
-    a page of a listing.
+    a page of a listing. After ``writes_left`` more requests that write (None: no limit), every request is refused. A
+    job that is killed leaves a bucket in the same state.
     """
 
     endpoint: str = ""
     page: int = 1000
     requests: list[str] = field(default_factory=list)
+    writes_left: int | None = None
     _failures: list[tuple[str, int]] = field(default_factory=list)
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -62,6 +64,7 @@ class S3Server:
     def recover(self) -> None:
         """Makes no more requests fail."""
         self._failures.clear()
+        self.writes_left = None
 
     def bucket(self) -> "Bucket":
         """A new bucket."""
@@ -87,6 +90,11 @@ class S3Server:
             failure = next((failure for failure in self._failures if failure[0] in ("", method)), None)
             if failure:
                 self._failures.remove(failure)
+            is_over = self.writes_left == 0
+            if self.writes_left and method in ("PUT", "POST", "DELETE"):
+                self.writes_left -= 1
+        if is_over:
+            return self._refuse(request, respond, 403, "AccessDenied", "The bucket is cut off")
         if failure:
             return self._refuse(request, respond, failure[1], FAILURES[failure[1]], "Not now")
         if "HTTP_AUTHORIZATION" not in request:

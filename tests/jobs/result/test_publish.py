@@ -227,6 +227,10 @@ class TestAFolder:
         names = sorted(str(path.relative_to(tmp_path / "result")) for path in (tmp_path / "result").rglob("*.*"))
         assert names == [
             "manifest.json",
+            "parts/part-00000.tags.parquet",
+            "parts/part-00000.videos.parquet",
+            "parts/part-00001.tags.parquet",
+            "parts/part-00001.videos.parquet",
             "tags/part-00000.parquet",
             "tags/part-00001.parquet",
             "videos/part-00000.parquet",
@@ -242,12 +246,13 @@ class TestAFolder:
         assert manifest["parts"] == [
             {
                 "number": 0,
-                "tags_file": "tags/part-00000.parquet",
-                "videos_file": "videos/part-00000.parquet",
+                "tags_file": "parts/part-00000.tags.parquet",
+                "videos_file": "parts/part-00000.videos.parquet",
                 "videos": 4,
                 "segments": 6,
             }
         ]
+        assert manifest["previous"] == []
 
     def test_a_run_adds_a_part_and_leaves_the_others_as_they_are(self, tmp_path: Path) -> None:
         publish_to(tmp_path / "result", *COMMITS)

@@ -117,10 +117,7 @@ def kill_at(step: int, folder: Path) -> None:
 
     def count_operation(event: str = "", arguments: Sequence[Any] = ()) -> None:
         nonlocal count
-        if (
-            event in ("open", "os.rename", "os.link", "os.remove", "os.mkdir", "os.rmdir", "")
-            and threading.get_ident() == main
-        ):
+        if event in OPERATIONS and threading.get_ident() == main:
             if event and not str(arguments[0]).startswith(str(folder)):
                 return
             count += 1
@@ -148,27 +145,33 @@ def kill_at(step: int, folder: Path) -> None:
 
 
 def content(out: Path, without: Sequence[str] = ()) -> dict[str, Any]:
-    """Returns the rows of both tables, as a reader finds them, sorted, without timings and other columns."""
-    single = out.suffix == ".parquet"
-    tables = (
-        {"tags": out, "videos": out.with_suffix(".videos.parquet")}
-        if single
-        else {
-            "tags": out / "tags",
-            "videos": out / "videos",
-        }
-    )
-    found = {}
-    for name, path in tables.items():
-        if not path.exists():
-            found[name] = None
-            continue
-        table = pq.read_table(path)
-        rows = table.drop_columns(
-            [column for column in (*TIMINGS, *without) if column in table.column_names]
-        ).to_pylist()
-        found[name] = sorted(rows, key=lambda row: (row["video"], row.get("segment", 0)))
-    return found
+    """Returns the rows of both tables, as a reader of the files or of ``*.parquet`` finds them, without some columns."""
+    if out.suffix == ".parquet":
+        return {"tags": rows_in([out], without), "videos": rows_in([out.with_suffix(".videos.parquet")], without)}
+    return {name: rows_in(sorted((out / name).glob("*.parquet")), without) for name in ("tags", "videos")}
+
+
+def manifest_content(out: Path, manifest: str, without: Sequence[str] = ()) -> dict[str, Any]:
+    """Returns the rows of both tables in a folder, as a program that has read ``manifest`` finds them."""
+    parts = json.loads(manifest)["parts"]
+    return {name: rows_in([out / part[f"{name}_file"] for part in parts], without) for name in ("tags", "videos")}
+
+
+def rows_in(files: list[Path], without: Sequence[str]) -> list[dict[str, Any]] | None:
+    """Returns the rows of files, sorted, without timings and other columns; None when a file is missing."""
+    rows = []
+    for file in files:
+        if not file.exists():
+            return None
+        table = pq.read_table(file)
+        rows += table.drop_columns([name for name in (*TIMINGS, *without) if name in table.column_names]).to_pylist()
+    return sorted(rows, key=lambda row: (row["video"], row.get("segment", 0))) if files else None
+
+
+def read_manifest(out: Path) -> str | None:
+    """Returns the text of the manifest of a folder; None when there is none."""
+    path = out / "manifest.json"
+    return path.read_text() if path.exists() else None
 
 
 def try_every_step(folder: Path, config: RunConfig) -> dict[str, int]:
@@ -188,7 +191,7 @@ def try_every_step(folder: Path, config: RunConfig) -> dict[str, int]:
 
     out = Path(config.out)
     restore()
-    old = content(out)
+    old, old_manifest = content(out), read_manifest(out)
     assert fork(job) == 0
     new = content(out)
     everything = (folder / LOG).read_text().split()
@@ -202,10 +205,16 @@ def try_every_step(folder: Path, config: RunConfig) -> dict[str, int]:
             break
         assert status == -signal.SIGKILL, (step, status)
         seen = content(out)
+        manifest = read_manifest(out)
         if out.suffix == ".parquet":
             assert all(seen[name] in (old[name], new[name]) for name in seen), (
                 f"step {step}: a reader sees half a table"
             )
+            assert seen["tags"] == old["tags"] or seen["videos"] == new["videos"], f"step {step}: the tags came first"
+        elif manifest == old_manifest:
+            assert seen == old, f"step {step}: a reader of *.parquet sees a result that is not published"
+        else:
+            assert manifest_content(out, manifest) == new, f"step {step}: a reader of the manifest misses rows"
         is_over = seen == new and not (folder / (out.name + ".run") / "plan.json").exists()
         # The next job is another run then, which tries failing videos once more.
         varying = ["attempts"] if is_over else []
@@ -220,6 +229,12 @@ def try_every_step(folder: Path, config: RunConfig) -> dict[str, int]:
         read = set((folder / LOG).read_text().split()) if (folder / LOG).exists() else set()
         again += len(read)
         assert content(out, varying) == expected, f"step {step}: the result differs"
+        if out.suffix != ".parquet":
+            assert manifest_content(out, read_manifest(out), varying) == expected, f"step {step}: the manifest differs"
+            if manifest is not None:
+                assert manifest_content(out, manifest) in (old, new), f"step {step}: a reader of the manifest lost files"
+            if old_manifest is not None and not is_over:
+                assert manifest_content(out, old_manifest) == old, f"step {step}: a reader of before lost its files"
         assert not read & committed, f"step {step}: {read & committed} were finished and read again"
         assert verify(str(out)).problem is None, f"step {step}"
         (folder / LOG).touch()

@@ -25,7 +25,8 @@ from tests.videos import encode
     [
         ("tags.parquet", "no result", 60, 3),
         ("tags.parquet", "grown archive", 60, 2),
-        ("result", "grown archive", 60, 2),
+        ("result", "no result", 80, 3),
+        ("result", "grown archive", 80, 2),
         ("tags.parquet", "moved video", 60, 1),
         ("result", "moved video", 60, 1),
         ("tags.parquet", "failing videos", 60, 2),

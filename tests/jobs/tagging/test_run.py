@@ -325,7 +325,8 @@ def test_a_result_that_lacks_a_part_is_refused_before_any_work(config: RunConfig
     config = replace(config, out=tmp_path / "result")
     finish_all(config)
     run_job(make_plan(config))
-    (tmp_path / "result" / table / "part-00000.parquet").unlink()
+    for name in (f"parts/part-00000.{table}.parquet", f"{table}/part-00000.parquet"):
+        (tmp_path / "result" / name).unlink()
     with pytest.raises(OutputError, match=r"part-00000\.parquet.*--overwrite"):
         make_plan(config)
     assert make_plan(replace(config, overwrite=True)).todo
