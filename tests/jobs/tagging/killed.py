@@ -145,7 +145,7 @@ def kill_at(step: int, folder: Path) -> None:
 
 
 def content(out: Path, without: Sequence[str] = ()) -> dict[str, Any]:
-    """Returns the rows of both tables, as a reader of the files or of ``*.parquet`` finds them, without some columns."""
+    """Returns the rows of both tables, as a reader of the files or of ``*.parquet`` finds them."""
     if out.suffix == ".parquet":
         return {"tags": rows_in([out], without), "videos": rows_in([out.with_suffix(".videos.parquet")], without)}
     return {name: rows_in(sorted((out / name).glob("*.parquet")), without) for name in ("tags", "videos")}
@@ -232,7 +232,7 @@ def try_every_step(folder: Path, config: RunConfig) -> dict[str, int]:
         if out.suffix != ".parquet":
             assert manifest_content(out, read_manifest(out), varying) == expected, f"step {step}: the manifest differs"
             if manifest is not None:
-                assert manifest_content(out, manifest) in (old, new), f"step {step}: a reader of the manifest lost files"
+                assert manifest_content(out, manifest) in (old, new), f"step {step}: a reader lost its files"
             if old_manifest is not None and not is_over:
                 assert manifest_content(out, old_manifest) == old, f"step {step}: a reader of before lost its files"
         assert not read & committed, f"step {step}: {read & committed} were finished and read again"
