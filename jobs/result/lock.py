@@ -34,11 +34,11 @@ HEARTBEAT_S = 10.0
 SETTLE_S = 1.0
 """Seconds after which a job without links looks whether another job has written the lock file after it."""
 
-LOOKS = 10
-"""How often ``Lock.check`` looks for a lock file that is missing or cannot be read, before it gives up."""
+TRIES = 10
+"""How often a job looks at a lock file that is missing or cannot be read, or tries to take a lock that others take."""
 
-LOOK_AGAIN_S = 0.3
-"""Seconds between two of these looks."""
+TRY_AGAIN_S = 0.3
+"""Seconds between two tries."""
 
 RECORD_BYTES = 1024
 """Bytes that are written at each heartbeat. The file keeps its length, so no reader finds it cut off."""
@@ -60,9 +60,9 @@ class Lock:
     def check(self) -> None:
         """Raises OutputError when another job has taken the lock over, or when the lock file cannot be read."""
         problem = "its lock file is gone, so another job may have written this output; run the same command again"
-        for look in range(LOOKS):
-            if look:
-                time.sleep(LOOK_AGAIN_S)
+        for attempt in range(TRIES):
+            if attempt:
+                time.sleep(TRY_AGAIN_S)
             try:
                 if self.is_ours():
                     return
@@ -115,20 +115,27 @@ def locked(folder: Location) -> Iterator[Lock]:
 
 def _acquire(folder: Location, file: Location) -> Lock:
     holder = this_process()
+    tries = 0
     while True:
         folder.create_folder()
         try:
-            stale = _wait_until_free(file)
-            if file.is_local:
-                try:
-                    return Lock(file, holder, _link(file, holder, stale))
-                except _NoLinksError:
-                    pass
-            if _rewrite(file, holder, stale):
-                return Lock(file, holder, None)
+            if (lock := _take(file, holder)) is not None:
+                return lock
         except (FileExistsError, FileNotFoundError):
             # Another job was faster, or the last holder has just removed the folder.
-            continue
+            tries += 1
+            if tries == TRIES:
+                raise
+        time.sleep(TRY_AGAIN_S)
+
+
+def _take(file: Location, holder: Holder) -> Lock | None:
+    """Takes the lock when it is free. Returns None, or raises FileExistsError, when another job was faster."""
+    stale = _wait_until_free(file)
+    if file.is_local:
+        with contextlib.suppress(_NoLinksError):
+            return Lock(file, holder, _link(file, holder, stale))
+    return Lock(file, holder, None) if _rewrite(file, holder, stale) else None
 
 
 def _wait_until_free(file: Location) -> str | None:
@@ -172,9 +179,11 @@ def _link(file: Location, holder: Holder, stale: str | None) -> int:
         _write(file, holder, descriptor)
         try:
             os.link(own, target.path)
-        except (FileExistsError, FileNotFoundError):
+        except FileNotFoundError:
+            raise
+        except FileExistsError:
             # When the answer of an NFS server is lost, the request is repeated, and meets the first one's file.
-            if not own.samefile(target.path):
+            if not _is_same_file(own, Path(target.path)):
                 raise
         except OSError as error:
             raise _NoLinksError from error
@@ -190,6 +199,13 @@ def _link(file: Location, holder: Holder, stale: str | None) -> int:
     finally:
         own.unlink(missing_ok=True)
     return descriptor
+
+
+def _is_same_file(own: Path, other: Path) -> bool:
+    try:
+        return own.samefile(other)
+    except FileNotFoundError:
+        return False
 
 
 def _rewrite(file: Location, holder: Holder, stale: str | None) -> bool:
@@ -269,7 +285,7 @@ def _write(file: Location, holder: Holder, descriptor: int | None) -> None:
 def _flocked_folder(file: Location) -> int:
     """Takes the operating system's lock of the run folder, if it has one. Returns the descriptor that holds it."""
     descriptor = os.open(Path(file.path).parent, os.O_RDONLY)
-    for _ in range(LOOKS):
+    for _ in range(TRIES):
         if _flock(descriptor, fcntl.LOCK_EX):
             break
         # Another job holds it for the moment of its look.

@@ -99,7 +99,7 @@ def folder(tmp_path: Path) -> Path:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lock, "HEARTBEAT_S", 0.2)
     monkeypatch.setattr(lock, "SETTLE_S", 0.1)
-    monkeypatch.setattr(lock, "LOOK_AGAIN_S", 0.01)
+    monkeypatch.setattr(lock, "TRY_AGAIN_S", 0.01)
 
 
 @pytest.fixture
@@ -179,7 +179,8 @@ def refusal(folder: Path, holder: dict[str, Any]) -> str:
 
 def in_another_pid_namespace() -> tuple[str, ...]:
     """Returns the command that starts a program in another PID namespace, as in another container."""
-    command = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
+    rights = ("--user", "--map-root-user") if os.geteuid() else ()
+    command = ("unshare", *rights, "--pid", "--fork", "--kill-child", "--mount-proc")
     try:
         subprocess.run([*command, "true"], check=True, capture_output=True)
     except (OSError, subprocess.CalledProcessError) as error:
@@ -367,7 +368,7 @@ class TestOfAHolderThatCannotBeSeen:
     def test_a_lock_file_that_is_missing_for_a_moment_is_looked_at_again(
         self, folder: Path, monkeypatch: pytest.MonkeyPatch, disk: None
     ) -> None:
-        monkeypatch.setattr(lock, "LOOK_AGAIN_S", 0.3)
+        monkeypatch.setattr(lock, "TRY_AGAIN_S", 0.3)
         with lock.locked(locate(folder)) as held:
             (folder / "lock.json").rename(folder / "away")
             threading.Timer(0.1, (folder / "away").rename, [folder / "lock.json"]).start()
@@ -387,7 +388,7 @@ class TestOfAHolderThatCannotBeSeen:
         with lock.locked(locate(folder)) as held:
             monkeypatch.setattr(lock, "_read", fail)
             held.check()
-            failures += [OSError(5, "Input/output error")] * lock.LOOKS
+            failures += [OSError(5, "Input/output error")] * lock.TRIES
             with pytest.raises(OutputError, match="lock file cannot be read: input/output error"):
                 held.check()
 
@@ -489,6 +490,20 @@ class TestOfAJobThatWasKilledWhileItTookALockOver:
             assert [path.name for path in folder.iterdir()] == ["lock.json"]
 
 
+def test_a_repeated_request_of_an_nfs_client_is_no_other_job(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, no_waiting: None
+) -> None:
+    original = os.link
+
+    def link_twice(source: Path, target: str) -> None:
+        original(source, target)
+        original(source, target)
+
+    monkeypatch.setattr(lock.os, "link", link_twice)
+    with lock.locked(locate(folder)) as held:
+        held.check()
+
+
 def test_a_file_system_without_flock_is_no_error(tmp_path: Path) -> None:
     # The system refuses to lock such a descriptor.
     descriptor = os.open(tmp_path, os.O_PATH)
@@ -498,12 +513,30 @@ def test_a_file_system_without_flock_is_no_error(tmp_path: Path) -> None:
         os.close(descriptor)
 
 
-def test_a_lock_elsewhere_than_on_a_disk_is_held_and_released(quick: None) -> None:
-    pytest.importorskip("fsspec")
-    folder = locate("memory://lock-test/tags.parquet.run")
+def test_a_lock_file_that_can_neither_be_read_nor_made_is_an_error(folder: Path, quick: None) -> None:
+    folder.mkdir()
+    (folder / "lock.json").symlink_to("nowhere")
+    with pytest.raises(FileExistsError), lock.locked(locate(folder)):
+        pass
+
+
+@pytest.mark.parametrize("place", ["memory", "s3"])
+def test_a_lock_elsewhere_than_on_a_disk_is_held_taken_over_and_released(
+    quick: None, request: pytest.FixtureRequest, place: str
+) -> None:
+    address = "memory://lock-test" if place == "memory" else request.getfixturevalue("bucket").address
+    folder = locate(f"{address}/tags.parquet.run")
+    folder.create_folder()
+    file = folder.child("lock.json")
+    file.write_text(json.dumps(ELSEWHERE))
     with lock.locked(folder) as held:
         held.check()
         with pytest.raises(OutputError, match=f"process {os.getpid()}"), lock.locked(folder):
             pass
         held.check()
     assert folder.names() == []
+    with lock.locked(folder) as held:
+        file.write_text(json.dumps(ELSEWHERE))
+        with pytest.raises(OutputError, match="another job has taken over"):
+            held.check()
+    assert json.loads(file.read_text()) == ELSEWHERE
