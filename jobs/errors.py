@@ -1,6 +1,6 @@
 """The errors of a job, and the reason of a system error in words."""
 
-from pathlib import Path
+import re
 
 from tagger.errors import VtagError
 
@@ -12,18 +12,27 @@ class JobError(VtagError):
 class WorkerError(JobError):
     """A failure of Ray, a worker or the model for which vtag has no message of its own.
 
-    ``log`` is the log file of Ray and its workers, and ``log_tail`` its last lines.
+    ``log`` is what Ray and its workers have printed. ``is_unexpected``: the failure is an error in a program.
     """
 
-    log: Path | None = None
-    log_tail: tuple[str, ...] = ()
+    log: str = ""
+    is_unexpected: bool = False
 
 
 class Interrupted(VtagError):  # noqa: N818 - an outcome rather than an error
     """A job that was stopped by Ctrl-C or SIGTERM. The message says what is kept and how to continue."""
 
 
+_NAME_OF_AN_ERROR = re.compile(r"\b(?:\w+[.:]+)*[A-Z]\w*(?:Error|Exception|Invalid): ")
+"""The name of an exception of Python or C++ before its message."""
+
+
+def without_names(text: str) -> str:
+    """Returns the message of an error of a library without the names of exceptions in it, in one line."""
+    return " ".join(_NAME_OF_AN_ERROR.sub("", text).split())
+
+
 def reason(error: OSError) -> str:
     """Returns the reason of a system error, to put after a colon. Its first letter is in lower case."""
-    text = error.strerror or str(error)
+    text = without_names(error.strerror or str(error))
     return text[:1].lower() + text[1:]

@@ -1,5 +1,7 @@
 """The errors that a user can see. Each message is one line: what is wrong with what, and what to do."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal, get_args
 
 ErrorKind = Literal[
@@ -77,3 +79,28 @@ class InputError(VtagError):
 def one_line(text: str) -> str:
     """Turns ``text`` into one line of valid UTF-8. A path may contain line breaks, and bytes that are not UTF-8."""
     return " ".join(text.split()).encode("utf-8", "backslashreplace").decode()
+
+
+NOTE = "vtag was "
+"""How a note that ``doing`` adds begins."""
+
+
+@contextmanager
+def doing(work: str, what: object = "") -> Iterator[None]:
+    """Adds a note (PEP 678) to an unexpected error in the block: the ``work``, as in "reading", and the file.
+
+    vtag's own errors need no note, because their messages name the file.
+    """
+    try:
+        yield
+    except VtagError:
+        raise
+    except Exception as error:
+        error.add_note(NOTE + one_line(f"{work} {what}"))
+        raise
+
+
+def work_of(error: BaseException) -> str | None:
+    """Returns what vtag was doing when an error was raised, by its first note of ``doing``; None without one."""
+    notes = [note for note in getattr(error, "__notes__", ()) if note.startswith(NOTE)]
+    return notes[0].removeprefix(NOTE) if notes else None

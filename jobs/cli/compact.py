@@ -2,6 +2,7 @@
 
 import click
 
+from jobs.cli.command.endings import keep
 from jobs.cli.command.options import examples, verbose_option
 
 
@@ -25,6 +26,9 @@ def compact(path: str, out: str | None, verbose: bool) -> None:
     """
     from jobs.cli.terminal.wording import count
     from jobs.result.compact import compact
+    from tagger.errors import doing
 
-    done = compact(path, out)
+    keep(f"the result at {path} is complete, and the same command merges its part files again")
+    with doing("merging the part files of", path):
+        done = compact(path, out)
     click.echo(f"{out or path}: {count(done.videos, 'video')}, {count(done.segments, 'segment')}")

@@ -54,6 +54,7 @@ def compare(
     from jobs.cli.terminal.training_report import print_comparison, print_report_folder
     from jobs.cli.terminal.wording import printable
     from tagger import load_model
+    from tagger.errors import doing
     from training import read_data_set
     from training.evaluation.compare import Contender, check_labels, clips_of_none, compare_contenders, judge_together
     from training.evaluation.cost import measure_costs
@@ -71,7 +72,8 @@ def compare(
     stems = [tagger.source.name for tagger in taggers]
     names = stems if len(set(stems)) == len(stems) else list(models)
     check_labels(list(zip(names, (tagger.labels for tagger in taggers), strict=True)))
-    data_set = read_data_set(data)
+    with doing("reading the clips of", data):
+        data_set = read_data_set(data)
     clips = clips_of_none(taggers, data_set, split)
     console = Console(quiet=as_json)
     if other := sorted(set(data_set.labels).difference(taggers[0].labels)):
@@ -82,14 +84,16 @@ def compare(
         console.print(name, highlight=False, markup=False)
         with TrainingProgress(console) as progress:
             counter = clip_counter("test", len(clips), on_reading=progress.on_reading)
-            predictions.append(classify_clips(tagger, clips, on_clip=counter))
+            with doing("scoring the model", name):
+                predictions.append(classify_clips(tagger, clips, on_clip=counter))
     evaluations = judge_together(predictions)
     comparison = compare_contenders(
         [Contender(name, evaluation, cost) for name, evaluation, cost in zip(names, evaluations, costs, strict=True)]
     )
     print_comparison(console, comparison, f"{evaluations[0].videos.examples} clips ({split}), by video")
     if out is not None:
-        write_comparison(out, comparison, data=data, split=split)
+        with doing("writing the report to", out):
+            write_comparison(out, comparison, data=data, split=split)
         print_report_folder(console, out)
     if as_json:
         click.echo(json.dumps(comparison_metrics(comparison, split), indent=1))

@@ -59,6 +59,7 @@ def evaluate(
     from jobs.cli.terminal.training_progress import TrainingProgress
     from jobs.cli.terminal.training_report import print_evaluation, print_report_folder
     from tagger import load_model
+    from tagger.errors import doing
     from training import clips_of_split, evaluate_clips, read_data_set, unknown_clips
     from training.fitting.watch import clip_counter
     from training.report.report_folder import evaluation_metrics, prepare_folder, write_evaluation
@@ -66,16 +67,19 @@ def evaluate(
     if out is not None:
         prepare_folder(out)
     tagger = load_model(model, device=device)
-    data_set = read_data_set(data)
+    with doing("reading the clips of", data):
+        data_set = read_data_set(data)
     known = clips_of_split(tagger, data_set, split)
     clips = [*known, *unknown_clips(tagger, data_set)]
     console = Console(quiet=json_path == "-")
     with TrainingProgress(console) as progress:
         on_clip = clip_counter("test", len(clips), on_reading=progress.on_reading)
-        evaluation = evaluate_clips(tagger, clips, on_clip=on_clip)
+        with doing("scoring the model", model):
+            evaluation = evaluate_clips(tagger, clips, on_clip=on_clip)
     print_evaluation(console, evaluation, f"{tagger.source.name} on {len(known)} clips ({split})")
     if out is not None:
-        write_evaluation(out, tagger, evaluation, data=data, split=split)
+        with doing("writing the report to", out):
+            write_evaluation(out, tagger, evaluation, data=data, split=split)
         print_report_folder(console, out)
     text = json.dumps(evaluation_metrics(tagger, evaluation, split), indent=1)
     if json_path == "-":

@@ -55,6 +55,7 @@ def probe(ctx: click.Context, inputs: tuple[str, ...], model: str, decode: bool,
     from jobs.archive.probe import inspect
     from jobs.archive.video import video_name
     from tagger import find_model
+    from tagger.errors import doing
     from tagger.models.kinetics import KINETICS, kinetics_info
 
     # find_model would download the weights of this model, which are not needed here.
@@ -62,7 +63,8 @@ def probe(ctx: click.Context, inputs: tuple[str, ...], model: str, decode: bool,
     console = Console()
     bad = False
     for number, video in enumerate(find_videos(inputs)):
-        inspection = inspect(video.path, info.sampling, info.preprocessing, decode=decode)
+        with doing("reading", video.path):
+            inspection = inspect(video.path, info.sampling, info.preprocessing, decode=decode)
         bad = bad or inspection.error_kind is not None
         if as_json:
             # A file name that is not UTF-8 is written as in the tables of a result.

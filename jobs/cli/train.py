@@ -12,6 +12,7 @@ from jobs.cli.command.options import examples, verbose_option
 from jobs.cli.command.train_options import hardware_options, network_options, optimizer_options, split_options
 
 if TYPE_CHECKING:
+    from training.data.data_set import DataSet
     from training.data.training_plan import SplitName
 
 
@@ -130,10 +131,15 @@ def train(
 
     from jobs.cli.command.train_with_progress import inspect_data_set, train_folds, train_model
     from jobs.cli.terminal.data_set_report import print_data_set
+    from tagger.errors import doing
     from training.data.training_plan import plan_training, read_labelled
 
     _check_usage(ctx)
-    read = partial(read_labelled, data, without=leave_out, background=background)
+
+    def read() -> "DataSet":
+        with doing("reading the clips of", data):
+            return read_labelled(data, without=leave_out, background=background)
+
     make_plan = partial(plan_training, split=split, seed=seed, val_groups=val_groups, test_groups=test_groups)
     if out is None or dry_run:
         inspect_data_set(read(), make_plan)

@@ -23,8 +23,10 @@ def verify(path: str, as_json: bool, verbose: bool) -> None:
     """
     from jobs.cli.terminal.wording import count
     from jobs.result.verify import verify
+    from tagger.errors import doing
 
-    found = verify(path)
+    with doing("checking", path):
+        found = verify(path)
     if as_json:
         click.echo(json.dumps(asdict(found)))
     if found.problem is not None:

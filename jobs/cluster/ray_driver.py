@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import IO, Any, Concatenate, Self
 
 from jobs.cluster.ray_session import RaySession, ray_session, set_environment
-from jobs.errors import JobError, WorkerError
+from jobs.errors import JobError, WorkerError, without_names
 from tagger.end_with_parent import end_with_parent
-from tagger.errors import VtagError
+from tagger.errors import NOTE, VtagError, work_of
 
 SendEvent = Callable[[Any], None]
 """Sends an event, anything but None, from the driver to the process that started it."""
@@ -39,11 +39,6 @@ SHUTDOWN_TIMEOUT_S = 10.0
 
 STOP_TIMEOUT_S = 4.0
 """Seconds to wait for a driver that is stopped in the middle of its work. After SIGTERM a job has nine in all."""
-
-TAIL_LINES = 20
-TAIL_BYTES = 8000
-"""Number of lines at the end of the log that are shown when Ray or a worker fails, and of bytes that they are read
-from."""
 
 
 class RayDriver:
@@ -173,16 +168,10 @@ class RayDriver:
         return "it does not answer"
 
     def _with_log(self, error: Exception) -> Exception:
-        """Returns ``error``. A WorkerError gets the last lines of the log, and the whole log is kept in a file."""
+        """Returns ``error``; a WorkerError gets the log."""
         if isinstance(error, WorkerError) and not self._verbose:
             self._log.seek(0)
-            content = self._log.read()
-            lines = [line.rstrip() for line in content[-TAIL_BYTES:].decode(errors="replace").splitlines()]
-            error.log_tail = tuple([line for line in lines if line][-TAIL_LINES:])
-            with contextlib.suppress(OSError):
-                with tempfile.NamedTemporaryFile(prefix="vtag-ray-", suffix=".log", delete=False) as file:
-                    file.write(content)
-                error.log = Path(file.name)
+            error.log = self._log.read().decode(errors="replace")
         return error
 
 
@@ -214,16 +203,24 @@ def explain(error: BaseException, activity: str) -> Exception:
         return cause
     if isinstance(cause, OSError) and cause.filename and cause.strerror:
         return cause
-    lines = [line.strip() for line in str(cause).splitlines() if line.strip()] or [type(cause).__name__]
-    # The last line of a traceback is the error.
-    reason = lines[-1] if any("Traceback" in line or "ray::" in line for line in lines) else lines[0]
-    if not isinstance(cause, RayError):
-        reason = f"{type(cause).__name__}: {reason}"
-    if reason.startswith(("tagger.errors.", "jobs.errors.")):
-        # An actor that failed to start gives only a traceback. vtag's own errors are shown without their class.
-        return JobError(reason.split(": ", 1)[1])
-    is_memory = activity == "tagging" and "out of memory" in str(cause).lower()
-    return WorkerError(f"{activity} stopped: {reason[:300]}{'; try a smaller --batch-size' if is_memory else ''}")
+    is_memory = "out of memory" in str(cause).lower()
+    hint = "; try a smaller --batch-size" if is_memory and activity == "tagging" else ""
+    work = work_of(cause)
+    if isinstance(cause, RayError):
+        lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
+        if not any("Traceback" in line or "ray::" in line for line in lines):
+            words = without_names(lines[0]) if lines else "Ray gives no reason"
+            return WorkerError(f"{activity} stopped: {words[:300]}{hint}")
+        # An actor that failed to start gives only a traceback, which ends with the error and its notes.
+        notes = [line.removeprefix(NOTE) for line in lines if line.startswith(NOTE)]
+        work = notes[0] if notes else None
+        name, _, words = [line for line in lines if not line.startswith(NOTE)][-1].partition(": ")
+        if name.startswith(("tagger.errors.", "jobs.errors.")):
+            return JobError(words)
+    why = f": out of memory{hint}" if is_memory else " by an unexpected error"
+    unexpected = WorkerError(f"{activity} stopped{why}{f' while {work}' if work else ''}")
+    unexpected.is_unexpected = not is_memory
+    return unexpected
 
 
 def _address_of_this_process() -> str | None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jobs.errors import WorkerError
+from jobs.errors import WorkerError, without_names
 
 OBJECT_STORE_BYTES = 2 * 2**30
 OBJECT_STORE_BYTES_PER_CORE = 256 * 2**20
@@ -77,7 +77,7 @@ def ray_session(address: str | None = None, *, cpus: int | None = None, verbose:
     except Exception as error:
         ray.shutdown()
         where = f"the Ray cluster at {address} cannot be joined" if joins else "Ray cannot be started here"
-        raise WorkerError(f"{where}: {' '.join(str(error).split())[:300]}") from error
+        raise WorkerError(f"{where}: {without_names(str(error))[:300]}") from error
     try:
         yield _resources()
     finally:

@@ -8,7 +8,7 @@ from jobs.result.lock import Lock
 from jobs.storage.location import Location
 from jobs.tagging.collector import FinishedVideo
 from jobs.tagging.rows import result_tables
-from tagger.errors import OutputError
+from tagger.errors import OutputError, doing
 
 COMMIT_VIDEOS = 1000
 """Maximum number of finished videos that wait for a commit. After a crash the waiting ones are tagged again."""
@@ -54,7 +54,8 @@ class Committer:
         try:
             # The list is cleared only after the commit: an interrupted commit is repeated and overwrites itself.
             if self._waiting:
-                self._ledger.commit(*result_tables(self._waiting))
+                with doing("writing finished videos to", self._ledger.folder):
+                    self._ledger.commit(*result_tables(self._waiting))
         except OSError as error:
             raise unwritable(self._ledger.folder, error) from error
         self.committed += len(self._waiting)

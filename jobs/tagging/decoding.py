@@ -20,7 +20,7 @@ from jobs.cluster.nodes import this_node
 from jobs.storage.staging import StagedVideo, staged
 from jobs.tagging.transport import span_to_table
 from tagger.clips import Span, VideoEnd
-from tagger.errors import VideoError, one_line
+from tagger.errors import VideoError, doing, one_line
 from tagger.isolation import decoder_of_this_thread
 from tagger.preprocessing import Preprocessing
 from tagger.windows import Sampling
@@ -34,12 +34,13 @@ def decode(
     With ``nvdec``, the GPU decodes the videos that it can (see ``tagger.video.choose.choose_reader``).
     """
     node = this_node()
-    for number, name in zip(batch["video"].to_pylist(), batch["path"].to_pylist(), strict=True):
+    for number, name in zip(batch["video"].to_pylist(), map(os.fsdecode, batch["path"].to_pylist()), strict=True):
         started = time.perf_counter()
-        spans = read_video(os.fsdecode(name), sampling, preprocessing, span_windows=span_windows, nvdec=nvdec)
-        for span, version in spans:
-            yield span_to_table(number, span, time.perf_counter() - started, version, node)
-            started = time.perf_counter()
+        with doing("reading", name):
+            spans = read_video(name, sampling, preprocessing, span_windows=span_windows, nvdec=nvdec)
+            for span, version in spans:
+                yield span_to_table(number, span, time.perf_counter() - started, version, node)
+                started = time.perf_counter()
 
 
 def read_video(

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from jobs.cluster.memory import keep_freed_memory
 from jobs.tagging.transport import clips_of, segments_table
+from tagger.errors import doing
 from tagger.segments import make_segments
 from tagger.tagger import ModelSource
 from tagger.windows import Sampling, Window
@@ -44,7 +45,8 @@ class Predictor:
         keep_freed_memory()
         # The number is computed from the cores of the whole cluster; this machine may have fewer.
         torch.set_num_threads(min(threads, os.cpu_count() or 1))
-        self._classifier = _load(source, content, device, precision)
+        with doing("loading the model", source.name):
+            self._classifier = _load(source, content, device, precision)
         self._labels = source.info.labels
         size = source.info.preprocessing.size
         self._shape = (sampling.num_frames, size, size, 3)
@@ -57,7 +59,8 @@ class Predictor:
         clips = clips_of(table, self._shape)
         segments = []
         if len(clips):
-            probabilities, ood_scores = self._classifier.classify(clips, self._batch_size)
+            with doing(f"classifying {len(clips)} windows"):
+                probabilities, ood_scores = self._classifier.classify(clips, self._batch_size)
             columns = [table.column(name).drop_null().to_pylist() for name in ("window", "start_s", "end_s")]
             windows = [Window(*values) for values in zip(*columns, strict=True)]
             segments = make_segments(windows, probabilities, self._labels, self._top_k, ood_scores)

@@ -29,7 +29,7 @@ from jobs.tagging.rows import Revision, revised
 from jobs.tagging.run_config import RunConfig
 from jobs.tagging.summary import Progress, Summary
 from jobs.tagging.tag_archive import TaggingSettings, tag_archive
-from tagger.errors import OutputError
+from tagger.errors import OutputError, doing
 
 REPORT_S = 1.0
 """Seconds between two progress reports while no video is finished."""
@@ -143,15 +143,16 @@ def _tag_and_publish(plan: Plan, job: JobState) -> ResultCounts:
                 job.report("publishing")
                 lock.check()
                 job.pruning = plan.pruning.again()
-                counts = publish(
-                    plan.output,
-                    plan.identity,
-                    ledger.run_id,
-                    plan.base,
-                    committed_parts(folder),
-                    keep=job.pruning.keep,
-                    check_lock=lock.check,
-                )
+                with doing("publishing", plan.output.out):
+                    counts = publish(
+                        plan.output,
+                        plan.identity,
+                        ledger.run_id,
+                        plan.base,
+                        committed_parts(folder),
+                        keep=job.pruning.keep,
+                        check_lock=lock.check,
+                    )
             except BaseException as error:
                 with contextlib.suppress(OSError):
                     ledger.log("stopped", reason=type(error).__name__, words=str(error))

@@ -11,7 +11,7 @@ from torch import nn
 from jobs.cluster.nodes import check_nodes
 from jobs.cluster.ray_driver import SendEvent, run_on_ray
 from jobs.cluster.ray_session import RaySession
-from jobs.errors import WorkerError
+from jobs.errors import WorkerError, without_names
 from jobs.training.ray_ingest import ingest_clips
 from jobs.training.ray_train import check_device, with_absolute_paths
 from tagger.errors import VtagError
@@ -115,7 +115,7 @@ def run_folds_on_session(
                 raise error.cause from error
             raise
         except RayError as error:
-            raise WorkerError(f"a process that trained a fold ended: {' '.join(str(error).split())[:300]}") from error
+            raise WorkerError(f"a process that trained a fold ended: {without_names(str(error))[:300]}") from error
     return tuple(results[i] for i in range(len(folds)))
 
 

@@ -16,10 +16,10 @@ from torch import nn
 
 from jobs.cluster.memory import keep_freed_memory
 from jobs.cluster.nodes import check_nodes, on_this_node
-from jobs.cluster.ray_driver import SendEvent, run_on_ray
+from jobs.cluster.ray_driver import SendEvent, explain, run_on_ray
 from jobs.cluster.ray_session import RaySession
 from jobs.cluster.termination import Sigterm
-from jobs.errors import JobError, WorkerError
+from jobs.errors import JobError
 from jobs.training.board import open_board
 from jobs.training.ray_ingest import ingest_clips
 from tagger.errors import VtagError
@@ -197,9 +197,7 @@ def _fit(worker_input: _WorkerInput, group: _WorkerGroup, send_event: SendEvent)
                     send_event((name, value))
         ray.get(running)
     except RayError as error:
-        raise WorkerError(
-            f"training stopped; the same command continues it ({str(error).strip().splitlines()[-1][:300]})"
-        ) from error
+        raise explain(error, "training") from error
     finally:
         ray.cancel(running, force=True)
     if result is None:

@@ -10,6 +10,7 @@
     ray/              the state of Ray Train; removed when the run is finished
     model.safetensors the model file
     folds/, random/   run folders of trainings whose models are only evaluated
+    error-*.txt       the full stories of unexpected errors; removed when the run is finished
     .lock, .held      lock files of the process that trains and of the command
 """
 
@@ -89,6 +90,8 @@ class RunFolder:
         except OSError as error:
             raise self._problem(error) from error
         self._clear((CHECKPOINTS, CACHE, RAY))
+        for story in self.path.glob("error-*.txt"):
+            story.unlink(missing_ok=True)
         for path in (self.path / RANDOM, *(self.path / FOLDS).glob("*")):
             trial = RunFolder(path)
             if trial._read() is not None:
@@ -151,8 +154,8 @@ class RunFolder:
 
 
 def _is_leftover(name: str) -> bool:
-    """Checks whether a training that was killed before it wrote its settings may have left a file of this name."""
-    return name in (LOCK, HELD) or name.startswith(f".{SETTINGS}.")
+    """Checks whether a training that ended before it wrote its settings may have left a file of this name."""
+    return name in (LOCK, HELD) or name.startswith((f".{SETTINGS}.", "error-"))
 
 
 class Recorder:

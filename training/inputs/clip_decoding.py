@@ -11,6 +11,7 @@ from itertools import groupby, islice
 import numpy as np
 
 from tagger.clips import VideoEnd
+from tagger.errors import doing
 from tagger.isolation import decoder_of_this_thread
 from tagger.preprocessing import Preprocessing
 from tagger.windows import TIME_TOLERANCE_S, Sampling
@@ -55,9 +56,10 @@ def decode_clips(
     """
 
     def decode(job: tuple[LabelledClip, ...]) -> list[DecodedClip]:
-        if job[0].is_whole:
-            return [_decode_whole(job[0], sampling, preprocessing)]
-        return _decode_pieces(job, sampling, preprocessing)
+        with doing("reading", job[0].path):
+            if job[0].is_whole:
+                return [_decode_whole(job[0], sampling, preprocessing)]
+            return _decode_pieces(job, sampling, preprocessing)
 
     waiting: deque[Future[list[DecodedClip]]] = deque()
     with ThreadPoolExecutor(threads) as pool:

@@ -7,14 +7,16 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import FrameType
 from typing import IO, Any
 
 import click
 
+from jobs.cli.command.story import story_of, write_story
 from jobs.cli.terminal.wording import printable
 from jobs.errors import WorkerError, reason
-from tagger.errors import VtagError
+from tagger.errors import VtagError, work_of
 
 SOME_VIDEOS_FAILED = 3
 """Exit status of a finished job when some videos failed or were read only in part."""
@@ -25,18 +27,32 @@ INTERRUPTED = 130
 VERBOSE = "vtag.verbose"
 """Key in ``click.Context.meta``: whether ``--verbose`` was given."""
 
+KEPT = "vtag.kept"
+"""Key in ``click.Context.meta``: a ``Kept``, when the command has one."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a command keeps when it is stopped by an unexpected error, as the end of its message, and its run folder."""
+
+    words: str
+    run_folder: str | None = None
+
+
+def keep(words: str, run_folder: object = None) -> None:
+    """Sets the ``Kept`` of the command that is running, if one is."""
+    if context := click.get_current_context(silent=True):
+        context.meta[KEPT] = Kept(words, None if run_folder is None else str(run_folder))
+
 
 class Ending(click.ClickException):
     """Ends the program with ``vtag: message`` on standard error."""
 
     exit_code = 1
-    details: tuple[str, ...] = ()
-    """Lines printed below the message."""
 
     def show(self, file: IO[Any] | None = None) -> None:
-        """Prints the message and the details."""
-        for line in (f"vtag: {self.message}", *self.details):
-            click.echo(line, file=file, err=file is None)
+        """Prints the message."""
+        click.echo(f"vtag: {self.message}", file=file, err=file is None)
 
 
 class InterruptedEnding(Ending):
@@ -57,22 +73,32 @@ def one_line_errors(ctx: click.Context) -> Iterator[None]:
     except Exception as error:
         if isinstance(error, OSError) and error.errno == errno.EPIPE:
             raise  # click exits without a message when the reader of a pipe has closed it
-        if ctx.meta.get(VERBOSE):
-            traceback.print_exc()
-        if isinstance(error, VtagError):
-            ending = Ending(printable(" ".join(str(error).split())))
-            if isinstance(error, WorkerError) and error.log_tail:
-                ending.details = (f"The last lines of {error.log}:", *(f"  {line}" for line in error.log_tail))
-            raise ending from error
-        if isinstance(error, OSError) and error.filename and error.strerror:
-            raise Ending(f"{error.filename}: {reason(error)}") from error
-        lines = str(error).split("\n")
-        # Ray puts a worker's traceback before the error, so the error is in the last line.
-        message = (
-            f"{type(error).__name__}: {next((line for line in reversed(lines) if line.strip()), 'no reason given')}"
-        )
-        hint = " (--verbose shows the traceback)" if ctx.meta.get(VERBOSE) is False else ""
-        raise Ending(message.strip() + hint) from error
+        raise _ending(error, ctx) from error
+
+
+def _ending(error: Exception, ctx: click.Context) -> Ending:
+    verbose = ctx.meta.get(VERBOSE)
+    if verbose:
+        traceback.print_exception(error)
+    work = work_of(error) or f"running vtag {ctx.invoked_subcommand}"
+    if isinstance(error, OSError) and error.strerror:
+        return _one_line(f"{error.filename or work}: {reason(error)}")
+    if isinstance(error, VtagError) and not isinstance(error, WorkerError):
+        return _one_line(str(error))
+    if isinstance(error, WorkerError):
+        message, is_unexpected = str(error), error.is_unexpected
+    else:
+        message, is_unexpected = f"stopped by an unexpected error while {work}", True
+    kept = ctx.meta.get(KEPT) or Kept("")
+    file = None if verbose else write_story(error, kept.run_folder)
+    if file is None and not verbose:
+        click.echo(story_of(error), err=True)
+    place = f"the full story is {f'in {file}' if file else 'above'}{' (please report it)' if is_unexpected else ''}"
+    return _one_line("; ".join(filter(None, (message, place, kept.words))))
+
+
+def _one_line(message: str) -> Ending:
+    return Ending(printable(" ".join(message.split())))
 
 
 def end_at_interrupt() -> None:

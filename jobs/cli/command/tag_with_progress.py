@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from jobs.cli.command.endings import InterruptedEnding
+from jobs.cli.command.endings import InterruptedEnding, keep
 from jobs.cli.terminal.wording import count
 from jobs.errors import Interrupted
+from jobs.result.output import find_output
 from jobs.storage.address import is_address
 from jobs.tagging.run_config import RunConfig
 from jobs.tagging.summary import Progress, Summary
+from tagger.errors import doing
 
 if TYPE_CHECKING:
     from jobs.tagging.plan import DryRun
@@ -27,6 +29,8 @@ def tag(config: RunConfig, *, as_json: bool = False, quiet: bool = False) -> Sum
     Raises InterruptedEnding, whose message says which results are kept, when the job is interrupted.
     """
     _announce(quiet or as_json)
+    words = f"the result at {config.out} is safe: finished videos are kept, and the same command continues"
+    keep(words, find_output(config.out).run_folder)
     from jobs.cli.terminal.progress import choose_view
     from jobs.cluster.ray_driver import RayDriver
     from jobs.tagging.plan import make_plan
@@ -37,9 +41,10 @@ def tag(config: RunConfig, *, as_json: bool = False, quiet: bool = False) -> Sum
         # Ray is imported while the archive is listed. When there is nothing to tag, this wastes two seconds of a core.
         driver.start()
         # The view starts after the plan, because the plan may show the progress of a download.
-        plan = make_plan(config, _listing_reporter(quiet or as_json))
+        with doing("planning the job for", config.out):
+            plan = make_plan(config, _listing_reporter(quiet or as_json))
         try:
-            with choose_view(as_json=as_json, quiet=quiet) as view:
+            with choose_view(as_json=as_json, quiet=quiet) as view, doing("tagging videos for", config.out):
                 return run_job(plan, _until_it_fails(view), driver)
         except Interrupted as interrupted:
             raise InterruptedEnding(str(interrupted)) from None
@@ -63,12 +68,14 @@ def _until_it_fails(view: Callable[[Progress], None]) -> Callable[[Progress], No
 def dry_run_with_progress(config: RunConfig, *, quiet: bool = False) -> "DryRun":
     """Returns what ``tag`` would do, and shows how many videos have been opened."""
     _announce(quiet)
+    keep("nothing was changed")
     from rich.console import Console
     from rich.progress import Progress as Bars
 
     from jobs.tagging.plan import dry_run, make_plan
 
-    plan = make_plan(config, _listing_reporter(quiet))
+    with doing("planning the job for", config.out):
+        plan = make_plan(config, _listing_reporter(quiet))
     console = Console(stderr=True)
     console.quiet = quiet or not console.is_terminal
     with Bars(console=console, transient=True) as bars:

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import Progress
 
+from jobs.cli.command.endings import keep
 from jobs.cli.terminal.data_set_report import print_inventory
 from jobs.cli.terminal.wording import count
-from tagger.errors import DataSetError
+from tagger.errors import DataSetError, doing
 from training.data.data_set import DataSet
 from training.data.inventory import take_inventory
 from training.data.splits import Split
@@ -86,7 +87,7 @@ def train_model(
                 finish=False,
             )
 
-    with run.held(), _resume_hint(console, config):
+    with run.held(), _resume_hint(console, config), doing("training", config.out):
         result = train(split, config)
         print_evaluation(Console(), result.evaluation, f"{config.out} on {len(split.test)} held-out clips")
         if plan.leaking:
@@ -126,7 +127,7 @@ def train_folds(
     assert config.run_folder is not None
     run = RunFolder(config.run_folder)
     progress = FoldProgress(console, len(plan.folds))
-    with run.held(), _resume_hint(console, config):
+    with run.held(), _resume_hint(console, config), doing("training the folds for", config.out):
         results = run_folds(
             plan.data,
             plan.folds,
@@ -145,10 +146,11 @@ def train_folds(
 
 @contextmanager
 def _resume_hint(console: Console, config: "TrainConfig") -> Iterator[None]:
-    """Prints how to continue the training when it is interrupted."""
+    """Says how to continue the training when it is interrupted or stopped by an unexpected error."""
+    without = " without --restart" if config.restart else ""
+    keep(f"finished epochs are kept, and the same command{without} continues", config.run_folder)
     try:
         yield
     except KeyboardInterrupt:
-        without = " without --restart" if config.restart else ""
         console.print(f"The same command{without} continues after the last finished epoch.", highlight=False)
         raise

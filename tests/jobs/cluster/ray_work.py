@@ -11,7 +11,7 @@ from typing import Any
 
 from jobs.cluster.ray_driver import SendEvent
 from jobs.cluster.ray_session import RaySession
-from tagger.errors import InputError, VideoError
+from tagger.errors import InputError, VideoError, doing
 
 
 def double(session: RaySession, send_event: SendEvent, numbers: list[int]) -> float:
@@ -64,6 +64,33 @@ def fail(session: RaySession, send_event: SendEvent) -> None:
     """Writes to standard error, then raises an unexpected error."""
     os.write(2, b"native words before the end\n")
     raise ZeroDivisionError("by zero")
+
+
+def fail_while_reading(session: RaySession, send_event: SendEvent) -> None:
+    """Raises an unexpected error with a note of what it was doing."""
+    with doing("reading", "/v/a\nb.mp4"):
+        raise ZeroDivisionError("by zero")
+
+
+def fail_in_a_task(session: RaySession, send_event: SendEvent) -> None:
+    """Raises the same error in a task of Ray."""
+    import ray
+
+    ray.get(ray.remote(fail_while_reading).remote(None, None))
+
+
+def fail_in_the_start_of_an_actor(session: RaySession, send_event: SendEvent) -> None:
+    """Raises the same error in the constructor of an actor."""
+    import ray
+
+    class Broken:
+        def __init__(self) -> None:
+            fail_while_reading(session, send_event)
+
+        def work(self) -> None:
+            pass
+
+    ray.get(ray.remote(Broken).remote().work.remote())
 
 
 def kill_itself(session: RaySession, send_event: SendEvent) -> None:
