@@ -1,6 +1,9 @@
 """The content of files: its hash, and its text in UTF-8 or UTF-16, as editors and spreadsheets write it."""
 
+import errno
 import hashlib
+import os
+import stat
 from pathlib import Path
 
 UTF_8_MARK, UTF_16_MARKS = b"\xef\xbb\xbf", (b"\xff\xfe", b"\xfe\xff")
@@ -8,6 +11,15 @@ UTF_8_MARK, UTF_16_MARKS = b"\xef\xbb\xbf", (b"\xff\xfe", b"\xfe\xff")
 
 UTF_16 = ("utf-16", "utf-16-le", "utf-16-be")
 """With a byte-order mark, and without one in either order."""
+
+
+def check_regular(path: str | Path) -> None:
+    """Raises OSError unless there is a regular file: a pipe would wait for its writer, and a device may have no end."""
+    mode = Path(path).stat().st_mode
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "it is a device, a pipe or a socket", str(path))
 
 
 def file_hash(path: str | Path) -> str:

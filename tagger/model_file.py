@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
 
-from tagger.errors import ModelFileError
+from tagger.errors import ModelFileError, doing
+from tagger.file_content import check_regular
 from tagger.ood import OODCalibration
 from tagger.preprocessing import Preprocessing
 from tagger.windows import Sampling
@@ -74,17 +75,23 @@ def save_model_file(path: str | Path, info: ModelInfo, weights: "Mapping[str, to
 def read_model_info(path: str | Path) -> ModelInfo:
     """Reads the metadata of a model file, without its weights. Raises ModelFileError."""
     try:
+        check_regular(path)
         # NumPy, because the driver of a job reads only the metadata and must not import torch.
         with safe_open(path, framework="np") as file:
             metadata = file.metadata() or {}
     except FileNotFoundError:
         raise ModelFileError(f"{path} does not exist; `vtag models` lists the models that need no file") from None
-    except (SafetensorError, OSError) as error:
-        raise ModelFileError(f"{path} is not a readable .safetensors file; copy or train it again ({error})") from error
+    except (SafetensorError, OSError, ValueError) as error:
+        raise _unreadable(path, error) from error
     if "vtag" not in metadata:
         raise ModelFileError(f"{path} is a .safetensors file, but not one that vtag wrote; train one with `vtag train`")
+    with doing("reading the model file", path):
+        return _parse(path, metadata["vtag"])
+
+
+def _parse(path: str | Path, text: str) -> ModelInfo:
     try:
-        values = json.loads(metadata["vtag"])
+        values = json.loads(text)
         version = values.pop("format")
         if version > FORMAT:
             raise ModelFileError(f"{path} was written by a newer vtag (format {version}); upgrade vtag")
@@ -98,7 +105,7 @@ def read_model_info(path: str | Path) -> ModelInfo:
                 "ood": None if ood is None else OODCalibration.from_json(ood),
             }
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ModelFileError(f"{path} has damaged vtag metadata; copy or train it again ({error})") from error
 
 
@@ -108,5 +115,10 @@ def read_weights(path: str | Path) -> "dict[str, torch.Tensor]":
         with safe_open(path, framework="pt") as file:
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     except (SafetensorError, OSError) as error:
-        raise ModelFileError(f"{path} is not a readable .safetensors file; copy or train it again ({error})") from error
+        raise _unreadable(path, error) from error
     return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in weights.items()}
+
+
+def _unreadable(path: str | Path, error: Exception) -> ModelFileError:
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+    return ModelFileError(f"{path} is not a readable .safetensors file; copy or train it again ({reason})")

@@ -110,7 +110,7 @@ def find_model(model: str = BUILTIN, weights: str | Path | None = None) -> Model
     if "://" in model:
         raise ModelFileError(f"{model}: models are read from local files only; copy it to this machine first")
     path = Path(model).absolute()
-    if not path.exists() and path.suffix != ".safetensors":
+    if not model or (not path.exists() and path.suffix != ".safetensors"):
         known = f"{BUILTIN}, {KINETICS}"
         raise ModelFileError(f"there is no model {model!r}; use {known}, or the path of a model file")
     return ModelSource(path.stem, path, read_model_info(path))

@@ -1,6 +1,7 @@
 """Turns files, folders, globs, lists and addresses into the sorted list of a job's videos."""
 
 import os
+import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from jobs.archive.rules import Rules
 from jobs.archive.video import Video
 from jobs.errors import reason
 from jobs.storage.address import is_address
-from tagger.errors import InputError
+from tagger.errors import InputError, doing
 from tagger.video.extensions import VIDEO_EXTENSIONS
 
 REPORT_EVERY = 1000
@@ -45,10 +46,11 @@ def find_videos(
     found: list[Video] = []
     for text in inputs:
         before = len(found)
-        for video in _videos(text, rules, record, null):
-            found.append(video)
-            if len(found) % REPORT_EVERY == 0:
-                on_found(len(found))
+        with doing("listing", _name(text)):
+            for video in _videos(text, rules, record, null):
+                found.append(video)
+                if len(found) % REPORT_EVERY == 0:
+                    on_found(len(found))
         problems = record.problems
         if problems and (folders is None or len(found) == before):
             raise InputError(f"{problems[0].path} cannot be listed: {problems[0].reason}")
@@ -65,6 +67,9 @@ def find_videos(
 
 def _videos(text: str, rules: Rules, folders: Folders, null: bool) -> Iterator[Video]:
     """Yields the videos of one input."""
+    if text in ("", "@"):
+        # os.path.abspath would make it the current folder.
+        raise InputError(f"an INPUT is empty ({text!r}), as from a variable of the shell that is not set; give a path")
     if text == "-":
         yield from _listed(sys.stdin.buffer.read(), "standard input", rules, folders, null)
     elif text.startswith("@") and not os.path.lexists(text):
@@ -83,9 +88,14 @@ def _read_list(name: str) -> bytes:
 
         return read_remote_list(name)
     try:
-        return Path(name).read_bytes()
+        with Path(name).open("rb") as file:
+            if stat.S_ISCHR(os.fstat(file.fileno()).st_mode) and not file.isatty() and name != os.devnull:
+                raise InputError(f"the list {name} is a device; give a file")
+            return file.read()
     except OSError as error:
         raise InputError(f"the list {name} cannot be read: {reason(error)}") from None
+    except ValueError:
+        raise InputError(f"the list {name} cannot be read: its name has a NUL byte") from None
 
 
 def _listed(content: bytes, name: str, rules: Rules, folders: Folders, null: bool) -> Iterator[Video]:

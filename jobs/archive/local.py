@@ -48,7 +48,9 @@ def _file_or_folder(text: str, rules: Rules, folders: Folders) -> Iterator[Video
     try:
         status = Path(path).stat()
     except OSError as error:
-        raise InputError(f"{text} cannot be read: {reason(error)}") from None
+        raise InputError(f"{text if text.strip() else repr(text)} cannot be read: {reason(error)}") from None
+    except ValueError:
+        raise InputError(f"{text} cannot be read: its name has a NUL byte") from None
     if stat.S_ISDIR(status.st_mode):
         yield from _walk(path, rules, folders)
     elif stat.S_ISREG(status.st_mode):

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from jobs.archive.fingerprint import current_fingerprint
 from jobs.archive.gone import find_absent
 from jobs.archive.video import MAX_ATTEMPTS, PASSING_KINDS, Video, video_name, video_path
-from jobs.result.columns import fill_added_columns
+from jobs.result.columns import check_columns, fill_added_columns
 from jobs.result.merge import TablePair
 from tagger.schema import VIDEOS_SCHEMA
 
@@ -104,6 +104,7 @@ def read_records(sources: Sequence[TablePair], this_run: Sequence[TablePair] = (
 
     def read(source: TablePair) -> pa.Table:
         with source.videos.parquet() as file:
+            check_columns(source.videos, file, VIDEOS_SCHEMA)
             return fill_added_columns(file.read(columns=COLUMNS).replace_schema_metadata(), RECORDS_SCHEMA)
 
     with ThreadPoolExecutor(READERS) as pool:

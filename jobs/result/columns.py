@@ -1,6 +1,11 @@
 """Columns that later versions of vtag added. Older results lack them; they are read as null."""
 
+import errno
+
 import pyarrow as pa
+import pyarrow.parquet as pq
+
+from jobs.storage.location import Location
 
 ADDED_COLUMNS = frozenset({"ood_score", "attempts"})
 """Columns that files of vtag 0.1.0 may lack."""
@@ -12,10 +17,14 @@ def matches_schema(found: pa.Schema, schema: pa.Schema) -> bool:
     return found.equals(pa.schema([field for field in schema if field.name not in lacking]))
 
 
+def check_columns(file: Location, opened: pq.ParquetFile, schema: pa.Schema) -> None:
+    """Raises OSError when the columns of ``file`` are not those of ``schema``."""
+    if not matches_schema(opened.schema_arrow, schema):
+        raise OSError(errno.EINVAL, "its columns are not those of a result of vtag", str(file))
+
+
 def fill_added_columns(rows: pa.Table, schema: pa.Schema) -> pa.Table:
-    """Returns ``rows`` with the columns of ``schema``. Missing ``ADDED_COLUMNS`` are null; others raise ValueError."""
-    if not matches_schema(rows.schema, schema):
-        raise ValueError(f"columns {rows.schema.names} are not {schema.names}")
+    """Returns ``rows``, whose columns match ``schema``, with all its columns. Missing ``ADDED_COLUMNS`` are null."""
     present = set(rows.schema.names)
     columns = [rows[f.name] if f.name in present else pa.nulls(rows.num_rows, f.type) for f in schema]
     return pa.table(columns, schema=schema)

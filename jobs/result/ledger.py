@@ -151,7 +151,7 @@ def read_started_run(folder: Location) -> StartedRun | None:
         plan = json.loads(folder.child("plan.json").read_text())
         if plan["format"] != LEDGER_FORMAT:
             raise OutputError(
-                f"{folder} was written by another version of vtag ({plan.get('vtag_version')}); finish it with that "
+                f"{folder} was written by another version of vtag ({plan['vtag_version']}); finish it with that "
                 "version, or remove it, and its videos are tagged again"
             )
         return StartedRun(RunIdentity.from_json(plan), plan["run"], bool(plan["replaces"]))
@@ -159,9 +159,9 @@ def read_started_run(folder: Location) -> StartedRun | None:
         return None
     except OSError as error:
         raise OutputError(f"{folder.child('plan.json')} cannot be read: {reason(error)}") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise OutputError(
-            f"{folder.child('plan.json')} is damaged ({error}); remove {folder}, and its videos are tagged again"
+            f"{folder.child('plan.json')} is damaged; remove {folder}, and its videos are tagged again"
         ) from error
 
 
@@ -170,7 +170,7 @@ def remove(folder: Location) -> None:
 
     The plan is removed first: a half-removed folder is no run.
     """
-    mine = re.compile(rf"plan\.json|moved\.json|{LEDGER_PART.pattern}|log-\d+\.jsonl|\..*\.tmp")
+    mine = re.compile(rf"plan\.json|moved\.json|{LEDGER_PART.pattern}|log-\d+\.jsonl|error-[\w.-]+\.txt|\..*\.tmp")
     for name in sorted(folder.names(), key=lambda name: name != "plan.json"):
         if mine.fullmatch(name):
             folder.child(name).delete()

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from jobs.errors import reason
-from jobs.result.columns import fill_added_columns
+from jobs.result.columns import check_columns, fill_added_columns
 from jobs.storage.location import Location
 from tagger.errors import OutputError
 from tagger.schema import TAGS_SCHEMA, VIDEOS_SCHEMA
@@ -113,7 +113,7 @@ def _readable(file: Location) -> Iterator[None]:
         why = "it is missing" if isinstance(error, FileNotFoundError) else " ".join(reason(error).split())
         raise OutputError(
             f"{file} cannot be read: {why}; finished videos are kept: run the same command again, "
-            "or start over with --overwrite"
+            "or start over with vtag run --overwrite"
         ) from error
 
 
@@ -122,6 +122,7 @@ def _outline(source: TablePair, mark_rows: int) -> _Outline | None:
     marks = []
     rows = 0
     with _readable(source.videos), source.videos.parquet() as file:
+        check_columns(source.videos, file, VIDEOS_SCHEMA)
         for batch in file.iter_batches(columns=["video", "segments"]):
             if not batch.num_rows:
                 continue
@@ -177,7 +178,7 @@ def _merge_range(
         places = ", ".join(str(found.source.tags) for found in range_sources[:3])
         raise OutputError(
             f"{places}: the rows do not fit those of the videos table beside it; see vtag verify, or start over with "
-            "--overwrite"
+            "vtag run --overwrite"
         )
     return Merged(videos.select(VIDEOS_SCHEMA.names), tags.select(TAGS_SCHEMA.names), videos["source"].to_numpy())
 
@@ -195,6 +196,7 @@ def _read(
             if found.is_whole:
                 # No filter: for small files it costs more than it saves.
                 with file.parquet() as parquet:
+                    check_columns(file, parquet, schema)
                     rows = fill_added_columns(parquet.read().replace_schema_metadata(), schema)
             else:
                 # Reads only the row groups that it needs.

@@ -49,8 +49,15 @@ class Output:
 
 def find_output(path: str | Path) -> Output:
     """Returns the locations of a result, which need not exist. Raises OutputError for an unusable address."""
+    if not str(path):
+        raise OutputError("the name of the result is empty; give the path of a file or a folder")
     try:
+        if "\0" in str(path):
+            raise ValueError
+        str(path).encode()
         location = locate(path)
+    except ValueError:
+        raise OutputError(f"{path} is no name for a result: it has a NUL byte, or bytes that are not UTF-8") from None
     except OSError as error:
         raise OutputError(f"{path} cannot be reached: {reason(error)}") from error
     if not location.is_local and not location.name:
@@ -110,6 +117,8 @@ def _check_local(path: Path, out: str, *, is_folder: bool) -> None:
         raise OutputError(f"--out {out}: the folder {path.parent} cannot be written; choose another --out")
     if not is_folder and path.is_dir():
         raise OutputError(f"--out {out} is a folder, but .parquet means one file; choose another --out")
+    if is_folder and path.is_symlink() and not path.exists():
+        raise OutputError(f"--out {out} is a link to {path.readlink()}, which does not exist; choose another --out")
     if is_folder and path.exists():
         if not path.is_dir():
             raise OutputError(f"--out {out} is an existing file; choose a name ending in .parquet, or a new folder")

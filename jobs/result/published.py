@@ -60,7 +60,7 @@ def read_result(output: Output) -> Result | None:
         return _read_folder(output) if output.is_folder else _read_file(output)
     except OSError as error:
         raise OutputError(f"{output.out} cannot be read: {reason(error)}") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UnusableResultError(
             f"{output.out} is no result of this version of vtag",
             hint="use --overwrite to replace it, or choose another --out",
@@ -145,9 +145,9 @@ def kept_numbers(output: Output, run_id: str) -> set[int]:
     """
     try:
         manifest = json.loads(output.manifest.read_text())
-        numbers = {part["number"] for part in manifest["parts"]}
-        return numbers.union(manifest.get("previous", ())) if manifest["run"] == run_id else numbers
-    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
+        numbers = {int(part["number"]) for part in manifest["parts"]}
+        return numbers.union(map(int, manifest.get("previous", ()))) if manifest["run"] == run_id else numbers
+    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError, RecursionError):
         return set()
 
 

@@ -7,6 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from jobs.errors import reason
+from jobs.result.columns import check_columns
 from jobs.result.identity import RunIdentity
 from jobs.result.ledger import committed_parts, read_started_run
 from jobs.result.merge import TablePair
@@ -16,7 +18,7 @@ from jobs.result.published import Result, read_result
 from jobs.storage.location import Location
 from jobs.storage.replace import is_same_file
 from tagger.errors import OutputError
-from tagger.schema import TAGS_SCHEMA
+from tagger.schema import TAGS_SCHEMA, VIDEOS_SCHEMA
 
 BATCH_VIDEOS = 20_000
 """Number of rows of the videos table that are checked at a time."""
@@ -99,7 +101,7 @@ def _verify(output: Output, result: Result) -> Verdict:
     except (DamagedError, OutputError) as error:
         problem = str(error)
     except OSError as error:
-        problem = f"it cannot be read ({' '.join(str(error).split())})"
+        problem = f"{error.filename or 'it'} cannot be read: {reason(error)}"
     return Verdict(str(output.out), result.identity, videos, segments, unpublished, problem)
 
 
@@ -116,6 +118,8 @@ def _check(source: TablePair) -> _Found:
     videos = segments = 0
     first = last = ""
     with source.tags.parquet() as tags_file, source.videos.parquet() as videos_file:
+        check_columns(source.tags, tags_file, TAGS_SCHEMA)
+        check_columns(source.videos, videos_file, VIDEOS_SCHEMA)
         # All columns are read, since reading them verifies their checksums.
         tags = _Rows(batch.select(COLUMNS) for batch in tags_file.iter_batches())
         for batch in videos_file.iter_batches(BATCH_VIDEOS):

@@ -20,6 +20,7 @@ from pyarrow import fs
 
 from jobs.storage.address import is_address, split
 from jobs.storage.file_systems import StorageError, file_system, translate_errors
+from tagger.file_content import check_regular
 
 COMPRESSION = "zstd"
 
@@ -104,8 +105,13 @@ class Location:
             with self._translate_errors():
                 self.filesystem.create_dir(self.path)
 
+    def _check_regular(self) -> None:
+        if self.is_local:
+            check_regular(self.path)
+
     def read_text(self) -> str:
         """Reads a UTF-8 text file. Raises FileNotFoundError."""
+        self._check_regular()
         with self._translate_errors(), self.filesystem.open_input_stream(self.path) as stream:
             return str(stream.read().decode("utf-8"))
 
@@ -213,12 +219,13 @@ class Location:
 
     def parquet(self) -> pq.ParquetFile:
         """Opens the Parquet file. Raises OSError, also when the file is no Parquet file."""
+        self._check_regular()
         with self._translate_errors():
             file = self.filesystem.open_input_file(self.path)
         try:
             return pq.ParquetFile(file, page_checksum_verification=True)
         except pa.ArrowInvalid as error:
-            raise OSError(f"{self} is no Parquet file ({error})") from error
+            raise OSError(errno.EINVAL, "it is no Parquet file, or it is cut off", str(self)) from error
 
     def delete(self) -> None:
         """Removes the file, if there is one."""

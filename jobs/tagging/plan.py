@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from jobs.archive.folders import FolderProblem, Folders
 from jobs.archive.listing import find_videos
 from jobs.archive.video import Video, video_name
+from jobs.errors import reason
 from jobs.result.changes import Changes, Records, find_changes, read_records
 from jobs.result.identity import RunIdentity
 from jobs.result.ledger import committed_parts, read_moved, read_started_run
@@ -138,7 +139,8 @@ def make_plan(config: RunConfig, on_found: Callable[[int], None] = lambda found:
         if not config.overwrite:
             if isinstance(error, OutputError):
                 raise
-            raise OutputError(f"{output.out} cannot be read: {error}; use --overwrite to start over") from error
+            place = error.filename or output.out
+            raise OutputError(f"{place} cannot be read: {reason(error)}; use --overwrite to start over") from error
         # The run folder of an interrupted --overwrite is damaged: the run starts over.
         run_id, committed, records, moved_before = None, [], Records(), {}
     moved = _moved_before(moved_before, records, videos)

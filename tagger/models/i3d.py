@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from tagger.errors import WeightsError
+from tagger.file_content import check_regular
 from tagger.models.heads import HeadName, SpatialMean, build_head
 
 FEATURES = 2048
@@ -103,9 +104,10 @@ def read_checkpoint(file: str | Path, shapes: Mapping[str, tuple[int, ...]]) -> 
     """
     file = Path(file)
     try:
+        check_regular(file)
         weights = load_file(file) if file.suffix == ".safetensors" else _load_tensors(file)
     except Exception as error:  # torch.load may raise anything for a damaged file or another format.
-        detail = " ".join(str(error).split()) or type(error).__name__
+        detail = getattr(error, "strerror", None) or " ".join(str(error).split()) or "it is damaged"
         raise _not_i3d(file, detail[:120]) from error
     missing = [name for name in shapes if not isinstance(weights.get(name), torch.Tensor)]
     if missing:

