@@ -23,13 +23,15 @@ class Interrupted(VtagError):  # noqa: N818 - an outcome rather than an error
     """A job that was stopped by Ctrl-C or SIGTERM. The message says what is kept and how to continue."""
 
 
-_NAME_OF_AN_ERROR = re.compile(r"\b(?:\w+[.:]+)*[A-Z]\w*(?:Error|Exception|Invalid): |.*Detail: (?=\[errno )|\[[Ee]rrno \d+\] ")
+_BEFORE_THE_MESSAGE = re.compile(
+    r"\b(?:\w+[.:]+)*[A-Z]\w*(?:Error|Exception|Invalid): |.*Detail: (?=\[errno )|\[[Ee]rrno \d+\] "
+)
 """What libraries put before the message of an error: the name of its class, a sentence of pyarrow, or the number."""
 
 
 def without_names(text: str) -> str:
     """Returns the message of an error of a library without the names of exceptions in it, in one line."""
-    return " ".join(_NAME_OF_AN_ERROR.sub("", text).split())
+    return " ".join(_BEFORE_THE_MESSAGE.sub("", text).split())
 
 
 def reason(error: OSError) -> str:

@@ -129,8 +129,8 @@ def read_moved(folder: Location) -> dict[str, str]:
         return {str(old): str(new) for old, new in found.items()}
     except (FileNotFoundError, NotADirectoryError):
         return {}
-    except (ValueError, AttributeError) as error:
-        raise OutputError(f"{file} is damaged ({error}); remove {folder}, and its videos are tagged again") from error
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise OutputError(f"{file} is damaged; remove {folder}, and its videos are tagged again") from error
 
 
 @dataclass(frozen=True)
