@@ -223,7 +223,10 @@ def _folder_when_there_is_room() -> tuple[Path, int]:
 def _locked_folder() -> tuple[Path, int]:
     while True:
         folder = Path(tempfile.mkdtemp(prefix=PREFIX))
-        lock = os.open(folder, os.O_RDONLY)
+        try:
+            lock = os.open(folder, os.O_RDONLY)
+        except FileNotFoundError:
+            continue  # Another worker has just removed the folder as abandoned.
         # Waits if another worker has just locked the folder, to remove it as abandoned.
         with contextlib.suppress(OSError):
             fcntl.flock(lock, fcntl.LOCK_EX)
