@@ -12,7 +12,7 @@ import json
 import re
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -39,10 +39,15 @@ LOG_INTERVAL_S = 30.0
 
 
 class Ledger:
-    """A run folder that one process writes to: see ``jobs.result.lock``."""
+    """A run folder that one process writes to: see ``jobs.result.lock``.
 
-    def __init__(self, folder: Location):
+    ``check_lock`` is called before each file of a commit is written. It raises OutputError when another job holds the
+    run folder now.
+    """
+
+    def __init__(self, folder: Location, check_lock: Callable[[], None] = lambda: None):
         self.folder = folder
+        self._check_lock = check_lock
         self._next_part = len(committed_parts(folder))
         started = read_started_run(folder)
         assert started is not None, "there is no plan; use Ledger.open"
@@ -52,7 +57,14 @@ class Ledger:
         self._log_written_s = -LOG_INTERVAL_S
 
     @classmethod
-    def open(cls, folder: Location, identity: RunIdentity, *, replaces: bool = False) -> "Ledger":
+    def open(
+        cls,
+        folder: Location,
+        identity: RunIdentity,
+        *,
+        replaces: bool = False,
+        check_lock: Callable[[], None] = lambda: None,
+    ) -> "Ledger":
         """Opens the run folder ``folder`` for writing. Creates its plan first if there is none.
 
         ``replaces``: the run replaces an earlier result instead of adding to it.
@@ -69,7 +81,7 @@ class Ledger:
                 "vtag_version": tagger.__version__,
             }
             folder.child("plan.json").write_text(json.dumps(plan, indent=2, sort_keys=True) + "\n")
-        return cls(folder)
+        return cls(folder, check_lock)
 
     def commit(self, videos: pa.Table, tags: pa.Table) -> None:
         """Adds rows of VIDEOS_SCHEMA and the rows of TAGS_SCHEMA that belong to them, both sorted by video.
@@ -77,7 +89,9 @@ class Ledger:
         Adds all rows or none. They are on disk when this returns.
         """
         part = part_pair(self.folder, self._next_part)
+        self._check_lock()
         part.tags.write_table(tags)
+        self._check_lock()
         part.videos.write_table(videos)
         self._next_part += 1
         self.log("committed", part=part.videos.name, videos=videos.num_rows, segments=tags.num_rows)

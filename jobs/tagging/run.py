@@ -132,7 +132,7 @@ def _tag_and_publish(plan: Plan, job: JobState) -> ResultCounts:
     try:
         with locked(folder) as lock:
             _check_unchanged(plan)
-            ledger = _open_ledger(plan)
+            ledger = _open_ledger(plan, lock)
             try:
                 ledger.move({move.old_name: video_name(move.video.path) for move in plan.changes.moved})
                 _commit_revised(plan, ledger, _revisions(plan.changes))
@@ -179,10 +179,10 @@ def _check_unchanged(plan: Plan) -> None:
         raise OutputError(f"{plan.output.out} was changed by another vtag run just now; run the same command again")
 
 
-def _open_ledger(plan: Plan) -> Ledger:
+def _open_ledger(plan: Plan, lock: Lock) -> Ledger:
     if plan.run_id is None:
         remove(plan.output.run_folder)
-    ledger = Ledger.open(plan.output.run_folder, plan.identity, replaces=plan.replaces)
+    ledger = Ledger.open(plan.output.run_folder, plan.identity, replaces=plan.replaces, check_lock=lock.check)
     changes = plan.changes
     ledger.log(
         "started",

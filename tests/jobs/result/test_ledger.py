@@ -124,3 +124,17 @@ def test_removing_a_run_leaves_the_lock_and_other_files(ledger: Ledger) -> None:
     (folder / "lock.json").touch()
     remove(ledger.folder)
     assert sorted(path.name for path in folder.iterdir()) == ["lock.json", "mine.txt"]
+
+
+@pytest.mark.parametrize("held", [0, 1])
+def test_a_commit_is_not_completed_after_another_job_has_taken_the_lock_over(ledger: Ledger, held: int) -> None:
+    checks = iter([""] * held)
+
+    def check() -> None:
+        if next(checks, "lost"):
+            raise OutputError("another job has taken over this output")
+
+    with pytest.raises(OutputError, match="another job has taken over"):
+        Ledger(ledger.folder, check).commit(*result_tables([make_finished("/v/a.mp4")]))
+    assert committed_parts(ledger.folder) == []
+    assert len(list(folder_of(ledger).glob("part-*"))) == held
