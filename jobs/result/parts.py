@@ -50,14 +50,9 @@ class Part:
 
 def next_number(output: Output, listed: Collection[int]) -> int:
     """Returns the number of the next part: above all ``listed`` numbers and those of all files that are there."""
-    numbers = [*listed, *_numbers(output.parts, LISTED_NAME)]
-    for folder in (output.tags, output.videos):
-        numbers += _numbers(folder, SHOWN_NAME)
-    return 1 + max(numbers, default=-1)
-
-
-def _numbers(folder: Location, pattern: re.Pattern[str]) -> list[int]:
-    return [int(match[1]) for name in folder.names() if (match := pattern.fullmatch(name))]
+    names = [name for folder in (output.parts, output.tags, output.videos) for name in folder.names()]
+    found = [match for name in names if (match := LISTED_NAME.fullmatch(name) or SHOWN_NAME.fullmatch(name))]
+    return 1 + max((*listed, *(int(match[1]) for match in found)), default=-1)
 
 
 def shown_names(folder: Location) -> set[str]:
@@ -65,32 +60,31 @@ def shown_names(folder: Location) -> set[str]:
     return {name for name in folder.names() if SHOWN_NAME.fullmatch(name)}
 
 
-def show(output: Output, parts: Sequence[Part]) -> None:
-    """Makes readers of ``*.parquet`` see ``parts`` and nothing else."""
-    tags, videos = set(output.tags.names()), set(output.videos.names())
+def show(output: Output, parts: Sequence[Part], below: int | None = None) -> None:
+    """Makes readers of ``*.parquet`` see ``parts`` and no other part, or no other with a number under ``below``."""
+    tags, videos = output.tags.names(), output.videos.names()
     for part in parts:
         listed, shown = part.listed(output), part.shown(output)
         if part.name not in tags:
             give_second_name(listed.tags, shown.tags)
         if part.name not in videos:
             give_second_name(listed.videos, shown.videos)
-    names = {part.name for part in parts}
-    _remove(output.tags, tags - names, SHOWN_NAME)
-    _remove(output.videos, videos - names, SHOWN_NAME)
+    numbers = {part.number for part in parts}
+    _remove(output.tags, tags, SHOWN_NAME, numbers, below)
+    _remove(output.videos, videos, SHOWN_NAME, numbers, below)
 
 
-def remove_left_overs(output: Output, numbers: Collection[int]) -> None:
-    """Removes all files from ``parts/`` whose numbers are not among ``numbers``."""
-    left_over = [
-        name
-        for name in output.parts.names()
-        if (match := LISTED_NAME.fullmatch(name)) is None or int(match[1]) not in numbers
-    ]
-    _remove(output.parts, left_over, LISTED_NAME)
+def remove_left_overs(output: Output, numbers: Collection[int], below: int) -> None:
+    """Removes the files in ``parts/`` whose numbers are under ``below`` and not among ``numbers``."""
+    _remove(output.parts, output.parts.names(), LISTED_NAME, numbers, below)
 
 
-def _remove(folder: Location, names: Collection[str], pattern: re.Pattern[str]) -> None:
-    """Removes part files and unfinished files. Files that vtag did not write stay."""
-    for name in sorted(names):
-        if pattern.fullmatch(name) or name.endswith(".tmp"):
+def _remove(
+    folder: Location, names: Sequence[str], pattern: re.Pattern[str], numbers: Collection[int], below: int | None
+) -> None:
+    """Removes part files, except those with ``numbers``, and unfinished files. Files of other programs stay."""
+    for name in names:
+        match = pattern.fullmatch(name)
+        is_left_over = match and int(match[1]) not in numbers and (below is None or int(match[1]) < below)
+        if is_left_over or name.endswith(".tmp"):
             folder.child(name).delete()

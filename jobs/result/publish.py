@@ -4,7 +4,6 @@ import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -111,9 +110,12 @@ def count_rows(sources: Sequence[TablePair]) -> ResultCounts:
 
 
 @contextlib.contextmanager
-def _writers(tags: Path, videos: Path, metadata: dict[str, str]) -> Iterator[tuple[pq.ParquetWriter, pq.ParquetWriter]]:
-    """Yields writers of both tables."""
+def _write_pair(
+    files: TablePair, metadata: dict[str, str], check_lock: Callable[[], None]
+) -> Iterator[tuple[pq.ParquetWriter, pq.ParquetWriter]]:
+    """Yields writers of both files, tags and videos. Both files are completed, then put in place, the videos first."""
     with (
+        replace_together((files.videos, files.tags), check_lock) as (videos, tags),
         parquet_writer(tags, TAGS_SCHEMA.with_metadata(metadata)) as tags_writer,
         parquet_writer(videos, VIDEOS_SCHEMA.with_metadata(metadata)) as videos_writer,
     ):
@@ -134,11 +136,8 @@ def _publish_files(
         # The tags may still have rows of videos that the interrupted run pruned.
         keep = pa.concat_arrays([_names(source) for source in (*before, *new_tables)])
     counts = ResultCounts()
-    with (
-        # The videos first: read_result knows a result with new videos and old tags.
-        replace_together((output.videos, output.tags), check_lock) as (videos_path, tags_path),
-        _writers(tags_path, videos_path, file_metadata(identity, run_id)) as (tags, videos),
-    ):
+    files = TablePair(output.tags, output.videos)
+    with _write_pair(files, file_metadata(identity, run_id), check_lock) as (tags, videos):
         for merged in merge([*before, *new_tables], keep=keep):
             tags.write_table(merged.tags, row_group_size=ROW_GROUP_ROWS)
             videos.write_table(merged.videos, row_group_size=ROW_GROUP_ROWS)
@@ -162,7 +161,7 @@ def _publish_folder(
         list_files(output, base)
     previous = kept_numbers(output, run_id)
     unchanged, rewritten = _split(output, base, new_tables, keep)
-    number = next_number(output, previous)
+    first = number = next_number(output, previous)
     metadata = file_metadata(identity, run_id)
     written: list[Part] = []
     counts = count_rows([part.listed(output) for part in unchanged])
@@ -170,12 +169,7 @@ def _publish_folder(
     merged = next(batches, None)
     while merged is not None:
         part = Part(number, 0, 0)
-        files = part.listed(output)
-        with (
-            files.tags.atomic_write() as tags_path,
-            files.videos.atomic_write() as videos_path,
-            _writers(tags_path, videos_path, metadata) as (tags, videos),
-        ):
+        with _write_pair(part.listed(output), metadata, check_lock) as (tags, videos):
             while merged is not None and part.segments < ROWS_PER_FILE:
                 tags.write_table(merged.tags, row_group_size=ROW_GROUP_ROWS)
                 videos.write_table(merged.videos, row_group_size=ROW_GROUP_ROWS)
@@ -187,12 +181,13 @@ def _publish_folder(
     listed = [*unchanged, *written]
     numbers = {part.number for part in listed}
     previous = previous - numbers if keeps_previous else set()
-    check_lock()
     # From here on, readers of the manifest see the new result.
-    write_manifest(output, identity, run_id, listed, previous)
+    write_manifest(output, identity, run_id, listed, previous, check_lock)
     check_lock()
-    show(output, listed)
-    remove_left_overs(output, numbers | previous)
+    # A job that was paused here and has lost the lock removes no newer part of the other job.
+    show(output, listed, below=first)
+    check_lock()
+    remove_left_overs(output, numbers | previous, below=first)
     return counts
 
 

@@ -5,7 +5,7 @@ a reader of the manifest sees the old result or the new one.
 """
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -18,7 +18,7 @@ from jobs.result.merge import TablePair
 from jobs.result.output import Output
 from jobs.result.parts import Part, show, shown_names
 from jobs.storage.location import Location
-from jobs.storage.replace import give_second_name
+from jobs.storage.replace import give_second_name, replace_together
 from tagger.errors import OutputError
 from tagger.schema import TAGS_SCHEMA, VIDEOS_SCHEMA
 
@@ -114,9 +114,17 @@ def _read_folder(output: Output) -> Result | None:
 
 
 def write_manifest(
-    output: Output, identity: RunIdentity, run_id: str, parts: Sequence[Part], previous: Collection[int]
+    output: Output,
+    identity: RunIdentity,
+    run_id: str,
+    parts: Sequence[Part],
+    previous: Collection[int],
+    check_lock: Callable[[], None],
 ) -> None:
-    """Makes ``parts`` the result, atomically. ``previous``: the numbers of earlier parts whose files stay for now."""
+    """Makes ``parts`` the result, atomically, right after a call of ``check_lock``.
+
+    ``previous``: the numbers of earlier parts whose files stay for now.
+    """
     manifest = {
         "format": MANIFEST_FORMAT,
         "vtag_version": tagger.__version__,
@@ -134,7 +142,8 @@ def write_manifest(
         ],
         "previous": sorted(previous),
     }
-    output.manifest.write_text(json.dumps(manifest, indent=1) + "\n")
+    with replace_together((output.manifest,), check_lock) as (path,):
+        path.write_text(json.dumps(manifest, indent=1) + "\n", "utf-8")
 
 
 def kept_numbers(output: Output, run_id: str) -> set[int]:

@@ -23,6 +23,9 @@ def replace_together(files: Sequence[Location], check: Callable[[], None]) -> It
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="vtag-"))
             written = [Path(folder, file.name) for file in files]
         try:
+            for path in written:
+                # A job that has lost the lock may still write to a file of that name.
+                path.unlink(missing_ok=True)
             yield written
             for path, unplaced in zip(written, hidden, strict=True):
                 if unplaced.is_local:

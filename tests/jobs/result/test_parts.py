@@ -1,6 +1,7 @@
 """Promises to the readers of a result that is a folder: of its manifest, and of ``*.parquet``."""
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from jobs.result.compact import compact
 from jobs.result.ledger import committed_parts, remove
 from jobs.result.output import choose_output
 from jobs.result.publish import publish
-from jobs.result.published import read_result
+from jobs.result.published import complete, read_result
 from jobs.result.verify import verify
 from jobs.storage.location import locate
 from jobs.tagging.plan import make_plan
@@ -167,7 +168,10 @@ class TestReadersOfAllFiles:
 
 
 class TestALostLock:
-    @pytest.mark.parametrize(("checks", "published", "seen"), [(0, "aabc", "aabc"), (1, "aabx", "aabc")])
+    @pytest.mark.parametrize(
+        ("checks", "published", "seen"),
+        [(0, "aabc", "aabc"), (1, "aabc", "aabc"), (2, "aabc", "aabc"), (3, "aabx", "aabc"), (4, "aabx", "aabx")],
+    )
     def test_a_folder_is_left_as_it_is_at_the_next_step(
         self, result: Path, checks: int, published: str, seen: str
     ) -> None:
@@ -188,6 +192,30 @@ class TestALostLock:
         assert (listed(result, read_manifest(result)), shown(result)) == (published, seen)
         again()
         assert (listed(result, read_manifest(result)), shown(result)) == ("aabx", "aabx")
+
+    @pytest.mark.parametrize("at", [1, 2, 4, 5])
+    def test_a_job_that_is_paused_right_after_a_check_spoils_nothing_of_the_job_that_takes_over(
+        self, result: Path, at: int
+    ) -> None:
+        output = choose_output(result)
+        ledger = commit_to(output, [make_finished("/v/c.mp4", "x", mtime_ns=2)])
+        tables = committed_parts(output.run_folder)
+        checks = iter(range(1, 6))
+
+        def check() -> None:
+            check = next(checks)
+            if check > at:
+                raise OutputError("another job has taken over this output")
+            if check == at:
+                commit_to(output, [make_finished("/v/d.mp4", "d")])
+                publish(output, IDENTITY, "other", read_result(output), committed_parts(output.run_folder))
+
+        with suppress(OutputError):
+            publish(output, IDENTITY, ledger.run_id, read_result(output), tables, check_lock=check)
+        remove(output.run_folder)
+        assert listed(result, read_manifest(result)) == "aabxd"
+        complete(output)
+        assert (shown(result), verify(str(result)).problem) == ("aabxd", None)
 
     @pytest.mark.parametrize("checks", [0, 1])
     def test_of_two_files_the_next_one_stays(self, tmp_path: Path, checks: int) -> None:
@@ -235,7 +263,7 @@ class TestARun:
         assert files(Path(config.out)) == before
 
     def test_it_finishes_a_compact_that_was_killed(self, config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-        def stop(*_: object) -> None:
+        def stop(*_: object, **__: object) -> None:
             raise KeyboardInterrupt
 
         result = Path(config.out)
