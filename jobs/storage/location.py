@@ -150,6 +150,8 @@ class Location:
             target = Path(self.path)
             temporary = temporary_path(target)
             try:
+                # A job that has lost the lock may still write to a file of that name.
+                temporary.unlink(missing_ok=True)
                 yield temporary
                 sync(temporary)
                 temporary.replace(target)

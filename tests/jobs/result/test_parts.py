@@ -214,6 +214,7 @@ class TestALostLock:
             publish(output, IDENTITY, ledger.run_id, read_result(output), tables, check_lock=check)
         remove(output.run_folder)
         assert listed(result, read_manifest(result)) == "aabxd"
+        assert set(shown(result)) >= set("abxd"), "no video is missing for readers of *.parquet"
         complete(output)
         assert (shown(result), verify(str(result)).problem) == ("aabxd", None)
 

@@ -95,6 +95,16 @@ def test_an_interrupted_write_leaves_the_earlier_file(folder: Location) -> None:
     assert file.parquet().read() == TABLE
 
 
+def test_what_a_paused_job_writes_late_is_not_in_the_file(tmp_path: Path) -> None:
+    file = locate(tmp_path / "plan.json")
+    with (tmp_path / ".plan.json.tmp").open("w") as paused:
+        with file.atomic_write() as temporary:
+            temporary.write_text("new")
+            paused.write("late and longer")
+            paused.flush()
+        assert file.read_text() == "new"
+
+
 def test_an_interrupted_upload_is_completed(bucket: Bucket) -> None:
     file = locate(f"{bucket.address}/big")
     content = os.urandom(1000) * (3 * CHUNK_BYTES // 1000)

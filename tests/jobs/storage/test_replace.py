@@ -79,6 +79,15 @@ class TestReplaceTogether:
         assert texts(pair) == ["old 1", "old 2"]
         assert folder.names() == sorted(file.name for file in pair)
 
+    def test_on_a_disk_what_a_paused_job_writes_late_is_in_no_file(self, tmp_path: Path) -> None:
+        file = locate(tmp_path / "tags")
+        with (tmp_path / ".tags.tmp").open("w") as paused:
+            with replace_together((file,), lambda: None) as (path,):
+                path.write_text("new")
+                paused.write("late and longer")
+                paused.flush()
+            assert file.read_text() == "new"
+
     def test_on_a_disk_both_are_synced_before_the_first_is_renamed(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
