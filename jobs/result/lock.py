@@ -220,7 +220,7 @@ def _rewrite(file: Location, holder: Holder, stale: str | None) -> bool:
     if _read(file) != stale:
         return False
     _write(file, holder, None)
-    # A job that was slow may have replaced the file of one that holds the lock already, and waits for its end.
+    # A slow write may have replaced the file of a job that holds the lock already. That job gets time to notice.
     is_quick = time.monotonic() - looked_s < SETTLE_S / 2
     time.sleep(SETTLE_S if is_quick else SETTLE_S + 1.5 * HEARTBEAT_S)
     found = parse(_read(file) or "")

@@ -104,7 +104,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def no_flock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on NFS with ``nolock``: each machine gets the lock of the operating system, whoever else has it."""
+    """As on NFS with ``nolock``: each machine gets the lock of the operating system, even if another machine has it."""
     monkeypatch.setattr(lock, "_flock", lambda descriptor, mode: True)
 
 
