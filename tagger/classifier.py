@@ -20,6 +20,7 @@ from tagger.models.fast.fused import fuse
 from tagger.models.fast.probe import is_out_of_memory
 from tagger.ood import OODCalibration
 from tagger.preprocessing import Preprocessing
+from tagger.system.limits import usable_cores
 
 FEATURE_VERSION = 4
 """Version of the feature computation. It is part of the fingerprint: stored features of other versions are not
@@ -41,6 +42,15 @@ def choose_device(device: DeviceName = "auto") -> torch.device:
     if device == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
     return torch.device("cuda", torch.cuda.current_device())
+
+
+def limit_threads() -> None:
+    """Lowers the number of PyTorch's threads to the cores that this process may use, if that is less.
+
+    By default PyTorch counts the cores of the machine. In a container with fewer they would wait for each other.
+    """
+    if torch.get_num_threads() > usable_cores():
+        torch.set_num_threads(usable_cores())
 
 
 def choose_precision(device: torch.device, precision: PrecisionName = "auto") -> torch.dtype:
@@ -109,6 +119,7 @@ class Classifier:
         device: DeviceName = "auto",
         precision: PrecisionName = "auto",
     ):
+        limit_threads()
         self.device = choose_device(device)
         self.precision = choose_precision(self.device, precision)
         self._temperature = temperature

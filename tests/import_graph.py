@@ -14,7 +14,8 @@ Graph = Mapping[str, set[str]]
 
 FLOORS = {
     "tagger": (
-        ("errors", "end_with_parent", "file_content", "windows", "preprocessing", "schema", "ood"),
+        ("errors", "file_content", "windows", "preprocessing", "schema", "ood"),
+        ("system",),
         ("video",),
         ("clips", "segments"),
         ("isolation",),

@@ -23,10 +23,12 @@ from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 from typing import IO, Any, Concatenate, Self
 
-from jobs.cluster.ray_session import RaySession, ray_session, set_environment
+from jobs.cluster.local_ray import temporary_folder
+from jobs.cluster.ray_session import RaySession, cluster_address, ray_session, set_environment
 from jobs.errors import JobError, WorkerError, without_names
-from tagger.end_with_parent import end_with_parent
 from tagger.errors import NOTE, VtagError, work_of
+from tagger.system.end_with_parent import end_with_parent
+from tagger.system.home import missing_variables
 
 SendEvent = Callable[[Any], None]
 """Sends an event, anything but None, from the driver to the process that started it."""
@@ -54,7 +56,8 @@ class RayDriver:
     ) -> None:
         self.result: Any = None
         """The result of the last work, set when ``events`` ends."""
-        self._settings = activity, {"address": address or _address_of_this_process(), "cpus": cpus, "verbose": verbose}
+        self._address = address or _address_of_this_process()
+        self._settings = activity, {"address": self._address, "cpus": cpus, "verbose": verbose}
         self._verbose = verbose
         self._is_working = False
         self._process: subprocess.Popen[bytes] | None = None
@@ -69,6 +72,9 @@ class RayDriver:
 
     def start(self) -> None:
         """Starts the process, as entering the context does. Raises JobError."""
+        if cluster_address(self._address) is None:
+            # Raises before the work begins if Ray cannot have a folder.
+            temporary_folder()
         with contextlib.ExitStack() as parent, contextlib.ExitStack() as child:
             # The log file has no name, so that no file is left however this process ends.
             self._log: IO[bytes] = parent.enter_context(tempfile.TemporaryFile(prefix="vtag-ray-"))
@@ -91,7 +97,9 @@ class RayDriver:
                     stdout=output,
                     stderr=output,
                     # The driver imports the same modules as this process, whatever the current folder holds.
-                    env={**os.environ, "PYTHONPATH": os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)},
+                    env=os.environ
+                    | missing_variables()
+                    | {"PYTHONPATH": os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)},
                     # Ctrl-C on the terminal reaches this process alone, and the session identifies Ray's processes.
                     start_new_session=True,
                 )

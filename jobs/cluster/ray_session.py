@@ -3,20 +3,17 @@
 import contextlib
 import logging
 import os
-import shutil
+import secrets
 import socket
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jobs.cluster import local_ray
 from jobs.errors import WorkerError, without_names
-
-OBJECT_STORE_BYTES = 2 * 2**30
-OBJECT_STORE_BYTES_PER_CORE = 256 * 2**20
-"""Size of a local Ray's object store, for frames in transit: OBJECT_STORE_BYTES, or OBJECT_STORE_BYTES_PER_CORE times
-the cores if that is more. It is at most a quarter of memory, and at most 90 % of the free space in /dev/shm if that
-has more than 512 MiB."""
+from tagger.system.home import has_writable_home
 
 CONNECT_TIMEOUT_S = 10.0
 """Seconds to wait for a cluster to accept a connection."""
@@ -52,36 +49,55 @@ class RaySession:
 def ray_session(address: str | None = None, *, cpus: int | None = None, verbose: bool = False) -> Iterator[RaySession]:
     """Joins the cluster at ``address`` (or RAY_ADDRESS), or starts Ray on this machine. Shuts Ray down at the end.
 
-    ``cpus`` limits a local Ray. Ray prints to the standard output and error of this process, so
-    ``jobs.cluster.ray_driver`` runs this in a process whose output goes to a log file. Raises WorkerError when Ray
-    cannot be started or a cluster cannot be reached.
+    ``cpus`` limits a local Ray; the default is ``jobs.cluster.local_ray.cpus``. Ray prints to the standard output and
+    error of this process, so ``jobs.cluster.ray_driver`` runs this in a process whose output goes to a log file. Raises
+    WorkerError when Ray cannot be started or a cluster cannot be reached.
     """
-    address = address or os.environ.get("RAY_ADDRESS")
-    joins = bool(address and address != "local")
+    address = cluster_address(address)
     set_environment()
     import ray
 
-    local: dict[str, Any] = {
-        "num_cpus": cpus,
-        "include_dashboard": False,
-        "object_store_memory": _object_store_bytes(),
-    }
     try:
-        if joins and address:
+        if address:
             _check_reachable(address)
         ray.init(
-            address=address if joins else "local",
+            address=address or "local",
             logging_level=logging.INFO if verbose else logging.WARNING,
-            **({} if joins else local),
+            **({} if address else _local_settings(cpus)),
         )
     except Exception as error:
         ray.shutdown()
-        where = f"the Ray cluster at {address} cannot be joined" if joins else "Ray cannot be started here"
+        where = f"the Ray cluster at {address} cannot be joined" if address else "Ray cannot be started here"
         raise WorkerError(f"{where}: {without_names(str(error))[:300]}") from error
     try:
         yield _resources()
     finally:
         ray.shutdown()
+
+
+def cluster_address(address: str | None = None) -> str | None:
+    """Returns the address of the cluster to join, ``address`` or RAY_ADDRESS; None for a Ray on this machine alone."""
+    address = address or os.environ.get("RAY_ADDRESS")
+    return None if address == "local" else address or None
+
+
+def _local_settings(cpus: int | None) -> dict[str, Any]:
+    """Returns the arguments of ``ray.init`` for a Ray on this machine, and sets the environment for it."""
+    folder, temporary = local_ray.temporary_folder(), tempfile.gettempdir()
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    settings: dict[str, Any] = {
+        "num_cpus": cpus or local_ray.cpus(),
+        "include_dashboard": False,
+        "object_store_memory": local_ray.object_store_bytes(folder),
+    }
+    if folder not in (os.environ.get("RAY_TMPDIR"), temporary):
+        # TMPDIR is too long for sockets, but it has the room for objects that do not fit into the store.
+        settings["object_spilling_directory"] = temporary
+    os.environ["RAY_TMPDIR"] = folder
+    if not has_writable_home():
+        # Ray would keep its token there.
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    return settings
 
 
 def _check_reachable(address: str) -> None:
@@ -102,14 +118,3 @@ def _resources() -> RaySession:
 
     resources = ray.cluster_resources()
     return RaySession(cpus=resources.get("CPU", 1.0), gpus=resources.get("GPU", 0.0))
-
-
-def _object_store_bytes() -> int:
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    size = min(max(OBJECT_STORE_BYTES, OBJECT_STORE_BYTES_PER_CORE * (os.cpu_count() or 1)), memory // 4)
-    shared = Path("/dev/shm")
-    if shared.is_dir():
-        # Containers often have 64 MB here. Ray then uses the temporary folder and warns, which is right.
-        free = shutil.disk_usage(shared).free
-        size = min(size, int(free * 0.9)) if free > 2**29 else size
-    return size

@@ -1,6 +1,5 @@
 """The model actor: takes windows and returns segments."""
 
-import os
 import tempfile
 import time
 import warnings
@@ -13,6 +12,7 @@ from jobs.cluster.memory import keep_freed_memory
 from jobs.tagging.transport import clips_of, segments_table
 from tagger.errors import doing
 from tagger.segments import make_segments
+from tagger.system.limits import usable_cores
 from tagger.tagger import ModelSource
 from tagger.windows import Sampling, Window
 
@@ -44,7 +44,7 @@ class Predictor:
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         keep_freed_memory()
         # The number is computed from the cores of the whole cluster; this machine may have fewer.
-        torch.set_num_threads(min(threads, os.cpu_count() or 1))
+        torch.set_num_threads(min(threads, usable_cores()))
         with doing("loading the model", source.name):
             self._classifier = _load(source, content, device, precision)
         self._labels = source.info.labels

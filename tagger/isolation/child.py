@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from tagger.clips import ReadProgress, read_unstacked_spans, video_error
-from tagger.end_with_parent import end_with_parent
 from tagger.isolation.channel import Message, receive, send
 from tagger.isolation.shared_memory import ClipBuffer, ProgressCounter
 from tagger.preprocessing import Preprocessing
+from tagger.system.end_with_parent import end_with_parent
 from tagger.video.choose import Choice
 from tagger.video.facts import VideoFacts, probe
 from tagger.video.packets import rate_varies

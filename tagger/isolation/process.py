@@ -10,7 +10,7 @@ import sys
 import time
 import weakref
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import IO
 
 import numpy as np
@@ -25,6 +25,7 @@ from tagger.isolation.shared_memory import (
     grow_only_file,
     progress_count,
 )
+from tagger.system.limits import usable_memory_bytes
 
 CHILD_MODULE = "tagger.isolation.child"
 """The module that the process runs."""
@@ -35,6 +36,9 @@ seconds."""
 
 EXIT_TIMEOUT_S = 5.0
 """Seconds to wait for a killed process to exit. It may be stuck in the kernel, on a network disk that is gone."""
+
+MEMORY_BYTES = 2 * 2**30
+"""Default memory limit of a decoder process, and at most half of the memory of the machine or container."""
 
 OUT_OF_MEMORY_TEXTS = ("bad_alloc", "MemoryError", "Cannot allocate memory", "out of memory")
 
@@ -52,7 +56,7 @@ class Limits:
     """
 
     frame_s: float = 60.0
-    memory_bytes: int = 2 * 2**30
+    memory_bytes: int = field(default_factory=lambda: min(MEMORY_BYTES, usable_memory_bytes() // 2))
 
 
 class DecoderProcessError(Exception):

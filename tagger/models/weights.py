@@ -5,6 +5,7 @@ from pathlib import Path
 
 from tagger.errors import WeightsError
 from tagger.models.download import download_once
+from tagger.system.home import user_cache_folder
 
 URL = "https://dl.fbaipublicfiles.com/pytorchvideo/model_zoo/kinetics/I3D_8x8_R50.pyth"
 """pytorchvideo's model zoo. ``VTAG_WEIGHTS_URL`` names a mirror."""
@@ -33,8 +34,7 @@ def kinetics_weights(weights: str | Path | None = None) -> Path:
 
 
 def cache_dir() -> Path:
-    """Returns the folder for downloads: ``VTAG_CACHE``, else ``$XDG_CACHE_HOME/vtag``, else ``~/.cache/vtag``."""
+    """Returns the folder for downloads: ``VTAG_CACHE``, else ``vtag`` in the user's cache folder."""
     if cache := os.environ.get("VTAG_CACHE"):
         return Path(cache)
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "vtag"
+    return user_cache_folder() / "vtag"

@@ -1,6 +1,5 @@
 """Passes of a network over a source: its predictions, its batch-norm statistics, and batches that are prefetched."""
 
-import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -9,6 +8,7 @@ from random import Random
 import torch
 from torch import nn
 
+from tagger.system.limits import usable_cores
 from training import distributed
 from training.inputs.sources import Source
 
@@ -75,7 +75,7 @@ def prefetch(
         own = distributed.share_of_batch(batch)
         return own, source.inputs(own, epoch_seed)
 
-    threads = min(LOADER_THREADS, os.cpu_count() or 1)
+    threads = min(LOADER_THREADS, usable_cores())
     waiting: deque[tuple[torch.Tensor, Future[tuple[torch.Tensor, torch.Tensor]]]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         for batch in batches:

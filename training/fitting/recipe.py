@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 import tagger
-from tagger.classifier import choose_device
+from tagger.classifier import choose_device, limit_threads
 from tagger.errors import OutputError
 from tagger.file_content import file_hash
 from tagger.model_file import ModelInfo, save_model_file
@@ -71,6 +71,7 @@ def train(
     ModelFileError, TrainingError or OutputError.
     """
     check(config)
+    limit_threads()
     with open_run(data, split, config) as run, open_cache(config) as cache:
         trained = fit_network(data, split, config, starting_network(config, len(data.labels)), cache, run, watch)
         assert trained is not None

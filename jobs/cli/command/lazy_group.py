@@ -1,5 +1,6 @@
 """A click group whose commands are imported when they are used."""
 
+import os
 from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
@@ -8,6 +9,8 @@ import click
 
 from jobs.cli.command.endings import end_at_interrupt, one_line_errors
 from jobs.cli.terminal.download import shown_downloads
+from tagger.system.home import missing_variables
+from tagger.system.streams import open_closed_streams
 
 
 class LazyGroup(click.Group):
@@ -35,6 +38,8 @@ class LazyGroup(click.Group):
             return super().invoke(ctx)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Runs as a program and handles Ctrl-C from here on."""
+        """Runs as a program: handles Ctrl-C from here on, and gets along without standard streams or a home folder."""
+        open_closed_streams()
+        os.environ.update(missing_variables())
         end_at_interrupt()
         return super().__call__(*args, **kwargs)
