@@ -183,9 +183,17 @@ def _about_credentials(scheme: str) -> str:
         )
         if not any(
             os.environ.get(name) for name in ("AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_WEB_IDENTITY_TOKEN_FILE")
-        ) and not any(Path(file).expanduser().exists() for file in files):
+        ) and not any(_exists(file) for file in files):
             return ", and there are no credentials in AWS_ACCESS_KEY_ID, AWS_PROFILE or ~/.aws"
         return "; credentials are those of AWS_ACCESS_KEY_ID, AWS_PROFILE or ~/.aws"
     if scheme in ("gs", "gcs"):
         return "; set GOOGLE_APPLICATION_CREDENTIALS, or log in with gcloud auth application-default login"
     return ""
+
+
+def _exists(file: str) -> bool:
+    """Returns whether a file exists, whose path may begin with ``~``. A user without a home folder has none there."""
+    try:
+        return Path(file).expanduser().exists()
+    except (OSError, RuntimeError):
+        return False

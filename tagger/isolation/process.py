@@ -1,6 +1,7 @@
 """Starts, watches and ends a decoder process."""
 
 import contextlib
+import fcntl
 import math
 import os
 import signal
@@ -86,8 +87,13 @@ class Process:
         self._stderr = anonymous_file()
         self._channel, channel = socket.socketpair()
         self._lifeline, lifeline = socket.socketpair()
-        fds = [channel.fileno(), lifeline.fileno(), *(memory.fileno() for memory in (self._count, *memories))]
-        with channel, lifeline:
+        inherited: list[socket.socket | IO[bytes]] = [channel, lifeline, self._count, *memories]
+        with channel, lifeline, contextlib.ExitStack() as copies:
+            # Descriptors from 3 on: if this program's standard streams are closed, files have lower ones, which the
+            # child needs for its own streams.
+            fds = [fcntl.fcntl(file.fileno(), fcntl.F_DUPFD_CLOEXEC, 3) for file in inherited]
+            for fd in fds:
+                copies.callback(os.close, fd)
             try:
                 self._process = subprocess.Popen(
                     [sys.executable, "-P", "-m", CHILD_MODULE, str(limits.memory_bytes), *map(str, fds)],

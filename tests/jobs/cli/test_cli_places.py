@@ -43,3 +43,36 @@ class TestRemovedFolder:
         done = in_a_removed_folder(tmp_path, "run", video, "--out", tmp_path / "t.parquet", "--address", "local")
         assert done.returncode == 0, done.stderr
         assert pq.read_table(tmp_path / "t.parquet").num_rows == 2
+
+
+@pytest.mark.slow
+def test_a_job_runs_when_tmpdir_is_too_long_for_sockets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / ("long" * 20)
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    video = encode(tmp_path / "a.mp4", seconds=3)
+    done = vtag("run", video, "--out", tmp_path / "t.parquet", "--address", "local")
+    assert done.returncode == 0, done.stderr
+    assert pq.read_table(tmp_path / "t.parquet").num_rows == 2
+
+
+def test_a_ray_folder_too_long_for_sockets_is_one_line_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_TMPDIR", "/" + 50 * "x")
+    video = encode(tmp_path / "a.mp4", seconds=3)
+    done = vtag("run", video, "--out", tmp_path / "t.parquet", "--address", "local")
+    assert (done.returncode, done.stderr.splitlines()[1:]) == (
+        1,
+        [
+            "vtag: RAY_TMPDIR is too long for the sockets of Ray, which allow 39 bytes: /" + 50 * "x" + "; set "
+            "RAY_TMPDIR to a shorter folder"
+        ],
+    )
+
+
+def vtag(*args: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-P", "-c", "from jobs.cli import main; main()", *map(str, args)]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)

@@ -14,7 +14,7 @@ from pyarrow import fs
 
 from jobs.errors import reason
 from jobs.storage import file_systems
-from jobs.storage.file_systems import StorageError
+from jobs.storage.file_systems import StorageError, translate_error
 from jobs.storage.location import CHUNK_BYTES, Location, download, is_address, locate
 from tests.jobs.s3_server import Bucket
 
@@ -197,6 +197,19 @@ def test_missing_credentials_are_an_error_that_says_where_to_put_them(
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     assert bucket.get("a") == b"x"
     assert locate(f"{bucket.address}/a").read_text() == "x"
+
+
+def test_missing_credentials_of_a_user_without_a_home_folder_are_the_same_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def raise_error(path: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_WEB_IDENTITY_TOKEN_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "expanduser", raise_error)
+    error = translate_error(OSError("AWS Error ACCESS_DENIED during HeadObject operation: no"), "s3://bucket/a")
+    assert "there are no credentials in AWS_ACCESS_KEY_ID" in str(error)
 
 
 def test_credentials_that_are_refused_are_an_error_that_says_which_are_used(bucket: Bucket) -> None:

@@ -438,3 +438,17 @@ def test_the_library_training_and_the_job_decode_in_isolation(
         with ThreadPoolExecutor(1) as pool:
             end = pool.submit(work).result()
         assert (end.status, end.windows, end.error_kind) == ("partial", 2, "crashed")
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_program_with_closed_standard_streams_reads_videos(closed: str, videos: Path, tmp_path: Path) -> None:
+    program = """
+import sys
+from tagger.isolation import decoder_of_this_thread
+facts = decoder_of_this_thread().probe(sys.argv[1])
+open(sys.argv[2], "w").write(facts.container)
+"""
+    facts = tmp_path / "facts"
+    command = ["sh", "-c", f'exec "$@" {closed}', "sh", sys.executable, "-c", program, videos / "good.mp4", facts]
+    subprocess.run(command, check=True)
+    assert "mp4" in facts.read_text()
