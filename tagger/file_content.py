@@ -23,7 +23,8 @@ def check_regular(path: str | Path) -> None:
 
 
 def file_hash(path: str | Path) -> str:
-    """Returns the SHA-256 of a file in hexadecimal."""
+    """Returns the SHA-256 of a regular file in hexadecimal. Raises OSError."""
+    check_regular(path)
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

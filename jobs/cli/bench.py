@@ -8,8 +8,10 @@ from typing import Literal
 import click
 
 from jobs.cli.command.options import (
+    COUNT,
     device_option,
     examples,
+    finite,
     json_option,
     model_options,
     precision_option,
@@ -31,6 +33,7 @@ from jobs.cli.command.options import (
     "--seconds",
     metavar="SECONDS",
     type=click.FloatRange(min=0, min_open=True),
+    callback=finite,
     default=5.0,
     show_default=True,
     help="Seconds to measure each part; the whole pipeline takes about four times as long.",
@@ -38,7 +41,7 @@ from jobs.cli.command.options import (
 @click.option(
     "--rounds",
     metavar="N",
-    type=click.IntRange(min=1),
+    type=COUNT,
     default=3,
     show_default=True,
     help="How often to measure the whole pipeline, in turns with its parts.",

@@ -92,7 +92,9 @@ def _segments_table(tags: Path) -> "Table":
     table.add_column("label", overflow="fold")
     table.add_column("confidence", justify="right")
     previous = None
-    for row in pq.read_table(tags, columns=["video", "start_s", "end_s", "label", "confidence"]).to_pylist():
+    # Absolute: pyarrow takes a relative path with a colon for an address.
+    rows = pq.read_table(tags.absolute(), columns=["video", "start_s", "end_s", "label", "confidence"])
+    for row in rows.to_pylist():
         video = "" if row["video"] == previous else Path(row["video"]).name
         previous = row["video"]
         times = (f"{row['start_s']:.1f} s", f"{row['end_s']:.1f} s")

@@ -61,11 +61,14 @@ def evaluate(
     from tagger import load_model
     from tagger.errors import doing
     from training import clips_of_split, evaluate_clips, read_data_set, unknown_clips
+    from training.fitting.config import check_out
     from training.fitting.watch import clip_counter
     from training.report.report_folder import evaluation_metrics, prepare_folder, write_evaluation
 
     if out is not None:
         prepare_folder(out)
+    if json_path is not None and json_path != "-":
+        check_out(Path(json_path))
     tagger = load_model(model, device=device)
     with doing("reading the clips of", data):
         data_set = read_data_set(data)

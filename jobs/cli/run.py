@@ -10,8 +10,10 @@ import click
 
 from jobs.cli.command.endings import SOME_VIDEOS_FAILED
 from jobs.cli.command.options import (
+    COUNT,
     device_option,
     examples,
+    finite,
     json_option,
     model_options,
     precision_option,
@@ -20,13 +22,10 @@ from jobs.cli.command.options import (
 from jobs.cli.terminal.wording import count, printable
 from jobs.tagging.run_config import MaxFailures, MaxPrune, RunConfig
 
+MAX_DIGITS = 18
+"""Maximum number of digits of a number of videos."""
+
 DEFAULT = RunConfig(inputs=(), out="")
-
-
-def _finite(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
-    if value is not None and not math.isfinite(value):
-        raise click.BadParameter(f"{value} is not a finite number.")
-    return value
 
 
 def parse_max_failures(text: str | None) -> MaxFailures:
@@ -41,7 +40,7 @@ def parse_max_prune(text: str | None) -> MaxPrune:
 
 def _number_or_share(text: str) -> tuple[int | None, float | None]:
     number = text.strip()
-    if number.isdecimal():
+    if number.isdecimal() and len(number) <= MAX_DIGITS:
         return int(number), None
     try:
         percent = float(number.removesuffix("%")) if number.endswith("%") else math.nan
@@ -76,7 +75,7 @@ def _number_or_share(text: str) -> tuple[int | None, float | None]:
     "hop_s",
     metavar="SECONDS",
     type=click.FloatRange(min=0, min_open=True),
-    callback=_finite,
+    callback=finite,
     show_default="no overlap",
     help="Seconds from the start of one window to the start of the next.",
 )
@@ -84,7 +83,7 @@ def _number_or_share(text: str) -> tuple[int | None, float | None]:
     "--overlap",
     metavar="FRACTION",
     type=click.FloatRange(min=0, max=1, max_open=True),
-    callback=_finite,
+    callback=finite,
     show_default="no overlap",
     help="Share of a window that overlaps the next one, instead of --hop: with 0.5 each window begins halfway through "
     "the previous one.",
@@ -98,7 +97,7 @@ def _number_or_share(text: str) -> tuple[int | None, float | None]:
 @click.option(
     "--top-k",
     metavar="N",
-    type=click.IntRange(min=1),
+    type=COUNT,
     default=DEFAULT.top_k,
     show_default=True,
     help="Labels to keep for each segment, the most confident first.",
@@ -106,7 +105,7 @@ def _number_or_share(text: str) -> tuple[int | None, float | None]:
 @click.option(
     "--batch-size",
     metavar="N",
-    type=click.IntRange(min=1),
+    type=COUNT,
     show_default="automatic",
     help="Windows that the model classifies in one step.",
 )
@@ -123,7 +122,7 @@ def _number_or_share(text: str) -> tuple[int | None, float | None]:
 @click.option(
     "--actors",
     metavar="N",
-    type=click.IntRange(min=1),
+    type=COUNT,
     show_default="automatic",
     help="Copies of the model that work in parallel.",
 )

@@ -31,6 +31,8 @@ def _check_usage(ctx: click.Context) -> None:
         raise click.UsageError("--freeze-backbone and --train-layers contradict each other; give one of them.")
     if (split == "logo" or isinstance(split, Path)) and (given["val_groups"] or given["test_groups"]):
         raise click.UsageError("--val-groups and --test-groups are for --split holdout and random.")
+    if out is not None and not out.name:
+        raise click.UsageError("--out is empty; give the path of a file.")
     if out is None and not given["dry_run"]:
         raise click.UsageError("Missing option '--out'.")
     if out and split == "logo" and out.suffix != ".json":

@@ -37,7 +37,7 @@ def parse(text: str) -> Holder | None:
     """Returns the holder in the text of a lock file; None when the text is not complete."""
     try:
         holder = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return holder if isinstance(holder, dict) else None
 

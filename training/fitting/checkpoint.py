@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from tagger.errors import OutputError
+from tagger.file_content import check_regular
 from training.fitting.epochs import Epoch
 
 
@@ -49,21 +50,37 @@ def save_checkpoint(
 
 
 def read_checkpoint(path: Path) -> bytes | None:
-    """Reads the checkpoint in the file ``path``; None when there is no such file."""
+    """Reads the checkpoint in the file ``path``; None when there is no such file. Raises OutputError."""
     try:
+        check_regular(path)
         return path.read_bytes()
     except FileNotFoundError:
         return None
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise OutputError(f"the checkpoint {path} cannot be read: {reason}; --restart begins anew") from error
 
 
 def load_checkpoint(
-    checkpoint: bytes, network: nn.Module, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler
+    path: Path | None,
+    checkpoint: bytes,
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
 ) -> State:
-    """Loads a checkpoint into ``network``, ``optimizer`` and ``scaler``, and returns the state of the loop."""
-    content = torch.load(io.BytesIO(checkpoint), map_location="cpu", weights_only=True)
-    network.load_state_dict(content["network"])
-    optimizer.load_state_dict(content["optimizer"])
-    scaler.load_state_dict(content["scaler"])
-    best = content["best"]
-    epochs = [Epoch(**values) for values in content["epochs"]]
-    return State(epochs, best["number"], best["loss"], best["weights"])
+    """Loads a checkpoint into ``network``, ``optimizer`` and ``scaler``, and returns the state of the loop.
+
+    ``checkpoint`` is the content of the file ``path``. Raises OutputError when it is damaged.
+    """
+    try:
+        content = torch.load(io.BytesIO(checkpoint), map_location="cpu", weights_only=True)
+        network.load_state_dict(content["network"])
+        optimizer.load_state_dict(content["optimizer"])
+        scaler.load_state_dict(content["scaler"])
+        best = content["best"]
+        epochs = [Epoch(**values) for values in content["epochs"]]
+        return State(epochs, best["number"], best["loss"], best["weights"])
+    except Exception as error:  # torch.load may raise anything for a damaged file.
+        raise OutputError(
+            f"the checkpoint {path} is damaged, or of another version of vtag; --restart begins anew"
+        ) from error

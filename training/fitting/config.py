@@ -92,6 +92,8 @@ def check_out(out: Path) -> None:
     """Raises OutputError when the file ``out`` cannot be written, before hours of work are lost."""
     if not out.parent.is_dir():
         raise OutputError(f"cannot write {out}: the folder {out.parent} does not exist; create it first")
+    if out.is_dir():
+        raise OutputError(f"cannot write {out}: it is a folder; name a file")
     if not os.access(out.parent, os.W_OK):
         raise OutputError(f"cannot write {out}: no permission to write in {out.parent}")
 

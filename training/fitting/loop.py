@@ -86,7 +86,7 @@ def fit(
     than float32 is computed under autocast, float16 also with scaled gradients. The file ``checkpoint`` is written
     after each epoch. When it exists at the start, the loop resumes from it and passes its epochs to
     ``on_resumed_epochs``. Raises TrainingError when no epoch has a finite loss, OutputError when the checkpoint cannot
-    be written.
+    be written, or is damaged.
     """
     device = next(network.parameters()).device
     optimizer = _make_optimizer(network, pretrained, settings)
@@ -95,7 +95,7 @@ def fit(
     # Other workers may not see the file yet: a network file system shows new files late.
     found = read_checkpoint(checkpoint) if checkpoint is not None and distributed.rank() == 0 else None
     if saved := distributed.broadcast(found):
-        state = load_checkpoint(saved, network, optimizer, scaler)
+        state = load_checkpoint(checkpoint, saved, network, optimizer, scaler)
         on_resumed_epochs(state.epochs)
     if distributed.size() > 1:
         distributed.synchronise_norms(network)

@@ -259,7 +259,8 @@ def load_backbone(network: nn.Module, model: str, weights: Path | None) -> None:
         case "i3d-lite-lstm":
             from tagger.models.i3d_lite import imagenet_weights, inflate
 
-            network.get_submodule("backbone").load_state_dict(inflate(imagenet_weights(weights)))
+            where = f" in {weights}" if weights else ""
+            network.get_submodule("backbone").load_state_dict(inflate(imagenet_weights(weights), where))
 
 
 def _fingerprint(clips: Sequence[LabelledClip]) -> str:

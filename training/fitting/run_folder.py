@@ -144,9 +144,10 @@ class RunFolder:
         """Reads ``settings.json``; None when it is missing or is not that of a training run."""
         try:
             values = json.loads((self.path / SETTINGS).read_text("utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return None
-        return values if isinstance(values, dict) and values.get("is") == KIND else None
+        is_run = isinstance(values, dict) and values.get("is") == KIND and isinstance(values.get("settings"), dict)
+        return values if is_run and isinstance(values.get("finished"), bool) else None
 
     def _write(self, settings: Mapping[str, Any], *, finished: bool) -> None:
         content = json.dumps({"is": KIND, "finished": finished, "settings": settings}, indent=1)

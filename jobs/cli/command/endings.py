@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 from typing import IO, Any
 
@@ -81,6 +82,8 @@ def _ending(error: Exception, ctx: click.Context) -> Ending:
     if verbose:
         traceback.print_exception(error)
     work = work_of(error) or f"running vtag {ctx.invoked_subcommand}"
+    if isinstance(error, FileNotFoundError) and error.filename is None and _is_current_folder_removed():
+        return _one_line("the current folder was removed; change to another one, or give absolute paths")
     if isinstance(error, OSError) and error.strerror:
         return _one_line(f"{error.filename or work}: {reason(error)}")
     if isinstance(error, VtagError) and not isinstance(error, WorkerError):
@@ -95,6 +98,14 @@ def _ending(error: Exception, ctx: click.Context) -> Ending:
         click.echo(story_of(error), err=True)
     place = f"the full story is {f'in {file}' if file else 'above'}{' (please report it)' if is_unexpected else ''}"
     return _one_line("; ".join(filter(None, (message, place, kept.words))))
+
+
+def _is_current_folder_removed() -> bool:
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def _one_line(message: str) -> Ending:

@@ -1,5 +1,6 @@
 """Options that several commands share, and the form of their examples."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,6 +17,17 @@ def examples(*lines: str) -> str:
     """The epilog of a command: example command lines, ready to copy."""
     # "\b" keeps click from joining the lines.
     return "\n  ".join(["\b\nExamples:", *lines])
+
+
+COUNT = click.IntRange(1, 1_000_000)
+"""The range of an option that counts windows, epochs or processes."""
+
+
+def finite(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
+    """A callback that refuses infinity and NaN, which are numbers to click."""
+    if value is not None and not math.isfinite(value):
+        raise click.BadParameter(f"{value} is not a finite number.")
+    return value
 
 
 def _remember_verbose(ctx: click.Context, param: click.Parameter, value: bool) -> bool:

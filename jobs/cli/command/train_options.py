@@ -6,10 +6,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from jobs.cli.command.options import Command, device_option, precision_option
+from jobs.cli.command.options import COUNT, Command, device_option, finite, precision_option
 
 if TYPE_CHECKING:
     from training.data.training_plan import SplitName
+
+MAX_GROUP_DIGITS = 6
+"""Number of digits of a group in a range, so that a mistyped range does not fill the memory."""
 
 
 def parse_groups(text: str) -> tuple[str, ...]:
@@ -17,7 +20,9 @@ def parse_groups(text: str) -> tuple[str, ...]:
     groups: list[str] = []
     for part in (part.strip() for part in text.split(",")):
         first, dash, last = part.partition("-")
-        if dash and first.isdigit() and last.isdigit():
+        if dash and first.isdecimal() and last.isdecimal():
+            if max(len(first), len(last)) > MAX_GROUP_DIGITS:
+                raise click.BadParameter(f"the range {part} has a number of more than {MAX_GROUP_DIGITS} digits")
             if int(last) < int(first):
                 raise click.BadParameter(f"the range {part} runs backwards")
             groups += [str(number).zfill(len(first)) for number in range(int(first), int(last) + 1)]
@@ -82,7 +87,7 @@ def network_options(command: Command) -> Command:
         ),
         click.option(
             "--train-layers",
-            type=click.IntRange(0),
+            type=click.IntRange(0, 1_000_000),
             metavar="N",
             show_default="all",
             help="Layers of a pretrained backbone to train together with the head, counted from the end, on random "
@@ -90,14 +95,14 @@ def network_options(command: Command) -> Command:
         ),
         click.option(
             "--train-frames",
-            type=click.IntRange(1),
+            type=COUNT,
             metavar="N",
             show_default="a whole window",
             help="Frames of a random view. Half the frames of a window train twice as fast.",
         ),
         click.option(
             "--head-epochs",
-            type=click.IntRange(1),
+            type=COUNT,
             default=8,
             show_default=True,
             metavar="N",
@@ -111,7 +116,8 @@ def network_options(command: Command) -> Command:
         ),
         click.option(
             "--cache-size",
-            type=click.FloatRange(0),
+            type=click.FloatRange(0, 1e9),
+            callback=finite,
             default=20,
             show_default=True,
             metavar="GB",
@@ -134,7 +140,7 @@ def optimizer_options(command: Command) -> Command:
         command,
         click.option(
             "--epochs",
-            type=click.IntRange(1),
+            type=COUNT,
             default=30,
             show_default=True,
             metavar="N",
@@ -142,7 +148,7 @@ def optimizer_options(command: Command) -> Command:
         ),
         click.option(
             "--batch-size",
-            type=click.IntRange(1),
+            type=COUNT,
             default=16,
             show_default=True,
             metavar="N",
@@ -151,6 +157,7 @@ def optimizer_options(command: Command) -> Command:
         click.option(
             "--learning-rate",
             type=click.FloatRange(0, min_open=True),
+            callback=finite,
             default=1e-3,
             show_default=True,
             metavar="RATE",
@@ -159,6 +166,7 @@ def optimizer_options(command: Command) -> Command:
         click.option(
             "--pretrained-rate",
             type=click.FloatRange(0, min_open=True),
+            callback=finite,
             default=0.05,
             show_default=True,
             metavar="SHARE",
@@ -167,6 +175,7 @@ def optimizer_options(command: Command) -> Command:
         click.option(
             "--weight-decay",
             type=click.FloatRange(0),
+            callback=finite,
             default=0.01,
             show_default=True,
             metavar="RATE",
@@ -174,7 +183,7 @@ def optimizer_options(command: Command) -> Command:
         ),
         click.option(
             "--patience",
-            type=click.IntRange(0),
+            type=click.IntRange(0, 1_000_000),
             default=10,
             show_default=True,
             metavar="N",
@@ -238,7 +247,7 @@ def split_options(command: Command) -> Command:
         ),
         click.option(
             "--seed",
-            type=int,
+            type=click.IntRange(-(2**63), 2**63 - 1),
             default=0,
             show_default=True,
             metavar="N",
@@ -254,14 +263,14 @@ def hardware_options(command: Command) -> Command:
         device_option,
         click.option(
             "--workers",
-            type=click.IntRange(1),
+            type=COUNT,
             metavar="N",
             show_default="one for each GPU, or one",
             help="Processes that train one model together, each with its own batches of --batch-size windows.",
         ),
         click.option(
             "--gpus",
-            type=click.IntRange(0),
+            type=click.IntRange(0, 1_000_000),
             metavar="N",
             show_default="all",
             help="GPUs that all workers use together.",

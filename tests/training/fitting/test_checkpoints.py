@@ -1,6 +1,7 @@
 """A killed training resumes, and gives the same result as an uninterrupted one."""
 
 import json
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from training import (
     train,
     train_fold,
 )
-from training.fitting.checkpoint import State, save_checkpoint
+from training.fitting.checkpoint import State, load_checkpoint, read_checkpoint, save_checkpoint
 from training.fitting.recipe import open_run
 from training.fitting.run_folder import RANDOM, RunFolder, read_metrics
 from training.fitting.trial import trial_config
@@ -234,3 +235,30 @@ def test_step_reports_have_the_loss_so_far(tree: Path, tmp_path: Path, monkeypat
     assert [(step.epoch, step.windows) for step in steps] == [(epoch, seen) for epoch in range(1, 5) for seen in (4, 8)]
     last = [step for step in steps if step.windows == step.total]
     assert [step.loss for step in last] == pytest.approx([epoch.train_loss for epoch in result.epochs])
+
+
+@pytest.mark.parametrize("content", ["text", "zip", "list", "other network"])
+def test_a_damaged_checkpoint_is_an_error_that_names_it(tmp_path: Path, content: str) -> None:
+    network = torch.nn.Linear(2, 2)
+    optimizer, scaler = torch.optim.SGD(network.parameters()), torch.amp.GradScaler("cpu", enabled=False)
+    file = tmp_path / "head.pt"
+    if content == "text":
+        file.write_text("text")
+    elif content == "zip":
+        with zipfile.ZipFile(file, "w") as archive:
+            archive.writestr("data.pkl", b"\x80\x04N.")
+    elif content == "list":
+        torch.save([1], file)
+    else:
+        other = torch.nn.Linear(3, 3)
+        save_checkpoint(file, State(), other, torch.optim.SGD(other.parameters()), scaler)
+    saved = read_checkpoint(file)
+    assert saved is not None
+    with pytest.raises(OutputError, match=rf"^the checkpoint {file} is damaged.*--restart begins anew$"):
+        load_checkpoint(file, saved, network, optimizer, scaler)
+
+
+def test_a_folder_in_the_place_of_a_checkpoint_is_an_error_that_names_it(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=f"^the checkpoint {tmp_path} cannot be read: is a directory; --restart"):
+        read_checkpoint(tmp_path)
+    assert read_checkpoint(tmp_path / "missing.pt") is None

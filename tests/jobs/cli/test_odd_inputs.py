@@ -1,0 +1,366 @@
+"""What the commands say about paths, lists, results and numbers that a user has or types by mistake.
+
+Each command line is tried with each odd thing in the place of ``{x}``. It ends with one clear line, which names the
+thing, and never with the name of an exception. Ray is left out.
+"""
+
+import os
+import re
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NoReturn
+
+import pyarrow as pa
+import pytest
+
+import jobs.cli.command.train_with_progress
+import jobs.cli.demo
+import jobs.cluster.ray_driver
+import jobs.measure.bench
+import jobs.result.lock
+import jobs.tagging.plan
+import jobs.tagging.run
+import tagger
+import training.data.inventory
+import training.evaluation.cost
+import training.evaluation.evaluate
+from jobs.archive.video import Video
+from jobs.cli import COMMANDS, main
+from jobs.cli.terminal.wording import printable
+from jobs.result.identity import RunIdentity
+from jobs.tagging.decoding import decode
+from jobs.tagging.transport import segments_table
+from tagger import find_model
+from tagger.errors import VideoError
+from tagger.models.registry import builtin_model_path
+from tests.click_runner import CliRunner
+from tests.jobs.cli import odd_things
+from tests.jobs.result import finished
+from training.data.training_plan import TrainingPlan
+from training.fitting.config import TrainConfig
+from training.fitting.recipe import open_cache, open_run, starting_network
+from training.fitting.run_folder import RunFolder
+
+TRAIN = "train {clips} --model cnn3d-lstm --val-groups 2 --test-groups 3 -q"
+
+TRAIN_NUMBERS = (
+    *("--train-layers", "--train-frames", "--head-epochs", "--cache-size", "--epochs", "--batch-size", "--seed"),
+    *("--learning-rate", "--pretrained-rate", "--weight-decay", "--patience", "--workers", "--gpus"),
+)
+
+LINES: Mapping[str, Sequence[tuple[str, str]]] = {
+    "run": [
+        ("paths", "run {x} --out {out}"),
+        ("paths", "run {x}* --out {out}"),
+        ("list files", "run @{x} --out {out} --dry-run"),
+        ("lists", "run - --out {out}"),
+        ("paths", "run {video} --out {x}"),
+        ("paths", "run {video} --out {out} --model {x}"),
+        ("paths", "run {video} --out {out} --model i3d-kinetics400 --weights {x} --dry-run"),
+        ("texts", "run {video} --out {out} --ext {x} --exclude {x} --include {x} --dry-run"),
+        ("results", "run {video} --out {x}"),
+        ("results", "run {video} --out {x} --overwrite"),
+        ("results", "run {video} --out {x} --dry-run --prune"),
+        *(
+            ("numbers", f"run {{video}} --out {{out}} --dry-run {option}={{x}}")
+            for option in ("--hop", "--overlap", "--top-k", "--batch-size", "--actors", "--max-failures", "--max-prune")
+        ),
+    ],
+    "demo": [("paths", "demo --out {x}")],
+    "verify": [("paths", "verify {x}"), ("results", "verify {x}")],
+    "compact": [("paths", "compact {x}"), ("results", "compact {x}"), ("paths", "compact {result} --out {x}")],
+    "probe": [("paths", "probe {x}"), ("list files", "probe @{x}"), ("paths", "probe {video} --model {x}")],
+    "models": [("paths", "models {x}")],
+    "train": [
+        ("paths", "train {x} --dry-run"),
+        ("paths", TRAIN + " --out {x}"),
+        ("paths", "train {clips} --dry-run --split {x}"),
+        ("paths", "train {clips} --model i3d-lite-lstm --out {model_out} -q --weights {x}"),
+        ("paths", "train {clips} --model i3d-lstm --out {model_out} -q --weights {x}"),
+        ("paths", "train {clips} --dry-run --background {x}"),
+        ("paths", TRAIN + " --out {model_out} --run-folder {x}"),
+        ("paths", TRAIN + " --out {model_out} --cache {x}"),
+        ("run folders", TRAIN + " --out {model_out} --run-folder {x}"),
+        ("texts", "train {clips} --dry-run --leave-out {x}"),
+        ("numbers", "train {clips} --dry-run --test-groups={x}"),
+        ("numbers", "train {clips} --dry-run --test-groups=0-{x}"),
+        *(("numbers", f"{TRAIN} --out {{model_out}} {option}={{x}}") for option in TRAIN_NUMBERS),
+    ],
+    "evaluate": [
+        ("paths", "evaluate {x} {clips} --split all"),
+        ("paths", "evaluate ucf20 {x} --split all"),
+        ("paths", "evaluate ucf20 {clips} --split all --out {x}"),
+        ("list files", "evaluate ucf20 {clips} --split all --json {x}"),
+    ],
+    "compare": [
+        ("paths", "compare {x} ucf20 {clips} --split all"),
+        ("paths", "compare ucf20 {model} {x} --split all"),
+        ("paths", "compare ucf20 {model} {clips} --split all --out {x}"),
+    ],
+    "bench": [
+        ("paths", "bench {x}"),
+        ("paths", "bench {video} --model {x}"),
+        ("numbers", "bench {video} --seconds={x}"),
+        ("numbers", "bench {video} --rounds={x}"),
+    ],
+}
+"""The command lines of each command, and the kind of the things that they are tried with."""
+
+ACCEPTED = (
+    "none of the clips could be read",
+    "none of the videos can be opened and has a known length",
+    "cnn3d-lstm starts from scratch",
+)
+"""Messages about the other arguments, for odd things that are allowed."""
+
+MAX_SHOWN = 200
+"""Characters of a thing that a message must show."""
+
+ASKS_NETWORK = {("run {x}* --out {out}", "no bucket")}
+
+
+def test_every_command_is_tried() -> None:
+    assert set(LINES) == set(COMMANDS)
+
+
+class DriverWithoutRay:
+    """Replaces the Ray driver: decodes the videos in this process. They have no windows."""
+
+    def __init__(self, *_: object, **__: object):
+        pass
+
+    def __enter__(self) -> "DriverWithoutRay":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def start(self) -> None:
+        """Starts nothing."""
+
+    def close(self) -> None:
+        """Ends nothing."""
+
+    def events(self, work: object, videos: Sequence[Video], numbers: Sequence[int], *others: Any, **_: object) -> Any:
+        """Yields the rows of ``videos``."""
+        batch = pa.table({"video": list(numbers), "path": [os.fsencode(video.path) for video in videos]})
+        source, sampling = others[:2]
+        for table in decode(batch, sampling=sampling, preprocessing=source.info.preprocessing, span_windows=16):
+            yield segments_table(table, [], 0.1, 0.1)
+
+
+class Decoder:
+    """Replaces a decoder process."""
+
+    def __enter__(self) -> "Decoder":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def probe(self, path: str) -> NoReturn:
+        """Reads no video."""
+        raise VideoError("not_video", f"{path} is no video")
+
+
+def prepare_training(plan: TrainingPlan, config: TrainConfig, *_: object, **__: object) -> None:
+    """Does all that a training does before its first epoch."""
+    assert plan.split is not None and config.run_folder is not None
+    with RunFolder(config.run_folder).held():
+        if config.weights is not None:
+            starting_network(config, len(plan.data.labels))
+        with open_run(plan.data, plan.split, config), open_cache(config):
+            pass
+
+
+def find_tagger(model: str, **_: object) -> SimpleNamespace:
+    """Finds a model without loading it."""
+    source = find_model(model)
+    return SimpleNamespace(source=source, labels=source.info.labels, sampling=source.info.sampling)
+
+
+@pytest.fixture(autouse=True)
+def without_heavy_work(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Leaves out Ray, models and decoders, and makes an empty folder the current one."""
+    for owner, name, replacement in (
+        (jobs.cluster.ray_driver, "RayDriver", DriverWithoutRay),
+        (jobs.tagging.run, "RayDriver", DriverWithoutRay),
+        (jobs.tagging.run, "RETRY_WAITS_S", (0.0, 0.0)),
+        (jobs.result.lock, "HEARTBEAT_S", 0.01),
+        (jobs.result.lock, "SETTLE_S", 0.01),
+        (jobs.cli.demo, "demo_clips", lambda: [tmp_path / "video.mp4"]),
+        (jobs.measure.bench, "DecoderProcess", Decoder),
+        (jobs.tagging.plan, "decoder_of_this_thread", Decoder),
+        (training.data.inventory, "decoder_of_this_thread", Decoder),
+        (jobs.cli.command.train_with_progress, "train_model", prepare_training),
+        (tagger, "load_model", find_tagger),
+        (training.evaluation.evaluate, "decode_clips", lambda *_: iter(())),
+        (training.evaluation.cost, "measure_costs", lambda taggers: []),
+    ):
+        monkeypatch.setattr(owner, name, replacement)
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    # Nothing is written to a home folder, and nothing is downloaded.
+    monkeypatch.setenv("VTAG_CACHE", str(tmp_path / "cache"))
+
+
+def make_things(kind: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Mapping[str, str]:
+    """Returns the odd things of a kind, by what is odd about them. Those that are files are made in ``folder``."""
+    match kind:
+        case "paths":
+            return odd_things.make_paths(folder)
+        case "list files":
+            # A list may come from a pipe, as @<(find ...) does, and --json may go to one.
+            return {name: path for name, path in odd_things.make_paths(folder).items() if name != "FIFO"}
+        case "lists":
+            named = {"another machine": "file://other-machine/a.mp4", "unknown scheme": "nosuch://a/b.mp4"}
+            return dict.fromkeys(odd_things.LISTS, "standard input") | named
+        case "results":
+            # Results of the model and the sampling of the command.
+            source = find_model()
+            identity = RunIdentity(source.name, source.hash, source.info.sampling.to_json(), 5)
+            monkeypatch.setattr(finished, "IDENTITY", identity)
+            return odd_things.make_results(folder)
+        case "run folders":
+            return odd_things.make_run_folders(folder)
+    return {text: text for text in (odd_things.NUMBERS if kind == "numbers" else odd_things.TEXTS)}
+
+
+@pytest.fixture
+def good(tmp_path: Path) -> dict[str, str]:
+    """The other arguments."""
+    (tmp_path / "video.mp4").write_text("text")
+    for label in ("Basketball", "Biking"):
+        for group in "123":
+            clip = tmp_path / "clips" / label / group / "clip.mp4"
+            clip.parent.mkdir(parents=True)
+            clip.write_text(label + group)
+    finished.publish_to(tmp_path / "result", [finished.make_finished("/v/a.mp4")])
+    return {
+        "video": str(tmp_path / "video.mp4"),
+        "clips": str(tmp_path / "clips"),
+        "result": str(tmp_path / "result"),
+        "model": str(builtin_model_path()),
+    }
+
+
+def names_of_exceptions() -> set[str]:
+    """Returns the names of all exceptions that are loaded and that are no English words."""
+    classes, found = [BaseException], set()
+    while classes:
+        found.update(new := set(classes.pop().__subclasses__()).difference(found))
+        classes += new
+    return {error.__name__ for error in found if sum(map(str.isupper, error.__name__)) > 1}
+
+
+def problems(arguments: Sequence[str], thing: str, content: bytes | None = None) -> list[str]:
+    """Runs a command and returns what is wrong with its end."""
+    done = CliRunner().invoke(main, arguments, input=content, prog_name="vtag")
+    lines = [line for line in done.stderr.splitlines() if line.strip()]
+    last = lines[-1] if lines else ""
+    found = []
+    if done.exit_code not in (0, 1, 2, 3):
+        found.append(f"exit status {done.exit_code}")
+    if words := set(re.findall(r"\w+", done.output)) & names_of_exceptions():
+        found.append(f"names {', '.join(words)}")
+    for text in ("Traceback", "unexpected error", "[Errno", "[errno"):
+        if text in done.output:
+            found.append(f"says {text}")
+    if done.exit_code == 1:
+        # The lines before are progress.
+        if not all(line.startswith("vtag: ") for line in lines):
+            found.append("more than a line")
+        shown = [printable(" ".join(text.split())) for text in (thing, str(Path(thing)))] + [repr(thing)[1:-1]]
+        if not any(text[:MAX_SHOWN] in last for text in (*shown, *ACCEPTED)):
+            found.append("does not name it")
+    elif done.exit_code == 2 and not last.startswith("Error: "):
+        found.append("more than a line")
+    return [f"{' '.join(arguments)[:300]!r}: {', '.join(found)}: {last[:300]!r}"] if found else []
+
+
+CASES = [(kind, line) for lines in LINES.values() for kind, line in lines]
+
+
+@pytest.mark.parametrize(("kind", "line"), CASES, ids=[f"{line}-{kind}" for kind, line in CASES])
+def test_an_odd_thing_ends_in_a_clear_line(
+    kind: str, line: str, good: Mapping[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+    for number, (name, thing) in enumerate(make_things(kind, tmp_path / "odd", monkeypatch).items()):
+        outs = {"out": f"{tmp_path}/out{number}.parquet", "model_out": f"{tmp_path}/out{number}.safetensors"}
+        # Split first: a thing may have spaces.
+        arguments = [word.format(x=thing, **good, **outs) for word in line.split()]
+        if (line, name) not in ASKS_NETWORK:
+            content = odd_things.LISTS[name] if kind == "lists" else None
+            found += [f"{name}: {problem}" for problem in problems(arguments, thing, content)]
+    assert not found, "\n".join(found)
+
+
+NOBODY = 65534
+"""A user id without rights."""
+
+
+@contextmanager
+def without_rights() -> Iterator[None]:
+    """Gives up the rights of root inside the block, if this process has them."""
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+
+
+CLOSED = [
+    *("run {x} --out {out} --dry-run", "run @{x} --out {out} --dry-run", "run {video} --out {x}/t --dry-run"),
+    *("run {video} --out {out} --dry-run --model {x}", "verify {x}", "compact {x}", "models {x}"),
+    *("train {x} --dry-run", "evaluate {x} {clips} --split all"),
+    "evaluate ucf20 {clips} --split all --out {x}/report",
+]
+
+
+@pytest.mark.parametrize("line", CLOSED)
+def test_a_file_or_folder_without_permission_ends_in_a_clear_line(line: str, good: Mapping[str, str]) -> None:
+    # The folder of tmp_path is closed to other users.
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        root.chmod(0o755)
+        (root / "video.mp4").write_text("text")
+        clip = root / "clips/Biking/1/clip.mp4"
+        clip.parent.mkdir(parents=True)
+        clip.write_text("text")
+        (root / "closed.mp4").write_text("text")
+        (root / "closed").mkdir()
+        for path in (root / "closed.mp4", root / "closed"):
+            path.chmod(0)
+        others = {"video": root / "video.mp4", "clips": root / "clips", "out": root / "t.parquet"}
+        found = []
+        try:
+            # Once with all rights, so that all modules are imported.
+            problems([word.format(x=root / "video.mp4", **others) for word in line.split()], "")
+            with without_rights():
+                for thing in (root / "closed.mp4", root / "closed"):
+                    arguments = [word.format(x=thing, **others) for word in line.split()]
+                    found += problems(arguments, str(thing))
+        finally:
+            (root / "closed").chmod(0o700)
+    assert not found, "\n".join(found)
+
+
+REMOVED = [
+    *("run a.mp4 --out t.parquet", "run {video} --out t.parquet", "verify t", "compact t", "probe a.mp4"),
+    *("models m.safetensors", "train clips --dry-run", "evaluate ucf20 clips"),
+    *("compare ucf20 m.safetensors clips", "bench a.mp4", "demo --out d"),
+]
+
+
+@pytest.mark.parametrize("line", REMOVED)
+def test_a_removed_current_folder_ends_in_a_clear_line(line: str, good: Mapping[str, str]) -> None:
+    Path.cwd().rmdir()
+    arguments = [word.format(**good) for word in line.split()]
+    assert not problems(arguments, "")
