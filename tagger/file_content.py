@@ -5,6 +5,7 @@ import hashlib
 import os
 import stat
 from pathlib import Path
+from pickle import UnpicklingError
 
 UTF_8_MARK, UTF_16_MARKS = b"\xef\xbb\xbf", (b"\xff\xfe", b"\xfe\xff")
 """Byte-order marks, which programs on Windows put before a text."""
@@ -20,6 +21,16 @@ def check_regular(path: str | Path) -> None:
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if not stat.S_ISREG(mode):
         raise OSError(errno.EINVAL, "it is a device, a pipe or a socket", str(path))
+
+
+def why_unreadable(error: Exception) -> str:
+    """Returns the reason of an error of reading a checkpoint with PyTorch, which may be any, in one line."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if isinstance(error, UnpicklingError) or not str(error).strip():
+        # PyTorch explains at length how to run the code in a checkpoint.
+        return "it is damaged, or holds more than tensors"
+    return " ".join(str(error).split())
 
 
 def file_hash(path: str | Path) -> str:

@@ -15,9 +15,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 from tagger.errors import WeightsError
-from tagger.file_content import check_regular
+from tagger.file_content import check_regular, why_unreadable
 from tagger.models.heads import HeadName, SpatialMean, build_head
-from tagger.models.weights import why_unreadable
 
 FEATURES = 2048
 KINETICS_CLASSES = 400

@@ -22,9 +22,8 @@ from torch import nn
 from torch.nn import functional
 
 from tagger.errors import WeightsError, one_line
-from tagger.file_content import check_regular
+from tagger.file_content import check_regular, why_unreadable
 from tagger.models.heads import HeadName, MeanAndChange, build_head, strip_means
-from tagger.models.weights import why_unreadable
 
 # (kernel, spatial stride, expansion, output channels, repeats) of each stage; the input has 32 channels.
 STAGES = (

@@ -2,9 +2,8 @@
 
 import os
 from pathlib import Path
-from pickle import UnpicklingError
 
-from tagger.errors import WeightsError, one_line
+from tagger.errors import WeightsError
 from tagger.models.download import download_once
 from tagger.system.home import user_cache_folder
 
@@ -32,16 +31,6 @@ def kinetics_weights(weights: str | Path | None = None) -> Path:
         cache_dir() / FILE_NAME,
         check=lambda file: read_checkpoint(file, checkpoint_shapes()),
     )
-
-
-def why_unreadable(error: Exception) -> str:
-    """Returns the reason of an error of reading a checkpoint with PyTorch, which may be any, in one line."""
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    if isinstance(error, UnpicklingError) or not str(error).strip():
-        # PyTorch explains at length how to run the code in a checkpoint.
-        return "it is damaged, or holds more than tensors"
-    return one_line(str(error))
 
 
 def cache_dir() -> Path:
