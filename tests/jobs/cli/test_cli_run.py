@@ -2,6 +2,7 @@
 
 import errno
 import json
+import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -93,7 +94,8 @@ def test_exit_1_and_one_line_when_the_job_fails(job: Job) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_an_unexpected_error_is_one_line_too(job: Job) -> None:
+def test_an_unexpected_error_is_one_line_too(job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     job.ending = RuntimeError("ray::Worker()\n  Traceback ...\nValueError: deep down\n")
     done = vtag()
     assert done.exit_code == 1
