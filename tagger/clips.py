@@ -2,7 +2,7 @@
 
 import errno
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -15,7 +15,7 @@ from tagger.preprocessing import Preprocessing
 from tagger.video.choose import Choice, choose_reader, open_video
 from tagger.video.facts import VideoFacts, probe
 from tagger.video.readers.nvdec_reader import NvdecError
-from tagger.video.readers.reader import Frame
+from tagger.video.readers.reader import Frame, Gap, WantedReader
 from tagger.video.watched_file import take_read_error
 from tagger.windows import Sampling, Window, WindowCutter
 
@@ -31,13 +31,17 @@ LONG_VIDEO_S, MAX_MEAN_FRAME_S = 12 * 3600.0, 60.0
 Many frames of just under an hour give as many windows as one frame of a month. A slide show is shorter or faster.
 """
 
+MAX_GAPS = 20
+"""Number of gaps from which a video that is lost for the most part is read no further."""
+
 
 @dataclass(frozen=True)
 class VideoEnd:
     """The outcome of reading a video.
 
-    ``ok``: read to its end. ``partial``: the windows before the damage are kept. ``failed``: no window at all.
-    ``facts`` is None when the file could not be opened. ``decode_s`` is the time spent reading in seconds, without
+    ``ok``: read to its end. ``partial``: the windows that touch no damage are kept. ``failed``: no window at all.
+    ``gaps`` are the starts and ends in seconds of stretches that cannot be read, with frames after them. ``facts`` is
+    None when the file could not be opened. ``decode_s`` is the time spent reading in seconds, without
     the time that the reader waited for its caller.
     """
 
@@ -48,13 +52,15 @@ class VideoEnd:
     error_kind: ErrorKind | None = None
     error: str | None = None
     decode_s: float = 0.0
+    gaps: tuple[tuple[float, float], ...] = ()
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "VideoEnd":
         """Restores the result of ``dataclasses.asdict`` after a round trip through JSON."""
         facts, choice = values["facts"], values["choice"]
         facts = None if facts is None else VideoFacts(**facts)
-        return cls(**{**values, "facts": facts, "choice": None if choice is None else Choice(**choice)})
+        gaps = tuple((start_s, end_s) for start_s, end_s in values.get("gaps", ()))
+        return cls(**{**values, "facts": facts, "choice": None if choice is None else Choice(**choice), "gaps": gaps})
 
 
 @dataclass(frozen=True)
@@ -91,6 +97,7 @@ class ReadProgress:
         self.facts: VideoFacts | None = None
         self.choice: Choice | None = None
         self.duration_s = 0.0
+        self.gaps: list[Gap] = []
 
     def on_facts(self, facts: VideoFacts) -> None:
         """Called when the video has been opened."""
@@ -111,16 +118,18 @@ def read_spans(
     *,
     span_windows: int = 8,
     nvdec: bool = False,
+    reader: WantedReader = "auto",
 ) -> Iterator[Span]:
     """Reads a video and yields its windows in order, up to ``span_windows`` at a time. The last span has the end.
 
     Never raises because of a video: for a video that cannot be read, the ``end`` of the last span gives the reason. If
     the decoder crashes, this process crashes, too. ``tagger.isolation`` reads videos in a separate process instead.
-    ``nvdec`` is passed on to ``choose_reader``.
+    ``nvdec`` and ``reader`` are passed on to ``choose_reader``.
     """
     size = preprocessing.size
     begun_s = time.process_time()
-    for span in read_unstacked_spans(path, sampling, preprocessing, span_windows=span_windows, nvdec=nvdec):
+    spans = read_unstacked_spans(path, sampling, preprocessing, span_windows=span_windows, nvdec=nvdec, reader=reader)
+    for span in spans:
         clips = np.empty((len(span.windows), sampling.num_frames, size, size, 3), np.uint8)
         for clip, frames in zip(clips, span.frames, strict=True):
             np.stack(frames, out=clip)
@@ -136,12 +145,13 @@ def read_unstacked_spans(
     span_windows: int = 8,
     choice: Choice | None = None,
     nvdec: bool = False,
+    reader: WantedReader = "auto",
     progress: ReadProgress | None = None,
 ) -> Iterator[UnstackedSpan]:
     """Reads a video like ``read_spans``, but leaves the clips unstacked.
 
-    ``choice`` overrides the automatic choice of a reader. ``nvdec`` is passed on to ``choose_reader``. ``progress`` is
-    notified while the video is read.
+    ``choice`` overrides the automatic choice of a reader. ``nvdec`` and ``reader`` are passed on to ``choose_reader``.
+    ``progress`` is notified while the video is read.
     """
     path = Path(path)
     started = time.perf_counter()
@@ -153,7 +163,7 @@ def read_unstacked_spans(
     failure: VideoError | None = None
     take_read_error(path)  # One that is left from an earlier reading.
     try:
-        for window, frames in _read_windows(path, sampling, preprocessing, choice, nvdec, progress):
+        for window, frames in _read_windows(path, sampling, preprocessing, choice, nvdec, reader, progress):
             # One window is held back so that the last span, which has the end, also has a window.
             if len(pending) == span_windows:
                 span, pending = _span(pending), []
@@ -169,7 +179,7 @@ def read_unstacked_spans(
         # A decoder may raise anything, and a single video must not stop the job.
         failure = video_error(path, error)
     else:
-        failure = _read_error(path)
+        failure = _read_error(path) or _gaps_error(path, progress)
     if version is not None and _file_version(path) != version:
         # Any other error may be a consequence of the change, and windows without errors may mix the old and new file.
         failure = VideoError("changed", f"{path} was written to, or removed, while it was read")
@@ -186,19 +196,25 @@ def read_unstacked_spans(
         error_kind=failure.kind if failure else None,
         error=one_line(str(failure)) if failure else None,
         decode_s=time.perf_counter() - started - caller_s,
+        gaps=tuple((gap.start_s, gap.end_s) for gap in progress.gaps),
     )
     yield _span(pending, end)
 
 
 def choose_first_reader(
-    facts: VideoFacts, sampling: Sampling, preprocessing: Preprocessing, *, nvdec: bool = False
+    facts: VideoFacts,
+    sampling: Sampling,
+    preprocessing: Preprocessing,
+    *,
+    nvdec: bool = False,
+    reader: WantedReader = "auto",
 ) -> Choice:
     """Chooses the reader that is tried first, with ``choose_reader``."""
     frame_bytes = 3 * preprocessing.size**2
     # An upper bound: one frame for each sample of each window.
     samples = sampling.num_frames * sampling.window_count(facts.duration_s) if facts.duration_s else None
     drained_bytes = samples * frame_bytes if samples is not None else None
-    return choose_reader(facts, drained_bytes, fast=sampling.fast_decode, nvdec=nvdec)
+    return choose_reader(facts, drained_bytes, fast=sampling.fast_decode, nvdec=nvdec, wanted=reader)
 
 
 def _read_windows(
@@ -207,11 +223,12 @@ def _read_windows(
     preprocessing: Preprocessing,
     choice: Choice | None,
     nvdec: bool,
+    wanted: WantedReader,
     progress: ReadProgress,
 ) -> Iterator[tuple[Window, list[np.ndarray]]]:
     facts = probe(path)
     progress.on_facts(facts)
-    choice = choice or choose_first_reader(facts, sampling, preprocessing, nvdec=nvdec)
+    choice = choice or choose_first_reader(facts, sampling, preprocessing, nvdec=nvdec, reader=wanted)
     yielded = 0
     if choice.decoder == "decord":
         try:
@@ -261,6 +278,12 @@ def _cut_windows(
 
     try:
         for frame in reader.frames(needs):
+            if isinstance(frame, Gap):
+                progress.gaps.append(frame)
+                cutter.lose(frame.start_s, frame.end_s)
+                if _is_bad_throughout(progress.gaps):
+                    raise VideoError("damaged", f"{_gaps_error(path, progress)}; the rest was not read")
+                continue
             pixels = np.ascontiguousarray(preprocessing.crop(frame.pixels))
             problem = _time_problem(frame, frame_count)
             if problem:
@@ -271,6 +294,22 @@ def _cut_windows(
             yield from (cutter.finish if frame.is_last else cutter.push)(frame.end_s, pixels)
     finally:
         reader.close()
+
+
+def _is_bad_throughout(gaps: Sequence[Gap]) -> bool:
+    """Checks whether it is not worth it to read on: most of the video cannot be read."""
+    lost_s = sum(gap.end_s - gap.start_s for gap in gaps)
+    return len(gaps) >= MAX_GAPS and lost_s > gaps[-1].end_s / 2
+
+
+def _gaps_error(path: Path, progress: ReadProgress) -> VideoError | None:
+    """Returns the error of a video with gaps, None if it has none."""
+    if not progress.gaps:
+        return None
+    lost_s = sum(gap.end_s - gap.start_s for gap in progress.gaps)
+    until_s = max(progress.duration_s, progress.gaps[-1].end_s)
+    first_s = progress.gaps[0].start_s
+    return VideoError("damaged", f"{path}: {lost_s:.1f} s of {until_s:.1f} s cannot be read, first at {first_s:.1f} s")
 
 
 def _time_problem(frame: Frame, frame_count: int) -> str | None:

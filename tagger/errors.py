@@ -13,6 +13,7 @@ ErrorKind = Literal[
     "not_video",
     "no_video_stream",
     "unsupported",
+    "encrypted",
     "damaged",
     "changed",
     "crashed",
@@ -25,10 +26,11 @@ ErrorKind = Literal[
 deliver the file, after all retries, or it is larger than the local disk that it is copied to. ``io``: the disk, the
 mount or the bucket failed while the file was read, or did not answer in time; the file may be whole. ``empty``: zero
 bytes. ``not_video``: not a regular file, a playlist, or no known format. ``no_video_stream``: only audio, subtitles or
-pictures. ``unsupported``: no decoder for the codec, or a size that vtag does not read. ``damaged``: decoding failed, or
-the file is cut off. ``changed``: the file was written to, or removed, while it was read. ``crashed``: the decoder
-process ended during decoding. ``timeout``: the decoder gave no frame for too long. ``memory``: the decoder needed more
-memory than its limit. In the last three cases, the video was tried twice. Windows before the error are kept.
+pictures. ``unsupported``: no decoder for the codec, or a size that vtag does not read. ``encrypted``: the key of a
+rights management system is needed. ``damaged``: decoding failed, or the file is cut off. ``changed``: the file was
+written to, or removed, while it was read. ``crashed``: the decoder process ended during decoding. ``timeout``: the
+decoder gave no frame for too long. ``memory``: the decoder needed more memory than its limit. In the last three cases,
+the video was tried twice. Windows that touch no damage are kept.
 """
 
 ERROR_KINDS: tuple[ErrorKind, ...] = get_args(ErrorKind)

@@ -34,6 +34,8 @@ VIDEOS_SCHEMA = pa.schema(
         pa.field("height", pa.int32()),
         pa.field("fps", pa.float64()),
         pa.field("duration_s", pa.float64()),
+        pa.field("read_s", pa.float64()),
+        pa.field("gaps", pa.list_(pa.struct([("start_s", pa.float64()), ("end_s", pa.float64())]))),
         pa.field("segments", pa.int32(), nullable=False),
         pa.field("status", pa.string(), nullable=False),
         pa.field("error_kind", pa.string()),
@@ -47,7 +49,9 @@ VIDEOS_SCHEMA = pa.schema(
 )
 """One row per video, sorted by video. ``status`` is ok, partial or failed.
 
-``attempts`` is the number of runs that have read this version of the video; null in results of vtag 0.1.0.
+``gaps`` are the stretches between two good frames that cannot be read, and ``read_s`` is the length of the video
+without them. Segments that touch a gap are left out; the others keep their numbers. ``attempts`` is the number of runs
+that have read this version of the video. In results of earlier versions, all three are null.
 
 ``size``, ``mtime`` and ``fingerprint`` (of the content) describe the file that was read; null when it was not found.
 ``mtime_ns`` is the same time in nanoseconds since 1970, the precision of file systems. ``mtime`` has microseconds

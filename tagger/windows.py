@@ -145,6 +145,17 @@ class WindowCutter(Generic[Pixels]):
                 return
             self._open_next()
 
+    def lose(self, from_s: float, until_s: float) -> None:
+        """Leaves out the windows that touch a stretch which cannot be read. The next frame starts at ``until_s``."""
+        self._open = deque(
+            window
+            for window in self._open
+            if self._sampling.start_s(window.index) + self._sampling.window_s <= from_s + TIME_TOLERANCE_S
+            and len(window.frames) == self._sampling.num_frames
+        )
+        while self._sampling.start_s(self._started) < until_s - TIME_TOLERANCE_S:
+            self._started += 1
+
     def finish(self, end_s: float, last: Pixels) -> Iterator[tuple[Window, list[Pixels]]]:
         """Takes the last frame, which ends at ``end_s``, and yields the remaining windows, padded with this frame."""
         count = self._sampling.window_count(end_s)

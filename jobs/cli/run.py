@@ -118,6 +118,14 @@ def _number_or_share(text: str) -> tuple[int | None, float | None]:
     help="Device that decodes; auto: the GPUs of the models if a short trial finds them faster than the CPU cores, "
     "else the CPU.",
 )
+@click.option(
+    "--reader",
+    type=click.Choice(["auto", "pyav", "decord"]),
+    default=DEFAULT.reader,
+    show_default=True,
+    help="Library that decodes on the CPU; auto: the one that needs less CPU time. Videos that decord would read wrong "
+    "are read with pyav.",
+)
 @precision_option("Number format of the model; auto: bf16 if the hardware supports it, else fp32.")
 @click.option(
     "--actors",
@@ -206,6 +214,7 @@ def run(
     batch_size: int | None,
     device: Literal["auto", "cpu", "cuda"],
     decode_device: Literal["auto", "cpu", "cuda"],
+    reader: Literal["auto", "pyav", "decord"],
     precision: Literal["auto", "fp32", "bf16", "fp16"],
     actors: int | None,
     address: str | None,
@@ -245,6 +254,7 @@ def run(
         batch_size=batch_size,
         device=device,
         decode_device=decode_device,
+        reader=reader,
         precision=precision,
         actors=actors,
         address=address,

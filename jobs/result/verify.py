@@ -127,7 +127,10 @@ def _check(source: TablePair) -> _Found:
             if pc.any(pc.less_equal(names, pa.concat_arrays([pa.array([last]), names[:-1]]))).as_py():
                 raise DamagedError(f"{source.videos} has a video twice, or is not sorted, after {last or 'its start'}")
             counts = batch["segments"].to_numpy()
-            _check_tags(tags.take(int(counts.sum())), names, counts, source.tags)
+            has_gaps = np.zeros(len(names), bool)
+            if "gaps" in batch.schema.names:
+                has_gaps = pc.fill_null(pc.list_value_length(batch["gaps"]), 0).to_numpy() > 0
+            _check_tags(tags.take(int(counts.sum())), names, counts, has_gaps, source.tags)
             first, last = first or names[0].as_py(), names[-1].as_py()
             videos += len(names)
             segments += int(counts.sum())
@@ -139,15 +142,21 @@ def _check(source: TablePair) -> _Found:
     return _Found(videos, segments, first, last)
 
 
-def _check_tags(tags: pa.Table, names: pa.Array, counts: np.ndarray, file: Location) -> None:
-    """Raises DamagedError unless ``tags`` are the segments of the videos called ``names``, ``counts`` of each."""
+def _check_tags(tags: pa.Table, names: pa.Array, counts: np.ndarray, has_gaps: np.ndarray, file: Location) -> None:
+    """Raises DamagedError unless ``tags`` are the segments of the videos called ``names``, ``counts`` of each.
+
+    Segments are numbered from 0. In a video that ``has_gaps``, numbers are left out.
+    """
     ends = np.cumsum(counts)
     expected = names.take(pa.array(np.repeat(np.arange(len(counts)), counts)))
     numbers = np.arange(int(counts.sum())) - np.repeat(ends - counts, counts)
     is_right = np.zeros(len(expected), bool)
     rows = tags.num_rows
     is_right[:rows] = pc.equal(tags["video"].combine_chunks(), expected[:rows]).to_numpy(zero_copy_only=False)
-    is_right[:rows] &= tags["segment"].to_numpy() == numbers[:rows]
+    found = tags["segment"].to_numpy()
+    grows = np.diff(found, prepend=-1) > 0
+    may_skip = np.repeat(has_gaps, counts)[:rows] & (found >= 0) & (grows | (numbers[:rows] == 0))
+    is_right[:rows] &= (found == numbers[:rows]) | may_skip
     start_s, end_s = tags["start_s"].to_numpy(), tags["end_s"].to_numpy()
     is_right[:rows] &= (start_s >= 0) & (start_s < end_s)
     if not is_right.all():

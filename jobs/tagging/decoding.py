@@ -23,28 +23,42 @@ from tagger.clips import Span, VideoEnd
 from tagger.errors import VideoError, doing, one_line
 from tagger.isolation import decoder_of_this_thread
 from tagger.preprocessing import Preprocessing
+from tagger.video.readers.reader import WantedReader
 from tagger.windows import Sampling
 
 
 def decode(
-    batch: pa.Table, *, sampling: Sampling, preprocessing: Preprocessing, span_windows: int, nvdec: bool = False
+    batch: pa.Table,
+    *,
+    sampling: Sampling,
+    preprocessing: Preprocessing,
+    span_windows: int,
+    nvdec: bool = False,
+    reader: WantedReader = "auto",
 ) -> Iterator[pa.Table]:
     """Reads the videos of ``batch`` one after the other and yields their spans as tables of WINDOWS_SCHEMA.
 
-    With ``nvdec``, the GPU decodes the videos that it can (see ``tagger.video.choose.choose_reader``).
+    With ``nvdec``, the GPU decodes the videos that it can. ``reader`` is the one that the user asks for (see
+    ``tagger.video.choose.choose_reader``).
     """
     node = this_node()
     for number, name in zip(batch["video"].to_pylist(), map(os.fsdecode, batch["path"].to_pylist()), strict=True):
         started = time.perf_counter()
         with doing("reading", name):
-            spans = read_video(name, sampling, preprocessing, span_windows=span_windows, nvdec=nvdec)
+            spans = read_video(name, sampling, preprocessing, span_windows=span_windows, nvdec=nvdec, reader=reader)
             for span, version in spans:
                 yield span_to_table(number, span, time.perf_counter() - started, version, node)
                 started = time.perf_counter()
 
 
 def read_video(
-    name: str, sampling: Sampling, preprocessing: Preprocessing, *, span_windows: int, nvdec: bool = False
+    name: str,
+    sampling: Sampling,
+    preprocessing: Preprocessing,
+    *,
+    span_windows: int,
+    nvdec: bool = False,
+    reader: WantedReader = "auto",
 ) -> Iterator[tuple[Span, Version | None]]:
     """Yields the spans of a video, given by path or address; the last span comes with the version that was read.
 
@@ -63,7 +77,7 @@ def read_video(
         before = _stamp(video.path)
         content = _fingerprint(video.path)
         spans = decoder_of_this_thread().spans(
-            video.path, sampling, preprocessing, span_windows=span_windows, nvdec=nvdec
+            video.path, sampling, preprocessing, span_windows=span_windows, nvdec=nvdec, reader=reader
         )
         for span in spans:
             if span.end is None:

@@ -19,6 +19,7 @@ from jobs.tagging.prediction import Predictor
 from tagger.errors import VtagError
 from tagger.models.registry import ARCHITECTURES
 from tagger.tagger import ModelSource
+from tagger.video.readers.reader import WantedReader
 from tagger.windows import Sampling
 
 if TYPE_CHECKING:
@@ -158,6 +159,7 @@ def tag_videos(
     batch_size: int | None = None,
     precision: "PrecisionName" = "auto",
     numbers: Sequence[int] | None = None,
+    reader: WantedReader = "auto",
     avoided: Collection[str] = (),
 ) -> Generator[pa.Table]:
     """Tags ``videos`` and yields tables of SEGMENTS_SCHEMA as they come back, in any order.
@@ -176,7 +178,7 @@ def tag_videos(
     blocks = videos_in_blocks(videos, sizes, numbers if numbers is not None else range(len(videos)))
     span_windows = min(rows, SPAN_WINDOWS)
     windows = _decoding_step(
-        blocks, source, sampling, workers, span_windows=span_windows, tasks=len(sizes), avoided=avoided
+        blocks, source, sampling, workers, span_windows=span_windows, tasks=len(sizes), reader=reader, avoided=avoided
     )
     settings = {"precision": precision, "top_k": top_k, "batch_size": batch_size}
     segments = _model_step(windows, source, sampling, workers, rows=rows, settings=settings)
@@ -191,6 +193,7 @@ def _decoding_step(
     *,
     span_windows: int,
     tasks: int,
+    reader: WantedReader,
     avoided: Collection[str],
 ) -> "Dataset":
     """Returns a data set of WINDOWS_SCHEMA: the decoded videos of ``blocks``, one task per block."""
@@ -206,6 +209,7 @@ def _decoding_step(
             "preprocessing": source.info.preprocessing,
             "span_windows": span_windows,
             "nvdec": workers.decoder_gpus > 0,
+            "reader": reader,
         },
         compute=TaskPoolStrategy(size=min(workers.decoders, tasks)),
         num_cpus=workers.decoder_cpus,

@@ -56,6 +56,7 @@ def videos_table(videos: Iterable[FinishedVideo]) -> pa.Table:
             "error_kind": end.error_kind,
             "error": None if end.error is None else os.fsencode(end.error).decode("utf-8", "backslashreplace"),
             "attempts": one.attempts,
+            "gaps": [{"start_s": start_s, "end_s": end_s} for start_s, end_s in end.gaps],
             "decode_s": end.decode_s,
             "predict_s": one.predict_s,
         }
@@ -71,6 +72,8 @@ def videos_table(videos: Iterable[FinishedVideo]) -> pa.Table:
             }
         if facts is not None:
             row |= {name: getattr(facts, name) for name in FACT_COLUMNS}
+            lost_s = sum(end_s - start_s for start_s, end_s in end.gaps)
+            row["read_s"] = max(0.0, (facts.duration_s or 0.0) - lost_s) if end.windows else 0.0
         if end.choice is not None:
             row |= {"decoder": end.choice.decoder, "decoder_reason": end.choice.reason}
         rows.append(row)

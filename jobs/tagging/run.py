@@ -236,6 +236,7 @@ def _tag_in_chunks(driver: RayDriver, committer: Committer, job: JobState) -> No
     settings = TaggingSettings(
         device=config.device,
         decode_device=config.decode_device,
+        reader=config.reader,
         actors=config.actors,
         top_k=plan.identity.top_k,
         batch_size=config.batch_size,

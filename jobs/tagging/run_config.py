@@ -64,6 +64,7 @@ class RunConfig:
     batch_size: int | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
     decode_device: Literal["auto", "cpu", "cuda"] = "auto"
+    reader: Literal["auto", "pyav", "decord"] = "auto"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     actors: int | None = None
     address: str | None = None

@@ -11,6 +11,7 @@ from jobs.cluster.ray_session import RaySession
 from jobs.tagging.decode_trial import DecodeDevice, should_use_nvdec
 from jobs.tagging.pipeline import Workers, choose_workers, tag_videos
 from tagger.tagger import ModelSource
+from tagger.video.readers.reader import WantedReader
 from tagger.windows import Sampling
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ class TaggingSettings:
 
     device: "DeviceName"
     decode_device: DecodeDevice
+    reader: WantedReader
     actors: int | None
     top_k: int
     batch_size: int | None
@@ -54,6 +56,7 @@ def tag_archive(
         sampling,
         workers,
         numbers=numbers,
+        reader=settings.reader,
         avoided=avoided,
         top_k=settings.top_k,
         batch_size=settings.batch_size,

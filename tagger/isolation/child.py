@@ -102,6 +102,7 @@ def _read(channel: socket.socket, counter: ProgressCounter, buffers: Sequence[Cl
         span_windows=request["span_windows"],
         choice=None if choice is None else Choice(**choice),
         nvdec=request["nvdec"],
+        reader=request["reader"],
         progress=_ReportedProgress(channel, counter),
     )
     buffer = buffers[request["buffer"]]

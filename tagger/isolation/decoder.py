@@ -2,8 +2,9 @@
 
 import os
 import threading
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from tagger.isolation.process import DecoderProcessError, Limits, Process
 from tagger.preprocessing import Preprocessing
 from tagger.video.choose import Choice
 from tagger.video.facts import VideoFacts
+from tagger.video.readers.reader import WantedReader
 from tagger.windows import Sampling, Window
 
 REQUESTS_PER_PROCESS = 1000
@@ -24,13 +26,26 @@ a transport stream of one second), more for damaged ones, and archives have mill
 
 @dataclass
 class _Progress:
-    """The state of a video in the parent, over both tries. ``failed_tries_s`` is the time of tries that failed."""
+    """The state of a video in the parent, over both tries.
+
+    ``next_window`` is the number after that of the last window, and ``gaps`` the stretches between windows that were
+    left out. ``failed_tries_s`` is the time of tries that failed.
+    """
 
     facts: VideoFacts | None = None
     choice: Choice | None = None
     windows: int = 0
+    next_window: int = 0
     end_s: float = 0.0
+    gaps: list[tuple[float, float]] = field(default_factory=list)
     failed_tries_s: float = 0.0
+
+    def add(self, windows: Sequence[Window]) -> None:
+        """Notes windows that are passed on."""
+        for window in windows:
+            if window.index > self.next_window:
+                self.gaps.append((self.end_s, max(self.end_s, window.start_s)))
+            self.windows, self.next_window, self.end_s = self.windows + 1, window.index + 1, window.end_s
 
 
 class DecoderProcess:
@@ -110,10 +125,12 @@ class DecoderProcess:
         span_windows: int = 8,
         choice: Choice | None = None,
         nvdec: bool = False,
+        reader: WantedReader = "auto",
     ) -> Iterator[Span]:
         """Yields the windows of a video like ``read_spans``. Never raises because of a video.
 
-        ``choice`` overrides the automatic choice of a reader. ``nvdec`` is passed on to ``choose_reader``.
+        ``choice`` overrides the automatic choice of a reader. ``nvdec`` and ``reader`` are passed on to
+        ``choose_reader``.
 
         The process decodes up to one span ahead. When it crashes, hangs or runs out of memory, the video is tried once
         more from the start, with PyAV in a new process. Windows that were yielded already are left out. The error of
@@ -131,6 +148,7 @@ class DecoderProcess:
             "span_windows": span_windows,
             "choice": None if choice is None else asdict(choice),
             "nvdec": nvdec,
+            "reader": reader,
         }
         shape = (sampling.num_frames, preprocessing.size, preprocessing.size, 3)
         try:
@@ -166,11 +184,11 @@ class DecoderProcess:
                 windows, end, cpu_s = _parse(message, expected, max_windows)
                 if end is not None and end.error_kind == "memory" and not is_last_try:
                     raise DecoderProcessError("memory", "needed more memory than there is")
-                expected += len(windows)
+                expected = windows[-1].index + 1 if windows else expected
                 clips = process.clips((len(windows), *shape))
-                fresh = [window for window in windows if window.index >= progress.windows]
+                fresh = [window for window in windows if window.index >= progress.next_window]
+                progress.add(fresh)
                 if fresh:
-                    progress.windows, progress.end_s = fresh[-1].index + 1, fresh[-1].end_s
                     clips = clips[-len(fresh) :]
                 if end is not None:
                     process.busy = False
@@ -245,7 +263,8 @@ def _parse(message: Message, expected: int, max_windows: int) -> tuple[list[Wind
         raise DecoderProcessError("crashed", "sent an invalid message") from None
     if len(windows) > max_windows:
         raise DecoderProcessError("crashed", "sent more windows than it was asked for")
-    if [window.index for window in windows] != list(range(expected, expected + len(windows))):
+    # Windows that touch damage are left out.
+    if any(after <= before for before, after in pairwise([expected - 1, *(window.index for window in windows)])):
         raise DecoderProcessError("crashed", "sent windows out of order")
     return windows, end, cpu_s
 
@@ -288,4 +307,5 @@ def _failed_end(progress: _Progress, failure: DecoderProcessError, error: str) -
         error_kind=failure.kind,
         error=one_line(error),
         decode_s=progress.failed_tries_s,
+        gaps=tuple(progress.gaps),
     )

@@ -21,7 +21,7 @@ from tagger.video.facts import VideoFacts
 from tagger.video.readers.fast_reader import FastReader
 from tagger.video.readers.nvdec_reader import NVDEC_CODECS, NvdecReader
 from tagger.video.readers.pyav_reader import PyAVReader
-from tagger.video.readers.reader import DecoderName, Reader
+from tagger.video.readers.reader import DecoderName, Reader, WantedReader
 
 DECORD_CONTAINERS = frozenset({"mp4", "mov", "m4a", "3gp", "3g2", "matroska", "webm", "avi", "flv", "asf"})
 DRAIN_LIMIT_BYTES = 256 * 2**20
@@ -61,34 +61,46 @@ def has_decord() -> bool:
     return importlib.util.find_spec("decord") is not None
 
 
-def choose_reader(facts: VideoFacts, drained_bytes: int | None, *, fast: bool = False, nvdec: bool = False) -> Choice:
+def choose_reader(
+    facts: VideoFacts,
+    drained_bytes: int | None,
+    *,
+    fast: bool = False,
+    nvdec: bool = False,
+    wanted: WantedReader = "auto",
+) -> Choice:
     """Chooses the reader of a video from its facts.
 
     ``drained_bytes`` is the size of all frames that will be sampled, None when it is not known. All frames of decord
     must be read before anything waits, because an idle decord reader uses a whole core. So a video whose frames do not
     fit into memory is streamed with PyAV. ``fast`` skips frames that no other frame refers to, if the file has their
-    times. ``nvdec`` decodes on a GPU where possible, unless ``fast`` applies.
+    times. ``nvdec`` decodes on a GPU where possible, unless ``fast`` applies. ``wanted`` is the reader that the user
+    asks for. decord does not read what it would read wrong; the reason says why.
     """
     if fast:
         if facts.container in FAST_CONTAINERS and facts.codec in FAST_CODECS and not facts.is_truncated:
             return Choice("pyav-fast")
-        usual = choose_reader(facts, drained_bytes, nvdec=nvdec)
+        usual = choose_reader(facts, drained_bytes, nvdec=nvdec, wanted=wanted)
         cut = "that are cut off" if facts.is_truncated else ""
         slow = f"there is no fast decoding of {facts.codec} in {facts.container} files {cut}".strip()
         return Choice(usual.decoder, usual.reason or slow)
-    if nvdec and facts.codec in NVDEC_CODECS:
+    if wanted == "pyav":
+        return Choice("pyav")
+    if wanted == "auto" and nvdec and facts.codec in NVDEC_CODECS:
         return Choice("pyav-nvdec")
-    if facts.codec not in CHEAP_DECORD_CODECS:
+    if wanted == "auto" and facts.codec not in CHEAP_DECORD_CODECS:
         return Choice("pyav")
     reason = None
     if not has_decord():
         reason = "decord is not installed"
     elif facts.container not in DECORD_CONTAINERS:
         reason = f"decord is not trusted with {facts.container} files"
-    elif facts.codec not in DECORD_CODECS:  # Only in tests: DECORD_CODECS has all of CHEAP_DECORD_CODECS.
+    elif facts.codec not in DECORD_CODECS:
         reason = f"decord is not trusted with {facts.codec} video"
     elif facts.rotation:
         reason = f"decord ignores the rotation by {facts.rotation} degrees"
+    elif facts.is_mirrored:
+        reason = "decord ignores that the picture is mirrored"
     elif facts.video_streams > 1:
         reason = f"the file has {facts.video_streams} video streams, and decord may take another one"
     elif facts.is_truncated:

@@ -3,6 +3,7 @@
 import errno
 import os
 import stat
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -63,13 +64,14 @@ def open_file(path: Path) -> tuple[int, bytes]:
 
 
 def open_container(
-    path: Path, hwaccel: HWAccel | None = None
+    path: Path, hwaccel: HWAccel | None = None, number: int | None = None
 ) -> "tuple[av.container.InputContainer, av.video.stream.VideoStream, bytes]":
     """Opens ``path`` with PyAV. Returns the container, its first video stream and the first bytes of the file.
 
     Raises VideoError. No other file is ever opened. FFmpeg gets an open file instead of a name, which it could take for
     a protocol (``12:30.mp4``) or an image sequence (``%03d.jpg``). It may use only the protocols ``data`` and
-    ``crypto``. Formats that refer to other files are refused. ``hwaccel`` is the device that decodes; None
+    ``crypto``. Formats that refer to other files are refused. ``number`` is that of the video stream; without it, the
+    first one that has frames is returned. ``hwaccel`` is the device that decodes; None
     is the CPU.
     """
     descriptor, head = open_file(path)
@@ -78,7 +80,7 @@ def open_container(
     finally:
         os.close(descriptor)  # WatchedFile has duplicated it.
     try:
-        return container, _video_stream(container, path), head
+        return container, _video_stream(container, path, number), head
     except VideoError:
         container.close()
         raise
@@ -134,13 +136,15 @@ def _allowed_formats() -> str:
     return ",".join(sorted({name for names in av.formats_available for name in names.split(",")} - REFERRING_FORMATS))
 
 
-def _video_stream(container: "av.container.InputContainer", path: Path) -> "av.video.stream.VideoStream":
+def _video_stream(
+    container: "av.container.InputContainer", path: Path, number: int | None
+) -> "av.video.stream.VideoStream":
     is_picture = container.format.name.endswith("_pipe")
     # Cover art of music is also a video stream.
     streams = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
     if is_picture or not streams:
         raise VideoError("no_video_stream", f"{path} {'is a picture' if is_picture else 'has no video stream'}")
-    stream = streams[0]
+    stream = next((s for s in streams if s.index == number), None) or _first_with_frames(container, streams)
     if stream.codec_context is None:
         raise VideoError("unsupported", f"{path}: FFmpeg has no decoder for its codec")
     width, height = stream.codec_context.width, stream.codec_context.height
@@ -159,6 +163,32 @@ def _video_stream(container: "av.container.InputContainer", path: Path) -> "av.v
     return stream
 
 
+def _first_with_frames(
+    container: "av.container.InputContainer", streams: "Sequence[av.video.stream.VideoStream]"
+) -> "av.video.stream.VideoStream":
+    """Returns the first stream with more than one frame, as far as the index of the file tells; else the first one.
+
+    The first stream of an MP4 may be empty, and that of an image sequence is a still picture.
+    """
+    if container.format.name.startswith("mov"):
+        return next((s for s in streams if len(s.index_entries) > 1), streams[0])
+    return streams[0]
+
+
+REASONS = {
+    errno.EAGAIN: "it ends in empty data",
+    errno.EPERM: "it is protected",
+    errno.EINVAL: "its data are invalid",
+    errno.ENOENT: "a part of it is missing",
+    errno.EDOM: "its numbers are out of range",
+    errno.ERANGE: "its numbers are out of range",
+}
+"""Meanings for a file of the error numbers of the system that FFmpeg borrows."""
+
+
 def ffmpeg_reason(error: Exception) -> str:
-    """Returns FFmpeg's message for an error, without the path."""
+    """Returns FFmpeg's message for an error, without the path. It speaks of the file, not of the system."""
+    number = getattr(error, "errno", None)
+    if number in REASONS:
+        return REASONS[number]
     return (getattr(error, "strerror", None) or str(error)).rstrip(".").lower()

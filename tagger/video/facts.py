@@ -1,14 +1,18 @@
 """The facts of a video, read from its headers and its first frame."""
 
+import contextlib
+import math
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
 import av
+import numpy as np
+from av.sidedata.sidedata import SideData
 
 from tagger.errors import VideoError
 from tagger.video.container import open_container
-from tagger.video.frames import decoded_frames
+from tagger.video.frames import Damage, decoded_frames
 from tagger.video.truncation import is_truncated
 
 USUAL_PIXEL_ASPECTS = (Fraction(1, 4), Fraction(4))
@@ -21,11 +25,12 @@ class VideoFacts:
     """Facts from the container and from the first video stream that is not an attached picture.
 
     ``width`` and ``height`` are the size of the stored picture after rotation. ``rotation`` is the clockwise rotation
-    in degrees that makes the picture upright. ``pixel_aspect`` is the width of an upright pixel divided by its height.
-    ``duration_s`` is the declared duration, None if there is none; after a video was read it is the actual duration.
-    ``frames`` is the declared frame count, 0 when unknown. ``time_base_s`` is one tick of the stream's clock in
-    seconds. ``is_truncated`` is true when the file is shorter than it declares. ``video_streams`` includes attached
-    pictures.
+    in degrees, a multiple of 90, that makes the picture upright. If it ``is_mirrored``, the stored picture is first
+    mirrored left to right. ``stream`` is the number of the stream in the file. ``pixel_aspect`` is the width of an
+    upright pixel divided by its height. ``duration_s`` is the declared duration, None if there is none; after a video
+    was read it is the actual duration. ``frames`` is the declared frame count, 0 when unknown. ``time_base_s`` is one
+    tick of the stream's clock in seconds. ``is_truncated`` is true when the file is shorter than it declares.
+    ``video_streams`` includes attached pictures.
     """
 
     container: str
@@ -41,6 +46,8 @@ class VideoFacts:
     is_truncated: bool
     pixel_aspect: float = 1.0
     video_streams: int = 1
+    is_mirrored: bool = False
+    stream: int = 0
 
     @property
     def display_size(self) -> tuple[float, float]:
@@ -49,49 +56,85 @@ class VideoFacts:
 
 
 def probe(path: str | Path) -> VideoFacts:
-    """Reads the facts of a video: opens it and decodes one frame. Raises VideoError."""
+    """Reads the facts of a video: opens it and decodes one frame. Raises VideoError.
+
+    If the first video stream has no frame, the next one is tried.
+    """
     path = Path(path)
     container, stream, head = open_container(path)
     with container:
-        frame = _first_frame(container, stream, path)
-        # FFmpeg's display matrix counts counter-clockwise turns.
-        rotation = -frame.rotation % 360
-        width, height = (frame.height, frame.width) if rotation in (90, 270) else (frame.width, frame.height)
-        aspect = stream.sample_aspect_ratio or Fraction(1)
-        if not USUAL_PIXEL_ASPECTS[0] <= aspect <= USUAL_PIXEL_ASPECTS[1]:
-            aspect = Fraction(1)
-        time_base: Fraction = stream.time_base or Fraction(1, av.time_base)
-        if stream.duration is not None:
-            duration_s = float(stream.duration * time_base)
-        elif container.duration is not None:
-            duration_s = container.duration / av.time_base
-        else:
-            duration_s = None
-        # Samples are in file order, so the last few entries are enough to detect truncation.
-        entries = stream.index_entries
-        index_tail = [entries[i] for i in range(max(0, len(entries) - 8), len(entries))]
-        return VideoFacts(
-            container=_container_name(container.format.name, path),
-            codec=stream.codec_context.codec.canonical_name,
-            width=width,
-            height=height,
-            fps=float(stream.average_rate) if stream.average_rate else None,
-            duration_s=duration_s,
-            frames=stream.frames,
-            start_s=float((stream.start_time or 0) * time_base),
-            time_base_s=float(time_base),
-            rotation=rotation,
-            is_truncated=is_truncated(head, index_tail, container.size),
-            pixel_aspect=float(1 / aspect if rotation in (90, 270) else aspect),
-            video_streams=len(container.streams.video),
-        )
+        others = [other.index for other in container.streams.video if other.index != stream.index]
+        try:
+            return _facts(container, stream, head, path)
+        except VideoError as error:
+            failure = error
+    for number in others if failure.kind == "damaged" else []:
+        with contextlib.suppress(VideoError):
+            container, stream, head = open_container(path, number=number)
+            with container:
+                return _facts(container, stream, head, path)
+    raise failure
+
+
+def _facts(
+    container: "av.container.InputContainer", stream: "av.video.stream.VideoStream", head: bytes, path: Path
+) -> VideoFacts:
+    frame = _first_frame(container, stream, path)
+    rotation, is_mirrored = orientation(frame)
+    width, height = (frame.height, frame.width) if rotation in (90, 270) else (frame.width, frame.height)
+    aspect = stream.sample_aspect_ratio or Fraction(1)
+    if not USUAL_PIXEL_ASPECTS[0] <= aspect <= USUAL_PIXEL_ASPECTS[1]:
+        aspect = Fraction(1)
+    time_base: Fraction = stream.time_base or Fraction(1, av.time_base)
+    if stream.duration is not None:
+        duration_s = float(stream.duration * time_base)
+    elif container.duration is not None:
+        duration_s = container.duration / av.time_base
+    else:
+        duration_s = None
+    # Samples are in file order, so the last few entries are enough to detect truncation.
+    entries = stream.index_entries
+    index_tail = [entries[i] for i in range(max(0, len(entries) - 8), len(entries))]
+    return VideoFacts(
+        container=_container_name(container.format.name, path),
+        codec=stream.codec_context.codec.canonical_name,
+        width=width,
+        height=height,
+        fps=float(stream.average_rate) if stream.average_rate else None,
+        duration_s=duration_s,
+        frames=stream.frames,
+        start_s=float((stream.start_time or 0) * time_base),
+        time_base_s=float(time_base),
+        rotation=rotation,
+        is_mirrored=is_mirrored,
+        is_truncated=is_truncated(head, index_tail, container.size),
+        pixel_aspect=float(1 / aspect if rotation in (90, 270) else aspect),
+        video_streams=len(container.streams.video),
+        stream=stream.index,
+    )
+
+
+def orientation(frame: "av.VideoFrame") -> tuple[int, bool]:
+    """Returns how a stored picture is made upright: clockwise rotation in degrees, and whether it is mirrored before.
+
+    The display matrix of a file (ISO/IEC 14496-12, 8.2.2) turns a picture by any angle, which is rounded to 90 degrees.
+    """
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    if not isinstance(matrix, SideData):
+        return 0, False
+    a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32, 5).tolist()
+    is_mirrored = a * d - b * c < 0
+    # Mirrored left to right, a point (x, y) goes to (-x, y).
+    turn = math.degrees(math.atan2(-b, -a) if is_mirrored else math.atan2(b, a))
+    return round(turn / 90) * 90 % 360, is_mirrored
 
 
 def _first_frame(
     container: "av.container.InputContainer", stream: "av.video.stream.VideoStream", path: Path
 ) -> "av.VideoFrame":
     for frame in decoded_frames(container, stream, path):
-        return frame
+        if not isinstance(frame, Damage):
+            return frame
     raise VideoError("damaged", f"{path} has a video stream but no frame can be decoded from it")
 
 

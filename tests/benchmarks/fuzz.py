@@ -7,6 +7,7 @@ broken. Mutant N of a seed is always the same: ``--first N --count 1`` repeats i
 
 import argparse
 import itertools
+import struct
 import tempfile
 import time
 from collections import Counter
@@ -97,6 +98,32 @@ def drop(data: bytearray, random: np.random.Generator) -> None:
     del data[first:last]
 
 
+def punch(data: bytearray, random: np.random.Generator) -> None:
+    """Zeroes one to three holes of up to 10 KB, as lost sectors and unfinished downloads leave them."""
+    for _ in range(int(random.integers(1, 4))):
+        at, length = int(random.integers(len(data))), int(random.integers(100, 10_000))
+        data[at : at + length] = bytes(len(data[at : at + length]))
+
+
+def restart(data: bytearray, random: np.random.Generator) -> None:
+    """Appends the file to itself or to a part of itself, so that its clock restarts."""
+    whole = bytes(data)
+    if random.random() < 0.5:
+        del data[int(random.integers(1, len(data))) :]
+    data += whole[13 if whole[:3] == b"FLV" else 0 :]
+
+
+def turn(data: bytearray, random: np.random.Generator) -> None:
+    """Writes a display matrix, one of the eight or any numbers, into an mp4 or mov file. Others stay as they are."""
+    at = data.find(b"tkhd") + 44
+    if at < 44:
+        return
+    a, b, c, d = (
+        random.choice([-1, 0, 1], 4) * (1 << 16) if random.random() < 0.7 else random.integers(-(2**31), 2**31, 4)
+    )
+    struct.pack_into(">5i", data, at, int(a), int(b), 0, int(c), int(d))
+
+
 MUTATIONS: Sequence[Callable[[bytearray, np.random.Generator], None]] = (
     truncate,
     flip_bits,
@@ -105,6 +132,9 @@ MUTATIONS: Sequence[Callable[[bytearray, np.random.Generator], None]] = (
     shuffle,
     duplicate,
     drop,
+    punch,
+    restart,
+    turn,
 )
 
 
@@ -183,8 +213,15 @@ def _problem(spans: Sequence[Span]) -> str | None:
     size = PREPROCESSING.size
     if any(span.clips.shape != (len(span.windows), SAMPLING.num_frames, size, size, 3) for span in spans):
         return "clips that do not match their windows"
-    if [window.index for window in windows] != list(range(end.windows)):
-        return f"windows {[window.index for window in windows]} of {end.windows}"
+    numbers = [window.index for window in windows]
+    if len(windows) != end.windows or (numbers != list(range(end.windows)) and not end.gaps):
+        return f"windows {numbers} of {end.windows}, without gaps"
+    edges_s = [time_s for gap in end.gaps for time_s in gap]
+    if edges_s != sorted(edges_s) or any(start_s < 0 for start_s in edges_s):
+        return f"gaps {end.gaps}"
+    for start_s, end_s in end.gaps:
+        if any(window.start_s < end_s - 2e-3 and window.end_s > start_s + 2e-3 for window in windows):
+            return f"a window that touches the gap from {start_s} to {end_s} s"
     ends_s = [window.end_s for window in windows]
     if any(window.start_s < 0 or window.end_s <= window.start_s for window in windows):
         return "a window that ends before it starts"

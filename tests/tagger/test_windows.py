@@ -205,3 +205,31 @@ def test_a_sampling_describes_itself_as_in_the_literature() -> None:
 def test_a_sampling_survives_json() -> None:
     sampling = Sampling(8, 2, 25.0, hop_s=1.0)
     assert Sampling(**sampling.to_json()) == sampling
+
+
+@pytest.mark.parametrize("hop_s", [None, 0.4, 3.0])
+@pytest.mark.parametrize("gap", [(0.0, 0.7), (2.0, 2.1), (3.05, 7.2), (9.9, 9.95), (1.6, 1.6)])
+def test_only_windows_that_touch_a_gap_are_left_out(hop_s: float | None, gap: tuple[float, float]) -> None:
+    sampling = Sampling(num_frames=4, sampling_rate=3, target_fps=7.5, hop_s=hop_s)
+    starts_s = [i / 20 for i in range(200) if not gap[0] - 1e-9 <= i / 20 < gap[1] - 1e-9]
+    cutter: WindowCutter[int] = WindowCutter(sampling)
+    found = []
+    for number, start_s in enumerate(starts_s):
+        after_s = starts_s[number + 1] if number + 1 < len(starts_s) else 10.0
+        if number == 0 and start_s > 0:
+            cutter.lose(0.0, start_s)
+        if number + 1 == len(starts_s):
+            found += list(cutter.finish(10.0, number))
+            break
+        has_gap = after_s - start_s > 0.051
+        if cutter.needs(until_s := start_s + 0.05 if has_gap else after_s):
+            found += list(cutter.push(until_s, number))
+        if has_gap:
+            cutter.lose(until_s, after_s)
+    expected = [
+        (window, numbers)
+        for window, numbers in look_up(sampling, starts_s, 10.0)
+        if not (window.start_s < gap[1] - 2e-3 and window.start_s + sampling.window_s > gap[0] + 2e-3)
+        or gap[0] == gap[1]
+    ]
+    assert found == expected

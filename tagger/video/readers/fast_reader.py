@@ -9,6 +9,7 @@ import numpy as np
 
 from tagger.errors import VideoError
 from tagger.video.facts import VideoFacts
+from tagger.video.frames import undamaged_frames
 from tagger.video.packets import packet_times
 from tagger.video.readers.pyav_reader import PyAVReader
 from tagger.video.readers.reader import DecoderName, Frame, Needs
@@ -86,7 +87,7 @@ class FastReader(PyAVReader):
         """Yields the decoded frames with their numbers among all frames. Raises VideoError."""
         starts_s = self._times_s[:, 0]
         between_s = (starts_s[1:] + starts_s[:-1]) / 2
-        for frame in self._decoded():
+        for frame in undamaged_frames(self._decoded(), self._path):
             time_s = self._time_s(frame)
             if time_s is not None:
                 # The number of the nearest packet, because a decoder may return times that no packet has.

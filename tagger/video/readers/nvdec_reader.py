@@ -13,6 +13,7 @@ from av.video.reformatter import VideoReformatter
 from tagger.errors import VideoError
 from tagger.video.container import ffmpeg_reason
 from tagger.video.facts import VideoFacts
+from tagger.video.frames import undamaged_frames
 from tagger.video.pyav_versions import READS_FROM_GPU
 from tagger.video.readers.pyav_reader import PyAVReader
 from tagger.video.readers.reader import DecoderName
@@ -52,7 +53,7 @@ class NvdecReader(PyAVReader):
         self._from_gpu = VideoReformatter()
         try:
             # GPUs support different profiles and sizes. If one is not supported, FFmpeg silently decodes on the CPU.
-            frames = super()._decoded()
+            frames = undamaged_frames(super()._decoded(), path)
             first = next(frames, None)
             if first is None or first.format.name != GPU_FORMAT or not self._has_full_size(first):
                 raise VideoError("unsupported", f"{path}: the GPU does not decode it")

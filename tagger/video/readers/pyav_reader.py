@@ -10,20 +10,22 @@ from av.codec.hwaccel import HWAccel
 from av.video.reformatter import VideoReformatter
 
 from tagger.errors import VideoError
+from tagger.video.clock import Clock
 from tagger.video.container import open_container
 from tagger.video.facts import VideoFacts
-from tagger.video.frames import decoded_frames
-from tagger.video.readers.reader import DecoderName, Frame, Needs
-
-JOINED_CONTAINERS = frozenset({"mpeg", "mpegts"})
-"""Formats whose files can be joined byte by byte. In a joined file the clock jumps."""
-
-JUMP_BACK_S, JUMP_AHEAD_S = 1.0, 10.0
-"""Minimum jump of the clock in seconds that counts as a join. FFmpeg also uses 10 s for jumps ahead."""
+from tagger.video.frames import Damage, decoded_frames
+from tagger.video.readers.reader import DecoderName, Frame, Gap, Needs
 
 UNSCALED_FORMATS = frozenset({"yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuva420p"})
 """Formats that are converted directly to packed RGB when no scaling is needed. The pixel values are the same as with
 planar RGB, for which swscale leaves some columns at the right edge unwritten at widths such as 72 and 340."""
+
+
+UNSPECIFIED_COLOUR = 2
+"""Number of an unspecified matrix, of unspecified primaries and of an unspecified transfer (ISO/IEC 23091-2)."""
+
+UNSPECIFIED_RANGE, KNOWN_RANGES = 0, (0, 1, 2)
+"""FFmpeg's numbers of colour ranges: unspecified, limited, full."""
 
 
 class PyAVReader:
@@ -48,78 +50,88 @@ class PyAVReader:
     ):
         self._path = path
         self._on_packet = on_packet
-        self._container, self._stream, _ = open_container(path, hwaccel)
+        self._container, self._stream, _ = open_container(path, hwaccel, facts.stream)
         self._container_name = facts.container
+        self._repeated_until_s: float | None = None
         # Created once, because they prepare tables. They use one thread, because there is a decoder for each core.
         self._scaler, self._packer = VideoReformatter(), VideoReformatter()
         self._quarter_turns = facts.rotation // 90
+        self._is_mirrored = facts.is_mirrored
         self._width, self._height = (height, width) if self._quarter_turns % 2 else (width, height)
 
-    def frames(self, needs: Needs) -> Iterator[Frame]:
+    def frames(self, needs: Needs) -> Iterator[Frame | Gap]:
         """See Reader.frames."""
-        origin_s = 0.0
+        clock = Clock(self._container_name, float(self._stream.average_rate or 25))
         held: av.VideoFrame | None = None
         held_s = 0.0
-        has_clock = False
-        step_s = 1.0 / float(self._stream.average_rate or 25)
-        error: VideoError | None = None
-        decoded = self._decoded()
-        while True:
-            try:
-                frame = next(decoded, None)
-            except VideoError as damage:
-                error = damage
-                break
-            if frame is None:
-                break
+        damage: Damage | None = None
+        for frame in self._decoded():
+            if isinstance(frame, Damage):
+                damage = damage or frame
+                continue
             time_s = self._time_s(frame)
-            start_s = 0.0
-            if held is None:
-                origin_s = time_s or 0.0
-            else:
-                due_s = held_s + (_duration_s(held) or step_s)
-                # Raw streams have no times, so each frame starts at the end of the last one.
-                start_s = due_s if time_s is None else time_s - origin_s
-                if (not has_clock and time_s is not None) or self._is_join(start_s - held_s):
-                    # In Matroska frames before 0 have no times. The first frame with a time follows them.
-                    origin_s += start_s - due_s
-                    start_s = due_s
-                if start_s <= held_s:
-                    continue  # A frame whose time does not advance is never shown.
-                if needs(start_s):
-                    yield Frame(held_s, start_s, self._pixels(held), is_last=False)
-                step_s = start_s - held_s
-            has_clock = has_clock or time_s is not None
+            if held is None and damage is not None and damage.first_packet is not None:
+                clock.begin(self._time_s(damage.first_packet))
+            if damage is not None and time_s is None:
+                break  # Without times, the length of the damage is not known.
+            due_s = clock.end_s()
+            start_s = clock.start_s(time_s, _duration_s(frame), is_key=bool(frame.key_frame))
+            if held is not None or damage is not None:
+                gap = Gap(min(due_s, start_s), start_s) if damage is not None else None
+                until_s = start_s if gap is None else gap.start_s
+                if held is not None and needs(until_s):
+                    yield Frame(held_s, until_s, self._pixels(held), is_last=False)
+                if gap is not None:
+                    yield gap
+                    damage = None
             held, held_s = frame, start_s
         if held is not None and needs(math.inf):
-            yield Frame(held_s, held_s + (_duration_s(held) or step_s), self._pixels(held), is_last=True)
-        if error is not None:
-            raise error
+            end_s = clock.end_s()
+            if self._repeated_until_s is not None:
+                end_s = max(end_s, clock.until_s(self._repeated_until_s))
+            yield Frame(held_s, end_s, self._pixels(held), is_last=True)
+        if damage is not None:
+            raise VideoError("damaged", f"{self._path}: {damage.reason}")
 
     def close(self) -> None:
         """See Reader.close."""
         self._container.close()
 
-    def _decoded(self) -> Iterator[av.VideoFrame]:
-        return decoded_frames(self._container, self._stream, self._path, self._on_packet)
+    def _decoded(self) -> Iterator[av.VideoFrame | Damage]:
+        return decoded_frames(self._container, self._stream, self._path, self._on_packet, self._on_repeat)
 
-    def _time_s(self, frame: av.VideoFrame) -> float | None:
+    def _on_repeat(self, packet: av.Packet) -> None:
+        ticks = packet.dts if self._container_name == "avi" else packet.pts
+        if ticks is not None:
+            self._repeated_until_s = float((ticks + (packet.duration or 0)) * packet.time_base)
+
+    def _time_s(self, frame: av.VideoFrame | av.Packet) -> float | None:
         # AVI stores no presentation times, and FFmpeg's computed times for B-frames are out of order.
         ticks = frame.dts if self._container_name == "avi" else frame.pts
         return None if ticks is None or not frame.time_base else float(ticks * frame.time_base)
 
-    def _is_join(self, jump_s: float) -> bool:
-        return self._container_name in JOINED_CONTAINERS and not -JUMP_BACK_S < jump_s < JUMP_AHEAD_S
-
     def _pixels(self, frame: av.VideoFrame) -> np.ndarray:
         is_scaled = (frame.width, frame.height) != (self._width, self._height)
         if is_scaled or frame.format.name not in UNSCALED_FORMATS:
-            frame = self._scaler.reformat(
-                frame, self._width, self._height, self._scaled_format, interpolation="BICUBIC", threads=1
-            )
-        pixels = self._packer.reformat(frame, format="rgb24", interpolation="BICUBIC", threads=1).to_ndarray()
+            frame = _reformat(self._scaler, frame, self._width, self._height, self._scaled_format)
+        pixels: np.ndarray = _reformat(self._packer, frame, None, None, "rgb24").to_ndarray()
+        if self._is_mirrored:
+            pixels = np.ascontiguousarray(pixels[:, ::-1])
         # np.rot90 rotates counter-clockwise.
         return np.ascontiguousarray(np.rot90(pixels, -self._quarter_turns)) if self._quarter_turns else pixels
+
+
+def _reformat(
+    reformatter: VideoReformatter, frame: av.VideoFrame, width: int | None, height: int | None, name: str | None
+) -> av.VideoFrame:
+    """Scales and converts a frame. Colour tags that FFmpeg's scaler does not know are read as unspecified."""
+    try:
+        return reformatter.reformat(frame, width, height, name, interpolation="BICUBIC", threads=1)
+    except (av.error.FFmpegError, OSError):
+        frame.colorspace = frame.color_primaries = frame.color_trc = UNSPECIFIED_COLOUR
+        if frame.color_range not in KNOWN_RANGES:
+            frame.color_range = UNSPECIFIED_RANGE
+        return reformatter.reformat(frame, width, height, name, interpolation="BICUBIC", threads=1)
 
 
 def _duration_s(frame: av.VideoFrame) -> float | None:

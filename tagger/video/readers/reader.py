@@ -8,6 +8,9 @@ import numpy as np
 
 DecoderName = Literal["decord", "pyav", "pyav-fast", "pyav-nvdec"]
 
+WantedReader = Literal["auto", "pyav", "decord"]
+"""A reader that a user asks for. ``auto``: the rule of ``tagger.video.choose`` decides."""
+
 PIXEL_VERSION = 3
 """Version of the pixel computation. Cached clips of other versions are not used."""
 
@@ -30,16 +33,24 @@ class Frame:
     is_last: bool
 
 
+@dataclass(frozen=True)
+class Gap:
+    """A stretch of a video that cannot be read, in seconds from the first frame."""
+
+    start_s: float
+    end_s: float
+
+
 class Reader(Protocol):
     """An open video. Frames can be read once, in order. There is no seeking, because readers make errors in seeking."""
 
     name: DecoderName
 
-    def frames(self, needs: Needs) -> Iterator[Frame]:
+    def frames(self, needs: Needs) -> Iterator[Frame | Gap]:
         """Yields, in presentation order, the frames for which ``needs`` returns true. For the last frame it gets inf.
 
-        Frames that were yielded are good. After damage the PyAV readers first yield the last good frame with
-        ``is_last``. Raises VideoError; NvdecReader raises NvdecError.
+        Frames that were yielded are good. PyAVReader yields a Gap where frames are lost. If no frame follows, the PyAV
+        readers yield the last good frame with ``is_last``, and then raise VideoError. NvdecReader raises NvdecError.
         """
         ...
 

@@ -1,5 +1,6 @@
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,6 +11,7 @@ import pytest
 from jobs.result.output import choose_output
 from jobs.result.published import read_result
 from jobs.result.verify import DamagedError, Verdict, verify
+from jobs.tagging.collector import FinishedVideo
 from tagger.errors import OutputError
 from tests.jobs.result.finished import commit_to, make_finished, publish_to
 
@@ -158,3 +160,20 @@ class TestAFolder:
     def test_a_part_that_is_not_listed_is_found(self, result: Path) -> None:
         os.link(result / "tags/part-00000.parquet", result / "tags/part-00007.parquet")
         assert "part-00007.parquet is not in the manifest" in (check(result).problem or "")
+
+
+def with_gap(labels: str, gaps: tuple[tuple[float, float], ...]) -> FinishedVideo:
+    """A video whose second window is left out."""
+    video = make_finished("/v/a.mp4", labels)
+    kept = pc.not_equal(video.segments["window"], 1)
+    end = replace(video.end, status="partial", error_kind="damaged", error="damaged", gaps=gaps)
+    return replace(video, segments=video.segments.filter(kept), end=end)
+
+
+def test_only_a_video_with_gaps_may_lack_segments(tmp_path: Path) -> None:
+    publish_to(tmp_path / "gap.parquet", [with_gap("abc", ((2.5, 3.0),))])
+    assert check(tmp_path / "gap.parquet").problem is None
+    row = pq.read_table(tmp_path / "gap.videos.parquet").to_pylist()[0]
+    assert (row["segments"], row["gaps"], row["read_s"]) == (2, [{"start_s": 2.5, "end_s": 3.0}], 3.5)
+    publish_to(tmp_path / "none.parquet", [with_gap("abc", ())])
+    assert "are missing or wrong" in str(check(tmp_path / "none.parquet").problem)

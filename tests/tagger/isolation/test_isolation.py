@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -452,3 +453,22 @@ open(sys.argv[2], "w").write(facts.container)
     command = ["sh", "-c", f'exec "$@" {closed}', "sh", sys.executable, "-c", program, videos / "good.mp4", facts]
     subprocess.run(command, check=True)
     assert "mp4" in facts.read_text()
+
+
+def test_the_windows_after_damage_come_with_their_numbers(tmp_path: Path) -> None:
+    path = encode(tmp_path / "a.mp4", seconds=12, rate=25, options={"g": "25"})
+    data = bytearray(path.read_bytes())
+    at = len(data) // 2
+    data[at : at + 1000] = bytes(1000)
+    path.write_bytes(data)
+    expected = list(read_spans(path, Sampling(), PREPROCESSING))
+    with DecoderProcess() as decoder:
+        spans = [(span.windows, span.clips.copy(), span.end) for span in decoder.spans(path, Sampling(), PREPROCESSING)]
+    end, same = spans[-1][2], expected[-1].end
+    assert end is not None and same is not None
+    assert replace(end, decode_s=0.0, choice=None) == replace(same, decode_s=0.0, choice=None)
+    assert len(end.gaps) == 1
+    assert [window for windows, *_ in spans for window in windows] == [w for span in expected for w in span.windows]
+    numbers = [window.index for windows, *_ in spans for window in windows]
+    assert numbers != list(range(len(numbers)))
+    assert np.array_equal(np.concatenate([clips for _, clips, _ in spans]), np.concatenate([s.clips for s in expected]))

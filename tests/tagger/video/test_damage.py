@@ -1,18 +1,24 @@
-"""Tests of damaged data: detected damage ends the video, and the windows before it are correct."""
+"""Tests of damaged data: detected damage costs the frames up to the next key frame, and all others are right."""
 
+import contextlib
 import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 
 from tagger.clips import read_spans
+from tagger.errors import VideoError
+from tagger.video.facts import probe
+from tagger.video.readers.pyav_reader import PyAVReader
+from tagger.video.readers.reader import Frame
 from tests.tagger.look_up import frame_at
 from tests.tagger.whole import DELAY, PREPROCESSING, SAMPLING, Whole, read_start
 from tests.tagger.zoo import video
-from tests.videos import encode
+from tests.videos import encode, read_frame_number
 
 Damage = Callable[[bytearray, int, int], None]
 
@@ -36,7 +42,6 @@ def removed(data: bytearray, at: int, length: int) -> None:
 
 TRANSPORT_PACKET = 188
 
-# One long group of pictures, so that no key frame repairs the damage.
 LARGE: dict[str, Any] = {"frames": 40, "width": 192, "height": 128}
 DETECTED: dict[str, dict[str, Any]] = {
     "h264.mp4": {"container_options": {"movflags": "faststart"}},
@@ -75,7 +80,7 @@ CASES = [case for case in CASES if not case[0].endswith(".ts")] + [("h264.ts", z
 
 
 @pytest.mark.parametrize(("name", "damage"), CASES)
-def test_a_video_is_read_up_to_the_frame_that_is_damaged(name: str, damage: Damage, tmp_path: Path) -> None:
+def test_damage_costs_the_frames_up_to_the_next_key_frame(name: str, damage: Damage, tmp_path: Path) -> None:
     whole = made(name, DETECTED[name], tmp_path)
     for part in (0.4, 0.55, 0.7, 0.85):
         at, length = int(part * len(whole.data)), 400
@@ -93,7 +98,7 @@ def test_a_video_is_read_up_to_the_frame_that_is_damaged(name: str, damage: Dama
 @pytest.mark.parametrize("name", UNDETECTED)
 def test_damage_that_a_decoder_cannot_notice_does_no_harm_before_it(name: str, damage: Damage, tmp_path: Path) -> None:
     whole = made(name, UNDETECTED[name], tmp_path)
-    intact = [window for span in read_spans(tmp_path / name, SAMPLING, PREPROCESSING) for window in span.windows]
+    intact = {w.index: w for span in read_spans(tmp_path / name, SAMPLING, PREPROCESSING) for w in span.windows}
     for part in (0.4, 0.55, 0.7, 0.85):
         at = int(part * len(whole.data))
         data = bytearray(whole.data)
@@ -102,9 +107,10 @@ def test_damage_that_a_decoder_cannot_notice_does_no_harm_before_it(name: str, d
         spans = list(read_spans(tmp_path / name, SAMPLING, PREPROCESSING))
         windows = [window for span in spans for window in span.windows]
         clips = np.concatenate([span.clips for span in spans])
-        assert windows[:-1] == intact[: len(windows) - 1], part
+        assert windows[:-1] == [intact[window.index] for window in windows[:-1]], part
         safe_s = whole.starts_s[max(0, whole.frames_before(at) - DELAY)]
-        before = sum(window.end_s < safe_s for window in intact)
+        before = sum(window.end_s < safe_s for window in intact.values())
+        assert [window.index for window in windows[:before]] == list(range(before)), part
         assert 0 < before < len(windows), part
         for window, clip in zip(windows[:before], clips, strict=False):
             for i, pixels in enumerate(clip):
@@ -118,7 +124,7 @@ def test_damage_that_a_decoder_cannot_notice_does_no_harm_before_it(name: str, d
     [{}, {"options": {"bf": "0"}}, {"codec": "libx265"}, {"codec": "mpeg2video", "options": {"g": "100"}}],
     ids=["h264", "h264 without b-frames", "hevc", "mpeg2"],
 )
-def test_a_transport_stream_is_read_up_to_a_lost_packet(
+def test_a_lost_packet_of_a_transport_stream_costs_no_more(
     settings: dict[str, Any], damage: Damage, tmp_path: Path
 ) -> None:
     whole = made("a.ts", settings, tmp_path)
@@ -152,3 +158,80 @@ def test_a_lost_frame_is_reported_as_damage_and_not_as_a_pause(name: str, tmp_pa
         end, count = read_start(tmp_path / name, whole, header - 8)
         assert (end.status, end.error_kind) == ("partial", "damaged"), number
         assert whole.frames_before(header - 8) - DELAY <= count < len(whole.starts_s), number
+
+
+HOLED: dict[str, dict[str, Any]] = {
+    "h264.mp4": {},
+    "h264.mkv": {},
+    "h264.flv": {},
+    "h264.ts": {},
+    "mpeg4.mov": {"codec": "mpeg4"},
+    "mpeg4.avi": {"codec": "mpeg4"},
+    "mpeg1.mpg": {"codec": "mpeg1video"},
+    "mpeg2.ts": {"codec": "mpeg2video"},
+    "wmv2.wmv": {"codec": "wmv2"},
+    "h264.avi": {},
+    "flv1.flv": {"codec": "flv"},
+    "mjpeg.mov": {"codec": "mjpeg"},
+    "mjpeg.avi": {"codec": "mjpeg"},
+    "hevc.mp4": {"codec": "libx265", "options": {"g": "25", "preset": "ultrafast"}},
+    "hevc.mkv": {"codec": "libx265", "options": {"g": "25", "preset": "ultrafast"}},
+    "vp8.webm": {"codec": "libvpx"},
+    "vp9.webm": {"codec": "libvpx-vp9"},
+}
+HOLED_SECONDS, HOLED_RATE = 16, 25
+
+
+def test_a_video_that_is_bad_throughout_is_not_read_to_its_end(tmp_path: Path) -> None:
+    path = encode(tmp_path / "a.mp4", seconds=40, rate=25, options={"g": "25", "bf": "0"})
+    data = bytearray(path.read_bytes())
+    with av.open(str(path)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+    for packet in packets[5::25]:
+        assert packet.pos is not None
+        data[packet.pos + 10 : packet.pos + packet.size] = bytes(packet.size - 10)
+    path.write_bytes(data)
+    *_, last = read_spans(path, SAMPLING, PREPROCESSING)
+    end = last.end
+    assert end is not None and end.error is not None and end.facts is not None
+    assert (end.status, end.error_kind, len(end.gaps)) == ("partial", "damaged", 20)
+    assert end.error == f"{path}: 16.0 s of 20.0 s cannot be read, first at 0.2 s; the rest was not read"
+    assert end.facts.duration_s == pytest.approx(19.2, abs=0.1)
+
+
+def plainly_decoded(path: Path) -> list[bytes]:
+    """Returns the pictures that a plain decoder shows."""
+    found = []
+    with av.open(str(path)) as container, contextlib.suppress(av.error.FFmpegError):
+        for packet in container.demux(video=0):
+            with contextlib.suppress(av.error.FFmpegError):
+                found += [frame.to_ndarray().tobytes() for frame in packet.decode()]
+    return found
+
+
+@pytest.mark.parametrize("name", HOLED)
+def test_a_hole_costs_at_most_a_tenth_of_the_frames_that_a_plain_decoder_shows_right(name: str, tmp_path: Path) -> None:
+    settings = {"seconds": HOLED_SECONDS, "rate": HOLED_RATE, "width": 192, "height": 128, "options": {"g": "25"}}
+    whole = encode(tmp_path / name, **settings | HOLED[name])
+    data = whole.read_bytes()
+    pictures = set(plainly_decoded(whole))
+    chosen = random.Random(name)
+    for _ in range(3):
+        length = chosen.randint(1000, min(10_000, len(data) // 20))
+        at = chosen.randint(len(data) // 20, len(data) - length - len(data) // 20)
+        holed = tmp_path / f"holed-{name}"
+        holed.write_bytes(data[:at] + bytes(length) + data[at + length :])
+        facts = probe(holed)
+        reader = PyAVReader(holed, facts, facts.width, facts.height)
+        seen = []
+        try:
+            for frame in reader.frames(lambda until_s: True):
+                if isinstance(frame, Frame):
+                    number = round(frame.start_s * HOLED_RATE)
+                    assert read_frame_number(frame.pixels) == number, (at, length)
+                    seen.append(number)
+        except VideoError:
+            pass
+        finally:
+            reader.close()
+        assert len(seen) >= 0.9 * len(pictures.intersection(plainly_decoded(holed))), (at, length)

@@ -158,7 +158,7 @@ def test_a_turned_video_is_read_upright(degrees: int, tmp_path: Path) -> None:
     assert np.abs(clips.astype(int) - upright).mean() < 3
 
 
-def test_a_frame_without_a_time_follows_the_one_before_and_one_that_goes_back_is_not_shown(
+def test_a_frame_without_a_time_follows_the_one_before_and_no_frame_is_dropped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = encode(tmp_path / "a.mkv")
@@ -171,9 +171,9 @@ def test_a_frame_without_a_time_follows_the_one_before_and_one_that_goes_back_is
     reader = PyAVReader(path, probe(path), 64, 64)
     monkeypatch.setattr("tagger.video.readers.pyav_reader.decoded_frames", lambda *_: iter(frames))
     found = [(f.start_s, f.end_s, read_frame_number(f.pixels), f.is_last) for f in reader.frames(lambda _: True)]
-    times = pytest.approx([0.0, 0.04, 0.04, 0.08, 0.08, 0.12, 0.12, 0.16])
-    assert [time_s for frame in found for time_s in frame[:2]] == times
-    assert [frame[2:] for frame in found] == [(0, False), (1, False), (2, False), (5, True)]
+    assert [start_s for start_s, *_ in found] == pytest.approx([0.0, 0.04, 0.08, 0.12, 0.14, 0.16])
+    assert [frame[1] for frame in found] == pytest.approx([*(start_s for start_s, *_ in found[1:]), 0.2])
+    assert [frame[2:] for frame in found] == [(number, number == 5) for number in range(6)]
 
 
 def test_only_frames_that_are_needed_are_scaled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
