@@ -57,6 +57,17 @@ def was_deleted(path: str) -> bool:
         return False
 
 
+def can_be_opened(path: str) -> bool:
+    """Checks that the storage of a file answers: the file at a path or address is there and can be opened."""
+    try:
+        if is_address(path):
+            return bool(locate(path).info().type == fs.FileType.File)
+        os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK))
+    except (OSError, ValueError, StorageError):
+        return False
+    return True
+
+
 def _folder(path: str) -> str:
     return path.rpartition("/")[0] if is_address(path) else os.path.dirname(path)  # noqa: PTH120 - a str is needed
 

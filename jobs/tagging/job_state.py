@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 
-from jobs.archive.gone import was_deleted
+from jobs.archive.gone import can_be_opened, was_deleted
 from jobs.archive.video import STORAGE_KINDS, Failure, video_name
 from jobs.cluster.ray_driver import RayDriver
 from jobs.errors import JobError
@@ -130,15 +130,24 @@ class JobState:
         if self._failures_in_a_row[video.node] >= MAX_FAILURES_IN_A_ROW:
             self.avoided.add(video.node)
             if len(self.avoided) >= (self.workers.nodes if self.workers else 1):
-                raise JobError(
-                    f"{MAX_FAILURES_IN_A_ROW} videos in a row could not be read; the last: {video.end.error}; "
-                    "check the disk, the mount or the bucket; finished videos are kept, and the same command continues"
-                )
+                if video.end.error_kind == "io" and can_be_opened(video.video.path):
+                    # The storage answers, and only some files are bad, as on a disk with bad sectors.
+                    self.avoided.clear()
+                    self._failures_in_a_row.clear()
+                else:
+                    raise self._storage_failed(video)
+
         self._tries[video.number] += 1
         if self._tries[video.number] >= MAX_TRIES:
             return False
         self.waiting.append(video)
         return True
+
+    def _storage_failed(self, video: FinishedVideo) -> JobError:
+        return JobError(
+            f"{MAX_FAILURES_IN_A_ROW} videos in a row could not be read; the last: {video.end.error}; check the disk, "
+            "the mount or the bucket; finished videos are kept, and the same command continues"
+        )
 
     def take_waiting(self) -> list[int]:
         """Returns the numbers of the videos that are to be read again, and forgets what was read of them."""

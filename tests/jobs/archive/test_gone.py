@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from jobs.archive.folders import FolderProblem, Folders
-from jobs.archive.gone import find_gone
+from jobs.archive.gone import can_be_opened, find_gone
 from jobs.archive.listing import find_videos
 from jobs.archive.video import video_name, video_path
 from tagger.errors import InputError
@@ -265,3 +265,15 @@ class TestBucket:
 
         monkeypatch.setattr("jobs.archive.gone.locate", fail)
         assert find_gone([name], folders) == []
+
+
+def test_a_file_whose_storage_answers_can_be_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (path,) = make(tmp_path, "a.mp4")
+    assert can_be_opened(path)
+    assert not can_be_opened(f"{path}.gone")
+
+    def fail(*_: object) -> None:
+        raise OSError(116, "Stale file handle")
+
+    monkeypatch.setattr("jobs.archive.gone.os.open", fail)
+    assert not can_be_opened(path)

@@ -190,6 +190,23 @@ def test_the_job_stops_and_can_be_continued_when_the_storage_fails_on_the_only_n
     assert (run_job(plan).ok, len(plan.todo)) == (VIDEOS, VIDEOS - 4)
 
 
+def test_bad_sectors_under_many_videos_do_not_stop_the_job(config: RunConfig, ray: type[Cluster]) -> None:
+    ray.fails = staticmethod(lambda name, node, before: "io" if name >= "03.mp4" else None)
+    summary = run_job(make_plan(config))
+    assert (summary.ok, [failure.kind for failure in summary.failures]) == (3, ["io"] * (VIDEOS - 3))
+    assert [len(names) for names in ray.passes] == [VIDEOS, VIDEOS - 3, VIDEOS - 3]
+
+
+def test_a_disk_that_does_not_answer_any_more_stops_the_job(
+    config: RunConfig, ray: type[Cluster], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = make_plan(config)
+    monkeypatch.setattr("jobs.tagging.job_state.can_be_opened", lambda path: False)
+    ray.fails = staticmethod(lambda name, node, before: "io")
+    with pytest.raises(JobError, match=r"5 videos in a row could not be read; the last: .*/04.mp4 .*same command"):
+        run_job(plan)
+
+
 def test_videos_that_are_deleted_while_the_job_runs_do_not_stop_it(
     config: RunConfig, ray: type[Cluster], tmp_path: Path
 ) -> None:
