@@ -201,7 +201,7 @@ def run_on_ray(
 
 def explain(error: BaseException, activity: str) -> Exception:
     """Returns an error of one line for a failure in Ray, from the error of the worker when that is known."""
-    from ray.exceptions import RayError
+    from ray.exceptions import RayError, UserCodeException
 
     cause = error
     # Ray wraps the error of a worker in a subclass of its class, with a traceback as the message.
@@ -211,10 +211,18 @@ def explain(error: BaseException, activity: str) -> Exception:
         return cause
     if isinstance(cause, OSError) and cause.filename and cause.strerror:
         return cause
-    is_memory = "out of memory" in str(cause).lower()
+    is_memory = "out of memory" in str(error).lower()
     hint = "; try a smaller --batch-size" if is_memory and activity == "tagging" else ""
     work = work_of(cause)
-    if isinstance(cause, RayError):
+    if isinstance(cause, UserCodeException):
+        # Ray Data hides the error of a task: it is only in the traceback, which is the text of the outer error.
+        lines = [line.strip() for line in str(error).splitlines()]
+        own = [line for line in lines if line.startswith(("tagger.errors.", "jobs.errors.")) and ": " in line]
+        if own:
+            return JobError(own[0].partition(": ")[2])
+        notes = [line for line in lines if line.startswith(NOTE)]
+        work = notes[0].removeprefix(NOTE) if notes else None
+    elif isinstance(cause, RayError):
         lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
         if not any("Traceback" in line or "ray::" in line for line in lines):
             words = without_names(lines[0]) if lines else "Ray gives no reason"

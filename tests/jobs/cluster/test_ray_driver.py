@@ -225,3 +225,15 @@ def test_an_error_of_vtag_at_the_end_of_a_traceback_is_shown_without_its_class(e
         RayError(f"ray::Predictor.__init__()\nTraceback (most recent call last):\n{error}: no room"), "tagging"
     )
     assert (type(explained), str(explained)) == (JobError, "no room")
+
+
+def test_an_error_that_ray_data_wraps_says_what_vtag_was_doing() -> None:
+    from ray.exceptions import RayTaskError, UserCodeException
+
+    text = (
+        "ray::Map()\nValueError: deep down\nvtag was reading /v/a.mp4\n\nray.exceptions.UserCodeException: UDF failed"
+    )
+    error = RayTaskError("Map", text, UserCodeException("UDF failed")).as_instanceof_cause()
+    explained = explain(error, "tagging")
+    assert str(explained) == "tagging stopped by an unexpected error while reading /v/a.mp4"
+    assert isinstance(explained, WorkerError) and explained.is_unexpected
