@@ -230,10 +230,11 @@ def test_an_error_of_vtag_at_the_end_of_a_traceback_is_shown_without_its_class(e
 def test_an_error_that_ray_data_wraps_says_what_vtag_was_doing() -> None:
     from ray.exceptions import RayTaskError, UserCodeException
 
-    text = (
-        "ray::Map()\nValueError: deep down\nvtag was reading /v/a.mp4\n\nray.exceptions.UserCodeException: UDF failed"
-    )
-    error = RayTaskError("Map", text, UserCodeException("UDF failed")).as_instanceof_cause()
-    explained = explain(error, "tagging")
+    def explained_as(error: str) -> Exception:
+        text = f"ray::Map()\n{error}\n\nray.exceptions.UserCodeException: UDF failed"
+        return explain(RayTaskError("Map", text, UserCodeException("UDF failed")).as_instanceof_cause(), "tagging")
+
+    assert str(explained_as("jobs.errors.JobError: no room")) == "no room"
+    explained = explained_as("ValueError: deep down\nvtag was reading /v/a.mp4")
     assert str(explained) == "tagging stopped by an unexpected error while reading /v/a.mp4"
     assert isinstance(explained, WorkerError) and explained.is_unexpected
