@@ -237,7 +237,7 @@ def _read_windows(
         except VideoError as error:
             choice = Choice("pyav", one_line(str(error).removeprefix(f"{path}: ")))
         except Exception as error:
-            choice = Choice("pyav", one_line(f"decord failed ({type(error).__name__}: {error})"))
+            choice = Choice("pyav", one_line(f"decord failed ({error})"))
         else:
             yield from drained
             return
@@ -354,4 +354,4 @@ def video_error(path: Path, error: Exception) -> VideoError:
         cause = cause.__cause__
     if isinstance(error, VideoError):
         return error
-    return VideoError("damaged", f"{path} cannot be read ({type(error).__name__}: {error})")
+    return VideoError("damaged", f"{path} cannot be read ({error})")

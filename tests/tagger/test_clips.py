@@ -139,7 +139,7 @@ def test_a_reader_is_closed_when_its_spans_are_abandoned(tmp_path: Path, monkeyp
 @pytest.mark.parametrize(
     ("error", "kind", "words"),
     [
-        (RuntimeError("no idea\nwhat to do"), "damaged", "cannot be read (RuntimeError: no idea what to do)"),
+        (RuntimeError("no idea\nwhat to do"), "damaged", "cannot be read (no idea what to do)"),
         (MemoryError("no room"), "memory", "needs more memory to decode than there is"),
         (OSError(errno.ENOMEM, "no room"), "memory", "needs more memory to decode than there is"),
     ],
