@@ -168,11 +168,23 @@ def make_plan(config: RunConfig, on_found: Callable[[int], None] = lambda found:
 
 
 def _moved_before(new_names: Mapping[str, str], records: Records, videos: Sequence[Video]) -> list[str]:
-    """Returns the old names of videos whose rows an interrupted run has committed under new names."""
+    """Returns the names that videos moved by an interrupted run have no more: the old ones, and the new ones of videos
+    that were moved back since.
+    """
     if not new_names:
         return []
     listed = {video_name(video.path) for video in videos}
-    return [old for old, new in new_names.items() if new in records.rows and old not in listed]
+    left: list[str] = []
+    back: set[str] = set()
+    for old, new in new_names.items():
+        if new not in records.rows:
+            continue  # The run was interrupted before it committed the rows.
+        if old in listed or old in back:
+            if new not in listed:
+                back.add(new)
+        else:
+            left.append(old)
+    return [*left, *back]
 
 
 def _pruning(

@@ -67,6 +67,17 @@ def read_again(archive: Path) -> list[str]:
     return [name for log in archive.parent.rglob(LOG) for name in log.read_text().split()]
 
 
+def run_and_interrupt(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs a job that is interrupted when it reads the first video."""
+
+    def interrupt(*_: object) -> pa.Table:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(Exception, match="interrupted"):
+        patch.setattr("tests.jobs.tagging.killed.rows_of", interrupt)
+        run_job(make_plan(config))
+
+
 def test_a_renamed_video_keeps_its_rows_under_its_new_name(
     done: RunConfig, archive: Path, fingerprints: list[Path]
 ) -> None:
@@ -180,17 +191,29 @@ def test_an_interrupted_job_removes_the_old_names_when_it_is_continued(
 ) -> None:
     (archive / "a/two.mp4").rename(archive / "b/two.mp4")
     (archive / "b/new.mp4").write_text("new")
-
-    def interrupt(*_: object) -> pa.Table:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch, pytest.raises(Exception, match="interrupted"):
-        patch.setattr("tests.jobs.tagging.killed.rows_of", interrupt)
-        run_job(make_plan(done))
+    run_and_interrupt(done, monkeypatch)
     old, new = str(archive / "a/two.mp4"), str(archive / "b/two.mp4")
     assert read_moved(choose_output(done.out).run_folder) == {old: new}
     summary = run_job(make_plan(done))
     assert (summary.videos, old in rows(summary), rows(summary)[new]) == (4, False, list("xxxx1"))
+
+
+@pytest.mark.parametrize("places", [["b/two.mp4", "a/two.mp4"], ["b/two.mp4", "b/zwei.mp4", "a/two.mp4"]])
+def test_a_video_that_is_moved_back_after_an_interruption_has_rows_at_its_place_alone(
+    places: list[str], done: RunConfig, archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (archive / "b/new.mp4").write_text("new")
+    place = archive / "a/two.mp4"
+    for name in places:
+        place = place.rename(archive / name)
+        if name != places[-1]:
+            run_and_interrupt(done, monkeypatch)
+    plan = make_plan(done)
+    assert (plan.changes.moved, plan.changes.gone) == ((), 0)
+    summary = run_job(plan)
+    assert sorted(rows(summary)) == sorted(str(archive / name) for name in (*NAMES, "b/new.mp4"))
+    assert rows(summary)[str(archive / "a/two.mp4")] == list("xxxx1")
+    assert make_plan(done).is_done
 
 
 def test_a_moved_video_that_had_failed_is_named_by_its_new_path(done: RunConfig, archive: Path) -> None:
