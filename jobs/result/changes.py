@@ -179,7 +179,8 @@ def find_changes(
     def chosen(mask: np.ndarray) -> tuple[Video, ...]:
         return tuple(videos[i] for i in np.flatnonzero(mask).tolist())
 
-    may_move = ~records.is_unstable & ~records.may_pass & ~(records.is_bad & retry_failed) & (records.sizes > 0)
+    # A video with an error that may pass is moved, too, so that its rows are not there twice. The next run reads it.
+    may_move = ~records.is_unstable & (records.sizes > 0)
     may_move[rows] = False
     new = chosen(~known)
     moved = find_moves(new, records, may_move, read_fingerprint, absent)

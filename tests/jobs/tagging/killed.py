@@ -42,13 +42,13 @@ def rows_of(number: int, video: Video) -> pa.Table:
     with (Path(video.path).parent.parent / LOG).open("a") as log:
         log.write(Path(video.path).name + "\n")
     data = Path(video.path).read_bytes()
+    version = Version(video.size, video.mtime_ns, "s1:" + data.hex())
     if data.startswith(b"!"):
         # The decoder crashes in the middle.
         data = data[:1] if (Path(video.path).parent.parent / f"worse {Path(video.path).name}").exists() else data[:2]
         end = VideoEnd("partial", len(data), error_kind="crashed", error=f"{video.path}: the decoder crashed")
     else:
         end = VideoEnd("ok", len(data), decode_s=0.1)
-    version = Version(video.size, video.mtime_ns, "s1:" + data.hex())
     rows = [
         {
             "video": number,

@@ -216,6 +216,23 @@ def test_a_video_that_is_moved_back_after_an_interruption_has_rows_at_its_place_
     assert make_plan(done).is_done
 
 
+@pytest.mark.parametrize("retry_failed", [False, True])
+def test_a_moved_video_with_an_error_that_may_pass_is_tried_again_by_the_next_run(
+    retry_failed: bool, done: RunConfig, archive: Path
+) -> None:
+    (archive / "a/two.mp4").write_text("!bb")  # The decoder crashes after two segments.
+    assert run_job(make_plan(done)).partial == 1
+    old, new = archive / "a/two.mp4", archive / "b/two.mp4"
+    old.rename(new)
+    summary = run_job(make_plan(replace(done, retry_failed=retry_failed)))
+    assert (summary.moved, summary.retried, summary.videos, summary.partial) == (1, 0, 3, 1)
+    assert (str(old) in rows(summary), rows(summary)[str(new)]) == (False, ["!", "b"])
+    summary = run_job(make_plan(done))
+    assert (summary.retried, summary.videos) == (1, 3)
+    attempts = {row["video"]: row["attempts"] for row in pq.read_table(summary.videos_out).to_pylist()}
+    assert attempts[str(new)] == 2
+
+
 def test_a_moved_video_that_had_failed_is_named_by_its_new_path(done: RunConfig, archive: Path) -> None:
     from jobs.tagging.rows import Revision, result_tables, revised
     from tests.jobs.result.finished import make_finished
