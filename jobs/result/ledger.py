@@ -101,6 +101,7 @@ class Ledger:
         if not new_names:
             return
         file = self.folder.child(MOVED)
+        self._check_lock()
         file.write_text(json.dumps({**read_moved(self.folder), **new_names}) + "\n")
 
     def log(self, event: str, **facts: Any) -> None:

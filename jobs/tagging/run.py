@@ -181,6 +181,8 @@ def _check_unchanged(plan: Plan) -> None:
 
 def _open_ledger(plan: Plan, lock: Lock) -> Ledger:
     if plan.run_id is None:
+        # Reading the plan and the result took time. What is in the run folder now may be of another job.
+        lock.check()
         remove(plan.output.run_folder)
     ledger = Ledger.open(plan.output.run_folder, plan.identity, replaces=plan.replaces, check_lock=lock.check)
     changes = plan.changes

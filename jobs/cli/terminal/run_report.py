@@ -150,7 +150,9 @@ def _left_out(found: "Summary | DryRun") -> str:
         f"{printable(name) or 'none'} {number:,}" for name, number in list(found.left_out.items())[:EXTENSIONS_SHOWN]
     ]
     more = ["..."] * (len(found.left_out) > EXTENSIONS_SHOWN)
-    return f"{count(sum(found.left_out.values()), 'file')} that are not videos ({', '.join(shown + more)})"
+    files = sum(found.left_out.values())
+    what = "that is not a video" if files == 1 else "that are not videos"
+    return f"{count(files, 'file')} {what} ({', '.join(shown + more)})"
 
 
 def _unlisted(found: "Summary | DryRun") -> Text:

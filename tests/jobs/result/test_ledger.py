@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs.result.changes import read_records
-from jobs.result.ledger import Ledger, committed_parts, read_started_run, remove
+from jobs.result.ledger import Ledger, committed_parts, read_moved, read_started_run, remove
 from jobs.result.output import Output, choose_output
 from jobs.tagging.rows import result_tables
 from tagger.errors import OutputError
@@ -38,6 +38,15 @@ def test_a_new_run_folder_holds_the_identity_of_the_run(ledger: Ledger) -> None:
     assert (started.identity, started.run_id, started.replaces) == (IDENTITY, ledger.run_id, False)
     plan = json.loads((folder_of(ledger) / "plan.json").read_text())
     assert {"started", "vtag_version", "model_hash", "sampling", "top_k"} <= plan.keys()
+
+
+def test_a_job_without_the_lock_does_not_note_moved_videos(ledger: Ledger) -> None:
+    def fail() -> None:
+        raise OutputError("taken over")
+
+    with pytest.raises(OutputError, match="taken over"):
+        Ledger(ledger.folder, fail).move({"/old.mp4": "/new.mp4"})
+    assert read_moved(ledger.folder) == {}
 
 
 def test_a_folder_without_a_plan_is_no_run(output: Output) -> None:

@@ -24,6 +24,12 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunConfig:
     return RunConfig((str(tmp_path / "videos"),), tmp_path / "tags.parquet")
 
 
+def take_over(run_folder: Path) -> None:
+    """Makes another job the holder of the lock."""
+    (run_folder / "new").write_text(json.dumps({"host": "elsewhere", "process": 7, "token": "t"}))
+    (run_folder / "new").replace(run_folder / "lock.json")
+
+
 @pytest.mark.parametrize("step", ["_commit_revised", "publish"])
 @pytest.mark.parametrize("is_done", [False, True], ids=["before", "after"])
 def test_a_job_whose_lock_is_taken_over_stops_at_the_next_step(
@@ -34,8 +40,7 @@ def test_a_job_whose_lock_is_taken_over_stops_at_the_next_step(
 
     def lose_the_lock(*arguments: Any, **options: Any) -> Any:
         result = original(*arguments, **options) if is_done else None
-        (run_folder / "new").write_text(json.dumps({"host": "elsewhere", "process": 7, "token": "t"}))
-        (run_folder / "new").replace(run_folder / "lock.json")
+        take_over(run_folder)
         return result if is_done else original(*arguments, **options)
 
     monkeypatch.setattr(jobs.tagging.run, step, lose_the_lock)
@@ -46,3 +51,20 @@ def test_a_job_whose_lock_is_taken_over_stops_at_the_next_step(
     is_published = step == "publish" and is_done
     assert (tmp_path / "tags.parquet").exists() == is_published
     assert len(list(run_folder.glob("part-*.videos.parquet"))) == (step == "publish")
+
+
+def test_a_job_whose_lock_is_taken_over_before_it_begins_leaves_the_files_of_the_other_job(
+    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_folder = tmp_path / "tags.parquet.run"
+    files = [run_folder / name for name in ("plan.json", "part-000000.tags.parquet", "part-000000.videos.parquet")]
+
+    def lose_the_lock(*_: Any) -> None:
+        take_over(run_folder)
+        for file in files:
+            file.write_text("of the other job")
+
+    monkeypatch.setattr(jobs.tagging.run, "_check_unchanged", lose_the_lock)
+    with pytest.raises(OutputError, match="another job has taken over this output"):
+        run_job(make_plan(config))
+    assert [file.read_text() for file in files] == ["of the other job"] * 3

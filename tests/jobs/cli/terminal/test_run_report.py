@@ -108,6 +108,8 @@ def test_files_with_other_extensions_are_counted_in_one_line() -> None:
     left_out = {".jpg": 1200, "": 4, ".txt": 3, ".a": 2, ".b": 2, ".c": 1}
     text = " ".join(shown(replace(SUMMARY, left_out=left_out)).split())
     assert "Left out 1,212 files that are not videos (.jpg 1,200, none 4, .txt 3, .a 2, .b 2, ...)" in text
+    text = " ".join(shown(replace(SUMMARY, left_out={".jpg": 1})).split())
+    assert "Left out 1 file that is not a video (.jpg 1)" in text
 
 
 def test_folders_that_cannot_be_listed_are_counted_and_the_first_are_named() -> None:
