@@ -70,13 +70,13 @@ class Lock:
                 problem = f"its lock file cannot be read: {reason(error)}; run the same command again"
             if self._lost is not None:
                 raise OutputError(self._lost)
-        raise OutputError(f"{self._file.beside('')}: {problem}")
+        raise OutputError(f"{_output_name(self._file)}: {problem}")
 
     def is_ours(self) -> bool:
         """Reads the lock file and checks whether it names this job. Raises OSError when it cannot be read."""
         holder = parse(_read(self._file) or "")
         if holder is not None and holder.get("token") != self._holder["token"]:
-            self._lost = f"{self._file.beside('')}: another job has taken over this output ({describe(holder)})"
+            self._lost = f"{_output_name(self._file)}: another job has taken over this output ({describe(holder)})"
         return holder is not None and self._lost is None
 
     def release(self) -> None:
@@ -313,8 +313,13 @@ def _flock(descriptor: int, mode: int) -> bool:
     return True
 
 
+def _output_name(file: Location) -> str:
+    """Names the output of a lock file, as a user types it."""
+    return file.parent.address.removesuffix(".run")
+
+
 def _refused(file: Location, holder: Holder | None) -> OutputError:
-    out = str(file.beside("")).rstrip("/").removesuffix(".run")
     return OutputError(
-        f"{out} is being written by another vtag run ({describe(holder)}); wait for it, or choose another --out"
+        f"{_output_name(file)} is being written by another vtag run ({describe(holder)}); wait for it, or choose "
+        "another --out"
     )

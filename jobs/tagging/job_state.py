@@ -21,7 +21,8 @@ MAX_TRIES = 3
 """Number of times that a job reads a video whose storage fails."""
 
 MAX_FAILURES_IN_A_ROW = 5
-"""Number of videos in a row whose storage fails on a node, after which this node decodes no more."""
+"""Number of videos in a row whose storage fails on a node, after which this node decodes no more, from the next chunk
+or the next try on."""
 
 MIN_EFFICIENCY_S = 10.0
 """Minimum time in seconds over which the efficiency of a job is measured. Work in progress at the start of that time

@@ -44,7 +44,9 @@ def test_a_job_whose_lock_is_taken_over_stops_at_the_next_step(
         return result if is_done else original(*arguments, **options)
 
     monkeypatch.setattr(jobs.tagging.run, step, lose_the_lock)
-    with pytest.raises(OutputError, match=r"another job has taken over this output \(host elsewhere, process 7"):
+    with pytest.raises(
+        OutputError, match=r"/tags\.parquet: another job has taken over this output \(host elsewhere, process 7"
+    ):
         run_job(make_plan(config))
     assert json.loads((run_folder / "lock.json").read_text())["host"] == "elsewhere"
     assert (run_folder / "plan.json").exists(), "the run is the other job's now"
