@@ -26,8 +26,8 @@ from jobs.result.merge import TablePair
 from jobs.storage.location import Location
 from tagger.errors import OutputError
 
-LEDGER_FORMAT = 2
-"""Version of the run folder's layout."""
+LEDGER_FORMAT, READABLE_FORMATS = 3, (2, 3)
+"""Version of the run folder's layout, and those that are continued. Version 2 has no moved videos."""
 
 LEDGER_PART = re.compile(r"part-(\d{6,})\.(tags|videos)\.parquet")
 """The file names of a part: its number and its table."""
@@ -164,7 +164,7 @@ def read_started_run(folder: Location) -> StartedRun | None:
     """
     try:
         plan = json.loads(folder.child("plan.json").read_text())
-        if plan["format"] != LEDGER_FORMAT:
+        if plan["format"] not in READABLE_FORMATS:
             raise OutputError(
                 f"{folder} was written by another version of vtag ({plan['vtag_version']}); finish it with that "
                 "version, or remove it, and its videos are tagged again"

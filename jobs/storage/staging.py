@@ -97,11 +97,11 @@ def _translate_error(name: str, error: OSError | StorageError) -> VideoError:
     return VideoError("unreachable", f"{name} cannot be read: {reason(error)}")
 
 
+MAKE_ROOM = "make room there, or set TMPDIR to a folder that has it"
+
+
 def _no_room(what: str, why: str) -> JobError:
-    return JobError(
-        f"{socket.gethostname()} has no room for {what} in {tempfile.gettempdir()} ({why}); "
-        "make room there, or set TMPDIR to a folder that has it"
-    )
+    return JobError(f"{socket.gethostname()} has no room for {what} in {tempfile.gettempdir()} ({why}); {MAKE_ROOM}")
 
 
 @dataclass
@@ -156,6 +156,11 @@ class _Copy:
         if not others:
             # With the share of the disk that is kept for root: if it is kept from this user, the disk says so.
             free = disk.f_bfree * disk.f_frsize
+            if size > free and free >= min(RESERVE_BYTES, total // 20):
+                # Other videos may find room.
+                raise VideoError(
+                    "unreachable", f"{self.name} {self._needs(free)} in {tempfile.gettempdir()}; {MAKE_ROOM}"
+                )
             if size > free:
                 raise self._no_room("", free)
             return True
@@ -169,9 +174,11 @@ class _Copy:
         with contextlib.suppress(OSError):
             os.ftruncate(descriptor, size)
 
+    def _needs(self, free: int) -> str:
+        return f"needs {_in_words(self.size)}, and {_in_words(free)} are free"
+
     def _no_room(self, why: str, free: int) -> JobError:
-        needs = f"{why}it needs {_in_words(self.size)}, and {_in_words(free)} are free"
-        return _no_room(f"a copy of {self.name}", needs)
+        return _no_room(f"a copy of {self.name}", f"{why}it {self._needs(free)}")
 
 
 def _disk() -> os.statvfs_result:

@@ -212,7 +212,7 @@ def finish_while_waiting(monkeypatch: pytest.MonkeyPatch, *workers: Worker) -> l
 def test_free_space_is_looked_at_before_a_video_is_copied(
     folder: Path, monkeypatch: pytest.MonkeyPatch, video: str
 ) -> None:
-    disk_with(monkeypatch, folder, total=3 * MB, used=1_500_000)
+    disk_with(monkeypatch, folder, total=40 * MB, used=40 * MB - 1_500_000)
     monkeypatch.setattr(Location, "chunks", lambda self: pytest.fail("the video is read"))
     with pytest.raises(JobError) as caught, staged(video):
         pass
@@ -220,6 +220,21 @@ def test_free_space_is_looked_at_before_a_video_is_copied(
         f"{socket.gethostname()} has no room for a copy of {video} in {folder} (it needs 2.0 MB, and 1.5 MB are free); "
         "make room there, or set TMPDIR to a folder that has it"
     )
+    assert list(folder.iterdir()) == []
+
+
+def test_a_video_larger_than_the_free_space_fails_when_others_may_find_room(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, video: str
+) -> None:
+    disk_with(monkeypatch, folder, total=3 * MB, used=1_500_000)
+    with (
+        pytest.raises(
+            VideoError, match=rf"clip.mp4 needs 2.0 MB, and 1.5 MB are free in {folder}; make room"
+        ) as caught,
+        staged(video),
+    ):
+        pass
+    assert caught.value.kind == "unreachable"
     assert list(folder.iterdir()) == []
 
 
@@ -291,7 +306,7 @@ def test_the_copy_of_a_worker_that_dies_makes_room(
 def test_a_worker_that_waits_itself_is_not_waited_for(
     folder: Path, monkeypatch: pytest.MonkeyPatch, video: str, start_worker: Callable[..., Worker]
 ) -> None:
-    disk_with(monkeypatch, folder, total=3 * MB, used=2 * MB)
+    disk_with(monkeypatch, folder, total=40 * MB, used=39 * MB)
     start_worker(0)
     with pytest.raises(JobError, match=r"needs 2\.0 MB, and 1\.0 MB are free"), staged(video):
         pass
