@@ -309,7 +309,8 @@ def _gaps_error(path: Path, progress: ReadProgress) -> VideoError | None:
     lost_s = sum(gap.end_s - gap.start_s for gap in progress.gaps)
     until_s = max(progress.duration_s, progress.gaps[-1].end_s)
     first_s = progress.gaps[0].start_s
-    return VideoError("damaged", f"{path}: {lost_s:.1f} s of {until_s:.1f} s cannot be read, first at {first_s:.1f} s")
+    lost = f"{lost_s:.1f} s" if lost_s >= 0.05 else "less than 0.1 s"
+    return VideoError("damaged", f"{path}: {lost} of {until_s:.1f} s cannot be read, first at {first_s:.1f} s")
 
 
 def _time_problem(frame: Frame, frame_count: int) -> str | None:

@@ -77,6 +77,15 @@ def test_a_recording_that_was_restarted_in_the_same_file_is_read_to_its_end(
     assert np.diff(starts_s) == pytest.approx(1 / 30, abs=0.04)
 
 
+def test_a_joined_ogg_file_is_read_to_its_end(tmp_path: Path) -> None:
+    first = encode(tmp_path / "a.ogv", codec="libvpx", seconds=2)
+    path = joined(first, first.read_bytes(), tmp_path / "joined.ogv")
+    end, frames, _ = read(path)
+    assert numbers(frames) == [*range(60), *range(60)]
+    # FFmpeg marks the page after the join as damaged.
+    assert end.error == f"{path}: less than 0.1 s of 4.0 s cannot be read, first at 2.0 s"
+
+
 def test_frames_that_all_have_one_time_are_spaced_by_the_frame_rate(tmp_path: Path) -> None:
     path = encode(tmp_path / "a.mp4", seconds=2, options={"bf": "0"})
     data = bytearray(path.read_bytes())
