@@ -9,10 +9,10 @@ import numpy as np
 
 from tagger.errors import VideoError
 from tagger.video.facts import VideoFacts
-from tagger.video.frames import undamaged_frames
+from tagger.video.frames import Damage
 from tagger.video.packets import packet_times
 from tagger.video.readers.pyav_reader import PyAVReader
-from tagger.video.readers.reader import DecoderName, Frame, Needs
+from tagger.video.readers.reader import DecoderName, Frame, Gap, Needs
 
 SKIP_OPTIONS = {"skip_frame": "noref"}
 """Decoder options of FFmpeg that skip frames (ffmpeg-codecs, "Video decoding options")."""
@@ -50,44 +50,49 @@ class FastReader(PyAVReader):
         options = H264_OPTIONS if facts.codec == "h264" else SKIP_OPTIONS
         self._stream.codec_context.options = dict(self._stream.codec_context.options) | options
 
-    def frames(self, needs: Needs) -> Iterator[Frame]:
+    def frames(self, needs: Needs) -> Iterator[Frame | Gap]:
         """See Reader.frames."""
         starts_s = self._times_s[:, 0] - self._times_s[0, 0]
         held: tuple[int, av.VideoFrame] | None = None
         begin_s = 0.0
-        error: VideoError | None = None
-        decoded = self._numbered()
-        while True:
-            try:
-                item = next(decoded, None)
-            except VideoError as damage:
-                error = damage
-                break
-            if item is None:
-                break
+        damage: Damage | None = None
+        for item in self._numbered():
+            if isinstance(item, Damage):
+                damage = damage or item
+                continue
             number, frame = item
             if held is not None:
                 if number <= held[0]:
                     continue  # A frame whose time does not advance is never shown.
-                middle_s = (starts_s[held[0]] + starts_s[number]) / 2 + ROUNDING_S
-                until_s = float(starts_s[min(np.searchsorted(starts_s, middle_s, side="right"), number)])
+                if damage is None:
+                    middle_s = (starts_s[held[0]] + starts_s[number]) / 2 + ROUNDING_S
+                    until_s = float(starts_s[min(np.searchsorted(starts_s, middle_s, side="right"), number)])
+                else:
+                    until_s = float(starts_s[held[0] + 1])
                 if needs(until_s):
                     yield Frame(begin_s, until_s, self._pixels(held[1]), is_last=False)
                 begin_s = until_s
+            if damage is not None:
+                begin_s, gap_s = float(starts_s[number]), begin_s
+                yield Gap(gap_s, begin_s)
+                damage = None
             held = number, frame
         if held is not None and needs(math.inf):
             # After damage the video ends with the last good frame.
-            last = -1 if error is None else held[0]
+            last = -1 if damage is None else held[0]
             end_s = float(self._times_s[last, 1] - self._times_s[0, 0])
             yield Frame(begin_s, end_s, self._pixels(held[1]), is_last=True)
-        if error is not None:
-            raise error
+        if damage is not None:
+            raise VideoError("damaged", f"{self._path}: {damage.reason}")
 
-    def _numbered(self) -> Iterator[tuple[int, av.VideoFrame]]:
-        """Yields the decoded frames with their numbers among all frames. Raises VideoError."""
+    def _numbered(self) -> Iterator[tuple[int, av.VideoFrame] | Damage]:
+        """Yields the decoded frames with their numbers among all frames, and the places where frames are lost."""
         starts_s = self._times_s[:, 0]
         between_s = (starts_s[1:] + starts_s[:-1]) / 2
-        for frame in undamaged_frames(self._decoded(), self._path):
+        for frame in self._decoded():
+            if isinstance(frame, Damage):
+                yield frame
+                continue
             time_s = self._time_s(frame)
             if time_s is not None:
                 # The number of the nearest packet, because a decoder may return times that no packet has.

@@ -186,3 +186,19 @@ def test_a_sampling_describes_fast_decoding() -> None:
     assert Sampling(**FAST.to_json()) == FAST
     # Without fast decoding the JSON is the same as in versions without this option.
     assert SAMPLING.to_json() == {"num_frames": 4, "sampling_rate": 1, "target_fps": 10.0, "hop_s": None}
+
+
+@pytest.mark.parametrize(("name", "codec"), [("a.mp4", "libx264"), ("a.mkv", "libx264"), ("a.mov", "mpeg4")])
+def test_damage_costs_the_same_windows_as_in_normal_reading(name: str, codec: str, tmp_path: Path) -> None:
+    path = encode(tmp_path / name, codec=codec, seconds=12, rate=25, options={"g": "25"})
+    data = bytearray(path.read_bytes())
+    at = len(data) // 2
+    data[at : at + 2000] = bytes(2000)
+    path.write_bytes(data)
+    (usual, end), (found, fast_end) = read(path, SAMPLING), read(path, FAST)
+    assert (end.status, fast_end.status, len(end.gaps), len(fast_end.gaps)) == ("partial", "partial", 1, 1)
+    # The gap begins with the last frame that was decoded. Fast decoding skips some before it.
+    assert fast_end.gaps[0] == pytest.approx(end.gaps[0], abs=0.25)
+    assert 0 <= len(windows(usual)) - len(windows(found)) <= 1
+    assert set(windows(found)) <= set(windows(usual))
+    assert end.windows < SAMPLING.window_count(12.0)
