@@ -95,7 +95,7 @@ def make_paths(folder: Path) -> dict[str, str]:
         "unknown scheme": "nosuch://bucket/a.mp4",
         "other machine": "file://other/a.mp4",
         "no bucket": "s3://",
-        "home of nobody": "~nosuchuser/a.mp4",
+        "home of an unknown user": "~nosuchuser/a.mp4",
     }
 
 
