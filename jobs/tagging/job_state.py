@@ -137,7 +137,6 @@ class JobState:
                     self._failures_in_a_row.clear()
                 else:
                     raise self._storage_failed(video)
-
         self._tries[video.number] += 1
         if self._tries[video.number] >= MAX_TRIES:
             return False

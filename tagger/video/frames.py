@@ -99,8 +99,8 @@ class _Decoding:
             return self.decoder.decode(packet)
 
     def note(self, frame: "av.VideoFrame") -> None:
-        """Notes a good frame."""
-        self.has_frames = True
+        """Notes a good frame. Frames after it may have earlier times only if the clock restarts."""
+        self.has_frames, self.key_ticks = True, None
         self.first_s = frame.time if self.first_s is None else self.first_s
         self.last_s = (frame.time or 0.0) - (self.first_s or 0.0)
 

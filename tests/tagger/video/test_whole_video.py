@@ -77,6 +77,19 @@ def test_a_recording_that_was_restarted_in_the_same_file_is_read_to_its_end(
     assert np.diff(starts_s) == pytest.approx(1 / 30, abs=0.04)
 
 
+def test_a_restart_after_damage_is_read_to_its_end(tmp_path: Path) -> None:
+    first = encode(tmp_path / "a.flv", seconds=4, options={"g": "30"})
+    data = bytearray(first.read_bytes())
+    second = bytes(data[13:])
+    at = len(data) // 4
+    data[at : at + 500] = bytes(500)
+    first.write_bytes(data)
+    end, frames, gaps = read(joined(first, second, tmp_path / "joined.flv"))
+    assert (end.status, len(gaps)) == ("partial", 1)
+    assert numbers(frames)[-120:] == list(range(120))
+    assert len(frames) > 120 + 60
+
+
 def test_a_joined_ogg_file_is_read_to_its_end(tmp_path: Path) -> None:
     first = encode(tmp_path / "a.ogv", codec="libvpx", seconds=2)
     path = joined(first, first.read_bytes(), tmp_path / "joined.ogv")
