@@ -15,6 +15,7 @@ from jobs.archive.listing import find_videos
 from jobs.archive.video import video_name, video_path
 from tagger.errors import InputError
 from tests.jobs.s3_server import Bucket
+from tests.rights import without_rights
 
 
 def make(root: Path, *names: str) -> list[str]:
@@ -102,22 +103,6 @@ def test_a_line_of_a_list_whose_file_is_missing_is_not_gone(tmp_path: Path) -> N
     list_file.write_text("\n".join(names))
     Path(names[1]).unlink()
     assert gone_after(names, f"@{list_file}") == []
-
-
-NOBODY = 65534
-"""A user id without rights."""
-
-
-@contextmanager
-def without_rights() -> Iterator[None]:
-    """Gives up the rights of root inside the block, if this process has them."""
-    user = os.geteuid()
-    if user == 0:
-        os.seteuid(NOBODY)
-    try:
-        yield
-    finally:
-        os.seteuid(user)
 
 
 def test_videos_of_a_folder_without_permission_are_not_gone() -> None:

@@ -8,8 +8,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NoReturn
@@ -40,6 +39,7 @@ from tagger.models.registry import builtin_model_path
 from tests.click_runner import CliRunner
 from tests.jobs.cli import odd_things
 from tests.jobs.result import finished
+from tests.rights import without_rights
 from training.data.training_plan import TrainingPlan
 from training.fitting.config import TrainConfig
 from training.fitting.recipe import open_cache, open_run, starting_network
@@ -299,22 +299,6 @@ def test_an_odd_thing_ends_in_a_clear_line(
             content = odd_things.LISTS[name] if kind == "lists" else None
             found += [f"{name}: {problem}" for problem in problems(arguments, thing, content)]
     assert not found, "\n".join(found)
-
-
-NOBODY = 65534
-"""A user id without rights."""
-
-
-@contextmanager
-def without_rights() -> Iterator[None]:
-    """Gives up the rights of root inside the block, if this process has them."""
-    user = os.geteuid()
-    if user == 0:
-        os.seteuid(NOBODY)
-    try:
-        yield
-    finally:
-        os.seteuid(user)
 
 
 CLOSED = [
