@@ -14,9 +14,11 @@ from hypothesis import settings
 # When a shell starts the tests in the background, they and their child processes would ignore Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# A busy machine must not fail a test.
-settings.register_profile("no deadline", deadline=None)
-settings.load_profile("no deadline")
+# A busy machine must not fail a test, and neither must chance; every run tries the same examples. To search for new
+# ones: pytest --hypothesis-profile search
+settings.register_profile("repeatable", deadline=None, derandomize=True)
+settings.register_profile("search", deadline=None, max_examples=1000)
+settings.load_profile("repeatable")
 
 
 @pytest.fixture(scope="session")

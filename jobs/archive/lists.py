@@ -16,7 +16,8 @@ def names_in_list(content: bytes, name: str, *, null: bool = False) -> list[str]
     are taken as they are. In a list with one name per line, spaces around a name, blank lines and lines that begin with
     ``#`` are left out. Raises InputError for a list without names, and for a line in quotes.
     """
-    content = content.removeprefix(UTF_8_MARK)
+    if not null:
+        content = content.removeprefix(UTF_8_MARK)
     if null or _is_separated_by_nulls(content):
         names = [os.fsdecode(part) for part in content.split(b"\0") if part]
     else:

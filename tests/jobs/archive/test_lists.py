@@ -47,6 +47,8 @@ def test_names_separated_by_nulls_are_taken_as_they_are() -> None:
     content = b"\0".join(map(os.fsencode, names))
     assert names_in_list(content, "list.txt") == names
     assert names_in_list(os.fsencode("one\nname"), "list.txt", null=True) == ["one\nname"]
+    # find writes no byte-order mark, so these three bytes are a name.
+    assert names_in_list(b"\xef\xbb\xbf\0a", "list.txt", null=True) == [os.fsdecode(b"\xef\xbb\xbf"), "a"]
 
 
 @given(st.lists(st.binary(min_size=1).filter(lambda name: b"\0" not in name), min_size=1))
