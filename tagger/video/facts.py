@@ -12,7 +12,8 @@ from av.sidedata.sidedata import SideData
 
 from tagger.errors import VideoError
 from tagger.video.container import open_container
-from tagger.video.frames import Damage, decoded_frames
+from tagger.video.damage import Damage
+from tagger.video.frames import decoded_frames
 from tagger.video.truncation import is_truncated
 
 USUAL_PIXEL_ASPECTS = (Fraction(1, 4), Fraction(4))

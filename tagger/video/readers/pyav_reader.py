@@ -12,8 +12,9 @@ from av.video.reformatter import VideoReformatter
 from tagger.errors import VideoError
 from tagger.video.clock import Clock
 from tagger.video.container import open_container
+from tagger.video.damage import Damage
 from tagger.video.facts import VideoFacts
-from tagger.video.frames import Damage, decoded_frames
+from tagger.video.frames import decoded_frames
 from tagger.video.readers.reader import DecoderName, Frame, Gap, Needs
 
 UNSCALED_FORMATS = frozenset({"yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuva420p"})
