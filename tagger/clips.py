@@ -2,9 +2,8 @@
 
 import errno
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,27 +11,14 @@ import numpy as np
 
 from tagger.errors import ErrorKind, VideoError, one_line
 from tagger.preprocessing import Preprocessing
-from tagger.video.choose import Choice, choose_reader, open_video
-from tagger.video.facts import VideoFacts, probe
-from tagger.video.readers.nvdec_reader import NvdecError
-from tagger.video.readers.reader import Frame, Gap, WantedReader
+from tagger.video.choose import Choice
+from tagger.video.cutting import ReadProgress, gaps_error, read_windows
+from tagger.video.facts import VideoFacts
+from tagger.video.readers.reader import WantedReader
 from tagger.video.watched_file import take_read_error
-from tagger.windows import Sampling, Window, WindowCutter
+from tagger.windows import Sampling, Window
 
 Status = Literal["ok", "partial", "failed"]
-
-MAX_FRAME_S = 3600.0
-"""The longest time in seconds that a single frame may be shown. A longer time counts as damage: one flipped bit in a
-small file can give a frame of a month, which would be a million windows of the same picture."""
-
-LONG_VIDEO_S, MAX_MEAN_FRAME_S = 12 * 3600.0, 60.0
-"""A video longer than LONG_VIDEO_S seconds has damaged times if its frames last more than MAX_MEAN_FRAME_S on average.
-
-Many frames of just under an hour give as many windows as one frame of a month. A slide show is shorter or faster.
-"""
-
-MAX_GAPS = 20
-"""Number of gaps from which a video that is lost for the most part is read no further."""
 
 
 @dataclass(frozen=True)
@@ -90,27 +76,6 @@ class UnstackedSpan:
     end: VideoEnd | None = None
 
 
-class ReadProgress:
-    """The current state of a video that is being read. Subclasses override a method to be notified early."""
-
-    def __init__(self) -> None:
-        self.facts: VideoFacts | None = None
-        self.choice: Choice | None = None
-        self.duration_s = 0.0
-        self.gaps: list[Gap] = []
-
-    def on_facts(self, facts: VideoFacts) -> None:
-        """Called when the video has been opened."""
-        self.facts = facts
-
-    def on_choice(self, choice: Choice) -> None:
-        """Called when a reader has been chosen, and again when another reader replaces it."""
-        self.choice = choice
-
-    def on_advance(self) -> None:
-        """Called for each packet that is read and each frame that is examined, skipped or decoded."""
-
-
 def read_spans(
     path: str | Path,
     sampling: Sampling,
@@ -163,7 +128,7 @@ def read_unstacked_spans(
     failure: VideoError | None = None
     take_read_error(path)  # One that is left from an earlier reading.
     try:
-        for window, frames in _read_windows(path, sampling, preprocessing, choice, nvdec, reader, progress):
+        for window, frames in read_windows(path, sampling, preprocessing, choice, nvdec, reader, progress):
             # One window is held back so that the last span, which has the end, also has a window.
             if len(pending) == span_windows:
                 span, pending = _span(pending), []
@@ -179,7 +144,7 @@ def read_unstacked_spans(
         # A decoder may raise anything, and a single video must not stop the job.
         failure = video_error(path, error)
     else:
-        failure = _read_error(path) or _gaps_error(path, progress)
+        failure = _read_error(path) or gaps_error(path, progress)
     if version is not None and _file_version(path) != version:
         # Any other error may be a consequence of the change, and windows without errors may mix the old and new file.
         failure = VideoError("changed", f"{path} was written to, or removed, while it was read")
@@ -199,128 +164,6 @@ def read_unstacked_spans(
         gaps=tuple((gap.start_s, gap.end_s) for gap in progress.gaps),
     )
     yield _span(pending, end)
-
-
-def choose_first_reader(
-    facts: VideoFacts,
-    sampling: Sampling,
-    preprocessing: Preprocessing,
-    *,
-    nvdec: bool = False,
-    reader: WantedReader = "auto",
-) -> Choice:
-    """Chooses the reader that is tried first, with ``choose_reader``."""
-    frame_bytes = 3 * preprocessing.size**2
-    # An upper bound: one frame for each sample of each window.
-    samples = sampling.num_frames * sampling.window_count(facts.duration_s) if facts.duration_s else None
-    drained_bytes = samples * frame_bytes if samples is not None else None
-    return choose_reader(facts, drained_bytes, fast=sampling.fast_decode, nvdec=nvdec, wanted=reader)
-
-
-def _read_windows(
-    path: Path,
-    sampling: Sampling,
-    preprocessing: Preprocessing,
-    choice: Choice | None,
-    nvdec: bool,
-    wanted: WantedReader,
-    progress: ReadProgress,
-) -> Iterator[tuple[Window, list[np.ndarray]]]:
-    facts = probe(path)
-    progress.on_facts(facts)
-    choice = choice or choose_first_reader(facts, sampling, preprocessing, nvdec=nvdec, reader=wanted)
-    yielded = 0
-    if choice.decoder == "decord":
-        try:
-            # All frames are read before the first window is yielded, because an open decord reader must never wait.
-            drained = list(_cut_windows(path, sampling, preprocessing, choice, facts, progress))
-        except VideoError as error:
-            choice = Choice("pyav", one_line(str(error).removeprefix(f"{path}: ")))
-        except Exception as error:
-            choice = Choice("pyav", one_line(f"decord failed ({error})"))
-        else:
-            yield from drained
-            return
-    elif choice.decoder == "pyav-nvdec":
-        try:
-            for item in _cut_windows(path, sampling, preprocessing, choice, facts, progress):
-                yield item
-                yielded += 1
-            return
-        except NvdecError as error:
-            choice = Choice("pyav", one_line(f"decoding on the GPU failed ({error})"))
-    yield from islice(_cut_windows(path, sampling, preprocessing, choice, facts, progress), yielded, None)
-
-
-def _cut_windows(
-    path: Path,
-    sampling: Sampling,
-    preprocessing: Preprocessing,
-    choice: Choice,
-    facts: VideoFacts,
-    progress: ReadProgress,
-) -> Iterator[tuple[Window, list[np.ndarray]]]:
-    # Reported before the file is opened, because opening may crash.
-    progress.on_choice(choice)
-    width, height = preprocessing.scaled(*facts.display_size)
-    reader, opened = open_video(path, facts, choice, width, height, progress.on_advance)
-    if opened != choice:
-        progress.on_choice(opened)
-    cutter: WindowCutter[np.ndarray] = WindowCutter(sampling)
-
-    frame_count = 0
-
-    def needs(shown_until_s: float) -> bool:
-        nonlocal frame_count
-        frame_count += 1
-        progress.on_advance()
-        return cutter.needs(shown_until_s)
-
-    try:
-        for frame in reader.frames(needs):
-            if isinstance(frame, Gap):
-                progress.gaps.append(frame)
-                cutter.lose(frame.start_s, frame.end_s)
-                if _is_bad_throughout(progress.gaps):
-                    raise VideoError("damaged", f"{_gaps_error(path, progress)}; the rest was not read")
-                continue
-            pixels = np.ascontiguousarray(preprocessing.crop(frame.pixels))
-            problem = _time_problem(frame, frame_count)
-            if problem:
-                progress.duration_s = frame.start_s + sampling.step_s
-                yield from cutter.finish(progress.duration_s, pixels)
-                raise VideoError("damaged", f"{path}: {problem}")
-            progress.duration_s = frame.end_s
-            yield from (cutter.finish if frame.is_last else cutter.push)(frame.end_s, pixels)
-    finally:
-        reader.close()
-
-
-def _is_bad_throughout(gaps: Sequence[Gap]) -> bool:
-    """Checks whether it is not worth it to read on: most of the video cannot be read."""
-    lost_s = sum(gap.end_s - gap.start_s for gap in gaps)
-    return len(gaps) >= MAX_GAPS and lost_s > gaps[-1].end_s / 2
-
-
-def _gaps_error(path: Path, progress: ReadProgress) -> VideoError | None:
-    """Returns the error of a video with gaps, None if it has none."""
-    if not progress.gaps:
-        return None
-    lost_s = sum(gap.end_s - gap.start_s for gap in progress.gaps)
-    until_s = max(progress.duration_s, progress.gaps[-1].end_s)
-    first_s = progress.gaps[0].start_s
-    lost = f"{lost_s:.1f} s" if lost_s >= 0.05 else "less than 0.1 s"
-    return VideoError("damaged", f"{path}: {lost} of {until_s:.1f} s cannot be read, first at {first_s:.1f} s")
-
-
-def _time_problem(frame: Frame, frame_count: int) -> str | None:
-    """Returns why the time of ``frame``, number ``frame_count`` of the video, is impossible; None if it is possible."""
-    shown_s = frame.end_s - frame.start_s
-    if shown_s > MAX_FRAME_S:
-        return f"one frame, at {frame.start_s:.2f} s, claims to last {shown_s / 3600:,.0f} h"
-    if frame.end_s > max(LONG_VIDEO_S, MAX_MEAN_FRAME_S * frame_count):
-        return f"its first {frame_count} frames claim to last {frame.end_s / 3600:,.0f} h"
-    return None
 
 
 def _span(pending: list[tuple[Window, list[np.ndarray]]], end: VideoEnd | None = None) -> UnstackedSpan:

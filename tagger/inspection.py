@@ -3,11 +3,11 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tagger.clips import choose_first_reader
 from tagger.errors import ErrorKind, VideoError, one_line
 from tagger.isolation import decoder_of_this_thread
 from tagger.preprocessing import Preprocessing
 from tagger.video.choose import Choice
+from tagger.video.cutting import choose_first_reader
 from tagger.video.facts import VideoFacts
 from tagger.windows import Sampling
 

@@ -28,11 +28,11 @@ from jobs.measure.rates import fastest, medians, rates_of_fastest
 from jobs.storage.address import is_address
 from jobs.tagging.decode_trial import MIN_SPEEDUP, DecodeRate, measure_decoding
 from jobs.tagging.pipeline import Workers, choose_workers, tag_videos, windows_per_call
-from tagger.clips import choose_first_reader
 from tagger.errors import VideoError
 from tagger.isolation import DecoderProcess
 from tagger.model_file import ModelInfo
 from tagger.tagger import ModelSource
+from tagger.video.cutting import choose_first_reader
 from tagger.video.facts import VideoFacts
 from tagger.video.readers.reader import DecoderName
 

@@ -17,11 +17,11 @@ from jobs.archive.video import Video
 from jobs.storage.address import is_address
 from jobs.storage.staging import staged
 from jobs.tagging.pipeline import DECODERS_PER_GPU, DECODING_GPU_SHARE, Workers
-from tagger.clips import choose_first_reader
 from tagger.errors import VideoError, VtagError
 from tagger.isolation import DecoderProcess
 from tagger.preprocessing import Preprocessing
 from tagger.video.choose import Choice
+from tagger.video.cutting import choose_first_reader
 from tagger.video.facts import VideoFacts
 from tagger.video.readers.reader import DecoderName
 from tagger.windows import Sampling

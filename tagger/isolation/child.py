@@ -11,12 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-from tagger.clips import ReadProgress, read_unstacked_spans, video_error
+from tagger.clips import read_unstacked_spans, video_error
 from tagger.isolation.channel import Message, receive, send
 from tagger.isolation.shared_memory import ClipBuffer, ProgressCounter
 from tagger.preprocessing import Preprocessing
 from tagger.system.end_with_parent import end_with_parent
 from tagger.video.choose import Choice
+from tagger.video.cutting import ReadProgress
 from tagger.video.facts import VideoFacts, probe
 from tagger.video.packets import rate_varies
 from tagger.video.readers.nvdec_reader import nvdec_reads

@@ -11,10 +11,11 @@ from typing import NoReturn
 import numpy as np
 import pytest
 
-from tagger import clips
-from tagger.clips import ReadProgress, Span, read_spans, read_unstacked_spans
+from tagger.clips import Span, read_spans, read_unstacked_spans
 from tagger.preprocessing import Preprocessing
+from tagger.video import cutting
 from tagger.video.choose import has_decord
+from tagger.video.cutting import ReadProgress
 from tagger.windows import Sampling
 from tests.videos import encode, read_frame_number
 
@@ -119,7 +120,7 @@ def test_the_time_spent_reading_leaves_out_the_wait_for_the_model(
 
 def test_a_reader_is_closed_when_its_spans_are_abandoned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     closed = []
-    open_video = clips.open_video
+    open_video = cutting.open_video
 
     def watched(*args: object) -> object:
         reader, choice = open_video(*args)  # type: ignore[arg-type]
@@ -127,7 +128,7 @@ def test_a_reader_is_closed_when_its_spans_are_abandoned(tmp_path: Path, monkeyp
         monkeypatch.setattr(reader, "close", lambda: closed.append(close()))
         return reader, choice
 
-    monkeypatch.setattr("tagger.clips.open_video", watched)
+    monkeypatch.setattr("tagger.video.cutting.open_video", watched)
     spans = read_spans(encode(tmp_path / "a.ts", seconds=2), SAMPLING, PREPROCESSING, span_windows=1)
     next(spans)
     assert not closed
@@ -152,7 +153,7 @@ def test_an_unexpected_error_fails_only_the_video(
         raise error
 
     path = encode(tmp_path / "clip.mp4", frames=30)
-    monkeypatch.setattr("tagger.clips.probe", explode)
+    monkeypatch.setattr("tagger.video.cutting.probe", explode)
     (span,) = read_spans(path, SAMPLING, PREPROCESSING)
     assert span.end is not None
     assert (span.end.status, span.end.error_kind, span.end.error) == ("failed", kind, f"{path} {words}")
