@@ -11,8 +11,8 @@ from tagger.errors import ModelFileError, VideoError
 from tagger.file_content import file_hash
 from tagger.isolation import decoder_of_this_thread
 from tagger.model_file import ModelInfo, read_model_info, read_weights
-from tagger.models.kinetics import KINETICS
-from tagger.models.registry import ARCHITECTURES, BUILTIN, build_network, builtin_model_path
+from tagger.models.known_model import Weights
+from tagger.models.registry import BUILTIN, KNOWN_MODELS, build_network, builtin_model_path
 from tagger.segments import Segment, make_segments
 
 if TYPE_CHECKING:
@@ -23,13 +23,14 @@ if TYPE_CHECKING:
 class ModelSource:
     """A model that has been found but not loaded. It is cheap to send to another process.
 
-    ``file`` holds the weights: a vtag model file, or a pytorchvideo checkpoint for ``i3d-kinetics400``.
+    ``file`` holds the weights: a vtag model file, or the checkpoint that ``weights`` describes.
     """
 
     name: str
     file: Path
     info: ModelInfo
     is_builtin: bool = False
+    weights: Weights | None = None
 
     @cached_property
     def hash(self) -> str:
@@ -74,10 +75,10 @@ class ModelSource:
 
         file = self.file_here
         network = build_network(self.info.architecture, len(self.info.labels), dict(self.info.options))
-        if self.info.architecture == KINETICS:
-            from tagger.models.i3d import load_kinetics_checkpoint
+        if self.weights is not None:
+            from tagger.models.model_zoo import CHECKPOINTS
 
-            load_kinetics_checkpoint(network, file)
+            CHECKPOINTS[self.weights.file_name].load(network, file)
         else:
             try:
                 network.load_state_dict(read_weights(file))
@@ -91,28 +92,30 @@ class ModelSource:
 def find_model(model: str = BUILTIN, weights: str | Path | None = None) -> ModelSource:
     """Finds a model by name or file. Downloads the Kinetics weights if they are needed and not in the cache.
 
-    ``weights`` is a local pytorchvideo checkpoint for ``i3d-kinetics400``. Raises ModelFileError for an unknown name
-    or a bad file, WeightsError when the weights cannot be read or downloaded.
+    ``weights`` is a local checkpoint for a model whose weights are downloaded. Raises ModelFileError for an unknown
+    name or a bad file, WeightsError when the weights cannot be read or downloaded.
     """
-    if weights is not None and model != KINETICS:
+    known = KNOWN_MODELS.get(model)
+    downloaded = [name for name, each in KNOWN_MODELS.items() if each.is_downloaded]
+    if weights is not None and model not in downloaded:
         raise ModelFileError(
-            f"--weights is for {KINETICS}; {model!r} has its own weights (pass a model file with --model)"
+            f"--weights is for {' and '.join(downloaded)}; {model!r} has its own weights (pass a model file with "
+            "--model)"
         )
     if model == BUILTIN:
         return ModelSource(BUILTIN, builtin_model_path(), read_model_info(builtin_model_path()), is_builtin=True)
-    if model == KINETICS:
-        from tagger.models.kinetics import kinetics_info
-        from tagger.models.weights import kinetics_weights
+    if known is not None and known.is_downloaded and known.weights is not None:
+        from tagger.models.weights import find_weights
 
-        return ModelSource(KINETICS, kinetics_weights(weights), kinetics_info())
-    if model in ARCHITECTURES:
+        return ModelSource(model, find_weights(known.weights, weights), known.info(), weights=known.weights)
+    if known is not None:
         raise ModelFileError(f"{model} must be trained first: vtag train DATA --model {model} --out model.safetensors")
     if "://" in model:
         raise ModelFileError(f"{model}: models are read from local files only; copy it to this machine first")
     path = Path(model).absolute()
     if not model or (not path.exists() and path.suffix != ".safetensors"):
-        known = f"{BUILTIN}, {KINETICS}"
-        raise ModelFileError(f"there is no model {model!r}; use {known}, or the path of a model file")
+        names = ", ".join([BUILTIN, *downloaded])
+        raise ModelFileError(f"there is no model {model!r}; use {names}, or the path of a model file")
     return ModelSource(path.stem, path, read_model_info(path))
 
 

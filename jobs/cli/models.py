@@ -7,9 +7,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from jobs.cli.command.options import examples, json_option, verbose_option
+from tagger.models.known_model import KnownModel
+from tagger.models.registry import BUILTIN, KNOWN_MODELS, builtin_model_path
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+ORIGIN = ("source", "licence", "protocol")
+"""What the list tells about the weights of each model."""
 
 LABELS_SHOWN = 40
 """Number of labels that the description of a model names."""
@@ -22,8 +27,9 @@ LABELS_SHOWN = 40
 def models(model: str | None, as_json: bool, verbose: bool) -> None:
     """List the models, or describe one, by name or model file.
 
-    The list says whether each model is ready, is downloaded when first used, or must be trained. A description has the
-    labels, sampling, preprocessing, training data and scores, as far as the model has them.
+    The list says whether each model is ready, is downloaded when first used, or must be trained, and where its weights
+    come from, under which licence, and how their scores were measured. A description also has the labels, sampling,
+    preprocessing, training data and scores, as far as the model has them.
     """
     from rich.console import Console
 
@@ -37,47 +43,45 @@ def models(model: str | None, as_json: bool, verbose: bool) -> None:
 
 
 def known_models() -> list[dict[str, Any]]:
-    """Returns the models that have a name, each with a summary, its state, and the path of its weights."""
-    from tagger.models.kinetics import KINETICS
-    from tagger.models.registry import ARCHITECTURES, BUILTIN, builtin_model_path
-    from tagger.models.weights import FILE_NAME, cache_dir
-
-    rows: list[dict[str, Any]] = [
-        {
-            "name": BUILTIN,
-            "summary": "a small model that ships with vtag; the default",
-            "state": "ready",
-            "weights": str(builtin_model_path()),
-        }
-    ]
-    for architecture in ARCHITECTURES.values():
-        row = {"name": architecture.name, "summary": architecture.summary, "state": "to be trained", "weights": None}
-        if architecture.name == KINETICS:
-            path = cache_dir() / FILE_NAME
-            row |= {"state": "ready" if path.exists() else "to be downloaded", "weights": str(path)}
-        rows.append(row)
-    return rows
+    """Returns the models that have a name, each with a summary, its state, and the path and origin of its weights."""
+    return [_row(model) for model in KNOWN_MODELS.values()]
 
 
 def describe(model: str) -> dict[str, Any]:
     """Returns the description of a model, without loading or downloading its weights. Raises ModelFileError."""
     from tagger import find_model
-    from tagger.models.kinetics import KINETICS
-    from tagger.models.registry import ARCHITECTURES
 
-    if model == KINETICS:
-        from tagger.models.kinetics import kinetics_info
-
-        return {**_row(model), **asdict(kinetics_info())}
-    if model in ARCHITECTURES:
-        return {**_row(model), "preprocessing": asdict(ARCHITECTURES[model].preprocessing)}
-    source = find_model(model)
-    file = {"file": str(source.file), "bytes": source.file.stat().st_size, "sha256": source.hash}
-    return {"name": source.name, **file, **asdict(source.info)}
+    known = KNOWN_MODELS.get(model)
+    if known is None or model == BUILTIN:
+        source = find_model(model)
+        file = {"file": str(source.file), "bytes": source.file.stat().st_size, "sha256": source.hash}
+        origin = {} if known is None else _origin(known)
+        return {"name": source.name, **file, **origin, **asdict(source.info)}
+    if known.is_downloaded:
+        return {**_row(known), **asdict(known.info())}
+    return {**_row(known), "preprocessing": asdict(known.preprocessing)}
 
 
-def _row(name: str) -> dict[str, Any]:
-    return next(row for row in known_models() if row["name"] == name)
+def _row(known: KnownModel) -> dict[str, Any]:
+    from tagger.models.weights import cached_file
+
+    state, path = "to be trained", None
+    if known.name == BUILTIN:
+        state, path = "ready", builtin_model_path()
+    elif known.is_downloaded and known.weights is not None:
+        path = cached_file(known.weights)
+        state = "ready" if path.exists() else "to be downloaded"
+    row = {"name": known.name, "summary": known.summary, "state": state, "weights": path and str(path)}
+    return {**row, **_origin(known)}
+
+
+def _origin(known: KnownModel) -> dict[str, Any]:
+    """Returns source, licence and protocol of the weights, and the address and the check of a download."""
+    weights = known.weights
+    if weights is None:
+        return {"source": "none: trained from scratch", "licence": None, "protocol": None}
+    origin = {name: getattr(weights, name) for name in ORIGIN}
+    return {**origin, "url": weights.url, "check": weights.check} if weights.url else origin
 
 
 def _print_list(rows: list[dict[str, Any]], console: "Console") -> None:
@@ -94,8 +98,30 @@ def _print_list(rows: list[dict[str, Any]], console: "Console") -> None:
     for row in rows:
         if row["state"] == "to be downloaded":
             console.print(f"{row['name']} is downloaded when first used, to {row['weights']}", soft_wrap=True)
+    console.print()
+    _print_origins(rows, console)
+    console.print()
     console.print("Train your own:   vtag train DATA --model NAME --out model.safetensors", highlight=False)
     console.print("Describe a model: vtag models NAME|FILE", highlight=False)
+
+
+def _print_origins(rows: list[dict[str, Any]], console: "Console") -> None:
+    """Prints source, licence and protocol of the weights. Models with the same weights share a paragraph."""
+    from rich.table import Table
+    from rich.text import Text
+
+    shared: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        shared.setdefault(row["source"], []).append(row)
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for group in shared.values():
+        table.add_row(Text("weights of", "bold"), Text(", ".join(row["name"] for row in group), "bold"))
+        for name in ORIGIN:
+            if group[0][name]:
+                table.add_row(f"  {name}", Text(group[0][name]))
+    console.print(table, highlight=False)
 
 
 def _print_description(model: dict[str, Any], console: "Console") -> None:

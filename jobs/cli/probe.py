@@ -56,10 +56,11 @@ def probe(ctx: click.Context, inputs: tuple[str, ...], model: str, decode: bool,
     from jobs.archive.video import video_name
     from tagger import find_model
     from tagger.errors import doing
-    from tagger.models.kinetics import KINETICS, kinetics_info
+    from tagger.models.registry import KNOWN_MODELS
 
-    # find_model would download the weights of this model, which are not needed here.
-    info = kinetics_info() if model == KINETICS else find_model(model).info
+    known = KNOWN_MODELS.get(model)
+    # find_model would download the weights, which are not needed here.
+    info = known.info() if known is not None and known.is_downloaded else find_model(model).info
     console = Console()
     bad = False
     for number, video in enumerate(find_videos(inputs)):

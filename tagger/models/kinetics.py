@@ -1,8 +1,8 @@
-"""``i3d-kinetics400``: its name, its labels and the metadata that a model file would have."""
+"""``i3d-kinetics400``: a network of pytorchvideo with its own Kinetics-400 weights."""
 
 from importlib.resources import files
 
-from tagger.model_file import ModelInfo
+from tagger.models.known_model import KnownModel, Weights
 from tagger.preprocessing import Preprocessing
 from tagger.windows import Sampling
 
@@ -10,25 +10,37 @@ KINETICS = "i3d-kinetics400"
 
 KINETICS_PREPROCESSING = Preprocessing(size=224, resize=256, mean=(0.45,) * 3, std=(0.225,) * 3)
 
+MODEL_ZOO = "https://dl.fbaipublicfiles.com/pytorchvideo/model_zoo/kinetics"
+MODEL_ZOO_PAGE = "https://github.com/facebookresearch/pytorchvideo/blob/main/docs/source/model_zoo.md"
+
+LICENCE = "not stated for the weights; the software pytorchvideo is Apache-2.0"
+PROTOCOL = "top 1 and top 5 on the validation set of Kinetics-400, 3 crops of 256×256 × 10 clips of each video averaged"
+CHECK = "neither size nor check sum is published; the names and shapes of all tensors are checked"
+
 
 def kinetics400_labels() -> tuple[str, ...]:
     """Returns the 400 class names of Kinetics-400 in the order of the model's outputs."""
     return tuple((files("tagger.models") / "kinetics400_labels.txt").read_text("utf-8").splitlines())
 
 
-def kinetics_info() -> ModelInfo:
-    """Returns the metadata of ``i3d-kinetics400``, whose weights are a pytorchvideo checkpoint without metadata."""
-    return ModelInfo(
-        architecture=KINETICS,
-        labels=kinetics400_labels(),
-        # The weights were trained on 8×8 clips, which also last 2.13 s. vtag samples twice as many frames.
-        sampling=Sampling(num_frames=16, sampling_rate=4, target_fps=30.0),
-        preprocessing=KINETICS_PREPROCESSING,
-        training={"data": "Kinetics-400", "clips": "8×8", "by": "pytorchvideo"},
-        scores={
-            "top1": 0.7327,
-            "top5": 0.9070,
-            "measured_on": "Kinetics-400 validation set, 8×8 clips, 3 crops × 10 clips of each video",
-            "source": "https://github.com/facebookresearch/pytorchvideo/blob/main/docs/source/model_zoo.md",
-        },
-    )
+I3D_WEIGHTS = Weights(
+    source=f"model zoo of pytorchvideo, trained on Kinetics-400 alone: {MODEL_ZOO_PAGE}",
+    licence=LICENCE,
+    protocol=PROTOCOL,
+    scores={"top1": 0.7327, "top5": 0.9070},
+    url=f"{MODEL_ZOO}/I3D_8x8_R50.pyth",
+    check=CHECK,
+)
+
+I3D_KINETICS = KnownModel(
+    name=KINETICS,
+    summary="I3D ResNet-50 of pytorchvideo with its 400-class Kinetics head",
+    preprocessing=KINETICS_PREPROCESSING,
+    gflop=114,
+    # The weights were trained on 8×8 clips, which also last 2.13 s. vtag samples twice as many frames.
+    samplings=(Sampling(num_frames=16, sampling_rate=4),),
+    labels=kinetics400_labels(),
+    weights=I3D_WEIGHTS,
+    is_trainable=False,
+    training={"data": "Kinetics-400", "clips": "8×8", "by": "pytorchvideo"},
+)

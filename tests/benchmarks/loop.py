@@ -27,8 +27,8 @@ from torch import nn
 from torch.nn import functional
 
 from tagger.classifier import choose_precision
-from tagger.models.i3d import load_kinetics_checkpoint
 from tagger.models.kinetics import KINETICS_PREPROCESSING as PREPROCESSING
+from tagger.models.model_zoo import I3D_CHECKPOINT
 from tagger.models.registry import build_network
 from tagger.windows import Sampling
 from tests.benchmarks.fused import set_norms
@@ -93,7 +93,7 @@ def i3d_network(file: Path) -> nn.Module:
     """Returns an untrained I3D with sensible batch-norm statistics. Writes it to ``file``, or reads it from there."""
     network = build_network("i3d-kinetics400", 400)
     if file.exists():
-        load_kinetics_checkpoint(network, file)
+        I3D_CHECKPOINT.load(network, file)
         return network.eval()
     torch.manual_seed(0)
     set_norms(network.get_submodule("backbone"), torch.randn(1, 3, 16, 112, 112))

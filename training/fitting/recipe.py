@@ -252,10 +252,11 @@ def load_backbone(network: nn.Module, model: str, weights: Path | None) -> None:
     """Loads pretrained weights into the backbone of ``network``, unless its model starts from scratch."""
     match model:
         case "i3d-lstm":
-            from tagger.models.i3d import load_kinetics_backbone
-            from tagger.models.weights import kinetics_weights
+            from tagger.models.kinetics import I3D_WEIGHTS
+            from tagger.models.model_zoo import I3D_CHECKPOINT
+            from tagger.models.weights import find_weights
 
-            load_kinetics_backbone(network, kinetics_weights(weights))
+            I3D_CHECKPOINT.load_backbone(network, find_weights(I3D_WEIGHTS, weights))
         case "i3d-lite-lstm":
             from tagger.models.i3d_lite import imagenet_weights, inflate
 

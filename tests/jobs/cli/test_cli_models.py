@@ -9,7 +9,7 @@ from click.testing import Result
 from jobs.cli import main
 from tagger.file_content import file_hash
 from tagger.models.kinetics import KINETICS
-from tagger.models.registry import ARCHITECTURES, BUILTIN
+from tagger.models.registry import ARCHITECTURES, BUILTIN, KNOWN_MODELS
 from tests.click_runner import CliRunner
 
 
@@ -29,6 +29,42 @@ def test_all_models_are_listed_with_their_state(tmp_path: Path, monkeypatch: pyt
         assert row["state"] in done.stdout
     assert rows["i3d-lstm"]["state"] == "to be trained"
     assert Path(rows[KINETICS]["weights"]).parent == tmp_path
+
+
+LICENCES = {
+    BUILTIN: "EfficientNet-Lite0, its start, is Apache-2.0",
+    KINETICS: "not stated for the weights",
+    "i3d-lstm": "not stated for the weights",
+    "i3d-lite-lstm": "the package states none",
+}
+
+
+@pytest.mark.parametrize("name", KNOWN_MODELS)
+def test_source_licence_and_protocol_of_the_weights_are_told(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VTAG_CACHE", str(tmp_path))
+    described = json.loads(vtag(name, "--json").stdout)
+    (row,) = (row for row in json.loads(vtag("--json").stdout) if row["name"] == name)
+    assert described["licence"] == row["licence"]
+    if name not in LICENCES:
+        assert row["source"] == "none: trained from scratch"
+        return
+    assert LICENCES[name] in row["licence"]
+    listed, shown = (" ".join(vtag(*arguments).stdout.split()) for arguments in ((), (name,)))
+    for key in ("source", "licence", "protocol"):
+        assert row[key] == described[key]
+        # Long words are folded.
+        assert row[key].replace(" ", "") in listed.replace(" ", "")
+        assert row[key].replace(" ", "") in shown.replace(" ", "")
+
+
+def test_the_protocol_of_published_scores_is_told() -> None:
+    described = json.loads(vtag(KINETICS, "--json").stdout)
+    assert described["scores"] == {"top1": 0.7327, "top5": 0.907}
+    assert "3 crops of 256×256 × 10 clips" in described["protocol"]
+    assert described["url"].endswith("I3D_8x8_R50.pyth")
+    assert "neither size nor check sum is published" in described["check"]
 
 
 def test_a_model_is_ready_when_its_weights_are_in_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

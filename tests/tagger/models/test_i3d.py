@@ -12,8 +12,9 @@ from torch import nn
 
 from tagger.classifier import Classifier
 from tagger.errors import WeightsError
-from tagger.models.i3d import I3DLSTM, I3DKinetics400, load_kinetics_backbone, load_kinetics_checkpoint, read_checkpoint
-from tagger.models.kinetics import KINETICS_PREPROCESSING, kinetics_info
+from tagger.models.i3d import I3DLSTM, I3DKinetics400
+from tagger.models.kinetics import I3D_KINETICS, KINETICS_PREPROCESSING
+from tagger.models.model_zoo import I3D_CHECKPOINT
 
 TINY_SHAPES = {"blocks.0.conv.weight": (4, 3), "blocks.6.proj.bias": (5,)}
 
@@ -31,7 +32,7 @@ def test_the_logits_are_those_of_pytorchvideos_own_module(
     frames: int, pytorchvideo_i3d: nn.Module, kinetics_checkpoint: Path
 ) -> None:
     network = I3DKinetics400().eval()
-    load_kinetics_checkpoint(network, kinetics_checkpoint)
+    I3D_CHECKPOINT.load(network, kinetics_checkpoint)
     clip = torch.randn(1, 3, frames, 224, 224, generator=torch.Generator().manual_seed(frames))
     with torch.inference_mode():
         expected = pytorchvideo_i3d(clip)
@@ -43,7 +44,7 @@ def test_the_logits_are_those_of_pytorchvideos_own_module(
 
 def test_the_classifier_runs_it_in_bfloat16_on_the_cpu(kinetics_checkpoint: Path) -> None:
     network = I3DKinetics400()
-    load_kinetics_checkpoint(network, kinetics_checkpoint)
+    I3D_CHECKPOINT.load(network, kinetics_checkpoint)
     classifier = Classifier(network, KINETICS_PREPROCESSING, device="cpu", precision="bf16")
     clips = np.random.default_rng(0).integers(0, 256, (1, 8, 224, 224, 3), dtype=np.uint8)
     probabilities = classifier.probabilities(clips)
@@ -56,7 +57,7 @@ def test_fine_tuning_takes_the_backbone_of_a_checkpoint_and_leaves_the_head(
 ) -> None:
     network = I3DLSTM(classes=3, hidden=8)
     head = {name: tensor.clone() for name, tensor in network.head.state_dict().items()}
-    load_kinetics_backbone(network, kinetics_checkpoint)
+    I3D_CHECKPOINT.load_backbone(network, kinetics_checkpoint)
     theirs = {
         name: tensor for name, tensor in pytorchvideo_i3d.blocks[:-1].state_dict().items() if "num_batches" not in name
     }
@@ -73,9 +74,9 @@ def test_a_checkpoint_with_another_head_is_good_enough_for_the_backbone_only(
     weights |= {"blocks.6.proj.weight": torch.zeros(7, 2048), "blocks.6.proj.bias": torch.zeros(7)}
     path = tmp_path / "seven.safetensors"
     save_file(weights, path)
-    load_kinetics_backbone(I3DLSTM(classes=3, hidden=8), path)
+    I3D_CHECKPOINT.load_backbone(I3DLSTM(classes=3, hidden=8), path)
     with pytest.raises(WeightsError, match=r"blocks\.6\.proj\.weight is \[7, 2048\], not \[400, 2048\]"):
-        load_kinetics_checkpoint(I3DKinetics400(), path)
+        I3D_CHECKPOINT.load(I3DKinetics400(), path)
 
 
 @pytest.mark.parametrize("form", ["model_state", "state dict", "safetensors"])
@@ -86,7 +87,7 @@ def test_a_checkpoint_may_have_three_forms(form: str, tmp_path: Path) -> None:
         save_file(weights, path)
     else:
         torch.save({"model_state": weights} if form == "model_state" else weights, path)
-    loaded = read_checkpoint(path, TINY_SHAPES)
+    loaded = I3D_CHECKPOINT.read(path, TINY_SHAPES)
     assert all(torch.equal(loaded[name], weights[name]) for name in TINY_SHAPES)
 
 
@@ -103,7 +104,7 @@ def test_numpy_numbers_in_the_training_state_do_no_harm(module: str, tmp_path: P
             target.writestr(name, content)
     assert module.encode() in path.read_bytes()
     assert torch.equal(
-        read_checkpoint(path, TINY_SHAPES)["blocks.6.proj.bias"],
+        I3D_CHECKPOINT.read(path, TINY_SHAPES)["blocks.6.proj.bias"],
         weights["blocks.6.proj.bias"],
     )
 
@@ -123,7 +124,7 @@ def test_a_checkpoint_of_another_structure_is_refused(content: object, reason: s
     path = tmp_path / "x.pyth"
     torch.save(content, path)
     with pytest.raises(WeightsError, match=reason) as caught:
-        read_checkpoint(path, TINY_SHAPES)
+        I3D_CHECKPOINT.read(path, TINY_SHAPES)
     assert is_one_line_naming_weights(caught.value, path)
 
 
@@ -133,7 +134,7 @@ def test_a_file_that_is_no_checkpoint_is_refused(name: str, content: bytes, tmp_
     path = tmp_path / name
     path.write_bytes(content)
     with pytest.raises(WeightsError) as caught:
-        read_checkpoint(path, TINY_SHAPES)
+        I3D_CHECKPOINT.read(path, TINY_SHAPES)
     assert is_one_line_naming_weights(caught.value, path)
 
 
@@ -152,12 +153,12 @@ def test_no_code_in_a_checkpoint_is_run(write, tmp_path: Path) -> None:
     path, marker = tmp_path / "x.pyth", tmp_path / "marker"
     write({"model_state": tiny_weights(), "extra": RunsCode(marker)}, path)
     with pytest.raises(WeightsError):
-        read_checkpoint(path, TINY_SHAPES)
+        I3D_CHECKPOINT.read(path, TINY_SHAPES)
     assert not marker.exists()
 
 
 def test_the_kinetics_model_describes_itself() -> None:
-    info = kinetics_info()
+    info = I3D_KINETICS.info()
     assert len(info.labels) == 400
     assert info.sampling.num_frames == 16
     assert info.sampling.window_s == pytest.approx(64 / 30)  # the span of the 8×8 clips it was trained on

@@ -6,7 +6,8 @@ import torch
 from tagger.classifier import Classifier
 from tagger.errors import ModelFileError
 from tagger.models.kinetics import kinetics400_labels
-from tagger.models.registry import ARCHITECTURES, Architecture, build_network
+from tagger.models.known_model import KnownModel
+from tagger.models.registry import ARCHITECTURES, build_network
 from tagger.tagger import find_model
 
 # architecture: its input, its features, its logits for 20 classes
@@ -29,7 +30,7 @@ def test_every_model_has_its_documented_shapes(architecture: str) -> None:
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES.values(), ids=lambda architecture: architecture.name)
-def test_the_declared_gflop_of_every_model_is_about_right(architecture: Architecture) -> None:
+def test_the_declared_gflop_of_every_model_is_about_right(architecture: KnownModel) -> None:
     network = build_network(architecture.name, classes=20)
     operations = Classifier(network, architecture.preprocessing, device="cpu", precision="fp32").operations(16)
     assert operations / 1e9 == pytest.approx(architecture.gflop, rel=0.05)

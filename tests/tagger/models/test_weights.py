@@ -14,7 +14,8 @@ from tagger.errors import WeightsError
 from tagger.models import download
 from tagger.models.download import download_once
 from tagger.models.download_progress import download_progress
-from tagger.models.weights import cache_dir, kinetics_weights
+from tagger.models.kinetics import I3D_WEIGHTS
+from tagger.models.weights import cache_dir, find_weights
 from tagger.tagger import find_model
 from tests.tagger.models.weights_server import BODY, WeightsServer
 
@@ -36,14 +37,14 @@ def is_alone(file: Path) -> bool:
 def test_a_named_file_is_taken_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "mine.pyth"
     path.write_bytes(b"x")
-    assert kinetics_weights(path) == path
-    assert kinetics_weights(str(path)) == path
+    assert find_weights(I3D_WEIGHTS, path) == path
+    assert find_weights(I3D_WEIGHTS, str(path)) == path
 
 
 def test_a_named_file_that_is_not_there_is_named_in_the_error(tmp_path: Path) -> None:
     for path in (tmp_path / "none.pyth", tmp_path):
         with pytest.raises(WeightsError, match=re.escape(f"--weights {path}: there is no such file")):
-            kinetics_weights(path)
+            find_weights(I3D_WEIGHTS, path)
 
 
 def test_the_second_call_uses_the_cache(server: WeightsServer, file: Path) -> None:
@@ -193,7 +194,7 @@ def test_the_cache_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatc
 def test_a_web_page_in_place_of_the_weights_is_refused(mirror: WeightsServer) -> None:
     mirror.body = b"<!DOCTYPE html><title>Please log in</title>"
     with pytest.raises(WeightsError, match="is not the Kinetics-400 weights") as caught:
-        kinetics_weights()
+        find_weights(I3D_WEIGHTS)
     assert "\n" not in str(caught.value)
     assert not (cache_dir() / "I3D_8x8_R50.pyth").exists()
 
@@ -202,8 +203,15 @@ def test_a_checkpoint_of_another_network_is_refused(mirror: WeightsServer, tmp_p
     torch.save({"model_state": {"blocks.0.conv.weight": torch.zeros(64, 3, 5, 7, 7)}}, tmp_path / "x.pyth")
     mirror.body = (tmp_path / "x.pyth").read_bytes()
     with pytest.raises(WeightsError, match="266 of 267 tensors are missing"):
-        kinetics_weights()
+        find_weights(I3D_WEIGHTS)
     assert not (cache_dir() / "I3D_8x8_R50.pyth").exists()
+
+
+def test_a_mirror_may_be_a_folder(mirror: WeightsServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VTAG_WEIGHTS_URL", mirror.url.rpartition("/")[0] + "/mirror/")
+    mirror.statuses = [404]
+    with pytest.raises(WeightsError, match=r"/mirror/I3D_8x8_R50\.pyth \(HTTP 404"):
+        find_weights(I3D_WEIGHTS)
 
 
 @pytest.mark.slow

@@ -7,8 +7,8 @@ import torch
 
 from tagger import ModelFileError, OutputError, load_model, read_model_info
 from tagger.model_file import read_weights
-from tagger.models.i3d import checkpoint_shapes
 from tagger.models.i3d_lite import imagenet_weights, inflate
+from tagger.models.model_zoo import I3D_CHECKPOINT
 from tests.training.trees import hash_of, ucf11_tree, ucf101_tree, write_clip
 from training import (
     LoopSettings,
@@ -153,7 +153,7 @@ def test_the_last_layers_of_a_backbone_learn_and_the_file_has_their_new_weights(
 def test_i3d_lstm_starts_from_a_kinetics_checkpoint_and_the_result_tags(tree: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
     checkpoint = tmp_path / "I3D_8x8_R50.pyth"
-    shapes = checkpoint_shapes()
+    shapes = I3D_CHECKPOINT.shapes()
     # Small weights and unit variances: activations stay in a sane range through fifty layers.
     state = {
         name: torch.ones(shape) if name.endswith("running_var") else 0.05 * torch.randn(shape)
