@@ -24,6 +24,7 @@ class Clock:
         self._start_s = 0.0
         self._due_s = 0.0
         self._step_s = 1.0 / rate
+        self._restarts = False
 
     def begin(self, time_s: float | None) -> None:
         """Sets the time in the file at which the video begins, before its first frame."""
@@ -32,6 +33,10 @@ class Clock:
             self._has_times = True
             self._start_s = -self._step_s
             self._due_s = 0.0
+
+    def restart(self) -> None:
+        """Lets the next frame follow the last one, whatever its time in the file."""
+        self._restarts = True
 
     def start_s(self, time_s: float | None, duration_s: float | None, *, is_key: bool) -> float:
         """Returns the start of the next frame.
@@ -63,6 +68,9 @@ class Clock:
             # Raw streams have no times, so each frame starts at the end of the last one.
             return self._due_s
         start_s = time_s - self._origin_s
+        if self._restarts:
+            self._restarts = False
+            return self._join(time_s)
         if not self._has_times or self._is_join(start_s - self._start_s, time_s, is_key=is_key):
             # In Matroska frames before 0 have no times. The first frame with a time follows them.
             return self._join(time_s)

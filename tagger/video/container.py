@@ -13,6 +13,7 @@ from av.codec.hwaccel import HWAccel
 from tagger.errors import ErrorKind, VideoError
 from tagger.video.playlists import REFERRING_FORMATS, playlist_kind
 from tagger.video.pyav_versions import TOLERANT_OPEN_OPTIONS
+from tagger.video.truncation import mp4_end
 from tagger.video.watched_file import WatchedFile
 
 HEAD_BYTES = 16384
@@ -30,8 +31,11 @@ MAX_STREAMS = 250
 """Maximum number of streams in a file. A recording of a whole television channel has about fifty."""
 
 
-def open_file(path: Path) -> tuple[int, bytes]:
-    """Opens a regular file. Returns its descriptor and its first bytes. Raises VideoError for anything else."""
+def open_file(path: Path, start: int = 0) -> tuple[int, bytes]:
+    """Opens a regular file. Returns its descriptor and its first bytes, from the byte ``start`` on.
+
+    Raises VideoError for anything else.
+    """
     try:
         # Checked before opening: opening a device may have side effects, and opening a pipe waits for a writer.
         if not stat.S_ISREG(path.stat().st_mode):
@@ -51,7 +55,7 @@ def open_file(path: Path) -> tuple[int, bytes]:
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise VideoError("not_video", f"{path} is not a regular file")
-        head = os.pread(descriptor, HEAD_BYTES, 0)
+        head = os.pread(descriptor, HEAD_BYTES, start)
         if not head:
             raise VideoError("empty", f"{path} is empty (0 bytes)")
     except OSError as error:
@@ -64,7 +68,7 @@ def open_file(path: Path) -> tuple[int, bytes]:
 
 
 def open_container(
-    path: Path, hwaccel: HWAccel | None = None, number: int | None = None
+    path: Path, hwaccel: HWAccel | None = None, number: int | None = None, start: int = 0
 ) -> "tuple[av.container.InputContainer, av.video.stream.VideoStream, bytes]":
     """Opens ``path`` with PyAV. Returns the container, its first video stream and the first bytes of the file.
 
@@ -72,11 +76,11 @@ def open_container(
     a protocol (``12:30.mp4``) or an image sequence (``%03d.jpg``). It may use only the protocols ``data`` and
     ``crypto``. Formats that refer to other files are refused. ``number`` is that of the video stream; without it, the
     first one that has frames is returned. ``hwaccel`` is the device that decodes; None
-    is the CPU.
+    is the CPU. If several videos were appended to each other, ``start`` is the byte at which the wanted one begins.
     """
-    descriptor, head = open_file(path)
+    descriptor, head = open_file(path, start)
     try:
-        container = _open_descriptor(path, descriptor, head, hwaccel)
+        container = _open_descriptor(path, descriptor, head, hwaccel, start)
     finally:
         os.close(descriptor)  # WatchedFile has duplicated it.
     try:
@@ -87,7 +91,7 @@ def open_container(
 
 
 def _open_descriptor(
-    path: Path, descriptor: int, head: bytes, hwaccel: HWAccel | None
+    path: Path, descriptor: int, head: bytes, hwaccel: HWAccel | None, start: int
 ) -> "av.container.InputContainer":
     playlist = playlist_kind(head)
     if playlist:
@@ -99,7 +103,7 @@ def _open_descriptor(
         "max_pixels": str(MAX_PIXELS),
     }
     try:
-        return _open(path, descriptor, options, head, hwaccel)
+        return _open(path, descriptor, options, head, hwaccel, start)
     except (av.error.FFmpegError, OSError, ValueError) as error:
         if getattr(error, "errno", None) == errno.ENOMEM:
             reason = f"{path} declares too much, for example more than {MAX_STREAMS} streams or {MAX_PIXELS:,} pixels"
@@ -110,10 +114,13 @@ def _open_descriptor(
 
 
 def _open(
-    path: Path, descriptor: int, options: dict[str, str], head: bytes, hwaccel: HWAccel | None
+    path: Path, descriptor: int, options: dict[str, str], head: bytes, hwaccel: HWAccel | None, start: int
 ) -> "av.container.InputContainer":
+    # In an MP4 to which another is appended, FFmpeg would take fragments and positions of the second for the first.
+    end = mp4_end(WatchedFile(path, descriptor, start)) if head[4:8] == b"ftyp" else None
+
     def opened(**more: str) -> "av.container.InputContainer":
-        file = WatchedFile(path, descriptor)
+        file = WatchedFile(path, descriptor, start, None if end is None else start + end)
         file.seek(0)
         try:
             return av.open(file, options=options | more, hwaccel=hwaccel, **TOLERANT_OPEN_OPTIONS)

@@ -3,8 +3,10 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import av
+from av.format import Flags
 
 from tagger.errors import VideoError
 from tagger.video.container import MAX_PIXELS, ffmpeg_reason
@@ -25,15 +27,20 @@ which FFmpeg does not join."""
 @dataclass
 class _Decoding:
     """The state of decoding. ``waits``: packets are skipped until a key frame, and at least ``skip`` of them.
-    ``key_ticks`` is the time of that key frame; frames before it refer to lost ones."""
+    ``key_ticks`` is the time of that key frame; frames before it refer to lost ones. ``begin_s`` is the time of the
+    first frame, and ``step_s`` the interval of frames without times, in seconds. ``position`` is the position of the
+    last packet in the file."""
 
     decoder: "av.VideoCodecContext"
+    begin_s: float
+    step_s: float
     has_frames: bool = False
     first_s: float | None = None
     last_s: float = 0.0
     waits: bool = False
     skip: int = 0
     key_ticks: int | None = None
+    position: int = 0
 
     def lose(self, what: str) -> Damage:
         """Skips the packets up to the next key frame."""
@@ -62,39 +69,62 @@ class _Decoding:
 
     def note(self, frame: "av.VideoFrame") -> None:
         """Notes a good frame. Frames after it may have earlier times only if the clock restarts."""
+        if not self.has_frames:
+            self.first_s, self.last_s = frame.time, self.begin_s
+        elif frame.time is None or self.first_s is None:
+            self.last_s += self.step_s
+        else:
+            self.last_s = self.begin_s + frame.time - self.first_s
         self.has_frames, self.key_ticks = True, None
-        self.first_s = frame.time if self.first_s is None else self.first_s
-        self.last_s = (frame.time or 0.0) - (self.first_s or 0.0)
 
 
 def decoded_frames(
     container: "av.container.InputContainer",
     stream: "av.video.stream.VideoStream",
     path: Path,
-    on_packet: Callable[[], None] = lambda: None,
+    on_packet: "Callable[[av.Packet], None]" = lambda packet: None,
     on_repeat: "Callable[[av.Packet], None]" = lambda packet: None,
+    begin_s: float = 0.0,
 ) -> "Iterator[av.VideoFrame | Damage]":
     """Yields the good frames of a stream in presentation order, and a Damage between them where some are lost.
 
-    After damage, decoding goes on at the next key frame. Errors before the first frame are ignored, because a recording
-    may start in the middle of a group of pictures. Some damage is not detected: the decoders of VP8, VP9 and HEVC may
-    turn changed data into wrong pixels without any error. Raises VideoError when there is no good frame, and for an
-    encrypted video.
+    After damage, decoding goes on at the next key frame, but not in a stream without times: there the number of lost
+    frames, and so the time of all frames after them, is not known. Errors before the first frame are ignored, because a
+    recording may start in the middle of a group of pictures. Some damage is not detected: the decoders of VP8, VP9 and
+    HEVC may turn changed data into wrong pixels without any error. Raises VideoError when there is no good frame, and
+    for an encrypted video.
 
     ``on_packet`` is called for each packet, ``on_repeat`` for each empty packet, which shows the frame before it again.
+    ``begin_s`` is the time of the first frame in seconds, for the reasons of damage.
     """
-    state = _Decoding(stream.codec_context)
+    has_times = not container.format.flags & cast(int, Flags.no_timestamps.value)
+    state = _Decoding(stream.codec_context, begin_s, 1 / float(stream.average_rate or 25))
+    for frame in _frames_and_damage(state, container, stream, path, on_packet, on_repeat):
+        if isinstance(frame, Damage) and frame.first_packet is None and not has_times:
+            share = 1 - state.position / container.size
+            yield Damage(f"{frame.reason}; without times, the rest cannot be placed ({share:.0%} of the file)")
+            return
+        yield frame
+
+
+def _frames_and_damage(
+    state: _Decoding,
+    container: "av.container.InputContainer",
+    stream: "av.video.stream.VideoStream",
+    path: Path,
+    on_packet: "Callable[[av.Packet], None]",
+    on_repeat: "Callable[[av.Packet], None]",
+) -> "Iterator[av.VideoFrame | Damage]":
     failure: av.error.FFmpegError | ValueError | None = None
     failed: set[int | None] = set()
     log = ErrorLog()
     hole = hole_of(state.decoder)
     first_packet: av.Packet | None = None
-    last_position = 0
     try:
         for packet, is_lost in checked_packets(container, stream):
-            on_packet()
+            on_packet(packet)
             first_packet = first_packet or packet
-            last_position = packet.pos or last_position
+            state.position = packet.pos or state.position
             if packet.is_keyframe and packet.has_sidedata("encryption_info"):
                 after = f" after {state.last_s:.2f} s" if state.has_frames else ""
                 raise VideoError("encrypted", f"{path} is encrypted{after}")
@@ -132,8 +162,8 @@ def decoded_frames(
                     yield Damage("it does not begin with a key frame", first_packet)
                 state.note(frame)
                 yield frame
-        if container.format.name == "mpegts" and state.has_frames and last_position < MIN_END_SHARE * container.size:
-            yield Damage(f"its video stream ends at {last_position / container.size:.0%} of the file")
+        if container.format.name == "mpegts" and state.has_frames and state.position < MIN_END_SHARE * container.size:
+            yield Damage(f"its video stream ends at {state.position / container.size:.0%} of the file")
     except (av.error.FFmpegError, ValueError) as error:
         if state.has_frames:
             yield Damage(f"reading failed after {state.last_s:.2f} s ({ffmpeg_reason(error)})")

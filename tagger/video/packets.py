@@ -8,6 +8,7 @@ import av
 import numpy as np
 
 from tagger.errors import VideoError
+from tagger.video.appended import next_video
 from tagger.video.container import ffmpeg_reason, open_container
 
 RATE_PACKETS = 1000
@@ -48,11 +49,12 @@ def packet_times(path: Path, on_packet: Callable[[], None] = lambda: None) -> np
 
     Reads the whole file, which may take long, and calls ``on_packet`` for each packet. Raises VideoError when a decoder
     would not return one frame for each packet: packets have no times, are marked as damaged, are cut out by an edit
-    list, or come before the first key frame.
+    list, or come before the first key frame, or when another video is appended to the file.
     """
     container, stream, _ = open_container(path)
     ticks: list[tuple[int, int]] = []
     problem: str | None = None
+    last_packet = 0
     with container:
         rate = float(stream.average_rate or 25)
         time_base = stream.time_base or 1
@@ -65,11 +67,14 @@ def packet_times(path: Path, on_packet: Callable[[], None] = lambda: None) -> np
                     break
                 if not packet.size:
                     continue  # The last packet, which flushes decoders, or an empty AVI packet, which repeats a frame.
+                last_packet = packet.pos or last_packet
                 problem = _packet_problem(packet, first_ticks=ticks[0][0] if ticks else None)
                 if packet.pts is not None:
                     ticks.append((packet.pts, packet.duration or 0))
         except (av.error.FFmpegError, ValueError) as error:
             problem = ffmpeg_reason(error)
+        if not problem and next_video(path, container, 0, last_packet, on_packet) is not None:
+            problem = "another video is appended to it"
     if not problem and not ticks:
         problem = "there are no packets"
     if not problem:

@@ -1,4 +1,4 @@
-"""Detects truncated video files from their header and index."""
+"""Detects truncated video files from their header and index, and MP4 files to which another one is appended."""
 
 import struct
 from collections.abc import Iterable
@@ -16,6 +16,18 @@ RIFF_UNKNOWN = 0xFFFFFFFF
 """The preliminary size that FFmpeg writes. It remains when FFmpeg cannot seek back, as in a pipe."""
 
 
+MAX_BOXES = 10**6
+"""Boxes of an MP4 that are looked at: half a million fragments."""
+
+
+class ByteFile(Protocol):
+    """A file that can be read at any position."""
+
+    def seek(self, offset: int) -> int: ...  # noqa: D102
+
+    def read(self, count: int) -> bytes: ...  # noqa: D102
+
+
 class IndexEntry(Protocol):
     """A frame in the index of a file. It is stored in the bytes ``pos`` to ``pos + size``."""
 
@@ -31,6 +43,28 @@ def is_truncated(head: bytes, index_tail: Iterable[IndexEntry], size: int) -> bo
     """
     end = _declared_end(head)
     return (end is not None and end > size) or any(entry.pos + entry.size > size for entry in index_tail)
+
+
+def mp4_end(file: "ByteFile") -> int | None:
+    """Returns the byte at which an MP4 ends and another one begins; None without another one.
+
+    ``file`` begins with a file type box (ISO/IEC 14496-12, 4.3). A second one behind the movie box begins a new file.
+    """
+    at, has_movie = 0, False
+    for _ in range(MAX_BOXES):
+        file.seek(at)
+        header = file.read(16)
+        if len(header) < 8:
+            return None
+        if header[4:8] == b"ftyp" and has_movie:
+            return at
+        has_movie = has_movie or header[4:8] == b"moov"
+        size = _read_number(">I", header, 0)
+        size = _read_number(">Q", header, 8) if size == 1 else size
+        if size < 8:
+            return None  # The last box, whose size is 0, or damage.
+        at += size
+    return None
 
 
 def _declared_end(head: bytes) -> int | None:

@@ -15,16 +15,19 @@ def take_read_error(path: Path) -> OSError | None:
 class WatchedFile:
     """An open file in the form that ``av.open`` reads. For FFmpeg, the file ends where the storage fails.
 
-    ``descriptor`` is duplicated.
+    ``descriptor`` is duplicated. With ``start`` and ``end``, only the bytes between them are the file.
     """
 
-    def __init__(self, path: Path, descriptor: int):
+    def __init__(self, path: Path, descriptor: int, start: int = 0, end: int | None = None):
         self._path = path
+        self._start, self._end = start, end
         self._file = os.fdopen(os.dup(descriptor), "rb", buffering=0)
 
     def read(self, count: int) -> bytes:
         """Returns up to ``count`` bytes."""
         try:
+            if self._end is not None:
+                count = min(count, max(0, self._end - self._file.tell()))
             return self._file.read(count)
         except OSError as error:
             _errors.setdefault(self._path, error)
@@ -32,11 +35,15 @@ class WatchedFile:
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Moves the position and returns it."""
-        return self._file.seek(offset, whence)
+        if whence == os.SEEK_SET:
+            offset += self._start
+        elif whence == os.SEEK_END and self._end is not None:
+            offset, whence = offset + self._end, os.SEEK_SET
+        return self._file.seek(offset, whence) - self._start
 
     def tell(self) -> int:
         """Returns the position."""
-        return self._file.tell()
+        return self._file.tell() - self._start
 
     def seekable(self) -> bool:
         """Returns True: regular files are seekable."""

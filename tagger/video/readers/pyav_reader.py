@@ -10,6 +10,7 @@ from av.codec.hwaccel import HWAccel
 from av.video.reformatter import VideoReformatter
 
 from tagger.errors import VideoError
+from tagger.video.appended import next_video
 from tagger.video.clock import Clock
 from tagger.video.container import open_container
 from tagger.video.damage import Damage
@@ -51,7 +52,10 @@ class PyAVReader:
     ):
         self._path = path
         self._on_packet = on_packet
+        self._hwaccel = hwaccel
         self._container, self._stream, _ = open_container(path, hwaccel, facts.stream)
+        self._last_packet = 0
+        self._clock = Clock(facts.container, float(self._stream.average_rate or 25))
         self._container_name = facts.container
         self._repeated_until_s: float | None = None
         # Created once, because they prepare tables. They use one thread, because there is a decoder for each core.
@@ -62,7 +66,7 @@ class PyAVReader:
 
     def frames(self, needs: Needs) -> Iterator[Frame | Gap]:
         """See Reader.frames."""
-        clock = Clock(self._container_name, float(self._stream.average_rate or 25))
+        clock = self._clock
         held: av.VideoFrame | None = None
         held_s = 0.0
         damage: Damage | None = None
@@ -73,8 +77,6 @@ class PyAVReader:
             time_s = self._time_s(frame)
             if held is None and damage is not None and damage.first_packet is not None:
                 clock.begin(self._time_s(damage.first_packet))
-            if damage is not None and time_s is None:
-                break  # Without times, the length of the damage is not known.
             due_s = clock.end_s()
             start_s = clock.start_s(time_s, _duration_s(frame), is_key=bool(frame.key_frame))
             if held is not None or damage is not None:
@@ -99,7 +101,28 @@ class PyAVReader:
         self._container.close()
 
     def _decoded(self) -> Iterator[av.VideoFrame | Damage]:
-        return decoded_frames(self._container, self._stream, self._path, self._on_packet, self._on_repeat)
+        """Yields the frames of the file, and the places where frames are lost; see ``decoded_frames``."""
+        start = 0
+        yield from self._decoded_video()
+        while following := next_video(self._path, self._container, start, self._last_packet, self._on_packet):
+            start, self._last_packet, self._repeated_until_s = following, 0, None
+            self._clock.restart()
+            try:
+                self.close()
+                self._container, self._stream, _ = open_container(self._path, self._hwaccel, start=start)
+                yield from self._decoded_video()
+            except VideoError as error:
+                reason = str(error).removeprefix(str(self._path)).lstrip(": ")
+                yield Damage(f"another video is appended to it, which {reason}")
+                return
+
+    def _decoded_video(self) -> Iterator[av.VideoFrame | Damage]:
+        begin_s = self._clock.end_s()
+        return decoded_frames(self._container, self._stream, self._path, self._note_packet, self._on_repeat, begin_s)
+
+    def _note_packet(self, packet: av.Packet) -> None:
+        self._last_packet = packet.pos or self._last_packet
+        self._on_packet()
 
     def _on_repeat(self, packet: av.Packet) -> None:
         ticks = packet.dts if self._container_name == "avi" else packet.pts

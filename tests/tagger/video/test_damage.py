@@ -2,6 +2,7 @@
 
 import contextlib
 import random
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -160,6 +161,56 @@ def test_a_lost_frame_is_reported_as_damage_and_not_as_a_pause(name: str, tmp_pa
         assert whole.frames_before(header - 8) - DELAY <= count < len(whole.starts_s), number
 
 
+RAW: dict[str, dict[str, Any]] = {
+    "raw.h264": {},
+    "raw.hevc": {"codec": "libx265", "options": {"g": "25"}},
+    "raw.m2v": {"codec": "mpeg2video", "options": {"g": "25"}},
+    "raw.mjpeg": {"codec": "mjpeg"},
+    "raw.obu": {"codec": "libsvtav1", "options": {"g": "25"}},
+}
+
+
+@pytest.mark.parametrize("name", RAW)
+def test_a_raw_stream_is_read_up_to_its_first_damage_and_says_how_much_is_left(name: str, tmp_path: Path) -> None:
+    rate = 25
+    path = encode(tmp_path / name, rate=rate, **LARGE | RAW[name])
+    data = bytearray(path.read_bytes())
+    with av.open(str(path)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+    lost = 16
+    at, length = packets[lost].pos, packets[lost].size
+    assert at is not None
+    data[at + length // 3 : at + length] = bytes(length - length // 3)
+    path.write_bytes(data)
+    numbers, gaps, error = shown(path, rate)
+    assert numbers == list(range(len(numbers)))
+    assert lost - DELAY <= len(numbers) <= lost
+    *_, last = read_spans(path, SAMPLING, PREPROCESSING)
+    end = last.end
+    assert end is not None and end.error is not None and end.facts is not None
+    assert (end.status, end.error_kind, end.gaps, gaps) == ("partial", "damaged", (), [])
+    assert error == end.error
+    assert end.facts.duration_s == pytest.approx(len(numbers) / rate, abs=0.01)
+    assert f" after {(len(numbers) - 1) / rate:.2f} s" in end.error
+    left = re.search(r"; without times, the rest cannot be placed \((\d+)% of the file\)$", end.error)
+    assert left is not None
+    assert int(left[1]) == pytest.approx(100 * (1 - at / len(data)), abs=8)
+
+
+def test_a_stream_with_times_in_a_plain_container_is_read_after_damage(tmp_path: Path) -> None:
+    path = encode(tmp_path / "a.ivf", codec="libvpx", frames=40, rate=25, options={"g": "10"})
+    data = bytearray(path.read_bytes())
+    with av.open(str(path)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+    at = packets[15].pos
+    assert at is not None
+    data[at + 20 : at + packets[15].size] = bytes(packets[15].size - 20)
+    path.write_bytes(data)
+    numbers, gaps, error = shown(path, 25)
+    assert numbers == [*range(15), *range(20, 40)]
+    assert (gaps, error) == ([(0.6, 0.8)], None)
+
+
 HOLED: dict[str, dict[str, Any]] = {
     "h264.mp4": {},
     "h264.mkv": {},
@@ -199,6 +250,28 @@ def test_a_video_that_is_bad_throughout_is_not_read_to_its_end(tmp_path: Path) -
     assert end.facts.duration_s == pytest.approx(19.2, abs=0.1)
 
 
+def shown(path: Path, rate: float) -> tuple[list[int], list[tuple[float, float]], str | None]:
+    """Reads a video whose frames show their numbers, and asserts that each has its time.
+
+    Returns the numbers, the gaps in seconds, and the error at the end.
+    """
+    facts = probe(path)
+    reader = PyAVReader(path, facts, facts.width, facts.height)
+    numbers, gaps, problem = [], [], None
+    try:
+        for frame in reader.frames(lambda until_s: True):
+            if isinstance(frame, Frame):
+                numbers.append(read_frame_number(frame.pixels))
+                assert numbers[-1] == round(frame.start_s * rate)
+            else:
+                gaps.append((round(frame.start_s, 2), round(frame.end_s, 2)))
+    except VideoError as error:
+        problem = str(error)
+    finally:
+        reader.close()
+    return numbers, gaps, problem
+
+
 def plainly_decoded(path: Path) -> list[bytes]:
     """Returns the pictures that a plain decoder shows."""
     found = []
@@ -221,17 +294,5 @@ def test_a_hole_costs_at_most_a_tenth_of_the_frames_that_a_plain_decoder_shows_r
         at = chosen.randint(len(data) // 20, len(data) - length - len(data) // 20)
         holed = tmp_path / f"holed-{name}"
         holed.write_bytes(data[:at] + bytes(length) + data[at + length :])
-        facts = probe(holed)
-        reader = PyAVReader(holed, facts, facts.width, facts.height)
-        seen = []
-        try:
-            for frame in reader.frames(lambda until_s: True):
-                if isinstance(frame, Frame):
-                    number = round(frame.start_s * HOLED_RATE)
-                    assert read_frame_number(frame.pixels) == number, (at, length)
-                    seen.append(number)
-        except VideoError:
-            pass
-        finally:
-            reader.close()
+        seen, _, _ = shown(holed, HOLED_RATE)
         assert len(seen) >= 0.9 * len(pictures.intersection(plainly_decoded(holed))), (at, length)

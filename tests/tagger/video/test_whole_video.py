@@ -13,6 +13,7 @@ import pytest
 
 from tagger import Preprocessing, Sampling
 from tagger.clips import VideoEnd, read_spans
+from tagger.video.choose import has_decord
 from tagger.video.container import ffmpeg_reason
 from tagger.video.facts import probe
 from tagger.video.readers.pyav_reader import PyAVReader
@@ -75,6 +76,73 @@ def test_a_recording_that_was_restarted_in_the_same_file_is_read_to_its_end(
     assert end.facts is not None and end.facts.duration_s == pytest.approx(4.0, abs=0.1)
     starts_s = np.array([start_s for start_s, _ in frames])
     assert np.diff(starts_s) == pytest.approx(1 / 30, abs=0.04)
+
+
+FRAGMENTED = ("frag_keyframe", "frag_keyframe+empty_moov", "frag_every_frame+empty_moov", "frag_keyframe+delay_moov")
+APPENDED: dict[str, tuple[str, dict[str, Any]]] = {
+    "mp4": ("a.mp4", {}),
+    "index first": ("a.mp4", {"container_options": {"movflags": "faststart"}}),
+    **{flags: ("a.mp4", {"container_options": {"movflags": flags}}) for flags in FRAGMENTED},
+    "default base": ("a.mp4", {"container_options": {"movflags": "frag_keyframe+empty_moov+default_base_moof"}}),
+    "dash": ("a.mp4", {"container_options": {"movflags": "dash"}}),
+    "dash with an index": ("a.mp4", {"container_options": {"movflags": "dash+global_sidx"}}),
+    "cmaf": ("a.mp4", {"container_options": {"movflags": "cmaf"}}),
+    "no edit list": ("a.mp4", {"container_options": {"use_editlist": "0"}}),
+    "vp9.mp4": ("a.mp4", {"codec": "libvpx-vp9"}),
+    "mov": ("a.mov", {}),
+    "3gp": ("a.3gp", {}),
+    "flv": ("a.flv", {}),
+    "wmv": ("a.wmv", {"codec": "wmv2"}),
+    "avi": ("a.avi", {"codec": "mpeg4"}),
+    "mkv": ("a.mkv", {}),
+    "ts": ("a.ts", {}),
+}
+
+
+@pytest.mark.parametrize("kind", APPENDED)
+def test_videos_that_were_appended_to_each_other_are_read_to_the_end(kind: str, tmp_path: Path) -> None:
+    name, settings = APPENDED[kind]
+    # Each video is shorter than the jump back that counts as a restart, and begins in the middle of the clock.
+    parts = [encode(tmp_path / f"{n}-{name}", frames=n, options={"g": "9"}, **settings) for n in (20, 5, 12)]
+    path = tmp_path / name
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    end, frames, gaps = read(path)
+    assert (end.status, end.error, gaps) == ("ok", None, [])
+    assert numbers(frames) == [*range(20), *range(5), *range(12)]
+    starts_s = np.array([start_s for start_s, _ in frames])
+    assert np.diff(starts_s) == pytest.approx(1 / 30, abs=0.02)
+    assert end.facts is not None and end.facts.duration_s == pytest.approx(37 / 30, abs=0.05)
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_a_reader_that_would_read_only_the_first_of_two_videos_is_replaced(fast: bool, tmp_path: Path) -> None:
+    whole = encode(tmp_path / "whole.mp4", frames=20, codec="libx264" if fast else "libvpx-vp9")
+    path = joined(whole, whole.read_bytes(), tmp_path / "joined.mp4")
+    sampling = Sampling(fast_decode=fast)
+    end = [span.end for span in read_spans(path, sampling, Preprocessing(SIZE, SIZE))][-1]
+    assert end is not None and end.choice is not None and end.facts is not None
+    if fast or has_decord():
+        assert (end.choice.decoder, end.choice.reason) == ("pyav", "another video is appended to it")
+    assert (end.status, round(end.facts.duration_s or 0, 1)) == ("ok", 1.3)
+
+
+def test_an_appended_video_that_cannot_be_read_is_reported(tmp_path: Path) -> None:
+    whole = encode(tmp_path / "whole.mp4", frames=20)
+    second = bytearray(whole.read_bytes())
+    second[second.index(b"moov") :] = b"junk" * 10
+    path = joined(whole, bytes(second), tmp_path / "joined.mp4")
+    end, frames, _ = read(path)
+    assert (end.status, numbers(frames)) == ("partial", list(range(20)))
+    assert end.error is not None
+    assert end.error.startswith(f"{path}: another video is appended to it, which is not a video that FFmpeg recognises")
+
+
+def test_a_second_index_does_not_end_an_mp4(tmp_path: Path) -> None:
+    whole = encode(tmp_path / "whole.mp4", frames=20)
+    data = whole.read_bytes()
+    path = joined(whole, data[data.index(b"moov") - 4 :], tmp_path / "twice.mp4")
+    end, frames, _ = read(path)
+    assert (end.status, numbers(frames)) == ("ok", list(range(20)))
 
 
 def test_a_restart_after_damage_is_read_to_its_end(tmp_path: Path) -> None:
