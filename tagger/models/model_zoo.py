@@ -1,7 +1,8 @@
 """Networks of pytorchvideo's model zoo, and the files of weights that it publishes for them."""
 
+import contextlib
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,24 @@ KINETICS_CLASSES = 400
 
 def i3d_blocks(classes: int) -> nn.ModuleList:
     """Builds the seven untrained blocks of pytorchvideo's I3D ResNet-50: stem, stages and pools, and the head last."""
+    with _quiet_import():
+        from pytorchvideo.models.hub.resnet import i3d_r50
+    return i3d_r50(model_num_class=classes).blocks
+
+
+def x3d_m_blocks(classes: int) -> nn.ModuleList:
+    """Builds the six untrained blocks of pytorchvideo's X3D-M: stem, four stages, the head last, without softmax."""
+    with _quiet_import():
+        from pytorchvideo.models.hub.x3d import x3d_m
+    return x3d_m(model_num_class=classes, head_activation=None).blocks
+
+
+@contextlib.contextmanager
+def _quiet_import() -> Iterator[None]:
     with warnings.catch_warnings():
         # The import uses torch.jit.script, which is deprecated. A user of vtag cannot do anything about the warning.
         warnings.simplefilter("ignore")
-        from pytorchvideo.models.hub.resnet import i3d_r50
-    return i3d_r50(model_num_class=classes).blocks
+        yield
 
 
 @dataclass(frozen=True)
@@ -83,11 +97,7 @@ class Checkpoint:
 
     def _load(self, network: nn.Module, file: str | Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
         head = max(map(_block, self.shapes()))
-        weights = {
-            # ``blocks.3.x`` becomes ``backbone.3.x``, and the last block ``head``.
-            name.replace(f"blocks.{head}.", "head.", 1).replace("blocks.", "backbone.", 1): tensor
-            for name, tensor in self.read(file, shapes).items()
-        }
+        weights = {_our_name(name, head): tensor for name, tensor in self.read(file, shapes).items()}
         network.load_state_dict(weights, strict=False)
 
     def _wrong(self, file: Path, reason: str) -> WeightsError:
@@ -98,12 +108,19 @@ class Checkpoint:
 
 
 I3D_CHECKPOINT = Checkpoint("I3D_8x8_R50.pyth", "I3D ResNet-50", i3d_blocks)
+X3D_M_CHECKPOINT = Checkpoint("X3D_M.pyth", "X3D-M", x3d_m_blocks)
 
-CHECKPOINTS = {checkpoint.file_name: checkpoint for checkpoint in (I3D_CHECKPOINT,)}
+CHECKPOINTS = {checkpoint.file_name: checkpoint for checkpoint in (I3D_CHECKPOINT, X3D_M_CHECKPOINT)}
 
 
 def _block(name: str) -> int:
     return int(name.split(".")[1])
+
+
+def _our_name(name: str, head: int) -> str:
+    """Translates a pytorchvideo name: ``blocks.3.x`` to ``backbone.3.x``, and the block ``head`` to ``head``."""
+    _, block, rest = name.split(".", 2)
+    return f"head.{rest}" if int(block) == head else f"backbone.{block}.{rest}"
 
 
 def _load_tensors(file: Path) -> Mapping[str, torch.Tensor]:

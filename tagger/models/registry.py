@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tagger.errors import ModelFileError
-from tagger.models.kinetics import I3D_KINETICS, I3D_WEIGHTS, KINETICS_PREPROCESSING
+from tagger.models.kinetics import I3D_KINETICS, I3D_WEIGHTS, KINETICS_PREPROCESSING, X3D_M_KINETICS
 from tagger.models.known_model import KnownModel, Weights
 from tagger.preprocessing import Preprocessing
 
@@ -43,6 +43,7 @@ ARCHITECTURES = {
     architecture.name: architecture
     for architecture in (
         I3D_KINETICS,
+        X3D_M_KINETICS,
         KnownModel("i3d-lstm", "the same I3D backbone, then an LSTM", KINETICS_PREPROCESSING, 114, weights=I3D_WEIGHTS),
         KnownModel(
             "cnn3d-lstm",
@@ -82,6 +83,10 @@ def build_network(architecture: str, classes: int, options: dict[str, Any] | Non
                 from tagger.models.i3d import I3DKinetics400
 
                 return I3DKinetics400(classes, **options)
+            case "x3d-m-kinetics400":
+                from tagger.models.x3d import X3DKinetics400
+
+                return X3DKinetics400(classes, **options)
             case "i3d-lstm":
                 from tagger.models.i3d import I3DLSTM
 

@@ -52,7 +52,7 @@ def model_options(command: Command) -> Command:
     command = click.option(
         "--weights",
         type=click.Path(exists=True, dir_okay=False, path_type=Path),
-        help="Read the weights of i3d-kinetics400 from this file instead of downloading them.",
+        help="Read the weights of i3d-kinetics400 or x3d-m-kinetics400 from this file instead of downloading them.",
     )(command)
     return click.option(
         "--model",

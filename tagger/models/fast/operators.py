@@ -18,6 +18,7 @@ ONEDNN_ACTIVATIONS: dict[type[nn.Module] | None, tuple[str, list[float]]] = {
     None: ("none", []),
     nn.ReLU: ("relu", []),
     nn.ReLU6: ("hardtanh", [0.0, 6.0]),
+    nn.SiLU: ("swish", []),
 }
 """Names and scalars of the activations for oneDNN's convolution."""
 
@@ -87,7 +88,7 @@ conv3d = Probed(_onednn_conv3d, _plain_conv3d)
 """``activation(conv3d(x))`` of ``[n, C, T, H, W]`` by oneDNN's convolution with post-operations.
 
 Its arguments are ``x``, ``weight``, ``bias`` or None, ``stride``, ``padding``, ``groups`` and ``activation``, which is
-None, ReLU or ReLU6. oneDNN adds the bias and applies the activation while the result is still in the cache.
+None, ReLU, ReLU6 or SiLU. oneDNN adds the bias and applies the activation while the result is still in the cache.
 """
 
 

@@ -34,6 +34,7 @@ def test_all_models_are_listed_with_their_state(tmp_path: Path, monkeypatch: pyt
 LICENCES = {
     BUILTIN: "EfficientNet-Lite0, its start, is Apache-2.0",
     KINETICS: "not stated for the weights",
+    "x3d-m-kinetics400": "not stated for the weights",
     "i3d-lstm": "not stated for the weights",
     "i3d-lite-lstm": "the package states none",
 }

@@ -1,4 +1,4 @@
-"""Tests of the registry, and of the documented shapes of the four models."""
+"""Tests of the registry, and of the documented shapes of the networks."""
 
 import pytest
 import torch
@@ -13,6 +13,7 @@ from tagger.tagger import find_model
 # architecture: its input, its features, its logits for 20 classes
 SHAPES = {
     "i3d-kinetics400": ((2, 3, 16, 224, 224), (2, 2048, 8, 7, 7)),
+    "x3d-m-kinetics400": ((2, 3, 16, 224, 224), (2, 192, 16, 7, 7)),
     "i3d-lstm": ((2, 3, 16, 224, 224), (2, 8, 2048)),
     "cnn3d-lstm": ((2, 3, 16, 112, 112), (2, 16, 2048)),
     "i3d-lite-lstm": ((2, 3, 16, 224, 224), (2, 16, 5120)),
@@ -32,7 +33,9 @@ def test_every_model_has_its_documented_shapes(architecture: str) -> None:
 @pytest.mark.parametrize("architecture", ARCHITECTURES.values(), ids=lambda architecture: architecture.name)
 def test_the_declared_gflop_of_every_model_is_about_right(architecture: KnownModel) -> None:
     network = build_network(architecture.name, classes=20)
-    operations = Classifier(network, architecture.preprocessing, device="cpu", precision="fp32").operations(16)
+    operations = Classifier(network, architecture.preprocessing, device="cpu", precision="fp32").operations(
+        architecture.samplings[0].num_frames
+    )
     assert operations / 1e9 == pytest.approx(architecture.gflop, rel=0.05)
 
 

@@ -62,6 +62,7 @@ CASES = {
         (channels_last(2, 8, 6, 6), channels_last(16, 8, 3, 3), row(16), channels_last(2, 16, 6, 6), (1, 1), (1, 1)),
     ),
     "linear_relu": Case(operators.linear_relu, (row(6 * 16).view(6, 16), row(8 * 16).view(8, 16), row(8))),
+    "channel_means": Case(fused.channel_means, (channels_last(2, 8, 3, 5, 5),)),
     "max_pool2d": Case(flat.max_pool2d, (channels_last(2, 8, 9, 9), (3, 3), (2, 2), (1, 1))),
 }
 each_case = pytest.mark.parametrize("name", CASES)
@@ -242,8 +243,8 @@ def test_a_network_without_the_fast_operators_computes_the_same(
     expected = backbone(clip)
     actual = fuse(copy.deepcopy(backbone)).to(memory_format=torch.channels_last_3d)(clip)
     assert (actual - expected).norm() <= 1e-9 * expected.norm()
-    # Without a GPU, cuDNN and Triton are not used, and only the I3D has matrix products that end with ReLU.
-    assert bool(used) == (device == "cpu" or name in ("i3d-kinetics400", "i3d-lstm"))
+    # Without a GPU, cuDNN and Triton are not used. Those of pytorchvideo have matrix products that end with ReLU.
+    assert bool(used) == (device == "cpu" or name in ("i3d-kinetics400", "x3d-m-kinetics400", "i3d-lstm"))
 
 
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this torch has no oneDNN")

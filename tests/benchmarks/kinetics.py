@@ -1,0 +1,96 @@
+"""Measures the Kinetics-400 models in turns: windows per second of all cores, or of a GPU.
+
+    python -m tests.benchmarks.kinetics [--rounds N] [--seconds S] [--processes N] [--device cpu|cuda] [--precision P]
+
+The models are the I3D with all 16 frames of a window, the I3D with every other of them, as it was trained, and X3D-M.
+Each process, one for each core, has all models and one thread, as in a job, and all processes run the same model at the
+same time. The order is random in each round. The weights are untrained, which takes the same time. Prints windows per
+second, the median over the rounds, and ratios to the first model: the median of the ratios within a round, and their
+range.
+"""
+
+import multiprocessing
+import random
+import statistics
+import time
+from multiprocessing.connection import Connection
+from typing import Any
+
+import click
+import numpy as np
+
+MODELS = {
+    "i3d-kinetics400, 16 frames": ("i3d-kinetics400", 16),
+    "i3d-kinetics400, 8 frames": ("i3d-kinetics400", 8),
+    "x3d-m-kinetics400, 16 frames": ("x3d-m-kinetics400", 16),
+}
+
+
+@click.command()
+@click.option("--rounds", default=7, show_default=True)
+@click.option("--seconds", default=3.0, show_default=True, help="Time for each model in each round.")
+@click.option("--processes", default=2, show_default=True)
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
+@click.option("--precision", type=click.Choice(["fp32", "bf16", "fp16"]), default="bf16", show_default=True)
+def main(rounds: int, seconds: float, processes: int, device: str, precision: str) -> None:
+    """Prints a line for each model."""
+    context = multiprocessing.get_context("spawn")
+    ends = []
+    for _ in range(processes):
+        mine, theirs = context.Pipe()
+        context.Process(target=serve, args=(theirs, device, precision), daemon=True).start()
+        ends.append(mine)
+    gflop = [end.recv() for end in ends].pop()
+    rates: dict[str, list[float]] = {name: [] for name in MODELS}
+    for _ in range(rounds):
+        for name in random.sample(list(MODELS), len(MODELS)):
+            for end in ends:
+                end.send((name, seconds))
+            rates[name].append(sum(end.recv() for end in ends))
+    first = next(iter(rates))
+    for name, each in rates.items():
+        ratios = [rate / before for rate, before in zip(each, rates[first], strict=True)]
+        print(
+            f"{name:30} {gflop[name]:6.1f} GFLOP {statistics.median(each):8.2f} windows/s, "
+            f"{statistics.median(ratios):.2f} times the first ({min(ratios):.2f} to {max(ratios):.2f})"
+        )
+    for end in ends:
+        end.send(None)
+
+
+def serve(end: Connection, device: Any, precision: Any) -> None:
+    """Builds the models, then measures those that it is asked for, until it is asked for None."""
+    import torch
+
+    from jobs.cluster.memory import keep_freed_memory
+    from tagger.classifier import Classifier
+    from tagger.models.registry import KNOWN_MODELS, build_network
+    from tests.benchmarks.fused import set_norms
+
+    keep_freed_memory()
+    torch.set_num_threads(1)
+    classifiers = {}
+    for name in {name for name, _ in MODELS.values()}:
+        network = build_network(name, 400)
+        set_norms(network.get_submodule("backbone"), torch.randn(1, 3, 8, 112, 112))
+        classifiers[name] = Classifier(network, KNOWN_MODELS[name].preprocessing, device=device, precision=precision)
+    batch = 1 if device == "cpu" else 16
+    size = 224
+    pixels = np.random.default_rng(0)
+    clips = {n: pixels.integers(0, 256, (batch, n, size, size, 3), dtype=np.uint8) for _, n in MODELS.values()}
+    for name, frames in MODELS.values():
+        for _ in range(2):
+            classifiers[name].classify(clips[frames])
+    end.send({how: classifiers[name].operations(frames) / 1e9 for how, (name, frames) in MODELS.items()})
+    while (asked := end.recv()) is not None:
+        how, seconds = asked
+        name, frames = MODELS[how]
+        windows, started_s = 0, time.perf_counter()
+        while (taken_s := time.perf_counter() - started_s) < seconds:
+            classifiers[name].classify(clips[frames])
+            windows += batch
+        end.send(windows / taken_s)
+
+
+if __name__ == "__main__":
+    main()
