@@ -6,7 +6,7 @@ from typing import Literal
 
 import click
 
-from jobs.cli.command.options import device_option, examples, json_option, verbose_option
+from jobs.cli.command.options import device_option, examples, json_option, precision_option, verbose_option
 
 
 @click.command(
@@ -33,6 +33,7 @@ from jobs.cli.command.options import device_option, examples, json_option, verbo
 )
 @json_option("Print the scores and costs as JSON instead of tables.")
 @device_option
+@precision_option("Number format of the models; auto: bf16 if the hardware supports it, else fp32.")
 @verbose_option
 def compare(
     models: tuple[str, ...],
@@ -41,6 +42,7 @@ def compare(
     out: Path | None,
     as_json: bool,
     device: Literal["auto", "cpu", "cuda"],
+    precision: Literal["auto", "fp32", "bf16", "fp16"],
     verbose: bool,
 ) -> None:
     """Compare two or more MODELs (names or model files) on labelled clips in DATA that none of them was trained on.
@@ -68,7 +70,7 @@ def compare(
         raise click.UsageError("the same model is given twice.")
     if out is not None:
         prepare_folder(out)
-    taggers = [load_model(model, device=device) for model in models]
+    taggers = [load_model(model, device=device, precision=precision) for model in models]
     stems = [tagger.source.name for tagger in taggers]
     names = stems if len(set(stems)) == len(stems) else list(models)
     check_labels(list(zip(names, (tagger.labels for tagger in taggers), strict=True)))

@@ -6,7 +6,7 @@ from typing import Literal
 
 import click
 
-from jobs.cli.command.options import device_option, examples, verbose_option
+from jobs.cli.command.options import device_option, examples, precision_option, verbose_option
 
 
 @click.command(
@@ -39,6 +39,7 @@ from jobs.cli.command.options import device_option, examples, verbose_option
     help="Also write the scores as JSON to this file; -: print the JSON alone, on standard output.",
 )
 @device_option
+@precision_option("Number format of the model; auto: bf16 if the hardware supports it, else fp32.")
 @verbose_option
 def evaluate(
     model: str,
@@ -47,6 +48,7 @@ def evaluate(
     out: Path | None,
     json_path: str | None,
     device: Literal["auto", "cpu", "cuda"],
+    precision: Literal["auto", "fp32", "bf16", "fp16"],
     verbose: bool,
 ) -> None:
     """Score MODEL (a name or a model file) on the labelled clips in DATA, by video and by window, for each class.
@@ -69,7 +71,7 @@ def evaluate(
         prepare_folder(out)
     if json_path is not None and json_path != "-":
         check_out(Path(json_path))
-    tagger = load_model(model, device=device)
+    tagger = load_model(model, device=device, precision=precision)
     with doing("reading the clips of", data):
         data_set = read_data_set(data)
     known = clips_of_split(tagger, data_set, split)

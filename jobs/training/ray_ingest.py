@@ -65,7 +65,7 @@ def _forms(network: Any, config: TrainConfig, stage: str) -> Mapping[Part, Form]
 
     preprocessing = ARCHITECTURES[config.model].preprocessing
     if stage == "head":
-        return head_forms(ray.get(network), Sampling(), preprocessing, config.device)
+        return head_forms(ray.get(network), Sampling(), preprocessing, config.device, config.precision)
     return layer_forms(Sampling(), preprocessing)
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 class Step:
     """Progress within an epoch of a stage: epoch ``epoch`` of ``of`` epochs, with its loss and accuracy so far.
 
-    ``windows`` of ``total`` have been trained on in ``seconds``.
+    ``windows`` of ``total`` have been trained on in ``seconds``. The loss is the cross-entropy per window, without
+    label smoothing. It is higher than that of the finished ``Epoch``, because of dropout and random views.
     """
 
     stage: str
@@ -24,8 +25,10 @@ class Step:
 class Epoch:
     """The results of an epoch of a stage: epoch ``number`` of ``of`` epochs.
 
-    Losses are cross-entropies per window. ``val_accuracy`` is by window, ``val_video_accuracy`` by video.
-    ``learning_rate`` is that of the last step.
+    Losses are cross-entropies per window, without label smoothing and class weights. ``val_accuracy`` is by window,
+    ``val_video_accuracy`` by video. ``train_loss`` and ``train_accuracy`` are measured in the same way at the end of
+    the epoch, without dropout and random views, on some of the training windows (see ``measured`` in
+    ``training.fitting.loop``). ``learning_rate`` is that of the last step.
     """
 
     number: int

@@ -30,6 +30,9 @@ from training.inputs.sources import Source
 REPORT_INTERVAL_S = 0.2
 """Seconds between two progress reports within an epoch."""
 
+MIN_MEASURED = 64
+"""Minimum number of training items on which loss and accuracy are measured, if there are so many."""
+
 ClassWeights = Literal["balanced", "none"]
 
 
@@ -102,15 +105,25 @@ def fit(
     trainer = _Trainer(
         network, distributed.parallel(network), optimizer, scaler, train, settings, stage, precision, on_step
     )
+    train_items = measured(train, len(val.targets.labels), f"{settings.seed}/{stage}/measured")
     for number in range(len(state.epochs) + 1, settings.epochs + 1):
         if settings.patience and state.epochs and number - 1 - state.best >= settings.patience:
             break
-        train_loss, train_accuracy, learning_rate = trainer.train_epoch(number)
+        learning_rate = trainer.train_epoch(number)
         recompute_norm_statistics(network, train, trainer.batch_size, trainer.epoch_seed(number), precision)
-        logits = predict(network, val, trainer.batch_size, precision=precision)
-        val_loss = functional.cross_entropy(logits, val.targets.labels).item()
-        accuracies = _accuracies(logits, val.targets.labels, val)
-        epoch = Epoch(number, settings.epochs, train_loss, train_accuracy, val_loss, *accuracies, learning_rate, stage)
+        train_logits = predict(network, train, trainer.batch_size, items=train_items, precision=precision)
+        val_logits = predict(network, val, trainer.batch_size, precision=precision)
+        val_loss, val_accuracy = _loss_and_accuracy(val_logits, val.targets.labels)
+        epoch = Epoch(
+            number,
+            settings.epochs,
+            *_loss_and_accuracy(train_logits, train.targets.labels[train_items]),
+            val_loss,
+            val_accuracy,
+            _video_accuracy(val_logits, val),
+            learning_rate,
+            stage,
+        )
         state.epochs.append(epoch)
         if val_loss < state.best_loss:
             state.best, state.best_loss = number, val_loss
@@ -124,6 +137,16 @@ def fit(
         )
     network.load_state_dict(state.weights)
     return Fit(tuple(state.epochs), state.best)
+
+
+def measured(train: Source, val_items: int, seed: str) -> torch.Tensor:
+    """Draws the training items on which the loss and the accuracy of an epoch are measured, the same in every epoch.
+
+    There are as many as ``val_items``, the number of validation windows, but at least ``MIN_MEASURED``. So measuring
+    takes about as long as validation.
+    """
+    drawn = torch.randperm(len(train.targets.labels), generator=torch.Generator().manual_seed(torch_seed(seed)))
+    return drawn[: max(val_items, MIN_MEASURED)].sort().values
 
 
 def _make_optimizer(
@@ -172,8 +195,8 @@ class _Trainer:
         """Returns the seed of epoch ``number``."""
         return f"{self.settings.seed}/{self.stage}/{number}"
 
-    def train_epoch(self, number: int) -> tuple[float, float, float]:
-        """Trains for epoch ``number``. Returns the loss, the accuracy, and the learning rate of the last step."""
+    def train_epoch(self, number: int) -> float:
+        """Trains for epoch ``number``. Returns the learning rate of the last step."""
         labels, epochs = self.source.targets.labels, self.settings.epochs
         windows, device = len(labels), next(self.network.parameters()).device
         steps_an_epoch = math.ceil(windows / self.batch_size)
@@ -196,15 +219,15 @@ class _Trainer:
                 own_seen = max(1, seen // distributed.size())
                 loss_now, right_now = (sums / own_seen).tolist()
                 self.on_step(Step(self.stage, number, epochs, seen, windows, reported - started, loss_now, right_now))
-        train_loss, train_accuracy = (distributed.total(sums) / windows).tolist()
-        return train_loss, train_accuracy, self.settings.learning_rate * rate
+        return self.settings.learning_rate * rate
 
     def _train_step(
         self, batch: torch.Tensor, own: torch.Tensor, inputs: torch.Tensor, class_weights: torch.Tensor
     ) -> torch.Tensor:
         """Trains on ``own``, the share of ``batch`` of this worker.
 
-        Returns ``[2]``: the sum of the losses of its items, and the number of items that were classified correctly.
+        Returns ``[2]``: the sum of the cross-entropies of its items, without label smoothing, and the number of items
+        that were classified correctly.
         """
         labels = self.source.targets.labels[own].to(inputs.device)
         distributed.set_norm_contribution(self.network, batch)
@@ -216,15 +239,16 @@ class _Trainer:
         loss = self._loss(losses, batch, own, class_weights)
         if not distributed.has_share(batch):
             # The last batch has fewer items than workers. The item here belongs to another worker: do not count it.
-            loss, losses = loss * 0, losses[:0]
+            loss, labels = loss * 0, labels[:0]
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
         self.scaler.unscale_(self.optimizer)
         nn.utils.clip_grad_norm_(_trainable_parameters(self.network), self.settings.clip_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        correct = (logits.argmax(1) == labels)[: len(losses)]
-        return torch.stack([losses.detach().sum(), correct.sum()])
+        own_logits = logits.detach()[: len(labels)]
+        plain_loss = functional.cross_entropy(own_logits, labels, reduction="sum")
+        return torch.stack([plain_loss, (own_logits.argmax(1) == labels).sum()])
 
     def _loss(
         self, losses: torch.Tensor, batch: torch.Tensor, own: torch.Tensor, class_weights: torch.Tensor
@@ -243,12 +267,15 @@ def _class_weights(labels: torch.Tensor, how: ClassWeights) -> torch.Tensor:
     return len(labels) / (len(counts) * counts) if how == "balanced" else torch.ones_like(counts)
 
 
-def _accuracies(logits: torch.Tensor, labels: torch.Tensor, source: Source) -> tuple[float, float]:
-    by_window = (logits.argmax(1) == labels).float().mean().item()
+def _loss_and_accuracy(logits: torch.Tensor, labels: torch.Tensor) -> tuple[float, float]:
+    """Returns the cross-entropy and the accuracy by window."""
+    return functional.cross_entropy(logits, labels).item(), (logits.argmax(1) == labels).float().mean().item()
+
+
+def _video_accuracy(logits: torch.Tensor, source: Source) -> float:
     videos, averaged = average_by_video(logits.softmax(1).numpy(), source.targets.videos)
     first = np.searchsorted(source.targets.videos, videos)
-    by_video = float((averaged.argmax(1) == labels.numpy()[first]).mean())
-    return by_window, by_video
+    return float((averaged.argmax(1) == source.targets.labels.numpy()[first]).mean())
 
 
 def _rate_factor(step: int, steps: int, warm_up: float) -> float:

@@ -21,18 +21,27 @@ LOADER_THREADS = 4
 
 @torch.no_grad()
 def predict(
-    network: nn.Module, source: Source, batch_size: int, *, precision: torch.dtype = torch.float32
+    network: nn.Module,
+    source: Source,
+    batch_size: int,
+    *,
+    items: torch.Tensor | None = None,
+    precision: torch.dtype = torch.float32,
 ) -> torch.Tensor:
-    """Returns the logits ``[n, classes]`` of all items of ``source``, float32 on the CPU, in every worker."""
+    """Returns the logits ``[n, classes]`` of ``items`` ``[n]``, float32 on the CPU, in every worker.
+
+    By default these are all items of ``source``. Nothing is random: there are no random views and no dropout.
+    """
     network.eval()
     device = next(network.parameters()).device
-    everything = torch.arange(len(source.targets.labels))
+    if items is None:
+        items = torch.arange(len(source.targets.labels))
     logits = []
-    for batch in distributed.share_of_batch(everything).split(max(1, batch_size // distributed.size())):
+    for batch in distributed.share_of_batch(items).split(max(1, batch_size // distributed.size())):
         with torch.autocast(device.type, dtype=precision, enabled=precision != torch.float32):
             logits.append(network(source.inputs(batch, None).to(device)).float())
-    own = torch.cat(logits)[: len(distributed.share(everything))]
-    return distributed.gather(own, len(everything)).cpu()
+    own = torch.cat(logits)[: len(distributed.share(items))]
+    return distributed.gather(own, len(items)).cpu()
 
 
 @torch.no_grad()

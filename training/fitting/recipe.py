@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 import tagger
-from tagger.classifier import choose_device, limit_threads
+from tagger.classifier import limit_threads
 from tagger.errors import OutputError
 from tagger.file_content import file_hash
 from tagger.model_file import ModelInfo, save_model_file
@@ -27,7 +27,7 @@ from training import distributed
 from training.data.data_set import PARTS, DataSet, LabelledClip
 from training.data.splits import Split
 from training.evaluation.evaluate import Evaluation, evaluate_clips
-from training.fitting.config import TrainConfig, check, training_precision
+from training.fitting.config import TrainConfig, check
 from training.fitting.epochs import Epoch
 from training.fitting.run_folder import Recorder, RunFolder
 from training.fitting.stages import Fitted, Inputs, Stage, fit_head, fit_layers
@@ -184,7 +184,7 @@ def fit_network(
             name,
             config.loop if is_last else replace(config.loop, epochs=config.head_epochs),
             config.device,
-            training_precision(choose_device(config.device), config.precision),
+            config.precision,
             None if run is None else run.checkpoint(name),
             watch.on_step,
             on_epoch,
@@ -212,7 +212,8 @@ def _fit_stage(network: nn.Module, inputs: Inputs, stage: Stage, config: TrainCo
 def write_model_file(
     path: Path, data: DataSet, split: Split, config: TrainConfig, trained: Trained, watch: Watch | None = None
 ) -> TrainResult:
-    """Writes the model file ``path``, evaluates it with the tagger, and writes the scores into the file."""
+    """Writes the model file ``path``, evaluates it with the tagger in the precision of the training, and writes the
+    scores into the file."""
     fitted = trained.fitted
     info = ModelInfo(
         architecture=config.model,
@@ -227,7 +228,8 @@ def write_model_file(
     weights = {name: _half(tensor) for name, tensor in trained.network.state_dict().items()}
     save_model_file(path, info, weights)
     on_clip = clip_counter("test", len(split.test), on_reading=(watch or Watch()).on_reading)
-    evaluation = evaluate_clips(load_model(str(path), device=config.device), split.test, on_clip=on_clip)
+    trained_tagger = load_model(str(path), device=config.device, precision=config.precision)
+    evaluation = evaluate_clips(trained_tagger, split.test, on_clip=on_clip)
     save_model_file(path, replace(info, scores={"split": "test", **evaluation.to_json()}), weights)
     calibrated_on = len(fitted.ood.energies)
     return TrainResult(config.out, fitted.fit.epochs, fitted.fit.best, fitted.temperature, calibrated_on, evaluation)

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from tagger.classifier import Classifier, DeviceName, choose_device
+from tagger.classifier import Classifier, DeviceName, PrecisionName, choose_device
 from tagger.models.fast.fused import fuse
 from tagger.ood import OODCalibration
 from tagger.preprocessing import Preprocessing
@@ -22,6 +22,7 @@ from tagger.windows import Sampling
 from training.data.data_set import Part
 from training.data.splits import Split
 from training.evaluation.calibration import fit_temperature
+from training.fitting.config import training_precision
 from training.fitting.depthwise import factorise_depthwise, restore_depthwise
 from training.fitting.epochs import Epoch, Step
 from training.fitting.loop import Fit, LoopSettings, fit
@@ -64,11 +65,16 @@ class Stage:
     name: str
     loop: LoopSettings
     device: DeviceName
-    precision: torch.dtype
+    precision: PrecisionName
     checkpoint: Path | None
     on_step: Callable[[Step], None]
     on_epoch: Callable[[Epoch], None]
     on_resumed_epochs: Callable[[Sequence[Epoch]], None]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The number format of the computations."""
+        return training_precision(choose_device(self.device), self.precision)
 
     def fit(self, network: nn.Module, pretrained: Collection[nn.Parameter], train: Source, val: Source) -> "Fitted":
         """Trains ``network`` and calibrates it on the validation windows."""
@@ -79,13 +85,13 @@ class Stage:
             self.loop,
             stage=self.name,
             pretrained=pretrained,
-            precision=self.precision,
+            precision=self.dtype,
             checkpoint=self.checkpoint,
             on_step=self.on_step,
             on_epoch=self.on_epoch,
             on_resumed_epochs=self.on_resumed_epochs,
         )
-        logits = predict(network, val, self.loop.batch_size, precision=self.precision)
+        logits = predict(network, val, self.loop.batch_size, precision=self.dtype)
         temperature = fit_temperature(logits, val.targets.labels)
         return Fitted(fitted, temperature, OODCalibration.fit((logits / temperature).numpy()))
 
@@ -100,12 +106,19 @@ class Fitted:
 
 
 def head_forms(
-    network: nn.Module, sampling: Sampling, preprocessing: Preprocessing, device: DeviceName
+    network: nn.Module,
+    sampling: Sampling,
+    preprocessing: Preprocessing,
+    device: DeviceName,
+    precision: PrecisionName = "auto",
 ) -> dict[Part, Form]:
-    """Returns the forms in which ``fit_head`` takes the clips of training and validation."""
+    """Returns the forms in which ``fit_head`` takes the clips of training and validation.
+
+    The backbone computes the features on ``device`` in ``precision``, as in the tagger.
+    """
     # A copy, because the classifier changes the precision and the memory format of its layers.
     parts = nn.ModuleDict({"backbone": copy.deepcopy(network.get_submodule("backbone")), "head": nn.Identity()})
-    backbone = Classifier(parts, preprocessing, device=device)
+    backbone = Classifier(parts, preprocessing, device=device, precision=precision)
     return {
         "train": Features(sampling, preprocessing, backbone, mirrored=True),
         "val": Features(sampling, preprocessing, backbone, mirrored=False),
@@ -119,7 +132,7 @@ def layer_forms(sampling: Sampling, preprocessing: Preprocessing) -> dict[Part, 
 
 def fit_head(network: nn.Module, inputs: Inputs, stage: Stage) -> Fitted:
     """Trains the head of ``network`` on features of its backbone, which are computed once."""
-    forms = head_forms(network, inputs.sampling, inputs.preprocessing, stage.device)
+    forms = head_forms(network, inputs.sampling, inputs.preprocessing, stage.device, stage.precision)
     train, val = (FeatureSource(inputs.store(part, form), inputs.labels) for part, form in forms.items())
     head = network.get_submodule("head").to(choose_device(stage.device))
     return stage.fit(head, (), train, val)
@@ -159,7 +172,7 @@ def fit_layers(
     backbone.to(memory_format=torch.channels_last_3d)
     originals = factorise_depthwise(trainable)
     device = choose_device(stage.device)
-    whole = nn.Sequential(_FrozenLayers(fixed, stage.precision, device), trainable, network.get_submodule("head")).to(
+    whole = nn.Sequential(_FrozenLayers(fixed, stage.dtype, device), trainable, network.get_submodule("head")).to(
         device
     )
     # The weights over time are not pretrained: they start as the identity.

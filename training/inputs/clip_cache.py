@@ -1,8 +1,13 @@
-"""A cache of decoded clips and their features on disk: one file for each, up to a total size."""
+"""A cache of decoded clips and their features on disk: one file for each, up to a total size.
+
+The name of a file ends with the version of the pixels. When a new version of vtag computes other pixels, the old files
+are not read.
+"""
 
 import hashlib
 import json
 import os
+import re
 import tempfile
 import uuid
 from pathlib import Path
@@ -10,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from tagger.errors import OutputError
+from tagger.video.readers.reader import PIXEL_VERSION
 from training.data.data_set import LabelledClip
 from training.inputs.forms import Form
 
@@ -18,6 +24,13 @@ DEFAULT_BYTES = 20 * 10**9
 
 SIZE_CHECKS = 100
 """Maximum number of times that a process measures the cache folder. Measuring a large one takes long."""
+
+
+ENDING = f".pixels{PIXEL_VERSION}.npy"
+"""The ending of the files of this version of vtag."""
+
+_ANY_ARRAY = re.compile(r"[0-9a-f]{32}(\.pixels\d+)?\.npy")
+"""The names of the files of any version. The first versions of vtag did not write the version of the pixels."""
 
 
 class ClipCache:
@@ -83,13 +96,32 @@ class ClipCache:
         return not self._is_full
 
     def _path(self, key: str) -> Path:
-        return self.folder / f"{key}.npy"
+        return self.folder / f"{key}{ENDING}"
 
     def _problem(self, error: OSError) -> OutputError:
         reason = (error.strerror or str(error)).lower()
         return OutputError(
             f"cannot keep clips in {self.folder}: {reason}; name another folder with --cache, or lower --cache-size"
         )
+
+
+def remove_outdated(folder: Path) -> int:
+    """Removes the arrays of other versions of the pixels from a cache folder, because they would fill it for nothing.
+
+    Returns their number. Touches no other files. Raises OutputError when one cannot be removed.
+    """
+    if not folder.is_dir():
+        return 0
+    outdated = [path for path in folder.iterdir() if _ANY_ARRAY.fullmatch(path.name) and not path.name.endswith(ENDING)]
+    for path in outdated:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise OutputError(
+                f"cannot remove {path}, which another version of vtag wrote: {reason}; name another folder with --cache"
+            ) from error
+    return len(outdated)
 
 
 def large_folder() -> str:

@@ -197,7 +197,8 @@ def optimizer_options(command: Command) -> Command:
             help="balanced: every class counts the same in the loss; none: every window counts the same.",
         ),
         precision_option(
-            "Number format of the training; auto: bf16 if the hardware supports it, else fp16 on a GPU, else fp32."
+            "Number format of the training and of the scores; auto: bf16 if the hardware supports it, else fp16 on a "
+            "GPU (scores: fp32), else fp32."
         ),
     )
 

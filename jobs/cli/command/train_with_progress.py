@@ -88,6 +88,7 @@ def train_model(
             )
 
     with run.held(), _resume_hint(console, config), doing("training", config.out):
+        _remove_outdated_clips(config, console)
         result = train(split, config)
         print_evaluation(Console(), result.evaluation, f"{config.out} on {len(split.test)} held-out clips")
         if plan.leaking:
@@ -128,6 +129,7 @@ def train_folds(
     run = RunFolder(config.run_folder)
     progress = FoldProgress(console, len(plan.folds))
     with run.held(), _resume_hint(console, config), doing("training the folds for", config.out):
+        _remove_outdated_clips(config, console)
         results = run_folds(
             plan.data,
             plan.folds,
@@ -142,6 +144,20 @@ def train_folds(
         temporary.replace(config.out)
         run.finish()
     print_folds(Console(), results)
+
+
+def _remove_outdated_clips(config: "TrainConfig", console: Console) -> None:
+    """Removes clips of other versions of vtag from the folder of ``--cache``, and says so."""
+    from training.inputs.clip_cache import remove_outdated
+
+    if config.cache is not None and (removed := remove_outdated(config.cache)):
+        console.print(
+            f"Removed {count(removed, 'file')} from {config.cache}: another version of vtag, which computes other "
+            "pixels, wrote them. The clips are decoded again.",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
 
 
 @contextmanager

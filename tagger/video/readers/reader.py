@@ -11,7 +11,7 @@ DecoderName = Literal["decord", "pyav", "pyav-fast", "pyav-nvdec"]
 WantedReader = Literal["auto", "pyav", "decord"]
 """A reader that a user asks for. ``auto``: the rule of ``tagger.video.choose`` decides."""
 
-PIXEL_VERSION = 3
+PIXEL_VERSION = 4
 """Version of the pixel computation. Cached clips of other versions are not used."""
 
 Needs = Callable[[float], bool]

@@ -228,13 +228,11 @@ def test_training_stops_early_when_validation_gets_no_better(tree: Path, tmp_pat
     assert len(result.epochs) == result.best_epoch + 2 < 9
 
 
-def test_step_reports_have_the_loss_so_far(tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_steps_are_reported_with_the_clips_so_far(tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("training.fitting.loop.REPORT_INTERVAL_S", 0.0)
     steps: list[Step] = []
-    result = train_in(tmp_path, tree, SCRATCH, Watch(on_step=steps.append))
+    train_in(tmp_path, tree, SCRATCH, Watch(on_step=steps.append))
     assert [(step.epoch, step.windows) for step in steps] == [(epoch, seen) for epoch in range(1, 5) for seen in (4, 8)]
-    last = [step for step in steps if step.windows == step.total]
-    assert [step.loss for step in last] == pytest.approx([epoch.train_loss for epoch in result.epochs])
 
 
 @pytest.mark.parametrize("content", ["text", "zip", "list", "other network"])

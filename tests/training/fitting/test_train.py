@@ -1,14 +1,18 @@
 """Training end to end, on clips of moving squares."""
 
+import copy
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from tagger import ModelFileError, OutputError, load_model, read_model_info
+from tagger import ModelFileError, OutputError, Sampling, load_model, read_model_info
+from tagger.classifier import Classifier, PrecisionName
 from tagger.model_file import read_weights
 from tagger.models.i3d_lite import imagenet_weights, inflate
 from tagger.models.model_zoo import I3D_CHECKPOINT
+from tagger.models.registry import CNN3D_PREPROCESSING, build_network
 from tests.training.trees import hash_of, ucf11_tree, ucf101_tree, write_clip
 from training import (
     LoopSettings,
@@ -23,6 +27,8 @@ from training import (
     split_by_group,
     train,
 )
+from training.fitting.stages import head_forms
+from training.inputs.clip_decoding import decode_clips
 
 QUICK = LoopSettings(epochs=12, batch_size=4, seed=1)
 
@@ -201,3 +207,26 @@ def test_an_impossible_training_is_refused_before_any_work(
 
 def test_seeds_of_clips_do_not_depend_on_the_process() -> None:
     assert hash_of("Down", 2, 1) == 4_080_201
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_training_is_scored_in_its_precision(tree: Path, tmp_path: Path, precision: PrecisionName) -> None:
+    settings = LoopSettings(epochs=1, batch_size=4)
+    split, result = train_on(tree, tmp_path / "m.safetensors", settings=settings, precision=precision)
+    scored = evaluate_clips(load_model(str(result.out), precision=precision), split.test)
+    assert np.array_equal(result.evaluation.predictions.logits, scored.predictions.logits)
+
+
+def test_features_are_computed_in_the_precision_of_the_training(tree: Path) -> None:
+    clip = read_data_set(tree).clips[0]
+    network = build_network("cnn3d-lstm", 2)
+    made: dict[str, np.ndarray] = {}
+    precisions: tuple[PrecisionName, ...] = ("fp32", "bf16")
+    for precision in precisions:
+        form = head_forms(network, Sampling(), CNN3D_PREPROCESSING, "cpu", precision)["val"]
+        backbone = Classifier(copy.deepcopy(network), CNN3D_PREPROCESSING, device="cpu", precision=precision)
+        (decoded,) = decode_clips([clip], Sampling(), CNN3D_PREPROCESSING)
+        made[precision] = form.make(decoded)
+        expected = backbone.features(decoded.windows[:1]).half().numpy()
+        assert np.array_equal(made[precision][0], expected), precision
+    assert not np.array_equal(made["fp32"], made["bf16"])

@@ -11,7 +11,7 @@ from tagger import Sampling
 from tagger.models.registry import CNN3D_PREPROCESSING
 from tests.training.trees import write_clip
 from training.data.data_set import LabelledClip
-from training.inputs.clip_cache import SIZE_CHECKS, ClipCache
+from training.inputs.clip_cache import SIZE_CHECKS, ClipCache, remove_outdated
 from training.inputs.forms import Windows
 from training.inputs.ingest import ClipStore
 
@@ -63,3 +63,23 @@ def test_the_key_of_a_clip_is_computed_once(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(ClipCache, "key", lambda cache, clip, form: asked.append(clip) or key(cache, clip, form))
     ClipStore(clips, Windows(Sampling(), CNN3D_PREPROCESSING), ClipCache(tmp_path / "cache"))
     assert asked == clips
+
+
+def test_arrays_of_another_pixel_version_are_not_read_and_make_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = "0" * 32
+    with monkeypatch.context() as older:
+        older.setattr("training.inputs.clip_cache.ENDING", ".pixels1.npy")
+        assert ClipCache(tmp_path, max_bytes=2 * SIZE).save(key, ARRAY)
+    np.save(tmp_path / f"{key}.npy", ARRAY)  # as the first versions of vtag named it
+    others = [tmp_path / "mine.npy", tmp_path / "notes.txt"]
+    for other in others:
+        other.touch()
+    cache = ClipCache(tmp_path, max_bytes=2 * SIZE)
+    assert cache.load(key) is None and not cache.save(key, ARRAY)
+    assert remove_outdated(tmp_path) == 2
+    cache = ClipCache(tmp_path, max_bytes=2 * SIZE)
+    assert cache.save(key, ARRAY) and cache.load(key) is not None
+    assert remove_outdated(tmp_path) == 0 and all(other.exists() for other in others)
+    assert remove_outdated(tmp_path / "missing") == 0
