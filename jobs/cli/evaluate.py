@@ -84,9 +84,9 @@ def evaluate(
     print_evaluation(console, evaluation, f"{tagger.source.name} on {len(known)} clips ({split})")
     if out is not None:
         with doing("writing the report to", out):
-            write_evaluation(out, tagger, evaluation, data=data, split=split)
+            write_evaluation(out, tagger.source, evaluation, data=data, split=split)
         print_report_folder(console, out)
-    text = json.dumps(evaluation_metrics(tagger, evaluation, split), indent=1)
+    text = json.dumps(evaluation_metrics(tagger.source, evaluation, split), indent=1)
     if json_path == "-":
         click.echo(text)
     elif json_path:

@@ -70,8 +70,8 @@ def _check_usage(ctx: click.Context) -> None:
     "--run-folder",
     type=click.Path(file_okay=False, path_type=Path),
     show_default="OUT with the ending .run",
-    help="Folder for settings, metrics.jsonl, TensorBoard logs and checkpoints. The same command continues an "
-    "interrupted training from it.",
+    help="Folder for settings, metrics.jsonl, TensorBoard logs, checkpoints and the report. The same command continues "
+    "an interrupted training from it.",
 )
 @click.option("--restart", is_flag=True, help="Start anew instead of continuing an unfinished training.")
 @click.option(

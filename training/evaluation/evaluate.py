@@ -76,6 +76,23 @@ class Predictions:
         )
 
 
+def pool(parts: Sequence[Predictions]) -> Predictions:
+    """Joins the predictions of several models that know the same labels, each for other clips.
+
+    The logits of each model are divided by its temperature, so the temperature of the result is 1. There is no
+    calibration of out-of-distribution scores.
+    """
+    starts = np.cumsum([0, *(len(part.clips) for part in parts)])
+    return Predictions(
+        labels=parts[0].labels,
+        temperature=1.0,
+        clips=tuple(clip for part in parts for clip in part.clips),
+        logits=np.concatenate([part.logits / part.temperature for part in parts]),
+        videos=np.concatenate([part.videos + start for part, start in zip(parts, starts, strict=False)]),
+        unreadable=tuple(clip for part in parts for clip in part.unreadable),
+    )
+
+
 @dataclass(frozen=True)
 class Calibration:
     """The reliability of confidences before and after temperature scaling."""

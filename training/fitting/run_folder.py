@@ -9,6 +9,7 @@
     cache/            decoded clips and features, unless --cache names a folder; removed when the run is finished
     ray/              the state of Ray Train; removed when the run is finished
     model.safetensors the model file
+    report/           what ``vtag evaluate --out`` writes, for the test clips
     folds/, random/   run folders of trainings whose models are only evaluated
     error-*.txt       the full stories of unexpected errors; removed when the run is finished
     .lock, .held      lock files of the process that trains and of the command
@@ -29,7 +30,7 @@ from training.fitting.epochs import Epoch
 
 SETTINGS, METRICS, MODEL = "settings.json", "metrics.jsonl", "model.safetensors"
 TENSORBOARD, CHECKPOINTS, CACHE, RAY = "tensorboard", "checkpoints", "cache", "ray"
-FOLDS, RANDOM, LOCK, HELD = "folds", "random", ".lock", ".held"
+FOLDS, RANDOM, REPORT, LOCK, HELD = "folds", "random", "report", ".lock", ".held"
 KIND = "a training run of vtag"
 
 
@@ -70,6 +71,11 @@ class RunFolder:
     def cache(self) -> Path:
         """The folder of the clip cache, which is removed when the run is finished."""
         return self.path / CACHE
+
+    @property
+    def report(self) -> Path:
+        """The folder of the report, which is written at the end."""
+        return self.path / REPORT
 
     @property
     def model(self) -> Path:
@@ -127,7 +133,7 @@ class RunFolder:
                 )
         else:
             if before is not None:
-                self._clear((CHECKPOINTS, TENSORBOARD, RAY, FOLDS, RANDOM))
+                self._clear((CHECKPOINTS, TENSORBOARD, RAY, FOLDS, RANDOM, REPORT))
                 (self.path / METRICS).unlink(missing_ok=True)
             self._write(settings, finished=False)
         (self.path / CHECKPOINTS).mkdir(exist_ok=True)

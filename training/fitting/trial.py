@@ -2,11 +2,12 @@
 
 import statistics
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from tagger.model_file import read_model_info
 from training.data.data_set import DataSet
 from training.data.folds import Fold
 from training.evaluation.evaluate import Evaluation
@@ -18,12 +19,16 @@ from training.fitting.watch import Reading, Watch
 
 @dataclass(frozen=True)
 class FoldResult:
-    """The evaluation, on ``groups``, of a model that was trained without them, and the errors of unreadable clips."""
+    """The evaluation, on ``groups``, of a model that was trained without them, and the errors of unreadable clips.
+
+    ``epochs`` are those of all stages, as a model file has them.
+    """
 
     groups: tuple[str, ...]
     best_epoch: int
     evaluation: Evaluation
     unreadable: tuple[str, ...]
+    epochs: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def name(self) -> str:
@@ -66,7 +71,8 @@ def train_fold(data: DataSet, fold: Fold, config: TrainConfig) -> FoldResult:
         temporary = replace(config, out=Path(folder) / "fold.safetensors")
         config = trial_config(config, f"{FOLDS}/{fold.number:02}") if config.run_folder else temporary
         result = train(data, fold.split, config, watch=Watch(on_reading), finish=False)
-    return FoldResult(fold.groups, result.best_epoch, result.evaluation, tuple(unreadable))
+        epochs = tuple(read_model_info(result.out).training["epochs"])
+    return FoldResult(fold.groups, result.best_epoch, result.evaluation, tuple(unreadable), epochs)
 
 
 def spread(scores: Sequence[float]) -> Spread:

@@ -13,6 +13,7 @@ from tagger.windows import Sampling
 from training.data.data_set import LabelledClip
 from training.evaluation.compare import Comparison
 from training.evaluation.evaluate import Evaluation, Verdict
+from training.fitting.trial import FoldResult
 from training.inputs.clip_decoding import decode_clips
 from training.report.plots import jpeg
 from training.report.tables import (
@@ -28,6 +29,8 @@ from training.report.tables import (
     comparison_table,
     confused_lines,
     contest_table,
+    fold_averages_table,
+    folds_table,
     interval_note,
     unknown_table,
 )
@@ -110,16 +113,24 @@ def evaluation_report(
         *_unknown(evaluation),
         *(_section(picture.title, _picture(picture)) for picture in pictures),
     ]
-    if confused := confused_lines(evaluation.videos, MAX_CONFUSIONS):
-        sections.append(_section("Most confused videos", _list(confused)))
-    if mistakes:
-        wrong = evaluation.videos.examples - sum(row[i] for i, row in enumerate(evaluation.videos.confusion))
-        note = f"The most confident of {wrong:,} mistakes, each with its middle frame as the model sees it."
-        sections.append(_section("Worst mistakes", _note(note), _mistakes(mistakes)))
-    if unreadable := evaluation.predictions.unreadable:
-        lines = [f"{clip_name(clip)}: {problem}" for clip, problem in unreadable]
-        sections.append(_section("Not read, and not counted", _list(lines)))
-    return _page(title, facts, sections)
+    return _page(title, facts, [*sections, *_errors(evaluation, mistakes)])
+
+
+def folds_report(
+    facts: Mapping[str, str],
+    results: Sequence[FoldResult],
+    everything: Evaluation,
+    pictures: Iterable[Picture],
+    mistakes: Sequence[Mistake],
+) -> str:
+    """Makes the page for leave one group out; ``everything`` is the evaluation of all clips. All texts are escaped."""
+    sections = [
+        _section("Scores", _table(fold_averages_table(results, everything)), _note(interval_note(everything.videos))),
+        _section("Folds", _table(folds_table(results))),
+        _section("Classes", _table(class_table(everything.videos, "videos", with_intervals=CLASS_SCORES))),
+        *(_section(picture.title, _picture(picture)) for picture in pictures),
+    ]
+    return _page("Leave one group out", facts, [*sections, *_errors(everything, mistakes)])
 
 
 def comparison_report(title: str, facts: Mapping[str, str], comparison: Comparison, pictures: Iterable[Picture]) -> str:
@@ -153,6 +164,19 @@ def _unknown(evaluation: Evaluation) -> Iterator[str]:
     if unknown := evaluation.unknown:
         note = f"{UNKNOWN_NOTE} Classes that the model does not know: {', '.join(unknown.classes)}."
         yield _section("Footage of other classes", _table(unknown_table(unknown)), _note(note))
+
+
+def _errors(evaluation: Evaluation, mistakes: Sequence[Mistake]) -> Iterator[str]:
+    """Yields the sections on confused classes, wrong predictions and unreadable clips, each only if there are any."""
+    if confused := confused_lines(evaluation.videos, MAX_CONFUSIONS):
+        yield _section("Most confused videos", _list(confused))
+    if mistakes:
+        wrong = evaluation.videos.examples - sum(row[i] for i, row in enumerate(evaluation.videos.confusion))
+        note = f"The most confident of {wrong:,} mistakes, each with its middle frame as the model sees it."
+        yield _section("Worst mistakes", _note(note), _mistakes(mistakes))
+    if unreadable := evaluation.predictions.unreadable:
+        lines = [f"{clip_name(clip)}: {problem}" for clip, problem in unreadable]
+        yield _section("Not read, and not counted", _list(lines))
 
 
 def _page(title: str, facts: Mapping[str, str], sections: Iterable[str]) -> str:

@@ -3,6 +3,7 @@
 import io
 import warnings
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 
 import numpy as np
 from matplotlib.artist import Artist
@@ -100,36 +101,65 @@ def plot_f1(scores: Scores, title: str) -> Figure:
     return figure
 
 
+SERIES = (
+    ("loss", (("train_loss", "training", BLUE), ("val_loss", "validation", ORANGE))),
+    (
+        "accuracy",
+        (
+            ("train_accuracy", "training", BLUE),
+            ("val_accuracy", "validation, windows", ORANGE),
+            ("val_video_accuracy", "validation, videos", GREY),
+        ),
+    ),
+)
+"""The panels of the training curves: what each shows, and its lines as field of an ``Epoch``, name and colour."""
+
+
 def plot_curves(epochs: Sequence[Mapping[str, float]], best_epoch: int | None, title: str) -> Figure:
     """Draws training and validation loss and accuracy over the epochs.
 
     Each item of ``epochs`` has fields of an ``Epoch``: ``number``, ``train_loss``, ``val_loss``, ``train_accuracy``,
     ``val_accuracy`` and ``val_video_accuracy``.
     """
-    figure = Figure(figsize=(9, 3.6), dpi=DPI, layout="constrained")
-    figure.suptitle(title, parse_math=False, fontsize=11)
+    figure, panels = _curve_panels(title)
     numbers = [row["number"] for row in epochs]
-    panels = (
-        ("loss", (("train_loss", "training", BLUE), ("val_loss", "validation", ORANGE))),
-        (
-            "accuracy",
-            (
-                ("train_accuracy", "training", BLUE),
-                ("val_accuracy", "validation, windows", ORANGE),
-                ("val_video_accuracy", "validation, videos", GREY),
-            ),
-        ),
-    )
-    for axes, (what, lines) in zip(figure.subplots(1, 2), panels, strict=True):
+    for axes, (what, lines) in zip(panels, SERIES, strict=True):
         for key, name, colour in lines:
             axes.plot(numbers, [row[key] for row in epochs], color=colour, label=name, marker=".")
         if best_epoch is not None:
             axes.axvline(best_epoch, color="#1c2733", linestyle=":", linewidth=1, label=f"kept: epoch {best_epoch}")
-        axes.set(xlabel="epoch", ylabel=what, ylim=(0, 1.02) if what == "accuracy" else (0, None))
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(fontsize=8, frameon=False)
+        _finish_curves(axes, what)
     return figure
+
+
+def plot_fold_curves(folds: Sequence[Sequence[Mapping[str, float]]], title: str) -> Figure:
+    """Draws training and validation loss and accuracy: a thin line for each fold, and a thick one for their mean.
+
+    Each of ``folds`` has epochs as in ``plot_curves``. The mean of an epoch is over the folds that have this epoch.
+    """
+    figure, panels = _curve_panels(title)
+    numbers = range(1, max(map(len, folds)) + 1)
+    for axes, (what, lines) in zip(panels, SERIES, strict=True):
+        for key, name, colour in lines:
+            for epochs in folds:
+                axes.plot(numbers[: len(epochs)], [row[key] for row in epochs], color=colour, linewidth=0.6, alpha=0.3)
+            means = [fmean(epochs[i - 1][key] for epochs in folds if len(epochs) >= i) for i in numbers]
+            axes.plot(numbers, means, color=colour, label=f"{name}, mean of folds", marker=".")
+        _finish_curves(axes, what)
+    return figure
+
+
+def _curve_panels(title: str) -> tuple[Figure, Sequence[Axes]]:
+    figure = Figure(figsize=(9, 3.6), dpi=DPI, layout="constrained")
+    figure.suptitle(title, parse_math=False, fontsize=11)
+    return figure, figure.subplots(1, 2)
+
+
+def _finish_curves(axes: Axes, what: str) -> None:
+    axes.set(xlabel="epoch", ylabel=what, ylim=(0, 1.02) if what == "accuracy" else (0, None))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(fontsize=8, frameon=False)
 
 
 def png(figure: Figure) -> bytes:

@@ -1,6 +1,6 @@
 """Evaluations and comparisons as tables of text, for the terminal and for reports."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from training.evaluation.bootstrap import RESAMPLES, Interval
@@ -9,6 +9,7 @@ from training.evaluation.compare import EXACT_BELOW, Comparison
 from training.evaluation.evaluate import Evaluation
 from training.evaluation.metrics import Scores, most_confused
 from training.evaluation.unknown import THRESHOLD, UnknownScores
+from training.fitting.trial import FoldResult, spread
 
 AVERAGES = {
     "accuracy": "accuracy",
@@ -161,6 +162,46 @@ def contest_table(comparison: Comparison) -> TextTable:
     )
     columns = ("pair", "difference in accuracy", "only 1st right", "only 2nd right", "p", "so the difference")
     return TextTable(columns, rows)
+
+
+def fold_averages_table(results: Sequence[FoldResult], everything: Evaluation) -> TextTable:
+    """Makes the table of accuracy and averages: mean and standard deviation over folds, and over all held-out clips.
+
+    ``everything`` is the evaluation of all held-out clips.
+    """
+    rows = []
+    for name, title in AVERAGES.items():
+        if getattr(everything.videos, name) is None:
+            continue
+        of_folds = spread([getattr(result.evaluation.videos, name) for result in results])
+        of_all = (
+            _with_interval(getattr(scores, name), scores.intervals, name)
+            for scores in (everything.videos, everything.windows)
+        )
+        rows.append((title, f"{of_folds.mean:.3f} ± {of_folds.deviation:.3f}", *of_all))
+    columns = (
+        "",
+        f"videos, mean of {len(results)} folds ± standard deviation",
+        f"all {everything.videos.examples:,} videos",
+        f"all {everything.windows.examples:,} windows",
+    )
+    return TextTable(columns, tuple(rows))
+
+
+def folds_table(results: Sequence[FoldResult]) -> TextTable:
+    """Makes the table with a row for each fold: its groups, accuracy, F1 and best epoch."""
+    rows = tuple(
+        (
+            result.name,
+            f"{result.evaluation.videos.examples:,}",
+            f"{result.evaluation.videos.accuracy:.3f}",
+            f"{result.evaluation.windows.accuracy:.3f}",
+            f"{result.evaluation.videos.f1:.3f}",
+            f"{result.best_epoch}",
+        )
+        for result in results
+    )
+    return TextTable(("left out", "videos", "accuracy, videos", "accuracy, windows", "F1, macro", "best epoch"), rows)
 
 
 def compared_classes_table(comparison: Comparison) -> TextTable:

@@ -65,10 +65,12 @@ def train_model(
     ``console`` shows the progress. ``train_with_ray`` describes the other arguments and the errors.
     """
     from jobs.cli.terminal.training_progress import TrainingProgress
-    from jobs.cli.terminal.training_report import print_evaluation
+    from jobs.cli.terminal.training_report import print_evaluation, print_report_folder
     from jobs.cli.terminal.trial_report import print_leak
     from jobs.training.ray_train import train_with_ray
+    from tagger import find_model
     from training.fitting.trial import trial_config
+    from training.report.report_folder import prepare_folder, write_evaluation
 
     assert config.run_folder is not None and plan.split is not None
     run, split = RunFolder(config.run_folder), plan.split
@@ -95,6 +97,10 @@ def train_model(
             console.print("\nNow training on the split at random:", highlight=False)
             leaking = train(plan.leaking, trial_config(config, RANDOM))
             print_leak(Console(), leaking.evaluation, result.evaluation)
+        with doing("writing the report to", run.report):
+            prepare_folder(run.report)
+            source = find_model(str(config.out.absolute()))
+            write_evaluation(run.report, source, result.evaluation, data=plan.data.root, split="test")
         run.finish()
     console.print(
         f"\nBest epoch {result.best_epoch} of {config.loop.epochs}; temperature {result.temperature:.2f}.",
@@ -109,6 +115,7 @@ def train_model(
             style="yellow",
         )
     console.print(f"Metrics and TensorBoard logs: {config.run_folder}", highlight=False, soft_wrap=True, markup=False)
+    print_report_folder(console, run.report)
     console.print(
         f"Next: vtag run YOUR_FOLDER --model {config.out} --out tags.parquet", highlight=False, soft_wrap=True
     )
@@ -121,9 +128,13 @@ def train_folds(
 
     ``console`` shows the progress. ``run_folds`` describes the other arguments and the errors.
     """
+    from jobs.cli.terminal.training_report import print_report_folder
     from jobs.cli.terminal.trial_report import FoldProgress, print_folds
     from jobs.training.ray_folds import run_folds
+    from tagger import Sampling
+    from tagger.models.registry import ARCHITECTURES
     from training.fitting.trial import folds_json
+    from training.report.report_folder import prepare_folder, write_folds
 
     assert config.run_folder is not None
     run = RunFolder(config.run_folder)
@@ -142,8 +153,18 @@ def train_folds(
         temporary = config.out.with_name(f".{config.out.name}.{os.getpid()}.tmp")
         temporary.write_text(json.dumps(folds_json(results), indent=1) + "\n", "utf-8")
         temporary.replace(config.out)
+        with doing("writing the report to", run.report):
+            prepare_folder(run.report)
+            write_folds(
+                run.report,
+                results,
+                data=plan.data.root,
+                sampling=Sampling(),
+                preprocessing=ARCHITECTURES[config.model].preprocessing,
+            )
         run.finish()
     print_folds(Console(), results)
+    print_report_folder(console, run.report)
 
 
 def _remove_outdated_clips(config: "TrainConfig", console: Console) -> None:

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import statistics
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -15,6 +16,7 @@ from jobs.cli.command.train_options import parse_groups
 from tagger import read_model_info
 from tests.click_runner import CliRunner
 from tests.training.trees import CLASSES, hash_of, ucf11_tree, ucf101_tree, write_clip
+from training.inputs.clip_cache import ENDING
 
 pytestmark = pytest.mark.usefixtures("shared_ray")
 
@@ -28,29 +30,72 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return ucf101_tree(tmp_path_factory.mktemp("ucf101"), groups=5)
 
 
-def test_train_prints_the_split_the_epochs_and_the_scores_that_evaluate_prints_too(tree: Path, tmp_path: Path) -> None:
-    out = tmp_path / "model.safetensors"
-    trained = vtag(
-        *("train", tree, "--model", "cnn3d-lstm", "--out", out),
-        *("--epochs", 2, "--batch-size", 4, "--val-groups", "04", "--test-groups", "05"),
-    )
-    assert trained.exit_code == 0, trained.output
+@dataclass(frozen=True)
+class Trained:
+    """A model file, and what its training printed."""
+
+    out: Path
+    output: str
+
+    @property
+    def report(self) -> Path:
+        return self.out.with_suffix(".run") / "report"
+
+
+@pytest.fixture(scope="module")
+def trained(tree: Path, ray_address: str, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """A training with two epochs, and with a cache that has a file of the first versions of vtag."""
+    folder = tmp_path_factory.mktemp("trained")
+    out, cache = folder / "model.safetensors", folder / "cache"
+    cache.mkdir()
+    (cache / f"{'0' * 32}.npy").touch()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_ADDRESS", ray_address)
+        result = vtag(
+            *("train", tree, "--model", "cnn3d-lstm", "--out", out, "--cache", cache),
+            *("--epochs", 2, "--batch-size", 4, "--val-groups", "04", "--test-groups", "05"),
+        )
+    assert result.exit_code == 0, result.output
+    return Trained(out, result.output)
+
+
+def test_train_prints_the_split_the_epochs_and_the_scores_that_evaluate_prints_too(
+    tree: Path, trained: Trained, tmp_path: Path
+) -> None:
     assert "10 clips of 2 classes" in trained.output
     assert "6 training, 2 validation, 2 test clips" in trained.output
     assert "Epoch 1/2" in trained.output and "Epoch 2/2" in trained.output
-    assert f"vtag run YOUR_FOLDER --model {out}" in trained.output
+    assert f"vtag run YOUR_FOLDER --model {trained.out}" in trained.output
     # One window of each of the two clips.
     assert "Calibrated on 2 validation windows only: confidences are rough" in trained.output
 
-    evaluated = vtag("evaluate", out, tree, "--json", tmp_path / "scores.json")
+    evaluated = vtag("evaluate", trained.out, tree, "--json", tmp_path / "scores.json")
     assert evaluated.exit_code == 0, evaluated.output
     scores = json.loads((tmp_path / "scores.json").read_text())
     assert scores["split"] == "test" and scores["videos"]["examples"] == 2
     accuracy = f"Accuracy: {scores['videos']['accuracy']:.3f} of videos"
     assert accuracy in evaluated.output and accuracy in trained.output
 
-    alone = vtag("evaluate", out, tree, "--split", "all", "--json", "-")
+    alone = vtag("evaluate", trained.out, tree, "--split", "all", "--json", "-")
     assert json.loads(alone.output)["videos"]["examples"] == 10
+
+
+def test_train_writes_the_report_that_evaluate_writes_and_names_it_at_the_end(
+    tree: Path, trained: Trained, tmp_path: Path
+) -> None:
+    assert f"Report: {trained.report / 'report.html'}" in trained.output.splitlines()[-3:]
+    assert vtag("evaluate", trained.out, tree, "--out", tmp_path).exit_code == 0
+    assert {path.name for path in trained.report.iterdir()} == {path.name for path in tmp_path.iterdir()}
+    assert {"confusion.png", "curves.png"} <= {path.name for path in tmp_path.iterdir()}
+    for name in ("metrics.json", "curves.png"):
+        assert (trained.report / name).read_bytes() == (tmp_path / name).read_bytes()
+
+
+def test_kept_clips_of_another_version_of_vtag_are_removed_and_the_training_says_so(trained: Trained) -> None:
+    cache = trained.out.with_name("cache")
+    assert f"Removed 1 file from {cache}: another version of vtag" in trained.output
+    kept = [path.name for path in cache.iterdir()]
+    assert kept and all(name.endswith(ENDING) for name in kept)
 
 
 def test_a_dry_run_prints_classes_groups_hours_unreadable_clips_and_the_split(tree: Path, tmp_path: Path) -> None:
@@ -164,6 +209,12 @@ def test_leave_one_group_out_trains_a_model_for_each_group_of_ucf11(tmp_path: Pa
     )
     assert trained.output.count("Fold ") == 3 and "Fold 3/3" in trained.output
     assert trained.output.count(str(broken)) == 1
+    report = tmp_path / "folds.folds.run" / "report"
+    assert f"Report: {report / 'report.html'}" in trained.output.splitlines()[-1:]
+    assert {"confusion.png", "curves.png", "report.html"} <= {path.name for path in report.iterdir()}
+    everything = json.loads((report / "metrics.json").read_text())["all_clips"]["videos"]
+    assert sum(map(sum, everything["confusion"])) == 6
+    assert everything["accuracy"] == pytest.approx(statistics.mean(accuracies))
     assert not list(tmp_path.glob("*.safetensors"))
 
 

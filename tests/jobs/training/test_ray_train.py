@@ -16,7 +16,7 @@ from jobs.cluster.ray_session import RaySession
 from jobs.errors import JobError
 from jobs.training.board import open_board
 from jobs.training.ray_train import train_with_ray
-from tagger import DataSetError, load_model
+from tagger import DataSetError, load_model, read_model_info
 from tagger.model_file import read_weights
 from tests.training.trees import ucf11_tree, ucf101_tree
 from training import (
@@ -172,6 +172,10 @@ def test_a_command_that_is_interrupted_and_then_killed_continues_to_the_same_mod
     ended = subprocess.run(command, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "Continuing after epoch" in ended.stdout
+    report = tmp_path / "m.run" / "report"
+    assert f"Report: {report / 'report.html'}" in ended.stdout and (report / "curves.png").is_file()
+    # The curves have the epochs from before the interruptions, too.
+    assert len(read_model_info(out).training["epochs"]) == EPOCHS
     assert_same(out, whole)
 
 

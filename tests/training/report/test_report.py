@@ -11,13 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tagger import OutputError
+from tagger import OutputError, Preprocessing, Sampling
 from tests.training.synthetic import class_names, predictions
 from training.data.data_set import LabelledClip
 from training.evaluation.evaluate import Predictions, judge, verdicts, worst_mistakes
+from training.fitting.trial import FoldResult, spread
 from training.report.page import Mistake, Picture, evaluation_report
-from training.report.plots import plot_confusion, plot_curves, plot_f1, plot_reliability, png
-from training.report.report_folder import prepare_folder
+from training.report.plots import plot_confusion, plot_curves, plot_f1, plot_fold_curves, plot_reliability, png
+from training.report.report_folder import prepare_folder, write_folds
 
 PNG = b"\x89PNG\r\n\x1a\n"
 NASTY = '<script src="https://evil.example/x.js"></script>&"\'$x^2$[bold]'
@@ -140,3 +141,47 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="cannot make the folder"):
         prepare_folder(tmp_path / "file" / "report")
+
+
+def fold_results() -> tuple[Predictions, list[FoldResult]]:
+    """Predictions for all clips of three groups, and the same as results of three models, each for one group."""
+    made = predictions(class_names(3), groups=3, clips=2, margin=1, temperature=2.0)
+    row = {"train_loss": 1.0, "val_loss": 2.0, "train_accuracy": 0.5, "val_accuracy": 0.4, "val_video_accuracy": 0.6}
+    results = []
+    for number, group in enumerate(("g0", "g1", "g2"), 1):
+        part = made.of([clip for clip in made.clips if clip.group == group])
+        # Models of their own, so each has its own temperature.
+        part = replace(part, logits=part.logits * number, temperature=made.temperature * number)
+        epochs = tuple({**row, "number": i, "val_loss": float(number)} for i in range(1, number + 2))
+        results.append(FoldResult((group,), number, judge(part), (), epochs))
+    return made, results
+
+
+def test_the_report_of_folds_has_the_scores_of_each_fold_and_one_confusion_matrix_of_all_clips(tmp_path: Path) -> None:
+    made, results = fold_results()
+    write_folds(tmp_path, results, data=Path("clips"), sampling=Sampling(), preprocessing=Preprocessing())
+    whole = judge(made)
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["all_clips"]["videos"]["confusion"] == [list(row) for row in whole.videos.confusion]
+    assert metrics["all_clips"]["windows"]["accuracy"] == whole.windows.accuracy
+    assert [fold["groups"] for fold in metrics["folds"]] == [["g0"], ["g1"], ["g2"]]
+    confidences = {clip["path"]: clip["confidence"] for clip in metrics["clips"]}
+    assert confidences == pytest.approx({str(v.clip.path): v.confidence for v in verdicts(made)})
+    text = Page((tmp_path / "report.html").read_text("utf-8")).text
+    folds = spread([result.evaluation.videos.f1 for result in results])
+    assert f"{folds.mean:.3f} ± {folds.deviation:.3f}" in text and f"{whole.videos.accuracy:.3f}" in text
+    assert "all clips" in text and "18 of 3 classes, in 9 groups" in text
+    pictures = ["confusion.png", "curves.png", "f1.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [*pictures, "metrics.json", "report.html"]
+
+
+def test_the_curves_of_folds_are_a_thin_line_for_each_fold_and_their_mean() -> None:
+    _, results = fold_results()
+    loss = plot_fold_curves([result.epochs for result in results], "Training").axes[0]
+    validation = [list(line.get_ydata()) for line in loss.lines[4:]]
+    # Folds of 2, 3 and 4 epochs; their validation losses are 1, 2 and 3.
+    assert validation == [[1.0] * 2, [2.0] * 3, [3.0] * 4, [2.0, 2.0, 2.5, 3.0]]
+    assert [text.get_text() for text in loss.get_legend().get_texts()] == [
+        "training, mean of folds",
+        "validation, mean of folds",
+    ]
