@@ -12,6 +12,7 @@ from jobs.cli.command.options import examples, verbose_option
 from jobs.cli.command.train_options import hardware_options, network_options, optimizer_options, split_options
 
 if TYPE_CHECKING:
+    from tagger import ModelSource
     from training.data.data_set import DataSet
     from training.data.training_plan import SplitName
 
@@ -41,14 +42,32 @@ def _check_usage(ctx: click.Context) -> None:
         raise click.UsageError("--device cpu and --gpus contradict each other; give one of them.")
     if device == "cuda" and gpus == 0:
         raise click.UsageError("--device cuda and --gpus 0 contradict each other; give one of them.")
-    is_scratch = given["model"] == "cnn3d-lstm"
+    is_scratch = given["model"] == "cnn3d-lstm" and given["start"] is None
     _refuse_unused(ctx, is_scratch, ("pretrained_rate", "head_epochs"), "cnn3d-lstm starts from scratch")
     is_frozen = given["freeze_backbone"] or given["train_layers"] == 0
     _refuse_unused(
         ctx, is_frozen, ("pretrained_rate", "head_epochs", "train_frames"), "the head alone is trained, for --epochs"
     )
+    _refuse_unused(ctx, given["start"] is not None, ("head", "weights"), "the model file of --from has it")
     _refuse_unused(ctx, split == "logo", ("workers", "gpus"), "each fold of --split logo is trained by one worker")
     _refuse_unused(ctx, given["cache_size"] == 0, ("cache",), "--cache-size 0 keeps nothing")
+
+
+def _find_start(ctx: click.Context, start: str) -> "ModelSource":
+    """Finds the model of ``--from``. Raises UsageError when ``--model`` is another network, or as ``find_model``."""
+    from tagger import find_model
+    from tagger.models.registry import ARCHITECTURES
+
+    if start in ARCHITECTURES:
+        raise click.UsageError(f"--from {start}: name a model file, or ucf20; --model names a network.")
+    source = find_model(start)
+    model, found = ctx.params["model"], source.info.architecture
+    if ctx.get_parameter_source("model") is ParameterSource.COMMANDLINE and model != found:
+        raise click.UsageError(
+            f"--model {model} and --from {start} contradict each other: the file is a model of {found}; leave out "
+            "--model."
+        )
+    return source
 
 
 @click.command(
@@ -58,6 +77,7 @@ def _check_usage(ctx: click.Context) -> None:
         "vtag train /clips --freeze-backbone --out model.safetensors",
         "vtag train /clips --model i3d-lstm --train-layers 2 --out model.safetensors",
         "vtag train clips.csv --out model.safetensors --seed 1",
+        "vtag train /more-clips --from model.safetensors --out better.safetensors",
         "vtag train /ucf11 --model cnn3d-lstm --split logo --out folds.json",
     ),
 )
@@ -86,6 +106,7 @@ def train(
     ctx: click.Context,
     data: Path,
     model: str,
+    start: str | None,
     out: Path | None,
     weights: Path | None,
     freeze_backbone: bool,
@@ -131,12 +152,13 @@ def train(
     """
     from rich.console import Console
 
-    from jobs.cli.command.train_with_progress import inspect_data_set, train_folds, train_model
+    from jobs.cli.command.train_with_progress import inspect_data_set, print_start, train_folds, train_model
     from jobs.cli.terminal.data_set_report import print_data_set
     from tagger.errors import doing
     from training.data.training_plan import plan_training, read_labelled
 
     _check_usage(ctx)
+    source = None if start is None else _find_start(ctx, start)
 
     def read() -> "DataSet":
         with doing("reading the clips of", data):
@@ -151,9 +173,10 @@ def train(
     from training.fitting.loop import LoopSettings
 
     config = TrainConfig(
-        model=model,
+        model=model if source is None else source.info.architecture,
         out=out,
         weights=weights,
+        start=source,
         train_layers=0 if freeze_backbone else train_layers,
         train_frames=train_frames,
         head_epochs=head_epochs,
@@ -180,6 +203,8 @@ def train(
     console = Console(quiet=quiet)
     plan = make_plan(read())
     print_data_set(console, plan)
+    if source is not None:
+        print_start(console, plan, source)
     if plan.folds:
         train_folds(plan, config, console, address=address, verbose=verbose)
     else:

@@ -45,7 +45,7 @@ def run_folds(
     """
     config = with_absolute_paths(config)
     # Missing weights are reported before Ray is started.
-    network = starting_network(config, len(data.labels)) if _ingests_first(config) else None
+    network = starting_network(config, data.labels) if _ingests_first(config) else None
 
     def on_event(event: FoldResult | Reading) -> None:
         if isinstance(event, Reading):

@@ -9,8 +9,6 @@ from torch import nn
 from jobs.cluster.memory import keep_freed_memory
 from jobs.cluster.ray_driver import explain
 from jobs.cluster.ray_session import RaySession
-from tagger.models.registry import ARCHITECTURES
-from tagger.windows import Sampling
 from training.data.data_set import LabelledClip, Part
 from training.fitting.config import TrainConfig
 from training.fitting.stages import head_forms, layer_forms
@@ -63,10 +61,9 @@ def ingest_clips(
 def _forms(network: Any, config: TrainConfig, stage: str) -> Mapping[Part, Form]:
     import ray
 
-    preprocessing = ARCHITECTURES[config.model].preprocessing
     if stage == "head":
-        return head_forms(ray.get(network), Sampling(), preprocessing, config.device, config.precision)
-    return layer_forms(Sampling(), preprocessing)
+        return head_forms(ray.get(network), config.sampling, config.preprocessing, config.device, config.precision)
+    return layer_forms(config.sampling, config.preprocessing)
 
 
 def ingest_with_ray(

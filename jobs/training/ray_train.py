@@ -69,7 +69,7 @@ def train_with_ray(
     check(config)
     config = with_absolute_paths(config)
     # Missing weights are reported before Ray is started.
-    network = starting_network(config, len(data.labels))
+    network = starting_network(config, data.labels)
     with Sigterm():
         result: TrainResult = run_on_ray(
             "training",

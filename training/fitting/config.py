@@ -11,6 +11,9 @@ from tagger.classifier import DeviceName, PrecisionName, choose_precision
 from tagger.errors import ModelFileError, OutputError
 from tagger.models.heads import HeadName
 from tagger.models.registry import ARCHITECTURES
+from tagger.preprocessing import Preprocessing
+from tagger.tagger import ModelSource
+from tagger.windows import Sampling
 from training.fitting.loop import LoopSettings
 from training.inputs.clip_cache import DEFAULT_BYTES
 
@@ -24,10 +27,13 @@ class TrainConfig:
 
     ``model`` is the name of an architecture, ``out`` the path of the model file that is written. ``weights`` is a local
     file of pretrained weights for the backbone: a Kinetics-400 checkpoint of pytorchvideo for ``i3d-lstm``, a 2D
-    ImageNet EfficientNet-Lite0 for ``i3d-lite-lstm``. The head of a pretrained backbone is first trained alone for
-    ``head_epochs``, on features that are computed once. Then it is trained for ``loop.epochs`` together with the last
-    ``train_layers`` layers of the backbone (None is all, 0 is none), on random views of ``train_frames`` frames each
-    (None is as many as a window has). With ``train_layers`` 0 only the head is trained, for ``loop.epochs``.
+    ImageNet EfficientNet-Lite0 for ``i3d-lite-lstm``. ``start`` is a model of the same architecture to start from
+    instead; its file fixes the options, the preprocessing and the sampling.
+
+    The head of a pretrained backbone is first trained alone for ``head_epochs``, on features that are computed once.
+    Then it is trained for ``loop.epochs`` together with the last ``train_layers`` layers of the backbone (None is all,
+    0 is none), on random views of ``train_frames`` frames each (None is as many as a window has). With ``train_layers``
+    0 only the head is trained, for ``loop.epochs``.
 
     ``run_folder`` keeps the metrics and checkpoints (see ``training.fitting.run_folder``); without it only the model
     file is kept. An interrupted training resumes from there, unless ``restart`` is set. Decoded clips and features are
@@ -37,6 +43,7 @@ class TrainConfig:
     model: str
     out: Path
     weights: Path | None = None
+    start: ModelSource | None = None
     train_layers: int | None = None
     train_frames: int | None = None
     head_epochs: int = 8
@@ -58,14 +65,26 @@ class TrainConfig:
     @property
     def options(self) -> dict[str, Any]:
         """The arguments that the network is built with."""
+        if self.start is not None:
+            return dict(self.start.info.options)
         # tests/benchmarks/ablation.py measures the gain from difference images.
         motion = {"i3d-lite-lstm": {"changes": True}, SCRATCH: {"differences": True}}
         return {"head": self.head} | motion.get(self.model, {})
 
     @property
+    def preprocessing(self) -> Preprocessing:
+        """How frames become the input of the network."""
+        return self.start.info.preprocessing if self.start is not None else ARCHITECTURES[self.model].preprocessing
+
+    @property
+    def sampling(self) -> Sampling:
+        """The windows that the network sees."""
+        return self.start.info.sampling if self.start is not None else Sampling()
+
+    @property
     def is_pretrained(self) -> bool:
         """Whether the backbone starts from pretrained weights."""
-        return self.model != SCRATCH
+        return self.start is not None or self.model != SCRATCH
 
 
 def check(config: TrainConfig) -> None:
@@ -74,6 +93,11 @@ def check(config: TrainConfig) -> None:
     if architecture is None or not architecture.is_trainable:
         trainable = ", ".join(name for name, known in ARCHITECTURES.items() if known.is_trainable)
         raise ModelFileError(f"{config.model!r} cannot be trained; choose one of {trainable}")
+    if config.start is not None and config.start.info.architecture != config.model:
+        raise ModelFileError(
+            f"{config.start.file} is a model of {config.start.info.architecture}: the training cannot be one of "
+            f"{config.model}; leave out --model, or --from"
+        )
     check_out(config.out)
     if config.run_folder == config.out:
         raise OutputError(f"{config.out} would be both model file and run folder; name another with --run-folder")
@@ -82,8 +106,16 @@ def check(config: TrainConfig) -> None:
             f"{config.model} starts from scratch: all of its layers must be trained; leave out --freeze-backbone and "
             "--train-layers"
         )
+    if config.model == SCRATCH and config.train_layers:
+        raise ModelFileError(
+            f"--train-layers {config.train_layers}: {config.model} is trained as a whole, or with --freeze-backbone"
+        )
     if config.train_frames == 1 and config.model in ("i3d-lstm", SCRATCH):
         raise ModelFileError(f"--train-frames 1: {config.model} sees what happens between frames; give it 2 or more")
+    if config.start is not None and config.weights is not None:
+        raise ModelFileError(
+            "--weights and --from contradict each other: a model file has its weights; give one of them"
+        )
     if not config.is_pretrained and config.weights is not None:
         raise ModelFileError(f"{config.model} is trained from scratch; --weights is for i3d-lstm and i3d-lite-lstm")
 

@@ -20,9 +20,8 @@ from tagger.classifier import limit_threads
 from tagger.errors import OutputError
 from tagger.file_content import file_hash
 from tagger.model_file import ModelInfo, save_model_file
-from tagger.models.registry import ARCHITECTURES, build_network
-from tagger.tagger import load_model
-from tagger.windows import Sampling
+from tagger.models.registry import build_network
+from tagger.tagger import ModelSource, load_model
 from training import distributed
 from training.data.data_set import PARTS, DataSet, LabelledClip
 from training.data.splits import Split
@@ -31,6 +30,7 @@ from training.fitting.config import TrainConfig, check
 from training.fitting.epochs import Epoch
 from training.fitting.run_folder import Recorder, RunFolder
 from training.fitting.stages import Fitted, Inputs, Stage, fit_head, fit_layers
+from training.fitting.start import keeps_head, load_start
 from training.fitting.watch import Watch, clip_counter
 from training.inputs.clip_cache import ClipCache, large_folder
 from training.inputs.ingest import IngestedClips
@@ -73,7 +73,7 @@ def train(
     check(config)
     limit_threads()
     with open_run(data, split, config) as run, open_cache(config) as cache:
-        trained = fit_network(data, split, config, starting_network(config, len(data.labels)), cache, run, watch)
+        trained = fit_network(data, split, config, starting_network(config, data.labels), cache, run, watch)
         assert trained is not None
         model_file = run.model if run is not None else config.out
         result = write_model_file(model_file, data, split, config, trained, watch)
@@ -116,6 +116,7 @@ def begin_run(
     settings = {
         "model": config.model,
         "weights": config.weights and file_hash(config.weights),
+        "from": config.start and config.start.hash,
         "options": config.options,
         "train_layers": config.train_layers,
         "train_frames": config.train_frames,
@@ -128,11 +129,14 @@ def begin_run(
     return RunFolder.open(config.run_folder, settings, restart=config.restart)
 
 
-def starting_network(config: TrainConfig, classes: int) -> nn.Module:
-    """Builds the network before training, with pretrained weights in its backbone."""
+def starting_network(config: TrainConfig, labels: Sequence[str]) -> nn.Module:
+    """Builds the network for ``labels`` before training, with the weights that it starts from."""
     torch.manual_seed(config.loop.seed)
-    network = build_network(config.model, classes, config.options)
-    load_backbone(network, config.model, config.weights)
+    network = build_network(config.model, len(labels), config.options)
+    if config.start is not None:
+        load_start(network, config.start, labels)
+    else:
+        load_backbone(network, config.model, config.weights)
     return network
 
 
@@ -172,8 +176,8 @@ def fit_network(
     inputs = Inputs(
         split,
         data.labels,
-        Sampling(),
-        ARCHITECTURES[config.model].preprocessing,
+        config.sampling,
+        config.preprocessing,
         cache,
         partial(clip_counter, on_reading=watch.on_reading),
         ingested,
@@ -206,6 +210,7 @@ def _fit_stage(network: nn.Module, inputs: Inputs, stage: Stage, config: TrainCo
         train_layers=config.train_layers,
         frames=config.train_frames,
         is_pretrained=config.is_pretrained,
+        has_trained_taps=config.start is not None,
     )
 
 
@@ -218,8 +223,8 @@ def write_model_file(
     info = ModelInfo(
         architecture=config.model,
         labels=data.labels,
-        sampling=Sampling(),
-        preprocessing=ARCHITECTURES[config.model].preprocessing,
+        sampling=config.sampling,
+        preprocessing=config.preprocessing,
         temperature=fitted.temperature,
         options=config.options,
         training=_training_metadata(data, split, config, trained),
@@ -287,17 +292,27 @@ def _half(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.half() if tensor.is_floating_point() and tensor.ndim >= 2 else tensor
 
 
+def _start_metadata(start: ModelSource, labels: Sequence[str]) -> dict[str, str]:
+    return {
+        "model": start.name,
+        "sha256": start.hash,
+        "weights": "backbone and head" if keeps_head(start, labels) else "backbone",
+    }
+
+
 def _training_metadata(data: DataSet, split: Split, config: TrainConfig, trained: Trained) -> dict[str, Any]:
     fit = trained.fitted.fit
     # Numbered across all stages.
     epochs = [{**asdict(epoch), "number": number} for number, epoch in enumerate(trained.epochs, 1)]
+    start = config.start
     return {
         "data": data.root.name,
+        **({} if start is None else {"from": _start_metadata(start, data.labels)}),
         "clips": {part: len(getattr(split, part)) for part in PARTS},
         "grouped_by": dict(data.grouped_by),
         "groups": {part: split.groups(part) for part in ("val", "test")},
         "train_layers": "all" if config.train_layers is None else config.train_layers,
-        "train_frames": None if config.train_layers == 0 else config.train_frames or Sampling().num_frames,
+        "train_frames": None if config.train_layers == 0 else config.train_frames or config.sampling.num_frames,
         "head_epochs": config.head_epochs if len(config.stages) > 1 else None,
         "settings": asdict(config.loop),
         # ``fit.best`` counts within the last stage.

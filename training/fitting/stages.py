@@ -146,10 +146,12 @@ def fit_layers(
     train_layers: int | None,
     frames: int | None,
     is_pretrained: bool,
+    has_trained_taps: bool = False,
 ) -> Fitted:
     """Trains the last ``train_layers`` layers of the backbone (None is all) and the head, on random views.
 
-    ``frames`` is the number of frames of a view; None is that of a window.
+    ``frames`` is the number of frames of a view; None is that of a window. With ``is_pretrained`` the backbone learns
+    at the rate for pretrained layers. With ``has_trained_taps`` so do its weights over time.
     """
     backbone = network.get_submodule("backbone")
     trainable: nn.Module = backbone
@@ -175,8 +177,12 @@ def fit_layers(
     whole = nn.Sequential(_FrozenLayers(fixed, stage.dtype, device), trainable, network.get_submodule("head")).to(
         device
     )
-    # The weights over time are not pretrained: they start as the identity.
-    pretrained = [p for name, p in trainable.named_parameters() if not name.endswith("taps")] if is_pretrained else []
+    pretrained = [
+        parameter
+        for name, parameter in trainable.named_parameters()
+        # In a network that has just been inflated, the weights over time start as the identity.
+        if is_pretrained and (has_trained_taps or not name.endswith("taps"))
+    ]
     fitted = stage.fit(whole, pretrained, train, val)
     restore_depthwise(trainable, originals)
     return fitted

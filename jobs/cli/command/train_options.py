@@ -68,6 +68,13 @@ def network_options(command: Command) -> Command:
             help="Architecture to train.",
         ),
         click.option(
+            "--from",
+            "start",
+            metavar="NAME|FILE",
+            help="Model file to start from, or ucf20. It fixes the network. Its head is kept when DATA has the same "
+            "classes; otherwise the head is new. Default: the pretrained weights of --model, if there are any.",
+        ),
+        click.option(
             "--out",
             type=click.Path(dir_okay=False, path_type=Path),
             help="Model file to write, such as model.safetensors; with --split logo, which makes no model, the file "

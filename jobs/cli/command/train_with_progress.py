@@ -14,7 +14,7 @@ from rich.progress import Progress
 
 from jobs.cli.command.endings import keep
 from jobs.cli.terminal.data_set_report import print_inventory
-from jobs.cli.terminal.wording import count
+from jobs.cli.terminal.wording import count, printable
 from tagger.errors import DataSetError, doing
 from training.data.data_set import DataSet
 from training.data.inventory import take_inventory
@@ -23,6 +23,7 @@ from training.data.training_plan import TrainingPlan
 from training.fitting.run_folder import RANDOM, RunFolder
 
 if TYPE_CHECKING:
+    from tagger import ModelSource
     from training import TrainConfig, TrainResult
 
 MIN_CALIBRATION_WINDOWS = 50
@@ -48,6 +49,27 @@ def inspect_data_set(data: DataSet, make_plan: Callable[[DataSet], TrainingPlan]
     print_inventory(Console(), plan, inventory)
     if problem:
         raise problem
+
+
+def print_start(console: Console, plan: TrainingPlan, start: "ModelSource") -> None:
+    """Prints which weights of the model ``start`` a training begins with, and whether they make the scores too high."""
+    from training.fitting.start import clips_seen_before, keeps_head
+
+    which = "backbone and head" if keeps_head(start, plan.data.labels) else "backbone only; its labels are others"
+    name = printable(start.name)
+    console.print(
+        f"Starting from {name} ({start.info.architecture}): {which}.", highlight=False, markup=False, soft_wrap=True
+    )
+    splits = [*(fold.split for fold in plan.folds), *([plan.split] if plan.split else [])]
+    tested = tuple(clip for split in splits for clip in split.test)
+    if seen := clips_seen_before(start, plan.data, tested):
+        console.print(
+            f"{name} was trained on {len(seen):,} of the {count(len(tested), 'test clip')}: the scores are too high.",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+            style="yellow",
+        )
 
 
 def train_model(
@@ -131,8 +153,6 @@ def train_folds(
     from jobs.cli.terminal.training_report import print_report_folder
     from jobs.cli.terminal.trial_report import FoldProgress, print_folds
     from jobs.training.ray_folds import run_folds
-    from tagger import Sampling
-    from tagger.models.registry import ARCHITECTURES
     from training.fitting.trial import folds_json
     from training.report.report_folder import prepare_folder, write_folds
 
@@ -159,8 +179,8 @@ def train_folds(
                 run.report,
                 results,
                 data=plan.data.root,
-                sampling=Sampling(),
-                preprocessing=ARCHITECTURES[config.model].preprocessing,
+                sampling=config.sampling,
+                preprocessing=config.preprocessing,
             )
         run.finish()
     print_folds(Console(), results)

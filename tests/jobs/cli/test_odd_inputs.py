@@ -172,7 +172,7 @@ def prepare_training(plan: TrainingPlan, config: TrainConfig, *_: object, **__: 
     assert plan.split is not None and config.run_folder is not None
     with RunFolder(config.run_folder).held():
         if config.weights is not None:
-            starting_network(config, len(plan.data.labels))
+            starting_network(config, plan.data.labels)
         with open_run(plan.data, plan.split, config), open_cache(config):
             pass
 

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import click
 import pytest
+import torch
 from click.testing import Result
 
 from jobs.cli import main
 from jobs.cli.command.train_options import parse_groups
 from tagger import read_model_info
+from tagger.file_content import file_hash
 from tests.click_runner import CliRunner
 from tests.training.trees import CLASSES, hash_of, ucf11_tree, ucf101_tree, write_clip
 from training.inputs.clip_cache import ENDING
@@ -23,6 +25,16 @@ pytestmark = pytest.mark.usefixtures("shared_ray")
 
 def vtag(*arguments: object) -> Result:
     return CliRunner().invoke(main, [str(argument) for argument in arguments], terminal_width=120)
+
+
+class Unsafe:
+    """An object whose pickle makes the file ``path`` when it is loaded."""
+
+    def __init__(self, path: Path):
+        self._path = path
+
+    def __reduce__(self) -> tuple:
+        return Path.touch, (self._path,)
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +108,43 @@ def test_kept_clips_of_another_version_of_vtag_are_removed_and_the_training_says
     assert f"Removed 1 file from {cache}: another version of vtag" in trained.output
     kept = [path.name for path in cache.iterdir()]
     assert kept and all(name.endswith(ENDING) for name in kept)
+
+
+def test_a_training_from_a_model_file_goes_on_with_its_scores(tree: Path, trained: Trained, tmp_path: Path) -> None:
+    out = tmp_path / "more.safetensors"
+    # At this learning rate the weights stay as they are.
+    result = vtag(
+        *("train", tree, "--from", trained.out, "--out", out, "--learning-rate", 1e-12, "--epochs", 1),
+        *("--freeze-backbone", "--batch-size", 4, "--val-groups", "04", "--test-groups", "05"),
+    )
+    assert result.exit_code == 0, result.output
+    assert "Starting from model (cnn3d-lstm): backbone and head." in result.output
+    before, after = read_model_info(trained.out), read_model_info(out)
+    assert after.scores["videos"] == before.scores["videos"]
+    assert after.architecture == "cnn3d-lstm"
+    assert after.training["from"]["sha256"] == file_hash(trained.out)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message", "code"),
+    [
+        (("--from", "MINE", "--model", "i3d-lstm"), "the file is a model of cnn3d-lstm; leave out --model", 2),
+        (("--from", "MINE", "--head", "mean"), "--head would change nothing: the model file of --from has it", 2),
+        (("--from", "i3d-kinetics400"), "--from i3d-kinetics400: name a model file, or ucf20", 2),
+        (("--from", "gone.safetensors"), "gone.safetensors does not exist", 1),
+        (("--from", "PICKLE"), "is not a readable .safetensors file", 1),
+    ],
+)
+def test_a_model_that_a_training_cannot_start_from_ends_it_with_one_line(
+    tree: Path, trained: Trained, tmp_path: Path, arguments: tuple[str, ...], message: str, code: int
+) -> None:
+    pickled = tmp_path / "checkpoint.pth"
+    torch.save(Unsafe(tmp_path / "executed"), pickled)
+    files = {"MINE": trained.out, "PICKLE": pickled}
+    result = vtag("train", tree, "--out", tmp_path / "m.safetensors", *(files.get(a, a) for a in arguments))
+    assert result.exit_code == code
+    assert message in " ".join(result.output.replace("│", " ").split())
+    assert not (tmp_path / "executed").exists()
 
 
 def test_a_dry_run_prints_classes_groups_hours_unreadable_clips_and_the_split(tree: Path, tmp_path: Path) -> None:

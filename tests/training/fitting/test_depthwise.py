@@ -1,5 +1,7 @@
 """A factorised depthwise convolution computes the same function, and is merged back into an ordinary one."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import nn
@@ -53,9 +55,26 @@ def test_gradients_are_those_of_the_ordinary_convolution(kernel: int, stride: in
     assert torch.allclose(taps_gradient, chained)
 
 
+@pytest.mark.parametrize("to_file", [lambda kernel: kernel, lambda kernel: kernel.half().float()], ids=["same", "half"])
+def test_a_convolution_that_was_trained_is_factorised_again(to_file: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    torch.manual_seed(0)
+    trained = FactorisedDepthwise(inflated())
+    with torch.no_grad():
+        trained.taps.copy_(torch.randn_like(trained.taps))
+    convolution = inflated()
+    with torch.no_grad():
+        convolution.weight.copy_(to_file(trained.merged_kernel()))
+    x = torch.randn(2, 6, 7, 9, 8)
+    assert torch.allclose(FactorisedDepthwise(convolution)(x), convolution(x), atol=2e-3)
+
+
 @pytest.mark.parametrize(
-    "convolution", [SamePadConv3d(4, 4, (3, 3, 3), groups=4), SamePadConv3d(4, 4, (1, 3, 3), groups=4)]
+    ("convolution", "message"),
+    [
+        (SamePadConv3d(4, 4, (3, 3, 3), groups=4), "not multiples of one of them"),
+        (SamePadConv3d(4, 4, (1, 3, 3), groups=4), "covers 1 frames; it must cover 3"),
+    ],
 )
-def test_a_convolution_that_is_not_freshly_inflated_is_refused(convolution: SamePadConv3d) -> None:
-    with pytest.raises(ValueError, match="freshly inflated"):
+def test_a_convolution_that_cannot_be_factorised_is_refused(convolution: SamePadConv3d, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         FactorisedDepthwise(convolution)
