@@ -142,7 +142,7 @@ def plot_fold_curves(folds: Sequence[Sequence[Mapping[str, float]]], title: str)
     for axes, (what, lines) in zip(panels, SERIES, strict=True):
         for key, name, colour in lines:
             for epochs in folds:
-                axes.plot(numbers[: len(epochs)], [row[key] for row in epochs], color=colour, linewidth=0.6, alpha=0.3)
+                axes.plot(numbers[: len(epochs)], [row[key] for row in epochs], color=colour, linewidth=0.7, alpha=0.5)
             means = [fmean(epochs[i - 1][key] for epochs in folds if len(epochs) >= i) for i in numbers]
             axes.plot(numbers, means, color=colour, label=f"{name}, mean of folds", marker=".")
         _finish_curves(axes, what)
