@@ -89,12 +89,26 @@ class ModelSource:
         return Classifier(network, info.preprocessing, info.temperature, info.ood, device=device, precision=precision)
 
 
-def find_model(model: str = BUILTIN, weights: str | Path | None = None) -> ModelSource:
+def find_model(model: str = BUILTIN, weights: str | Path | None = None, *, frames: int | None = None) -> ModelSource:
     """Finds a model by name or file. Downloads the Kinetics weights if they are needed and not in the cache.
 
-    ``weights`` is a local checkpoint for a model whose weights are downloaded. Raises ModelFileError for an unknown
-    name or a bad file, WeightsError when the weights cannot be read or downloaded.
+    ``weights`` is a local checkpoint for a model whose weights are downloaded. ``frames`` is the number of frames that
+    the model sees of each window, spread over the same time; by default as many as it was trained on. Raises
+    ModelFileError for an unknown name, a bad file or a number of frames that the model does not take, WeightsError when
+    the weights cannot be read or downloaded.
     """
+    source = _find_model(model, weights)
+    if frames is None:
+        return source
+    choices = KNOWN_MODELS[model].samplings if source.weights is not None else (source.info.sampling,)
+    for sampling in choices:
+        if sampling.num_frames == frames:
+            return replace(source, info=replace(source.info, sampling=sampling))
+    possible = " or ".join(str(sampling.num_frames) for sampling in choices)
+    raise ModelFileError(f"--frames {frames}: {source.name} takes {possible} frames of a window")
+
+
+def _find_model(model: str, weights: str | Path | None) -> ModelSource:
     known = KNOWN_MODELS.get(model)
     downloaded = [name for name, each in KNOWN_MODELS.items() if each.is_downloaded]
     if weights is not None and model not in downloaded:
@@ -164,8 +178,9 @@ def load_model(
     model: str = BUILTIN,
     *,
     weights: str | Path | None = None,
+    frames: int | None = None,
     device: "DeviceName" = "auto",
     precision: "PrecisionName" = "auto",
 ) -> Tagger:
     """Loads a model by name or file: ``load_model().tag("clip.mp4")`` returns segments. See ``find_model``."""
-    return Tagger(find_model(model, weights), device, precision)
+    return Tagger(find_model(model, weights, frames=frames), device, precision)

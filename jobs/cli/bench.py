@@ -54,6 +54,7 @@ def bench(
     inputs: tuple[str, ...],
     model: str,
     weights: Path | None,
+    frames: int | None,
     seconds: float,
     rounds: int,
     device: Literal["auto", "cpu", "cuda"],
@@ -75,7 +76,7 @@ def bench(
     from jobs.measure.sample_video import make_sample
     from tagger import find_model
 
-    source = find_model(model, weights)
+    source = find_model(model, weights, frames=frames)
     with tempfile.TemporaryDirectory(prefix="vtag-bench-") as folder:
         paths = inputs or (str(make_sample(Path(folder) / "sample.mp4")),)
         with Console(stderr=True, quiet=as_json).status("Measuring") as status:

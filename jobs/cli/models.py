@@ -58,7 +58,8 @@ def describe(model: str) -> dict[str, Any]:
         origin = {} if known is None else _origin(known)
         return {"name": source.name, **file, **origin, **asdict(source.info)}
     if known.is_downloaded:
-        return {**_row(known), **asdict(known.info())}
+        others = [asdict(sampling) for sampling in known.samplings[1:]]
+        return {**_row(known), **asdict(known.info()), **({"other samplings": others} if others else {})}
     return {**_row(known), "preprocessing": asdict(known.preprocessing)}
 
 
@@ -148,6 +149,10 @@ def _shown(name: str, value: Any) -> str:
 
             sampling = Sampling(**value)
             return f"{sampling}: windows of {sampling.window_s:.2f} s"
+        case "other samplings":
+            from tagger import Sampling
+
+            return "\n".join(f"--frames {each['num_frames']}: {Sampling(**each)}" for each in value)
         case "preprocessing":
             side, crop = value["resize"], value["size"]
             colours = "; ".join(

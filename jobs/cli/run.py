@@ -207,6 +207,7 @@ def run(
     out: str,
     model: str,
     weights: Path | None,
+    frames: int | None,
     hop_s: float | None,
     overlap: float | None,
     fast_decode: bool,
@@ -242,12 +243,13 @@ def run(
     if hop_s is not None and overlap is not None:
         raise click.UsageError("--hop and --overlap set the same thing; give one of them.")
     if overlap is not None:
-        hop_s = _hop_of(overlap, model, weights)
+        hop_s = _hop_of(overlap, model, weights, frames)
     config = RunConfig(
         inputs=inputs,
         out=out,
         model=model,
         weights=weights,
+        frames=frames,
         hop_s=hop_s,
         fast_decode=fast_decode,
         top_k=top_k,
@@ -315,10 +317,10 @@ def _dry_run(ctx: click.Context, config: RunConfig, as_json: bool, quiet: bool) 
         ctx.exit(SOME_VIDEOS_FAILED)
 
 
-def _hop_of(overlap: float, model: str, weights: Path | None) -> float:
+def _hop_of(overlap: float, model: str, weights: Path | None, frames: int | None) -> float:
     from tagger import find_model
 
-    sampling = find_model(model, weights).info.sampling
+    sampling = find_model(model, weights, frames=frames).info.sampling
     hop_s = sampling.window_s * (1 - overlap)
     if hop_s < sampling.step_s:
         most = 1 - sampling.step_s / sampling.window_s

@@ -105,7 +105,7 @@ def make_plan(config: RunConfig, on_found: Callable[[int], None] = lambda found:
     ``on_found`` gets the number of videos found so far. Raises InputError, OutputError, ModelFileError or WeightsError.
     """
     output = choose_output(config.out)
-    source = find_model(config.model, config.weights)
+    source = find_model(config.model, config.weights, frames=config.frames)
     sampling = replace(source.info.sampling, fast_decode=config.fast_decode or source.info.sampling.fast_decode)
     if config.hop_s is not None:
         try:
@@ -255,9 +255,12 @@ def _base_result(output: Output, identity: RunIdentity) -> Result | None:
     """Returns the result that the run adds to. Raises OutputError when its identity differs or a part is missing."""
     base = read_base(output)
     difference = base and identity.difference(base.identity)
-    if difference:
+    if base and difference:
+        frames = base.identity.sampling["num_frames"]
+        is_other = base.identity.model_hash == identity.model_hash and frames != identity.sampling["num_frames"]
+        extend = f"--frames {frames} to extend it, " if is_other else ""
         raise OutputError(
-            f"{output.out} was made with {difference}; use --overwrite to replace it, or choose another --out"
+            f"{output.out} was made with {difference}; use {extend}--overwrite to replace it, or choose another --out"
         )
     if base is not None and base.parts:
         there = {*output.parts.names(), *output.tags.names()}

@@ -49,15 +49,17 @@ class RunConfig:
     """The options of ``vtag run``. None means: chosen automatically.
 
     ``inputs`` are files, folders, globs, ``@list.txt`` or ``-``; ``out`` ending in ``.parquet`` is one file, anything
-    else a folder of part files; both may be addresses such as ``s3://bucket/videos``. ``hop_s`` is the distance between
-    window starts in seconds; ``fast_decode`` is passed to Sampling. ``prune`` removes the videos from the result that
-    are certainly gone (see ``jobs.archive.gone``), at most ``max_prune``.
+    else a folder of part files; both may be addresses such as ``s3://bucket/videos``. ``frames`` is the number of
+    frames that the model sees of each window, if it leaves a choice (see ``find_model``). ``hop_s`` is the distance
+    between window starts in seconds; ``fast_decode`` is passed to Sampling. ``prune`` removes the videos from the
+    result that are certainly gone (see ``jobs.archive.gone``), at most ``max_prune``.
     """
 
     inputs: tuple[str, ...]
     out: str | Path
     model: str = "ucf20"
     weights: Path | None = None
+    frames: int | None = None
     hop_s: float | None = None
     fast_decode: bool = False
     top_k: int = 5

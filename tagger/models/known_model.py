@@ -35,10 +35,10 @@ class Weights:
 class KnownModel:
     """A model that ``vtag models`` lists: a network that vtag can build, or the built-in model.
 
-    ``samplings`` are the ways in which it may see a window, the default first. ``gflop`` is the approximate number of
-    floating-point operations for a window of the default, in billions. ``weights`` is None for a network that is
-    trained from scratch. A model with ``labels`` classifies with its downloaded weights; the labels of the built-in
-    model are in its file.
+    ``samplings`` are the ways in which it may see the frames of a window, the default first. ``gflop`` is the
+    approximate number of floating-point operations for a window of the default, in billions. ``weights`` is None for a
+    network that is trained from scratch. A model with ``labels`` classifies with its downloaded weights; the labels of
+    the built-in model are in its file.
     """
 
     name: str

@@ -139,7 +139,7 @@ def job(folder: Path, model: str, count: int) -> dict[str, Any]:
     """Returns windows per second of a whole job, without its start-up, and how busy the GPU was."""
     minutes = copies(make_sample(folder / "job.mp4"), folder / "minutes", count)
     out = folder / f"{model}.parquet"
-    weights = ["--weights", str(folder / "weights.pyth")] if model == KINETICS else []
+    weights = ["--weights", str(folder / "weights.pyth"), "--frames", "16"] if model == KINETICS else []
     if weights:
         i3d_network(folder / "weights.pyth")
     command = ["run", str(minutes), "--out", str(out), "--json", "--model", model, *weights]

@@ -48,7 +48,15 @@ def json_option(help: str) -> Callable[[Command], Command]:
 
 
 def model_options(command: Command) -> Command:
-    """``--model`` and ``--weights``: the model that tags."""
+    """``--model``, ``--weights`` and ``--frames``: the model that tags."""
+    command = click.option(
+        "--frames",
+        metavar="N",
+        type=COUNT,
+        show_default="as the model was trained",
+        help="Frames that the model sees of each window; only i3d-kinetics400 leaves a choice: 8, or 16 at twice the "
+        "cost.",
+    )(command)
     command = click.option(
         "--weights",
         type=click.Path(exists=True, dir_okay=False, path_type=Path),

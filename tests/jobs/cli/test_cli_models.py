@@ -68,6 +68,13 @@ def test_the_protocol_of_published_scores_is_told() -> None:
     assert "neither size nor check sum is published" in described["check"]
 
 
+def test_both_ways_of_seeing_a_window_are_told() -> None:
+    shown = vtag(KINETICS).stdout
+    assert "8×8 @ 30 fps: windows of 2.13 s" in shown
+    assert "--frames 16: 16×4 @ 30 fps" in shown
+    assert "other samplings" not in vtag("x3d-m-kinetics400").stdout
+
+
 def test_a_model_is_ready_when_its_weights_are_in_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VTAG_CACHE", str(tmp_path))
     rows = {row["name"]: row for row in json.loads(vtag("--json").stdout)}

@@ -170,6 +170,7 @@ def test_every_option_reaches_the_job(job: Job, tmp_path: Path) -> None:
     weights.touch()
     options = f"--model m.safetensors --weights {weights} --hop 1.5 --top-k 3 --batch-size 8 --device cpu --actors 2"
     more = "--address ray:1 --ext a --ext .b --overwrite --max-failures 12 --retry-failed --prune --max-prune 30"
+    more += " --frames 16"
     assert (
         vtag(*options.split(), *more.split(), "--fast-decode", "-0", "--exclude", "x", "--include", "y").exit_code == 0
     )
@@ -178,6 +179,7 @@ def test_every_option_reaches_the_job(job: Job, tmp_path: Path) -> None:
         out="t.parquet",
         model="m.safetensors",
         weights=weights,
+        frames=16,
         hop_s=1.5,
         fast_decode=True,
         top_k=3,

@@ -15,6 +15,8 @@ from tagger.errors import WeightsError
 from tagger.models.i3d import I3DLSTM, I3DKinetics400
 from tagger.models.kinetics import I3D_KINETICS, KINETICS_PREPROCESSING
 from tagger.models.model_zoo import I3D_CHECKPOINT
+from tagger.tagger import find_model
+from tagger.windows import Sampling
 
 TINY_SHAPES = {"blocks.0.conv.weight": (4, 3), "blocks.6.proj.bias": (5,)}
 
@@ -157,10 +159,29 @@ def test_no_code_in_a_checkpoint_is_run(write, tmp_path: Path) -> None:
     assert not marker.exists()
 
 
+def test_by_default_it_sees_every_other_frame_of_a_window_as_it_was_trained() -> None:
+    info = I3D_KINETICS.info()
+    assert str(info.sampling) == "8×8 @ 30 fps"
+    whole = I3D_KINETICS.samplings[1]
+    assert str(whole) == "16×4 @ 30 fps"
+    # The windows are the same: they start and end at the same times.
+    assert info.sampling.window_s == whole.window_s == pytest.approx(64 / 30)
+    assert [info.sampling.start_s(window) for window in range(9)] == [whole.start_s(window) for window in range(9)]
+    assert [info.sampling.sample_s(3, i) for i in range(8)] == [whole.sample_s(3, 2 * i) for i in range(8)]
+
+
+def test_a_user_may_choose_all_16_frames(kinetics_checkpoint: Path) -> None:
+    assert find_model("i3d-kinetics400", kinetics_checkpoint).info.sampling == Sampling(8, 8)
+    assert find_model("i3d-kinetics400", kinetics_checkpoint, frames=16).info.sampling == Sampling(16, 4)
+
+
+def test_every_other_frame_halves_the_arithmetic() -> None:
+    classifier = Classifier(I3DKinetics400(), KINETICS_PREPROCESSING, device="cpu", precision="fp32")
+    assert classifier.operations(8) / classifier.operations(16) == pytest.approx(0.5, abs=0.01)
+
+
 def test_the_kinetics_model_describes_itself() -> None:
     info = I3D_KINETICS.info()
     assert len(info.labels) == 400
-    assert info.sampling.num_frames == 16
-    assert info.sampling.window_s == pytest.approx(64 / 30)  # the span of the 8×8 clips it was trained on
     assert info.preprocessing == KINETICS_PREPROCESSING
     assert info.temperature == 1
