@@ -79,7 +79,7 @@ class TrainConfig:
     @property
     def sampling(self) -> Sampling:
         """The windows that the network sees."""
-        return self.start.info.sampling if self.start is not None else Sampling()
+        return self.start.info.sampling if self.start is not None else ARCHITECTURES[self.model].samplings[0]
 
     @property
     def is_pretrained(self) -> bool:
