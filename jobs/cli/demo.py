@@ -51,6 +51,7 @@ def demo(ctx: click.Context, out: Path, device: Literal["auto", "cpu", "cuda"], 
 
     from jobs.cli.terminal.run_report import print_result, speed
     from tagger import find_model
+    from tagger.models.kinetics import X3D_M_KINETICS
 
     console = Console()
     console.print(_segments_table(Path(summary.out)))
@@ -61,7 +62,12 @@ def demo(ctx: click.Context, out: Path, device: Literal["auto", "cpu", "cuda"], 
         highlight=False,
     )
     print_result(summary, console)
-    console.print("\nNow your own videos:  [bold]vtag run YOUR_FOLDER --out tags.parquet[/bold]", highlight=False)
+    console.print(
+        "\nNow your own videos. For everyday footage there is a model of 400 actions, downloaded once:\n"
+        f"[bold]vtag run YOUR_FOLDER --out tags.parquet --model {X3D_M_KINETICS.name}[/bold]",
+        highlight=False,
+        soft_wrap=True,
+    )
     if summary.failed or summary.partial:
         ctx.exit(SOME_VIDEOS_FAILED)
 

