@@ -166,7 +166,7 @@ def train(
 
     make_plan = partial(plan_training, split=split, seed=seed, val_groups=val_groups, test_groups=test_groups)
     if out is None or dry_run:
-        inspect_data_set(read(), make_plan)
+        inspect_data_set(read(), make_plan, start=source)
         return
 
     from training.fitting.config import TrainConfig, check

@@ -30,10 +30,13 @@ MIN_CALIBRATION_WINDOWS = 50
 """Number of validation windows below which a calibration is reported as rough."""
 
 
-def inspect_data_set(data: DataSet, make_plan: Callable[[DataSet], TrainingPlan]) -> None:
+def inspect_data_set(
+    data: DataSet, make_plan: Callable[[DataSet], TrainingPlan], *, start: "ModelSource | None" = None
+) -> None:
     """Prints the classes and clips of ``data``, and the split that ``make_plan`` makes of them.
 
-    When ``data`` cannot be split, prints the rest and then raises DataSetError.
+    Prints also how a training would begin with the model ``start``. When ``data`` cannot be split, prints the rest and
+    then raises DataSetError.
     """
     problem: DataSetError | None = None
     try:
@@ -47,6 +50,8 @@ def inspect_data_set(data: DataSet, make_plan: Callable[[DataSet], TrainingPlan]
         opened = bars.add_task("Opening videos", total=len({clip.path for clip in data.clips}))
         inventory = take_inventory(data, lambda probed: bars.update(opened, completed=probed))
     print_inventory(Console(), plan, inventory)
+    if start is not None:
+        print_start(Console(), plan, start)
     if problem:
         raise problem
 

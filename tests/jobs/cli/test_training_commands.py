@@ -168,6 +168,15 @@ def test_a_dry_run_prints_classes_groups_hours_unreadable_clips_and_the_split(tr
     assert not list(tmp_path.glob("*.safetensors"))
 
 
+def test_a_dry_run_says_how_a_training_from_a_model_file_begins(tree: Path, trained: Trained) -> None:
+    looked = vtag("train", tree, "--dry-run", "--from", trained.out, "--val-groups", "01", "--test-groups", "02")
+    assert looked.exit_code == 0, looked.output
+    assert looked.output.splitlines()[-2:] == [
+        "Starting from model (cnn3d-lstm): backbone and head.",
+        "model was trained on 2 of the 2 test clips: the scores are too high.",
+    ]
+
+
 def test_a_dry_run_also_describes_a_data_set_that_cannot_be_split(tmp_path: Path) -> None:
     root = ucf101_tree(tmp_path / "clips", groups=2)
     looked = vtag("train", root, "--dry-run")
