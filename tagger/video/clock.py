@@ -23,7 +23,7 @@ class Clock:
         self._time_s: float | None = None
         self._start_s = 0.0
         self._due_s = 0.0
-        self._step_s = 1.0 / rate
+        self._step_s = self._rate_step_s = 1.0 / rate
         self._restarts = False
 
     def begin(self, time_s: float | None) -> None:
@@ -80,7 +80,10 @@ class Clock:
             self._step_s = start_s - self._start_s
             return start_s
         # Frames at one time follow each other at the frame rate. Later frames catch up with the clock.
-        return self._due_s if time_s == self._time_s else self._start_s + self._step_s / 2
+        if time_s == self._time_s:
+            return self._due_s
+        # The step before is no measure: the last frame may have come too early.
+        return self._start_s + min(self._step_s, self._rate_step_s) / 2
 
     def _is_join(self, jump_s: float, time_s: float, *, is_key: bool) -> bool:
         restarts = is_key and time_s <= self._first_s + self._step_s and jump_s < -2 * self._step_s

@@ -48,12 +48,19 @@ def test_frames_at_one_time_follow_each_other_at_the_frame_rate() -> None:
 
 def test_a_frame_at_the_time_of_another_or_before_it_is_placed_and_the_clock_is_caught_up_with() -> None:
     assert starts([0.0, 0.04, 0.04, 0.08, 0.12, 0.16]) == [0.0, 0.04, 0.08, 0.1, 0.12, 0.16]
-    assert starts([0.0, 0.04, 0.12, 0.08, 0.2]) == [0.0, 0.04, 0.12, 0.16, 0.2]
+    assert starts([0.0, 0.04, 0.12, 0.08, 0.2]) == [0.0, 0.04, 0.12, 0.14, 0.2]
 
 
 def test_a_single_wrong_time_does_not_move_the_frames_after_it() -> None:
     times_s = [*steady(100), 1.0, *steady(10, 101 * STEP_S)]
     assert starts(times_s) == pytest.approx(steady(111), abs=0.001)
+
+
+def test_a_frame_that_comes_too_early_does_not_move_the_frames_after_it() -> None:
+    times_s = [*steady(10), 20 * STEP_S, *steady(40, 10 * STEP_S)]
+    found = starts(times_s)
+    assert found[:10] == steady(10)
+    assert found[-18:] == steady(18, 32 * STEP_S)
 
 
 def test_starts_always_grow() -> None:
