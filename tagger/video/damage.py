@@ -1,6 +1,7 @@
 """Signs of damage: in the packets of a video, and in FFmpeg's log."""
 
 import itertools
+import re
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,13 +19,21 @@ also logs harmless cases (a group of pictures that starts with frames of the pre
 PARAMETER_SET_CODECS = frozenset({"h264", "hevc"})
 """Codecs whose decoders take parameter sets from any packet, also from damaged data, and use them from then on."""
 
-PREFIXED_ZEROS, ARITHMETIC_ZEROS = bytes(16), bytes(64)
-"""Zeros in a frame that are a hole in the file, which a decoder may take for valid data. H.264 and HEVC never write
-three zeros in a row (emulation prevention); between their frames there may be zeros if the frames have no length
-prefix, as in transport streams. Arithmetic coding writes 64 zeros with a probability of 2 to the power of -512."""
+START_CODE_CODECS = PARAMETER_SET_CODECS | {"mpeg1video", "mpeg2video"}
+"""Codecs whose parts begin with a start code (0, 0, 1) in streams, with any number of zeros before it."""
+
+ZEROS = bytes(16)
+PREFIXED_HOLE, START_CODE_HOLE = re.compile(ZEROS), re.compile(ZEROS + rb"\0*[^\0\1]")
+ARITHMETIC_HOLE = re.compile(bytes(64))
+"""Zeros in a frame that are a hole in the file, which a decoder may take for valid data. H.264, HEVC and MPEG never
+write three zeros in a row, except before a start code, which there is only if frames have no length prefix. Arithmetic
+coding writes 64 zeros with a probability of 2 to the power of -512."""
 
 ARITHMETIC_CODECS = frozenset({"vp8", "vp9", "av1", "libdav1d"})
 """Decoders of codecs whose frames are arithmetic codes for the most part."""
+
+JPEG_END = b"\xff\xd9"
+"""The marker at the end of a JPEG picture (ITU-T T.81, B.1.1.3)."""
 
 JOIN_PACKETS = 4
 """Packets that are examined after a gap. The key frame of a new recording must be in the first half of them."""
@@ -54,20 +63,22 @@ def checked_packets(
         yield from _with_gaps(packets)
         return
     is_avi, is_gif = container.format.name == "avi", container.format.name == "gif"
+    is_mjpeg = stream.codec_context.name == "mjpeg"
     index = _IndexCheck(stream)
     for packet in packets:
         is_lost = (is_avi and index.skips_a_frame(packet)) or (is_gif and _is_cut_gif(packet))
+        is_lost = is_lost or (is_mjpeg and _is_cut_jpeg(packet))
         if is_avi:
             index.correct_time(packet)
         yield packet, packet.is_corrupt or is_lost
 
 
-def hole_of(decoder: "av.VideoCodecContext") -> bytes | None:
+def hole_of(decoder: "av.VideoCodecContext") -> "re.Pattern[bytes] | None":
     """Returns zeros that no good packet of a stream has; None if there may be any zeros."""
     if decoder.name in ARITHMETIC_CODECS:
-        return ARITHMETIC_ZEROS
+        return ARITHMETIC_HOLE
     has_prefixes = decoder.name in PARAMETER_SET_CODECS and (decoder.extradata or b"")[:1] == b"\1"
-    return PREFIXED_ZEROS if has_prefixes else None
+    return PREFIXED_HOLE if has_prefixes else START_CODE_HOLE if decoder.name in START_CODE_CODECS else None
 
 
 class ErrorLog:
@@ -89,6 +100,15 @@ class ErrorLog:
 def _is_cut_gif(packet: "av.Packet") -> bool:
     """Checks whether the terminator of a GIF picture is missing. The decoder may accept such a picture as complete."""
     return packet.size > 0 and bytes(packet)[-1:] not in (b"\0", b";")
+
+
+def _is_cut_jpeg(packet: "av.Packet") -> bool:
+    """Checks whether a JPEG picture ends in a hole. The decoder takes zeros for valid data.
+
+    Cameras may pad pictures with zeros, but behind the marker of their end.
+    """
+    data = bytes(packet)
+    return data.endswith(ZEROS) and not data.rstrip(b"\0").endswith(JPEG_END)
 
 
 def _with_gaps(packets: "Iterator[av.Packet]") -> "Iterator[tuple[av.Packet, bool]]":

@@ -132,7 +132,7 @@ def _frames_and_damage(
                 # To a decoder, an empty packet would be the end of the video.
                 on_repeat(packet)
                 continue
-            is_lost = log.has_new_damage() or is_lost or (hole is not None and hole in bytes(packet))
+            is_lost = log.has_new_damage() or is_lost or (hole is not None and hole.search(bytes(packet)) is not None)
             if state.has_frames and is_lost and not state.waits:
                 yield state.lose("its data are damaged")
             if is_lost and container.format.name == "mpegts":
