@@ -161,7 +161,7 @@ def test_a_turned_video_is_read_upright(degrees: int, tmp_path: Path) -> None:
 def test_a_frame_without_a_time_follows_the_one_before_and_no_frame_is_dropped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = encode(tmp_path / "a.mkv")
+    path = encode(tmp_path / "a.mkv", rate=25)
     frames = []
     for pts, duration in [(1000, 40), (None, 0), (1080, 0), (1080, 40), (1060, 40), (1120, 0)]:
         frame = av.VideoFrame.from_ndarray(picture(len(frames), 64, 64), format="rgb24")
