@@ -10,6 +10,7 @@ import numpy as np
 from tagger.errors import VideoError
 from tagger.video.appended import next_video
 from tagger.video.container import ffmpeg_reason, open_container
+from tagger.video.damage import hole_of
 
 RATE_PACKETS = 1000
 RATE_BYTES = 64 * 2**20
@@ -48,8 +49,8 @@ def packet_times(path: Path, on_packet: Callable[[], None] = lambda: None) -> np
     """Returns start and end in seconds of every frame of a video, ``[frames, 2] float64``, in presentation order.
 
     Reads the whole file, which may take long, and calls ``on_packet`` for each packet. Raises VideoError when a decoder
-    would not return one frame for each packet: packets have no times, are marked as damaged, are cut out by an edit
-    list, or come before the first key frame, or when another video is appended to the file.
+    would not return one frame for each packet: packets have no times, are marked as damaged, have a hole, are cut out
+    by an edit list, or come before the first key frame, or another video is appended to the file.
     """
     container, stream, _ = open_container(path)
     ticks: list[tuple[int, int]] = []
@@ -58,6 +59,7 @@ def packet_times(path: Path, on_packet: Callable[[], None] = lambda: None) -> np
     with container:
         rate = float(stream.average_rate or 25)
         time_base = stream.time_base or 1
+        hole = hole_of(stream.codec_context)
         if container.format.name == "avi" and stream.codec_context.has_b_frames:
             problem = "AVI has no times for B-frames"
         try:
@@ -68,6 +70,9 @@ def packet_times(path: Path, on_packet: Callable[[], None] = lambda: None) -> np
                 if not packet.size:
                     continue  # The last packet, which flushes decoders, or an empty AVI packet, which repeats a frame.
                 last_packet = packet.pos or last_packet
+                if hole is not None and hole.search(bytes(packet)):
+                    problem = "a packet has a hole"
+                    break
                 problem = _packet_problem(packet, first_ticks=ticks[0][0] if ticks else None)
                 if packet.pts is not None:
                     ticks.append((packet.pts, packet.duration or 0))
