@@ -46,6 +46,7 @@ VIDEOS: dict[str, dict[str, Any]] = {
     "wmv2.wmv": {"codec": "wmv2"},
     "h263.3gp": {"codec": "h263", "width": 128, "height": 96},
     "gif.gif": {"codec": "gif", "rate": 20},
+    "mjpeg.avi": {"codec": "mjpeg"},
 }
 
 
@@ -106,11 +107,13 @@ def punch(data: bytearray, random: np.random.Generator) -> None:
 
 
 def restart(data: bytearray, random: np.random.Generator) -> None:
-    """Appends the file to itself or to a part of itself, so that its clock restarts."""
+    """Appends the file to itself or to a part of itself, up to three times, so that its clock restarts."""
     whole = bytes(data)
     if random.random() < 0.5:
         del data[int(random.integers(1, len(data))) :]
-    data += whole[13 if whole[:3] == b"FLV" else 0 :]
+    for _ in range(int(random.integers(1, 4))):
+        # A recorder that starts again writes no second FLV header. Files that were joined have one.
+        data += whole[13 if whole[:3] == b"FLV" and random.random() < 0.5 else 0 :]
 
 
 def turn(data: bytearray, random: np.random.Generator) -> None:
@@ -124,6 +127,39 @@ def turn(data: bytearray, random: np.random.Generator) -> None:
     struct.pack_into(">5i", data, at, int(a), int(b), 0, int(c), int(d))
 
 
+def empty(data: bytearray, random: np.random.Generator) -> None:
+    """Writes packets of zero bytes, which show the frame before them again, into AVI, FLV, mp4 and mov files."""
+    share = random.random()
+    if data[:4] == b"RIFF":
+        at, end = data.find(b"00dc", data.find(b"movi")), data.find(b"idx1")
+        index = end
+        while 0 <= at < end:
+            (size,) = struct.unpack_from("<I", data, at + 4)
+            index = data.find(b"00dc", index + 4)
+            if size >= 8 and random.random() < share:
+                # The rest of the chunk becomes padding, so that positions stay.
+                struct.pack_into("<I4sI", data, at + 4, 0, b"JUNK", size - 8)
+                struct.pack_into("<I", data, index + 12, 0)
+            at = data.find(b"00dc", at + 8 + size)
+    elif data[:3] == b"FLV":
+        at = 13
+        while at + 11 < len(data):
+            size = 15 + int.from_bytes(data[at + 1 : at + 4], "big")
+            if data[at] == 9 and random.random() < share:
+                # A tag without data at the time of the next tag, and its length.
+                data[at:at] = b"\x09\0\0\0" + data[at + 4 : at + 11] + b"\0\0\0\x0b"
+                at += 15
+            at += size
+    elif (at := data.find(b"stsz")) >= 0:
+        (count,) = struct.unpack_from(">I", data, at + 12)
+        entries = range(at + 20, min(at + 16 + 4 * count, len(data) - 3), 4)
+        for entry in entries:
+            if random.random() < share:
+                # The packet before it gets its bytes.
+                before, own = struct.unpack_from(">II", data, entry - 4)
+                struct.pack_into(">II", data, entry - 4, min(before + own, 2**32 - 1), 0)
+
+
 MUTATIONS: Sequence[Callable[[bytearray, np.random.Generator], None]] = (
     truncate,
     flip_bits,
@@ -135,6 +171,7 @@ MUTATIONS: Sequence[Callable[[bytearray, np.random.Generator], None]] = (
     punch,
     restart,
     turn,
+    empty,
 )
 
 

@@ -23,10 +23,7 @@ class ReferenceFrame:
 
 def decode_all(path: Path, specimen: Specimen, preprocessing: Preprocessing) -> tuple[list[ReferenceFrame], float]:
     """Decodes all frames of the first video stream. Returns them and the end of the last one in seconds."""
-    with av.open(str(path), **TOLERANT_OPEN_OPTIONS) as container:
-        cover = av.stream.Disposition.attached_pic
-        stream = next(s for s in container.streams.video if not s.disposition & cover)
-        frames = list(container.decode(stream))
+    frames = [frame for source in specimen.sources or (path.name,) for frame in _frames(path.with_name(source))]
     times = [frame.pts * float(frame.time_base) if frame.pts is not None else float("nan") for frame in frames]
     starts_s = [time_s - times[0] for time_s in times]
     last_s = float(frames[-1].duration * frames[-1].time_base) or starts_s[-1] - starts_s[-2]
@@ -44,5 +41,15 @@ def decode_all(path: Path, specimen: Specimen, preprocessing: Preprocessing) -> 
     for frame, start_s in zip(frames, starts_s, strict=True):
         picture = frame.reformat(*scaled, format="gbrp", interpolation="BICUBIC").to_ndarray()
         number = read_frame_number(frame.to_ndarray(format="rgb24")) if specimen.is_legible else None
-        pictures.append(ReferenceFrame(start_s, number, preprocessing.crop(np.rot90(picture, -turns))))
+        upright = np.rot90(picture[:, ::-1] if specimen.is_mirrored else picture, -turns)
+        pictures.append(ReferenceFrame(start_s, number, preprocessing.crop(upright)))
     return pictures, end_s
+
+
+def _frames(path: Path) -> list[av.VideoFrame]:
+    with av.open(str(path), **TOLERANT_OPEN_OPTIONS) as container:
+        cover = av.stream.Disposition.attached_pic
+        stream = next(s for s in container.streams.video if not s.disposition & cover)
+        # PyAV would end a stream at an empty packet that has a time.
+        packets = (packet for packet in container.demux(stream) if packet.size or packet.dts is None)
+        return [frame for packet in packets for frame in packet.decode()]

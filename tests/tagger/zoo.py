@@ -30,8 +30,10 @@ class Specimen:
 
     ``make`` writes it. ``shown`` has the start in seconds (from the first frame) and the number of each frame; None if
     only the reference decoder knows them. ``pyav`` is a part of the reason why decord does not read it, None if decord
-    does. ``pixel_aspect`` and ``rotation`` are as in VideoFacts. ``is_legible``: the number of a frame can be read from
-    its picture.
+    does. ``pixel_aspect``, ``rotation`` and ``is_mirrored`` are as in VideoFacts. ``is_legible``: the number of a frame
+    can be read from its picture. ``sources`` are the names of the videos beside it, made by ``make``, that hold its
+    frames one after the other; without them it is itself decoded. ``gap`` has the first frame that cannot be read and
+    the first one after it.
     """
 
     make: Callable[[Path], object]
@@ -41,6 +43,9 @@ class Specimen:
     pixel_aspect: Fraction = Fraction(1)
     rotation: int = 0
     is_legible: bool = True
+    is_mirrored: bool = False
+    sources: tuple[str, ...] = ()
+    gap: tuple[int, int] | None = None
 
 
 def video(pyav: str | None = None, **settings: Any) -> Specimen:
@@ -167,6 +172,75 @@ def _joined_at_key_frames(path: Path) -> None:
     """Joins recordings in which the last frame, or the one before it, is a key frame."""
     parts = [_beside(path, f"{n}.ts", frames=n, options={"g": "12", "bf": "2"}) for n in (38, 37, 30)]
     path.write_bytes(b"".join(part.read_bytes() for part in parts))
+
+
+def _appended(frames: int, header_bytes: int = 0, **settings: Any) -> Callable[[Path], None]:
+    """A video and another one behind it in the same file, without its first ``header_bytes`` bytes."""
+
+    def make(path: Path) -> None:
+        first = _beside(path, f"1{path.suffix}", frames=frames, **settings)
+        second = _beside(path, f"2{path.suffix}", frames=45, **settings)
+        path.write_bytes(first.read_bytes() + second.read_bytes()[header_bytes:])
+
+    return make
+
+
+def appended(name: str, pyav: str, header_bytes: int = 0, **settings: Any) -> Specimen:
+    """Two videos in one file, of 15 and 45 frames. The first one is shorter than a jump that counts as a restart."""
+    stem, suffix = Path(name).stem, Path(name).suffix
+    return made(
+        _appended(15, header_bytes, **settings),
+        pyav,
+        numbers=[*range(15), *range(45)],
+        sources=(f"{stem} - 1{suffix}", f"{stem} - 2{suffix}"),
+    )
+
+
+def _mirrored(matrix: tuple[int, int, int, int]) -> Callable[[Path], None]:
+    """A video with a display matrix (a, b, c, d) that mirrors it."""
+    a, b, c, d = (value << 16 for value in matrix)
+    return _patched(b"tkhd", 44, struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30))
+
+
+HOLE = 27
+"""Number of the frame that is lost in a video with a hole. It begins a new group of pictures every 12 frames."""
+
+
+def holed(name: str, pyav: str = "", **settings: Any) -> Specimen:
+    """A video in which a frame is a hole, so that the frames from it to the next key frame are lost."""
+    settings = {"options": {"g": "12"} | ({"bf": "0"} if "codec" not in settings else {})} | settings
+
+    def make(path: Path) -> None:
+        whole = _beside(path, f"whole{path.suffix}", **settings)
+        data = bytearray(whole.read_bytes())
+        with av.open(str(whole)) as source:
+            packet = [packet for packet in source.demux(video=0) if packet.size][HOLE]
+        assert packet.pos is not None
+        # The first bytes stay: in some containers the position is that of a header.
+        data[packet.pos + 30 : packet.pos + packet.size] = bytes(packet.size - 30)
+        path.write_bytes(data)
+
+    sources = (f"{Path(name).stem} - whole{Path(name).suffix}",)
+    return made(make, pyav, sources=sources, gap=(HOLE, 36))
+
+
+def _repeated(path: Path) -> None:
+    """A video in which the muxer writes packets of zero bytes for frames that are left out."""
+    whole = _beside(path, "whole.avi", codec="mjpeg")
+    with av.open(str(whole)) as source, av.open(str(path), "w") as out:
+        stream = out.add_stream_from_template(source.streams.video[0])
+        for number, packet in enumerate(source.demux(video=0)):
+            if packet.dts is not None and (number < 30 or number % 10 == 0):
+                packet.stream = stream
+                out.mux(packet)
+
+
+REPEATED = Specimen(
+    _repeated,
+    tuple((number / 30, number) for number in [*range(30), 30, 40, 50]),
+    end_s=51 / 30,
+    pyav="",
+)
 
 
 def _growing(path: Path) -> None:
@@ -363,6 +437,10 @@ ZOO: dict[str, Specimen] = {
     "turned 90.mp4": video("rotation", rotation=90),
     "turned 180.mov": video("rotation", rotation=180),
     "turned 270.mp4": video("rotation", rotation=270),
+    "mirrored.mp4": made(_mirrored((-1, 0, 0, 1)), "mirrored", is_mirrored=True),
+    "mirrored upside down.mov": made(_mirrored((1, 0, 0, -1)), "rotation", is_mirrored=True, rotation=180),
+    "mirrored along the diagonal.mp4": made(_mirrored((0, 1, 1, 0)), "rotation", is_mirrored=True, rotation=270),
+    "mirrored along the other diagonal.mp4": made(_mirrored((0, -1, -1, 0)), "rotation", is_mirrored=True, rotation=90),
     "growing.ts": made(_growing, "mpegts files", numbers=[*range(40), *range(40)]),
     "growing.mkv": made(_growing_matroska, numbers=[*range(40), *range(40)]),
     "odd.mp4": video(width=175, height=131),
@@ -401,6 +479,26 @@ ZOO: dict[str, Specimen] = {
     "joined at key frames.ts": made(
         _joined_at_key_frames, "mpegts files", numbers=[*range(38), *range(37), *range(30)]
     ),
+    "appended.mp4": appended("appended.mp4", "appended"),
+    "appended fragments.mp4": appended(
+        "appended fragments.mp4", "appended", container_options={"movflags": "frag_keyframe+empty_moov"}
+    ),
+    "appended.mov": appended("appended.mov", "appended", codec="mjpeg"),
+    "appended.flv": appended("appended.flv", "appended"),
+    "restarted.flv": appended("restarted.flv", "same time", header_bytes=13),
+    "appended.wmv": appended("appended.wmv", "", codec="wmv2"),
+    "appended.mkv": appended("appended.mkv", ""),
+    "appended.webm": appended("appended.webm", "", codec="libvpx"),
+    "appended.avi": appended("appended.avi", "", codec="mpeg4"),
+    # Holes, and packets of zero bytes.
+    "hole.mp4": holed("hole.mp4"),
+    "hole.mkv": holed("hole.mkv"),
+    "hole.flv": holed("hole.flv"),
+    "hole.mov": holed("hole.mov", codec="mpeg4"),
+    "hole.avi": holed("hole.avi", codec="mpeg4"),
+    "hole.webm": holed("hole.webm", codec="libvpx"),
+    "hole vp9.webm": holed("hole vp9.webm", "has a hole", codec="libvpx-vp9"),
+    "zero bytes.avi": REPEATED,
     "first packets dropped.mkv": made(_first_packets_dropped, "no key frame", numbers=None),
     "first packets dropped.mp4": made(_first_packets_dropped, "", numbers=None),
     "from the second gop.mkv": made(_from_the_second_open_gop, "before the first key frame", numbers=None),
