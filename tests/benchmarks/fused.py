@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.fused [--rounds N] [--threads N] [--give-back] [NETWORK]...
 
-NETWORK is `ucf20`, `i3d-kinetics400` or `cnn3d-lstm`; by default all of them.
+NETWORK is `ucf20`, `i3d-kinetics400`, `x3d-m-kinetics400` or `cnn3d-lstm`; by default all of them.
 
 All variants of a network run in ``channels_last_3d``, in turns and in random order, so that other load on this machine
 slows down all of them. Prints medians, and how many times as long as the fused network each variant takes: the median
@@ -28,7 +28,7 @@ from tagger.models.fast.fused import FusedConv3d, fuse
 from tagger.models.registry import BUILTIN, build_network
 from tagger.tagger import find_model
 
-NETWORKS = (BUILTIN, "i3d-kinetics400", "cnn3d-lstm")
+NETWORKS = (BUILTIN, "i3d-kinetics400", "x3d-m-kinetics400", "cnn3d-lstm")
 
 
 @click.command()
@@ -45,6 +45,7 @@ def main(names: tuple[str, ...], rounds: int, threads: int, give_back: bool) -> 
     networks = {
         BUILTIN: (info.architecture, dict(info.options), 224),
         "i3d-kinetics400": ("i3d-kinetics400", {}, 224),
+        "x3d-m-kinetics400": ("x3d-m-kinetics400", {}, 224),
         "cnn3d-lstm": ("cnn3d-lstm", {"differences": True}, 112),
     }
     print(f"{torch.get_num_threads()} threads, torch {torch.__version__}")
@@ -107,6 +108,9 @@ def without(part: str) -> Iterator[None]:
         "sums in residual blocks": (fused, "_is_res_block", lambda module: False),
         "frames in parts": (fused, "_in_parts", lambda network: network),
         "oneDNN's post-operations": (operators.conv3d, "fast", operators.conv3d.plain),
+        "oneDNN's sums": (operators.conv3d_add, "fast", operators.conv3d_add.plain),
+        "scaling with Swish": (operators.scaled_swish, "fast", operators.scaled_swish.plain),
+        "means by products": (fused.channel_means, "fast", fused.channel_means.plain),
     }
     with mock.patch.object(*patches[part]) if part in patches else contextlib.nullcontext():
         yield
@@ -119,6 +123,9 @@ def variants(backbone: nn.Module) -> dict[str, tuple[nn.Module, str]]:
         "frames in parts": fuse,
         "sums in residual blocks": fuse,
         "oneDNN's post-operations": fuse,
+        "oneDNN's sums": fuse,
+        "scaling with Swish": fuse,
+        "means by products": fuse,
         "activations in place": lambda network: not_in_place(fuse(network)),
         # Activations then follow norms, so they are not fused with convolutions either.
         "folded norms": lambda network: fuse(hide_norms(network)),
@@ -129,13 +136,21 @@ def variants(backbone: nn.Module) -> dict[str, tuple[nn.Module, str]]:
     has = {
         "frames in parts": any(isinstance(module, fused.InParts) for module in modules),
         "sums in residual blocks": (is_residual := any(isinstance(module, fused.FusedResBlock) for module in modules)),
+        "oneDNN's sums": is_residual,
+        "scaling with Swish": (is_squeezed := any(isinstance(module, fused.SqueezeAndSwish) for module in modules)),
+        "means by products": is_squeezed,
         # Fused residual blocks require folded norms.
         "folded norms": not is_residual,
         "single-frame kernels": any(
             isinstance(module, FusedConv3d) and module.weight.shape[2] < convolution.weight.shape[2]
             for module, convolution in zip(
                 (module for module in modules if isinstance(module, FusedConv3d)),
-                (module for module in backbone.modules() if isinstance(module, nn.Conv3d)),
+                # Those of squeeze-and-excitation become linear layers.
+                (
+                    module
+                    for name, module in backbone.named_modules()
+                    if isinstance(module, nn.Conv3d) and ".norm_b." not in name
+                ),
                 strict=True,
             )
         ),

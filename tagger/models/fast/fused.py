@@ -6,6 +6,7 @@
 - The activation after a convolution is computed together with it, while the result is still in the cache. On a CPU this
   is oneDNN's convolution with post-operations (``operators``).
 - In a residual block the last convolution adds the shortcut and applies the activation after it.
+- Squeeze-and-excitation takes its means with a matrix product, and scales and applies Swish in one pass.
 - The first layers have large pictures. If their kernels cover single frames, a CPU computes a few frames at a time.
 - On a GPU layers are computed with 2D kernels and matrix products (``flat``).
 
@@ -31,7 +32,7 @@ from tagger.models.fast.flat import (
     max_pool,
     stack,
 )
-from tagger.models.fast.operators import ONEDNN_ACTIVATIONS, conv3d
+from tagger.models.fast.operators import ONEDNN_ACTIVATIONS, conv3d, conv3d_add, scaled_swish
 from tagger.models.fast.probe import Probed
 from tagger.models.i3d_lite import LiteBackbone, SamePadConv3d, same_pad, same_padding
 
@@ -83,9 +84,10 @@ class FusedConv3d(nn.Module):
             return convolve(*layer, self.groups, self.activation, residual)
         if x.device.type != "cpu":
             return add_and_activate(functional.conv3d(*layer, 1, self.groups), self.activation, residual)
+        activation = None if self.activation is None else type(self.activation)
         if residual is not None:
-            return add_and_activate(conv3d(*layer, self.groups, None), self.activation, residual)
-        return conv3d(*layer, self.groups, None if self.activation is None else type(self.activation))
+            return conv3d_add(*layer[:3], residual, *layer[3:], self.groups, activation)
+        return conv3d(*layer, self.groups, activation)
 
     def _stacked(self, x: torch.Tensor) -> torch.Tensor:
         steps = self.stride[1], self.stride[2]
@@ -132,17 +134,17 @@ class FusedResBlock(nn.Module):
 
 
 def _plain_means(x: torch.Tensor) -> torch.Tensor:
-    return x.mean(dim=(2, 3, 4), keepdim=True)
+    return x.mean(dim=(2, 3, 4))
 
 
 def _means_by_product(x: torch.Tensor) -> torch.Tensor:
     pixels = x.permute(0, 2, 3, 4, 1).flatten(1, 3)
     sums = pixels.new_ones(1, pixels.shape[1]) @ pixels
-    return sums.div_(pixels.shape[1]).transpose(1, 2)[..., None, None]
+    return sums.div_(pixels.shape[1]).squeeze(1)
 
 
 channel_means = Probed(_means_by_product, _plain_means)
-"""The mean of each channel: ``[n, C, T, H, W]``, channels last, to ``[n, C, 1, 1, 1]``, as a product with ones.
+"""The mean of each channel: ``[n, C, T, H, W]``, channels last, to ``[n, C]``, as a product with ones.
 
 On a CPU with bfloat16 the product is 4 to 10 times as fast as PyTorch's mean (a Xeon with AMX, shapes of X3D-M). The
 probe refuses it where the sum is rounded too often.
@@ -150,19 +152,30 @@ probe refuses it where the sum is rounded too often.
 
 
 class SqueezeAndSwish(nn.Module):
-    """Squeeze-and-excitation, then the Swish of X3D: ``swish(x * excitation(mean of x))``, in place.
-
-    ``excitation`` turns the means ``[n, C, 1, 1, 1]`` into a factor for each channel.
-    """
+    """Squeeze-and-excitation, then the Swish of X3D: ``swish(x * excitation(means of x))``."""
 
     def __init__(self, excitation: nn.Module):
         super().__init__()
-        self.excitation = excitation
+        # For single pixels a matrix product is the same as a convolution, and takes a tenth of its time on a CPU.
+        layers = (_as_linear(layer) if isinstance(layer, nn.Conv3d) else layer for layer in excitation.children())
+        self.excitation = nn.Sequential(*layers)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``[n, C, T, H, W]`` to the same shape. ``x`` must not be used elsewhere."""
-        factors = self.excitation(channel_means(x) if x.device.type == "cpu" else _plain_means(x))
+        if x.device.type == "cpu":
+            return scaled_swish(x, self.excitation(channel_means(x))[..., None, None, None])
+        factors = self.excitation(_plain_means(x))[..., None, None, None]
         return functional.silu(x.mul_(factors), inplace=True)
+
+
+def _as_linear(convolution: nn.Conv3d) -> nn.Linear:
+    """Returns a layer that computes a 1×1×1 convolution of single pixels ``[n, C]``."""
+    linear = nn.Linear(convolution.in_channels, convolution.out_channels, convolution.bias is not None)
+    weights = {
+        name: tensor.flatten(1) if tensor.ndim > 1 else tensor for name, tensor in convolution.state_dict().items()
+    }
+    linear.to(convolution.weight).load_state_dict(weights)
+    return linear.requires_grad_(False)
 
 
 class FusedPool3d(nn.Module):

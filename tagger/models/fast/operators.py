@@ -92,6 +92,64 @@ None, ReLU, ReLU6 or SiLU. oneDNN adds the bias and applies the activation while
 """
 
 
+def _onednn_conv3d_add(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    residual: torch.Tensor,
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
+    groups: int,
+    activation: type[nn.Module] | None,
+) -> torch.Tensor:
+    name, scalars = ONEDNN_ACTIVATIONS[activation]
+    sizes = list(padding), list(stride), [1, 1, 1], groups
+    return torch.ops.mkldnn._convolution_pointwise.binary(
+        x, residual, weight, bias, *sizes, "add", 1.0, None if activation is None else name, scalars, ""
+    )
+
+
+def _plain_conv3d_add(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    residual: torch.Tensor,
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
+    groups: int,
+    activation: type[nn.Module] | None,
+) -> torch.Tensor:
+    y = functional.conv3d(x, weight, bias, stride, padding, 1, groups).add_(residual)
+    return y if activation is None else activation(inplace=True)(y)
+
+
+conv3d_add = Probed(_onednn_conv3d_add, _plain_conv3d_add)
+"""``activation(conv3d(x) + residual)`` by oneDNN, which also adds while the result is in the cache.
+
+Its arguments are those of ``conv3d``, with ``residual`` after ``bias``. The activation is None or ReLU.
+"""
+
+
+def _onednn_scaled_swish(x: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
+    if len(x) > 1:
+        raise NotImplementedError("the clips of a batch have other factors")
+    ones = [1, 1, 1]
+    weight = factors.view(-1, 1, 1, 1, 1)
+    return torch.ops.mkldnn._convolution_pointwise(x, weight, None, [0, 0, 0], ones, ones, len(weight), "swish", [], "")
+
+
+def _plain_scaled_swish(x: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
+    return functional.silu(x * factors, inplace=True)
+
+
+scaled_swish = Probed(_onednn_scaled_swish, _plain_scaled_swish)
+"""``swish(x * factors)`` of ``[n, C, T, H, W]`` with a factor for each channel, ``[n, C, 1, 1, 1]``.
+
+For a single clip, as on a CPU, it is a depthwise convolution of single pixels, with Swish as post-operation: one pass
+over memory instead of two.
+"""
+
+
 def _cudnn_conv2d(
     x: torch.Tensor,
     weight: torch.Tensor,

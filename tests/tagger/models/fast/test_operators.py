@@ -53,6 +53,22 @@ CASES = {
     "conv3d alone": Case(
         operators.conv3d, (channels_last(1, 8, 2, 6, 6), channels_last(8, 8, 1, 1, 1), None, ONE, (0, 0, 0), 1, None)
     ),
+    "sum with conv3d": Case(
+        operators.conv3d_add,
+        (
+            channels_last(1, 16, 2, 6, 6),
+            channels_last(24, 16, 1, 1, 1),
+            row(24),
+            channels_last(1, 24, 2, 6, 6),
+            ONE,
+            (0, 0, 0),
+            1,
+            nn.ReLU,
+        ),
+    ),
+    "scaled_swish": Case(
+        operators.scaled_swish, (channels_last(1, 16, 2, 6, 6), channels_last(1, 16, 1, 1, 1).sigmoid())
+    ),
     "conv2d_relu": Case(
         operators.conv2d_relu,
         (channels_last(2, 8, 6, 6), channels_last(16, 8, 3, 3), row(16), None, (1, 1), (1, 1)),
@@ -256,6 +272,7 @@ def test_onednn_computes_all_convolutions_where_it_is_available(name: str, preci
     network = fuse(backbone).to(precision).to(memory_format=torch.channels_last_3d)
     network(clip.to(precision).contiguous(memory_format=torch.channels_last_3d))
     assert operators.conv3d.works and all(operators.conv3d.works.values())
+    assert all(operators.conv3d_add.works.values())
 
 
 def test_without_a_gpu_its_operators_are_refused() -> None:
