@@ -110,6 +110,7 @@ def test_kept_clips_of_another_version_of_vtag_are_removed_and_the_training_says
     assert kept and all(name.endswith(ENDING) for name in kept)
 
 
+@pytest.mark.slow
 def test_a_training_from_a_model_file_goes_on_with_its_scores(tree: Path, trained: Trained, tmp_path: Path) -> None:
     out = tmp_path / "more.safetensors"
     # At this learning rate the weights stay as they are.
