@@ -48,7 +48,9 @@ def _check_usage(ctx: click.Context) -> None:
     _refuse_unused(
         ctx, is_frozen, ("pretrained_rate", "head_epochs", "train_frames"), "the head alone is trained, for --epochs"
     )
-    _refuse_unused(ctx, given["start"] is not None, ("head", "weights"), "the model file of --from has it")
+    _refuse_unused(
+        ctx, given["start"] is not None, ("head", "input", "size", "weights"), "the model file of --from has it"
+    )
     _refuse_unused(ctx, split == "logo", ("workers", "gpus"), "each fold of --split logo is trained by one worker")
     _refuse_unused(ctx, given["cache_size"] == 0, ("cache",), "--cache-size 0 keeps nothing")
 
@@ -79,6 +81,7 @@ def _find_start(ctx: click.Context, start: str) -> "ModelSource":
         "vtag train clips.csv --out model.safetensors --seed 1",
         "vtag train /more-clips --from model.safetensors --out better.safetensors",
         "vtag train /ucf11 --model cnn3d-lstm --split logo --out folds.json",
+        "vtag train /ucf11 --model cnn3d-lstm --input frames --size 224 --head lstm-last --out model.safetensors",
     ),
 )
 @click.argument("data", type=click.Path(exists=True, path_type=Path))
@@ -115,7 +118,9 @@ def train(
     head_epochs: int,
     cache: Path | None,
     cache_size: float,
-    head: Literal["lstm", "mean"],
+    head: Literal["lstm", "lstm-last", "mean"],
+    input: Literal["frames", "differences"] | None,
+    size: int | None,
     epochs: int,
     batch_size: int,
     learning_rate: float,
@@ -183,6 +188,8 @@ def train(
         cache=cache,
         cache_bytes=round(cache_size * 10**9),
         head=head,
+        input=input,
+        size=size,
         loop=LoopSettings(
             epochs=epochs,
             batch_size=batch_size,

@@ -1,23 +1,25 @@
 """``cnn3d-lstm``: three 3D-convolution blocks, then an LSTM. Small, and trained from scratch.
 
-With ``differences`` the input is the difference of each frame to the one before, instead of the frames. A small data
-set shows each action in few places, and a network that is trained from scratch memorises these places. Differences show
-almost nothing of the place. Tao et al. (2020, https://arxiv.org/abs/2001.05661) found that 3D networks trained from
-scratch gain most from this. ``vtag train`` uses ``differences``; model files of the first vtag do not.
+The textbook form sees frames and has the head ``lstm-last``. With ``differences``, the default of ``vtag train``, the
+input is the difference of each frame to the one before, instead of the frames. A small data set shows each action in
+few places, and a network that is trained from scratch memorises these places. Differences show almost nothing of the
+place. Tao et al. (2020, https://arxiv.org/abs/2001.05661) found that 3D networks trained from scratch gain most from
+this.
 
 A block is a convolution, batch norm, a 1×2×2 max pool and ReLU. Time is never pooled, so the LSTM sees one step for
-each difference, or each frame. With a 16×112×112 clip and the default filters the shapes are::
+each difference, or each frame. With a clip of 16 frames and the default filters the shapes are::
 
-                             with differences            without
-    clip                     [n,   3, 16, 112, 112]      [n,   3, 16, 112, 112]
+                             differences, 112×112       frames, 112×112            frames, 224×224
+    clip                     [n,   3, 16, 112, 112]     [n,   3, 16, 112, 112]     [n,   3, 16, 224, 224]
     differences              [n,   3, 15, 112, 112]
-    block 1                  [n,  32, 15,  28,  28]      [n,  32, 16,  56,  56]
-    block 2                  [n,  64, 15,  14,  14]      [n,  64, 16,  28,  28]
-    block 3                  [n, 128, 15,   7,   7]      [n, 128, 16,  14,  14]
-    average over a 4×4 grid  [n, 128, 15,   4,   4]      [n, 128, 16,   4,   4]
-    flattened, for the head  [n, 15, 2048]               [n, 16, 2048]
+    block 1                  [n,  32, 15,  28,  28]     [n,  32, 16,  56,  56]     [n,  32, 16, 112, 112]
+    block 2                  [n,  64, 15,  14,  14]     [n,  64, 16,  28,  28]     [n,  64, 16,  56,  56]
+    block 3                  [n, 128, 15,   7,   7]     [n, 128, 16,  14,  14]     [n, 128, 16,  28,  28]
+    average over a 4×4 grid  [n, 128, 15,   4,   4]     [n, 128, 16,   4,   4]     [n, 128, 16,   4,   4]
+    flattened, for the head  [n, 15, 2048]              [n, 16, 2048]              [n, 16, 2048]
 
-The convolutions are 3×3×3, except the first one on differences: it is 3×5×5 with a stride of 2 in space.
+The convolutions are 3×3×3, except the first one on differences: it is 3×5×5 with a stride of 2 in space. The average
+over the grid is the only part that a textbook lacks: it keeps the LSTM small, see ``GRID``.
 """
 
 from collections.abc import Sequence
@@ -32,20 +34,41 @@ from tagger.models.heads import HeadName, build_head
 GRID = 4
 """Side of the grid to which the maps of block 3 are averaged. The grid keeps the position in the picture.
 
-With 7×7 maps the LSTM would have 6,272 inputs and 3.3 million weights, with 14×14 maps 12.9 million; with 4×4 it has
-1.1 million.
+With 7×7 maps the LSTM would have 6,272 inputs and 3.3 million weights, with 14×14 maps 12.9 million, with 28×28 maps
+51.4 million; with 4×4 it has 1.1 million.
 """
 
 GAIN = 2
 """Factor for differences, which are mostly small in real videos."""
 
 
-def _block(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
+class StackedConv3d(nn.Conv3d):
+    """A 3×3×3 convolution without bias, as a 2D convolution of each frame stacked with the frames before and after it.
+
+    PyTorch's own backward pass of a bfloat16 ``Conv3d`` with 3 channels and stride 1 writes past its memory on a CPU
+    with AMX: training crashed or hung with 2 to 8 frames (PyTorch 2.15; found with glibc's MALLOC_CHECK_).
+    """
+
+    def __init__(self, inputs: int, outputs: int):
+        super().__init__(inputs, outputs, 3, padding=1, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``[n, inputs, T, H, W]`` to ``[n, outputs, T, H, W]``."""
+        n, _, time = x.shape[:3]
+        padded = functional.pad(x, (0, 0, 0, 0, 1, 1))
+        stacked = torch.cat([padded[:, :, step : step + time] for step in range(3)], dim=1)
+        frames = stacked.transpose(1, 2).flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        # [outputs, inputs, 3, 3, 3] to [outputs, 3 * inputs, 3, 3], in the order of the stacked frames.
+        kernel = self.weight.transpose(1, 2).flatten(1, 2)
+        return functional.conv2d(frames, kernel, padding=1).unflatten(0, (n, time)).transpose(1, 2)
+
+
+def _block(convolution: nn.Conv3d) -> nn.Sequential:
     # The norm has its own bias, so the convolution needs none. ReLU and max pool commute, and ReLU after the pool has a
     # quarter of the work.
     return nn.Sequential(
-        nn.Conv3d(inputs, outputs, (3, kernel, kernel), (1, stride, stride), (1, kernel // 2, kernel // 2), bias=False),
-        nn.BatchNorm3d(outputs),
+        convolution,
+        nn.BatchNorm3d(convolution.out_channels),
         nn.MaxPool3d(kernel_size=(1, 2, 2)),
         nn.ReLU(),
     )
@@ -61,8 +84,10 @@ class CNN3DBackbone(nn.Module):
     def __init__(self, filters: Sequence[int] = (32, 64, 128), differences: bool = False):
         super().__init__()
         # A stride of 2, because full-size maps of differences would take most of the time and help very little.
-        first = _block(3, filters[0], kernel=5, stride=2) if differences else _block(3, filters[0])
-        self.blocks = nn.Sequential(first, *(_block(a, b) for a, b in pairwise(filters)))
+        of_differences = nn.Conv3d(3, filters[0], (3, 5, 5), (1, 2, 2), (1, 2, 2), bias=False)
+        first = of_differences if differences else StackedConv3d(3, filters[0])
+        others = (nn.Conv3d(a, b, 3, padding=1, bias=False) for a, b in pairwise(filters))
+        self.blocks = nn.Sequential(*map(_block, (first, *others)))
         self.features = filters[-1] * GRID * GRID
         self.differences = differences
 

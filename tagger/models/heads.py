@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-HeadName = Literal["lstm", "mean"]
+HeadName = Literal["lstm", "lstm-last", "mean"]
 
 
 class SpatialMean(nn.Module):
@@ -89,6 +89,25 @@ class LSTMHead(nn.Module):
             return self.dense(self.dropout(averages))
 
 
+class LSTMLastHead(nn.Module):
+    """LSTM over time, its last step, dropout, dense: ``[n, T, C]`` features to ``[n, classes]`` logits.
+
+    This is the head of most textbooks. The features are not normalised, and only the LSTM leads to the logits.
+    """
+
+    def __init__(self, feature_count: int, classes: int, hidden: int = 256, dropout: float = 0.5):
+        super().__init__()
+        self.lstm = nn.LSTM(feature_count, hidden, batch_first=True)
+        self.dropout = nn.Dropout(dropout)
+        self.dense = nn.Linear(hidden, classes)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """``[n, T, C]`` to ``[n, classes]``."""
+        with _without_autocast(features.device):
+            steps, _ = self.lstm(features.float())
+            return self.dense(self.dropout(steps[:, -1]))
+
+
 class MeanHead(nn.Module):
     """Average over time, then dense. The baseline to measure the gain of an LSTM. ``hidden`` is ignored."""
 
@@ -105,6 +124,7 @@ class MeanHead(nn.Module):
 
 def build_head(head: HeadName, feature_count: int, classes: int, hidden: int, dropout: float) -> nn.Module:
     """Builds the head with the name ``head`` for sequences with ``feature_count`` values a step."""
-    if head not in ("lstm", "mean"):
-        raise ValueError(f"head is {head!r}; it must be 'lstm' or 'mean'")
-    return (LSTMHead if head == "lstm" else MeanHead)(feature_count, classes, hidden, dropout)
+    heads: dict[str, type[nn.Module]] = {"lstm": LSTMHead, "lstm-last": LSTMLastHead, "mean": MeanHead}
+    if head not in heads:
+        raise ValueError(f"head is {head!r}; it must be 'lstm', 'lstm-last' or 'mean'")
+    return heads[head](feature_count, classes, hidden, dropout)

@@ -7,7 +7,6 @@ import torch
 from torch import nn
 
 from tagger.models.heads import HeadName, build_head
-from tagger.models.registry import ARCHITECTURES
 from tagger.windows import Sampling
 from training import LoopSettings, TrainConfig, fit, read_data_set, split_by_group
 from training.data.data_set import LabelledClip
@@ -31,7 +30,7 @@ class FrozenFeatures:
         config = TrainConfig("i3d-lite-lstm", Path("unused"), head="mean")
         network = starting_network(config, clips.labels)
         self.width: int = network.get_submodule("backbone").features  # type: ignore[assignment]
-        self._forms = head_forms(network, Sampling(), ARCHITECTURES[config.model].preprocessing, "cpu")
+        self._forms = head_forms(network, Sampling(), config.preprocessing, "cpu")
         self._cache = cache
 
     def source(

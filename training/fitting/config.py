@@ -1,9 +1,9 @@
 """The settings of a training, and their checks."""
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -20,6 +20,12 @@ from training.inputs.clip_cache import DEFAULT_BYTES
 SCRATCH = "cnn3d-lstm"
 """The model without pretrained weights."""
 
+InputName = Literal["frames", "differences"]
+
+RESIZED = {112: 128, 224: 256}
+"""For each side of the input of the model without pretrained weights, the shorter side of the picture before the crop,
+in pixels."""
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -34,6 +40,9 @@ class TrainConfig:
     Then it is trained for ``loop.epochs`` together with the last ``train_layers`` layers of the backbone (None is all,
     0 is none), on random views of ``train_frames`` frames each (None is as many as a window has). With ``train_layers``
     0 only the head is trained, for ``loop.epochs``.
+
+    ``input`` and ``size`` are for ``cnn3d-lstm`` from scratch: it sees ``frames``, or the ``differences`` between them
+    (None), of 112×112 (None) or 224×224 pixels.
 
     ``run_folder`` keeps the metrics and checkpoints (see ``training.fitting.run_folder``); without it only the model
     file is kept. An interrupted training resumes from there, unless ``restart`` is set. Decoded clips and features are
@@ -50,6 +59,8 @@ class TrainConfig:
     cache: Path | None = None
     cache_bytes: int = DEFAULT_BYTES
     head: HeadName = "lstm"
+    input: InputName | None = None
+    size: int | None = None
     loop: LoopSettings = field(default_factory=LoopSettings)
     device: DeviceName = "auto"
     precision: PrecisionName = "auto"
@@ -68,13 +79,16 @@ class TrainConfig:
         if self.start is not None:
             return dict(self.start.info.options)
         # tests/benchmarks/ablation.py measures the gain from difference images.
-        motion = {"i3d-lite-lstm": {"changes": True}, SCRATCH: {"differences": True}}
+        motion = {"i3d-lite-lstm": {"changes": True}, SCRATCH: {"differences": self.input != "frames"}}
         return {"head": self.head} | motion.get(self.model, {})
 
     @property
     def preprocessing(self) -> Preprocessing:
         """How frames become the input of the network."""
-        return self.start.info.preprocessing if self.start is not None else ARCHITECTURES[self.model].preprocessing
+        if self.start is not None:
+            return self.start.info.preprocessing
+        usual = ARCHITECTURES[self.model].preprocessing
+        return usual if self.size is None else replace(usual, size=self.size, resize=RESIZED[self.size])
 
     @property
     def sampling(self) -> Sampling:
@@ -98,6 +112,16 @@ def check(config: TrainConfig) -> None:
             f"{config.start.file} is a model of {config.start.info.architecture}: the training cannot be one of "
             f"{config.model}; leave out --model, or --from"
         )
+    for option in ("input", "size"):
+        if config.is_pretrained and getattr(config, option) is not None:
+            fixed_by = config.model if config.start is None else config.start.file
+            raise ModelFileError(
+                f"--{option} is for {SCRATCH} from scratch: the weights of {fixed_by} fix it; leave it out"
+            )
+    if config.input not in (None, "frames", "differences"):
+        raise ModelFileError(f"--input {config.input}: choose frames or differences")
+    if config.size not in (None, *RESIZED):
+        raise ModelFileError(f"--size {config.size}: choose one of {', '.join(map(str, RESIZED))}")
     check_out(config.out)
     if config.run_folder == config.out:
         raise OutputError(f"{config.out} would be both model file and run folder; name another with --run-folder")

@@ -118,6 +118,7 @@ def begin_run(
         "weights": config.weights and file_hash(config.weights),
         "from": config.start and config.start.hash,
         "options": config.options,
+        "size": config.preprocessing.size,
         "train_layers": config.train_layers,
         "train_frames": config.train_frames,
         "head_epochs": config.head_epochs,

@@ -49,6 +49,10 @@ def _parse_classes(ctx: click.Context, param: click.Parameter, text: str | None)
     return () if text is None else tuple(name.strip() for name in text.split(",") if name.strip())
 
 
+def _parse_number(ctx: click.Context, param: click.Parameter, text: str | None) -> int | None:
+    return None if text is None else int(text)
+
+
 def _decorate(command: Command, *decorators: Callable[[Any], Any]) -> Command:
     """Adds options to a command, in the order in which its help lists them."""
     for decorator in reversed(decorators):
@@ -133,10 +137,25 @@ def network_options(command: Command) -> Command:
         ),
         click.option(
             "--head",
-            type=click.Choice(["lstm", "mean"]),
+            type=click.Choice(["lstm", "lstm-last", "mean"]),
             default="lstm",
             show_default=True,
-            help="Network on top of the backbone: an LSTM, or the mean over time, which shows what the LSTM adds.",
+            help="Network on top of the backbone. lstm: the average of an LSTM's steps, beside the average of the "
+            "features. lstm-last: the last step of an LSTM, as in textbooks. mean: the average of the features, which "
+            "shows what an LSTM adds.",
+        ),
+        click.option(
+            "--input",
+            type=click.Choice(["frames", "differences"]),
+            show_default="differences",
+            help="Input of cnn3d-lstm: the frames, or the difference of each frame to the one before.",
+        ),
+        click.option(
+            "--size",
+            type=click.Choice(["112", "224"]),
+            callback=_parse_number,
+            show_default="112",
+            help="Width and height of the input of cnn3d-lstm, in pixels.",
         ),
     )
 

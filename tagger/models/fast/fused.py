@@ -22,6 +22,7 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from tagger.models.cnn3d import StackedConv3d
 from tagger.models.fast.flat import (
     FEW_CHANNELS,
     Stack,
@@ -231,7 +232,7 @@ def fuse(network: nn.Module) -> nn.Module:
     for module in list(network.modules()):
         children = list(module.named_children())
         for place, (name, convolution) in enumerate(children):
-            if type(convolution) not in (nn.Conv3d, SamePadConv3d):
+            if type(convolution) not in (nn.Conv3d, SamePadConv3d, StackedConv3d):
                 continue
             assert isinstance(convolution, nn.Conv3d)
             assert convolution.dilation == (1, 1, 1) and convolution.padding_mode == "zeros", convolution

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import click
+import pyarrow.parquet as pq
 import pytest
 import torch
 from click.testing import Result
@@ -131,6 +132,8 @@ def test_a_training_from_a_model_file_goes_on_with_its_scores(tree: Path, traine
     [
         (("--from", "MINE", "--model", "i3d-lstm"), "the file is a model of cnn3d-lstm; leave out --model", 2),
         (("--from", "MINE", "--head", "mean"), "--head would change nothing: the model file of --from has it", 2),
+        (("--from", "MINE", "--input", "frames"), "--input would change nothing: the model file of --from has it", 2),
+        (("--from", "MINE", "--size", "224"), "--size would change nothing: the model file of --from has it", 2),
         (("--from", "i3d-kinetics400"), "--from i3d-kinetics400: name a model file, or ucf20", 2),
         (("--from", "gone.safetensors"), "gone.safetensors does not exist", 1),
         (("--from", "PICKLE"), "is not a readable .safetensors file", 1),
@@ -277,6 +280,26 @@ def test_leave_one_group_out_trains_a_model_for_each_group_of_ucf11(tmp_path: Pa
     assert not list(tmp_path.glob("*.safetensors"))
 
 
+def test_the_textbook_3d_cnn_is_trained_described_scored_compared_and_tags(tree: Path, tmp_path: Path) -> None:
+    textbook, usual = tmp_path / "textbook.safetensors", tmp_path / "usual.safetensors"
+    quick = ("--model", "cnn3d-lstm", "--epochs", 1, "--train-frames", 2, "--val-groups", "04", "--test-groups", "05")
+    form = ("--input", "frames", "--size", 224, "--head", "lstm-last")
+    for out, options in ((textbook, form), (usual, ())):
+        trained = vtag("train", tree, "--out", out, *quick, *options)
+        assert trained.exit_code == 0, trained.output
+    described = " ".join(vtag("models", textbook).output.split())
+    assert "head lstm-last differences False" in described
+    assert "shorter side to 256, centre 224×224" in described
+    assert "shorter side to 128, centre 112×112" in " ".join(vtag("models", usual).output.split())
+    assert json.loads(vtag("evaluate", textbook, tree, "--json", "-").output)["videos"]["examples"] == 2
+    compared = json.loads(vtag("compare", textbook, usual, tree, "--json").output)
+    gflops = [model["cost"]["gflop_per_window"] for model in compared["models"]]
+    assert gflops[0] > 10 * gflops[1]
+    tagged = vtag("run", tree, "--model", textbook, "--out", tmp_path / "tags.parquet", "-q")
+    assert tagged.exit_code == 0, tagged.output
+    assert len(set(pq.read_table(tmp_path / "tags.parquet")["video"].to_pylist())) == 10
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -296,6 +319,11 @@ def test_a_training_that_is_impossible_ends_with_one_line(
     ("arguments", "message"),
     [
         (("--model", "cnn3d-lstm", "--train-layers", "2"), "starts from scratch"),
+        (
+            ("--model", "i3d-lstm", "--input", "frames"),
+            "--input is for cnn3d-lstm from scratch: the weights of i3d-lstm fix it",
+        ),
+        (("--size", "112"), "--size is for cnn3d-lstm from scratch: the weights of i3d-lite-lstm fix it"),
         (("--out", "/nowhere/at/all.safetensors"), "the folder /nowhere/at does not exist"),
         (("--split", "logo", "--out", "/nowhere/at/folds.json"), "the folder /nowhere/at does not exist"),
     ],

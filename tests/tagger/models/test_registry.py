@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 
 from tagger.classifier import Classifier
 from tagger.errors import ModelFileError
@@ -37,6 +38,16 @@ def test_the_declared_gflop_of_every_model_is_about_right(architecture: KnownMod
         architecture.samplings[0].num_frames
     )
     assert operations / 1e9 == pytest.approx(architecture.gflop, rel=0.05)
+
+
+@pytest.mark.parametrize("architecture", ["i3d-lstm", "cnn3d-lstm", "i3d-lite-lstm"])
+def test_every_trainable_model_can_have_the_textbook_head(architecture: str) -> None:
+    clips, features = SHAPES[architecture]
+    with torch.device("meta"):
+        network = build_network(architecture, 20, {"head": "lstm-last"})
+        assert [type(layer) for layer in network.head.children()] == [nn.LSTM, nn.Dropout, nn.Linear]
+        assert network.head.lstm.input_size == features[-1]
+        assert network(torch.empty(clips)).shape == (2, 20)
 
 
 @pytest.mark.parametrize("architecture", ["i3d-lstm", "cnn3d-lstm", "i3d-lite-lstm"])

@@ -157,6 +157,20 @@ def test_an_unfinished_training_is_neither_mixed_with_another_nor_discarded_with
     assert json.loads((tmp_path / "m.run" / "settings.json").read_text())["finished"]
 
 
+def test_an_unfinished_training_is_continued_with_the_same_network_only(small_tree: Path, tmp_path: Path) -> None:
+    with pytest.raises(Killed):
+        train_in(tmp_path, small_tree, SHORT, Watch(on_epoch=kill))
+    textbook = replace(SHORT, input="frames", size=224, head="lstm-last")
+    differences = r'options.differences: true, now false; options.head: "lstm", now "lstm-last"; size: 112, now 224'
+    with pytest.raises(OutputError, match=rf"unfinished training with other settings \({differences}\)"):
+        train_in(tmp_path, small_tree, textbook)
+    # The defaults by name are the same network.
+    named = replace(SHORT, input="differences", size=112, head="lstm")
+    resumed: list[Epoch] = []
+    assert len(train_in(tmp_path, small_tree, named, Watch(on_resume=resumed.append)).epochs) == 2
+    assert [epoch.number for epoch in resumed] == [1]
+
+
 def test_a_folder_with_other_files_is_refused(tree: Path, tmp_path: Path) -> None:
     (tmp_path / "m.run").mkdir()
     (tmp_path / "m.run" / "holiday.txt").write_text("mine")

@@ -1,6 +1,7 @@
 """Training end to end, on clips of moving squares."""
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +71,33 @@ def test_the_model_file_carries_labels_split_settings_and_scores(trained: tuple[
     assert info.training["settings"]["learning_rate"] == QUICK.learning_rate
     assert info.training["best_epoch"]["number"] == result.best_epoch
     assert info.scores["videos"]["accuracy"] == result.evaluation.videos.accuracy
+
+
+def test_what_vtag_recommends_is_the_default(trained: tuple[Path, Split, TrainResult]) -> None:
+    info = read_model_info(trained[0])
+    assert info.options == {"head": "lstm", "differences": True}
+    assert info.preprocessing == CNN3D_PREPROCESSING and (info.preprocessing.size, info.preprocessing.resize) == (
+        112,
+        128,
+    )
+
+
+def test_the_textbook_form_is_kept_in_the_model_file_and_tags(tree: Path, tmp_path: Path) -> None:
+    settings = LoopSettings(epochs=1, batch_size=4)
+    split, result = train_on(
+        *(tree, tmp_path / "m.safetensors"),
+        settings=settings,
+        train_frames=2,
+        head="lstm-last",
+        input="frames",
+        size=224,
+    )
+    info = read_model_info(result.out)
+    assert info.options == {"head": "lstm-last", "differences": False}
+    assert info.preprocessing == replace(CNN3D_PREPROCESSING, size=224, resize=256)
+    tagger = load_model(str(result.out))
+    assert evaluate_clips(tagger, split.test) == result.evaluation
+    assert {segment.label for segment in tagger.tag(split.test[0].path)} <= {"Across", "Down"}
 
 
 def test_evaluating_the_file_gives_the_scores_that_training_printed(
@@ -188,6 +216,20 @@ def test_i3d_lstm_starts_from_a_kinetics_checkpoint_and_the_result_tags(tree: Pa
         ("cnn3d-lstm", {"weights": Path("w.pth")}, ModelFileError, "from scratch"),
         ("cnn3d-lstm", {"train_frames": 1}, ModelFileError, "give it 2 or more"),
         ("i3d-lstm", {"train_frames": 1}, ModelFileError, "give it 2 or more"),
+        (
+            "i3d-lstm",
+            {"input": "frames"},
+            ModelFileError,
+            "^--input is for cnn3d-lstm from scratch: the weights of i3d-lstm",
+        ),
+        (
+            "i3d-lite-lstm",
+            {"size": 224},
+            ModelFileError,
+            "^--size is for cnn3d-lstm from scratch: the weights of i3d-lite-lstm",
+        ),
+        ("cnn3d-lstm", {"input": "flow"}, ModelFileError, "^--input flow: choose frames or differences$"),
+        ("cnn3d-lstm", {"size": 96}, ModelFileError, "^--size 96: choose one of 112, 224$"),
         ("cnn3d-lstm", {"out": Path("/nowhere/at/all.safetensors")}, OutputError, "does not exist"),
     ],
 )
