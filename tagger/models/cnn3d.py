@@ -43,24 +43,29 @@ GAIN = 2
 
 
 class StackedConv3d(nn.Conv3d):
-    """A 3×3×3 convolution without bias, as a 2D convolution of each frame stacked with the frames before and after it.
+    """A 3×k×k convolution without bias; on a CPU a 2D convolution of each frame stacked with the two frames beside it.
 
-    PyTorch's own backward pass of a bfloat16 ``Conv3d`` with 3 channels and stride 1 writes past its memory on a CPU
-    with AMX: training crashed or hung with 2 to 8 frames (PyTorch 2.15; found with glibc's MALLOC_CHECK_).
+    PyTorch 2.15 computes some 3D convolutions of few frames wrong in bfloat16 on a CPU with AMX: with 1 to 4 frames
+    gradients were up to 200,000 times too large or results not a number, and the gradient of 3 channels at stride 1
+    wrote past its memory, so that training crashed. The 2D convolutions have none of these faults.
     """
 
-    def __init__(self, inputs: int, outputs: int):
-        super().__init__(inputs, outputs, 3, padding=1, bias=False)
+    def __init__(self, inputs: int, outputs: int, kernel: int = 3, stride: int = 1):
+        pad = kernel // 2
+        super().__init__(inputs, outputs, (3, kernel, kernel), (1, stride, stride), (1, pad, pad), bias=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """``[n, inputs, T, H, W]`` to ``[n, outputs, T, H, W]``."""
+        """``[n, inputs, T, H, W]`` to ``[n, outputs, T, H / stride, W / stride]``."""
+        if x.device.type != "cpu":
+            return super().forward(x)
         n, _, time = x.shape[:3]
         padded = functional.pad(x, (0, 0, 0, 0, 1, 1))
         stacked = torch.cat([padded[:, :, step : step + time] for step in range(3)], dim=1)
         frames = stacked.transpose(1, 2).flatten(0, 1).contiguous(memory_format=torch.channels_last)
-        # [outputs, inputs, 3, 3, 3] to [outputs, 3 * inputs, 3, 3], in the order of the stacked frames.
+        # [outputs, inputs, 3, k, k] to [outputs, 3 * inputs, k, k], in the order of the stacked frames.
         kernel = self.weight.transpose(1, 2).flatten(1, 2)
-        return functional.conv2d(frames, kernel, padding=1).unflatten(0, (n, time)).transpose(1, 2)
+        stride, padding = self.stride[1:], self.padding[1:]
+        return functional.conv2d(frames, kernel, None, stride, padding).unflatten(0, (n, time)).transpose(1, 2)
 
 
 def _block(convolution: nn.Conv3d) -> nn.Sequential:
@@ -84,9 +89,8 @@ class CNN3DBackbone(nn.Module):
     def __init__(self, filters: Sequence[int] = (32, 64, 128), differences: bool = False):
         super().__init__()
         # A stride of 2, because full-size maps of differences would take most of the time and help very little.
-        of_differences = nn.Conv3d(3, filters[0], (3, 5, 5), (1, 2, 2), (1, 2, 2), bias=False)
-        first = of_differences if differences else StackedConv3d(3, filters[0])
-        others = (nn.Conv3d(a, b, 3, padding=1, bias=False) for a, b in pairwise(filters))
+        first = StackedConv3d(3, filters[0], kernel=5, stride=2) if differences else StackedConv3d(3, filters[0])
+        others = (StackedConv3d(a, b) for a, b in pairwise(filters))
         self.blocks = nn.Sequential(*map(_block, (first, *others)))
         self.features = filters[-1] * GRID * GRID
         self.differences = differences
