@@ -288,7 +288,7 @@ def test_the_textbook_3d_cnn_is_trained_described_scored_compared_and_tags(tree:
         trained = vtag("train", tree, "--out", out, *quick, *options)
         assert trained.exit_code == 0, trained.output
     described = " ".join(vtag("models", textbook).output.split())
-    assert "head lstm-last differences False" in described
+    assert "options differences False head lstm-last" in described
     assert "shorter side to 256, centre 224×224" in described
     assert "shorter side to 128, centre 112×112" in " ".join(vtag("models", usual).output.split())
     assert json.loads(vtag("evaluate", textbook, tree, "--json", "-").output)["videos"]["examples"] == 2
