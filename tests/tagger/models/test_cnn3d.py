@@ -58,7 +58,7 @@ def test_a_stacked_convolution_and_its_gradients_are_those_of_a_3d_convolution(
     gradients = []
     for forward in (stacked, partial(nn.Conv3d.forward, stacked)):
         stacked.zero_grad()
-        clips = torch.rand(2, frames, 6, 7, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+        clips = torch.rand(2, frames, 29, 30, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
         clips = clips.permute(0, 4, 1, 2, 3).requires_grad_()
         result = forward(clips)
         result.square().sum().backward()
