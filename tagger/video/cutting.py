@@ -88,7 +88,11 @@ def read_windows(
             # All frames are read before the first window is yielded, because an open decord reader must never wait.
             drained = list(_cut_windows(path, sampling, preprocessing, choice, facts, progress))
         except VideoError as error:
-            choice = Choice("pyav", one_line(str(error).removeprefix(f"{path}: ")))
+            opened = progress.choice
+            if opened is not None and opened.decoder == "pyav":
+                choice = opened  # decord did not open the video, and PyAV met damage.
+            else:
+                choice = Choice("pyav", one_line(str(error).removeprefix(f"{path}: ")))
         except Exception as error:
             choice = Choice("pyav", one_line(f"decord failed ({error})"))
         else:
@@ -102,6 +106,7 @@ def read_windows(
             return
         except NvdecError as error:
             choice = Choice("pyav", one_line(f"decoding on the GPU failed ({error})"))
+    progress.gaps.clear()  # Those of a reading that begins again.
     yield from islice(_cut_windows(path, sampling, preprocessing, choice, facts, progress), yielded, None)
 
 
