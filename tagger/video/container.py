@@ -11,6 +11,7 @@ import av
 from av.codec.hwaccel import HWAccel
 
 from tagger.errors import ErrorKind, VideoError
+from tagger.video.damage import STUFFED_CODECS
 from tagger.video.playlists import REFERRING_FORMATS, playlist_kind
 from tagger.video.pyav_versions import TOLERANT_OPEN_OPTIONS
 from tagger.video.truncation import mp4_end
@@ -26,6 +27,9 @@ MAX_PIXELS = 2**26
 MAX_ASPECT = 100
 """Maximum ratio of the sides of a picture. The shorter side is scaled to the model's input, so the longer one would be
 too long."""
+
+DAMAGE_CHECKS = "crccheck+bitstream+buffer+explode"
+"""What the decoder checks."""
 
 MAX_STREAMS = 250
 """Maximum number of streams in a file. A recording of a whole television channel has about fifty."""
@@ -159,11 +163,13 @@ def _video_stream(
         raise VideoError("unsupported", f"{path} declares {width}×{height} pixels; vtag reads up to {MAX_PIXELS:,}")
     if max(width, height) > MAX_ASPECT * max(1, min(width, height)):
         raise VideoError("unsupported", f"{path} declares {width}×{height} pixels, a shape that no model can use")
+    # "bitstream" finds damage in MPEG-1 and MPEG-2, too, but also in the zeros that fill up a constant bit rate.
+    checks = "crccheck+buffer+explode" if stream.codec_context.name in STUFFED_CODECS else DAMAGE_CHECKS
     stream.codec_context.options = {
         # Set for the decoder, too, because a later header may declare a larger picture.
         "max_pixels": str(MAX_PIXELS),
         # Damage that the decoder detects raises an error. By default the decoder would conceal it.
-        "err_detect": "crccheck+bitstream+buffer+explode",
+        "err_detect": checks,
     }
     # A job runs one decoder per core, so more threads would only add context switches.
     stream.codec_context.thread_count = 1

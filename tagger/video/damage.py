@@ -22,6 +22,9 @@ PARAMETER_SET_CODECS = frozenset({"h264", "hevc"})
 START_CODE_CODECS = PARAMETER_SET_CODECS | {"mpeg1video", "mpeg2video"}
 """Codecs whose parts begin with a start code (0, 0, 1) in streams, with any number of zeros before it."""
 
+STUFFED_CODECS = frozenset({"mpeg1video", "mpeg2video"})
+"""Codecs whose encoders fill up a constant bit rate with zeros behind a picture (ISO/IEC 13818-2, 5.2.3)."""
+
 ZEROS = bytes(16)
 PREFIXED_HOLE, START_CODE_HOLE = re.compile(ZEROS), re.compile(ZEROS + rb"\0*[^\0\1]")
 ARITHMETIC_HOLE = re.compile(bytes(64))
@@ -31,6 +34,9 @@ coding writes 64 zeros with a probability of 2 to the power of -512."""
 
 ARITHMETIC_CODECS = frozenset({"vp8", "vp9", "av1", "libdav1d"})
 """Decoders of codecs whose frames are arithmetic codes for the most part."""
+
+LAST_SLICE = 0xAF
+"""The last start code of a slice of MPEG. That of a slice is the number of its row (ISO/IEC 13818-2, 6.2)."""
 
 JPEG_END = b"\xff\xd9"
 """The marker at the end of a JPEG picture (ITU-T T.81, B.1.1.3)."""
@@ -63,11 +69,12 @@ def checked_packets(
         yield from _with_gaps(packets)
         return
     is_avi, is_gif = container.format.name == "avi", container.format.name == "gif"
-    is_mjpeg = stream.codec_context.name == "mjpeg"
+    decoder = stream.codec_context
+    is_mjpeg, is_mpeg = decoder.name == "mjpeg", decoder.name in STUFFED_CODECS
     index = _IndexCheck(stream)
     for packet in packets:
         is_lost = (is_avi and index.skips_a_frame(packet)) or (is_gif and _is_cut_gif(packet))
-        is_lost = is_lost or (is_mjpeg and _is_cut_jpeg(packet))
+        is_lost = is_lost or (is_mjpeg and _is_cut_jpeg(packet)) or (is_mpeg and _is_cut_mpeg(packet, decoder))
         if is_avi:
             index.correct_time(packet)
         yield packet, packet.is_corrupt or is_lost
@@ -109,6 +116,20 @@ def _is_cut_jpeg(packet: "av.Packet") -> bool:
     """
     data = bytes(packet)
     return data.endswith(ZEROS) and not data.rstrip(b"\0").endswith(JPEG_END)
+
+
+def _is_cut_mpeg(packet: "av.Packet", decoder: "av.VideoCodecContext") -> bool:
+    """Checks whether an MPEG picture ends in zeros in the place of its last slices."""
+    data = bytes(packet)
+    if not data.endswith(ZEROS):
+        return False
+    rows = (decoder.height + 15) // 16
+    # A packet has a frame or a field, and MPEG-1 may have one slice for all rows.
+    whole = {rows, (rows + 1) // 2} | ({1} if decoder.name == "mpeg1video" else set())
+    at = data.rfind(b"\0\0\1")
+    while at > 0 and not 1 <= data[at + 3] <= LAST_SLICE:
+        at = data.rfind(b"\0\0\1", 0, at)
+    return at < 0 or data[at + 3] not in whole
 
 
 def _with_gaps(packets: "Iterator[av.Packet]") -> "Iterator[tuple[av.Packet, bool]]":

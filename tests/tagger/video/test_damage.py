@@ -44,7 +44,8 @@ def removed(data: bytearray, at: int, length: int) -> None:
 
 TRANSPORT_PACKET = 188
 
-LARGE: dict[str, Any] = {"frames": 40, "width": 192, "height": 128}
+PICTURE: dict[str, Any] = {"width": 192, "height": 128}
+LARGE: dict[str, Any] = {"frames": 40} | PICTURE
 DETECTED: dict[str, dict[str, Any]] = {
     "h264.mp4": {"container_options": {"movflags": "faststart"}},
     "h264.mkv": {},
@@ -351,6 +352,21 @@ def test_a_picture_whose_end_is_a_hole_is_damage_and_one_with_zeros_behind_it_is
             picture = without_comment(picture)
         path.write_bytes(data[:at] + picture.ljust(packet.size, b"\0") + data[at + packet.size :])
         assert shown(path, 25)[0] == numbers
+
+
+@pytest.mark.parametrize("codec", ["mpeg1video", "mpeg2video"])
+def test_zeros_in_the_place_of_the_last_slices_are_damage(codec: str, tmp_path: Path) -> None:
+    path = encode(tmp_path / "a.mkv", codec=codec, frames=40, rate=25, options={"g": "10"}, **PICTURE)
+    data = bytearray(path.read_bytes())
+    with av.open(str(path)) as container:
+        packet = [packet for packet in container.demux(video=0) if packet.size][15]
+    at = data.index(bytes(packet))
+    data[at + packet.size // 2 : at + packet.size] = bytes(packet.size - packet.size // 2)
+    path.write_bytes(data)
+    numbers, gaps, error = shown(path, 25)
+    # The decoder holds one frame back, which is lost, too.
+    assert numbers == [*range(14), *range(20, 40)]
+    assert (gaps, error) == ([(0.56, 0.8)], None)
 
 
 def without_comment(picture: bytes) -> bytes:

@@ -180,6 +180,17 @@ def test_frames_that_all_have_one_time_are_spaced_by_the_frame_rate(tmp_path: Pa
     assert end.facts is not None and end.facts.duration_s == pytest.approx(2.0, rel=0.2)
 
 
+@pytest.mark.parametrize("name", ["a.mpg", "a.ts", "a.mkv"])
+@pytest.mark.parametrize("codec", ["mpeg1video", "mpeg2video"])
+def test_zeros_that_fill_up_a_constant_bit_rate_are_no_damage(codec: str, name: str, tmp_path: Path) -> None:
+    rate = {"b": "1M", "minrate": "1M", "maxrate": "1M", "bufsize": "1M", "g": "12"}
+    path = encode(tmp_path / name, codec=codec, frames=30, rate=25, width=192, height=144, options=rate)
+    assert bytes(100) in path.read_bytes()
+    end, frames, gaps = read(path)
+    assert (end.status, end.error, gaps) == ("ok", None, [])
+    assert numbers(frames) == list(range(30))
+
+
 def test_an_empty_packet_shows_the_frame_before_it_again(tmp_path: Path) -> None:
     whole = encode(tmp_path / "whole.avi", codec="mjpeg", rate=25, frames=50)
     path = tmp_path / "a.avi"
