@@ -1,8 +1,9 @@
 """The errors of a job, and the reason of a system error in words."""
 
+import os
 import re
 
-from tagger.errors import VtagError
+from tagger.errors import VtagError, one_line
 
 
 class JobError(VtagError):
@@ -38,3 +39,10 @@ def reason(error: OSError) -> str:
     """Returns the reason of a system error, to put after a colon. Its first letter is in lower case."""
     text = without_names(error.strerror or str(error))
     return text[:1].lower() + text[1:]
+
+
+def what_failed(error: OSError, otherwise: str) -> str:
+    """Returns what a system error has stopped: the use of the file that it names, or else ``otherwise``."""
+    file = error.filename
+    named = isinstance(file, str | bytes) and bool(file)
+    return f"{one_line(os.fsdecode(file))} cannot be read or written" if named else otherwise

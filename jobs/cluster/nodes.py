@@ -1,5 +1,6 @@
 """Checks that every node of a cluster has the same version of vtag and sees the local paths."""
 
+import contextlib
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -36,11 +37,35 @@ def this_node() -> str | None:
     return str(ray.get_runtime_context().get_node_id()) if ray.is_initialized() else None
 
 
-def node_count() -> int:
-    """Returns the number of nodes that can decode. Needs a running Ray."""
+def decoding_nodes() -> set[str]:
+    """Returns the ids of the nodes that can decode and have not left the cluster. Needs a running Ray."""
     import ray
 
-    return sum(bool(node["Alive"] and node["Resources"].get("CPU")) for node in ray.nodes())
+    return {str(node["NodeID"]) for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")}
+
+
+def nodes_where(question: Callable[[str], bool], name: str, nodes: Iterable[str]) -> set[str]:
+    """Calls ``question(name)`` on each of the ``nodes`` at the same time, and returns those that answer True.
+
+    A node that does not answer in time, or that leaves the cluster, is not among them. Needs a running Ray.
+    """
+    import ray
+    from ray.exceptions import RayError
+
+    def answer(raw: bytes) -> bool:
+        return question(os.fsdecode(raw))
+
+    task = ray.remote(num_cpus=0, max_retries=1)(answer)
+    requests = {task.options(scheduling_strategy=_only_on(node)).remote(os.fsencode(name)): node for node in nodes}
+    if not requests:
+        return set()
+    ready, _ = ray.wait(list(requests), num_returns=len(requests), timeout=ANSWER_TIMEOUT_S)
+    found = set()
+    for reference in ready:
+        with contextlib.suppress(RayError):
+            if ray.get(reference):
+                found.add(requests[reference])
+    return found
 
 
 def on_this_node() -> Any:

@@ -2,7 +2,7 @@
 
 import contextlib
 
-from jobs.errors import reason
+from jobs.errors import reason, what_failed
 from jobs.result.ledger import read_started_run
 from jobs.result.lock import locked
 from jobs.result.output import Output, choose_output, find_output
@@ -41,7 +41,8 @@ def compact(path: str, out: str | None = None) -> ResultCounts:
                 keeps_previous=False,
             )
     except OSError as error:
-        raise OutputError(f"{run_folders[-1]} cannot be written: {reason(error)}") from error
+        what = what_failed(error, f"{run_folders[-1]} cannot be written")
+        raise OutputError(f"{what}: {reason(error)}") from error
     finally:
         for folder in run_folders:
             folder.delete_empty_folder()

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from jobs.archive.video import Failure
-from jobs.errors import reason
+from jobs.errors import reason, what_failed
 from jobs.result.identity import RunIdentity, file_metadata
 from jobs.result.merge import ROW_GROUP_ROWS, Merged, TablePair, merge
 from jobs.result.output import Output
@@ -96,9 +96,8 @@ def publish(
             return _publish_folder(output, identity, run_id, base, new_tables, keep, check_lock, keeps_previous)
         return _publish_files(output, identity, run_id, base, new_tables, keep, check_lock)
     except OSError as error:
-        raise OutputError(
-            f"{output.out} cannot be written: {reason(error)}; finished videos are kept, run the same command again"
-        ) from error
+        what = what_failed(error, f"{output.out} cannot be written")
+        raise OutputError(f"{what}: {reason(error)}; finished videos are kept, run the same command again") from error
 
 
 def count_rows(sources: Sequence[TablePair]) -> ResultCounts:

@@ -1,6 +1,6 @@
 """Collects result rows, which come back in any order, until a video is finished."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -18,8 +18,8 @@ class FinishedVideo:
     """A video whose windows have all come back.
 
     ``version`` is the version of the file that was read, None when the file was not found. ``segments`` are rows of
-    SEGMENTS_SCHEMA, in order. ``number`` is the number of the video in the job, ``node`` the id of the Ray node
-    that read it. ``attempts`` is the number of runs that have read this version of the video.
+    SEGMENTS_SCHEMA, in order. ``number`` is the number of the video in the job. ``attempts`` is the number of runs that
+    have read this version of the video.
     """
 
     video: Video
@@ -28,7 +28,6 @@ class FinishedVideo:
     end: VideoEnd
     predict_s: float
     number: int = 0
-    node: str | None = None
     attempts: int = 1
 
     @property
@@ -70,7 +69,6 @@ class _OpenVideo:
     reached_s: float = 0.0
     end: VideoEnd | None = None
     version: Version | None = None
-    node: str | None = None
 
 
 class Collector:
@@ -108,7 +106,6 @@ class Collector:
         ends = rows["end"]
         if ends.null_count < len(ends):
             video.end, video.version = end_from_json(ends.drop_null()[-1].as_py())
-            video.node = next(iter(rows["node"].drop_null().to_pylist()), None)
         if rows["window"].null_count:
             rows = rows.filter(pc.is_valid(rows["window"]))
         if rows.num_rows:
@@ -134,9 +131,16 @@ class Collector:
         del self._open[number]
         self._is_finished[number] = True
         predict_s = pc.sum(segments["predict_s"]).as_py() or 0.0
-        return FinishedVideo(
-            self._videos[number], video.version, segments, video.end, predict_s, number=number, node=video.node
-        )
+        return FinishedVideo(self._videos[number], video.version, segments, video.end, predict_s, number=number)
+
+    def forget_unfinished(self, numbers: Iterable[int]) -> list[int]:
+        """Returns those of ``numbers`` whose videos are not finished, and forgets their rows."""
+        unfinished = [number for number in numbers if not self._is_finished[number]]
+        for number in unfinished:
+            if (video := self._open.pop(number, None)) is not None:
+                self.windows -= video.rows
+                self.video_s -= video.reached_s
+        return unfinished
 
     def reopen(self, video: FinishedVideo) -> None:
         """Forgets the rows of a finished video, which will be read again."""

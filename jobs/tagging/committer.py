@@ -2,13 +2,13 @@
 
 import time
 
-from jobs.errors import reason
+from jobs.errors import reason, what_failed
 from jobs.result.ledger import Ledger
 from jobs.result.lock import Lock
 from jobs.storage.location import Location
 from jobs.tagging.collector import FinishedVideo
 from jobs.tagging.rows import result_tables
-from tagger.errors import OutputError, doing
+from tagger.errors import OutputError, doing, work_of
 
 COMMIT_VIDEOS = 1000
 """Maximum number of finished videos that wait for a commit. After a crash the waiting ones are tagged again."""
@@ -57,15 +57,14 @@ class Committer:
                 with doing("writing finished videos to", self._ledger.folder):
                     self._ledger.commit(*result_tables(self._waiting))
         except OSError as error:
-            raise unwritable(self._ledger.folder, error) from error
+            raise explained(error, self._ledger.folder) from error
         self.committed += len(self._waiting)
         self._waiting = []
         self._rows = 0
         self._committed_s = time.monotonic()
 
 
-def unwritable(place: Location, error: OSError) -> OutputError:
-    """Returns the error for a run folder that cannot be written."""
-    return OutputError(
-        f"{place} cannot be written: {reason(error)}; finished videos are kept, and the same command continues"
-    )
+def explained(error: OSError, run_folder: Location) -> OutputError:
+    """Returns the error of a job that a system error has stopped. It names the file of ``error`` if that is known."""
+    what = what_failed(error, f"vtag stopped while {work_of(error) or f'working in {run_folder}'}")
+    return OutputError(f"{what}: {reason(error)}; finished videos are kept, and the same command continues")

@@ -15,8 +15,10 @@ import numpy as np
 import pyarrow as pa
 
 from jobs.archive.fingerprint import fingerprint
+from jobs.archive.gone import can_be_opened, was_deleted
 from jobs.archive.video import Version, stored_time_ns
 from jobs.cluster.nodes import this_node
+from jobs.errors import JobError
 from jobs.storage.staging import StagedVideo, staged
 from jobs.tagging.transport import span_to_table
 from tagger.clips import Span, VideoEnd
@@ -25,6 +27,47 @@ from tagger.isolation import decoder_of_this_thread
 from tagger.preprocessing import Preprocessing
 from tagger.video.readers.reader import WantedReader
 from tagger.windows import Sampling
+
+MAX_FAILURES_IN_A_ROW = 5
+"""Number of videos in a row that are out of reach of a process, after which its node decodes no more."""
+
+
+class OutOfReachError(JobError):
+    """Videos in a row are out of reach of a node, as when its mount went away. ``video`` is the name of the last."""
+
+    # Without defaults: they would hide the values, which Ray gives as attributes of the cause of its own error.
+    node: str
+    video: str
+
+
+class Reach:
+    """Counts the videos in a row that this process cannot reach, over all its tasks.
+
+    A video is out of reach when it was listed and is missing, though nobody deleted it, or when reading fails and its
+    file cannot be opened either. A file that can be opened is on a storage that answers, as one with bad sectors does.
+    """
+
+    def __init__(self) -> None:
+        self._failures_in_a_row = 0
+
+    def check(self, name: str, end: VideoEnd, *, was_listed: bool, node: str | None) -> None:
+        """Notes how a video ended. Raises OutOfReachError after MAX_FAILURES_IN_A_ROW, and counts anew."""
+        if end.error_kind == "missing":
+            is_out_of_reach = was_listed and not was_deleted(name)
+        else:
+            is_out_of_reach = end.error_kind == "io" and not can_be_opened(name)
+        self._failures_in_a_row = self._failures_in_a_row + 1 if is_out_of_reach else 0
+        if self._failures_in_a_row >= MAX_FAILURES_IN_A_ROW:
+            self._failures_in_a_row = 0
+            error = OutOfReachError(
+                f"{MAX_FAILURES_IN_A_ROW} videos in a row could not be read; the last: {end.error}; check the disk, "
+                "the mount or the bucket; finished videos are kept, and the same command continues"
+            )
+            error.node, error.video = node or "", name
+            raise error
+
+
+_reach = Reach()
 
 
 def decode(
@@ -38,16 +81,23 @@ def decode(
 ) -> Iterator[pa.Table]:
     """Reads the videos of ``batch`` one after the other and yields their spans as tables of WINDOWS_SCHEMA.
 
+    Raises OutOfReachError when videos in a row are out of reach of this node. ``was_listed`` is a column of ``batch``:
+    the video was there when the archive was listed.
+
     With ``nvdec``, the GPU decodes the videos that it can. ``reader`` is the one that the user asks for (see
     ``tagger.video.choose.choose_reader``).
     """
     node = this_node()
-    for number, name in zip(batch["video"].to_pylist(), map(os.fsdecode, batch["path"].to_pylist()), strict=True):
+    columns = [batch[name].to_pylist() for name in ("video", "path", "was_listed")]
+    for number, path, was_listed in zip(*columns, strict=True):
+        name = os.fsdecode(path)
         started = time.perf_counter()
         with doing("reading", name):
             spans = read_video(name, sampling, preprocessing, span_windows=span_windows, nvdec=nvdec, reader=reader)
             for span, version in spans:
-                yield span_to_table(number, span, time.perf_counter() - started, version, node)
+                if span.end is not None:
+                    _reach.check(name, span.end, was_listed=was_listed, node=node)
+                yield span_to_table(number, span, time.perf_counter() - started, version)
                 started = time.perf_counter()
 
 

@@ -7,10 +7,9 @@ from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 
-from jobs.archive.gone import can_be_opened, was_deleted
+from jobs.archive.gone import was_deleted
 from jobs.archive.video import STORAGE_KINDS, Failure, video_name
 from jobs.cluster.ray_driver import RayDriver
-from jobs.errors import JobError
 from jobs.tagging.collector import Collector, FinishedVideo, TimeSpent
 from jobs.tagging.committer import Committer
 from jobs.tagging.pipeline import DECODING_GPU_SHARE, Workers
@@ -19,10 +18,6 @@ from jobs.tagging.summary import Efficiency, Phase, Progress
 
 MAX_TRIES = 3
 """Number of times that a job reads a video whose storage fails."""
-
-MAX_FAILURES_IN_A_ROW = 5
-"""Number of videos in a row whose storage fails on a node, after which this node decodes no more, from the next chunk
-or the next try on."""
 
 MIN_EFFICIENCY_S = 10.0
 """Minimum time in seconds over which the efficiency of a job is measured. Work in progress at the start of that time
@@ -37,8 +32,8 @@ class JobState:
     ``started_s``, ``began_s``, ``first_row_s`` and ``reported_s`` are times on the monotonic clock; ``tagging_s`` is a
     duration. All are in seconds.
 
-    ``waiting`` are videos whose storage failed, and which will be read again. ``avoided`` are the ids of nodes on which
-    the storage fails. ``kept_failures`` are failures that did not replace the earlier rows of the videos, and
+    ``waiting`` are videos whose storage failed, and which will be read again. ``avoided`` are the ids of nodes that
+    cannot reach the videos. ``kept_failures`` are failures that did not replace the earlier rows of the videos, and
     ``attempts_of_kept`` their attempts, by name, if the videos have not changed since.
     """
 
@@ -57,11 +52,10 @@ class JobState:
     last_failure: Failure | None = None
     reported_s: float = 0.0
     waiting: list[FinishedVideo] = field(default_factory=list)
-    avoided: set[str | None] = field(default_factory=set)
+    avoided: set[str] = field(default_factory=set)
     kept_failures: list[Failure] = field(default_factory=list)
     attempts_of_kept: dict[str, int] = field(default_factory=dict)
     _tries: Counter[int] = field(default_factory=Counter)
-    _failures_in_a_row: Counter[str | None] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
         self.collector = Collector(self.plan.todo)
@@ -120,34 +114,14 @@ class JobState:
         )
 
     def postpone(self, video: FinishedVideo) -> bool:
-        """Postpones a video whose storage failed, to be read again later. Returns whether it did.
-
-        Raises JobError when the storage fails on all nodes.
-        """
+        """Postpones a video whose storage failed, to be read again later. Returns whether it did."""
         if not _has_failed_storage(video):
-            self._failures_in_a_row[video.node] = 0
             return False
-        self._failures_in_a_row[video.node] += 1
-        if self._failures_in_a_row[video.node] >= MAX_FAILURES_IN_A_ROW:
-            self.avoided.add(video.node)
-            if len(self.avoided) >= (self.workers.nodes if self.workers else 1):
-                if video.end.error_kind == "io" and can_be_opened(video.video.path):
-                    # The storage answers, and only some files are bad, as on a disk with bad sectors.
-                    self.avoided.clear()
-                    self._failures_in_a_row.clear()
-                else:
-                    raise self._storage_failed(video)
         self._tries[video.number] += 1
         if self._tries[video.number] >= MAX_TRIES:
             return False
         self.waiting.append(video)
         return True
-
-    def _storage_failed(self, video: FinishedVideo) -> JobError:
-        return JobError(
-            f"{MAX_FAILURES_IN_A_ROW} videos in a row could not be read; the last: {video.end.error}; check the disk, "
-            "the mount or the bucket; finished videos are kept, and the same command continues"
-        )
 
     def take_waiting(self) -> list[int]:
         """Returns the numbers of the videos that are to be read again, and forgets what was read of them."""

@@ -3,7 +3,6 @@
 Frames go from the decoding tasks to the actors through Ray's object store and never reach the Ray driver.
 """
 
-import itertools
 import math
 import os
 from collections.abc import Collection, Generator, Iterator, Sequence
@@ -82,7 +81,7 @@ class Workers:
     """How the work is spread: ``actors`` models with ``threads`` each, and ``decoders`` decoding tasks at a time.
 
     ``actor_cpus``, ``actor_gpus``, ``decoder_cpus`` and ``decoder_gpus`` are the logical CPUs and GPUs of Ray that each
-    of them claims. A decoder with a share of a GPU decodes on it. ``nodes`` is the number of nodes that can decode.
+    of them claims. A decoder with a share of a GPU decodes on it.
     """
 
     device: Literal["cpu", "cuda"]
@@ -93,7 +92,6 @@ class Workers:
     decoders: int
     decoder_cpus: float
     decoder_gpus: float = 0.0
-    nodes: int = 1
 
     @property
     def cores(self) -> int:
@@ -165,9 +163,11 @@ def tag_videos(
     """Tags ``videos`` and yields tables of SEGMENTS_SCHEMA as they come back, in any order.
 
     Their column ``video`` has the ``numbers`` of the videos; without them, videos count from 0. The nodes with an id in
-    ``avoided`` do not decode. Every window comes back once, and every
-    video, also an unreadable one, has exactly one row with an ``end``. When a process or a machine dies, its unfinished
-    work is repeated. Needs a running Ray. Raises ModelFileError when the model file has changed.
+    ``avoided`` do not decode. Every window comes back once, and every video, also an unreadable one, has exactly one
+    row with an ``end``. When a process or a machine dies, its unfinished work is repeated. Needs a running Ray.
+
+    Raises ModelFileError when the model file has changed. Raises OutOfReachError when videos are out of reach of a
+    node: rows that have not come back are then lost, and Ray ends the tasks that still run.
     """
     rows = batch_size or windows_per_call(source.info.architecture, workers.device)
     size = source.info.preprocessing.size
@@ -276,16 +276,20 @@ def chunk_size(decoders: int) -> int:
 
 
 def videos_in_blocks(videos: Sequence[Video], sizes: Sequence[int], numbers: Sequence[int]) -> "Dataset":
-    """Returns a data set of the ``numbers`` and names of videos, in blocks of the ``sizes``."""
+    """Returns a data set of the ``numbers`` and names of videos, in blocks of the ``sizes``.
+
+    ``was_listed`` says whether a video was there at the time of listing.
+    """
     import ray
 
     # Names are sent as bytes: they need not be valid UTF-8.
-    names = iter([os.fsencode(video.path) for video in videos])
+    names = [os.fsencode(video.path) for video in videos]
+    was_listed = [bool(video.size or video.mtime_ns) for video in videos]
     blocks = []
     first = 0
     for size in sizes:
-        block = {"video": numbers[first : first + size], "path": list(itertools.islice(names, size))}
-        blocks.append(pa.table(block))
+        part = slice(first, first + size)
+        blocks.append(pa.table({"video": numbers[part], "path": names[part], "was_listed": was_listed[part]}))
         first += size
     # Not from_arrow: it starts a task for each block, and each task waits for a whole CPU.
     return ray.data.from_blocks(blocks)
@@ -307,5 +311,7 @@ def _configure(workers: Workers, call_bytes: int) -> None:
     )
     context.enable_progress_bars = False
     context.print_on_execution_start = False
+    # An OutOfReachError keeps its class, its node and its video.
+    context.raise_original_map_exception = True
     # No timeout: a long video on a slow disk may take very long to decode.
     context.execution_no_progress_timeout_s = -1

@@ -21,14 +21,14 @@ from jobs.result.output import Output
 from jobs.result.publish import ResultCounts, count_rows, publish
 from jobs.result.published import Result, complete, is_complete
 from jobs.storage.location import Location, is_address
-from jobs.tagging.committer import Committer, unwritable
+from jobs.tagging.committer import Committer, explained
 from jobs.tagging.job_state import JobState
 from jobs.tagging.pipeline import Workers, chunk_size
 from jobs.tagging.plan import Plan, read_base
 from jobs.tagging.rows import Revision, revised
 from jobs.tagging.run_config import RunConfig
 from jobs.tagging.summary import Progress, Summary
-from jobs.tagging.tag_archive import TaggingSettings, tag_archive
+from jobs.tagging.tag_archive import CutOff, TaggingSettings, tag_archive
 from tagger.errors import OutputError, doing
 
 REPORT_S = 1.0
@@ -122,7 +122,7 @@ def _count_existing(output: Output, base: Result) -> ResultCounts:
                     complete(output)
             output.run_folder.delete_empty_folder()
     except OSError as error:
-        raise unwritable(output.run_folder, error) from error
+        raise explained(error, output.run_folder) from error
     return count_rows(base.sources)
 
 
@@ -160,7 +160,7 @@ def _tag_and_publish(plan: Plan, job: JobState) -> ResultCounts:
             lock.check()
             remove(folder)
     except OSError as error:
-        raise unwritable(folder, error) from error
+        raise explained(error, folder) from error
     finally:
         folder.delete_empty_folder()
     return counts
@@ -233,7 +233,10 @@ def _tag(plan: Plan, ledger: Ledger, job: JobState, lock: Lock) -> None:
 
 
 def _tag_in_chunks(driver: RayDriver, committer: Committer, job: JobState) -> None:
-    """Tags the videos in chunks, so that no process has to hold the whole list at once."""
+    """Tags the videos in chunks, so that no process has to hold the whole list at once.
+
+    When a node cannot reach the videos, its chunk ends early, and the unfinished videos are the next chunk.
+    """
     plan, config = job.plan, job.plan.config
     settings = TaggingSettings(
         device=config.device,
@@ -244,21 +247,26 @@ def _tag_in_chunks(driver: RayDriver, committer: Committer, job: JobState) -> No
         batch_size=config.batch_size,
         precision=config.precision,
     )
-    numbers: Sequence[int] = range(len(plan.todo))
+    left: list[Sequence[int]] = [range(len(plan.todo))]
     waits_s = iter(RETRY_WAITS_S)
-    while numbers:
+    while left:
+        numbers, avoided = left.pop(), frozenset(job.avoided)
         size = chunk_size(job.workers.decoders if job.workers else 1)
-        chunk = [plan.todo[number] for number in numbers[:size]]
-        work = tag_archive, chunk, numbers[:size], plan.source, plan.sampling, settings, job.workers
-        for event in driver.events(*work, frozenset(job.avoided), timeout_s=REPORT_S):
+        if numbers[size:]:
+            left.append(numbers[size:])
+        numbers = numbers[:size]
+        chunk = [plan.todo[number] for number in numbers]
+        work = tag_archive, chunk, numbers, plan.source, plan.sampling, settings, job.workers
+        for event in driver.events(*work, avoided, timeout_s=REPORT_S):
             if event is not None:
                 _handle(event, committer, job)
             committer.commit_when_due()
             if time.monotonic() - job.reported_s >= REPORT_S:
                 job.report()
-        numbers = numbers[size:]
-        if not numbers and job.waiting:
-            numbers = job.take_waiting()
+        if job.avoided > avoided and (unfinished := job.collector.forget_unfinished(numbers)):
+            left.append(unfinished)
+        if not left and job.waiting:
+            left.append(job.take_waiting())
             _wait(next(waits_s, RETRY_WAITS_S[-1]), job, committer)
 
 
@@ -271,11 +279,14 @@ def _wait(seconds: float, job: JobState, committer: Committer) -> None:
         job.report()
 
 
-def _handle(event: Workers | pa.Table, committer: Committer, job: JobState) -> None:
+def _handle(event: Workers | CutOff | pa.Table, committer: Committer, job: JobState) -> None:
     """Takes an event of ``tag_archive``. Raises JobError when too many videos have failed."""
     if isinstance(event, Workers):
         job.workers = event
         job.began_s = job.began_s or time.monotonic()
+        return
+    if isinstance(event, CutOff):
+        job.avoided |= event.nodes
         return
     for video in job.collect(event):
         if job.postpone(video):

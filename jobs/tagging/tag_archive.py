@@ -1,14 +1,16 @@
 """The work of the Ray driver for ``vtag run``: spreads the videos over the machines and sends back the rows."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from jobs.archive.gone import can_be_opened
 from jobs.archive.video import Video, existing_paths
-from jobs.cluster.nodes import check_nodes, node_count
+from jobs.cluster.nodes import check_nodes, decoding_nodes, nodes_where
 from jobs.cluster.ray_driver import SendEvent
 from jobs.cluster.ray_session import RaySession
 from jobs.tagging.decode_trial import DecodeDevice, should_use_nvdec
+from jobs.tagging.decoding import OutOfReachError
 from jobs.tagging.pipeline import Workers, choose_workers, tag_videos
 from tagger.tagger import ModelSource
 from tagger.video.readers.reader import WantedReader
@@ -31,6 +33,13 @@ class TaggingSettings:
     precision: "PrecisionName"
 
 
+@dataclass(frozen=True)
+class CutOff:
+    """The ids of ``nodes`` that cannot reach the videos. The chunk ends with it, before all its videos are read."""
+
+    nodes: frozenset[str]
+
+
 def tag_archive(
     session: RaySession,
     send_event: SendEvent,
@@ -47,6 +56,8 @@ def tag_archive(
     ``numbers`` are the numbers of the videos in the job's list of videos to tag. ``workers`` are those of the chunk
     before; for the first chunk they are chosen here. ``tag_videos`` describes the tables and the errors. Raises
     JobError when a machine of the cluster cannot do its part when the job begins.
+
+    When a node cannot reach the videos, the last event is CutOff. Raises OutOfReachError when no node can.
     """
     workers = workers or _workers(session, videos, source, sampling, settings)
     send_event(workers)
@@ -62,8 +73,15 @@ def tag_archive(
         batch_size=settings.batch_size,
         precision=settings.precision,
     )
-    for table in tables:
-        send_event(table)
+    try:
+        for table in tables:
+            send_event(table)
+    except OutOfReachError as error:
+        others = decoding_nodes() - set(avoided) - {error.node}
+        able = nodes_where(can_be_opened, error.video, others)
+        if not able:
+            raise
+        send_event(CutOff(frozenset({error.node} | others - able)))
 
 
 def _workers(
@@ -74,4 +92,4 @@ def _workers(
     workers = choose_workers(*wanted)
     preprocessing = source.info.preprocessing
     nvdec = should_use_nvdec(videos, sampling, preprocessing, workers, wanted=settings.decode_device, gpus=session.gpus)
-    return replace(choose_workers(*wanted, nvdec=True) if nvdec else workers, nodes=node_count())
+    return choose_workers(*wanted, nvdec=True) if nvdec else workers

@@ -26,14 +26,13 @@ _ROW = [
     pa.field("decode_cpu_s", pa.float64(), nullable=False),
     pa.field("decoded_at", pa.float64(), nullable=False),
     pa.field("end", pa.string()),
-    pa.field("node", pa.string()),
 ]
 
 WINDOWS_SCHEMA = pa.schema([*_ROW, pa.field("clip", pa.large_binary())])
 """From decoding to prediction. ``video`` is the video's number in the job. ``decode_s`` is the row's share of the time
 to copy, fingerprint and decode, and ``decode_cpu_s`` its share of the decoder's CPU time. ``decoded_at`` is the end of
 decoding, in seconds since 1970. ``end`` is JSON, set on the last row of a video: how the video ended, and which version
-of it was read. ``node`` is the id of the Ray node that read it, on the same row; null without Ray."""
+of it was read."""
 
 SEGMENTS_SCHEMA = pa.schema(
     [
@@ -49,15 +48,12 @@ SEGMENTS_SCHEMA = pa.schema(
 """From prediction to the job: the same rows without clips, with the segments."""
 
 
-def span_to_table(
-    video: int, span: Span, decode_s: float, version: Version | None = None, node: str | None = None
-) -> pa.Table:
+def span_to_table(video: int, span: Span, decode_s: float, version: Version | None = None) -> pa.Table:
     """Returns the rows of one span without copying its clips.
 
     ``decode_s`` is the time to copy, fingerprint and decode for the whole span.
 
-    ``version`` is the version of the file that was read. It is part of the column ``end``. ``node`` is the id of this
-    Ray node.
+    ``version`` is the version of the file that was read. It is part of the column ``end``.
     """
     windows = span.windows
     rows = max(len(windows), 1)
@@ -80,7 +76,6 @@ def span_to_table(
         [span.cpu_s / rows] * rows,
         [time.time()] * rows,
         [None] * (rows - 1) + [end],
-        [None] * (rows - 1) + [node if end is not None else None],
     ]
     arrays = [pa.array(column, field.type) for column, field in zip(columns, _ROW, strict=True)]
     return pa.Table.from_arrays([*arrays, clips], schema=WINDOWS_SCHEMA)

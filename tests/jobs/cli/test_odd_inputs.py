@@ -147,7 +147,8 @@ class DriverWithoutRay:
 
     def events(self, work: object, videos: Sequence[Video], numbers: Sequence[int], *others: Any, **_: object) -> Any:
         """Yields the rows of ``videos``."""
-        batch = pa.table({"video": list(numbers), "path": [os.fsencode(video.path) for video in videos]})
+        columns = {"video": list(numbers), "path": [os.fsencode(video.path) for video in videos]}
+        batch = pa.table(columns | {"was_listed": [bool(video.size) for video in videos]})
         source, sampling = others[:2]
         for table in decode(batch, sampling=sampling, preprocessing=source.info.preprocessing, span_windows=16):
             yield segments_table(table, [], 0.1, 0.1)

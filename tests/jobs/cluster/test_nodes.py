@@ -16,12 +16,17 @@ import pytest
 
 import jobs.cluster.ray_versions
 import tagger
+from jobs.archive.gone import can_be_opened
 from jobs.archive.video import Video, existing_paths
-from jobs.cluster.nodes import NodeAnswer, check_nodes, find_problem, this_node
+from jobs.cluster.nodes import NodeAnswer, check_nodes, find_problem, nodes_where, this_node
 from jobs.cluster.ray_driver import SendEvent, run_on_ray
 from jobs.cluster.ray_session import RaySession
 from jobs.errors import JobError
-from jobs.tagging.pipeline import choose_workers, tag_videos
+from jobs.tagging import pipeline
+from jobs.tagging.collector import Collector
+from jobs.tagging.decoding import MAX_FAILURES_IN_A_ROW, OutOfReachError, decode
+from jobs.tagging.pipeline import Workers, choose_workers, tag_videos
+from jobs.tagging.tag_archive import CutOff, TaggingSettings, tag_archive
 from jobs.tagging.transport import end_from_json
 from tagger import find_model
 from tagger.errors import ModelFileError
@@ -67,7 +72,7 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> list[Video]:
     return [Video(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
 
 
-TIMES = ["decode_s", "decode_cpu_s", "decoded_at", "predict_s", "predict_cpu_s", "predicted_at", "node"]
+TIMES = ["decode_s", "decode_cpu_s", "decoded_at", "predict_s", "predict_cpu_s", "predicted_at"]
 
 
 def tag_with_two_actors(session: RaySession, send_event: SendEvent, videos: list[Video], source: ModelSource) -> None:
@@ -151,52 +156,97 @@ def test_a_cluster_without_the_model_that_loses_a_node_gives_the_rows_of_one_nod
     assert tag(address, videos, source, kill) == single_node_rows
 
 
-def tag_without_one_node(
-    session: RaySession, send_event: SendEvent, videos: list[Video], source: ModelSource, takes_options: bool
+def decode_and_log(log: str, blind: str) -> Callable[..., Iterator[pa.Table]]:
+    """Returns a decoding task that logs each node and video. The node with the id ``blind`` looks in another folder.
+
+    The task is nested, so that Ray sends its code: the workers may not find this module.
+    """
+
+    def decode_batch(batch: pa.Table, **settings: Any) -> Iterator[pa.Table]:
+        node = this_node()
+        for i in range(batch.num_rows):
+            video = batch.slice(i, 1)
+            name = os.fsdecode(video["path"][0].as_py())
+            with Path(log).open("a") as file:
+                file.write(f"{node} {name}\n")
+            if node == blind:
+                video = video.set_column(1, "path", pa.array([os.fsencode(f"/unmounted{name}")]))
+            try:
+                yield from decode(video, **settings)
+            except OutOfReachError as error:
+                error.video = name
+                raise
+
+    return decode_batch
+
+
+def tag_with_a_blind_node(
+    session: RaySession, send_event: SendEvent, videos: list[Video], source: ModelSource, log: str, takes_options: bool
 ) -> None:
+    """Sends the ids of the nodes, what came back of a chunk, of the next one, and of one that avoids the other node."""
     import ray
 
     jobs.cluster.ray_versions.HAS_REMOTE_ARGUMENTS = takes_options
-
-    here, other = sorted(ray.nodes(), key=lambda node: node["NodeID"] != this_node())
+    here, blind = sorted((node["NodeID"] for node in ray.nodes()), key=lambda node: node != this_node())
+    pipeline.decode = decode_and_log(log, blind)
+    settings = TaggingSettings("cpu", "auto", "auto", None, 2, None, "auto")
     workers = replace(choose_workers(cpus=2, gpus=0, device="cpu"), actors=2)
-    for avoided in (here, other):
-        ids = (avoided["NodeID"],)
-        send_event(ids)
-        for table in tag_videos(videos, source, source.info.sampling, workers, top_k=2, avoided=ids):
-            send_event(table.select(["node", "end"]))
+
+    def tag(numbers: list[int], avoided: set[str]) -> tuple[list[int], set[str]]:
+        """Returns the numbers of the videos that are finished and not missing, and the nodes that were cut off."""
+        collector, finished, cut_off = Collector(videos), [], set()
+
+        def take(event: Workers | CutOff | pa.Table) -> None:
+            if isinstance(event, CutOff):
+                cut_off.update(event.nodes)
+            elif isinstance(event, pa.Table):
+                finished.extend(video for video in collector.add(event) if video.end.error_kind != "missing")
+
+        chunk = [videos[number] for number in numbers]
+        tag_archive(session, take, chunk, numbers, source, source.info.sampling, settings, workers, avoided)
+        return [video.number for video in finished], cut_off
+
+    send_event((here, blind))
+    assert nodes_where(can_be_opened, videos[0].path, {here, blind}) == {here, blind}
+    assert nodes_where(can_be_opened, f"{log}\udcff", {here, blind}) == set()
+    everything = list(range(len(videos)))
+    done, cut_off = tag(everything, set())
+    send_event((done, cut_off))
+    done, cut_off = tag([number for number in everything if number not in done], cut_off)
+    send_event((done, cut_off, Path(log).read_text()))
+    pipeline.decode = decode_and_log(log, blind="")
+    done, cut_off = tag(everything, {here})
+    send_event((done, cut_off, Path(log).read_text()))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("takes_options", [True, False])
-def test_avoided_nodes_do_not_decode(
-    takes_options: bool, two_nodes: Any, videos: list[Video], model_file: Path
+def test_a_node_that_cannot_reach_the_videos_ends_the_chunk_and_decodes_no_more(
+    takes_options: bool, two_nodes: Any, videos: list[Video], model_file: Path, tmp_path: Path
 ) -> None:
     from ray.data import ExecutionOptions
 
     if not takes_options and not hasattr(ExecutionOptions(), "label_selector"):
         pytest.skip("this Ray has no label selector for all steps")
     events: list[Any] = []
-    source = find_model(str(model_file))
+    source, log = find_model(str(model_file)), tmp_path / "log"
     run_on_ray(
         "tagging",
-        tag_without_one_node,
+        tag_with_a_blind_node,
         videos,
         source,
+        str(log),
         takes_options,
         on_event=events.append,
         address=two_nodes.address,
     )
-    read_on: dict[str, list[str]] = {}
-    for event in events:
-        if isinstance(event, tuple):
-            decoded = read_on.setdefault(event[0], [])
-        else:
-            decoded += event["node"].drop_null().to_pylist()
-    assert len(read_on) == 2
-    for avoided, decoded in read_on.items():
-        assert len(decoded) == VIDEOS
-        assert set(decoded) == read_on.keys() - {avoided}
+    (here, blind), (first, cut_off), (second, none, log_2), (third, still_none, log_3) = events
+    assert (cut_off, none, still_none) == ({blind}, set(), set())
+    # Two tasks decode at a time, and each stops after five videos.
+    assert MAX_FAILURES_IN_A_ROW <= log_2.count(blind) <= 2 * MAX_FAILURES_IN_A_ROW
+    assert sorted(first + second) == sorted(third) == list(range(VIDEOS))
+    read_again = log_3[len(log_2) :]
+    assert (read_again.count(here), read_again.count(blind)) == (0, VIDEOS)
 
 
 def kill_one(*words: str) -> None:

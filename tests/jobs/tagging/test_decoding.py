@@ -1,8 +1,10 @@
 import os
+import pickle
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from pyarrow import fs
@@ -11,9 +13,9 @@ from jobs.archive.fingerprint import fingerprint
 from jobs.archive.video import Version
 from jobs.storage import staging
 from jobs.tagging import decoding
-from jobs.tagging.decoding import decode
+from jobs.tagging.decoding import MAX_FAILURES_IN_A_ROW, OutOfReachError, Reach, decode
 from jobs.tagging.transport import end_from_json
-from tagger.clips import VideoEnd
+from tagger.clips import Span, VideoEnd
 from tagger.isolation import decoder_of_this_thread
 from tagger.isolation.process import Process
 from tagger.preprocessing import Preprocessing
@@ -21,8 +23,25 @@ from tagger.windows import Sampling
 from tests.videos import encode
 
 
+@pytest.fixture(autouse=True)
+def reach(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test begins as a new process does."""
+    monkeypatch.setattr(decoding, "_reach", Reach())
+
+
 def tables(*names: str) -> Iterator[pa.Table]:
-    batch = pa.table({"video": list(range(len(names))), "path": [os.fsencode(name) for name in names]})
+    return tables_of_videos(dict.fromkeys(names, True))
+
+
+def tables_of_videos(was_listed: dict[str, bool]) -> Iterator[pa.Table]:
+    """Decodes the videos with these names; the values say whether they were there at the time of listing."""
+    batch = pa.table(
+        {
+            "video": list(range(len(was_listed))),
+            "path": [os.fsencode(name) for name in was_listed],
+            "was_listed": list(was_listed.values()),
+        }
+    )
     return decode(batch, sampling=Sampling(), preprocessing=Preprocessing(32, 32), span_windows=1)
 
 
@@ -51,6 +70,60 @@ def test_a_missing_file_has_no_version_and_a_folder_no_fingerprint(tmp_path: Pat
     assert (missing.error_kind, no_version) == ("missing", None)
     assert refused.status == "failed"
     assert version is not None and version.fingerprint is None
+
+
+@pytest.fixture
+def names(tmp_path: Path) -> list[str]:
+    """Videos that this node does not see: their mount has gone away, and five make it stop."""
+    return [str(tmp_path / f"mount/{i}.mp4") for i in range(MAX_FAILURES_IN_A_ROW)]
+
+
+def test_a_node_stops_decoding_after_five_videos_in_a_row_that_it_cannot_reach(names: list[str]) -> None:
+    ended = []
+    with pytest.raises(OutOfReachError, match=r"5 videos in a row .*4.mp4 .*; check the disk, the mount") as caught:
+        ended.extend(tables(*names))
+    assert len(ended) == MAX_FAILURES_IN_A_ROW - 1
+    assert pickle.loads(pickle.dumps(caught.value)).video == names[-1]
+
+
+def test_the_videos_in_a_row_are_counted_over_all_tasks_of_a_process(names: list[str]) -> None:
+    for name in names[:-1]:
+        ends(name)
+    with pytest.raises(OutOfReachError):
+        ends(names[-1])
+    # It counts anew.
+    ends(names[0])
+
+
+def test_a_video_that_can_be_opened_ends_the_row(names: list[str], tmp_path: Path) -> None:
+    (tmp_path / "text.mp4").write_text("not a video")
+    ends(*names[:-1], str(tmp_path / "text.mp4"), *names[:-1], str(tmp_path / "text.mp4"))
+
+
+def test_videos_that_were_not_there_before_or_were_deleted_are_not_out_of_reach(
+    names: list[str], tmp_path: Path
+) -> None:
+    assert len(list(tables_of_videos(dict.fromkeys(names, False)))) == len(names)
+    (tmp_path / "mount").mkdir()
+    (tmp_path / "mount/other.mp4").write_text("still there")
+    assert len(ends(*names)) == len(names)
+
+
+@pytest.mark.parametrize("can_be_opened", [True, False])
+def test_a_file_that_cannot_be_read_is_out_of_reach_only_if_it_cannot_be_opened(
+    can_be_opened: bool, names: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(name: str, *_: object, **__: object) -> Iterator[tuple[Span, None]]:
+        end = VideoEnd("failed", 0, error_kind="io", error="Input/output error")
+        yield Span((), np.empty((0, 16, 32, 32, 3), np.uint8), end), None
+
+    monkeypatch.setattr(decoding, "read_video", read)
+    monkeypatch.setattr(decoding, "can_be_opened", lambda name: can_be_opened)
+    if can_be_opened:
+        assert len(ends(*names)) == len(names)
+    else:
+        with pytest.raises(OutOfReachError):
+            ends(*names)
 
 
 @pytest.mark.parametrize("moment", ["before the fingerprint", "after the fingerprint", "after the first window"])

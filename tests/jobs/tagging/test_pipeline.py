@@ -163,12 +163,16 @@ def names_of_blocks(session: RaySession, send_event: SendEvent, videos: list[Vid
     for block in videos_in_blocks(videos, sizes, range(10, 10 + len(videos))).iter_batches(
         batch_size=None, batch_format="pyarrow"
     ):
-        send_event((block["video"].to_pylist(), block["path"].to_pylist()))
+        send_event([block[name].to_pylist() for name in ("video", "path", "was_listed")])
 
 
 def test_names_that_are_not_utf8_are_kept_and_blocks_have_the_sizes_of_the_tasks(shared_ray: str) -> None:
-    videos = [Video(f"{number}\udcff.mp4", 1, 1) for number in range(6)]
+    videos = [Video(f"{number}\udcff.mp4", number, 0) for number in range(6)]
     found: list[Any] = []
     run_on_ray("tagging", names_of_blocks, videos, [3, 2, 1], on_event=found.append)
     names = [os.fsencode(video.path) for video in videos]
-    assert sorted(found) == [([10, 11, 12], names[:3]), ([13, 14], names[3:5]), ([15], names[5:])]
+    assert sorted(found) == [
+        [[10, 11, 12], names[:3], [False, True, True]],
+        [[13, 14], names[3:5], [True, True]],
+        [[15], names[5:], [True]],
+    ]

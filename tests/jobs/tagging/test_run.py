@@ -189,6 +189,44 @@ def test_failures_are_counted_also_when_the_last_videos_come_back_together(
         assert run_job(plan).failed == 6
 
 
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (PermissionError(13, "Permission denied", "/tmp/a"), "/tmp/a cannot be read or written: permission denied"),
+        (
+            PermissionError(13, "Permission denied", b"/tmp/\xff"),
+            r"/tmp/\\udcff cannot be .*: permission denied",
+        ),
+        (
+            OSError(24, "Too many open files"),
+            "vtag stopped while working in .*tags.parquet.run: too many open files",
+        ),
+    ],
+)
+def test_a_system_error_is_told_with_its_own_file_and_not_with_the_run_folder(
+    error: OSError, words: str, config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Fails(DriverWithoutRay):
+        def events(self, *_: object, timeout_s: float) -> Iterator[pa.Table]:  # type: ignore[override]
+            raise error
+            yield
+
+    monkeypatch.setattr("jobs.tagging.run.RayDriver", Fails)
+    with pytest.raises(OutputError, match=f"^{words}; finished videos are kept, and the same command continues$"):
+        run_job(make_plan(config))
+
+
+def test_a_full_disk_is_told_with_the_work_that_needs_it(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fill_up(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("jobs.tagging.run.RayDriver", AllVideosAtOnce)
+    monkeypatch.setattr("jobs.result.ledger.Ledger.commit", fill_up)
+    words = r"^vtag stopped while writing finished videos to .*tags.parquet.run: no space left on device; finished"
+    with pytest.raises(OutputError, match=words):
+        run_job(make_plan(config))
+
+
 class RecordsParts(DriverWithoutRay):
     """Records the parts of the archive that it gets. Its first event for each part are the workers."""
 

@@ -419,7 +419,7 @@ def test_the_library_training_and_the_job_decode_in_isolation(
         "source": SimpleNamespace(info=SimpleNamespace(preprocessing=PREPROCESSING)),
         "classifier": SimpleNamespace(classify=lambda clips: (np.full((len(clips), 2), 0.5, np.float32), None)),
     }
-    batch = pa.table({"video": [7], "path": [os.fsencode(path)]})
+    batch = pa.table({"video": [7], "path": [os.fsencode(path)], "was_listed": [True]})
     clip = LabelledClip(path, "a", "g", "file")
 
     def tag() -> VideoEnd:
