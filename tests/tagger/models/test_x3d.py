@@ -11,13 +11,15 @@ from torch import nn
 from jobs.cli import main
 from tagger.classifier import Classifier
 from tagger.errors import WeightsError
-from tagger.models.kinetics import X3D_M_KINETICS
+from tagger.models.kinetics import X3D_M_KINETICS, kinetics400_labels
 from tagger.models.model_zoo import X3D_M_CHECKPOINT
 from tagger.models.registry import build_network
 from tagger.models.weights import cache_dir
-from tagger.tagger import find_model
+from tagger.tagger import find_model, load_model
 from tests.click_runner import CliRunner
 from tests.tagger.models.weights_server import WeightsServer
+from tests.training.trees import write_clip
+from tests.videos import encode
 
 NAME = "x3d-m-kinetics400"
 
@@ -83,6 +85,28 @@ def test_weights_of_another_network_are_refused(kinetics_checkpoint: Path) -> No
     source = find_model(NAME, kinetics_checkpoint)
     with pytest.raises(WeightsError, match=r"is not a checkpoint of pytorchvideo's X3D-M .*name its X3D_M\.pyth"):
         source.load("cpu")
+
+
+@pytest.mark.parametrize("name", [NAME, "i3d-kinetics400"])
+def test_vtag_evaluate_scores_it_on_clips_of_its_classes(
+    name: str, x3d_m_checkpoint: Path, kinetics_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VTAG_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "cache").mkdir()
+    for checkpoint in (x3d_m_checkpoint, kinetics_checkpoint):
+        (tmp_path / "cache" / checkpoint.name).symlink_to(checkpoint)
+    for label in ("archery", "zumba"):
+        write_clip(tmp_path / "clips" / label / "a.mp4", "Across", seed=1)
+    done = CliRunner().invoke(main, ["evaluate", name, str(tmp_path / "clips"), "--split", "all", "--json", "-"])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["videos"]["examples"] == 2
+
+
+def test_a_video_is_tagged_in_windows_of_its_own_length(x3d_m_checkpoint: Path, tmp_path: Path) -> None:
+    video = encode(tmp_path / "a.mp4", seconds=4)
+    segments = load_model(NAME, weights=x3d_m_checkpoint, device="cpu").tag(video)
+    assert [(segment.start_s, round(segment.end_s, 2)) for segment in segments] == [(0, 2.67), (80 / 30, 4.0)]
+    assert {segment.label for segment in segments} <= set(kinetics400_labels())
 
 
 def test_it_describes_itself() -> None:
