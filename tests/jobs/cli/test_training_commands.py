@@ -281,6 +281,7 @@ def test_leave_one_group_out_trains_a_model_for_each_group_of_ucf11(tmp_path: Pa
     assert not list(tmp_path.glob("*.safetensors"))
 
 
+@pytest.mark.slow
 def test_the_textbook_3d_cnn_is_trained_described_scored_compared_and_tags(tree: Path, tmp_path: Path) -> None:
     textbook, usual = tmp_path / "textbook.safetensors", tmp_path / "usual.safetensors"
     quick = ("--model", "cnn3d-lstm", "--epochs", 1, "--train-frames", 2, "--val-groups", "04", "--test-groups", "05")
