@@ -56,8 +56,8 @@ table { border-collapse: collapse; }
 th, td { padding: .22rem 0 .22rem 1.4rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap;
   font-variant-numeric: tabular-nums; }
 th { color: var(--soft); font-weight: 600; font-size: .88rem; vertical-align: bottom; }
-th:first-child, td:first-child { text-align: left; padding-left: 0; max-width: 26rem; white-space: normal;
-  overflow-wrap: anywhere; }
+th:first-child, td:first-child { text-align: left; padding-left: 0; min-width: 8rem; max-width: 26rem;
+  white-space: normal; overflow-wrap: anywhere; }
 img { display: block; }
 .clips { display: grid; grid-template-columns: repeat(auto-fill, minmax(13rem, 1fr)); gap: 1.4rem 1rem; }
 .clips figure { margin: 0; }
