@@ -35,11 +35,12 @@ coding writes 64 zeros with a probability of 2 to the power of -512."""
 ARITHMETIC_CODECS = frozenset({"vp8", "vp9", "av1", "libdav1d"})
 """Decoders of codecs whose frames are arithmetic codes for the most part."""
 
-LAST_SLICE = 0xAF
-"""The last start code of a slice of MPEG. That of a slice is the number of its row (ISO/IEC 13818-2, 6.2)."""
+SLICE = re.compile(rb"\0\0\x01([\x01-\xaf])")
+"""The start code of a slice of MPEG, which ends with the number of the slice's row (ISO/IEC 13818-2, 6.2)."""
 
-JPEG_END = b"\xff\xd9"
-"""The marker at the end of a JPEG picture (ITU-T T.81, B.1.1.3)."""
+JPEG_SCAN, JPEG_END = b"\xff\xda", b"\xff\xd9"
+"""The markers before compressed data of a JPEG picture, and at its end (ITU-T T.81, B.1.1.3). Compressed data have
+neither of them."""
 
 JOIN_PACKETS = 4
 """Packets that are examined after a gap. The key frame of a new recording must be in the first half of them."""
@@ -112,10 +113,10 @@ def _is_cut_gif(packet: "av.Packet") -> bool:
 def _is_cut_jpeg(packet: "av.Packet") -> bool:
     """Checks whether a JPEG picture ends in a hole. The decoder takes zeros for valid data.
 
-    Cameras may pad pictures with zeros, but behind the marker of their end.
+    Cameras may add zeros or data of their own, but behind the marker of the picture's end.
     """
     data = bytes(packet)
-    return data.endswith(ZEROS) and not data.rstrip(b"\0").endswith(JPEG_END)
+    return data.endswith(ZEROS) and data.rfind(JPEG_END) <= data.rfind(JPEG_SCAN)
 
 
 def _is_cut_mpeg(packet: "av.Packet", decoder: "av.VideoCodecContext") -> bool:
@@ -123,13 +124,12 @@ def _is_cut_mpeg(packet: "av.Packet", decoder: "av.VideoCodecContext") -> bool:
     data = bytes(packet)
     if not data.endswith(ZEROS):
         return False
-    rows = (decoder.height + 15) // 16
-    # A packet has a frame or a field, and MPEG-1 may have one slice for all rows.
-    whole = {rows, (rows + 1) // 2} | ({1} if decoder.name == "mpeg1video" else set())
-    at = data.rfind(b"\0\0\1")
-    while at > 0 and not 1 <= data[at + 3] <= LAST_SLICE:
-        at = data.rfind(b"\0\0\1", 0, at)
-    return at < 0 or data[at + 3] not in whole
+    slices = [found[0] for found in SLICE.findall(data)]
+    if decoder.name == "mpeg1video" and (len(slices) == 1 or np.any(np.diff(slices) > 1)):
+        return False  # MPEG-1 may have slices of several rows. The row where the last one ends is not known.
+    # A packet has a frame or a field. Fields of an interlaced video have whole rows.
+    field_rows = (decoder.height + 31) // 32
+    return not slices or slices[-1] not in {(decoder.height + 15) // 16, 2 * field_rows, field_rows}
 
 
 def _with_gaps(packets: "Iterator[av.Packet]") -> "Iterator[tuple[av.Packet, bool]]":

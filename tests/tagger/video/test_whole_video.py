@@ -191,6 +191,22 @@ def test_zeros_that_fill_up_a_constant_bit_rate_are_no_damage(codec: str, name: 
     assert numbers(frames) == list(range(30))
 
 
+@pytest.mark.parametrize(
+    ("codec", "height", "options"),
+    [("mpeg1video", 144, {"threads": "3"}), ("mpeg2video", 240, {"flags": "+ildct+ilme"})],
+    ids=["mpeg1 with three slices", "interlaced mpeg2 of 240 lines"],
+)
+def test_zeros_behind_slices_of_several_rows_or_of_fields_are_no_damage(
+    codec: str, height: int, options: dict[str, str], tmp_path: Path
+) -> None:
+    rate = {"b": "2M", "minrate": "2M", "maxrate": "2M", "bufsize": "1M", "g": "12"}
+    path = encode(tmp_path / "a.mkv", codec=codec, frames=30, rate=25, width=192, height=height, options=rate | options)
+    assert bytes(100) in path.read_bytes()
+    end, frames, gaps = read(path)
+    assert (end.status, end.error, gaps) == ("ok", None, [])
+    assert numbers(frames) == list(range(30))
+
+
 def test_an_empty_packet_shows_the_frame_before_it_again(tmp_path: Path) -> None:
     whole = encode(tmp_path / "whole.avi", codec="mjpeg", rate=25, frames=50)
     path = tmp_path / "a.avi"
