@@ -29,8 +29,9 @@ SIZE_CHECKS = 100
 ENDING = f".pixels{PIXEL_VERSION}.npy"
 """The ending of the files of this version of vtag."""
 
-_ANY_ARRAY = re.compile(r"[0-9a-f]{32}(\.pixels\d+)?\.npy")
-"""The names of the files of any version. The first versions of vtag did not write the version of the pixels."""
+_ANY_ARRAY = re.compile(r"[0-9a-f]{32}\.pixels\d+\.npy")
+"""The names of the files of any version. The first versions of vtag left out the version of the pixels. Their files
+stay, because a folder of a user may have files with such names."""
 
 
 class ClipCache:
@@ -90,7 +91,7 @@ class ClipCache:
     def _has_room(self, size: int) -> bool:
         if self._measured_bytes is None or self._saved_bytes > self.max_bytes / SIZE_CHECKS:
             with os.scandir(self.folder) as entries:
-                self._measured_bytes = sum(entry.stat().st_size for entry in entries if entry.name.endswith(".npy"))
+                self._measured_bytes = sum(entry.stat().st_size for entry in entries if _ANY_ARRAY.fullmatch(entry.name))
             self._saved_bytes = 0
         self._is_full = self._is_full or self._measured_bytes + self._saved_bytes + size > self.max_bytes
         return not self._is_full

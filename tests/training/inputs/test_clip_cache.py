@@ -21,7 +21,7 @@ SIZE = 10_128
 
 
 def keys(number: int) -> Iterator[str]:
-    return (f"{i:05}" for i in range(number))
+    return (f"{i:032x}" for i in range(number))
 
 
 def used(folder: Path) -> int:
@@ -33,7 +33,7 @@ def test_a_cache_is_filled_to_its_limit_and_not_further(tmp_path: Path) -> None:
     assert [cache.save(key, ARRAY) for key in keys(22)] == [True] * 20 + [False] * 2
     assert used(tmp_path) == 20 * SIZE
     # Another process finds it full.
-    assert not ClipCache(tmp_path, max_bytes=20 * SIZE).save("more", ARRAY)
+    assert not ClipCache(tmp_path, max_bytes=20 * SIZE).save("f" * 32, ARRAY)
 
 
 def test_processes_that_fill_a_cache_together_exceed_its_limit_by_a_hundredth_each_at_most(tmp_path: Path) -> None:
@@ -72,14 +72,19 @@ def test_arrays_of_another_pixel_version_are_not_read_and_make_room(
     with monkeypatch.context() as older:
         older.setattr("training.inputs.clip_cache.ENDING", ".pixels1.npy")
         assert ClipCache(tmp_path, max_bytes=2 * SIZE).save(key, ARRAY)
-    np.save(tmp_path / f"{key}.npy", ARRAY)  # as the first versions of vtag named it
-    others = [tmp_path / "mine.npy", tmp_path / "notes.txt"]
-    for other in others:
-        other.touch()
-    cache = ClipCache(tmp_path, max_bytes=2 * SIZE)
+    cache = ClipCache(tmp_path, max_bytes=SIZE)
     assert cache.load(key) is None and not cache.save(key, ARRAY)
-    assert remove_outdated(tmp_path) == 2
-    cache = ClipCache(tmp_path, max_bytes=2 * SIZE)
+    assert remove_outdated(tmp_path) == 1
+    cache = ClipCache(tmp_path, max_bytes=SIZE)
     assert cache.save(key, ARRAY) and cache.load(key) is not None
-    assert remove_outdated(tmp_path) == 0 and all(other.exists() for other in others)
+    assert remove_outdated(tmp_path) == 0
     assert remove_outdated(tmp_path / "missing") == 0
+
+
+def test_other_files_in_the_folder_of_a_cache_stay_and_take_no_room(tmp_path: Path) -> None:
+    names = ("mine.npy", "notes.txt", f"{'0' * 32}.npy", f"{'0' * 32}.pixels1.npy.bak")
+    for name in names:
+        (tmp_path / name).write_bytes(bytes(SIZE))
+    assert remove_outdated(tmp_path) == 0
+    assert ClipCache(tmp_path, max_bytes=SIZE).save("1" * 32, ARRAY)
+    assert all((tmp_path / name).exists() for name in names)
