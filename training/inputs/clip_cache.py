@@ -91,7 +91,9 @@ class ClipCache:
     def _has_room(self, size: int) -> bool:
         if self._measured_bytes is None or self._saved_bytes > self.max_bytes / SIZE_CHECKS:
             with os.scandir(self.folder) as entries:
-                self._measured_bytes = sum(entry.stat().st_size for entry in entries if _ANY_ARRAY.fullmatch(entry.name))
+                self._measured_bytes = sum(
+                    entry.stat().st_size for entry in entries if _ANY_ARRAY.fullmatch(entry.name)
+                )
             self._saved_bytes = 0
         self._is_full = self._is_full or self._measured_bytes + self._saved_bytes + size > self.max_bytes
         return not self._is_full
