@@ -3,8 +3,9 @@
 import itertools
 import re
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import av
 import numpy as np
@@ -29,8 +30,8 @@ ZEROS = bytes(16)
 PREFIXED_HOLE, START_CODE_HOLE = re.compile(ZEROS), re.compile(ZEROS + rb"\0*[^\0\1]")
 ARITHMETIC_HOLE = re.compile(bytes(64))
 """Zeros in a frame that are a hole in the file, which a decoder may take for valid data. H.264, HEVC and MPEG never
-write three zeros in a row, except before a start code, which there is only if frames have no length prefix. Arithmetic
-coding writes 64 zeros with a probability of 2 to the power of -512."""
+write three zeros in a row, except before a start code, or in its place, behind a unit that has a length prefix.
+Arithmetic coding writes 64 zeros with a probability of 2 to the power of -512."""
 
 ARITHMETIC_CODECS = frozenset({"vp8", "vp9", "av1", "libdav1d"})
 """Decoders of codecs whose frames are arithmetic codes for the most part."""
@@ -81,12 +82,32 @@ def checked_packets(
         yield packet, packet.is_corrupt or is_lost
 
 
-def hole_of(decoder: "av.VideoCodecContext") -> "re.Pattern[bytes] | None":
-    """Returns zeros that no good packet of a stream has; None if there may be any zeros."""
+def hole_check(decoder: "av.VideoCodecContext") -> "Callable[[bytes], object]":
+    """Returns a function that checks whether a packet of a stream has zeros that no good packet has."""
     if decoder.name in ARITHMETIC_CODECS:
-        return ARITHMETIC_HOLE
-    has_prefixes = decoder.name in PARAMETER_SET_CODECS and (decoder.extradata or b"")[:1] == b"\1"
-    return PREFIXED_HOLE if has_prefixes else START_CODE_HOLE if decoder.name in START_CODE_CODECS else None
+        return ARITHMETIC_HOLE.search
+    extradata = decoder.extradata or b""
+    if decoder.name not in PARAMETER_SET_CODECS or extradata[:1] != b"\1":
+        return START_CODE_HOLE.search if decoder.name in START_CODE_CODECS else lambda packet: False
+    if decoder.name == "h264":
+        return partial(_has_hole_in_unit, prefix=1 + (extradata[4:5] or b"\3")[0] % 4)
+    return PREFIXED_HOLE.search
+
+
+def _has_hole_in_unit(packet: bytes, prefix: int) -> bool:
+    """Checks whether a packet of H.264 has a hole in a unit, or in the length before one, of ``prefix`` bytes.
+
+    Zeros behind a unit are part of it if they fill up the stream that it was copied from (ISO/IEC 14496-10, B.1). The
+    decoder notices when the end of a unit is lost.
+    """
+    at = 0 if ZEROS in packet else len(packet)
+    while at < len(packet):
+        begin = at + prefix
+        at = begin + int.from_bytes(packet[at:begin], "big")
+        unit = packet[begin:at]
+        if unit[:1] in (b"", b"\0") or ZEROS in unit.rstrip(b"\0"):
+            return True
+    return False
 
 
 class ErrorLog:

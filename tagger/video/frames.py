@@ -10,7 +10,7 @@ from av.format import Flags
 
 from tagger.errors import VideoError
 from tagger.video.container import MAX_PIXELS, ffmpeg_reason
-from tagger.video.damage import PARAMETER_SET_CODECS, Damage, ErrorLog, checked_packets, hole_of
+from tagger.video.damage import PARAMETER_SET_CODECS, Damage, ErrorLog, checked_packets, hole_check
 
 UNSURE_PACKETS = 8
 """Packets after a mark of lost data in a transport stream in which data may be missing without a mark: FFmpeg marks the
@@ -118,7 +118,7 @@ def _frames_and_damage(
     failure: av.error.FFmpegError | ValueError | None = None
     failed: set[int | None] = set()
     log = ErrorLog()
-    hole = hole_of(state.decoder)
+    has_hole = hole_check(state.decoder)
     first_packet: av.Packet | None = None
     try:
         for packet, is_lost in checked_packets(container, stream):
@@ -132,7 +132,7 @@ def _frames_and_damage(
                 # To a decoder, an empty packet would be the end of the video.
                 on_repeat(packet)
                 continue
-            is_lost = log.has_new_damage() or is_lost or (hole is not None and hole.search(bytes(packet)) is not None)
+            is_lost = log.has_new_damage() or is_lost or bool(has_hole(bytes(packet)))
             if state.has_frames and is_lost and not state.waits:
                 yield state.lose("its data are damaged")
             if is_lost and container.format.name == "mpegts":

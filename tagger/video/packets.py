@@ -10,7 +10,7 @@ import numpy as np
 from tagger.errors import VideoError
 from tagger.video.appended import next_video
 from tagger.video.container import ffmpeg_reason, open_container
-from tagger.video.damage import hole_of
+from tagger.video.damage import hole_check
 
 RATE_PACKETS = 1000
 RATE_BYTES = 64 * 2**20
@@ -59,7 +59,7 @@ def packet_times(path: Path, on_packet: Callable[[], None] = lambda: None) -> np
     with container:
         rate = float(stream.average_rate or 25)
         time_base = stream.time_base or 1
-        hole = hole_of(stream.codec_context)
+        has_hole = hole_check(stream.codec_context)
         if container.format.name == "avi" and stream.codec_context.has_b_frames:
             problem = "AVI has no times for B-frames"
         try:
@@ -70,7 +70,7 @@ def packet_times(path: Path, on_packet: Callable[[], None] = lambda: None) -> np
                 if not packet.size:
                     continue  # The last packet, which flushes decoders, or an empty AVI packet, which repeats a frame.
                 last_packet = packet.pos or last_packet
-                if hole is not None and hole.search(bytes(packet)):
+                if has_hole(bytes(packet)):
                     problem = "a packet has a hole"
                     break
                 problem = _packet_problem(packet, first_ticks=ticks[0][0] if ticks else None)

@@ -4,6 +4,7 @@ import errno
 import os
 import struct
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -202,6 +203,25 @@ def test_zeros_behind_slices_of_several_rows_or_of_fields_are_no_damage(
     rate = {"b": "2M", "minrate": "2M", "maxrate": "2M", "bufsize": "1M", "g": "12"}
     path = encode(tmp_path / "a.mkv", codec=codec, frames=30, rate=25, width=192, height=height, options=rate | options)
     assert bytes(100) in path.read_bytes()
+    end, frames, gaps = read(path)
+    assert (end.status, end.error, gaps) == ("ok", None, [])
+    assert numbers(frames) == list(range(30))
+
+
+@pytest.mark.parametrize("name", ["a.ts", "a.mp4", "a.mkv"])
+def test_zeros_that_fill_up_h264_are_no_damage_when_it_is_copied_to_another_container(
+    name: str, tmp_path: Path
+) -> None:
+    raw, path = encode(tmp_path / "a.h264", frames=30, rate=25, options={"bf": "0"}), tmp_path / name
+    raw.write_bytes(raw.read_bytes().replace(b"\0\0\0\1", bytes(100) + b"\1") + bytes(100))
+    with av.open(str(raw)) as source, av.open(str(path), "w") as out:
+        stream = out.add_stream_from_template(source.streams.video[0])
+        for number, packet in enumerate(source.demux(video=0)):
+            if packet.size:
+                packet.stream, packet.time_base = stream, Fraction(1, 25)
+                packet.pts = packet.dts = number
+                out.mux(packet)
+    assert bytes(50) in path.read_bytes()
     end, frames, gaps = read(path)
     assert (end.status, end.error, gaps) == ("ok", None, [])
     assert numbers(frames) == list(range(30))
