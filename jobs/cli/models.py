@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from jobs.cli.command.options import examples, json_option, verbose_option
-from tagger.models.known_model import KnownModel
-from tagger.models.registry import BUILTIN, KNOWN_MODELS, builtin_model_path
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from tagger.models.known_model import KnownModel
 
 ORIGIN = ("source", "licence", "protocol")
 """What the list tells about the weights of each model."""
@@ -44,12 +44,15 @@ def models(model: str | None, as_json: bool, verbose: bool) -> None:
 
 def known_models() -> list[dict[str, Any]]:
     """Returns the models that have a name, each with a summary, its state, and the path and origin of its weights."""
+    from tagger.models.registry import KNOWN_MODELS
+
     return [_row(model) for model in KNOWN_MODELS.values()]
 
 
 def describe(model: str) -> dict[str, Any]:
     """Returns the description of a model, without loading or downloading its weights. Raises ModelFileError."""
     from tagger import find_model
+    from tagger.models.registry import BUILTIN, KNOWN_MODELS
 
     known = KNOWN_MODELS.get(model)
     if known is None or model == BUILTIN:
@@ -63,7 +66,8 @@ def describe(model: str) -> dict[str, Any]:
     return {**_row(known), "preprocessing": asdict(known.preprocessing)}
 
 
-def _row(known: KnownModel) -> dict[str, Any]:
+def _row(known: "KnownModel") -> dict[str, Any]:
+    from tagger.models.registry import BUILTIN, builtin_model_path
     from tagger.models.weights import cached_file
 
     state, path = "to be trained", None
@@ -76,7 +80,7 @@ def _row(known: KnownModel) -> dict[str, Any]:
     return {**row, **_origin(known)}
 
 
-def _origin(known: KnownModel) -> dict[str, Any]:
+def _origin(known: "KnownModel") -> dict[str, Any]:
     """Returns source, licence and protocol of the weights, and the address and the check of a download."""
     weights = known.weights
     if weights is None:

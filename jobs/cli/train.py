@@ -81,7 +81,7 @@ def _find_start(ctx: click.Context, start: str) -> "ModelSource":
         "vtag train clips.csv --out model.safetensors --seed 1",
         "vtag train /more-clips --from model.safetensors --out better.safetensors",
         "vtag train /ucf11 --model cnn3d-lstm --split logo --out folds.json",
-        "vtag train /ucf11 --model cnn3d-lstm --input frames --size 224 --head lstm-last --out model.safetensors",
+        "vtag train /ucf11 --model cnn3d-lstm --input frames --out model.safetensors",
     ),
 )
 @click.argument("data", type=click.Path(exists=True, path_type=Path))
