@@ -213,13 +213,14 @@ def test_zeros_that_fill_up_h264_are_no_damage_when_it_is_copied_to_another_cont
     name: str, tmp_path: Path
 ) -> None:
     raw, path = encode(tmp_path / "a.h264", frames=30, rate=25, options={"bf": "0"}), tmp_path / name
-    raw.write_bytes(raw.read_bytes().replace(b"\0\0\0\1", bytes(100) + b"\1") + bytes(100))
+    # 0x41 is the first byte of the unit of a P-frame.
+    raw.write_bytes(raw.read_bytes().replace(b"\0\0\0\1\x41", bytes(100) + b"\1\x41"))
     with av.open(str(raw)) as source, av.open(str(path), "w") as out:
         stream = out.add_stream_from_template(source.streams.video[0])
         for number, packet in enumerate(source.demux(video=0)):
             if packet.size:
                 packet.stream, packet.time_base = stream, Fraction(1, 25)
-                packet.pts = packet.dts = number
+                packet.pts, packet.dts, packet.duration = number, number, 1
                 out.mux(packet)
     assert bytes(50) in path.read_bytes()
     end, frames, gaps = read(path)
