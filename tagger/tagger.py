@@ -1,6 +1,7 @@
 """The main functions of the library: load a model, tag a video."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +15,7 @@ from tagger.model_file import ModelInfo, read_model_info, read_weights
 from tagger.models.known_model import Weights
 from tagger.models.registry import BUILTIN, KNOWN_MODELS, build_network, builtin_model_path
 from tagger.segments import Segment, make_segments
+from tagger.windows import Sampling
 
 if TYPE_CHECKING:
     from tagger.classifier import Classifier, DeviceName, PrecisionName
@@ -97,15 +99,23 @@ def find_model(model: str = BUILTIN, weights: str | Path | None = None, *, frame
     ModelFileError for an unknown name, a bad file or a number of frames that the model does not take, WeightsError when
     the weights cannot be read or downloaded.
     """
-    source = _find_model(model, weights)
-    if frames is None:
-        return source
-    choices = KNOWN_MODELS[model].samplings if source.weights is not None else (source.info.sampling,)
-    for sampling in choices:
-        if sampling.num_frames == frames:
-            return replace(source, info=replace(source.info, sampling=sampling))
-    possible = " or ".join(str(sampling.num_frames) for sampling in choices)
-    raise ModelFileError(f"--frames {frames}: {source.name} takes {possible} frames of a window")
+    known = KNOWN_MODELS.get(model)
+    if known is not None and known.is_downloaded:
+        sampling = _chosen(frames, known.samplings, model)  # Before the download.
+        source = _find_model(model, weights)
+    else:
+        source = _find_model(model, weights)
+        sampling = _chosen(frames, (source.info.sampling,), source.name)
+    return replace(source, info=replace(source.info, sampling=sampling))
+
+
+def _chosen(frames: int | None, samplings: Sequence[Sampling], model: str) -> Sampling:
+    """Returns the sampling with this number of frames, by default the first. Raises ModelFileError without one."""
+    for sampling in samplings:
+        if frames in (None, sampling.num_frames):
+            return sampling
+    possible = " or ".join(str(sampling.num_frames) for sampling in samplings)
+    raise ModelFileError(f"--frames {frames}: {model} takes {possible} frames of a window")
 
 
 def _find_model(model: str, weights: str | Path | None) -> ModelSource:

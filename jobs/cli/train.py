@@ -49,7 +49,7 @@ def _check_usage(ctx: click.Context) -> None:
         ctx, is_frozen, ("pretrained_rate", "head_epochs", "train_frames"), "the head alone is trained, for --epochs"
     )
     _refuse_unused(
-        ctx, given["start"] is not None, ("head", "input", "size", "weights"), "the model file of --from has it"
+        ctx, given["start"] is not None, ("head", "input", "size", "weights"), "the model file of --from fixes it"
     )
     _refuse_unused(ctx, split == "logo", ("workers", "gpus"), "each fold of --split logo is trained by one worker")
     _refuse_unused(ctx, given["cache_size"] == 0, ("cache",), "--cache-size 0 keeps nothing")

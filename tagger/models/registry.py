@@ -47,7 +47,7 @@ ARCHITECTURES = {
         KnownModel("i3d-lstm", "the same I3D backbone, then an LSTM", KINETICS_PREPROCESSING, 114, weights=I3D_WEIGHTS),
         KnownModel(
             "cnn3d-lstm",
-            "three 3D-convolution blocks on differences of frames, then an LSTM; from scratch",
+            "three 3D-convolution blocks on frames or their differences, then an LSTM; from scratch",
             CNN3D_PREPROCESSING,
             12,
         ),

@@ -131,10 +131,9 @@ def test_a_training_from_a_model_file_goes_on_with_its_scores(tree: Path, traine
     ("arguments", "message", "code"),
     [
         (("--from", "MINE", "--model", "i3d-lstm"), "the file is a model of cnn3d-lstm; leave out --model", 2),
-        (("--from", "MINE", "--head", "mean"), "--head would change nothing: the model file of --from has it", 2),
-        (("--from", "MINE", "--size", "224"), "--size would change nothing: the model file of --from has it", 2),
-        (("--from", "MINE", "--input", "frames"), "--input would change nothing: the model file of --from has it", 2),
-        (("--from", "MINE", "--size", "224"), "--size would change nothing: the model file of --from has it", 2),
+        (("--from", "MINE", "--head", "mean"), "--head would change nothing: the model file of --from fixes it", 2),
+        (("--from", "MINE", "--size", "224"), "--size would change nothing: the model file of --from fixes it", 2),
+        (("--from", "MINE", "--input", "frames"), "--input would change nothing: the model file of --from fixes it", 2),
         (("--from", "i3d-kinetics400"), "--from i3d-kinetics400: name a model file, or ucf20", 2),
         (("--from", "gone.safetensors"), "gone.safetensors does not exist", 1),
         (("--from", "PICKLE"), "is not a readable .safetensors file", 1),

@@ -48,3 +48,12 @@ def test_a_number_of_frames_that_the_model_does_not_take_is_refused(
     with pytest.raises(ModelFileError, match=rf"--frames {frames}: {model} takes {possible} frames of a window"):
         make_plan(replace(config, model=model, weights=weights, frames=frames))
     make_plan(replace(config, model=model, weights=weights, frames=16))
+
+
+@pytest.mark.parametrize("model", ["i3d-kinetics400", "x3d-m-kinetics400"])
+def test_a_number_of_frames_is_refused_before_weights_are_downloaded(
+    model: str, config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr("tagger.models.weights.download_once")
+    with pytest.raises(ModelFileError, match="--frames 12"):
+        make_plan(replace(config, model=model, weights=None, frames=12))
