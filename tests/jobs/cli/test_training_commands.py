@@ -57,11 +57,11 @@ class Trained:
 
 @pytest.fixture(scope="module")
 def trained(tree: Path, ray_address: str, tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    """A training with two epochs, and with a cache that has a file of the first versions of vtag."""
+    """A training with two epochs, and with a cache that has a file of an older version of vtag."""
     folder = tmp_path_factory.mktemp("trained")
     out, cache = folder / "model.safetensors", folder / "cache"
     cache.mkdir()
-    (cache / f"{'0' * 32}.npy").touch()
+    (cache / f"{'0' * 32}.pixels1.npy").touch()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_ADDRESS", ray_address)
         result = vtag(
