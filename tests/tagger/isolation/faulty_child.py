@@ -14,9 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from tagger import clips
 from tagger.isolation import child
-from tagger.video import choose
+from tagger.video import choose, cutting
 from tagger.video.choose import Choice, open_video
 from tagger.video.facts import VideoFacts, probe
 from tagger.video.readers.reader import Frame, Needs, Reader
@@ -107,6 +106,6 @@ def probe_faulty(path: Path) -> VideoFacts:
 if __name__ == "__main__":
     # The same as the fixture ``decord_is_cheap`` in the process of the tests.
     choose.CHEAP_DECORD_CODECS = choose.DECORD_CODECS
-    clips.open_video = open_faulty  # type: ignore[assignment]
-    clips.probe = child.probe = probe_faulty  # type: ignore[assignment]
+    cutting.open_video = open_faulty  # type: ignore[assignment]
+    cutting.probe = child.probe = probe_faulty  # type: ignore[assignment]
     child.main()
