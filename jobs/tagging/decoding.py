@@ -43,7 +43,7 @@ class OutOfReachError(JobError):
 class Reach:
     """Counts the videos in a row that this process cannot reach, over all its tasks.
 
-    A video is out of reach when it was listed and is missing, though nobody deleted it, or when reading fails and its
+    A video is out of reach when it was listed and is missing, though it was not deleted, or when reading fails and its
     file cannot be opened either. A file that can be opened is on a storage that answers, as one with bad sectors does.
     """
 
