@@ -162,3 +162,12 @@ def training_precision(device: torch.device, precision: PrecisionName = "auto") 
     chosen = choose_precision(device, precision)
     is_half = precision == "auto" and chosen == torch.float32 and device.type == "cuda"
     return torch.float16 if is_half else chosen
+
+
+def layers_precision(model: str, device: torch.device, precision: PrecisionName) -> PrecisionName:
+    """Returns the precision in which layers of a backbone are trained: ``auto`` is float32 for ``i3d-lstm`` on a CPU.
+
+    PyTorch 2.15 computes gradients of 3D convolutions of few large frames wrong in bfloat16 on a CPU with AMX: with
+    views of 4 frames the loss was not a number. ``tagger.models.cnn3d.StackedConv3d`` avoids this in ``cnn3d-lstm``.
+    """
+    return "fp32" if (model, device.type, precision) == ("i3d-lstm", "cpu", "auto") else precision

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 import tagger
-from tagger.classifier import limit_threads
+from tagger.classifier import choose_device, limit_threads
 from tagger.errors import OutputError
 from tagger.file_content import file_hash
 from tagger.model_file import ModelInfo, save_model_file
@@ -26,7 +26,7 @@ from training import distributed
 from training.data.data_set import PARTS, DataSet, LabelledClip
 from training.data.splits import Split
 from training.evaluation.evaluate import Evaluation, evaluate_clips
-from training.fitting.config import TrainConfig, check
+from training.fitting.config import TrainConfig, check, layers_precision
 from training.fitting.epochs import Epoch
 from training.fitting.run_folder import Recorder, RunFolder
 from training.fitting.stages import Fitted, Inputs, Stage, fit_head, fit_layers
@@ -183,13 +183,14 @@ def fit_network(
         partial(clip_counter, on_reading=watch.on_reading),
         ingested,
     )
+    device = choose_device(config.device)
     for name in config.stages:
         is_last = name == config.stages[-1]
         stage = Stage(
             name,
             config.loop if is_last else replace(config.loop, epochs=config.head_epochs),
             config.device,
-            config.precision,
+            config.precision if name == "head" else layers_precision(config.model, device, config.precision),
             None if run is None else run.checkpoint(name),
             watch.on_step,
             on_epoch,
