@@ -28,6 +28,7 @@ from training import (
     split_by_group,
     train,
 )
+from training.fitting.config import layers_precision
 from training.fitting.stages import head_forms
 from training.inputs.clip_decoding import decode_clips
 
@@ -272,3 +273,11 @@ def test_features_are_computed_in_the_precision_of_the_training(tree: Path) -> N
         expected = backbone.features(decoded.windows[:1]).half().numpy()
         assert np.array_equal(made[precision][0], expected), precision
     assert not np.array_equal(made["fp32"], made["bf16"])
+
+
+def test_layers_of_the_i3d_are_trained_in_float32_on_a_cpu_unless_another_precision_is_named() -> None:
+    cpu = torch.device("cpu")
+    assert layers_precision("i3d-lstm", cpu, "auto") == "fp32"
+    assert layers_precision("i3d-lstm", cpu, "bf16") == "bf16"
+    assert layers_precision("i3d-lstm", torch.device("cuda"), "auto") == "auto"
+    assert layers_precision("i3d-lite-lstm", cpu, "auto") == "auto"
