@@ -1,6 +1,7 @@
 """``ok`` means that every frame of a file was looked at: kinds of files of which other tools show only a part."""
 
 import errno
+import gc
 import os
 import struct
 from collections.abc import Callable
@@ -358,3 +359,15 @@ def test_a_reason_speaks_of_the_file_and_not_of_the_system(number: int) -> None:
     reason = ffmpeg_reason(error)
     assert os.strerror(number).lower() not in reason
     assert reason.startswith("it")
+
+
+def test_probing_a_video_leaves_no_frame_in_memory(tmp_path: Path) -> None:
+    """A frame refers to itself when its side data are read, so only the garbage collection frees it."""
+    path = encode(tmp_path / "a.mp4", frames=3)
+    gc.collect()
+    gc.disable()
+    try:
+        probe(path)
+        assert not any(isinstance(thing, av.VideoFrame) for thing in gc.get_objects())
+    finally:
+        gc.enable()
