@@ -56,18 +56,27 @@ class Sampling:
         """Seconds between the starts of two windows."""
         return self.window_s if self.hop_s is None else self.hop_s
 
+    @property
+    def lookback(self) -> int:
+        """Samples before the start of a window by which it may have to be shifted back, if it is the last of a video.
+
+        The window before the last one ends inside the video, so the shift is shorter than ``effective_hop_s``.
+        """
+        return min(self.num_frames, math.ceil(self.effective_hop_s / self.step_s)) - 1
+
     def start_s(self, window: int) -> float:
         """Returns the start of a window in seconds from the first frame."""
         return window * self.effective_hop_s
 
     def sample_s(self, window: int, sample: int) -> float:
-        """Returns the time of one sample of a window in seconds from the first frame."""
+        """Returns the time of one sample in seconds from the first frame. Samples before the window are negative."""
         return window * self.effective_hop_s + sample * self.step_s
 
     def window_count(self, duration_s: float) -> int:
         """Returns the number of windows that cover a video of ``duration_s`` seconds; at least one.
 
-        A window starts every ``effective_hop_s`` until one reaches the end of the video. The last one may be partial.
+        A window starts every ``effective_hop_s`` until one reaches the end of the video. The last one may reach
+        past it.
         """
         usable_s = duration_s - TIME_TOLERANCE_S
         until_covered = 1 + math.ceil((usable_s - self.window_s) / self.effective_hop_s)
@@ -102,7 +111,10 @@ Pixels = TypeVar("Pixels")
 
 @dataclass
 class _OpenWindow(Generic[Pixels]):
+    """A window that is being filled. Its frames begin with those of ``before`` samples before its start."""
+
     index: int
+    before: int
     frames: list[Pixels] = field(default_factory=list)
 
 
@@ -112,23 +124,34 @@ class WindowCutter(Generic[Pixels]):
     Times are in seconds from the first frame. A frame is shown from its ``start_s`` to the ``start_s`` of the next.
     Call ``needs`` before converting a frame's pixels, ``push`` for each needed frame, and ``finish`` for the last
     frame. Windows come out in order, each with ``num_frames`` frames. A frame may be in several windows.
+
+    Only the last window of a video may reach past its end. Its frames are shifted back by the fewest whole sample steps
+    so that all of them are of the video, but not back over the start of the video or a gap. ``start_s`` and ``end_s``
+    stay. If too few frames are there, the last frame is repeated. Any window may be the last, so the samples before
+    the start of each are taken as well (``Sampling.lookback``); mostly these are samples of the window before it.
     """
 
     def __init__(self, sampling: Sampling):
         self._sampling = sampling
+        self._lookback = sampling.lookback
         self._open: deque[_OpenWindow[Pixels]] = deque()
-        self._started = 0
+        self._next = 0
+        """The number of the window that is opened next."""
+        self._begin_s = -TIME_TOLERANCE_S
+        """The earliest time of a sample: the start of the video, or the end of the last gap."""
 
     def needs(self, shown_until_s: float) -> bool:
         """Checks whether the next frame, shown until ``shown_until_s``, contains a sample time of a window."""
         limit_s = shown_until_s - TIME_TOLERANCE_S
-        if self._sampling.start_s(self._started) < limit_s:
+        if any(self._lacks_sample(window, limit_s) for window in self._open):
             return True
-        return any(
-            len(window.frames) < self._sampling.num_frames
-            and self._sampling.sample_s(window.index, len(window.frames)) < limit_s
-            for window in self._open
-        )
+        # After a gap, several windows may be due whose first samples are in no order.
+        index = self._next
+        while self._opens_s(index) < limit_s:
+            if self._lacks_sample(self._new(index), limit_s):
+                return True
+            index += 1
+        return False
 
     def push(self, shown_until_s: float, pixels: Pixels) -> Iterator[tuple[Window, list[Pixels]]]:
         """Takes one frame that is not the last, and yields the windows that are complete.
@@ -140,48 +163,57 @@ class WindowCutter(Generic[Pixels]):
             for window in self._open:
                 self._fill(window, limit_s, pixels)
             while self._open and self._is_complete(self._open[0], shown_until_s):
-                yield self._emit(self._open.popleft(), shown_until_s)
-            if self._sampling.start_s(self._started) >= limit_s:
+                yield self._emit(self._open.popleft(), shown_until_s, pixels)
+            if self._opens_s(self._next) >= limit_s:
                 return
             self._open_next()
 
     def lose(self, from_s: float, until_s: float) -> None:
         """Leaves out the windows that touch a stretch which cannot be read. The next frame starts at ``until_s``."""
-        self._open = deque(
-            window
-            for window in self._open
-            if self._sampling.start_s(window.index) + self._sampling.window_s <= from_s + TIME_TOLERANCE_S
-            and len(window.frames) == self._sampling.num_frames
-        )
-        while self._sampling.start_s(self._started) < until_s - TIME_TOLERANCE_S:
-            self._started += 1
+        while self._open and not self._is_complete(self._open[-1], from_s + TIME_TOLERANCE_S):
+            self._next = self._open.pop().index
+        self._begin_s = until_s - TIME_TOLERANCE_S
+        while self._sampling.start_s(self._next) < self._begin_s:
+            self._next += 1
 
     def finish(self, end_s: float, last: Pixels) -> Iterator[tuple[Window, list[Pixels]]]:
-        """Takes the last frame, which ends at ``end_s``, and yields the remaining windows, padded with this frame."""
+        """Takes the last frame, which ends at ``end_s``, and yields the remaining windows."""
         count = self._sampling.window_count(end_s)
-        while self._open or self._started < count:
+        while self._open or self._next < count:
             if not self._open:
                 self._open_next()
             window = self._open.popleft()
             if window.index < count:
-                self._fill(window, math.inf, last)
-                yield self._emit(window, end_s)
+                self._fill(window, end_s - TIME_TOLERANCE_S, last)
+                yield self._emit(window, end_s, last)
+
+    def _opens_s(self, index: int) -> float:
+        """Returns a time in seconds at which a window has no sample yet. It never falls from window to window."""
+        return max(self._sampling.sample_s(index, -self._lookback), self._begin_s)
+
+    def _new(self, index: int) -> _OpenWindow[Pixels]:
+        steps = math.floor((self._sampling.start_s(index) - self._begin_s) / self._sampling.step_s)
+        return _OpenWindow(index, min(steps, self._lookback))
 
     def _open_next(self) -> None:
-        self._open.append(_OpenWindow(self._started))
-        self._started += 1
+        self._open.append(self._new(self._next))
+        self._next += 1
+
+    def _lacks_sample(self, window: _OpenWindow[Pixels], limit_s: float) -> bool:
+        """Checks whether the next sample of a window that is not full is before ``limit_s``."""
+        sample = len(window.frames) - window.before
+        return sample < self._sampling.num_frames and self._sampling.sample_s(window.index, sample) < limit_s
 
     def _fill(self, window: _OpenWindow[Pixels], limit_s: float, pixels: Pixels) -> None:
-        while (
-            len(window.frames) < self._sampling.num_frames
-            and self._sampling.sample_s(window.index, len(window.frames)) < limit_s
-        ):
+        while self._lacks_sample(window, limit_s):
             window.frames.append(pixels)
 
     def _is_complete(self, window: _OpenWindow[Pixels], reached_s: float) -> bool:
-        is_full = len(window.frames) == self._sampling.num_frames
+        is_full = len(window.frames) == window.before + self._sampling.num_frames
         return is_full and self._sampling.start_s(window.index) + self._sampling.window_s <= reached_s
 
-    def _emit(self, window: _OpenWindow[Pixels], end_s: float) -> tuple[Window, list[Pixels]]:
+    def _emit(self, window: _OpenWindow[Pixels], end_s: float, last: Pixels) -> tuple[Window, list[Pixels]]:
         start_s = self._sampling.start_s(window.index)
-        return Window(window.index, start_s, min(start_s + self._sampling.window_s, end_s)), window.frames
+        frames = window.frames[-self._sampling.num_frames :]
+        frames += [last] * (self._sampling.num_frames - len(frames))
+        return Window(window.index, start_s, min(start_s + self._sampling.window_s, end_s)), frames

@@ -16,6 +16,7 @@ from tagger.preprocessing import Preprocessing
 from tagger.video import cutting
 from tagger.video.choose import has_decord
 from tagger.video.cutting import ReadProgress
+from tagger.video.readers.reader import WantedReader
 from tagger.windows import Sampling
 from tests.videos import encode, read_frame_number
 
@@ -81,6 +82,20 @@ def test_a_clip_of_a_short_video_repeats_the_last_frame(tmp_path: Path) -> None:
     (span,) = read_spans(encode(tmp_path / "a.mp4", frames=5), SAMPLING, PREPROCESSING)
     assert [read_frame_number(pixels) for pixels in span.clips[0]] == [0, 3, 4, 4]
     assert span.windows[0].end_s == pytest.approx(5 / 30)
+
+
+@pytest.mark.parametrize("reader", ["pyav", "decord"])
+@pytest.mark.parametrize("fast_decode", [False, True])
+def test_the_last_window_shows_the_end_of_the_video_and_keeps_its_times(
+    reader: WantedReader, fast_decode: bool, tmp_path: Path
+) -> None:
+    path = encode(tmp_path / "a.mp4", frames=20, options={"bf": "0"})
+    sampling = replace(SAMPLING, fast_decode=fast_decode)
+    (span,) = read_spans(path, sampling, PREPROCESSING, reader=reader)
+    assert [(window.start_s, window.end_s) for window in span.windows] == [(0.0, 0.4), (0.4, pytest.approx(20 / 30))]
+    shown = [[read_frame_number(pixels) for pixels in clip] for clip in span.clips]
+    # 0.4, 0.5 and 0.6 s are in the video, 0.7 s is not: so the window begins one sample earlier.
+    assert shown == [[0, 3, 6, 9], [9, 12, 15, 18]]
 
 
 class Clock:

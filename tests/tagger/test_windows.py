@@ -1,6 +1,7 @@
 """Tests of the positions of windows and the frames that they show."""
 
 import math
+import weakref
 from bisect import bisect_right
 
 import pytest
@@ -52,13 +53,12 @@ def cut(sampling: Sampling, timeline: list[float]) -> tuple[list[tuple[Window, l
 
 
 def assume_no_tie(sampling: Sampling, timeline: list[float]) -> None:
-    """Discards examples in which a frame starts at a sample time up to rounding, so that either frame is right."""
-    starts = timeline[:-1]
+    """Discards examples in which a frame starts, or the video ends, at a sample time up to rounding."""
     for k in range(sampling.window_count(timeline[-1])):
-        for i in range(sampling.num_frames):
+        for i in range(-sampling.lookback, sampling.num_frames):
             time_s = sampling.sample_s(k, i) + TIME_TOLERANCE_S
-            after = bisect_right(starts, time_s)
-            assume(all(abs(start - time_s) > 1e-9 for start in starts[max(0, after - 1) : after + 1]))
+            after = bisect_right(timeline, time_s)
+            assume(all(abs(start - time_s) > 1e-9 for start in timeline[max(0, after - 1) : after + 1]))
 
 
 @given(SAMPLINGS, timelines())
@@ -96,9 +96,9 @@ def test_windows_without_gaps_cover_every_instant(sampling: Sampling, timeline: 
 @given(SAMPLINGS, timelines())
 def test_only_frames_that_hold_a_sample_are_asked_for(sampling: Sampling, timeline: list[float]) -> None:
     pushed = cut(sampling, timeline)[1]
-    # A window is also sampled past the end of the video, as long as the end is not known.
-    windows = range(math.ceil(timeline[-1] / sampling.effective_hop_s) + 1)
-    samples = [sampling.sample_s(k, i) for k in windows for i in range(sampling.num_frames)]
+    # Windows are also sampled before their start and past the end of the video, because the end is not known yet.
+    windows = range(math.ceil(timeline[-1] / sampling.effective_hop_s) + 2)
+    samples = [sampling.sample_s(k, i) for k in windows for i in range(-sampling.lookback, sampling.num_frames)]
     assert set(pushed) <= {frame_at(timeline, time_s + rounding) for time_s in samples for rounding in (-1e-9, 1e-9)}
 
 
@@ -144,7 +144,68 @@ def test_a_video_of_exactly_k_windows_has_k_windows(windows: int, num_frames: in
 def test_a_video_longer_by_one_frame_has_one_window_more(windows: int) -> None:
     cuts = cut(Sampling(), [i / 30 for i in range(64 * windows + 2)])[0]
     assert len(cuts) == windows + 1
-    assert cuts[-1] == (Window(windows, windows * 64 / 30, (64 * windows + 1) / 30), [64 * windows] * 16)
+    shown = list(range(64 * windows - 60, 64 * windows + 1, 4))
+    assert cuts[-1] == (Window(windows, windows * 64 / 30, (64 * windows + 1) / 30), shown)
+
+
+@given(SAMPLINGS, timelines())
+def test_the_last_window_shows_its_samples_before_the_end_and_those_right_before_them(
+    sampling: Sampling, timeline: list[float]
+) -> None:
+    assume_no_tie(sampling, timeline)
+    end_s = timeline[-1]
+    assume(end_s > sampling.window_s + TIME_TOLERANCE_S)
+    ((window, frames),) = cut(sampling, timeline)[0][-1:]
+    own = [sampling.sample_s(window.index, i) for i in range(sampling.num_frames)]
+    inside = [time_s for time_s in own if time_s < end_s - TIME_TOLERANCE_S]
+    before = [own[0] - i * sampling.step_s for i in range(sampling.num_frames - len(inside), 0, -1)]
+    assert before == [] or before[0] >= -TIME_TOLERANCE_S
+    assert frames == [frame_at(timeline[:-1], time_s) for time_s in before + inside]
+    # The last sample is less than a step before the end of what the window covers.
+    assert window.end_s - (before + inside)[-1] <= sampling.step_s + 2 * TIME_TOLERANCE_S
+
+
+@pytest.mark.parametrize(
+    ("hop_s", "seconds", "shown"),
+    [
+        # Windows of 4 samples, 0.5 s apart. Without overlap: 4.6 s are two windows and a third that begins at 4.0 s.
+        (None, 4.6, [30, 35, 40, 45]),
+        # A hop of one and a half steps: the last window begins at 3.0 s, and only its last sample is not in the video.
+        (0.75, 4.5, [25, 30, 35, 40]),
+        # Windows with pauses between them: the last one, at 6.0 s, shows what is before it in the pause.
+        (3.0, 6.2, [45, 50, 55, 60]),
+        (3.0, 7.6, [60, 65, 70, 75]),
+    ],
+)
+def test_the_last_window_is_shifted_back_by_whole_steps_at_any_hop(
+    hop_s: float | None, seconds: float, shown: list[int]
+) -> None:
+    sampling = Sampling(num_frames=4, sampling_rate=1, target_fps=2.0, hop_s=hop_s)
+    count = round(10 * seconds)
+    assert cut(sampling, [i / 10 for i in range(count + 1)])[0][-1][1] == shown
+
+
+@pytest.mark.parametrize("hop_s", [None, 16 / 15, 8 / 15])
+def test_a_shift_asks_for_no_more_frames_where_windows_begin_at_samples_of_others(hop_s: float | None) -> None:
+    sampling = Sampling(hop_s=hop_s)
+    timeline = [i / 60 for i in range(1201)]
+    samples = [sampling.sample_s(k, i) for k in range(60) for i in range(16)]
+    assert set(cut(sampling, timeline)[1]) <= {frame_at(timeline, time_s) for time_s in samples}
+
+
+def test_a_long_video_is_cut_with_the_frames_of_two_windows_in_memory() -> None:
+    cutter: WindowCutter[bytearray] = WindowCutter(Sampling())
+    alive: list[weakref.ref[bytearray]] = []
+
+    class Picture(bytearray):
+        pass
+
+    for number in range(1, 10_000):
+        if cutter.needs(number / 30):
+            picture = Picture(b"pixels")
+            alive = [ref for ref in alive if ref() is not None] + [weakref.ref(picture)]
+            list(cutter.push(number / 30, picture))
+            assert len(alive) <= 33
 
 
 def test_a_rounding_error_in_the_duration_adds_no_window() -> None:
@@ -207,8 +268,8 @@ def test_a_sampling_survives_json() -> None:
     assert Sampling(**sampling.to_json()) == sampling
 
 
-@pytest.mark.parametrize("hop_s", [None, 0.4, 3.0])
-@pytest.mark.parametrize("gap", [(0.0, 0.7), (2.0, 2.1), (3.05, 7.2), (9.9, 9.95), (1.6, 1.6)])
+@pytest.mark.parametrize("hop_s", [None, 0.4, 0.7, 0.9, 3.0])
+@pytest.mark.parametrize("gap", [(0.0, 0.7), (2.0, 2.1), (3.05, 7.2), (8.5, 8.7), (9.0, 9.2), (9.9, 9.95), (1.6, 1.6)])
 def test_only_windows_that_touch_a_gap_are_left_out(hop_s: float | None, gap: tuple[float, float]) -> None:
     sampling = Sampling(num_frames=4, sampling_rate=3, target_fps=7.5, hop_s=hop_s)
     starts_s = [i / 20 for i in range(200) if not gap[0] - 1e-9 <= i / 20 < gap[1] - 1e-9]
@@ -228,7 +289,7 @@ def test_only_windows_that_touch_a_gap_are_left_out(hop_s: float | None, gap: tu
             cutter.lose(until_s, after_s)
     expected = [
         (window, numbers)
-        for window, numbers in look_up(sampling, starts_s, 10.0)
+        for window, numbers in look_up(sampling, starts_s, 10.0, begin_s=gap[1])
         if not (window.start_s < gap[1] - 2e-3 and window.start_s + sampling.window_s > gap[0] + 2e-3)
         or gap[0] == gap[1]
     ]

@@ -61,11 +61,10 @@ class Whole:
 def read_start(path: Path, whole: Whole, at: int) -> tuple[VideoEnd, int]:
     """Reads a video that is damaged or cut at byte ``at``, and asserts that its windows show the right frames.
 
-    All windows must show the frames of the intact video at their times, up to the last frame, which fills up the last
-    window. The loss of a single frame cannot always be detected: it may be cut off although it is shown before a frame
-    that is stored earlier, or be lost completely before a key frame. Then the frame before it may be shown instead.
-    Windows that touch a gap must be left out, and no others. Returns the end and the number of frames
-    that were read.
+    All windows must show the frames of the intact video at their times; the last one is shifted back. The loss of a
+    single frame cannot always be detected: it may be cut off although it is shown before a frame that is stored
+    earlier, or be lost completely before a key frame. Then the frame before it may be shown instead. Windows that touch
+    a gap must be left out, and no others. Returns the end and the number of frames that were read.
     """
     spans = list(read_spans(path, SAMPLING, PREPROCESSING))
     end = spans[-1].end
@@ -90,7 +89,8 @@ def read_start(path: Path, whole: Whole, at: int) -> tuple[VideoEnd, int]:
     lost = min((end, number) for number, end in enumerate([*whole.ends, len(whole.data) + 1]) if end > at)[1]
     but_one = [number for number in good if number != lost]
     for present in filter(None, (good, stored, but_one)):
-        expected = look_up(SAMPLING, [whole.starts_s[number] for number in present], duration_s)
+        starts_s = [whole.starts_s[number] for number in present]
+        expected = look_up(SAMPLING, starts_s, duration_s, begin_s=end.gaps[-1][1] if end.gaps else 0.0)
         expected = [(window, numbers) for window, numbers in expected if not _touches_a_gap(end, window)]
         assert [(w.index, w.start_s) for w in windows] == [(w.index, w.start_s) for w, _ in expected]
         assert np.allclose([w.end_s for w in windows], [w.end_s for w, _ in expected], rtol=0, atol=2e-3)

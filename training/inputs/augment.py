@@ -31,7 +31,7 @@ class Augmentation:
 def random_frame_indices(frames: int, wanted: int, augmentation: Augmentation, draw: Draw) -> torch.Tensor:
     """Draws ``[wanted]`` indices into a clip of ``frames`` frames: a window at a random time, at a random rate.
 
-    When the clip is shorter than the window, its last frame is repeated, as in the tagger.
+    When the clip is shorter than the window, its last frame is repeated.
     """
     rate = math.exp(draw(-math.log(augmentation.rate), math.log(augmentation.rate)))
     start = draw(0, max(0.0, frames - 1 - (wanted - 1) * rate))

@@ -23,21 +23,17 @@ PREFETCHED_VIDEOS = 4
 CLIPS_PER_READ = 8
 """Maximum number of clips of one video that are decoded in one read. Their frames are in memory at the same time."""
 
-FRAMES_PER_SPAN = 32
-"""Frames that a decoder sends at a time when it reads a part of a video."""
+WINDOWS_PER_SPAN, FRAMES_PER_SPAN = 8, 32
+"""Windows that a decoder sends at a time; at least so many that they have this number of frames."""
 
 
 @dataclass(frozen=True)
 class DecodedClip:
-    """All windows of one labelled clip, ``[n, num_frames, H, W, 3] uint8``, and how reading it ended.
-
-    ``duration_s`` is the duration of the clip; None when it is unknown.
-    """
+    """All windows of one labelled clip, ``[n, num_frames, H, W, 3] uint8``, and how reading it ended."""
 
     clip: LabelledClip
     windows: np.ndarray
     end: VideoEnd
-    duration_s: float | None = None
 
     @property
     def problem(self) -> str | None:
@@ -79,11 +75,11 @@ def jobs_of(clips: Sequence[LabelledClip]) -> Iterator[tuple[LabelledClip, ...]]
 
 
 def _decode_whole(clip: LabelledClip, sampling: Sampling, preprocessing: Preprocessing) -> DecodedClip:
-    spans = list(decoder_of_this_thread().spans(clip.path, sampling, preprocessing))
+    span_windows = max(WINDOWS_PER_SPAN, FRAMES_PER_SPAN // sampling.num_frames)
+    spans = list(decoder_of_this_thread().spans(clip.path, sampling, preprocessing, span_windows=span_windows))
     end = spans[-1].end
     assert end is not None
-    duration_s = end.facts.duration_s if end.facts else None
-    return DecodedClip(clip, np.concatenate([span.clips for span in spans]), end, duration_s)
+    return DecodedClip(clip, np.concatenate([span.clips for span in spans]), end)
 
 
 def _decode_pieces(
@@ -122,7 +118,7 @@ def _cut(
     sampling: Sampling,
     preprocessing: Preprocessing,
 ) -> DecodedClip:
-    """Cuts the frames of a clip into windows; the last window is padded with the last frame.
+    """Cuts the frames of a clip into windows, as ``WindowCutter`` does: the last one is shifted back into the clip.
 
     ``end`` is the end of the video; None when the video was not read to its end.
     """
@@ -130,9 +126,9 @@ def _cut(
         error = end.error if end and end.error else f"{clip.path} ends before its clip begins, at {clip.start_s:g} s"
         shape = (0, sampling.num_frames, preprocessing.size, preprocessing.size, 3)
         return DecodedClip(clip, np.empty(shape, np.uint8), VideoEnd("failed", 0, error=error))
-    duration_s = len(frames) * sampling.step_s
-    count = sampling.window_count(duration_s)
-    starts = np.round(np.arange(count)[:, None] * sampling.effective_hop_s / sampling.step_s)
-    indices = (starts + np.arange(sampling.num_frames)).astype(int)
+    count = sampling.window_count(len(frames) * sampling.step_s)
+    starts = np.round(np.arange(count) * sampling.effective_hop_s / sampling.step_s).astype(int)
+    starts = np.minimum(starts, max(0, len(frames) - sampling.num_frames))
+    indices = starts[:, None] + np.arange(sampling.num_frames)
     windows = np.stack(frames)[np.minimum(indices, len(frames) - 1)]
-    return DecodedClip(clip, windows, replace(end or VideoEnd("ok", 0), windows=count), duration_s)
+    return DecodedClip(clip, windows, replace(end or VideoEnd("ok", 0), windows=count))

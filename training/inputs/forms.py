@@ -1,7 +1,6 @@
 """The forms in which clips are cached for training: windows of pixels, films for random views, and features."""
 
 import json
-import math
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Protocol
@@ -13,9 +12,6 @@ from tagger.preprocessing import Preprocessing
 from tagger.video.readers.reader import PIXEL_VERSION
 from tagger.windows import Sampling
 from training.inputs.clip_decoding import DecodedClip
-
-STEP_TOLERANCE = 1e-3
-"""Share of a sample step by which a rounded duration may be too long."""
 
 
 class Form(Protocol):
@@ -63,8 +59,8 @@ class Film:
     """
 
     def __init__(self, sampling: Sampling, preprocessing: Preprocessing):
-        # Without overlap, so that the windows are the film end to end.
-        self.sampling = replace(sampling, hop_s=None)
+        # Windows of one frame each.
+        self.sampling = replace(sampling, num_frames=1, hop_s=None)
         self.preprocessing = replace(preprocessing, size=preprocessing.resize)
 
     @property
@@ -73,13 +69,8 @@ class Film:
         return json.dumps(["film", PIXEL_VERSION, self.sampling.to_json(), asdict(self.preprocessing)])
 
     def make(self, decoded: DecodedClip) -> np.ndarray:
-        """Returns the frames of all windows, without the padding that repeats the last frame of the clip."""
-        film = decoded.windows.reshape(-1, *decoded.windows.shape[2:])
-        if not decoded.duration_s:
-            return film
-        steps = math.ceil(decoded.duration_s / self.sampling.step_s - STEP_TOLERANCE)
-        # One padding frame is kept: it shows the last frame of the clip, which may start after the last sample time.
-        return film[: steps + 1]
+        """Returns the frames."""
+        return decoded.windows[:, 0]
 
 
 class Features:

@@ -11,8 +11,9 @@ DecoderName = Literal["decord", "pyav", "pyav-fast", "pyav-nvdec"]
 WantedReader = Literal["auto", "pyav", "decord"]
 """A reader that a user asks for. ``auto``: the rule of ``tagger.video.choose`` decides."""
 
-PIXEL_VERSION = 4
-"""Version of the pixel computation. Cached clips of other versions are not used."""
+PIXEL_VERSION = 5
+"""Version of the pixels of windows: of their computation, and of the times of frames. Cached clips of other versions
+are not used."""
 
 Needs = Callable[[float], bool]
 """Called for each frame with the end of the frame in seconds (inf for the last). Returns whether its pixels are

@@ -138,8 +138,16 @@ def test_a_random_view_depends_only_on_the_clip_and_the_seed(clips: tuple[Labell
     assert torch.equal(first, again) and not torch.equal(first, other)
 
 
-def test_a_random_view_never_shows_the_padding_of_the_last_window(tmp_path: Path) -> None:
-    # The two windows of 16 frames hold a film of 18 frames and the clip's last frame; the rest is padding.
+def test_a_film_has_each_step_of_a_clip_once(tmp_path: Path) -> None:
+    # Two windows of 16 frames, of which the second is shifted back by 14 steps.
+    clip = LabelledClip(write_clip(tmp_path / "short.mp4", "Down", 1, frames=72), "Down", "1", "file")
+    cache = ClipCache(tmp_path)
+    film = ClipStore((clip,), Film(Sampling(), CNN3D_PREPROCESSING), cache).array(0)
+    windows = ClipStore((clip,), Windows(Sampling(), replace(CNN3D_PREPROCESSING, size=128)), cache).array(0)
+    assert np.array_equal(film[:16], windows[0]) and np.array_equal(film[2:], windows[1])
+
+
+def test_a_random_view_shows_no_frame_for_long(tmp_path: Path) -> None:
     clip = LabelledClip(write_clip(tmp_path / "short.mp4", "Down", 1, frames=72), "Down", "1", "file")
     source = random_views((clip,), ClipCache(tmp_path))
     for seed in range(60):
@@ -149,8 +157,10 @@ def test_a_random_view_never_shows_the_padding_of_the_last_window(tmp_path: Path
         assert still.sum() <= 2
 
 
-def test_without_a_seed_a_view_is_what_the_tagger_sees(clips: tuple[LabelledClip, ...], tmp_path: Path) -> None:
-    cache = ClipCache(tmp_path)
+def test_without_a_seed_a_view_is_what_the_tagger_sees(tmp_path: Path) -> None:
+    paths = [write_clip(tmp_path / f"{label}.mp4", label, 1, frames=72) for label in LABELS]
+    clips = tuple(LabelledClip(path, path.stem, "1", "file") for path in paths)
+    cache = ClipCache(tmp_path / "cache")
     views = random_views(clips, cache, frames=16)
     store = ClipStore(clips, Windows(Sampling(), CNN3D_PREPROCESSING), cache)
     pixels = PixelSource(store, LABELS, CNN3D_PREPROCESSING)
