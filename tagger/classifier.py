@@ -178,6 +178,15 @@ class Classifier:
         # Float32 input, because differences between frames are small. The first convolution casts to lower precision.
         return self._backbone(normalise(pixels, self._preprocessing)).float()
 
+    @torch.inference_mode()
+    def logits_of(self, features: np.ndarray) -> np.ndarray:
+        """Turns features of windows, ``[n, ...] float32``, into ``[n, classes] float32`` logits, one window at a time.
+
+        On a CPU these are the logits that ``logits`` returns for the same windows.
+        """
+        windows = torch.from_numpy(np.array(features)).to(self.device)
+        return torch.cat([self._head(window[None]) for window in windows]).cpu().numpy()
+
     def _step(self, pixels: torch.Tensor) -> torch.Tensor:
         return self._head(self._features(pixels))
 

@@ -6,7 +6,14 @@ from typing import Literal
 
 import click
 
-from jobs.cli.command.options import device_option, examples, json_option, precision_option, verbose_option
+from jobs.cli.command.options import (
+    cache_options,
+    device_option,
+    examples,
+    json_option,
+    precision_option,
+    verbose_option,
+)
 
 
 @click.command(
@@ -32,6 +39,7 @@ from jobs.cli.command.options import device_option, examples, json_option, preci
     help="Also write report.html, metrics.json and the confusion matrices to this folder.",
 )
 @json_option("Print the scores and costs as JSON instead of tables.")
+@cache_options
 @device_option
 @precision_option("Number format of the models; auto: bf16 if the hardware supports it, else fp32.")
 @verbose_option
@@ -41,6 +49,8 @@ def compare(
     split: str,
     out: Path | None,
     as_json: bool,
+    cache: Path | None,
+    cache_size: float,
     device: Literal["auto", "cpu", "cuda"],
     precision: Literal["auto", "fp32", "bf16", "fp16"],
     verbose: bool,
@@ -55,6 +65,7 @@ def compare(
     from jobs.cli.terminal.training_progress import TrainingProgress
     from jobs.cli.terminal.training_report import print_comparison, print_report_folder
     from jobs.cli.terminal.wording import printable
+    from jobs.cluster.memory import keep_freed_memory
     from tagger import load_model
     from tagger.errors import doing
     from training import read_data_set
@@ -62,6 +73,7 @@ def compare(
     from training.evaluation.cost import measure_costs
     from training.evaluation.evaluate import classify_clips
     from training.fitting.watch import clip_counter
+    from training.inputs.clip_cache import ClipCache
     from training.report.report_folder import comparison_metrics, prepare_folder, write_comparison
 
     if len(models) < 2:
@@ -70,6 +82,8 @@ def compare(
         raise click.UsageError("the same model is given twice.")
     if out is not None:
         prepare_folder(out)
+    kept = None if cache is None else ClipCache(cache, round(cache_size * 10**9))
+    keep_freed_memory()
     taggers = [load_model(model, device=device, precision=precision) for model in models]
     stems = [tagger.source.name for tagger in taggers]
     names = stems if len(set(stems)) == len(stems) else list(models)
@@ -87,7 +101,7 @@ def compare(
         with TrainingProgress(console) as progress:
             counter = clip_counter("test", len(clips), on_reading=progress.on_reading)
             with doing("scoring the model", name):
-                predictions.append(classify_clips(tagger, clips, on_clip=counter))
+                predictions.append(classify_clips(tagger, clips, on_clip=counter, cache=kept))
     evaluations = judge_together(predictions)
     comparison = compare_contenders(
         [Contender(name, evaluation, cost) for name, evaluation, cost in zip(names, evaluations, costs, strict=True)]

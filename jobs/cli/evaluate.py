@@ -6,7 +6,7 @@ from typing import Literal
 
 import click
 
-from jobs.cli.command.options import device_option, examples, precision_option, verbose_option
+from jobs.cli.command.options import cache_options, device_option, examples, precision_option, verbose_option
 
 
 @click.command(
@@ -38,6 +38,7 @@ from jobs.cli.command.options import device_option, examples, precision_option, 
     metavar="FILE",
     help="Also write the scores as JSON to this file; -: print the JSON alone, on standard output.",
 )
+@cache_options
 @device_option
 @precision_option("Number format of the model; auto: bf16 if the hardware supports it, else fp32.")
 @verbose_option
@@ -47,6 +48,8 @@ def evaluate(
     split: str,
     out: Path | None,
     json_path: str | None,
+    cache: Path | None,
+    cache_size: float,
     device: Literal["auto", "cpu", "cuda"],
     precision: Literal["auto", "fp32", "bf16", "fp16"],
     verbose: bool,
@@ -60,17 +63,21 @@ def evaluate(
 
     from jobs.cli.terminal.training_progress import TrainingProgress
     from jobs.cli.terminal.training_report import print_evaluation, print_report_folder
+    from jobs.cluster.memory import keep_freed_memory
     from tagger import load_model
     from tagger.errors import doing
     from training import clips_of_split, evaluate_clips, read_data_set, unknown_clips
     from training.fitting.config import check_out
     from training.fitting.watch import clip_counter
+    from training.inputs.clip_cache import ClipCache
     from training.report.report_folder import evaluation_metrics, prepare_folder, write_evaluation
 
     if out is not None:
         prepare_folder(out)
     if json_path is not None and json_path != "-":
         check_out(Path(json_path))
+    kept = None if cache is None else ClipCache(cache, round(cache_size * 10**9))
+    keep_freed_memory()
     tagger = load_model(model, device=device, precision=precision)
     with doing("reading the clips of", data):
         data_set = read_data_set(data)
@@ -80,7 +87,7 @@ def evaluate(
     with TrainingProgress(console) as progress:
         on_clip = clip_counter("test", len(clips), on_reading=progress.on_reading)
         with doing("scoring the model", model):
-            evaluation = evaluate_clips(tagger, clips, on_clip=on_clip)
+            evaluation = evaluate_clips(tagger, clips, on_clip=on_clip, cache=kept)
     print_evaluation(console, evaluation, f"{tagger.source.name} on {len(known)} clips ({split})")
     if out is not None:
         with doing("writing the report to", out):

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from jobs.cluster.memory import keep_freed_memory
 from jobs.cluster.nodes import check_nodes
 from jobs.cluster.ray_driver import SendEvent, run_on_ray
 from jobs.cluster.ray_session import RaySession
@@ -99,7 +100,7 @@ def run_folds_on_session(
         config = replace(config, device="cuda" if uses_gpus else "cpu")
         if network is not None:
             ingest_clips(network, _parts(folds), config, cache, session, Watch(send_event))
-        task = ray.remote(num_cpus=_cpus(ray.nodes(), uses_gpus), num_gpus=1 if uses_gpus else 0)(train_fold)
+        task = ray.remote(num_cpus=_cpus(ray.nodes(), uses_gpus), num_gpus=1 if uses_gpus else 0)(train_fold_task)
         # What all folds share is stored once.
         shared = ray.put(data), ray.put(config)
         numbers: dict[Any, int] = {task.remote(shared[0], fold, shared[1]): i for i, fold in enumerate(folds)}
@@ -117,6 +118,12 @@ def run_folds_on_session(
         except RayError as error:
             raise WorkerError(f"a process that trained a fold ended: {without_names(str(error))[:300]}") from error
     return tuple(results[i] for i in range(len(folds)))
+
+
+def train_fold_task(data: DataSet, fold: Fold, config: TrainConfig) -> FoldResult:
+    """Trains a fold as ``training.train_fold`` does, in a process that keeps freed memory."""
+    keep_freed_memory()
+    return train_fold(data, fold, config)
 
 
 def _cpus(nodes: Sequence[dict], uses_gpus: bool) -> float:

@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import nn
 
-from jobs.cluster.memory import keep_freed_memory
+from jobs.cluster.memory import ONE_ARENA, keep_freed_memory
 from jobs.cluster.nodes import check_nodes, on_this_node
 from jobs.cluster.ray_driver import SendEvent, explain, run_on_ray
 from jobs.cluster.ray_session import RaySession
@@ -218,7 +218,11 @@ def _run_trainer(group: _WorkerGroup, folder: Path, settings: dict[str, Any]) ->
             num_workers=group.workers, use_gpu=bool(group.gpus), resources_per_worker=resources
         ),
         run_config=RunConfig(
-            name=RAY, storage_path=str(folder), failure_config=FailureConfig(max_failures=MAX_RESTARTS)
+            name=RAY,
+            storage_path=str(folder),
+            failure_config=FailureConfig(max_failures=MAX_RESTARTS),
+            # Ray Train calls ``_train_worker`` in a thread of its own. mypy sees the RunConfig of Ray Train V1.
+            worker_runtime_env={"env_vars": ONE_ARENA},  # type: ignore[call-arg]
         ),
     ).fit()
 
@@ -231,10 +235,10 @@ def _train_worker(settings: dict[str, Any]) -> None:
 
     given: _WorkerInput = ray.get(settings["input"])
     board = settings["board"]
+    keep_freed_memory()
     if given.config.device == "cuda":
         torch.cuda.set_device(ray.train.torch.get_device())
     else:
-        keep_freed_memory()
         torch.set_num_threads(settings["threads"])
 
     def post(name: str, value: object) -> None:

@@ -210,3 +210,18 @@ def test_a_cpu_computes_in_bfloat16_where_it_multiplies_it_natively(
     monkeypatch.setattr(tagger.classifier, "cpu_flags", lambda: flags)
     assert choose_precision(torch.device("cpu")) == expected
     assert choose_precision(torch.device("cpu"), "fp32") == torch.float32
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("head", ["lstm", "lstm-last", "mean"])
+@pytest.mark.parametrize("architecture", ["i3d-lite-lstm", "cnn3d-lstm"])
+def test_on_a_cpu_the_logits_of_features_are_exactly_those_of_the_windows(
+    architecture: str, head: str, precision: PrecisionName
+) -> None:
+    torch.manual_seed(0)
+    motion = {"changes": True} if architecture == "i3d-lite-lstm" else {"differences": True}
+    network = build_network(architecture, 5, {"head": head, "hidden": 8, **motion})
+    classifier = Classifier(network, CNN3D_PREPROCESSING, device="cpu", precision=precision)
+    windows = noise(2, 16, 64)
+    features = np.concatenate([classifier.features(window[None]).numpy() for window in windows])
+    np.testing.assert_array_equal(classifier.logits_of(features), classifier.logits(windows))

@@ -3,7 +3,7 @@
 Here a video is one labelled clip.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,8 +17,10 @@ from training.data.splits import select_groups
 from training.evaluation.calibration import Reliability, reliability
 from training.evaluation.metrics import Scores, average_by_video, score
 from training.evaluation.unknown import UnknownScores, WindowLogits, score_unknown
+from training.inputs.clip_cache import ClipCache
 from training.inputs.clip_decoding import decode_clips
-from training.inputs.ingest import OnClip
+from training.inputs.forms import TaggerFeatures, Windows
+from training.inputs.ingest import OnClip, clip_arrays
 
 
 @dataclass(frozen=True)
@@ -179,33 +181,44 @@ def unknown_clips(tagger: Tagger, data: DataSet) -> tuple[LabelledClip, ...]:
 
 
 def evaluate_clips(
-    tagger: Tagger, clips: Sequence[LabelledClip], *, on_clip: OnClip = lambda clip, problem: None
+    tagger: Tagger,
+    clips: Sequence[LabelledClip],
+    *,
+    on_clip: OnClip = lambda clip, problem: None,
+    cache: ClipCache | None = None,
 ) -> Evaluation:
     """Classifies every window of ``clips`` and scores windows and videos.
 
     Clips of classes that the model does not know count only for the ``unknown`` scores. Raises DataSetError when none
-    of the other clips can be read.
+    of the other clips can be read. For ``cache`` see ``classify_clips``.
     """
-    return judge(classify_clips(tagger, clips, on_clip=on_clip))
+    return judge(classify_clips(tagger, clips, on_clip=on_clip, cache=cache))
 
 
 def classify_clips(
-    tagger: Tagger, clips: Sequence[LabelledClip], *, on_clip: OnClip = lambda clip, problem: None
+    tagger: Tagger,
+    clips: Sequence[LabelledClip],
+    *,
+    on_clip: OnClip = lambda clip, problem: None,
+    cache: ClipCache | None = None,
 ) -> Predictions:
-    """Classifies every window of ``clips``. Raises DataSetError when none of them can be read."""
+    """Classifies every window of ``clips``. Raises DataSetError when none of them can be read.
+
+    Reads windows and features from ``cache`` as far as it has them, and adds features, or windows when the tagger is on
+    a GPU. The result is the same as without a cache.
+    """
     logits: list[np.ndarray] = []
     videos: list[int] = []
     read: list[LabelledClip] = []
     unreadable: list[tuple[LabelledClip, str]] = []
-    for decoded in decode_clips(clips, tagger.sampling, tagger.source.info.preprocessing):
-        count = len(decoded.windows)
-        if count:
-            logits.append(tagger.classifier.logits(decoded.windows))
-            videos += [len(read)] * count
-            read.append(decoded.clip)
+    for clip, of_clip, problem in _clip_logits(tagger, clips, cache):
+        if of_clip is None:
+            unreadable.append((clip, problem or "it has no frames"))
         else:
-            unreadable.append((decoded.clip, decoded.problem or "it has no frames"))
-        on_clip(decoded.clip, decoded.problem)
+            logits.append(of_clip)
+            videos += [len(read)] * len(of_clip)
+            read.append(clip)
+        on_clip(clip, problem)
     if not read:
         raise DataSetError("none of the clips could be read")
     return Predictions(
@@ -217,6 +230,24 @@ def classify_clips(
         unreadable=tuple(unreadable),
         ood=tagger.source.info.ood,
     )
+
+
+def _clip_logits(
+    tagger: Tagger, clips: Sequence[LabelledClip], cache: ClipCache | None
+) -> Iterator[tuple[LabelledClip, np.ndarray | None, str | None]]:
+    """Yields each clip with the logits ``[n, classes]`` of its windows, or None without any, and its error."""
+    classifier, sampling, preprocessing = tagger.classifier, tagger.sampling, tagger.source.info.preprocessing
+    if cache is None:
+        for decoded in decode_clips(clips, sampling, preprocessing):
+            logits = classifier.logits(decoded.windows) if len(decoded.windows) else None
+            yield decoded.clip, logits, decoded.problem
+    elif classifier.device.type == "cpu":
+        for clip, features, problem in clip_arrays(clips, TaggerFeatures(sampling, preprocessing, classifier), cache):
+            yield clip, classifier.logits_of(features) if len(features) else None, problem
+    else:
+        # Features on a GPU depend on the size of the batch.
+        for clip, windows, problem in clip_arrays(clips, Windows(sampling, preprocessing), cache):
+            yield clip, classifier.logits(np.array(windows)) if len(windows) else None, problem
 
 
 def judge(predictions: Predictions) -> Evaluation:

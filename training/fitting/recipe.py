@@ -236,7 +236,8 @@ def write_model_file(
     save_model_file(path, info, weights)
     on_clip = clip_counter("test", len(split.test), on_reading=(watch or Watch()).on_reading)
     trained_tagger = load_model(str(path), device=config.device, precision=config.precision)
-    evaluation = evaluate_clips(trained_tagger, split.test, on_clip=on_clip)
+    kept = ClipCache(config.cache, config.cache_bytes) if config.cache else None
+    evaluation = evaluate_clips(trained_tagger, split.test, on_clip=on_clip, cache=kept)
     save_model_file(path, replace(info, scores={"split": "test", **evaluation.to_json()}), weights)
     calibrated_on = len(fitted.ood.energies)
     return TrainResult(config.out, fitted.fit.epochs, fitted.fit.best, fitted.temperature, calibrated_on, evaluation)

@@ -49,6 +49,8 @@ def decode_clips(
     When a clip is a part of its video, its windows begin at its first sample step (a multiple of ``sampling.step_s``
     from the first frame of the video) and have only frames of the clip. Consecutive clips of one video are read
     together.
+
+    A single read is made in this thread, and its decoder process serves the next call, too.
     """
 
     def decode(job: tuple[LabelledClip, ...]) -> list[DecodedClip]:
@@ -57,9 +59,13 @@ def decode_clips(
                 return [_decode_whole(job[0], sampling, preprocessing)]
             return _decode_pieces(job, sampling, preprocessing)
 
+    jobs = list(jobs_of(clips))
+    if len(jobs) == 1:
+        yield from decode(jobs[0])
+        return
     waiting: deque[Future[list[DecodedClip]]] = deque()
     with ThreadPoolExecutor(threads) as pool:
-        for job in jobs_of(clips):
+        for job in jobs:
             waiting.append(pool.submit(decode, job))
             if len(waiting) > PREFETCHED_VIDEOS:
                 yield from waiting.popleft().result()

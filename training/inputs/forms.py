@@ -1,4 +1,4 @@
-"""The forms in which clips are cached for training: windows of pixels, films for random views, and features."""
+"""The forms in which clips are cached: windows of pixels, films for random views, and features."""
 
 import json
 from dataclasses import asdict, dataclass, replace
@@ -98,3 +98,25 @@ class Features:
         variants = [window, window[:, :, ::-1]] if self.mirrored else [window]
         made = [self._backbone.features(np.ascontiguousarray(variant[None])) for variant in variants]
         return np.concatenate([features.half().cpu().numpy() for features in made])
+
+
+class TaggerFeatures:
+    """The features from which the tagger classifies windows on a CPU: ``[n, ...] float32`` for the windows of a clip.
+
+    They are not rounded as those of ``Features``, so that the tagger's head gives exactly the tagger's logits.
+    """
+
+    def __init__(self, sampling: Sampling, preprocessing: Preprocessing, classifier: Classifier):
+        self.sampling, self.preprocessing = sampling, preprocessing
+        self._classifier = classifier
+
+    @cached_property
+    def identity(self) -> str:
+        """Pixels, sampling, preprocessing, and the backbone with its weights."""
+        pixels = [PIXEL_VERSION, self.sampling.to_json(), asdict(self.preprocessing)]
+        return json.dumps(["tagger features", *pixels, self._classifier.fingerprint()])
+
+    def make(self, decoded: DecodedClip) -> np.ndarray:
+        """Computes the features, one window at a time."""
+        features = [self._classifier.features(np.array(window[None])).cpu().numpy() for window in decoded.windows]
+        return np.concatenate(features) if features else np.empty((0, 1), np.float32)

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tagger.clips import VideoEnd
 from tagger.errors import DataSetError
 from training import distributed
 from training.data.data_set import LabelledClip
 from training.inputs.clip_cache import ClipCache
-from training.inputs.clip_decoding import decode_clips
-from training.inputs.forms import Form
+from training.inputs.clip_decoding import DecodedClip, decode_clips
+from training.inputs.forms import Form, Windows
 
 OnClip = Callable[[LabelledClip, str | None], None]
 """A callback for each clip that is done. The second argument is the error of an unreadable clip, else None."""
@@ -50,6 +51,33 @@ def ingest(
                 cache.save(key, array)
             found = Ingested(key, len(array), read.problem)
         yield clip, found
+
+
+def clip_arrays(
+    clips: Sequence[LabelledClip], form: Form, cache: ClipCache
+) -> Iterator[tuple[LabelledClip, np.ndarray, str | None]]:
+    """Yields each clip, its array in ``form``, and the error if it was unreadable, in order.
+
+    Arrays that are not in the cache are made of windows that are in it, or else of the decoded video, and saved.
+    """
+    windows = Windows(form.sampling, form.preprocessing)
+    keys = [(cache.key(clip, form), cache.key(clip, windows)) for clip in clips]
+    is_cached = [any(cache.load(key) is not None for key in of_clip) for of_clip in keys]
+    missing = [clip for clip, cached in zip(clips, is_cached, strict=True) if not cached]
+    decoded = decode_clips(missing, form.sampling, form.preprocessing)
+    for clip, (key, windows_key), cached in zip(clips, keys, is_cached, strict=True):
+        array, problem = cache.load(key) if cached else None, None
+        if array is None:
+            kept = cache.load(windows_key) if cached else None
+            if kept is not None:
+                read = DecodedClip(clip, kept, VideoEnd("ok", len(kept)))
+            else:
+                # A clip may have been removed from the cache in the meantime.
+                read = next(decode_clips([clip], form.sampling, form.preprocessing) if cached else decoded)
+            array, problem = form.make(read), read.problem
+            if problem is None:
+                cache.save(key, array)
+        yield clip, array, problem
 
 
 class ClipStore:

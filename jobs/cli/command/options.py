@@ -86,3 +86,23 @@ def device_option(command: Command) -> Command:
         show_default=True,
         help="Device that runs the model; auto: the GPU if there is one, else the CPU.",
     )(command)
+
+
+def cache_options(command: Command) -> Command:
+    """``--cache`` and ``--cache-size`` of commands that score models."""
+    command = click.option(
+        "--cache-size",
+        type=click.FloatRange(0, 1e9),
+        callback=finite,
+        default=20,
+        show_default=True,
+        metavar="GB",
+        help="Maximum size of the folder of --cache, in gigabytes (10^9 bytes); nothing is kept beyond it.",
+    )(command)
+    return click.option(
+        "--cache",
+        type=click.Path(file_okay=False, path_type=Path),
+        metavar="FOLDER",
+        help="Read decoded clips and features from this folder, such as that of `vtag train --cache`, and keep "
+        "features in it.",
+    )(command)

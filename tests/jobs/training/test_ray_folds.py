@@ -32,7 +32,7 @@ def run_with(
     config: TrainConfig,
 ) -> Any:
     """Runs the folds with ``train`` in place of the real training."""
-    jobs.training.ray_folds.train_fold = train
+    jobs.training.ray_folds.train_fold_task = train
     ingests_first = config.cache is not None
     network = starting_network(config, data.labels) if ingests_first else None
     return jobs.training.ray_folds.run_folds_on_session(session, send_event, data, folds, config, network)

@@ -61,19 +61,27 @@ def train_at(address: str, tree: Path, folder: Path, watch: Watch | None = None)
 
 @dataclass(frozen=True)
 class CompleteTraining:
-    """An undisturbed training and its events."""
+    """An undisturbed training, its events, and the environment of one of its workers."""
 
     result: TrainResult
     read: list[Reading]
     epochs: list[Epoch]
+    worker_environment: bytes
 
 
 @pytest.fixture(scope="module")
 def whole(address: str, tree: Path, tmp_path_factory: pytest.TempPathFactory) -> CompleteTraining:
     read: list[Reading] = []
     epochs: list[Epoch] = []
-    result = train_at(address, tree, tmp_path_factory.mktemp("whole"), Watch(read.append, on_epoch=epochs.append))
-    return CompleteTraining(result, read, epochs)
+    environments: list[bytes] = []
+
+    def on_epoch(epoch: Epoch) -> None:
+        epochs.append(epoch)
+        if epoch.number == 1:
+            environments.append(Path(f"/proc/{_worker_pid()}/environ").read_bytes())
+
+    result = train_at(address, tree, tmp_path_factory.mktemp("whole"), Watch(read.append, on_epoch=on_epoch))
+    return CompleteTraining(result, read, epochs, environments[0])
 
 
 def assert_same(out: Path, whole: CompleteTraining) -> None:
@@ -92,6 +100,12 @@ def test_two_machines_train_one_model_and_it_tags(whole: CompleteTraining, tree:
     segments = load_model(str(out)).tag(next(tree.glob("*/*/*_04_01.mpg")))
     assert segments and {segment.label for segment in segments} <= {"across", "down"}
     assert not {"checkpoints", "cache", "ray"} & {path.name for path in run.iterdir()}
+
+
+@pytest.mark.slow
+def test_a_worker_keeps_the_memory_that_any_of_its_threads_frees(whole: CompleteTraining) -> None:
+    """Ray Train trains in a thread that is not the main thread (tests/jobs/cluster/test_memory.py)."""
+    assert b"MALLOC_ARENA_MAX=1" in whole.worker_environment.split(b"\0")
 
 
 @pytest.mark.slow

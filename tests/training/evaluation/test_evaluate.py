@@ -18,10 +18,14 @@ from tagger import load_model, read_model_info, save_model_file
 from tagger.isolation import decoder_of_this_thread
 from tagger.model_file import read_weights
 from tests.click_runner import CliRunner
+from tests.training.reads import recorded_reads
 from tests.training.trees import ucf101_tree, write_clip
 from training import LoopSettings, TrainConfig, evaluate_clips, read_data_set, split_by_group, train
 from training.data.training_plan import plan_training, read_labelled
 from training.evaluation.evaluate import Verdict
+from training.inputs.clip_cache import ClipCache
+from training.inputs.forms import Windows
+from training.inputs.ingest import ClipStore
 from training.report.page import show_mistakes
 
 
@@ -278,3 +282,42 @@ def test_models_that_cannot_be_compared_are_refused_in_one_line(tree: Path, mode
         assert message in result.output and len(result.output.splitlines()) == 1
     assert vtag("compare", model, tree).exit_code == 2
     assert vtag("compare", model, model, tree).exit_code == 2
+
+
+def test_with_a_cache_the_scores_are_the_same_and_no_video_is_read_again(
+    tree: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def scores(*options: object) -> dict:
+        result = vtag("evaluate", model, tree, "--json", "-", "--device", "cpu", *options)
+        assert result.exit_code == 0, result.output
+        return json.loads(result.output)
+
+    cache = "--cache", tmp_path / "cache"
+    assert scores(*cache) == scores()
+    reads = recorded_reads(monkeypatch)
+    assert scores(*cache) == scores(*cache, "--cache-size", 0)
+    # Another head for the same features.
+    other = altered(model, tmp_path / "other.safetensors", temperature=2.0)
+    assert vtag("compare", model, other, tree, "--device", "cpu", *cache).exit_code == 0
+    assert reads == []
+    assert scores("--cache", tmp_path / "empty", "--cache-size", 0) == scores(*cache)
+    assert len(reads) == 4 and not list((tmp_path / "empty").iterdir())
+
+
+def test_windows_in_the_cache_are_not_decoded_again_and_a_missing_clip_is_unreadable(
+    tree: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tagger = load_model(str(model), device="cpu")
+    clips = read_data_set(tree).clips
+    gone = replace(clips[0], path=tmp_path / "gone.mp4")
+    expected = evaluate_clips(tagger, [*clips, gone])
+    cache = ClipCache(tmp_path / "cache")
+    ClipStore(clips, Windows(tagger.sampling, tagger.source.info.preprocessing), cache)
+    reads = recorded_reads(monkeypatch)
+    problems: list[str] = []
+    found = evaluate_clips(
+        tagger, [*clips, gone], on_clip=lambda _, problem: problems.append(problem or ""), cache=cache
+    )
+    assert found == expected and found.unreadable == 1
+    assert reads == [gone.path]
+    assert problems[:-1] == [""] * len(clips) and str(gone.path) in problems[-1]

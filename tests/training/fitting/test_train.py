@@ -14,6 +14,7 @@ from tagger.model_file import read_weights
 from tagger.models.i3d_lite import imagenet_weights, inflate
 from tagger.models.model_zoo import I3D_CHECKPOINT
 from tagger.models.registry import CNN3D_PREPROCESSING, build_network
+from tests.training.reads import recorded_reads
 from tests.training.trees import hash_of, ucf11_tree, ucf101_tree, write_clip
 from training import (
     LoopSettings,
@@ -124,6 +125,18 @@ def test_the_same_seed_gives_the_same_model(tree: Path, tmp_path: Path) -> None:
     assert results[0].epochs == results[1].epochs
     first, second = (read_weights(result.out) for result in results)
     assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
+
+
+def test_a_second_training_with_the_same_cache_reads_no_video(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"settings": LoopSettings(epochs=1, batch_size=4), "cache": tmp_path / "cache"}
+    split, first = train_on(tree, tmp_path / "a.safetensors", **options)  # type: ignore[arg-type]
+    without_cache = evaluate_clips(load_model(str(first.out)), split.test)
+    reads = recorded_reads(monkeypatch)
+    _, second = train_on(tree, tmp_path / "b.safetensors", **options)  # type: ignore[arg-type]
+    assert reads == []
+    assert second.evaluation == first.evaluation == without_cache
 
 
 def test_ucf11_trains_as_it_is_distributed_and_an_unreadable_clip_is_named_and_skipped(tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ import pytest
 
 from tagger import Preprocessing, Sampling
 from tagger.clips import read_spans
+from tagger.isolation import decoder_of_this_thread
+from tests.training.reads import recorded_reads
 from training.data.data_set import LabelledClip
 from training.inputs.clip_decoding import DecodedClip, decode_clips
 
@@ -73,16 +75,7 @@ def test_parts_and_whole_videos_are_decoded_in_the_given_order(clock: Path) -> N
 
 
 def test_parts_of_one_video_that_follow_each_other_are_read_once(clock: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tagger.isolation import DecoderProcess
-
-    reads: list[Path] = []
-    spans = DecoderProcess.spans
-
-    def counting(self: DecoderProcess, path: Path, *arguments: object, **options: object) -> object:
-        reads.append(path)
-        return spans(self, path, *arguments, **options)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(DecoderProcess, "spans", counting)
+    reads = recorded_reads(monkeypatch)
     assert len(decode(clip(clock, 1, 2), clip(clock, 3, 4), clip(clock, 5, 6))) == 3
     assert reads == [clock]
 
@@ -92,3 +85,11 @@ def test_a_part_after_the_end_of_its_video_is_unreadable_and_other_clips_are_rea
     assert good.problem is None and len(good.windows) == 1
     assert late.problem == f"{clock} ends before its clip begins, at 12 s" and len(late.windows) == 0
     assert str(tmp_path / "no.mp4") in str(missing.problem)
+
+
+def test_clips_that_are_decoded_one_by_one_share_a_decoder_process(clock: Path) -> None:
+    decode(clip(clock, 0, None))
+    started = decoder_of_this_thread().started
+    decode(clip(clock, 0, None))
+    assert decoder_of_this_thread().started == started
+    assert started > 0
