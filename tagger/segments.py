@@ -7,6 +7,9 @@ import numpy as np
 
 from tagger.windows import Window
 
+BACKGROUND = "background"
+"""The label of windows that show none of the classes of a model, if the model has a class of this name."""
+
 
 @dataclass(frozen=True)
 class Segment:

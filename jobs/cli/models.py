@@ -53,13 +53,15 @@ def describe(model: str) -> dict[str, Any]:
     """Returns the description of a model, without loading or downloading its weights. Raises ModelFileError."""
     from tagger import find_model
     from tagger.models.registry import BUILTIN, KNOWN_MODELS
+    from tagger.segments import BACKGROUND
 
     known = KNOWN_MODELS.get(model)
     if known is None or model == BUILTIN:
         source = find_model(model)
         file = {"file": str(source.file), "bytes": source.file.stat().st_size, "sha256": source.hash}
         origin = {} if known is None else _origin(known)
-        return {"name": source.name, **file, **origin, **asdict(source.info)}
+        background = {"background class": True} if BACKGROUND in source.info.labels else {}
+        return {"name": source.name, **file, **origin, **asdict(source.info), **background}
     if known.is_downloaded:
         others = [asdict(sampling) for sampling in known.samplings[1:]]
         return {**_row(known), **asdict(known.info()), **({"other samplings": others} if others else {})}
@@ -165,6 +167,8 @@ def _shown(name: str, value: Any) -> str:
             return f"shorter side to {side}, centre {crop}×{crop}; {colours}"
         case "bytes":
             return f"{value / 1e6:.1f} MB"
+        case "background class":
+            return "yes: windows that show none of the other classes get the label background"
         case "temperature":
             return f"{value:.3g}"
         case "ood" if value:

@@ -20,6 +20,7 @@ from jobs.storage.location import parquet_writer
 from jobs.storage.replace import replace_together
 from tagger.errors import OutputError
 from tagger.schema import TAGS_SCHEMA, VIDEOS_SCHEMA
+from tagger.segments import BACKGROUND
 
 ROWS_PER_FILE = 5_000_000
 """Number of rows after which a part file ends. The last range that is merged into it may exceed this number."""
@@ -53,7 +54,15 @@ class ResultCounts:
     def top_labels(self) -> tuple[LabelCount, ...]:
         """The most frequent labels."""
         best = sorted(self.labels, key=lambda label: (-self.labels[label], label))[:TOP_LABELS]
-        return tuple(LabelCount(label, self.labels[label], self.label_s[label]) for label in best)
+        return tuple(map(self._count, best))
+
+    @property
+    def background(self) -> LabelCount:
+        """The segments that show none of the classes of the model."""
+        return self._count(BACKGROUND)
+
+    def _count(self, label: str) -> LabelCount:
+        return LabelCount(label, self.labels[label], self.label_s[label])
 
     def add(self, merged: Merged, first_new: int) -> None:
         """Adds rows to the counts. Sources from number ``first_new`` on are those of this run."""

@@ -104,6 +104,7 @@ def run_job(
             )
         ),
         top_labels=counts.top_labels,
+        background=counts.background,
     )
 
 

@@ -7,6 +7,7 @@ from typing import Literal
 from jobs.archive.folders import FolderProblem
 from jobs.archive.video import Failure
 from jobs.result.publish import LabelCount
+from tagger.segments import BACKGROUND
 
 Phase = Literal["starting", "tagging", "publishing"]
 
@@ -56,7 +57,9 @@ class Efficiency:
 class Summary:
     """The figures of a finished job.
 
-    ``videos``, ``ok``, ``partial``, ``failed``, ``segments``, ``video_s`` and ``top_labels`` are of the whole result.
+    ``videos``, ``ok``, ``partial``, ``failed``, ``segments``, ``video_s``, ``top_labels`` and ``background`` are of the
+    whole result. ``background`` counts the segments that show none of the classes of the model; ``top_labels`` counts
+    them as well.
 
     This job read the ``new``, ``changed`` and ``retried`` videos. ``tagged_s`` is the length of video that it tagged,
     and ``windows_done`` the number of windows. ``elapsed_s`` is the time of the whole job, ``tagging_s`` the part of it
@@ -97,3 +100,4 @@ class Summary:
     efficiency: Efficiency | None = None
     failures: tuple[Failure, ...] = field(default=())
     top_labels: tuple[LabelCount, ...] = field(default=())
+    background: LabelCount = field(default_factory=lambda: LabelCount(BACKGROUND, 0, 0.0))

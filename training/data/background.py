@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from tagger.errors import DataSetError
-from training.data.data_set import BACKGROUND, DataSet, LabelledClip
+from tagger.segments import BACKGROUND
+from training.data.data_set import DataSet, LabelledClip
 from training.data.inventory import take_inventory
 from training.data.reading import find_videos
 

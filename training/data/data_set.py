@@ -13,13 +13,11 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from tagger.errors import DataSetError, one_line
+from tagger.segments import BACKGROUND
 
 GroupedBy = Literal["name", "folder", "manifest", "file", "background"]
 Part = Literal["train", "val", "test"]
 PARTS: tuple[Part, ...] = get_args(Part)
-
-BACKGROUND = "background"
-"""The label of the videos that ``add_background`` adds."""
 
 GroupKey = tuple[str, str]
 """A label and one of its groups."""
@@ -89,7 +87,11 @@ class DataSet:
 
 
 def data_set_of(root: Path, clips: Sequence[LabelledClip]) -> DataSet:
-    """Returns the data set of ``clips``. Raises DataSetError when all are of one class."""
+    """Returns the data set of ``clips``. Raises DataSetError when all are of one class.
+
+    A label such as ``Background`` becomes ``background``, because vtag treats windows with this label in its own way.
+    """
+    clips = [replace(clip, label=BACKGROUND) if clip.label.lower() == BACKGROUND else clip for clip in clips]
     classes = {clip.label for clip in clips}
     if len(classes) < 2:
         raise DataSetError(f"{root} has clips of one class only ({one_line(classes.pop())}); at least two are needed")

@@ -16,6 +16,7 @@ from jobs.cli.terminal.progress import failure_reason
 from jobs.cli.terminal.wording import amount, clock, count, percent, printable, significant
 from jobs.tagging.summary import Efficiency, Summary
 from tagger.errors import ErrorKind
+from tagger.segments import BACKGROUND
 
 if TYPE_CHECKING:
     from jobs.tagging.plan import DryRun
@@ -24,7 +25,7 @@ EXAMPLES_SHOWN = 3
 """Number of videos that the summary names for each kind of failure."""
 
 LABELS_SHOWN = 8
-"""Number of labels that the summary names, the most frequent first."""
+"""Number of labels that the summary names, the most frequent first, without ``background``."""
 
 EXTENSIONS_SHOWN = 5
 """Number of extensions that are named among those of files that are left out."""
@@ -82,6 +83,8 @@ def print_summary(summary: Summary, console: Console) -> None:
         facts.add_row("Left out", _left_out(summary))
     facts.add_row("Video time", amount(summary.video_s))
     facts.add_row("Segments", f"{summary.segments:,}")
+    if summary.background.segments:
+        facts.add_row("Background", _background(summary))
     facts.add_row("Speed", speed(summary))
     if summary.efficiency is not None:
         facts.add_row("Efficiency", efficiency(summary.efficiency))
@@ -94,9 +97,9 @@ def print_summary(summary: Summary, console: Console) -> None:
             console.print(
                 f" all of them: {shell_line(failures_query(summary.videos_out))}", soft_wrap=True, markup=False
             )
-    if summary.top_labels:
+    if (labels := _labels(summary)).row_count:
         console.print()
-        console.print(_labels(summary))
+        console.print(labels)
     console.print()
     print_result(summary, console)
 
@@ -234,13 +237,21 @@ def _by_kind(failures: Sequence[Failure]) -> list[tuple[ErrorKind, list[Failure]
     return sorted(kinds.items(), key=lambda item: -len(item[1]))
 
 
+def _background(summary: Summary) -> str:
+    """Returns the share and the length of the segments that show none of the classes of the model."""
+    background = summary.background
+    share = percent(background.segments / max(summary.segments, 1))
+    return f"{share} of the segments, {amount(background.seconds)}: none of the model's classes"
+
+
 def _labels(summary: Summary) -> Table:
     table = Table(title="Most frequent labels", title_justify="left", title_style="bold", box=None)
     table.add_column("label", overflow="fold")
     table.add_column("segments", justify="right")
     table.add_column("share", justify="right")
     table.add_column("time", justify="right", no_wrap=True)
-    for top in summary.top_labels[:LABELS_SHOWN]:
+    others = [top for top in summary.top_labels if top.label != BACKGROUND]
+    for top in others[:LABELS_SHOWN]:
         share = percent(top.segments / max(summary.segments, 1))
         table.add_row(Text(top.label), f"{top.segments:,}", share, amount(top.seconds))
     return table

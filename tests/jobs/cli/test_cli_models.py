@@ -1,13 +1,16 @@
 """``vtag models``: the list of models, and the description of one."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from click.testing import Result
 
 from jobs.cli import main
+from tagger import read_model_info, save_model_file
 from tagger.file_content import file_hash
+from tagger.model_file import read_weights
 from tagger.models.kinetics import KINETICS
 from tagger.models.registry import ARCHITECTURES, BUILTIN, KNOWN_MODELS
 from tests.click_runner import CliRunner
@@ -128,3 +131,16 @@ def test_a_name_or_file_that_is_not_a_model_gives_a_one_line_error(tmp_path: Pat
         assert len(done.stderr.splitlines()) == 1
         assert done.stderr.startswith("vtag: ")
         assert argument in done.stderr
+
+
+def test_a_model_with_the_label_background_has_a_background_class(model_file: Path, tmp_path: Path) -> None:
+    def described(*labels: str) -> tuple[str, dict]:
+        file = tmp_path / "m.safetensors"
+        save_model_file(file, replace(read_model_info(model_file), labels=labels), read_weights(model_file))
+        return vtag(str(file)).stdout, json.loads(vtag(str(file), "--json").stdout)
+
+    shown, values = described("Biking", "Swing", "background")
+    assert "background class  yes: windows that show none of the other classes get the" in shown
+    assert values["background class"] is True
+    shown, values = described("Biking", "Swing", "Background of a stage")
+    assert "background class" not in shown and "background class" not in values

@@ -1,5 +1,6 @@
 """Made-up finished videos, for the tests of results."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -24,9 +25,13 @@ IDENTITY = RunIdentity("ucf20", "abc123", Sampling(hop_s=1.0).to_json(), 2)
 
 
 def make_finished(
-    path: str, labels: str = "ab", *, mtime_ns: int = 1_700_000_000_123_456_789, ood_score: float | None = None
+    path: str,
+    labels: Sequence[str] = "ab",
+    *,
+    mtime_ns: int = 1_700_000_000_123_456_789,
+    ood_score: float | None = None,
 ) -> FinishedVideo:
-    """A video with one two-second segment for each letter of ``labels``; one without segments failed."""
+    """A video with a two-second segment for each of ``labels``; one without segments failed."""
     segments = [
         {
             "video": 0,

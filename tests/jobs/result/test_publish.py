@@ -93,6 +93,14 @@ def test_the_rows_of_a_result_are_counted(tmp_path: Path) -> None:
     assert found.statuses == {"ok": 3, "failed": 1}
     assert found.failures == [Failure("/v/d.mp4", "failed", "empty", "/v/d.mp4 is empty (0 bytes)")]
     assert found.top_labels == (LabelCount("b", 3, 6.0), LabelCount("a", 2, 4.0), LabelCount("c", 1, 2.0))
+    assert found.background == LabelCount("background", 0, 0.0)
+
+
+def test_background_is_counted_also_when_ten_labels_are_more_frequent(tmp_path: Path) -> None:
+    labels = [*("abcdefghij" * 2), "background"]
+    found = publish_to(tmp_path / "t.parquet", [make_finished("/v/a.mp4", labels)])
+    assert [top.label for top in found.top_labels] == list("abcdefghij")
+    assert found.background == LabelCount("background", 1, 2.0)
 
 
 @pytest.mark.parametrize("out", ["t.parquet", "result"])

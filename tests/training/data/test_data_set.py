@@ -120,3 +120,13 @@ def test_a_tree_without_clips_of_two_classes_is_refused(tmp_path: Path, files: t
         read_data_set(tmp_path)
     with pytest.raises(DataSetError, match="is not a folder"):
         read_data_set(tmp_path / "nowhere")
+
+
+def test_a_class_called_background_in_any_case_becomes_the_label_background(tmp_path: Path) -> None:
+    touch(tmp_path, "tree/Background/a.mp4", "tree/dog/a.mp4", "tree/Backgrounds/a.mp4")
+    assert read_data_set(tmp_path / "tree").labels == ("Backgrounds", "background", "dog")
+    touch(tmp_path, "split/train/BACKGROUND/a.mp4", "split/train/dog/a.mp4", "split/test/BackGround/b.mp4")
+    assert read_data_set(tmp_path / "split").labels == ("background", "dog")
+    manifest = tmp_path / "clips.csv"
+    manifest.write_text("path,label\na.mp4,Background\nb.mp4,background\nc.mp4,dog\n")
+    assert read_data_set(manifest).labels == ("background", "dog")

@@ -183,3 +183,20 @@ def test_the_summary_shows_the_efficiency() -> None:
     )
     starved = Efficiency(cores=4, decode=0.9, model=0.05, gpu=0.3)
     assert starved.total == pytest.approx(0.95)
+
+
+def test_background_is_a_share_of_its_own_and_not_among_the_most_frequent_labels() -> None:
+    assert "Background" not in shown(SUMMARY)
+    background = LabelCount("background", 2400, 5040.0)
+    others = tuple(LabelCount(f"Action {number}", 10, 20.0) for number in range(9))
+    some = replace(SUMMARY, top_labels=(background, *others), background=background)
+    lines = shown(some).splitlines()
+    assert "Background  75 % of the segments, 1.40 h: none of the model's classes" in lines
+    # As many other labels as without background.
+    assert [line.split()[:2] for line in lines if line.split()[:1] == ["Action"]] == [
+        ["Action", str(number)] for number in range(8)
+    ]
+    assert not any(line.split()[:1] == ["background"] for line in lines)
+    values = summary_json(some)
+    assert values["top_labels"][0] == values["background"] == {"label": "background", "segments": 2400, "seconds": 5040}
+    assert "Most frequent labels" not in shown(replace(some, top_labels=(background,)))
