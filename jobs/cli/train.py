@@ -43,11 +43,17 @@ def _check_usage(ctx: click.Context) -> None:
     if device == "cuda" and gpus == 0:
         raise click.UsageError("--device cuda and --gpus 0 contradict each other; give one of them.")
     is_scratch = given["model"] == "cnn3d-lstm" and given["start"] is None
-    _refuse_unused(ctx, is_scratch, ("pretrained_rate", "head_epochs"), "cnn3d-lstm starts from scratch")
+    _refuse_unused(
+        ctx, is_scratch, ("pretrained_rate", "head_epochs", "decay_to_start"), "cnn3d-lstm starts from scratch"
+    )
     is_frozen = given["freeze_backbone"] or given["train_layers"] == 0
     _refuse_unused(
-        ctx, is_frozen, ("pretrained_rate", "head_epochs", "train_frames"), "the head alone is trained, for --epochs"
+        ctx,
+        is_frozen,
+        ("pretrained_rate", "head_epochs", "train_frames", "decay_to_start"),
+        "the head alone is trained, for --epochs",
     )
+    _refuse_unused(ctx, given["weight_decay"] == 0, ("decay_to_start",), "--weight-decay 0 decays nothing")
     _refuse_unused(
         ctx, given["start"] is not None, ("head", "input", "size", "weights"), "the model file of --from fixes it"
     )
@@ -126,6 +132,8 @@ def train(
     learning_rate: float,
     pretrained_rate: float,
     weight_decay: float,
+    decay_to_start: bool,
+    ema: float | None,
     patience: int,
     class_weights: Literal["balanced", "none"],
     precision: Literal["auto", "fp32", "bf16", "fp16"],
@@ -196,6 +204,8 @@ def train(
             learning_rate=learning_rate,
             pretrained_rate=pretrained_rate,
             weight_decay=weight_decay,
+            decay_to_start=decay_to_start,
+            ema=ema,
             patience=patience,
             class_weights=class_weights,
             seed=seed,

@@ -26,15 +26,24 @@ class State:
 
 
 def save_checkpoint(
-    path: Path, state: State, network: nn.Module, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler
+    path: Path,
+    state: State,
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+    averaged: nn.Module | None = None,
 ) -> None:
-    """Writes a checkpoint atomically: a killed process leaves the old or the new file, whole. Raises OutputError."""
+    """Writes a checkpoint atomically: a killed process leaves the old or the new file, whole. Raises OutputError.
+
+    ``averaged`` is the moving average of the weights of ``network``, if there is one.
+    """
     content: dict[str, Any] = {
         "epochs": [asdict(epoch) for epoch in state.epochs],
         "best": {"number": state.best, "loss": state.best_loss, "weights": state.weights},
         "network": network.state_dict(),
         "optimizer": optimizer.state_dict(),
         "scaler": scaler.state_dict(),
+        "averaged": None if averaged is None else averaged.state_dict(),
     }
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     try:
@@ -67,8 +76,9 @@ def load_checkpoint(
     network: nn.Module,
     optimizer: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler,
+    averaged: nn.Module | None = None,
 ) -> State:
-    """Loads a checkpoint into ``network``, ``optimizer`` and ``scaler``, and returns the state of the loop.
+    """Loads a checkpoint into the other arguments, and returns the state of the loop.
 
     ``checkpoint`` is the content of the file ``path``. Raises OutputError when it is damaged.
     """
@@ -77,6 +87,8 @@ def load_checkpoint(
         network.load_state_dict(content["network"])
         optimizer.load_state_dict(content["optimizer"])
         scaler.load_state_dict(content["scaler"])
+        if averaged is not None:
+            averaged.load_state_dict(content["averaged"])
         best = content["best"]
         epochs = [Epoch(**values) for values in content["epochs"]]
         return State(epochs, best["number"], best["loss"], best["weights"])

@@ -18,12 +18,14 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.optim.swa_utils import AveragedModel
 
 from tagger.errors import TrainingError
 from training import distributed
 from training.evaluation.metrics import average_by_video
 from training.fitting.checkpoint import State, load_checkpoint, read_checkpoint, save_checkpoint
 from training.fitting.epochs import Epoch, Step
+from training.fitting.optimizer import make_optimizer, moving_average, trainable_parameters
 from training.fitting.passes import predict, prefetch, recompute_norm_statistics, torch_seed, train_mode
 from training.inputs.sources import Source
 
@@ -45,6 +47,9 @@ class LoopSettings:
     ruins them within an epoch. ``warm_up`` is the share of all steps in which the learning rate rises. Training stops
     early when the validation loss has not fallen for ``patience`` epochs; with 0 it never does. With ``class_weights``
     balanced all classes have the same weight, whatever their number of windows.
+
+    With ``decay_to_start`` the weights of a pretrained backbone decay towards those that they start from, not to 0.
+    With ``ema`` the result of an epoch is the exponential moving average of the weights with this decay per step.
     """
 
     epochs: int = 30
@@ -52,6 +57,8 @@ class LoopSettings:
     learning_rate: float = 1e-3
     pretrained_rate: float = 0.05
     weight_decay: float = 0.01
+    decay_to_start: bool = False
+    ema: float | None = None
     label_smoothing: float = 0.1
     warm_up: float = 0.05
     clip_norm: float = 1.0
@@ -76,6 +83,7 @@ def fit(
     *,
     stage: str = "training",
     pretrained: Collection[nn.Parameter] = (),
+    backbone: Collection[nn.Parameter] = (),
     precision: torch.dtype = torch.float32,
     checkpoint: Path | None = None,
     on_step: Callable[[Step], None] = lambda _: None,
@@ -85,34 +93,43 @@ def fit(
     """Trains the parameters of ``network`` that require gradients; leaves it with the weights of the best epoch.
 
     The best epoch has the lowest validation loss. With the same seed, inputs and number of threads the result is the
-    same on a CPU. ``pretrained`` are the parameters that learn at ``settings.pretrained_rate``. A ``precision`` other
-    than float32 is computed under autocast, float16 also with scaled gradients. The file ``checkpoint`` is written
-    after each epoch. When it exists at the start, the loop resumes from it and passes its epochs to
-    ``on_resumed_epochs``. Raises TrainingError when no epoch has a finite loss, OutputError when the checkpoint cannot
-    be written, or is damaged.
+    same on a CPU. ``pretrained`` are the parameters that learn at ``settings.pretrained_rate``, and ``backbone`` those
+    that ``settings.decay_to_start`` is for. A ``precision`` other than float32 is computed under autocast, float16 also
+    with scaled gradients. The file ``checkpoint`` is written after each epoch. When it exists at the start, the loop
+    resumes from it and passes its epochs to ``on_resumed_epochs``. Raises TrainingError when no epoch has a finite
+    loss, OutputError when the checkpoint cannot be written, or is damaged.
     """
     device = next(network.parameters()).device
-    optimizer = _make_optimizer(network, pretrained, settings)
+    if distributed.size() > 1:
+        distributed.synchronise_norms(network)
+    optimizer = make_optimizer(
+        network,
+        rate=settings.learning_rate,
+        decay=settings.weight_decay,
+        pretrained=pretrained,
+        pretrained_rate=settings.learning_rate * settings.pretrained_rate,
+        returning=backbone if settings.decay_to_start else (),
+    )
+    averaged = None if settings.ema is None else moving_average(network, settings.ema)
+    result = network if averaged is None else averaged.module
     scaler = torch.amp.GradScaler(device.type, enabled=precision == torch.float16)
     state = State()
     # Other workers may not see the file yet: a network file system shows new files late.
     found = read_checkpoint(checkpoint) if checkpoint is not None and distributed.rank() == 0 else None
     if saved := distributed.broadcast(found):
-        state = load_checkpoint(checkpoint, saved, network, optimizer, scaler)
+        state = load_checkpoint(checkpoint, saved, network, optimizer, scaler, averaged)
         on_resumed_epochs(state.epochs)
-    if distributed.size() > 1:
-        distributed.synchronise_norms(network)
     trainer = _Trainer(
-        network, distributed.parallel(network), optimizer, scaler, train, settings, stage, precision, on_step
+        network, distributed.parallel(network), averaged, optimizer, scaler, train, settings, stage, precision, on_step
     )
     train_items = measured(train, len(val.targets.labels), f"{settings.seed}/{stage}/measured")
     for number in range(len(state.epochs) + 1, settings.epochs + 1):
         if settings.patience and state.epochs and number - 1 - state.best >= settings.patience:
             break
         learning_rate = trainer.train_epoch(number)
-        recompute_norm_statistics(network, train, trainer.batch_size, trainer.epoch_seed(number), precision)
-        train_logits = predict(network, train, trainer.batch_size, items=train_items, precision=precision)
-        val_logits = predict(network, val, trainer.batch_size, precision=precision)
+        recompute_norm_statistics(result, train, trainer.batch_size, trainer.epoch_seed(number), precision)
+        train_logits = predict(result, train, trainer.batch_size, items=train_items, precision=precision)
+        val_logits = predict(result, val, trainer.batch_size, precision=precision)
         val_loss, val_accuracy = _loss_and_accuracy(val_logits, val.targets.labels)
         epoch = Epoch(
             number,
@@ -127,9 +144,9 @@ def fit(
         state.epochs.append(epoch)
         if val_loss < state.best_loss:
             state.best, state.best_loss = number, val_loss
-            state.weights = copy.deepcopy(network.state_dict())
+            state.weights = copy.deepcopy(result.state_dict())
         if checkpoint is not None and distributed.rank() == 0:
-            save_checkpoint(checkpoint, state, network, optimizer, scaler)
+            save_checkpoint(checkpoint, state, network, optimizer, scaler, averaged)
         on_epoch(epoch)
     if state.weights is None:
         raise TrainingError(
@@ -149,35 +166,16 @@ def measured(train: Source, val_items: int, seed: str) -> torch.Tensor:
     return drawn[: max(val_items, MIN_MEASURED)].sort().values
 
 
-def _make_optimizer(
-    network: nn.Module, pretrained: Collection[nn.Parameter], settings: LoopSettings
-) -> torch.optim.Optimizer:
-    """Makes the optimizer with two groups of parameters, those with random weights and those of pretrained layers."""
-    pretrained_ids = {id(parameter) for parameter in pretrained}
-    return torch.optim.AdamW(
-        [
-            {"params": [p for p in _trainable_parameters(network) if (id(p) in pretrained_ids) is bool(i)], "lr": rate}
-            for i, rate in enumerate(_full_rates(settings))
-        ],
-        weight_decay=settings.weight_decay,
-    )
-
-
-def _trainable_parameters(network: nn.Module) -> list[nn.Parameter]:
-    return [parameter for parameter in network.parameters() if parameter.requires_grad]
-
-
-def _full_rates(settings: LoopSettings) -> tuple[float, float]:
-    """Returns the full learning rate of each of the optimizer's two groups of parameters."""
-    return settings.learning_rate, settings.learning_rate * settings.pretrained_rate
-
-
 @dataclass(frozen=True)
 class _Trainer:
-    """Trains ``network``, one epoch at a time. ``parallel_network`` is the same network with averaged gradients."""
+    """Trains ``network``, one epoch at a time. ``parallel_network`` is the same network with averaged gradients.
+
+    ``averaged`` is the moving average of its weights, if there is one.
+    """
 
     network: nn.Module
     parallel_network: nn.Module
+    averaged: AveragedModel | None
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     source: Source
@@ -210,8 +208,8 @@ class _Trainer:
         batches = prefetch(order.split(self.batch_size), self.source, epoch_seed)
         for step, (batch, own, inputs) in enumerate(batches):
             rate = _rate_factor((number - 1) * steps_an_epoch + step, epochs * steps_an_epoch, self.settings.warm_up)
-            for group, full_rate in zip(self.optimizer.param_groups, _full_rates(self.settings), strict=True):
-                group["lr"] = full_rate * rate
+            for group in self.optimizer.param_groups:
+                group["lr"] = group["full_rate"] * rate
             sums += self._train_step(batch, own, inputs.to(device), class_weights)
             if time.monotonic() - reported > REPORT_INTERVAL_S:
                 reported = time.monotonic()
@@ -243,9 +241,11 @@ class _Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
         self.scaler.unscale_(self.optimizer)
-        nn.utils.clip_grad_norm_(_trainable_parameters(self.network), self.settings.clip_norm)
+        nn.utils.clip_grad_norm_(trainable_parameters(self.network), self.settings.clip_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
+        if self.averaged is not None:
+            self.averaged.update_parameters(self.network)
         own_logits = logits.detach()[: len(labels)]
         plain_loss = functional.cross_entropy(own_logits, labels, reduction="sum")
         return torch.stack([plain_loss, (own_logits.argmax(1) == labels).sum()])

@@ -76,8 +76,16 @@ class Stage:
         """The number format of the computations."""
         return training_precision(choose_device(self.device), self.precision)
 
-    def fit(self, network: nn.Module, pretrained: Collection[nn.Parameter], train: Source, val: Source) -> "Fitted":
-        """Trains ``network`` and calibrates it on the validation windows."""
+    def fit(
+        self,
+        network: nn.Module,
+        train: Source,
+        val: Source,
+        *,
+        pretrained: Collection[nn.Parameter] = (),
+        backbone: Collection[nn.Parameter] = (),
+    ) -> "Fitted":
+        """Trains ``network`` and calibrates it on the validation windows. For the rest see ``fit``."""
         fitted = fit(
             network,
             train,
@@ -85,6 +93,7 @@ class Stage:
             self.loop,
             stage=self.name,
             pretrained=pretrained,
+            backbone=backbone,
             precision=self.dtype,
             checkpoint=self.checkpoint,
             on_step=self.on_step,
@@ -135,7 +144,7 @@ def fit_head(network: nn.Module, inputs: Inputs, stage: Stage) -> Fitted:
     forms = head_forms(network, inputs.sampling, inputs.preprocessing, stage.device, stage.precision)
     train, val = (FeatureSource(inputs.store(part, form), inputs.labels) for part, form in forms.items())
     head = network.get_submodule("head").to(choose_device(stage.device))
-    return stage.fit(head, (), train, val)
+    return stage.fit(head, train, val)
 
 
 def fit_layers(
@@ -183,7 +192,8 @@ def fit_layers(
         # In a network that has just been inflated, the weights over time start as the identity.
         if is_pretrained and (has_trained_taps or not name.endswith("taps"))
     ]
-    fitted = stage.fit(whole, pretrained, train, val)
+    start = list(trainable.parameters()) if is_pretrained else []
+    fitted = stage.fit(whole, train, val, pretrained=pretrained, backbone=start)
     restore_depthwise(trainable, originals)
     return fitted
 

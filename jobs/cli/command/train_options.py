@@ -205,7 +205,22 @@ def optimizer_options(command: Command) -> Command:
             default=0.01,
             show_default=True,
             metavar="RATE",
-            help="Weight decay of the optimizer AdamW.",
+            help="Weight decay of the optimizer AdamW. Biases, norms, LSTMs, and the weights over time of an inflated "
+            "network do not decay.",
+        ),
+        click.option(
+            "--decay-to-start",
+            is_flag=True,
+            help="Let the weights of a pretrained backbone decay towards those that they start from, not towards 0 "
+            "(L2-SP).",
+        ),
+        click.option(
+            "--ema",
+            type=click.FloatRange(0, 1, min_open=True, max_open=True),
+            metavar="DECAY",
+            show_default="off",
+            help="Keep an exponential moving average of the weights, with this decay for each step, such as 0.99. "
+            "It is validated after each epoch, and becomes the model.",
         ),
         click.option(
             "--patience",

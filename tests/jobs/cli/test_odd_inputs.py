@@ -49,7 +49,7 @@ TRAIN = "train {clips} --model cnn3d-lstm --val-groups 2 --test-groups 3 -q"
 
 TRAIN_NUMBERS = (
     *("--train-layers", "--train-frames", "--head-epochs", "--cache-size", "--epochs", "--batch-size", "--seed"),
-    *("--learning-rate", "--pretrained-rate", "--weight-decay", "--patience", "--workers", "--gpus"),
+    *("--learning-rate", "--pretrained-rate", "--weight-decay", "--ema", "--patience", "--workers", "--gpus"),
 )
 
 LINES: Mapping[str, Sequence[tuple[str, str]]] = {
@@ -95,11 +95,14 @@ LINES: Mapping[str, Sequence[tuple[str, str]]] = {
         ("paths", "evaluate ucf20 {x} --split all"),
         ("paths", "evaluate ucf20 {clips} --split all --out {x}"),
         ("list files", "evaluate ucf20 {clips} --split all --json {x}"),
+        ("paths", "evaluate ucf20 {clips} --split all --cache {x}"),
+        ("numbers", "evaluate ucf20 {clips} --split all --cache-size={x}"),
     ],
     "compare": [
         ("paths", "compare {x} ucf20 {clips} --split all"),
         ("paths", "compare ucf20 {model} {x} --split all"),
         ("paths", "compare ucf20 {model} {clips} --split all --out {x}"),
+        ("paths", "compare ucf20 {model} {clips} --split all --cache {x}"),
     ],
     "bench": [
         ("paths", "bench {x}"),

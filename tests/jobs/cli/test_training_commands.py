@@ -117,7 +117,7 @@ def test_a_training_from_a_model_file_goes_on_with_its_scores(tree: Path, traine
     # At this learning rate the weights stay as they are.
     result = vtag(
         *("train", tree, "--from", trained.out, "--out", out, "--learning-rate", 1e-12, "--epochs", 1),
-        *("--freeze-backbone", "--batch-size", 4, "--val-groups", "04", "--test-groups", "05"),
+        *("--freeze-backbone", "--batch-size", 4, "--val-groups", "04", "--test-groups", "05", "--ema", 0.5),
     )
     assert result.exit_code == 0, result.output
     assert "Starting from model (cnn3d-lstm): backbone and head." in result.output
@@ -125,6 +125,7 @@ def test_a_training_from_a_model_file_goes_on_with_its_scores(tree: Path, traine
     assert after.scores["videos"] == before.scores["videos"]
     assert after.architecture == "cnn3d-lstm"
     assert after.training["from"]["sha256"] == file_hash(trained.out)
+    assert after.training["settings"]["ema"] == 0.5
 
 
 @pytest.mark.parametrize(
@@ -353,6 +354,19 @@ def test_invalid_settings_are_reported_before_the_clips_are_read(
             ("--out", "m.safetensors", "--model", "cnn3d-lstm", "--pretrained-rate", "0.1"),
             "--pretrained-rate would change nothing: cnn3d-lstm starts from scratch",
         ),
+        (
+            ("--out", "m.safetensors", "--model", "cnn3d-lstm", "--decay-to-start"),
+            "--decay-to-start would change nothing: cnn3d-lstm starts from scratch",
+        ),
+        (
+            ("--out", "m.safetensors", "--freeze-backbone", "--decay-to-start"),
+            "--decay-to-start would change nothing: the head alone is trained, for --epochs",
+        ),
+        (
+            ("--out", "m.safetensors", "--decay-to-start", "--weight-decay", "0"),
+            "--decay-to-start would change nothing: --weight-decay 0 decays nothing",
+        ),
+        (("--out", "m.safetensors", "--ema", "1"), "is not in the range 0<x<1"),
         (
             ("--out", "m.safetensors", "--freeze-backbone", "--train-frames", "8"),
             "--train-frames would change nothing: the head alone is trained, for --epochs",
