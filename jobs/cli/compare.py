@@ -1,6 +1,7 @@
 """``vtag compare``: scores several models on the same clips, and tests whether a difference could be chance."""
 
 import json
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -60,6 +61,11 @@ def compare(
     Prints a table of the scores by video and the costs of each model, and McNemar's test for each pair of models. All
     models must know the same classes. DATA is what `vtag train` takes.
     """
+    from jobs.cluster.cpu_environment import cpu_environment
+
+    # Before PyTorch is imported.
+    os.environ.update(cpu_environment())
+
     from rich.console import Console
 
     from jobs.cli.terminal.training_progress import TrainingProgress

@@ -1,6 +1,7 @@
 """``vtag evaluate``: scores a model on labelled clips."""
 
 import json
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -59,6 +60,11 @@ def evaluate(
     DATA may have clips of classes that MODEL does not know. They are scored apart: how well MODEL tells them from clips
     of the classes that it knows. DATA is what `vtag train` takes.
     """
+    from jobs.cluster.cpu_environment import cpu_environment
+
+    # Before PyTorch is imported.
+    os.environ.update(cpu_environment())
+
     from rich.console import Console
 
     from jobs.cli.terminal.training_progress import TrainingProgress

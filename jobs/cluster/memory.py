@@ -13,10 +13,6 @@ INT_MAX = 2**31 - 1
 TOP_PAD_BYTES = 32 * 2**20
 """Bytes that malloc takes from the system at a time in addition to those that it needs."""
 
-ONE_ARENA = {"MALLOC_ARENA_MAX": "1"}
-"""The environment of a process whose threads all allocate from the arena of its main thread. glibc reads it when the
-process starts (mallopt(3))."""
-
 
 def keep_freed_memory() -> None:
     """Makes the main thread keep memory that it frees, for its next allocations. Has an effect only with glibc.
@@ -25,7 +21,7 @@ def keep_freed_memory() -> None:
     each time costs up to a quarter of the time, because the system clears every page before it hands it out again.
     glibc returns every mmapped block to the system. Its threshold for mmap is at most 32 MB and the I3D's first layers
     are larger, so mmap is turned off. For other threads glibc keeps 64 MB at most, whatever the settings, unless the
-    process was started with ``ONE_ARENA``.
+    process was started with the variables of ``jobs.cluster.cpu_environment``.
     """
     if not sys.platform.startswith("linux"):
         return

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from jobs.cluster.cpu_environment import cpu_environment
 from jobs.cluster.memory import keep_freed_memory
 from jobs.cluster.nodes import check_nodes
 from jobs.cluster.ray_driver import SendEvent, run_on_ray
@@ -100,7 +101,11 @@ def run_folds_on_session(
         config = replace(config, device="cuda" if uses_gpus else "cpu")
         if network is not None:
             ingest_clips(network, _parts(folds), config, cache, session, Watch(send_event))
-        task = ray.remote(num_cpus=_cpus(ray.nodes(), uses_gpus), num_gpus=1 if uses_gpus else 0)(train_fold_task)
+        task = ray.remote(
+            num_cpus=_cpus(ray.nodes(), uses_gpus),
+            num_gpus=1 if uses_gpus else 0,
+            runtime_env={"env_vars": cpu_environment()},
+        )(train_fold_task)
         # What all folds share is stored once.
         shared = ray.put(data), ray.put(config)
         numbers: dict[Any, int] = {task.remote(shared[0], fold, shared[1]): i for i, fold in enumerate(folds)}

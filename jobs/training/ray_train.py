@@ -14,7 +14,8 @@ from typing import Any
 
 from torch import nn
 
-from jobs.cluster.memory import ONE_ARENA, keep_freed_memory
+from jobs.cluster.cpu_environment import cpu_environment
+from jobs.cluster.memory import keep_freed_memory
 from jobs.cluster.nodes import check_nodes, on_this_node
 from jobs.cluster.ray_driver import SendEvent, explain, run_on_ray
 from jobs.cluster.ray_session import RaySession
@@ -222,7 +223,7 @@ def _run_trainer(group: _WorkerGroup, folder: Path, settings: dict[str, Any]) ->
             storage_path=str(folder),
             failure_config=FailureConfig(max_failures=MAX_RESTARTS),
             # Ray Train calls ``_train_worker`` in a thread of its own. mypy sees the RunConfig of Ray Train V1.
-            worker_runtime_env={"env_vars": ONE_ARENA},  # type: ignore[call-arg]
+            worker_runtime_env={"env_vars": cpu_environment()},  # type: ignore[call-arg]
         ),
     ).fit()
 

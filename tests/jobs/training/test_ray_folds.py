@@ -1,5 +1,6 @@
 """Folds on several machines: they run at the same time, with the results and errors of a run without a cluster."""
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 
 import jobs.training.ray_folds
+from jobs.cluster.cpu_environment import cpu_environment
 from jobs.cluster.ray_driver import SendEvent, run_on_ray
 from jobs.cluster.ray_session import RaySession
 from tagger import DataSetError
@@ -38,8 +40,8 @@ def run_with(
     return jobs.training.ray_folds.run_folds_on_session(session, send_event, data, folds, config, network)
 
 
-def meet(data: Any, fold: Fold, config: TrainConfig) -> tuple[str, str]:
-    """Waits until two folds run; returns the name of this fold and its node."""
+def meet(data: Any, fold: Fold, config: TrainConfig) -> tuple[str, str, dict[str, str]]:
+    """Waits until two folds run; returns the name of this fold, its node, and its environment for CPUs."""
     import ray
 
     (config.out / fold.name).touch()
@@ -47,7 +49,8 @@ def meet(data: Any, fold: Fold, config: TrainConfig) -> tuple[str, str]:
     while len(list(config.out.iterdir())) < 2 and time.monotonic() < deadline:
         time.sleep(0.05)
     assert len(list(config.out.iterdir())) >= 2
-    return fold.name, ray.get_runtime_context().get_node_id()
+    environment = {name: os.environ[name] for name in cpu_environment()}
+    return fold.name, ray.get_runtime_context().get_node_id(), environment
 
 
 @pytest.mark.slow
@@ -55,9 +58,10 @@ def test_folds_are_trained_on_all_machines_at_the_same_time(address: str, tmp_pa
     events: list[Any] = []
     config = TrainConfig("cnn3d-lstm", tmp_path)
     results = run_on_ray("training", run_with, meet, DATA, FOLDS[:3], config, on_event=events.append, address=address)
-    assert sorted(events) == sorted(results)
-    assert [name for name, _ in results] == ["00", "01", "02"]
-    assert len({node for _, node in results}) == 2
+    assert sorted(events, key=str) == sorted(results, key=str)
+    assert [name for name, _, _ in results] == ["00", "01", "02"]
+    assert len({node for _, node, _ in results}) == 2
+    assert all(environment == cpu_environment() for _, _, environment in results)
 
 
 def count_cached(data: Any, fold: Fold, config: TrainConfig) -> int:
