@@ -18,6 +18,7 @@ from tagger.cuda import ClipUploader, Step, best_batch_size, record_if_faster
 from tagger.errors import VtagError
 from tagger.models.fast.fused import fuse
 from tagger.models.fast.probe import is_out_of_memory
+from tagger.models.heads import over_crops
 from tagger.ood import OODCalibration
 from tagger.preprocessing import Preprocessing
 from tagger.system.limits import usable_cores
@@ -79,6 +80,18 @@ def cpu_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
         return frozenset()
 
 
+def model_input(pixels: torch.Tensor, preprocessing: Preprocessing) -> torch.Tensor:
+    """Turns ``[n, T, H, W, 3] uint8`` pixels into normalised model input, ``[n, 3, T, size, size] float32``.
+
+    When several crops lie side by side in a picture, the result is ``[n, crops, 3, T, size, size]``.
+    """
+    crops = preprocessing.crops
+    if crops == 1:
+        return normalise(pixels, preprocessing)
+    apart = pixels.unflatten(3, (crops, -1)).movedim(3, 1).flatten(0, 1)
+    return normalise(apart, preprocessing).unflatten(0, (len(pixels), crops))
+
+
 def normalise(pixels: torch.Tensor, preprocessing: Preprocessing) -> torch.Tensor:
     """Turns ``[n, T, H, W, 3] uint8`` pixels into model input ``[n, 3, T, H, W] float32``: ``(x - mean) / std``."""
     mean, scale = _mean_and_scale(preprocessing, pixels.device)
@@ -131,7 +144,7 @@ class Classifier:
         # Batch norms are folded into the convolutions in full precision.
         self._backbone = fuse(network.get_submodule("backbone").float()).to(self.precision)
         self._backbone.to(memory_format=torch.channels_last_3d)
-        self._head = fuse(network.get_submodule("head").float())
+        self._head = over_crops(fuse(network.get_submodule("head").float()), preprocessing)
         self._preprocessing = preprocessing
         self._max_batch = sys.maxsize
         """The largest batch that fits into memory, in clips, as far as is known."""
@@ -161,22 +174,29 @@ class Classifier:
         # Imported here because the import takes longer than all of vtag's own imports, and no job needs it.
         from torch.utils.flop_counter import FlopCounterMode
 
-        size = self._preprocessing.size
+        size, crops = self._preprocessing.size, self._preprocessing.crops
         backbone, head = (copy.deepcopy(part).to("meta") for part in (self._backbone, self._head))
-        window = torch.empty(1, 3, num_frames, size, size, device="meta")
+        window = torch.empty(crops, 3, num_frames, size, size, device="meta")
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            head(backbone(window).float())
+            features = backbone(window).float()
+            head(features if crops == 1 else features[None])
         return int(counter.get_total_flops())
 
     @torch.inference_mode()
     def features(self, clips: np.ndarray) -> torch.Tensor:
-        """Returns the backbone features of ``[n, T, H, W, 3] uint8`` clips as float32, the input of ``head``."""
+        """Returns the backbone features of ``[n, T, H, W, 3] uint8`` clips as float32, the input of ``head``.
+
+        With several crops the features of each are apart: ``[n, crops, ...]``.
+        """
         with self._lock:
             return self._features(self._to_device(clips))
 
     def _features(self, pixels: torch.Tensor) -> torch.Tensor:
         # Float32 input, because differences between frames are small. The first convolution casts to lower precision.
-        return self._backbone(normalise(pixels, self._preprocessing)).float()
+        inputs = model_input(pixels, self._preprocessing)
+        if self._preprocessing.crops == 1:
+            return self._backbone(inputs).float()
+        return self._backbone(inputs.flatten(0, 1)).float().unflatten(0, inputs.shape[:2])
 
     @torch.inference_mode()
     def logits_of(self, features: np.ndarray) -> np.ndarray:

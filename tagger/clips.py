@@ -91,11 +91,10 @@ def read_spans(
     the decoder crashes, this process crashes, too. ``tagger.isolation`` reads videos in a separate process instead.
     ``nvdec`` and ``reader`` are passed on to ``choose_reader``.
     """
-    size = preprocessing.size
     begun_s = time.process_time()
     spans = read_unstacked_spans(path, sampling, preprocessing, span_windows=span_windows, nvdec=nvdec, reader=reader)
     for span in spans:
-        clips = np.empty((len(span.windows), sampling.num_frames, size, size, 3), np.uint8)
+        clips = np.empty((len(span.windows), sampling.num_frames, *preprocessing.shape), np.uint8)
         for clip, frames in zip(clips, span.frames, strict=True):
             np.stack(frames, out=clip)
         yield Span(span.windows, clips, span.end, time.process_time() - begun_s)

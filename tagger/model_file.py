@@ -22,10 +22,10 @@ from tagger.windows import Sampling
 if TYPE_CHECKING:
     import torch
 
-FORMAT = 2
+FORMAT = 3
 """Version of the metadata that this vtag writes. A file with a higher version comes from a newer vtag.
 
-Format 1 had no ``ood``. It can still be read.
+Format 1 had no ``ood``, and format 2 no ``view`` of the preprocessing. Both can still be read.
 """
 
 

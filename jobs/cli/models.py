@@ -160,11 +160,16 @@ def _shown(name: str, value: Any) -> str:
 
             return "\n".join(f"--frames {each['num_frames']}: {Sampling(**each)}" for each in value)
         case "preprocessing":
-            side, crop = value["resize"], value["size"]
+            side, crop = value["resize"], f"{value['size']}×{value['size']}"
+            views = {
+                "whole": f"the whole frame, squeezed to {crop}",
+                "centre": f"shorter side to {side}, centre {crop}",
+                "three": f"shorter side to {value['size']}, three crops {crop}: both ends and the middle",
+            }
             colours = "; ".join(
                 f"{key} {', '.join(f'{number:.3g}' for number in value[key])}" for key in ("mean", "std")
             )
-            return f"shorter side to {side}, centre {crop}×{crop}; {colours}"
+            return f"{views[value['view']]}; {colours}"
         case "bytes":
             return f"{value / 1e6:.1f} MB"
         case "background class":

@@ -54,9 +54,8 @@ def _check_usage(ctx: click.Context) -> None:
         "the head alone is trained, for --epochs",
     )
     _refuse_unused(ctx, given["weight_decay"] == 0, ("decay_to_start",), "--weight-decay 0 decays nothing")
-    _refuse_unused(
-        ctx, given["start"] is not None, ("head", "input", "size", "weights"), "the model file of --from fixes it"
-    )
+    fixed = ("head", "input", "size", "view", "weights")
+    _refuse_unused(ctx, given["start"] is not None, fixed, "the model file of --from fixes it")
     _refuse_unused(ctx, split == "logo", ("workers", "gpus"), "each fold of --split logo is trained by one worker")
     _refuse_unused(ctx, given["cache_size"] == 0, ("cache",), "--cache-size 0 keeps nothing")
 
@@ -127,6 +126,7 @@ def train(
     head: Literal["lstm", "lstm-last", "mean"],
     input: Literal["frames", "differences"] | None,
     size: int | None,
+    view: Literal["whole", "centre", "three"] | None,
     epochs: int,
     batch_size: int,
     learning_rate: float,
@@ -198,6 +198,7 @@ def train(
         head=head,
         input=input,
         size=size,
+        view=view,
         loop=LoopSettings(
             epochs=epochs,
             batch_size=batch_size,

@@ -9,6 +9,7 @@ the median of these ratios.
 
 import contextlib
 import itertools
+import math
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -112,7 +113,7 @@ def _measure(
     if _gpu_decodes(decode, reader):
         reader, workers = "pyav-nvdec", choose_workers(session.cpus, session.gpus, device, nvdec=True)
     send_event("transport")
-    rows = windows_per_call(info.architecture, workers.device)
+    rows = windows_per_call(info.architecture, workers.device, info.preprocessing.crops)
     transport = measure_transport(source, rows)
     send_event("the model")
     models = [measure_model(source, workers, precision, seconds)]
@@ -163,7 +164,7 @@ def _figures(
         model=tuple(medians(model)),
         gflop_per_window=models[0].flop / 1e9,
         gflop_per_s=_peaks(models),
-        window_bytes=info.sampling.num_frames * info.preprocessing.size**2 * 3,
+        window_bytes=info.sampling.num_frames * math.prod(info.preprocessing.shape),
         transport_mb_per_s=transport / 1e6,
         ceilings=tuple(_ceiling(*each, workers.device) for each in rates),
         pipelines=tuple(run.windows_per_s(*each) for run, each in zip(runs, rates, strict=True)),

@@ -45,8 +45,7 @@ class _ModelActor:
         keep_freed_memory()
         torch.set_num_threads(threads)
         self._classifier = source.load(device, precision)
-        size = source.info.preprocessing.size
-        self._shape = (source.info.sampling.num_frames, size, size, 3)
+        self._shape = (source.info.sampling.num_frames, *source.info.preprocessing.shape)
 
     def about(self) -> tuple[str, int]:
         """Returns the precision in use and the floating-point operations per window."""
@@ -142,8 +141,7 @@ def measure_transport(source: ModelSource, rows: int) -> float:
     """Returns bytes per second from one process to another through the object store, each written and read once."""
     import ray
 
-    size = source.info.preprocessing.size
-    shape = (source.info.sampling.num_frames, size, size, 3)
+    shape = (source.info.sampling.num_frames, *source.info.preprocessing.shape)
 
     class Sender:
         def __init__(self) -> None:

@@ -120,7 +120,7 @@ def read_video(
         try:
             video = stack.enter_context(staged(name))
         except VideoError as error:
-            shape = (0, sampling.num_frames, preprocessing.size, preprocessing.size, 3)
+            shape = (0, sampling.num_frames, *preprocessing.shape)
             end = VideoEnd("failed", 0, error_kind=error.kind, error=one_line(str(error)))
             yield Span((), np.empty(shape, np.uint8), end), None
             return

@@ -99,13 +99,13 @@ class Workers:
         return self.decoders
 
 
-def windows_per_call(architecture: str, device: str) -> int:
-    """Returns the number of windows that an actor takes per call."""
+def windows_per_call(architecture: str, device: str, crops: int = 1) -> int:
+    """Returns the number of windows, of ``crops`` pictures for each frame, that an actor takes per call."""
     if device == "cuda":
-        return WINDOWS_PER_CALL
+        return WINDOWS_PER_CALL // crops
     if architecture not in ARCHITECTURES:
         return MIN_WINDOWS_PER_CALL  # The actors report the unknown architecture when they build it.
-    windows = round(GFLOP_PER_CALL / ARCHITECTURES[architecture].gflop)
+    windows = round(GFLOP_PER_CALL / (crops * ARCHITECTURES[architecture].gflop))
     return max(MIN_WINDOWS_PER_CALL, min(windows, MAX_WINDOWS_PER_CALL))
 
 
@@ -169,14 +169,14 @@ def tag_videos(
     Raises ModelFileError when the model file has changed. Raises OutOfReachError when videos are out of reach of a
     node: rows that have not come back are then lost, and Ray ends the tasks that still run.
     """
-    rows = batch_size or windows_per_call(source.info.architecture, workers.device)
-    size = source.info.preprocessing.size
-    clip_bytes = sampling.num_frames * size * size * 3
+    preprocessing = source.info.preprocessing
+    rows = batch_size or windows_per_call(source.info.architecture, workers.device, preprocessing.crops)
+    clip_bytes = sampling.num_frames * math.prod(preprocessing.shape)
     _configure(workers, rows * clip_bytes)
     avoid_in_all_steps(avoided)
     sizes = list(task_sizes(len(videos), workers.decoders))
     blocks = videos_in_blocks(videos, sizes, numbers if numbers is not None else range(len(videos)))
-    span_windows = min(rows, SPAN_WINDOWS)
+    span_windows = min(rows, SPAN_WINDOWS // preprocessing.crops)
     windows = _decoding_step(
         blocks, source, sampling, workers, span_windows=span_windows, tasks=len(sizes), reader=reader, avoided=avoided
     )

@@ -48,8 +48,7 @@ class Predictor:
         with doing("loading the model", source.name):
             self._classifier = _load(source, content, device, precision)
         self._labels = source.info.labels
-        size = source.info.preprocessing.size
-        self._shape = (sampling.num_frames, size, size, 3)
+        self._shape = (sampling.num_frames, *source.info.preprocessing.shape)
         self._top_k = top_k
         self._batch_size = batch_size
 

@@ -110,7 +110,7 @@ def _read(channel: socket.socket, counter: ProgressCounter, buffers: Sequence[Cl
     begun_s = time.process_time()
     for span in spans:
         if span.windows:
-            clips = buffer.clips((len(span.windows), sampling.num_frames, preprocessing.size, preprocessing.size, 3))
+            clips = buffer.clips((len(span.windows), sampling.num_frames, *preprocessing.shape))
             for clip, frames in zip(clips, span.frames, strict=True):
                 np.stack(frames, out=clip)
         windows = [[window.index, window.start_s, window.end_s] for window in span.windows]

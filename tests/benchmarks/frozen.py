@@ -27,7 +27,7 @@ class FrozenFeatures:
         clips = read_data_set(data)
         self.labels = clips.labels
         self.split = split_by_group(clips, val_groups=["10"], test_groups=["17", "18", "19", "20"])
-        config = TrainConfig("i3d-lite-lstm", Path("unused"), head="mean")
+        config = TrainConfig("i3d-lite-lstm", Path("unused"), head="mean", view="centre")
         network = starting_network(config, clips.labels)
         self.width: int = network.get_submodule("backbone").features  # type: ignore[assignment]
         self._forms = head_forms(network, Sampling(), config.preprocessing, "cpu")

@@ -1,10 +1,10 @@
-"""Tests of clips: how frames are cropped, and how the windows of a video are put into spans."""
+"""Tests of clips: how the windows of a video are put into spans."""
 
 import errno
 import inspect
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -22,41 +22,6 @@ from tests.videos import encode, read_frame_number
 
 SAMPLING = Sampling(num_frames=4, sampling_rate=1, target_fps=10.0)  # 0.4 s
 PREPROCESSING = Preprocessing(size=64, resize=64)
-
-
-@pytest.mark.parametrize(
-    ("size", "resize", "picture", "scaled"),
-    [
-        (224, 224, (320, 240), (299, 224)),
-        (224, 256, (320, 240), (341, 256)),
-        (224, 224, (240, 320), (224, 299)),
-        (112, 128, (1920, 1080), (228, 128)),
-        (64, 64, (16, 16), (64, 64)),
-        (64, 64, (8, 800), (64, 6400)),
-        (224, 200, (320, 240), (267, 224)),
-    ],
-)
-def test_the_shorter_side_is_scaled_and_the_crop_always_fits(
-    size: int, resize: int, picture: tuple[int, int], scaled: tuple[int, int]
-) -> None:
-    assert Preprocessing(size, resize).scaled(*picture) == scaled
-
-
-@pytest.mark.parametrize(("height", "width", "size"), [(6, 10, 4), (7, 10, 4), (4, 4, 4), (5, 4, 4)])
-def test_the_crop_is_the_centre(height: int, width: int, size: int) -> None:
-    y, x = np.mgrid[:height, :width]
-    cropped = Preprocessing(size, size).crop(np.stack([y, x, y], axis=-1))
-    assert cropped.shape == (size, size, 3)
-    for axis, length in ((0, height), (1, width)):
-        before, after = cropped[0, 0, axis], length - 1 - cropped[-1, -1, axis]
-        assert before >= 0
-        assert 0 <= after - before <= 1
-
-
-def test_preprocessing_survives_json() -> None:
-    values = asdict(Preprocessing(112, 128, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)))
-    values["mean"], values["std"] = list(values["mean"]), list(values["std"])
-    assert Preprocessing.from_json(values) == Preprocessing(112, 128, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.ts"])

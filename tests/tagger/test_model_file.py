@@ -145,9 +145,22 @@ def test_a_safetensors_file_of_another_program_is_refused(metadata: dict[str, st
 
 
 def test_a_file_from_a_newer_vtag_asks_for_an_upgrade(model: Path) -> None:
-    rewrite(model, with_values(format=3, something_new=True))
-    assert "newer vtag (format 3)" in message(model)
+    rewrite(model, with_values(format=4, something_new=True))
+    assert "newer vtag (format 4)" in message(model)
     assert "upgrade vtag" in message(model)
+
+
+def test_a_file_of_format_2_sees_the_centre(model: Path) -> None:
+    """Format 2 is from a vtag that saw the centre of each frame."""
+    preprocessing = {name: value for name, value in asdict(INFO.preprocessing).items() if name != "view"}
+    rewrite(model, with_values(format=2, preprocessing=preprocessing))
+    assert INFO.preprocessing.view == "whole"
+    assert read_model_info(model).preprocessing == replace(INFO.preprocessing, view="centre")
+
+
+def test_a_view_that_this_vtag_does_not_know_is_refused(model: Path) -> None:
+    rewrite(model, with_values(preprocessing={**asdict(INFO.preprocessing), "view": "left"}))
+    assert "has damaged vtag metadata" in message(model) and "view is 'left'" in message(model)
 
 
 def test_a_file_of_format_1_is_read_without_an_ood_calibration(model: Path) -> None:

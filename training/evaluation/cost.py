@@ -71,8 +71,7 @@ def _batch(tagger: Tagger) -> int:
 
 def _time_a_batch(tagger: Tagger) -> float:
     """Returns the seconds that the classifier takes for one batch."""
-    size = tagger.source.info.preprocessing.size
-    shape = (_batch(tagger), tagger.sampling.num_frames, size, size, 3)
+    shape = (_batch(tagger), tagger.sampling.num_frames, *tagger.source.info.preprocessing.shape)
     windows = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     started = time.perf_counter()
     tagger.classifier.probabilities(windows)

@@ -11,7 +11,7 @@ from tagger.classifier import DeviceName, PrecisionName, choose_precision
 from tagger.errors import ModelFileError, OutputError
 from tagger.models.heads import HeadName
 from tagger.models.registry import ARCHITECTURES
-from tagger.preprocessing import Preprocessing
+from tagger.preprocessing import VIEWS, Preprocessing, View
 from tagger.tagger import ModelSource
 from tagger.windows import Sampling
 from training.fitting.loop import LoopSettings
@@ -42,7 +42,8 @@ class TrainConfig:
     0 only the head is trained, for ``loop.epochs``.
 
     ``input`` and ``size`` are for ``cnn3d-lstm`` from scratch: it sees ``frames``, or the ``differences`` between them
-    (None), of 112×112 (None) or 224×224 pixels.
+    (None), of 112×112 (None) or 224×224 pixels. ``view`` is the part of a frame that the network sees (see
+    ``Preprocessing``); None is the default of the architecture.
 
     ``run_folder`` keeps the metrics and checkpoints (see ``training.fitting.run_folder``); without it only the model
     file is kept. An interrupted training resumes from there, unless ``restart`` is set. Decoded clips and features are
@@ -61,6 +62,7 @@ class TrainConfig:
     head: HeadName = "lstm"
     input: InputName | None = None
     size: int | None = None
+    view: View | None = None
     loop: LoopSettings = field(default_factory=LoopSettings)
     device: DeviceName = "auto"
     precision: PrecisionName = "auto"
@@ -88,7 +90,9 @@ class TrainConfig:
         if self.start is not None:
             return self.start.info.preprocessing
         usual = ARCHITECTURES[self.model].preprocessing
-        return usual if self.size is None else replace(usual, size=self.size, resize=RESIZED[self.size])
+        if self.size is not None:
+            usual = replace(usual, size=self.size, resize=RESIZED[self.size])
+        return usual if self.view is None else replace(usual, view=self.view)
 
     @property
     def sampling(self) -> Sampling:
@@ -122,6 +126,10 @@ def check(config: TrainConfig) -> None:
         raise ModelFileError(f"--input {config.input}: choose frames or differences")
     if config.size not in (None, *RESIZED):
         raise ModelFileError(f"--size {config.size}: choose one of {', '.join(map(str, RESIZED))}")
+    if config.view not in (None, *VIEWS):
+        raise ModelFileError(f"--view {config.view}: choose one of {', '.join(VIEWS)}")
+    if config.start is not None and config.view is not None:
+        raise ModelFileError(f"--view {config.view}: the view of {config.start.file} is fixed; leave out --view")
     check_out(config.out)
     if config.run_folder == config.out:
         raise OutputError(f"{config.out} would be both model file and run folder; name another with --run-folder")

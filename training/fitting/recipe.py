@@ -119,6 +119,7 @@ def begin_run(
         "from": config.start and config.start.hash,
         "options": config.options,
         "size": config.preprocessing.size,
+        "view": config.preprocessing.view,
         "train_layers": config.train_layers,
         "train_frames": config.train_frames,
         "head_epochs": config.head_epochs,

@@ -16,6 +16,7 @@ from torch import nn
 
 from tagger.classifier import Classifier, DeviceName, PrecisionName, choose_device
 from tagger.models.fast.fused import fuse
+from tagger.models.heads import over_crops
 from tagger.ood import OODCalibration
 from tagger.preprocessing import Preprocessing
 from tagger.windows import Sampling
@@ -27,7 +28,7 @@ from training.fitting.depthwise import factorise_depthwise, restore_depthwise
 from training.fitting.epochs import Epoch, Step
 from training.fitting.loop import Fit, LoopSettings, fit
 from training.fitting.passes import predict
-from training.inputs.augment import Augmentation
+from training.inputs.augment import AUGMENTATIONS
 from training.inputs.clip_cache import ClipCache
 from training.inputs.forms import Features, Film, Form, Windows
 from training.inputs.ingest import ClipStore, IngestedClips, OnClip
@@ -143,7 +144,7 @@ def fit_head(network: nn.Module, inputs: Inputs, stage: Stage) -> Fitted:
     """Trains the head of ``network`` on features of its backbone, which are computed once."""
     forms = head_forms(network, inputs.sampling, inputs.preprocessing, stage.device, stage.precision)
     train, val = (FeatureSource(inputs.store(part, form), inputs.labels) for part, form in forms.items())
-    head = network.get_submodule("head").to(choose_device(stage.device))
+    head = over_crops(network.get_submodule("head"), inputs.preprocessing).to(choose_device(stage.device))
     return stage.fit(head, train, val)
 
 
@@ -177,15 +178,14 @@ def fit_layers(
     preprocessing = inputs.preprocessing
     frames = frames or inputs.sampling.num_frames
     films, windows = (inputs.store(part, form) for part, form in forms.items())
-    train = ViewSource(films, inputs.labels, preprocessing, Augmentation(), frames=frames)
+    train = ViewSource(films, inputs.labels, preprocessing, AUGMENTATIONS[preprocessing.view], frames=frames)
     val = PixelSource(windows, inputs.labels, preprocessing)
     # Before the convolutions are factorised, because their factors have fewer dimensions.
     backbone.to(memory_format=torch.channels_last_3d)
     originals = factorise_depthwise(trainable)
     device = choose_device(stage.device)
-    whole = nn.Sequential(_FrozenLayers(fixed, stage.dtype, device), trainable, network.get_submodule("head")).to(
-        device
-    )
+    layers = nn.Sequential(_FrozenLayers(fixed, stage.dtype, device), trainable, network.get_submodule("head"))
+    whole = over_crops(layers, preprocessing).to(device)
     pretrained = [
         parameter
         for name, parameter in trainable.named_parameters()

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import torch
 
+from tagger.preprocessing import View
+
 Draw = Callable[[float, float], float]
 """A function that returns a uniform random number between two bounds."""
 
@@ -26,6 +28,15 @@ class Augmentation:
     aspect: float = 4 / 3
     rate: float = 1.25
     light: float = 0.3
+
+
+AUGMENTATIONS: dict[View, Augmentation] = {
+    "whole": Augmentation(min_area=0.7, aspect=1.15),
+    "centre": Augmentation(),
+    "three": Augmentation(),
+}
+"""The random changes for each view. The tagger sees the whole frame at once or a crop of it, and so does the network in
+training."""
 
 
 def random_frame_indices(frames: int, wanted: int, augmentation: Augmentation, draw: Draw) -> torch.Tensor:
@@ -54,6 +65,13 @@ def random_view(frames: torch.Tensor, size: int, augmentation: Augmentation, dra
     for adjust in (functional.adjust_brightness, functional.adjust_contrast, functional.adjust_saturation):
         view = adjust(view, draw(1 - augmentation.light, 1 + augmentation.light))
     return view.permute(0, 2, 3, 1)
+
+
+def scaled_to(frames: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """Scales ``[T, H, W, 3] uint8`` frames to ``[T, height, width, 3] uint8``."""
+    from torchvision.transforms.v2 import functional
+
+    return functional.resize(frames.permute(0, 3, 1, 2), [height, width], antialias=True).permute(0, 2, 3, 1)
 
 
 def _random_crop(height: int, width: int, augmentation: Augmentation, draw: Draw) -> tuple[int, int, int, int]:

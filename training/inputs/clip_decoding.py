@@ -130,7 +130,7 @@ def _cut(
     """
     if not frames:
         error = end.error if end and end.error else f"{clip.path} ends before its clip begins, at {clip.start_s:g} s"
-        shape = (0, sampling.num_frames, preprocessing.size, preprocessing.size, 3)
+        shape = (0, sampling.num_frames, *preprocessing.shape)
         return DecodedClip(clip, np.empty(shape, np.uint8), VideoEnd("failed", 0, error=error))
     count = sampling.window_count(len(frames) * sampling.step_s)
     starts = np.round(np.arange(count) * sampling.effective_hop_s / sampling.step_s).astype(int)

@@ -37,7 +37,7 @@ class Form(Protocol):
 
 @dataclass(frozen=True)
 class Windows:
-    """All windows of a clip as the tagger sees them: ``[n, T, size, size, 3] uint8``."""
+    """All windows of a clip as the tagger sees them: ``[n, T, *preprocessing.shape] uint8``."""
 
     sampling: Sampling
     preprocessing: Preprocessing
@@ -55,7 +55,8 @@ class Windows:
 class Film:
     """A clip as a film, one frame at every sample step: ``[frames, resize, resize, 3] uint8``.
 
-    Frames have the size to which the tagger scales them before its crop. This leaves room for random crops.
+    The frames are those that the tagger sees, but ``resize`` high. This leaves room for random crops. When the tagger
+    sees several crops of a frame, those of a film lie side by side as well: ``[frames, resize, crops * resize, 3]``.
     """
 
     def __init__(self, sampling: Sampling, preprocessing: Preprocessing):
@@ -75,6 +76,8 @@ class Film:
 
 class Features:
     """Outputs of the frozen backbone: ``[n, variants, ...] float16`` for the windows of a clip.
+
+    With several crops of a frame they are ``[n, variants, crops, ...]``.
 
     Variant 0 is the window as the tagger sees it. With ``mirrored``, variant 1 is the window mirrored left to right.
     """

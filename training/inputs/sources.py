@@ -1,5 +1,6 @@
 """The inputs of a training loop: pixels of windows, random views, or features of frozen layers."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
@@ -8,10 +9,10 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from tagger.classifier import normalise
+from tagger.classifier import model_input, normalise
 from tagger.preprocessing import Preprocessing
 from training.data.data_set import LabelledClip
-from training.inputs.augment import Augmentation, random_frame_indices, random_view
+from training.inputs.augment import Augmentation, Draw, random_frame_indices, random_view, scaled_to
 from training.inputs.ingest import ClipStore
 
 
@@ -67,9 +68,9 @@ class PixelSource(_ByWindow):
         self._preprocessing = preprocessing
 
     def inputs(self, items: torch.Tensor, seed: str | None) -> torch.Tensor:
-        """Returns ``[n, 3, T, H, W]`` normalised float32 pixels."""
+        """Returns ``[n, 3, T, size, size]`` normalised float32 pixels; with several crops ``[n, crops, 3, ...]``."""
         pixels = torch.from_numpy(np.stack([self._window(item) for item in items.tolist()]))
-        return normalise(pixels, self._preprocessing)
+        return model_input(pixels, self._preprocessing)
 
 
 class FeatureSource(_ByWindow):
@@ -88,8 +89,8 @@ class ViewSource:
     """Random views of clips, from a store of ``Film``.
 
     A view is a window at a random time with a random crop, mirroring and light. An item is a clip, and an epoch has one
-    view of each. Without a seed the view is the first window as the tagger sees it. ``frames`` is the number of frames
-    of a view.
+    view of each. Without a seed the view is the first window as the tagger sees it, scaled from the film. ``frames`` is
+    the number of frames of a view. When the tagger sees several crops, a random view is of one of them.
     """
 
     def __init__(
@@ -107,16 +108,27 @@ class ViewSource:
         self._augmentation, self._frames, self._preprocessing = augmentation, frames, preprocessing
 
     def inputs(self, items: torch.Tensor, seed: str | None) -> torch.Tensor:
-        """Returns ``[n, 3, frames, size, size]`` normalised float32 pixels."""
-        views = [self._view(item, seed) for item in items.tolist()]
-        return normalise(torch.stack(views), self._preprocessing)
+        """Returns ``[n, 3, frames, size, size]`` normalised float32 pixels.
 
-    def _view(self, item: int, seed: str | None) -> torch.Tensor:
-        film = self._store.array(int(self.targets.videos[item]))
+        When the tagger sees several crops, it returns ``[n, crops, 3, ...]``, with a seed ``[n, 1, 3, ...]``.
+        """
+        films = [self._store.array(int(self.targets.videos[item])) for item in items.tolist()]
         if seed is None:
-            first_frames = film[np.minimum(np.arange(self._frames), len(film) - 1)]
-            return torch.from_numpy(np.stack([self._preprocessing.crop(frame) for frame in first_frames]))
-        draw = _draws(seed, item).uniform
+            return model_input(torch.stack([self._first_window(film) for film in films]), self._preprocessing)
+        views = [self._view(film, _draws(seed, item).uniform) for film, item in zip(films, items.tolist(), strict=True)]
+        inputs = normalise(torch.stack(views), self._preprocessing)
+        return inputs if self._preprocessing.crops == 1 else inputs[:, None]
+
+    def _first_window(self, film: np.ndarray) -> torch.Tensor:
+        frames = film[np.minimum(np.arange(self._frames), len(film) - 1)]
+        if self._preprocessing.view == "centre":
+            return torch.from_numpy(np.stack([self._preprocessing.crop(frame) for frame in frames]))
+        return scaled_to(torch.from_numpy(frames), *self._preprocessing.shape[:2])
+
+    def _view(self, film: np.ndarray, draw: Draw) -> torch.Tensor:
         indices = random_frame_indices(len(film), self._frames, self._augmentation, draw)
         frames = torch.from_numpy(film[indices.numpy()])
+        crops = self._preprocessing.crops
+        if crops > 1:
+            frames = frames.chunk(crops, dim=2)[math.floor(draw(0, crops)) % crops]
         return random_view(frames, self._preprocessing.size, self._augmentation, draw)

@@ -157,6 +157,14 @@ def network_options(command: Command) -> Command:
             show_default="112",
             help="Width and height of the input of cnn3d-lstm, in pixels.",
         ),
+        click.option(
+            "--view",
+            type=click.Choice(["whole", "centre", "three"]),
+            show_default="whole; for i3d-lstm centre",
+            help="Part of a frame that the network sees. whole: the whole frame, squeezed to a square. centre: the "
+            "square in the middle. three: three squares, at both ends and in the middle of the longer side; the "
+            "answer is their mean, and takes three times as long.",
+        ),
     )
 
 

@@ -93,7 +93,7 @@ def test_a_model_file_is_described(model_file: Path) -> None:
         "cnn3d-lstm",
         "3: Biking, Diving, Swing",
         "16×4 @ 30 fps: windows of 2.13 s",
-        "centre 112×112",
+        "the whole frame, squeezed to 112×112",
         "1.25",
         "clips test 20, train 60",
         "accuracy 0.9123",

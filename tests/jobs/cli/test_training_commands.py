@@ -15,7 +15,7 @@ from click.testing import Result
 
 from jobs.cli import main
 from jobs.cli.command.train_options import parse_groups
-from tagger import read_model_info
+from tagger import load_model, read_model_info
 from tagger.file_content import file_hash
 from tests.click_runner import CliRunner
 from tests.training.trees import CLASSES, hash_of, ucf11_tree, ucf101_tree, write_clip
@@ -135,6 +135,7 @@ def test_a_training_from_a_model_file_goes_on_with_its_scores(tree: Path, traine
         (("--from", "MINE", "--head", "mean"), "--head would change nothing: the model file of --from fixes it", 2),
         (("--from", "MINE", "--size", "224"), "--size would change nothing: the model file of --from fixes it", 2),
         (("--from", "MINE", "--input", "frames"), "--input would change nothing: the model file of --from fixes it", 2),
+        (("--from", "MINE", "--view", "centre"), "--view would change nothing: the model file of --from fixes it", 2),
         (("--from", "i3d-kinetics400"), "--from i3d-kinetics400: name a model file, or ucf20", 2),
         (("--from", "gone.safetensors"), "gone.safetensors does not exist", 1),
         (("--from", "PICKLE"), "is not a readable .safetensors file", 1),
@@ -281,6 +282,26 @@ def test_leave_one_group_out_trains_a_model_for_each_group_of_ucf11(tmp_path: Pa
     assert not list(tmp_path.glob("*.safetensors"))
 
 
+def test_a_model_of_three_crops_is_trained_described_scored_and_tags(tree: Path, tmp_path: Path) -> None:
+    out, tags = tmp_path / "three.safetensors", tmp_path / "tags.parquet"
+    trained = vtag(
+        *("train", tree, "--model", "cnn3d-lstm", "--view", "three", "--out", out, "--epochs", 1),
+        *("--train-frames", 2, "--val-groups", "04", "--test-groups", "05"),
+    )
+    assert trained.exit_code == 0, trained.output
+    assert read_model_info(out).preprocessing.view == "three"
+    described = " ".join(vtag("models", out).output.split())
+    assert "shorter side to 112, three crops 112×112: both ends and the middle" in described
+    assert json.loads(vtag("evaluate", out, tree, "--json", "-").output)["videos"]["examples"] == 2
+    tagged = vtag("run", tree, "--model", out, "--out", tags, "-q")
+    assert tagged.exit_code == 0, tagged.output
+    rows = pq.read_table(tags).to_pylist()
+    for path, (segment,) in ((row["video"], load_model(str(out)).tag(row["video"])) for row in rows[:2]):
+        (row,) = (row for row in rows if row["video"] == path)
+        assert row["label"] == segment.label
+        assert row["confidence"] == pytest.approx(segment.confidence, abs=1e-3)
+
+
 @pytest.mark.slow
 def test_the_textbook_3d_cnn_is_trained_described_scored_compared_and_tags(tree: Path, tmp_path: Path) -> None:
     textbook, usual = tmp_path / "textbook.safetensors", tmp_path / "usual.safetensors"
@@ -291,8 +312,8 @@ def test_the_textbook_3d_cnn_is_trained_described_scored_compared_and_tags(tree:
         assert trained.exit_code == 0, trained.output
     described = " ".join(vtag("models", textbook).output.split())
     assert "options differences False head lstm-last" in described
-    assert "shorter side to 256, centre 224×224" in described
-    assert "shorter side to 128, centre 112×112" in " ".join(vtag("models", usual).output.split())
+    assert "the whole frame, squeezed to 224×224" in described
+    assert "the whole frame, squeezed to 112×112" in " ".join(vtag("models", usual).output.split())
     assert json.loads(vtag("evaluate", textbook, tree, "--json", "-").output)["videos"]["examples"] == 2
     compared = json.loads(vtag("compare", textbook, usual, tree, "--json").output)
     gflops = [model["cost"]["gflop_per_window"] for model in compared["models"]]

@@ -171,6 +171,23 @@ def test_an_unfinished_training_is_continued_with_the_same_network_only(small_tr
     assert [epoch.number for epoch in resumed] == [1]
 
 
+def test_an_unfinished_training_of_a_version_without_views_goes_on_with_the_centre(
+    small_tree: Path, tmp_path: Path
+) -> None:
+    centre = replace(SHORT, view="centre")
+    with pytest.raises(Killed):
+        train_in(tmp_path, small_tree, centre, Watch(on_epoch=kill))
+    settings = tmp_path / "m.run" / "settings.json"
+    earlier = json.loads(settings.read_text())
+    assert earlier["settings"].pop("view") == "centre"
+    settings.write_text(json.dumps(earlier))
+    with pytest.raises(OutputError, match=r'unfinished training with other settings \(view: "centre", now "whole"\)'):
+        train_in(tmp_path, small_tree, SHORT)
+    resumed: list[Epoch] = []
+    assert len(train_in(tmp_path, small_tree, centre, Watch(on_resume=resumed.append)).epochs) == 2
+    assert [epoch.number for epoch in resumed] == [1]
+
+
 def test_a_folder_with_other_files_is_refused(tree: Path, tmp_path: Path) -> None:
     (tmp_path / "m.run").mkdir()
     (tmp_path / "m.run" / "holiday.txt").write_text("mine")

@@ -25,6 +25,7 @@ from tagger import (
 from tagger.model_file import read_weights
 from tagger.models.i3d_lite import SamePadConv3d
 from tagger.models.registry import build_network
+from tagger.preprocessing import View
 from tests.training.trees import ucf101_tree
 from training import LoopSettings, Split, TrainConfig, evaluate_clips, read_data_set, split_by_group, train
 from training.data.training_plan import TrainingPlan
@@ -51,7 +52,12 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def model_file(
-    path: Path, architecture: str, labels: tuple[str, ...] = LABELS, seed: int = 0, **training: object
+    path: Path,
+    architecture: str,
+    labels: tuple[str, ...] = LABELS,
+    seed: int = 0,
+    view: View = "centre",
+    **training: object,
 ) -> Path:
     """Writes a model file with random weights, for small windows of 64×64 pixels."""
     torch.manual_seed(seed)
@@ -70,7 +76,7 @@ def model_file(
         network.get_submodule("backbone").train()(torch.randn(2, 3, 8, 64, 64))
         # Larger weights, so that the logits differ from clip to clip.
         network.get_parameter("head.dense.weight").mul_(20)
-    info = ModelInfo(architecture, labels, SMALL, Preprocessing(64, 72), options=options, training=training)
+    info = ModelInfo(architecture, labels, SMALL, Preprocessing(64, 72, view=view), options=options, training=training)
     weights = {name: w.half().float() if w.is_floating_point() else w for name, w in network.state_dict().items()}
     save_model_file(path, info, weights)
     return path
@@ -82,12 +88,19 @@ def config_from(file: Path, out: Path, **more: object) -> TrainConfig:
 
 
 @pytest.mark.parametrize(
-    "architecture", ["cnn3d-lstm", "i3d-lite-lstm", pytest.param("i3d-lstm", marks=pytest.mark.slow)]
+    ("architecture", "view"),
+    [
+        ("cnn3d-lstm", "centre"),
+        ("cnn3d-lstm", "three"),
+        ("i3d-lite-lstm", "whole"),
+        pytest.param("i3d-lite-lstm", "three", marks=pytest.mark.slow),
+        pytest.param("i3d-lstm", "centre", marks=pytest.mark.slow),
+    ],
 )
 def test_a_training_begins_with_the_logits_of_the_file_that_it_starts_from(
-    tree: Path, tmp_path: Path, architecture: str
+    tree: Path, tmp_path: Path, architecture: str, view: View
 ) -> None:
-    file = model_file(tmp_path / "first.safetensors", architecture)
+    file = model_file(tmp_path / "first.safetensors", architecture, view=view)
     data = read_data_set(tree)
     split = split_by_group(data)
     layers = TRAIN_LAYERS[architecture]
@@ -119,6 +132,14 @@ def test_with_other_labels_a_training_begins_with_the_backbone_of_the_file(tree:
     assert not torch.allclose(after["head.dense.weight"], before["head.dense.weight"], atol=1e-2)
     assert read_model_info(trained.out).labels == LABELS
     assert read_model_info(trained.out).training["from"]["weights"] == "backbone"
+
+
+def test_a_training_from_a_file_keeps_its_view(tmp_path: Path) -> None:
+    file = model_file(tmp_path / "first.safetensors", "cnn3d-lstm", view="three")
+    out = tmp_path / "second.safetensors"
+    assert config_from(file, out).preprocessing == read_model_info(file).preprocessing
+    with pytest.raises(ModelFileError, match=f"^--view whole: the view of {file} is fixed; leave out --view$"):
+        check(config_from(file, out, view="whole"))
 
 
 def test_an_unfinished_training_from_another_file_is_not_continued(tree: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from tagger.model_file import read_weights
 from tagger.models.i3d_lite import imagenet_weights, inflate
 from tagger.models.model_zoo import I3D_CHECKPOINT
 from tagger.models.registry import CNN3D_PREPROCESSING, build_network
+from tagger.preprocessing import View
 from tests.training.reads import recorded_reads
 from tests.training.trees import hash_of, ucf11_tree, ucf101_tree, write_clip
 from training import (
@@ -98,6 +99,23 @@ def test_the_textbook_form_is_kept_in_the_model_file_and_tags(tree: Path, tmp_pa
     assert info.options == {"head": "lstm-last", "differences": False}
     assert info.preprocessing == replace(CNN3D_PREPROCESSING, size=224, resize=256)
     tagger = load_model(str(result.out))
+    assert evaluate_clips(tagger, split.test) == result.evaluation
+    assert {segment.label for segment in tagger.tag(split.test[0].path)} <= {"Across", "Down"}
+
+
+@pytest.mark.parametrize(
+    ("view", "shape"), [("whole", (112, 112, 3)), ("centre", (112, 112, 3)), ("three", (112, 336, 3))]
+)
+def test_a_model_sees_the_view_that_it_was_trained_with(
+    tree: Path, tmp_path: Path, view: View, shape: tuple[int, int, int]
+) -> None:
+    settings = LoopSettings(epochs=1, batch_size=4)
+    out = tmp_path / "m.safetensors"
+    split, result = train_on(tree, out, settings=settings, train_frames=2, view=view)
+    info = read_model_info(out)
+    assert info.preprocessing == replace(CNN3D_PREPROCESSING, view=view)
+    assert info.preprocessing.shape == shape
+    tagger = load_model(str(out))
     assert evaluate_clips(tagger, split.test) == result.evaluation
     assert {segment.label for segment in tagger.tag(split.test[0].path)} <= {"Across", "Down"}
 
@@ -244,6 +262,7 @@ def test_i3d_lstm_starts_from_a_kinetics_checkpoint_and_the_result_tags(tree: Pa
         ),
         ("cnn3d-lstm", {"input": "flow"}, ModelFileError, "^--input flow: choose frames or differences$"),
         ("cnn3d-lstm", {"size": 96}, ModelFileError, "^--size 96: choose one of 112, 224$"),
+        ("cnn3d-lstm", {"view": "left"}, ModelFileError, "^--view left: choose one of whole, centre, three$"),
         ("cnn3d-lstm", {"out": Path("/nowhere/at/all.safetensors")}, OutputError, "does not exist"),
     ],
 )

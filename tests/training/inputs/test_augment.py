@@ -1,13 +1,14 @@
 """Random views of a clip differ from each other, and add no motion to it."""
 
 import random
+from dataclasses import replace
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.inputs.augment import Augmentation, Draw, random_frame_indices, random_view
+from training.inputs.augment import AUGMENTATIONS, Augmentation, Draw, random_frame_indices, random_view
 
 AUGMENTATION = Augmentation()
 
@@ -52,3 +53,14 @@ def test_views_differ_in_side_part_and_light() -> None:
     assert ((views[:, -1, :, 1] - views[:, 0, :, 1]).mean(dim=1) > 0).all(), "never upside down"
     assert to_right.abs().max() > 1.3 * to_right.abs().min(), "parts of different sizes"
     assert views[..., 2].mean(dim=(1, 2)).std() > 10, "light"
+
+
+def test_random_views_of_the_whole_frame_show_most_of_it() -> None:
+    ramp = torch.linspace(0, 255, 64)
+    clip = torch.stack([ramp.expand(64, 64), ramp[:, None].expand(64, 64), torch.zeros(64, 64)], dim=-1)
+    still = replace(AUGMENTATIONS["whole"], light=0)
+    for seed in range(100):
+        view = random_view(clip.to(torch.uint8)[None], 32, still, draws(seed))[0].float()
+        shown = [view[..., channel].max() - view[..., channel].min() for channel in (0, 1)]
+        assert min(shown) > 0.7 * 255, "of each side"
+        assert shown[0] * shown[1] > 0.6 * 255**2, "of the area"

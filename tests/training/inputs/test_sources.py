@@ -1,19 +1,22 @@
 """Training inputs: features are computed once, random views depend on a seed, and the cache changes no result."""
 
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import torch
 
 from tagger import Classifier, DataSetError, Preprocessing, Sampling
 from tagger.models.registry import CNN3D_PREPROCESSING, build_network
+from tagger.preprocessing import View
 from tagger.video.readers.reader import PIXEL_VERSION
 from tests.training.trees import ucf101_tree, write_clip
 from training import read_data_set
 from training.data.data_set import LabelledClip
-from training.inputs.augment import Augmentation
+from training.inputs.augment import AUGMENTATIONS
 from training.inputs.clip_cache import ClipCache
 from training.inputs.forms import Features, Film, Windows
 from training.inputs.ingest import ClipStore
@@ -112,9 +115,12 @@ def test_a_store_without_readable_clips_is_refused(tmp_path: Path) -> None:
         ClipStore([clip], Windows(Sampling(), CNN3D_PREPROCESSING), ClipCache(tmp_path / "cache"))
 
 
-def random_views(clips: tuple[LabelledClip, ...], cache: ClipCache, frames: int = 8) -> ViewSource:
-    store = ClipStore(clips, Film(Sampling(), CNN3D_PREPROCESSING), cache)
-    return ViewSource(store, LABELS, CNN3D_PREPROCESSING, Augmentation(), frames=frames)
+def random_views(
+    clips: tuple[LabelledClip, ...], cache: ClipCache, frames: int = 8, view: View = "whole"
+) -> ViewSource:
+    preprocessing = replace(CNN3D_PREPROCESSING, view=view)
+    store = ClipStore(clips, Film(Sampling(), preprocessing), cache)
+    return ViewSource(store, LABELS, preprocessing, AUGMENTATIONS[view], frames=frames)
 
 
 def test_with_a_full_cache_clips_are_decoded_again_with_the_same_result(
@@ -157,16 +163,46 @@ def test_a_random_view_shows_no_frame_for_long(tmp_path: Path) -> None:
         assert still.sum() <= 2
 
 
-def test_without_a_seed_a_view_is_what_the_tagger_sees(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("view", "tolerance"), [("centre", 0), ("whole", 0.05), ("three", 0.05)])
+def test_without_a_seed_a_view_is_what_the_tagger_sees(tmp_path: Path, view: View, tolerance: float) -> None:
+    preprocessing = replace(CNN3D_PREPROCESSING, view=view)
     paths = [write_clip(tmp_path / f"{label}.mp4", label, 1, frames=72) for label in LABELS]
     clips = tuple(LabelledClip(path, path.stem, "1", "file") for path in paths)
     cache = ClipCache(tmp_path / "cache")
-    views = random_views(clips, cache, frames=16)
-    store = ClipStore(clips, Windows(Sampling(), CNN3D_PREPROCESSING), cache)
-    pixels = PixelSource(store, LABELS, CNN3D_PREPROCESSING)
+    views = random_views(clips, cache, 16, view)
+    store = ClipStore(clips, Windows(Sampling(), preprocessing), cache)
+    pixels = PixelSource(store, LABELS, preprocessing)
     first = torch.from_numpy(np.unique(pixels.targets.videos, return_index=True)[1])
-    assert torch.equal(views.inputs(torch.arange(len(clips)), None), pixels.inputs(first, None))
+    seen, expected = views.inputs(torch.arange(len(clips)), None), pixels.inputs(first, None)
+    assert seen.shape == expected.shape
+    # A film is scaled once more, except for the centre, which is cropped. A pixel is between -2 and 2 here.
+    assert (seen - expected).abs().mean() <= tolerance
     assert torch.equal(views.targets.labels, pixels.targets.labels[first])
+
+
+def test_a_random_view_of_three_crops_is_of_any_one_of_them(tmp_path: Path) -> None:
+    clip = LabelledClip(tmp_path / "wide.mp4", "Down", "1", "file")
+    # The left third of the picture is red, the middle green, the right blue.
+    picture = np.zeros((64, 192, 3), np.uint8)
+    for third in range(3):
+        picture[:, 64 * third : 64 * third + 64, third] = 200
+    with av.open(str(clip.path), "w") as container:
+        stream = container.add_stream("libx264", rate=Fraction(30))
+        stream.width, stream.height, stream.pix_fmt = 192, 64, "yuv420p"
+        for _ in range(30):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    source = random_views((clip,), ClipCache(tmp_path / "cache"), view="three")
+    views = torch.cat([source.inputs(torch.tensor([0]), str(seed)) for seed in range(40)])
+    size = CNN3D_PREPROCESSING.size
+    assert views.shape == (40, 1, 3, 8, size, size)
+    colours = views.mean(dim=(1, 3, 4, 5))
+    strongest = colours.sort(dim=1)
+    assert set(strongest.indices[:, 2].tolist()) == {0, 1, 2}
+    assert (strongest.values[:, 2] - strongest.values[:, 1] > 1).all(), "of one crop only"
+    every = source.inputs(torch.tensor([0]), None)
+    assert every.shape == (1, 3, 3, 8, size, size)
+    assert every.mean(dim=(3, 4, 5))[0].argmax(dim=1).tolist() == [0, 1, 2]
 
 
 def test_arrays_of_another_pixel_version_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
