@@ -184,7 +184,10 @@ def prepare_training(plan: TrainingPlan, config: TrainConfig, *_: object, **__: 
 def find_tagger(model: str, **_: object) -> SimpleNamespace:
     """Finds a model without loading it."""
     source = find_model(model)
-    return SimpleNamespace(source=source, labels=source.info.labels, sampling=source.info.sampling)
+    classifier = SimpleNamespace(device=SimpleNamespace(type="cpu"))
+    return SimpleNamespace(
+        source=source, labels=source.info.labels, sampling=source.info.sampling, classifier=classifier
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -203,6 +206,7 @@ def without_heavy_work(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         (jobs.cli.command.train_with_progress, "train_model", prepare_training),
         (tagger, "load_model", find_tagger),
         (training.evaluation.evaluate, "decode_clips", lambda *_: iter(())),
+        (training.evaluation.evaluate, "clip_arrays", lambda *_: iter(())),
         (training.evaluation.cost, "measure_costs", lambda taggers: []),
     ):
         monkeypatch.setattr(owner, name, replacement)
