@@ -129,12 +129,13 @@ class WindowCutter(Generic[Pixels]):
     so that all of them are of the video, but not back over the start of the video or a gap. ``start_s`` and ``end_s``
     stay. If too few frames are there, the last frame is repeated. Any window may be the last, so the samples before
     the start of each are taken as well (``Sampling.lookback``). Without overlap, and with an overlap of whole steps,
-    these are samples of the windows before it. With a hop of 3 s, reading a 1080p video takes an eighth longer.
+    these are samples of the windows before it. They are not taken for windows that end before ``may_end_s``, the
+    earliest time at which the video is expected to end.
     """
 
-    def __init__(self, sampling: Sampling):
+    def __init__(self, sampling: Sampling, may_end_s: float = 0.0):
         self._sampling = sampling
-        self._lookback = sampling.lookback
+        self._may_end_s = may_end_s
         self._open: deque[_OpenWindow[Pixels]] = deque()
         self._next = 0
         """The number of the window that is opened next."""
@@ -190,11 +191,15 @@ class WindowCutter(Generic[Pixels]):
 
     def _opens_s(self, index: int) -> float:
         """Returns a time in seconds at which a window has no sample yet. It never falls from window to window."""
-        return max(self._sampling.sample_s(index, -self._lookback), self._begin_s)
+        return max(self._sampling.sample_s(index, -self._lookback(index)), self._begin_s)
+
+    def _lookback(self, index: int) -> int:
+        may_be_last = self._sampling.start_s(index) + self._sampling.window_s >= self._may_end_s
+        return self._sampling.lookback if may_be_last else 0
 
     def _new(self, index: int) -> _OpenWindow[Pixels]:
         steps = math.floor((self._sampling.start_s(index) - self._begin_s) / self._sampling.step_s)
-        return _OpenWindow(index, min(steps, self._lookback))
+        return _OpenWindow(index, min(steps, self._lookback(index)))
 
     def _open_next(self) -> None:
         self._open.append(self._new(self._next))

@@ -63,6 +63,29 @@ def test_the_last_window_shows_the_end_of_the_video_and_keeps_its_times(
     assert shown == [[0, 3, 6, 9], [9, 12, 15, 18]]
 
 
+class CountedCrops(Preprocessing):
+    """A preprocessing that counts the frames that are converted."""
+
+    made = 0
+
+    def crop(self, pixels: np.ndarray) -> np.ndarray:
+        type(self).made += 1
+        return super().crop(pixels)
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.ts"])
+def test_with_pauses_between_windows_few_more_frames_are_converted_than_shown(name: str, tmp_path: Path) -> None:
+    path = encode(tmp_path / name, frames=276, options={"bf": "0"})
+    CountedCrops.made = 0
+    (span,) = read_spans(path, replace(SAMPLING, hop_s=1.5), CountedCrops(64, 64))
+    assert [window.start_s for window in span.windows] == [0, 1.5, 3, 4.5, 6, 7.5, 9]
+    shown = [[read_frame_number(pixels) for pixels in clip] for clip in span.clips]
+    # The last window, from 9.0 to 9.2 s, is shifted back by two samples.
+    assert shown[:2] == [[0, 3, 6, 9], [45, 48, 51, 54]] and shown[-1] == [264, 267, 270, 273]
+    # The window at 9 s takes a third sample before it, and the last frame is always converted.
+    assert CountedCrops.made == 7 * 4 + 2
+
+
 class Clock:
     """A clock that advances by one second with each call. Tests can also set it."""
 

@@ -37,9 +37,11 @@ def timelines(draw: st.DrawFn) -> list[float]:
     return [time / 1000 for time in times_ms]
 
 
-def cut(sampling: Sampling, timeline: list[float]) -> tuple[list[tuple[Window, list[int]]], list[int]]:
+def cut(
+    sampling: Sampling, timeline: list[float], may_end_s: float = 0.0
+) -> tuple[list[tuple[Window, list[int]]], list[int]]:
     """Uses the cutter like a reader. Returns the windows with their frame numbers, and the frames that were needed."""
-    cutter: WindowCutter[int] = WindowCutter(sampling)
+    cutter: WindowCutter[int] = WindowCutter(sampling, may_end_s)
     last = len(timeline) - 2
     windows: list[tuple[Window, list[int]]] = []
     pushed = []
@@ -191,6 +193,30 @@ def test_a_shift_asks_for_no_more_frames_where_windows_begin_at_samples_of_other
     timeline = [i / 60 for i in range(1201)]
     samples = [sampling.sample_s(k, i) for k in range(60) for i in range(16)]
     assert set(cut(sampling, timeline)[1]) <= {frame_at(timeline, time_s) for time_s in samples}
+
+
+@given(SAMPLINGS, timelines(), st.floats(0, 1))
+def test_windows_are_the_same_when_the_video_lasts_as_long_as_expected(
+    sampling: Sampling, timeline: list[float], share: float
+) -> None:
+    assume_no_tie(sampling, timeline)
+    windows, pushed = cut(sampling, timeline)
+    expecting, fewer = cut(sampling, timeline, share * timeline[-1])
+    assert expecting == windows
+    assert set(fewer) <= set(pushed)
+
+
+def test_with_pauses_between_windows_only_windows_that_may_be_the_last_ask_for_frames_before_them() -> None:
+    sampling = Sampling(hop_s=10.0)
+    timeline = [i / 30 for i in range(60 * 30 + 1)]
+    # Six windows of 16 frames, and the first frames before a window at 60 s.
+    assert len(cut(sampling, timeline, 54.0)[1]) == 6 * 16 + 15
+    assert len(cut(sampling, timeline)[1]) == 16 + 6 * 31 - 16
+
+
+def test_a_last_window_that_comes_before_the_expected_end_repeats_the_last_frame() -> None:
+    sampling = Sampling(num_frames=4, sampling_rate=1, target_fps=2.0, hop_s=3.0)
+    assert cut(sampling, [i / 10 for i in range(63)], 20.0)[0][-1][1] == [60] + [61] * 3
 
 
 def test_a_long_video_is_cut_with_the_frames_of_two_windows_in_memory() -> None:

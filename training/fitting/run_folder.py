@@ -31,9 +31,6 @@ from training.fitting.epochs import Epoch
 SETTINGS, METRICS, MODEL = "settings.json", "metrics.jsonl", "model.safetensors"
 TENSORBOARD, CHECKPOINTS, CACHE, RAY = "tensorboard", "checkpoints", "cache", "ray"
 FOLDS, RANDOM, REPORT, LOCK, HELD = "folds", "random", "report", ".lock", ".held"
-EARLIER_SETTINGS = {"view": "centre"}
-"""Settings that older versions did not record, with the values that they had."""
-
 KIND = "a training run of vtag"
 
 
@@ -129,7 +126,12 @@ class RunFolder:
     def _begin(self, settings: dict[str, Any], restart: bool) -> None:
         before = self._read()
         if before is not None and not before["finished"] and not restart:
-            if different := _differences(EARLIER_SETTINGS | before["settings"], EARLIER_SETTINGS | settings):
+            if not set(settings) <= set(before["settings"]):
+                raise OutputError(
+                    f"{self.path} has an unfinished training of another version of vtag, or with another --split; give "
+                    "--restart to begin anew, or name another folder with --run-folder"
+                )
+            if different := _differences(before["settings"], settings):
                 raise OutputError(
                     f"{self.path} has an unfinished training with other settings ({different}); repeat its command to "
                     "finish it, or give --restart to begin anew"

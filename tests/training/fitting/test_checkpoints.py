@@ -171,21 +171,19 @@ def test_an_unfinished_training_is_continued_with_the_same_network_only(small_tr
     assert [epoch.number for epoch in resumed] == [1]
 
 
-def test_an_unfinished_training_of_a_version_without_views_goes_on_with_the_centre(
-    small_tree: Path, tmp_path: Path
-) -> None:
-    centre = replace(SHORT, view="centre")
-    with pytest.raises(Killed):
-        train_in(tmp_path, small_tree, centre, Watch(on_epoch=kill))
-    settings = tmp_path / "m.run" / "settings.json"
-    earlier = json.loads(settings.read_text())
-    assert earlier["settings"].pop("view") == "centre"
-    settings.write_text(json.dumps(earlier))
-    with pytest.raises(OutputError, match=r'unfinished training with other settings \(view: "centre", now "whole"\)'):
-        train_in(tmp_path, small_tree, SHORT)
-    resumed: list[Epoch] = []
-    assert len(train_in(tmp_path, small_tree, centre, Watch(on_resume=resumed.append)).epochs) == 2
-    assert [epoch.number for epoch in resumed] == [1]
+def test_an_unfinished_training_of_a_version_with_fewer_settings_is_not_continued(tmp_path: Path) -> None:
+    earlier = {"epochs": 3, "vtag": "0.1.0"}
+    with RunFolder.open(tmp_path, earlier) as run:
+        run.checkpoint("head").touch()
+    now = {**earlier, "decay_to_start": False}
+    with (
+        pytest.raises(OutputError, match="unfinished training of another version of vtag, or"),
+        RunFolder.open(tmp_path, now),
+    ):
+        pass
+    assert run.checkpoint("head").exists()
+    with RunFolder.open(tmp_path, now, restart=True):
+        assert not run.checkpoint("head").exists()
 
 
 def test_a_folder_with_other_files_is_refused(tree: Path, tmp_path: Path) -> None:
