@@ -129,8 +129,8 @@ class WindowCutter(Generic[Pixels]):
     so that all of them are of the video, but not back over the start of the video or a gap. ``start_s`` and ``end_s``
     stay. If too few frames are there, the last frame is repeated. Any window may be the last, so the samples before
     the start of each are taken as well (``Sampling.lookback``). Without overlap, and with an overlap of whole steps,
-    these are samples of the windows before it. They are not taken for windows that end before ``may_end_s``, the
-    earliest time at which the video is expected to end.
+    these are samples of the windows before it. Windows that end before ``may_end_s``, the earliest time at which the
+    video is expected to end, take no such samples.
     """
 
     def __init__(self, sampling: Sampling, may_end_s: float = 0.0):
