@@ -123,7 +123,8 @@ def network_options(command: Command) -> Command:
             "--cache",
             type=click.Path(file_okay=False, path_type=Path),
             show_default="in the run folder, until the training is finished",
-            help="Folder that keeps decoded clips and features for later trainings.",
+            help="Folder that keeps decoded clips and features for later trainings, and for `vtag evaluate` and `vtag "
+            "compare`.",
         ),
         click.option(
             "--cache-size",

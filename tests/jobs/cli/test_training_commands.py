@@ -282,6 +282,7 @@ def test_leave_one_group_out_trains_a_model_for_each_group_of_ucf11(tmp_path: Pa
     assert not list(tmp_path.glob("*.safetensors"))
 
 
+@pytest.mark.slow
 def test_a_model_of_three_crops_is_trained_described_scored_and_tags(tree: Path, tmp_path: Path) -> None:
     out, tags = tmp_path / "three.safetensors", tmp_path / "tags.parquet"
     trained = vtag(
