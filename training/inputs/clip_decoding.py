@@ -100,10 +100,14 @@ def _decode_pieces(
     for span in decoder_of_this_thread().spans(
         clips[0].path, film_sampling, preprocessing, span_windows=FRAMES_PER_SPAN
     ):
-        for (first, last), kept in zip(ranges, frames, strict=True):
-            # A copy, because the decoder reuses its memory.
-            kept += list(span.clips[max(0, first - reached) : max(0, last - reached), 0].copy())
-        reached, end = reached + len(span.windows), span.end
+        for window, (frame,) in zip(span.windows, span.clips, strict=True):
+            # Frames that damage hides are missing from the film, but keep their numbers.
+            reached = window.index + 1
+            for (first, last), kept in zip(ranges, frames, strict=True):
+                if first <= window.index < last:
+                    # A copy, because the decoder reuses its memory.
+                    kept.append(frame.copy())
+        end = span.end
         if reached >= max(last for _, last in ranges):
             break
     return [_cut(clip, kept, end, sampling, preprocessing) for clip, kept in zip(clips, frames, strict=True)]
@@ -129,7 +133,10 @@ def _cut(
     ``end`` is the end of the video; None when the video was not read to its end.
     """
     if not frames:
-        error = end.error if end and end.error else f"{clip.path} ends before its clip begins, at {clip.start_s:g} s"
+        if end is None:
+            error = f"{clip.path} cannot be read where its clip begins, at {clip.start_s:g} s"
+        else:
+            error = end.error or f"{clip.path} ends before its clip begins, at {clip.start_s:g} s"
         shape = (0, sampling.num_frames, *preprocessing.shape)
         return DecodedClip(clip, np.empty(shape, np.uint8), VideoEnd("failed", 0, error=error))
     count = sampling.window_count(len(frames) * sampling.step_s)

@@ -20,11 +20,14 @@ SMALL = Preprocessing(32, 32)
 @pytest.fixture(scope="module")
 def clock(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A video of ten seconds that grows brighter by 20 levels a second."""
-    path = tmp_path_factory.mktemp("clock") / "clock.mp4"
+    return write_clock(tmp_path_factory.mktemp("clock") / "clock.mp4")
+
+
+def write_clock(path: Path, **options: str) -> Path:
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=Fraction(30))
         stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
-        stream.options = {"crf": "1"}
+        stream.options = {"crf": "1", **options}
         for i in range(300):
             picture = np.full((64, 64, 3), 20 + i * 20 / 30, np.uint8)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
@@ -85,6 +88,22 @@ def test_a_part_after_the_end_of_its_video_is_unreadable_and_other_clips_are_rea
     assert good.problem is None and len(good.windows) == 1
     assert late.problem == f"{clock} ends before its clip begins, at 12 s" and len(late.windows) == 0
     assert str(tmp_path / "no.mp4") in str(missing.problem)
+
+
+def test_parts_before_and_after_damage_show_their_own_times(clock: Path, tmp_path: Path) -> None:
+    # Each frame is a key frame, so no other frame is lost.
+    path = write_clock(tmp_path / "damaged.mp4", g="1")
+    with av.open(str(path)) as container:
+        packets = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
+    with path.open("r+b") as file:
+        for pos, size in packets[90:120]:
+            file.seek(pos)
+            file.write(bytes(size))
+    before, lost, across, after = decode(*(clip(path, *part) for part in ((1, 2), (3.1, 3.8), (2, 5), (5, 7.5))))
+    assert before.problem is None and steps(clock, before)[0, 0] == 8
+    assert len(lost.windows) == 0 and lost.problem == f"{path} cannot be read where its clip begins, at 3.1 s"
+    assert set(steps(clock, across).flat) <= {*range(15, 23), *range(30, 38)}
+    assert steps(clock, after).tolist() == [list(range(first, first + 16)) for first in (38, 41)]
 
 
 def test_clips_that_are_decoded_one_by_one_share_a_decoder_process(clock: Path) -> None:
