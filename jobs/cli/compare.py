@@ -68,6 +68,7 @@ def compare(
 
     from rich.console import Console
 
+    from jobs.cli.command.kept_clips import open_cache
     from jobs.cli.terminal.training_progress import TrainingProgress
     from jobs.cli.terminal.training_report import print_comparison, print_report_folder
     from jobs.cli.terminal.wording import printable
@@ -79,7 +80,6 @@ def compare(
     from training.evaluation.cost import measure_costs
     from training.evaluation.evaluate import classify_clips
     from training.fitting.watch import clip_counter
-    from training.inputs.clip_cache import ClipCache
     from training.report.report_folder import comparison_metrics, prepare_folder, write_comparison
 
     if len(models) < 2:
@@ -88,7 +88,6 @@ def compare(
         raise click.UsageError("the same model is given twice.")
     if out is not None:
         prepare_folder(out)
-    kept = None if cache is None else ClipCache(cache, round(cache_size * 10**9))
     keep_freed_memory()
     taggers = [load_model(model, device=device, precision=precision) for model in models]
     stems = [tagger.source.name for tagger in taggers]
@@ -98,6 +97,7 @@ def compare(
         data_set = read_data_set(data)
     clips = clips_of_none(taggers, data_set, split)
     console = Console(quiet=as_json)
+    kept = open_cache(cache, cache_size, console)
     if other := sorted(set(data_set.labels).difference(taggers[0].labels)):
         left_out = printable(", ".join(other))
         console.print(f"Left out, because the models do not know them: {left_out}.", markup=False, highlight=False)

@@ -67,6 +67,7 @@ def evaluate(
 
     from rich.console import Console
 
+    from jobs.cli.command.kept_clips import open_cache
     from jobs.cli.terminal.training_progress import TrainingProgress
     from jobs.cli.terminal.training_report import print_evaluation, print_report_folder
     from jobs.cluster.memory import keep_freed_memory
@@ -75,14 +76,12 @@ def evaluate(
     from training import clips_of_split, evaluate_clips, read_data_set, unknown_clips
     from training.fitting.config import check_out
     from training.fitting.watch import clip_counter
-    from training.inputs.clip_cache import ClipCache
     from training.report.report_folder import evaluation_metrics, prepare_folder, write_evaluation
 
     if out is not None:
         prepare_folder(out)
     if json_path is not None and json_path != "-":
         check_out(Path(json_path))
-    kept = None if cache is None else ClipCache(cache, round(cache_size * 10**9))
     keep_freed_memory()
     tagger = load_model(model, device=device, precision=precision)
     with doing("reading the clips of", data):
@@ -90,6 +89,7 @@ def evaluate(
     known = clips_of_split(tagger, data_set, split)
     clips = [*known, *unknown_clips(tagger, data_set)]
     console = Console(quiet=json_path == "-")
+    kept = open_cache(cache, cache_size, console)
     with TrainingProgress(console) as progress:
         on_clip = clip_counter("test", len(clips), on_reading=progress.on_reading)
         with doing("scoring the model", model):

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from jobs.cli.command.endings import keep
+from jobs.cli.command.kept_clips import remove_outdated_clips
 from jobs.cli.terminal.data_set_report import print_inventory
 from jobs.cli.terminal.wording import count, printable
 from tagger.errors import DataSetError, doing
@@ -117,7 +118,8 @@ def train_model(
             )
 
     with run.held(), _resume_hint(console, config), doing("training", config.out):
-        _remove_outdated_clips(config, console)
+        if config.cache is not None:
+            remove_outdated_clips(config.cache, console)
         result = train(split, config)
         print_evaluation(Console(), result.evaluation, f"{config.out} on {len(split.test)} held-out clips")
         if plan.leaking:
@@ -165,7 +167,8 @@ def train_folds(
     run = RunFolder(config.run_folder)
     progress = FoldProgress(console, len(plan.folds))
     with run.held(), _resume_hint(console, config), doing("training the folds for", config.out):
-        _remove_outdated_clips(config, console)
+        if config.cache is not None:
+            remove_outdated_clips(config.cache, console)
         results = run_folds(
             plan.data,
             plan.folds,
@@ -190,20 +193,6 @@ def train_folds(
         run.finish()
     print_folds(Console(), results)
     print_report_folder(console, run.report)
-
-
-def _remove_outdated_clips(config: "TrainConfig", console: Console) -> None:
-    """Removes clips of other versions of vtag from the folder of ``--cache``, and says so."""
-    from training.inputs.clip_cache import remove_outdated
-
-    if config.cache is not None and (removed := remove_outdated(config.cache)):
-        console.print(
-            f"Removed {count(removed, 'file')} from {config.cache}: another version of vtag, which computes other "
-            "pixels, wrote them. The clips are decoded again.",
-            highlight=False,
-            markup=False,
-            soft_wrap=True,
-        )
 
 
 @contextmanager

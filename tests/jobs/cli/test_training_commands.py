@@ -111,6 +111,14 @@ def test_kept_clips_of_another_version_of_vtag_are_removed_and_the_training_says
     assert kept and all(name.endswith(ENDING) for name in kept)
 
 
+def test_evaluate_removes_kept_clips_of_another_version_of_vtag(tree: Path, trained: Trained, tmp_path: Path) -> None:
+    outdated = tmp_path / f"{'0' * 32}.pixels1.npy"
+    outdated.touch()
+    result = vtag("evaluate", trained.out, tree, "--cache", tmp_path)
+    assert result.exit_code == 0 and f"Removed 1 file from {tmp_path}" in result.output
+    assert not outdated.exists()
+
+
 @pytest.mark.slow
 def test_a_training_from_a_model_file_goes_on_with_its_scores(tree: Path, trained: Trained, tmp_path: Path) -> None:
     out = tmp_path / "more.safetensors"
