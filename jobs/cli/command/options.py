@@ -88,16 +88,23 @@ def device_option(command: Command) -> Command:
     )(command)
 
 
-def cache_options(command: Command) -> Command:
-    """``--cache`` and ``--cache-size`` of commands that score models."""
-    command = click.option(
+def cache_size_option(help_text: str) -> Callable[[Command], Command]:
+    """``--cache-size``, in gigabytes of 10^9 bytes."""
+    return click.option(
         "--cache-size",
         type=click.FloatRange(0, 1e9),
         callback=finite,
         default=20,
         show_default=True,
         metavar="GB",
-        help="Maximum size of the folder of --cache, in gigabytes (10^9 bytes); nothing is kept beyond it.",
+        help=help_text,
+    )
+
+
+def cache_options(command: Command) -> Command:
+    """``--cache`` and ``--cache-size`` of commands that score models."""
+    command = cache_size_option(
+        "Maximum size of the folder of --cache, in gigabytes (10^9 bytes); nothing is kept beyond it."
     )(command)
     return click.option(
         "--cache",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from jobs.cli.command.options import COUNT, Command, device_option, finite, precision_option
+from jobs.cli.command.options import COUNT, Command, cache_size_option, device_option, finite, precision_option
 
 if TYPE_CHECKING:
     from training.data.training_plan import SplitName
@@ -126,15 +126,9 @@ def network_options(command: Command) -> Command:
             help="Folder that keeps decoded clips and features for later trainings, and for `vtag evaluate` and `vtag "
             "compare`.",
         ),
-        click.option(
-            "--cache-size",
-            type=click.FloatRange(0, 1e9),
-            callback=finite,
-            default=20,
-            show_default=True,
-            metavar="GB",
-            help="Maximum size of the kept clips and features, in gigabytes (10^9 bytes). Clips that do not fit are "
-            "decoded again in every epoch.",
+        cache_size_option(
+            "Maximum size of the kept clips and features, in gigabytes (10^9 bytes). Clips that do not fit are "
+            "decoded again in every epoch."
         ),
         click.option(
             "--head",
