@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from tagger.cuda import ClipUploader, Step, best_batch_size, record_if_faster
+from tagger.cuda import MAX_BATCH_CLIPS, ClipUploader, Step, best_batch_size, record_if_faster
 from tagger.errors import VtagError
 from tagger.models.fast.fused import fuse
 from tagger.models.fast.probe import is_out_of_memory
@@ -251,7 +251,9 @@ class Classifier:
         if self.device.type == "cpu":
             return 1
         if clip_shape not in self._auto_batch_sizes:
-            self._auto_batch_sizes[clip_shape] = best_batch_size(self._step, clip_shape, self.device)
+            # An actor gets fewer windows in one call if each has several crops, so full batches must be smaller, too.
+            most = max(1, MAX_BATCH_CLIPS // self._preprocessing.crops)
+            self._auto_batch_sizes[clip_shape] = best_batch_size(self._step, clip_shape, self.device, most)
         return self._auto_batch_sizes[clip_shape]
 
     def _start_batch(self, batch: np.ndarray, is_full: bool) -> torch.Tensor:

@@ -112,14 +112,16 @@ def find_batch_size(seconds: Callable[[int], float], max_size: int = MAX_BATCH_C
     return next(size for size, rate in rates.items() if rate >= enough)
 
 
-def best_batch_size(step: Step, clip_shape: tuple[int, ...], device: torch.device) -> int:
-    """Measures the best batch size for clips of ``[T, H, W, 3]`` on this GPU.
+def best_batch_size(
+    step: Step, clip_shape: tuple[int, ...], device: torch.device, max_size: int = MAX_BATCH_CLIPS
+) -> int:
+    """Measures the best batch size, up to ``max_size``, for clips of ``[T, H, W, 3]`` on this GPU.
 
     Raises RuntimeError when not even one clip fits.
     """
     try:
         with tuning():
-            return find_batch_size(lambda size: _seconds(step, _noise((size, *clip_shape), device)))
+            return find_batch_size(lambda size: _seconds(step, _noise((size, *clip_shape), device)), max_size)
     finally:
         # Other processes may share the GPU.
         torch.cuda.empty_cache()

@@ -1,13 +1,14 @@
 """Tests of ``tagger.cuda``. Tests that need a GPU are skipped without one. The decisions are tested everywhere."""
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 import tagger.classifier
-from jobs.tagging.pipeline import WINDOWS_PER_CALL
+from jobs.tagging.pipeline import WINDOWS_PER_CALL, windows_per_call
 from tagger.classifier import PRECISIONS, Classifier, PrecisionName
 from tagger.cuda import (
     MAX_BATCH_CLIPS,
@@ -20,6 +21,7 @@ from tagger.cuda import (
 from tagger.models.fast import flat, operators
 from tagger.models.fast.fused import fuse
 from tagger.models.registry import CNN3D_PREPROCESSING, build_network
+from tagger.preprocessing import View
 from tagger.tagger import load_model
 from tests.tagger.models.fast.test_fused import NETWORKS, a_backbone
 from tests.tagger.test_classifier import a_cnn3d, noise
@@ -95,7 +97,7 @@ def test_on_a_gpu_full_batches_use_the_recorded_step_and_the_rest_the_plain_one(
 
         return fast
 
-    monkeypatch.setattr(tagger.classifier, "best_batch_size", lambda step, clip_shape, device: 6)
+    monkeypatch.setattr(tagger.classifier, "best_batch_size", lambda *_: 6)
     monkeypatch.setattr(tagger.classifier, "record_if_faster", recorded)
     # The test has no GPU, so only the device's name changes.
     monkeypatch.setattr(classifier, "device", torch.device("cuda"))
@@ -103,6 +105,25 @@ def test_on_a_gpu_full_batches_use_the_recorded_step_and_the_rest_the_plain_one(
         np.testing.assert_allclose(classifier.probabilities(clips), expected, atol=1e-6)
     assert used == [6, 3, 3, 3, 3]
     assert made == [(6, 4, 32, 32, 3), (3, 4, 32, 32, 3)]
+
+
+@pytest.mark.parametrize(("view", "clips"), [("whole", 16), ("three", 5)])
+def test_two_of_the_largest_batches_fit_into_a_call_of_an_actor(
+    view: View, clips: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = build_network("cnn3d-lstm", 5, {"hidden": 8, "filters": [4, 8, 8]})
+    classifier = Classifier(network, replace(CNN3D_PREPROCESSING, view=view))
+    asked: list[int] = []
+
+    def measured(step, clip_shape, device, max_size):  # type: ignore[no-untyped-def]
+        asked.append(max_size)
+        return max_size
+
+    monkeypatch.setattr(tagger.classifier, "best_batch_size", measured)
+    monkeypatch.setattr(classifier, "device", torch.device("cuda"))
+    classifier._auto_batch_size((16, 112, 112, 3))
+    assert asked == [clips]
+    assert 2 * clips <= windows_per_call("cnn3d-lstm", "cuda", classifier._preprocessing.crops)
 
 
 @needs_gpu

@@ -91,7 +91,7 @@ def data_set_of(root: Path, clips: Sequence[LabelledClip]) -> DataSet:
 
     A label such as ``Background`` becomes ``background``, because vtag treats windows with this label in its own way.
     """
-    clips = [replace(clip, label=BACKGROUND) if clip.label.lower() == BACKGROUND else clip for clip in clips]
+    clips = [replace(clip, label=_as_read(clip.label)) for clip in clips]
     classes = {clip.label for clip in clips}
     if len(classes) < 2:
         raise DataSetError(f"{root} has clips of one class only ({one_line(classes.pop())}); at least two are needed")
@@ -103,6 +103,7 @@ def leave_out(data: DataSet, labels: Collection[str]) -> DataSet:
 
     Raises DataSetError when ``data`` lacks one of them, and when fewer than two classes remain.
     """
+    labels = {_as_read(label) for label in labels}
     absent = sorted(set(labels).difference(data.labels))
     if absent:
         raise DataSetError(f"{data.root} has no class {absent[0]!r} to leave out; it has {', '.join(data.labels)}")
@@ -110,3 +111,7 @@ def leave_out(data: DataSet, labels: Collection[str]) -> DataSet:
     if not kept:
         raise DataSetError(f"all classes of {data.root} are left out; at least two are needed")
     return replace(data, clips=data_set_of(data.root, kept).clips)
+
+
+def _as_read(label: str) -> str:
+    return BACKGROUND if label.lower() == BACKGROUND else label

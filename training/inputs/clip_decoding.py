@@ -3,7 +3,7 @@
 import math
 import sys
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import groupby, islice
@@ -95,7 +95,7 @@ def _decode_pieces(
     # Windows of one frame: the video as a film with a frame at every sample step.
     film_sampling = replace(sampling, num_frames=1, hop_s=None)
     ranges = [_frames_of(clip, sampling.step_s) for clip in clips]
-    frames: list[list[np.ndarray]] = [[] for _ in clips]
+    films: list[dict[int, np.ndarray]] = [{} for _ in clips]
     reached, end = 0, None
     for span in decoder_of_this_thread().spans(
         clips[0].path, film_sampling, preprocessing, span_windows=FRAMES_PER_SPAN
@@ -103,14 +103,14 @@ def _decode_pieces(
         for window, (frame,) in zip(span.windows, span.clips, strict=True):
             # Frames that damage hides are missing from the film, but keep their numbers.
             reached = window.index + 1
-            for (first, last), kept in zip(ranges, frames, strict=True):
+            for (first, last), film in zip(ranges, films, strict=True):
                 if first <= window.index < last:
                     # A copy, because the decoder reuses its memory.
-                    kept.append(frame.copy())
+                    film[window.index] = frame.copy()
         end = span.end
         if reached >= max(last for _, last in ranges):
             break
-    return [_cut(clip, kept, end, sampling, preprocessing) for clip, kept in zip(clips, frames, strict=True)]
+    return [_cut(clip, film, end, sampling, preprocessing) for clip, film in zip(clips, films, strict=True)]
 
 
 def _frames_of(clip: LabelledClip, step_s: float) -> tuple[int, int]:
@@ -123,25 +123,38 @@ def _frames_of(clip: LabelledClip, step_s: float) -> tuple[int, int]:
 
 def _cut(
     clip: LabelledClip,
-    frames: Sequence[np.ndarray],
+    film: Mapping[int, np.ndarray],
     end: VideoEnd | None,
     sampling: Sampling,
     preprocessing: Preprocessing,
 ) -> DecodedClip:
-    """Cuts the frames of a clip into windows, as ``WindowCutter`` does: the last one is shifted back into the clip.
+    """Cuts a clip into windows, as ``WindowCutter`` does: the last one is shifted back into the clip.
 
+    ``film`` has the frames of the clip by their sample step. Windows that lack a frame because of damage are left out.
     ``end`` is the end of the video; None when the video was not read to its end.
     """
-    if not frames:
+    if not film:
         if end is None:
-            error = f"{clip.path} cannot be read where its clip begins, at {clip.start_s:g} s"
-        else:
-            error = end.error or f"{clip.path} ends before its clip begins, at {clip.start_s:g} s"
-        shape = (0, sampling.num_frames, *preprocessing.shape)
-        return DecodedClip(clip, np.empty(shape, np.uint8), VideoEnd("failed", 0, error=error))
-    count = sampling.window_count(len(frames) * sampling.step_s)
+            return _failed(
+                clip,
+                f"{clip.path} cannot be read where its clip begins, at {clip.start_s:g} s",
+                preprocessing,
+                sampling,
+            )
+        error = end.error or f"{clip.path} ends before its clip begins, at {clip.start_s:g} s"
+        return _failed(clip, error, preprocessing, sampling)
+    first, steps = min(film), max(film) - min(film) + 1
+    count = sampling.window_count(steps * sampling.step_s)
     starts = np.round(np.arange(count) * sampling.effective_hop_s / sampling.step_s).astype(int)
-    starts = np.minimum(starts, max(0, len(frames) - sampling.num_frames))
-    indices = starts[:, None] + np.arange(sampling.num_frames)
-    windows = np.stack(frames)[np.minimum(indices, len(frames) - 1)]
-    return DecodedClip(clip, windows, replace(end or VideoEnd("ok", 0), windows=count))
+    starts = np.minimum(starts, max(0, steps - sampling.num_frames))
+    indices = first + np.minimum(starts[:, None] + np.arange(sampling.num_frames), steps - 1)
+    windows = [np.stack([film[i] for i in window]) for window in indices.tolist() if all(i in film for i in window)]
+    if not windows:
+        error = f"{clip.path} is damaged in every window of its clip, which begins at {clip.start_s:g} s"
+        return _failed(clip, error, preprocessing, sampling)
+    return DecodedClip(clip, np.stack(windows), replace(end or VideoEnd("ok", 0), windows=len(windows)))
+
+
+def _failed(clip: LabelledClip, error: str, preprocessing: Preprocessing, sampling: Sampling) -> DecodedClip:
+    shape = (0, sampling.num_frames, *preprocessing.shape)
+    return DecodedClip(clip, np.empty(shape, np.uint8), VideoEnd("failed", 0, error=error))

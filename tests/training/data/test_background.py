@@ -146,6 +146,10 @@ def test_classes_that_are_left_out_are_in_no_part(tree: Path, tmp_path: Path) ->
     result = vtag("train", tmp_path / "tree", "--dry-run", "--leave-out", "Down")
     assert result.exit_code == 0, result.output
     assert "8 clips of 2 classes" in result.output and "Down" not in result.output
+    (tmp_path / "tree" / "Third").rename(tmp_path / "tree" / "Background")
+    result = vtag("train", tmp_path / "tree", "--dry-run", "--leave-out", "Background")
+    assert result.exit_code == 0, result.output
+    assert "background" not in result.output
 
 
 @pytest.mark.parametrize(

@@ -99,10 +99,14 @@ def test_parts_before_and_after_damage_show_their_own_times(clock: Path, tmp_pat
         for pos, size in packets[90:120]:
             file.seek(pos)
             file.write(bytes(size))
-    before, lost, across, after = decode(*(clip(path, *part) for part in ((1, 2), (3.1, 3.8), (2, 5), (5, 7.5))))
+    parts = ((1, 2), (3.1, 3.8), (2, 5), (1, 9), (5, 7.5))
+    before, lost, short, across, after = decode(*(clip(path, *part) for part in parts))
     assert before.problem is None and steps(clock, before)[0, 0] == 8
     assert len(lost.windows) == 0 and lost.problem == f"{path} cannot be read where its clip begins, at 3.1 s"
-    assert set(steps(clock, across).flat) <= {*range(15, 23), *range(30, 38)}
+    # Steps 23 to 29 are lost. No window joins frames from before and after them.
+    assert len(short.windows) == 0
+    assert short.problem == f"{path} is damaged in every window of its clip, which begins at 2 s"
+    assert steps(clock, across).tolist() == [list(range(first, first + 16)) for first in (40, 52)]
     assert steps(clock, after).tolist() == [list(range(first, first + 16)) for first in (38, 41)]
 
 
