@@ -1,4 +1,4 @@
-"""A network on a device: uint8 clips in, calibrated probabilities and out-of-distribution scores out."""
+"""A network on a device: uint8 clips in; calibrated probabilities, out-of-distribution scores and embeddings out."""
 
 import contextlib
 import copy
@@ -16,6 +16,7 @@ from torch import nn
 
 from tagger.cuda import MAX_BATCH_CLIPS, ClipUploader, Step, best_batch_size, record_if_faster
 from tagger.errors import VtagError
+from tagger.models.embedding import EMBEDDING_SIZE, normalised, pooled, projection
 from tagger.models.fast.fused import fuse
 from tagger.models.fast.probe import is_out_of_memory
 from tagger.models.heads import over_crops
@@ -151,10 +152,12 @@ class Classifier:
         self._to_device: Callable[[np.ndarray], torch.Tensor] = torch.from_numpy
         if self.device.type == "cuda":
             self._to_device = ClipUploader(self.device)
+        self._projection: torch.Tensor | None = None
+        """The matrix ``[channels, EMBEDDING_SIZE]`` of the embeddings, from their first use on."""
         self._auto_batch_sizes: dict[tuple[int, ...], int] = {}
         """Automatic batch sizes on a GPU, by the shape of a clip."""
-        self._full_batch_step: tuple[tuple[int, ...], Step] | None = None
-        """The shape of a full batch on a GPU, and the fastest step for it."""
+        self._full_batch_step: tuple[tuple[int, ...], Step, Step] | None = None
+        """The shape of a full batch on a GPU, a step, and its fastest form for this shape."""
         self._lock = threading.RLock() if self.device.type == "cuda" else contextlib.nullcontext()
         """Only one thread at a time may use a GPU's pinned memory and recorded step."""
 
@@ -210,6 +213,17 @@ class Classifier:
     def _step(self, pixels: torch.Tensor) -> torch.Tensor:
         return self._head(self._features(pixels))
 
+    def _embedding_step(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Returns logits and embeddings side by side: one tensor, so that a GPU records this step like the other."""
+        return self._with_embeddings(self._features(pixels))
+
+    def _with_embeddings(self, features: torch.Tensor) -> torch.Tensor:
+        """Turns features of the backbone into ``[n, classes + EMBEDDING_SIZE] float32``: logits, then embeddings."""
+        vectors = pooled(features, self._preprocessing.crops)
+        if self._projection is None:
+            self._projection = torch.from_numpy(projection(vectors.shape[1])).to(self.device)
+        return torch.cat([self._head(features), normalised(vectors @ self._projection)], dim=1)
+
     @torch.inference_mode()
     def logits(self, clips: np.ndarray, batch_size: int | None = None) -> np.ndarray:
         """Turns ``[n, T, H, W, 3] uint8`` clips into ``[n, classes] float32`` logits, ``batch_size`` clips at a time.
@@ -218,13 +232,17 @@ class Classifier:
         on the rest of the batch. On a GPU the size is measured. When GPU memory runs out, the batch size is halved and
         stays halved, down to single clips. Raises VtagError when a single clip does not fit.
         """
+        return self._outputs(clips, batch_size, embeddings=False)
+
+    def _outputs(self, clips: np.ndarray, batch_size: int | None, *, embeddings: bool) -> np.ndarray:
+        """Returns the logits of ``clips``, with ``embeddings`` followed by their embeddings."""
         if len(clips) == 0:
             raise ValueError("there are no clips to classify")
         with self._lock:
-            return torch.cat(self._batches(clips, batch_size)).cpu().numpy()
+            return torch.cat(self._batches(clips, batch_size, embeddings)).cpu().numpy()
 
-    def _batches(self, clips: np.ndarray, batch_size: int | None) -> list[torch.Tensor]:
-        logits: list[torch.Tensor] = []
+    def _batches(self, clips: np.ndarray, batch_size: int | None, embeddings: bool) -> list[torch.Tensor]:
+        outputs: list[torch.Tensor] = []
         done = 0
         while done < len(clips):
             batch = clips[done : done + 1]
@@ -232,7 +250,7 @@ class Classifier:
                 size = min(batch_size or self._auto_batch_size(clips.shape[1:]), self._max_batch)
                 batch = clips[done : done + size]
                 # On a GPU this only starts the batch, so the next one is copied while it is computed.
-                logits.append(self._start_batch(batch, is_full=len(batch) == size))
+                outputs.append(self._start_batch(batch, embeddings, is_full=len(batch) == size))
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
@@ -245,7 +263,7 @@ class Classifier:
                 self._full_batch_step = None
                 continue
             done += len(batch)
-        return logits
+        return outputs
 
     def _auto_batch_size(self, clip_shape: tuple[int, ...]) -> int:
         if self.device.type == "cpu":
@@ -256,13 +274,15 @@ class Classifier:
             self._auto_batch_sizes[clip_shape] = best_batch_size(self._step, clip_shape, self.device, most)
         return self._auto_batch_sizes[clip_shape]
 
-    def _start_batch(self, batch: np.ndarray, is_full: bool) -> torch.Tensor:
-        """Starts a batch and returns its logits. On a GPU they may not be computed yet."""
+    def _start_batch(self, batch: np.ndarray, embeddings: bool, is_full: bool) -> torch.Tensor:
+        """Starts a batch and returns its outputs. On a GPU they may not be computed yet."""
         if self.device.type == "cpu" or not is_full:
-            return self._head(self.features(batch))
-        if self._full_batch_step is None or self._full_batch_step[0] != batch.shape:
-            self._full_batch_step = batch.shape, record_if_faster(self._step, batch.shape, self.device)
-        return self._full_batch_step[1](self._to_device(batch))
+            features = self.features(batch)
+            return self._with_embeddings(features) if embeddings else self._head(features)
+        step = self._embedding_step if embeddings else self._step
+        if self._full_batch_step is None or self._full_batch_step[:2] != (batch.shape, step):
+            self._full_batch_step = batch.shape, step, record_if_faster(step, batch.shape, self.device)
+        return self._full_batch_step[2](self._to_device(batch))
 
     def probabilities(self, clips: np.ndarray, batch_size: int | None = None) -> np.ndarray:
         """Turns ``[n, T, H, W, 3] uint8`` clips into ``[n, classes] float32`` probabilities. See ``logits``."""
@@ -273,6 +293,27 @@ class Classifier:
 
         The scores are None when the model has no out-of-distribution calibration.
         """
-        logits = self.logits(clips, batch_size) / self._temperature
-        probabilities = torch.softmax(torch.from_numpy(logits), dim=1).numpy()
-        return probabilities, None if self._ood is None else self._ood.score(logits)
+        return self._judge(self.logits(clips, batch_size))
+
+    @property
+    def embedding_size(self) -> int:
+        """The number of values of an embedding."""
+        return EMBEDDING_SIZE
+
+    @torch.inference_mode()
+    def classify_and_embed(
+        self, clips: np.ndarray, batch_size: int | None = None
+    ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
+        """Returns what ``classify`` returns, and embeddings ``[n, embedding_size] float16``, from the same pass.
+
+        Embeddings have the length 1. See ``tagger.models.embedding``.
+        """
+        outputs = self._outputs(clips, batch_size, embeddings=True)
+        logits, embeddings = np.split(outputs, [outputs.shape[1] - self.embedding_size], axis=1)
+        return *self._judge(logits), embeddings.astype(np.float16)
+
+    def _judge(self, logits: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Turns ``[n, classes]`` logits into probabilities and out-of-distribution scores."""
+        calibrated = logits / self._temperature
+        probabilities = torch.softmax(torch.from_numpy(calibrated), dim=1).numpy()
+        return probabilities, None if self._ood is None else self._ood.score(calibrated)

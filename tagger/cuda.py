@@ -20,7 +20,8 @@ WARM_UP_STEPS = 3
 """Steps before a recording. During them, libraries choose their kernels and allocate their memory."""
 
 Step = Callable[[torch.Tensor], torch.Tensor]
-"""A function from ``[n, T, H, W, 3] uint8`` pixels on the device to ``[n, classes] float32`` logits."""
+"""A function from ``[n, T, H, W, 3] uint8`` pixels on the device to ``[n, outputs] float32``: logits, which may be
+followed by embeddings."""
 
 
 class ClipUploader:
@@ -83,13 +84,13 @@ class RecordedStep:
             torch.cuda.device(pixels.device),
             torch.cuda.graph(self._graph, stream=side_stream, capture_error_mode="thread_local"),
         ):
-            self._logits = step(pixels)
+            self._outputs = step(pixels)
 
     def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Returns the logits of ``pixels``."""
+        """Returns the outputs of the step for ``pixels``."""
         self._pixels.copy_(pixels)
         self._graph.replay()
-        return self._logits.clone()
+        return self._outputs.clone()
 
 
 def find_batch_size(seconds: Callable[[int], float], max_size: int = MAX_BATCH_CLIPS) -> int:

@@ -1,4 +1,4 @@
-"""The columns of the result. The metadata of both tables has the model, the sampling and the version."""
+"""The columns of the result. The metadata of its tables has the model, the sampling and the version."""
 
 import pyarrow as pa
 
@@ -57,3 +57,17 @@ that have read this version of the video. In results of earlier versions, all th
 ``mtime_ns`` is the same time in nanoseconds since 1970, the precision of file systems. ``mtime`` has microseconds
 because few tools support timestamps in nanoseconds.
 """
+
+
+def embeddings_schema(size: int) -> pa.Schema:
+    """The columns of the embeddings: one row per segment, in the order of the tags, with a vector of ``size`` values.
+
+    A vector is scaled to length 1, so the dot product of two vectors is their cosine similarity.
+    """
+    return pa.schema(
+        [
+            pa.field("video", pa.string(), nullable=False),
+            pa.field("segment", pa.int32(), nullable=False),
+            pa.field("embedding", pa.list_(pa.float16(), size), nullable=False),
+        ]
+    )

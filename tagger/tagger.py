@@ -5,13 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tagger.clips import VideoEnd
 from tagger.errors import ModelFileError, VideoError
 from tagger.file_content import file_hash
 from tagger.isolation import decoder_of_this_thread
 from tagger.model_file import ModelInfo, read_model_info, read_weights
+from tagger.models.embedding import embedding_identity
 from tagger.models.known_model import Weights
 from tagger.models.registry import BUILTIN, KNOWN_MODELS, build_network, builtin_model_path
 from tagger.segments import Segment, make_segments
@@ -38,6 +39,14 @@ class ModelSource:
     def hash(self) -> str:
         """SHA-256 of the weights file. Once computed, it is sent with the source to other processes."""
         return file_hash(self.file)
+
+    @property
+    def embeddings(self) -> dict[str, Any]:
+        """All that the embeddings of a result depend on besides the model and the sampling, in a JSON form.
+
+        ``size`` is the number of values of an embedding.
+        """
+        return embedding_identity(self.info.preprocessing)
 
     @property
     def file_here(self) -> Path:

@@ -82,7 +82,7 @@ def test_on_a_gpu_full_batches_use_the_recorded_step_and_the_rest_the_plain_one(
 ) -> None:
     classifier = a_cnn3d()
     clips = noise(7, 4, 32)
-    expected = classifier.probabilities(clips, 3)
+    expected, _, plain_embeddings = classifier.classify_and_embed(clips, 3)
     made: list[tuple[int, ...]] = []
     used: list[int] = []
 
@@ -105,6 +105,13 @@ def test_on_a_gpu_full_batches_use_the_recorded_step_and_the_rest_the_plain_one(
         np.testing.assert_allclose(classifier.probabilities(clips), expected, atol=1e-6)
     assert used == [6, 3, 3, 3, 3]
     assert made == [(6, 4, 32, 32, 3), (3, 4, 32, 32, 3)]
+    # Embeddings are outputs of another step, which is recorded as well.
+    for _ in range(2):
+        probabilities, _, embeddings = classifier.classify_and_embed(clips)
+        np.testing.assert_allclose(probabilities, expected, atol=1e-6)
+        np.testing.assert_allclose(embeddings, plain_embeddings, atol=1e-3)
+    assert used[5:] == [3, 3, 3, 3]
+    assert made[2:] == [(3, 4, 32, 32, 3)]
 
 
 @pytest.mark.parametrize(("view", "clips"), [("whole", 16), ("three", 5)])
@@ -183,6 +190,10 @@ def test_probabilities_of_a_gpu_are_those_of_a_cpu(batch_size: int | None) -> No
     clips = noise(7, 16, 224)
     expected = exact.classifier.probabilities(clips)
     np.testing.assert_allclose(tagger.classifier.probabilities(clips, batch_size), expected, atol=0.05)
+    probabilities, _, embeddings = tagger.classifier.classify_and_embed(clips, batch_size)
+    np.testing.assert_allclose(probabilities, expected, atol=0.05)
+    similarities = (embeddings.astype(np.float32) * exact.classifier.classify_and_embed(clips)[2]).sum(axis=1)
+    np.testing.assert_allclose(similarities, 1, atol=0.02)
 
 
 @needs_gpu

@@ -1,0 +1,60 @@
+"""Embeddings: one vector for each window, made from the features of the backbone. Similar windows have similar vectors.
+
+The features are averaged over time, the picture and the crops, projected to ``EMBEDDING_SIZE`` values and scaled to
+length 1. The projection is a fixed random matrix with orthonormal columns, or rows if there are fewer features. It
+keeps the angles between vectors approximately (Johnson and Lindenstrauss, 1984), and needs no training.
+
+This module imports torch only where tensors are made, because the main process of a job must not load it.
+"""
+
+import math
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tagger.preprocessing import Preprocessing
+
+if TYPE_CHECKING:
+    import torch
+
+EMBEDDING_SIZE = 512
+"""Number of values of an embedding. As float16 they take 1 KiB."""
+
+EMBEDDING_VERSION = 1
+"""Version of the computation. A result holds embeddings of one version only."""
+
+SEED = 20
+
+
+def embedding_identity(preprocessing: Preprocessing) -> dict[str, Any]:
+    """Returns all that embeddings depend on besides the model and the sampling, in a JSON form, with their ``size``."""
+    values = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(preprocessing).items()}
+    return {"size": EMBEDDING_SIZE, "version": EMBEDDING_VERSION, "preprocessing": values}
+
+
+def pooled(features: "torch.Tensor", crops: int = 1) -> "torch.Tensor":
+    """Averages features over all but their channels: to ``[n, C]``.
+
+    ``features`` are ``[n, T, C]`` or ``[n, C, T, H, W]``; with several crops ``[n, crops, ...]``.
+    """
+    if crops > 1:
+        return pooled(features.flatten(0, 1)).unflatten(0, (len(features), crops)).mean(dim=1)
+    return features.mean(dim=1) if features.ndim == 3 else features.flatten(2).mean(dim=2)
+
+
+def projection(channels: int) -> np.ndarray:
+    """Returns the fixed random matrix ``[channels, EMBEDDING_SIZE] float32``, the same on every machine."""
+    # RandomState gives the same numbers in every version of NumPy.
+    shape = max(channels, EMBEDDING_SIZE), min(channels, EMBEDDING_SIZE)
+    numbers = np.random.RandomState(SEED).standard_normal(shape)
+    # The columns of the QR decomposition, by Cholesky: ten times as fast, and the signs are always the same.
+    rows = np.linalg.solve(np.linalg.cholesky(numbers.T @ numbers), numbers.T)
+    return np.ascontiguousarray(rows.T if channels >= EMBEDDING_SIZE else rows, np.float32)
+
+
+def normalised(vectors: "torch.Tensor") -> "torch.Tensor":
+    """Scales ``[n, D]`` vectors to length 1. A vector without a direction becomes one of D equal values."""
+    lengths = vectors.norm(dim=1, keepdim=True)
+    has_direction = (lengths > 0) & lengths.isfinite()
+    return (vectors / lengths).where(has_direction, vectors.new_tensor(1 / math.sqrt(vectors.shape[1])))
