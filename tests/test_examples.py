@@ -2,16 +2,24 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from tagger import TAGS_SCHEMA, VIDEOS_SCHEMA
+from tagger.models.embedding import EMBEDDING_SIZE
+from tests.jobs.result.embedded import vector_of
+from tests.jobs.result.finished import EMBEDDED, make_finished, publish_to
 from tests.videos import encode
+
+ROWS = (("a", 0), ("a", 1), ("b", 2), ("c", 0))
+"""Label and number of the segments of the result with embeddings."""
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -48,6 +56,27 @@ def test_the_example_queries_run_on_a_result(tmp_path: Path, monkeypatch: pytest
     assert [entry[:2] for entry in by_video] == [("a.mp4", "Diving"), ("b.mp4", "Swing")]
     assert by_video[0][2] == pytest.approx(0.65)
     assert unread == [("c.mp4", "failed", "empty", "c.mp4 is empty")]
+
+
+def test_similar_segments_are_found_with_duckdb_and_with_numpy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    identity = replace(EMBEDDED, embeddings={"size": EMBEDDING_SIZE, "version": 1})
+    videos = [make_finished("/v/a.mp4", "aab"), make_finished("/v/b.mp4", ""), make_finished("/v/c.mp4", "c")]
+    monkeypatch.chdir(tmp_path)
+    for out in ("tags.parquet", "tags"):
+        publish_to(out, videos, identity=identity)
+    found = duckdb.sql((EXAMPLES / "similar.sql").read_text()).fetchall()
+    assert found[0] == (1.0, "a", "/v/a.mp4", 0.0)
+    vectors = [vector_of(label, segment, EMBEDDING_SIZE).astype(np.float32) for label, segment in ROWS]
+    expected = sorted((float(vector @ vectors[0]) for vector in vectors), reverse=True)
+    assert [row[0] for row in found] == pytest.approx(expected, abs=2e-3)
+
+    for out in ("tags.parquet", "tags"):
+        script = [sys.executable, str(EXAMPLES / "similar.py"), out, "/v/a.mp4"]
+        lines = subprocess.run([*script, "1.5"], capture_output=True, text=True, check=True).stdout.splitlines()
+        assert lines[0].split() == ["1.000", "0.00", "s", "to", "2.00", "s", "a", "/v/a.mp4"]
+        assert [float(line.split()[0]) for line in lines] == pytest.approx(expected, abs=2e-3)
+        missing = subprocess.run([*script, "100"], capture_output=True, text=True)
+        assert (missing.returncode, missing.stderr) == (1, f"{out} has no segment at 100 s of /v/a.mp4\n")
 
 
 @pytest.mark.slow

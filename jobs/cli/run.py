@@ -103,6 +103,12 @@ def _number_or_share(text: str) -> tuple[int | None, float | None]:
     help="Labels to keep for each segment, the most confident first.",
 )
 @click.option(
+    "--embeddings",
+    is_flag=True,
+    help="Also write a vector for each segment, by which similar segments are found: NAME.embeddings.parquet. A result "
+    "that has them keeps getting them without this option.",
+)
+@click.option(
     "--batch-size",
     metavar="N",
     type=COUNT,
@@ -212,6 +218,7 @@ def run(
     overlap: float | None,
     fast_decode: bool,
     top_k: int,
+    embeddings: bool,
     batch_size: int | None,
     device: Literal["auto", "cpu", "cuda"],
     decode_device: Literal["auto", "cpu", "cuda"],
@@ -253,6 +260,7 @@ def run(
         hop_s=hop_s,
         fast_decode=fast_decode,
         top_k=top_k,
+        embeddings=embeddings,
         batch_size=batch_size,
         device=device,
         decode_device=decode_device,

@@ -33,7 +33,8 @@ def verify(path: str, as_json: bool, verbose: bool) -> None:
         raise Ending(f"{found.out}: {found.problem}")
     if not as_json:
         note = f"; {count(found.waiting, 'video')} of an interrupted run not published yet" if found.waiting else ""
+        segments = count(found.segments, "segment") + (" with embeddings" if found.identity.embeddings else "")
         click.echo(
-            f"{path}: {count(found.videos, 'video')}, {count(found.segments, 'segment')}, complete, no duplicates, "
+            f"{path}: {count(found.videos, 'video')}, {segments}, complete, no duplicates, "
             f"from {found.identity.model} ({found.identity.model_hash[:12]}){note}"
         )

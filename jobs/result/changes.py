@@ -13,7 +13,7 @@ from jobs.archive.fingerprint import current_fingerprint
 from jobs.archive.gone import find_absent
 from jobs.archive.video import MAX_ATTEMPTS, PASSING_KINDS, Video, video_name, video_path
 from jobs.result.columns import check_columns, fill_added_columns
-from jobs.result.merge import TablePair
+from jobs.result.merge import TableFiles
 from tagger.schema import VIDEOS_SCHEMA
 
 READERS = 16
@@ -96,13 +96,13 @@ class Records:
     segments: np.ndarray = field(default_factory=lambda: np.empty(0, np.int32))
 
 
-def read_records(sources: Sequence[TablePair], this_run: Sequence[TablePair] = ()) -> Records:
+def read_records(sources: Sequence[TableFiles], this_run: Sequence[TableFiles] = ()) -> Records:
     """Reads the records in ``sources``, those of earlier runs, and in ``this_run``.
 
     For a video in several of them, the last one counts. A run tries a video once. Raises OSError.
     """
 
-    def read(source: TablePair) -> pa.Table:
+    def read(source: TableFiles) -> pa.Table:
         with source.videos.parquet() as file:
             check_columns(source.videos, file, VIDEOS_SCHEMA)
             return fill_added_columns(file.read(columns=COLUMNS).replace_schema_metadata(), RECORDS_SCHEMA)

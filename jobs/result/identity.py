@@ -11,15 +11,27 @@ from typing import Any
 import tagger
 from tagger.windows import Sampling
 
+NO_EMBEDDINGS = "no embeddings"
+"""The difference of a run without embeddings to one with them."""
+
 
 @dataclass(frozen=True)
 class RunIdentity:
-    """The model, the sampling (in its JSON form) and the number of labels that rows were made with."""
+    """The model, the sampling (in its JSON form) and the number of labels that rows were made with.
+
+    ``embeddings`` is the JSON form of ``ModelSource.embeddings`` when the rows have embeddings, else None.
+    """
 
     model: str
     model_hash: str
     sampling: dict[str, Any]
     top_k: int
+    embeddings: dict[str, Any] | None = None
+
+    @property
+    def embedding_size(self) -> int | None:
+        """The number of values of an embedding; None when the rows have no embeddings."""
+        return None if self.embeddings is None else self.embeddings["size"]
 
     def difference(self, other: "RunIdentity") -> str | None:
         """Names the setting in which ``other`` differs; None when one result can hold the rows of both.
@@ -32,22 +44,25 @@ class RunIdentity:
             return f"another sampling ({Sampling(**other.sampling)})"
         if self.top_k != other.top_k:
             return f"another top-k ({other.top_k})"
+        if self.embeddings != other.embeddings:
+            return NO_EMBEDDINGS if other.embeddings is None else "embeddings of another version of vtag"
         assert replace(self, model=other.model) == other
         return None
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready form."""
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "RunIdentity":
         """The inverse of ``to_json``; further entries are ignored. Raises KeyError."""
-        return cls(**{name: values[name] for name in ("model", "model_hash", "sampling", "top_k")})
+        required = {name: values[name] for name in ("model", "model_hash", "sampling", "top_k")}
+        return cls(**required, embeddings=values.get("embeddings"))
 
 
 def file_metadata(identity: RunIdentity, run_id: str) -> dict[str, str]:
-    """The Parquet metadata of both tables of a result. ``run_id`` is the id of the run that made them."""
-    return {
+    """The Parquet metadata of all tables of a result. ``run_id`` is the id of the run that made them."""
+    metadata = {
         "vtag.version": tagger.__version__,
         "vtag.model": identity.model,
         "vtag.model_hash": identity.model_hash,
@@ -55,6 +70,9 @@ def file_metadata(identity: RunIdentity, run_id: str) -> dict[str, str]:
         "vtag.top_k": str(identity.top_k),
         "vtag.run": run_id,
     }
+    if identity.embeddings is not None:
+        metadata["vtag.embeddings"] = json.dumps(identity.embeddings, sort_keys=True)
+    return metadata
 
 
 def from_metadata(metadata: Mapping[bytes, bytes] | None) -> tuple[RunIdentity, str]:
@@ -65,5 +83,6 @@ def from_metadata(metadata: Mapping[bytes, bytes] | None) -> tuple[RunIdentity, 
         values["vtag.model_hash"],
         json.loads(values["vtag.sampling"]),
         int(values["vtag.top_k"]),
+        json.loads(values["vtag.embeddings"]) if "vtag.embeddings" in values else None,
     )
     return identity, values["vtag.run"]

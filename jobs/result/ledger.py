@@ -1,9 +1,10 @@
 """The run folder: the finished videos of a job in plain files, so that an interrupted job can continue.
 
 ``plan.json`` holds the model, the sampling and the top-k of the rows. Each commit adds two Parquet files,
-``part-000000.tags.parquet`` and ``part-000000.videos.parquet``: rows of finished videos, with the schemas of the
-result. The videos part is written last and completes the commit. A tags part without it does not count, and the next
-commit overwrites it. ``moved.json`` has the old and new names of moved videos. ``log-000.jsonl`` has the events with
+``part-000000.tags.parquet`` and ``part-000000.videos.parquet``, and with embeddings a third,
+``part-000000.embeddings.parquet``: rows of finished videos, with the schemas of the result. The videos part is written
+last and completes the commit. Other files of a part do not count without it, and the next commit overwrites them.
+``moved.json`` has the old and new names of moved videos. ``log-000.jsonl`` has the events with
 their times, in a new file for each start of the job.
 """
 
@@ -22,14 +23,15 @@ import pyarrow as pa
 import tagger
 from jobs.errors import reason
 from jobs.result.identity import RunIdentity
-from jobs.result.merge import TablePair
+from jobs.result.merge import TableFiles
 from jobs.storage.location import Location
 from tagger.errors import OutputError
 
-LEDGER_FORMAT, READABLE_FORMATS = 3, (2, 3)
-"""Version of the run folder's layout, and those that are continued. Version 2 has no moved videos."""
+LEDGER_FORMAT, EMBEDDINGS_FORMAT, READABLE_FORMATS = 3, 4, (2, 3, 4)
+"""Versions of the run folder's layout: without and with embeddings, and those that are continued. Version 2 has no
+moved videos."""
 
-LEDGER_PART = re.compile(r"part-(\d{6,})\.(tags|videos)\.parquet")
+LEDGER_PART = re.compile(r"part-(\d{6,})\.(tags|videos|embeddings)\.parquet")
 """The file names of a part: its number and its table."""
 
 MOVED = "moved.json"
@@ -52,6 +54,7 @@ class Ledger:
         started = read_started_run(folder)
         assert started is not None, "there is no plan; use Ledger.open"
         self.run_id = started.run_id
+        self.embedding_size = started.identity.embedding_size
         self._log = folder.child(f"log-{sum(name.startswith('log-') for name in folder.names()):03d}.jsonl")
         self._lines: list[str] = []
         self._log_written_s = -LOG_INTERVAL_S
@@ -73,7 +76,7 @@ class Ledger:
             folder.create_folder()
             remove(folder)
             plan = {
-                "format": LEDGER_FORMAT,
+                "format": LEDGER_FORMAT if identity.embeddings is None else EMBEDDINGS_FORMAT,
                 **identity.to_json(),
                 "replaces": replaces,
                 "run": uuid.uuid4().hex,
@@ -83,14 +86,19 @@ class Ledger:
             folder.child("plan.json").write_text(json.dumps(plan, indent=2, sort_keys=True) + "\n")
         return cls(folder, check_lock)
 
-    def commit(self, videos: pa.Table, tags: pa.Table) -> None:
+    def commit(self, videos: pa.Table, tags: pa.Table, embeddings: pa.Table | None = None) -> None:
         """Adds rows of VIDEOS_SCHEMA and the rows of TAGS_SCHEMA that belong to them, both sorted by video.
 
-        Adds all rows or none. They are on disk when this returns.
+        ``embeddings`` has a row for each row of ``tags`` if the run has embeddings, else it is None. Adds all rows or
+        none. They are on disk when this returns.
         """
-        part = part_pair(self.folder, self._next_part)
+        assert (embeddings is None) == (self.embedding_size is None)
+        part = part_files(self.folder, self._next_part, embeddings=embeddings is not None)
         self._check_lock()
         part.tags.write_table(tags)
+        if part.embeddings is not None:
+            self._check_lock()
+            part.embeddings.write_table(embeddings)
         self._check_lock()
         part.videos.write_table(videos)
         self._next_part += 1
@@ -119,19 +127,24 @@ class Ledger:
                 self._log_written_s = time.monotonic()
 
 
-def part_pair(folder: Location, number: int) -> TablePair:
-    """Returns the two files of a part."""
+def part_files(folder: Location, number: int, *, embeddings: bool) -> TableFiles:
+    """Returns the files of a part, with or without ``embeddings``."""
     name = f"part-{number:06d}"
-    return TablePair(folder.child(f"{name}.tags.parquet"), folder.child(f"{name}.videos.parquet"))
+    return TableFiles(
+        folder.child(f"{name}.tags.parquet"),
+        folder.child(f"{name}.videos.parquet"),
+        folder.child(f"{name}.embeddings.parquet") if embeddings else None,
+    )
 
 
-def committed_parts(folder: Location) -> list[TablePair]:
+def committed_parts(folder: Location) -> list[TableFiles]:
     """Returns the parts that were committed to a run folder, in order. Raises OutputError when one is missing."""
     names = set(folder.names())
     matches = [match for name in names if (match := LEDGER_PART.fullmatch(name))]
     numbers = sorted(int(match[1]) for match in matches if match[2] == "videos")
-    found = [part_pair(folder, number) for number in numbers]
-    if numbers != list(range(len(numbers))) or not all(part.tags.name in names for part in found):
+    embeddings = any(match[2] == "embeddings" for match in matches)
+    found = [part_files(folder, number, embeddings=embeddings) for number in numbers]
+    if numbers != list(range(len(numbers))) or not all(file.name in names for part in found for file in part.files):
         raise OutputError(f"{folder} lacks parts that were committed to it; remove it, and its videos are tagged again")
     return found
 

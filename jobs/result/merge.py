@@ -20,33 +20,56 @@ from jobs.errors import reason
 from jobs.result.columns import check_columns, fill_added_columns
 from jobs.storage.location import Location
 from tagger.errors import OutputError
-from tagger.schema import TAGS_SCHEMA, VIDEOS_SCHEMA
+from tagger.schema import TAGS_SCHEMA, VIDEOS_SCHEMA, embeddings_schema
 
 RANGE_ROWS = 100_000
 """Approximate number of rows in memory at a time."""
 
+EMBEDDED_RANGE_ROWS = 25_000
+"""The same for rows with embeddings: a row has up to 1 KiB then, and a merge holds up to three copies of it."""
+
 ROW_GROUP_ROWS = 25_000
 """Number of rows of a row group in files that will be merged again: a merge reads whole row groups."""
+
+EMBEDDINGS_GROUP_ROWS = 5_000
+"""The same for embeddings: about 5 MB."""
+
+SEGMENT_KEY = ["video", "segment"]
+"""Columns that name a segment. They are the same in the tags and the embeddings."""
 
 READERS = 8
 """Number of files that are read at a time. In a bucket most of the time is waiting."""
 
 
 @dataclass(frozen=True)
-class TablePair:
-    """Two Parquet files about the same videos, each sorted by video: TAGS_SCHEMA and VIDEOS_SCHEMA."""
+class TableFiles:
+    """Parquet files about the same videos, each sorted by video: TAGS_SCHEMA and VIDEOS_SCHEMA.
+
+    ``embeddings`` has the schema ``embeddings_schema`` and a row for each row of the tags, in the same order. It is
+    None when there are no embeddings.
+    """
 
     tags: Location
     videos: Location
+    embeddings: Location | None = None
+
+    @property
+    def files(self) -> tuple[Location, ...]:
+        """The files that there are."""
+        return (self.tags, self.videos, *([self.embeddings] if self.embeddings is not None else []))
 
 
 @dataclass(frozen=True)
 class Merged:
-    """The rows of a range of videos, sorted. ``sources``: for each row of ``videos``, the number of its source."""
+    """The rows of a range of videos, sorted. ``sources``: for each row of ``videos``, the number of its source.
+
+    ``embeddings`` is None when no embeddings were asked for.
+    """
 
     videos: pa.Table
     tags: pa.Table
     sources: np.ndarray
+    embeddings: pa.Table | None = None
 
 
 @dataclass(frozen=True)
@@ -59,13 +82,19 @@ class _Outline:
 
 
 def merge(
-    sources: Sequence[TablePair], *, keep: pa.Array | None = None, range_rows: int = RANGE_ROWS
+    sources: Sequence[TableFiles],
+    *,
+    keep: pa.Array | None = None,
+    embedding_size: int | None = None,
+    range_rows: int | None = None,
 ) -> Iterator[Merged]:
     """Yields the rows of ``sources`` in ascending ranges of videos. For a video in two sources, the later one counts.
 
-    ``keep``: the names of the videos to keep; None keeps all. Raises OutputError when the tags of a source do not fit
-    its videos, or a source cannot be read.
+    ``keep``: the names of the videos to keep; None keeps all. ``embedding_size`` is the number of values of the
+    embeddings; None leaves them out. A range has about ``range_rows`` rows. Raises OutputError when the tags of a
+    source do not fit its videos, the embeddings do not fit the tags, or a source cannot be read.
     """
+    range_rows = range_rows or (RANGE_ROWS if embedding_size is None else EMBEDDED_RANGE_ROWS)
     if keep is not None:
         keep = keep.take(pc.array_sort_indices(keep))
     with ThreadPoolExecutor(READERS) as pool:
@@ -77,9 +106,8 @@ def merge(
                 for number, (source, outline) in enumerate(zip(sources, outlines, strict=True))
                 if outline is not None and low < outline.last and (high is None or outline.first <= high)
             ]
-            yield _merge_range(
-                pool, range_sources, low, high, None if keep is None else _names_in_range(keep, low, high)
-            )
+            names = None if keep is None else _names_in_range(keep, low, high)
+            yield _merge_range(pool, range_sources, low, high, names, embedding_size)
             low = high or low
 
 
@@ -88,7 +116,7 @@ class _SourceInRange:
     """A source with names in a range, and its number. ``is_whole``: all its names are in the range."""
 
     number: int
-    source: TablePair
+    source: TableFiles
     is_whole: bool
 
 
@@ -117,7 +145,7 @@ def _readable(file: Location) -> Iterator[None]:
         ) from error
 
 
-def _outline(source: TablePair, mark_rows: int) -> _Outline | None:
+def _outline(source: TableFiles, mark_rows: int) -> _Outline | None:
     first = last = ""
     marks = []
     rows = 0
@@ -152,13 +180,17 @@ def _bounds(outlines: Sequence[_Outline | None], range_rows: int) -> Iterator[st
 
 
 def _merge_range(
-    pool: ThreadPoolExecutor, range_sources: Sequence[_SourceInRange], low: str, high: str | None, keep: pa.Array | None
+    pool: ThreadPoolExecutor,
+    range_sources: Sequence[_SourceInRange],
+    low: str,
+    high: str | None,
+    keep: pa.Array | None,
+    embedding_size: int | None,
 ) -> Merged:
     chosen = pc.field("video") > low
     if high is not None:
         chosen = chosen & (pc.field("video") <= high)
     videos = _read(pool, range_sources, "videos", VIDEOS_SCHEMA, chosen)
-    tags = _read(pool, range_sources, "tags", TAGS_SCHEMA, chosen)
     if len(range_sources) > 1:
         videos = videos.take(pc.sort_indices(videos, [("video", "ascending"), ("source", "descending")]))
         names = videos["video"].combine_chunks()
@@ -168,30 +200,51 @@ def _merge_range(
         videos = videos.filter(pa.array(is_first))
     if keep is not None:
         videos = videos.filter(pc.is_in(videos["video"], keep))
-    if len(range_sources) > 1 or keep is not None:
-        at = pc.index_in(tags["video"], videos["video"].combine_chunks())
-        counting = videos["source"].combine_chunks().take(at.combine_chunks())
-        tags = tags.filter(pc.equal(counting, tags["source"].combine_chunks()))
-    if len(range_sources) > 1:
-        tags = tags.sort_by([("video", "ascending"), ("segment", "ascending")])
+
+    def read_segments(table: Literal["tags", "embeddings"], schema: pa.Schema) -> pa.Table:
+        """Returns the rows that belong to ``videos``, each from the source of its video."""
+        rows = _read(pool, range_sources, table, schema, chosen)
+        if len(range_sources) > 1 or keep is not None:
+            at = pc.index_in(rows["video"], videos["video"].combine_chunks())
+            counting = videos["source"].combine_chunks().take(at.combine_chunks())
+            rows = rows.filter(pc.equal(counting, rows["source"].combine_chunks()))
+        if len(range_sources) > 1:
+            rows = rows.sort_by([("video", "ascending"), ("segment", "ascending")])
+        return rows.select(schema.names)
+
+    tags = read_segments("tags", TAGS_SCHEMA)
     if (pc.sum(videos["segments"]).as_py() or 0) != tags.num_rows:
-        places = ", ".join(str(found.source.tags) for found in range_sources[:3])
-        raise OutputError(
-            f"{places}: the rows do not fit those of the videos table beside it; see vtag verify, or start over with "
-            "vtag run --overwrite"
-        )
-    return Merged(videos.select(VIDEOS_SCHEMA.names), tags.select(TAGS_SCHEMA.names), videos["source"].to_numpy())
+        raise _misfit(range_sources, "tags", "videos")
+    embeddings = None
+    if embedding_size is not None:
+        embeddings = read_segments("embeddings", embeddings_schema(embedding_size))
+        if not embeddings.select(SEGMENT_KEY).equals(tags.select(SEGMENT_KEY)):
+            raise _misfit(range_sources, "embeddings", "tags")
+    return Merged(videos.select(VIDEOS_SCHEMA.names), tags, videos["source"].to_numpy(), embeddings)
+
+
+def _misfit(range_sources: Sequence[_SourceInRange], table: str, beside: str) -> OutputError:
+    places = ", ".join(str(getattr(found.source, table)) for found in range_sources[:3])
+    return OutputError(
+        f"{places}: the rows do not fit those of the {beside} table beside it; see vtag verify, or start over with "
+        "vtag run --overwrite"
+    )
 
 
 def _read(
     pool: ThreadPoolExecutor,
     range_sources: Sequence[_SourceInRange],
-    table: Literal["tags", "videos"],
+    table: Literal["tags", "videos", "embeddings"],
     schema: pa.Schema,
     chosen: pc.Expression,
 ) -> pa.Table:
     def read(found: _SourceInRange) -> pa.Table:
-        file: Location = getattr(found.source, table)
+        file: Location | None = getattr(found.source, table)
+        if file is None:
+            raise OutputError(
+                f"{found.source.tags} has no embeddings beside it, and the result has; see vtag verify, or start over "
+                "with vtag run --overwrite"
+            )
         with _readable(file):
             if found.is_whole:
                 # No filter: for small files it costs more than it saves.

@@ -9,7 +9,7 @@ from jobs.errors import reason
 from jobs.storage.location import Location, locate, temporary_path
 from tagger.errors import OutputError
 
-RESULT_NAMES = frozenset({"tags", "videos", "parts", "manifest.json"})
+RESULT_NAMES = frozenset({"tags", "videos", "embeddings", "parts", "manifest.json"})
 """The names in the folder of a result."""
 
 
@@ -17,7 +17,7 @@ RESULT_NAMES = frozenset({"tags", "videos", "parts", "manifest.json"})
 class Output:
     """The locations of a result, and of the run folder beside it.
 
-    ``out`` is the file or folder that the user names: the table of segments, or a folder with both tables.
+    ``out`` is the file or folder that the user names: the table of segments, or a folder with all tables.
     """
 
     out: Location
@@ -35,6 +35,13 @@ class Output:
         if self.is_folder:
             return self.out.child("videos")
         return self.out.beside(self.out.name.removesuffix(".parquet") + ".videos.parquet")
+
+    @property
+    def embeddings(self) -> Location:
+        """The table of embeddings, if the result has them: a file, or the folder that readers of ``*.parquet`` read."""
+        if self.is_folder:
+            return self.out.child("embeddings")
+        return self.out.beside(self.out.name.removesuffix(".parquet") + ".embeddings.parquet")
 
     @property
     def parts(self) -> Location:
@@ -62,20 +69,24 @@ def find_output(path: str | Path) -> Output:
         raise OutputError(f"{path} cannot be reached: {reason(error)}") from error
     if not location.is_local and not location.name:
         raise OutputError(f"{path} is a bucket; name a file or a folder in it, such as {str(path).rstrip('/')}/tags")
-    if location.name.endswith(".videos.parquet"):
-        result = location.name.removesuffix(".videos.parquet") + ".parquet"
-        raise OutputError(f"{path} is the name of a table of videos; name the result that it belongs to: {result}")
+    for table in ("videos", "embeddings"):
+        if location.name.endswith(f".{table}.parquet"):
+            result = location.name.removesuffix(f".{table}.parquet") + ".parquet"
+            raise OutputError(f"{path} is the name of a table of {table}; name the result that it belongs to: {result}")
     return Output(location, location.beside(location.name + ".run"), not location.name.endswith(".parquet"))
 
 
-def choose_output(out: str | Path) -> Output:
-    """Returns the locations for ``--out``, without writing anything. Raises OutputError when no result can be there."""
+def choose_output(out: str | Path, *, embeddings: bool = False) -> Output:
+    """Returns the locations for ``--out``, without writing anything. Raises OutputError when no result can be there.
+
+    ``embeddings``: the result will have embeddings.
+    """
     try:
         output = find_output(out)
         location = output.out
         if location.is_local:
             _check_local(Path(location.path), str(out), is_folder=output.is_folder)
-            _check_names(output, str(out))
+            _check_names(output, str(out), embeddings=embeddings)
         if output.is_folder:
             # File managers and network disks leave hidden files in any folder.
             others = [name for name in location.names() if name not in RESULT_NAMES and not is_skipped(name)]
@@ -88,16 +99,17 @@ def choose_output(out: str | Path) -> Output:
     return output
 
 
-def _check_names(output: Output, out: str) -> None:
+def _check_names(output: Output, out: str, *, embeddings: bool) -> None:
     """Checks that every file that a run makes can be made: its name is short enough, and nothing is in the way."""
     run_folder = Path(output.run_folder.path)
-    files = [] if output.is_folder else [Path(output.tags.path), Path(output.videos.path)]
+    tables = [] if output.is_folder else [output.tags, output.videos, *([output.embeddings] if embeddings else [])]
+    files = [Path(table.path) for table in tables]
     longest = max(len(os.fsencode(path.name)) for path in (run_folder, *map(temporary_path, files)))
     too_long = longest - os.pathconf(run_folder.parent, "PC_NAME_MAX")
     if too_long > 0:
         raise OutputError(
             f"--out {out}: the name is {too_long} bytes too long for this disk, because vtag adds endings such as "
-            "'.videos.parquet' to it; choose a shorter name"
+            f"'.{'embeddings' if embeddings else 'videos'}.parquet' to it; choose a shorter name"
         )
     for path in files:
         if path.is_dir():

@@ -13,7 +13,7 @@ import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from jobs.result.merge import TablePair
+from jobs.result.merge import TableFiles
 from jobs.result.output import Output
 from jobs.storage.location import Location
 from jobs.storage.replace import give_second_name
@@ -21,36 +21,53 @@ from jobs.storage.replace import give_second_name
 SHOWN_NAME = re.compile(r"part-(\d{5,})\.parquet")
 """The name of a part file for readers of ``*.parquet``."""
 
-LISTED_NAME = re.compile(r"part-(\d{5,})\.(?:tags|videos)\.parquet")
+LISTED_NAME = re.compile(r"part-(\d{5,})\.(?:tags|videos|embeddings)\.parquet")
 """The name of a part file in the manifest."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """A pair of part files of a folder, about the same videos. ``number`` is in their names."""
+    """Part files of a folder, one for each table, about the same videos. ``number`` is in their names."""
 
     number: int
     videos: int
     segments: int
+    has_embeddings: bool = False
 
     @property
     def name(self) -> str:
-        """The name of both files for readers of ``*.parquet``, one in ``tags/``, one in ``videos/``."""
+        """The name of the files for readers of ``*.parquet``: one in ``tags/``, one in ``videos/``, and so on."""
         return f"part-{self.number:05d}.parquet"
 
-    def listed(self, output: Output) -> TablePair:
-        """Returns the two files under the names that are in the manifest."""
+    def listed(self, output: Output) -> TableFiles:
+        """Returns the files under the names that are in the manifest."""
         stem = f"part-{self.number:05d}"
-        return TablePair(output.parts.child(f"{stem}.tags.parquet"), output.parts.child(f"{stem}.videos.parquet"))
+        return TableFiles(
+            output.parts.child(f"{stem}.tags.parquet"),
+            output.parts.child(f"{stem}.videos.parquet"),
+            output.parts.child(f"{stem}.embeddings.parquet") if self.has_embeddings else None,
+        )
 
-    def shown(self, output: Output) -> TablePair:
-        """Returns the two files under the names for readers of ``*.parquet``."""
-        return TablePair(output.tags.child(self.name), output.videos.child(self.name))
+    def shown(self, output: Output) -> TableFiles:
+        """Returns the files under the names for readers of ``*.parquet``."""
+        return TableFiles(
+            output.tags.child(self.name),
+            output.videos.child(self.name),
+            output.embeddings.child(self.name) if self.has_embeddings else None,
+        )
+
+
+def shown_folders(output: Output) -> tuple[Location, ...]:
+    """Returns the folders with the part files that readers of ``*.parquet`` see, one for each table.
+
+    That of the embeddings need not be there.
+    """
+    return output.tags, output.videos, output.embeddings
 
 
 def next_number(output: Output, listed: Collection[int]) -> int:
     """Returns the number of the next part: above all ``listed`` numbers and those of all files that are there."""
-    names = [name for folder in (output.parts, output.tags, output.videos) for name in folder.names()]
+    names = [name for folder in (output.parts, *shown_folders(output)) for name in folder.names()]
     found = [match for name in names if (match := LISTED_NAME.fullmatch(name) or SHOWN_NAME.fullmatch(name))]
     return 1 + max((*listed, *(int(match[1]) for match in found)), default=-1)
 
@@ -62,16 +79,18 @@ def shown_names(folder: Location) -> set[str]:
 
 def show(output: Output, parts: Sequence[Part], below: int | None = None) -> None:
     """Makes readers of ``*.parquet`` see ``parts`` and no other part, or no other with a number under ``below``."""
-    tags, videos = output.tags.names(), output.videos.names()
+    names = {folder.name: folder.names() for folder in shown_folders(output)}
     for part in parts:
-        listed, shown = part.listed(output), part.shown(output)
-        if part.name not in tags:
-            give_second_name(listed.tags, shown.tags)
-        if part.name not in videos:
-            give_second_name(listed.videos, shown.videos)
+        for listed, shown in zip(part.listed(output).files, part.shown(output).files, strict=True):
+            if part.name not in names[shown.parent.name]:
+                give_second_name(listed, shown)
     numbers = {part.number for part in parts}
-    _remove(output.tags, tags, SHOWN_NAME, numbers, below)
-    _remove(output.videos, videos, SHOWN_NAME, numbers, below)
+    with_embeddings = {part.number for part in parts if part.has_embeddings}
+    _remove(output.tags, names["tags"], SHOWN_NAME, numbers, below)
+    _remove(output.videos, names["videos"], SHOWN_NAME, numbers, below)
+    _remove(output.embeddings, names["embeddings"], SHOWN_NAME, with_embeddings, below)
+    if not with_embeddings:
+        output.embeddings.delete_empty_folder()
 
 
 def remove_left_overs(output: Output, numbers: Collection[int], below: int) -> None:

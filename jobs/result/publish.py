@@ -11,19 +11,22 @@ import pyarrow.parquet as pq
 
 from jobs.archive.video import Failure
 from jobs.errors import reason, what_failed
-from jobs.result.identity import RunIdentity, file_metadata
-from jobs.result.merge import ROW_GROUP_ROWS, Merged, TablePair, merge
+from jobs.result.identity import RunIdentity, file_metadata, from_metadata
+from jobs.result.merge import EMBEDDINGS_GROUP_ROWS, ROW_GROUP_ROWS, Merged, TableFiles, merge
 from jobs.result.output import Output
 from jobs.result.parts import Part, next_number, remove_left_overs, show
 from jobs.result.published import Result, kept_numbers, list_files, write_manifest
-from jobs.storage.location import parquet_writer
+from jobs.storage.location import Location, parquet_writer
 from jobs.storage.replace import replace_together
 from tagger.errors import OutputError
-from tagger.schema import TAGS_SCHEMA, VIDEOS_SCHEMA
+from tagger.schema import TAGS_SCHEMA, VIDEOS_SCHEMA, embeddings_schema
 from tagger.segments import BACKGROUND
 
 ROWS_PER_FILE = 5_000_000
 """Number of rows after which a part file ends. The last range that is merged into it may exceed this number."""
+
+EMBEDDED_ROWS_PER_FILE = 1_000_000
+"""The same for a result with embeddings. Such a file of embeddings has about 1 GB."""
 
 TOP_LABELS = 10
 """Number of labels in ``ResultCounts.top_labels``."""
@@ -85,7 +88,7 @@ def publish(
     identity: RunIdentity,
     run_id: str,
     base: Result | None,
-    new_tables: Sequence[TablePair],
+    new_tables: Sequence[TableFiles],
     *,
     keep: pa.Array | None = None,
     check_lock: Callable[[], None] = lambda: None,
@@ -109,7 +112,7 @@ def publish(
         raise OutputError(f"{what}: {reason(error)}; finished videos are kept, run the same command again") from error
 
 
-def count_rows(sources: Sequence[TablePair]) -> ResultCounts:
+def count_rows(sources: Sequence[TableFiles]) -> ResultCounts:
     """Counts the rows of ``sources``, none of them as new."""
     counts = ResultCounts()
     for merged in merge(sources):
@@ -117,17 +120,37 @@ def count_rows(sources: Sequence[TablePair]) -> ResultCounts:
     return counts
 
 
+@dataclass(frozen=True)
+class _Writers:
+    """Writers of the files of a part, or of a result in single files."""
+
+    tags: pq.ParquetWriter
+    videos: pq.ParquetWriter
+    embeddings: pq.ParquetWriter | None
+
+    def write(self, merged: Merged) -> None:
+        self.tags.write_table(merged.tags, row_group_size=ROW_GROUP_ROWS)
+        self.videos.write_table(merged.videos, row_group_size=ROW_GROUP_ROWS)
+        if self.embeddings is not None:
+            self.embeddings.write_table(merged.embeddings, row_group_size=EMBEDDINGS_GROUP_ROWS)
+
+
 @contextlib.contextmanager
-def _write_pair(
-    files: TablePair, metadata: dict[str, str], check_lock: Callable[[], None]
-) -> Iterator[tuple[pq.ParquetWriter, pq.ParquetWriter]]:
-    """Yields writers of both files, tags and videos. Both files are completed, then put in place, the videos first."""
-    with (
-        replace_together((files.videos, files.tags), check_lock) as (videos, tags),
-        parquet_writer(tags, TAGS_SCHEMA.with_metadata(metadata)) as tags_writer,
-        parquet_writer(videos, VIDEOS_SCHEMA.with_metadata(metadata)) as videos_writer,
-    ):
-        yield tags_writer, videos_writer
+def _write_together(
+    files: TableFiles, identity: RunIdentity, run_id: str, check_lock: Callable[[], None]
+) -> Iterator[_Writers]:
+    """Yields writers of ``files``. All files are completed, then put in place: the videos first and the tags last."""
+    metadata = file_metadata(identity, run_id)
+    schemas = [(files.videos, VIDEOS_SCHEMA), (files.tags, TAGS_SCHEMA)]
+    if files.embeddings is not None and identity.embedding_size is not None:
+        schemas.insert(1, (files.embeddings, embeddings_schema(identity.embedding_size)))
+    with contextlib.ExitStack() as stack:
+        paths = stack.enter_context(replace_together([file for file, _ in schemas], check_lock))
+        videos, *embeddings, tags = (
+            stack.enter_context(parquet_writer(path, schema.with_metadata(metadata)))
+            for path, (_, schema) in zip(paths, schemas, strict=True)
+        )
+        yield _Writers(tags, videos, embeddings[0] if embeddings else None)
 
 
 def _publish_files(
@@ -135,7 +158,7 @@ def _publish_files(
     identity: RunIdentity,
     run_id: str,
     base: Result | None,
-    new_tables: Sequence[TablePair],
+    new_tables: Sequence[TableFiles],
     keep: pa.Array | None,
     check_lock: Callable[[], None],
 ) -> ResultCounts:
@@ -144,13 +167,26 @@ def _publish_files(
         # The tags may still have rows of videos that the interrupted run pruned.
         keep = pa.concat_arrays([_names(source) for source in (*before, *new_tables)])
     counts = ResultCounts()
-    files = TablePair(output.tags, output.videos)
-    with _write_pair(files, file_metadata(identity, run_id), check_lock) as (tags, videos):
-        for merged in merge([*before, *new_tables], keep=keep):
-            tags.write_table(merged.tags, row_group_size=ROW_GROUP_ROWS)
-            videos.write_table(merged.videos, row_group_size=ROW_GROUP_ROWS)
+    files = TableFiles(output.tags, output.videos, output.embeddings if identity.embeddings else None)
+    with _write_together(files, identity, run_id, check_lock) as writers:
+        for merged in merge([*before, *new_tables], keep=keep, embedding_size=identity.embedding_size):
+            writers.write(merged)
             counts.add(merged, len(before))
+    if identity.embeddings is None and base is None and _is_of_a_result(output.embeddings):
+        # They belong to the result that this one replaces.
+        check_lock()
+        output.embeddings.delete()
     return counts
+
+
+def _is_of_a_result(file: Location) -> bool:
+    """Checks whether there is a file at ``file`` that vtag wrote."""
+    try:
+        with file.parquet() as parquet:
+            from_metadata(parquet.schema_arrow.metadata)
+    except (OSError, ValueError, KeyError):
+        return False
+    return True
 
 
 def _publish_folder(
@@ -158,31 +194,34 @@ def _publish_folder(
     identity: RunIdentity,
     run_id: str,
     base: Result | None,
-    new_tables: Sequence[TablePair],
+    new_tables: Sequence[TableFiles],
     keep: pa.Array | None,
     check_lock: Callable[[], None],
     keeps_previous: bool,
 ) -> ResultCounts:
-    for folder in (output.out, output.parts, output.tags, output.videos):
+    has_embeddings = identity.embeddings is not None
+    tables = [output.tags, output.videos, *([output.embeddings] if has_embeddings else [])]
+    for folder in (output.out, output.parts, *tables):
         folder.create_folder()
     if base is not None:
         list_files(output, base)
     previous = kept_numbers(output, run_id)
     unchanged, rewritten = _split(output, base, new_tables, keep)
     first = number = next_number(output, previous)
-    metadata = file_metadata(identity, run_id)
     written: list[Part] = []
     counts = count_rows([part.listed(output) for part in unchanged])
-    batches = merge([*(part.listed(output) for part in rewritten), *new_tables], keep=keep)
+    rows_per_file = EMBEDDED_ROWS_PER_FILE if has_embeddings else ROWS_PER_FILE
+    sources = [*(part.listed(output) for part in rewritten), *new_tables]
+    batches = merge(sources, keep=keep, embedding_size=identity.embedding_size)
     merged = next(batches, None)
     while merged is not None:
-        part = Part(number, 0, 0)
-        with _write_pair(part.listed(output), metadata, check_lock) as (tags, videos):
-            while merged is not None and part.segments < ROWS_PER_FILE:
-                tags.write_table(merged.tags, row_group_size=ROW_GROUP_ROWS)
-                videos.write_table(merged.videos, row_group_size=ROW_GROUP_ROWS)
+        part = Part(number, 0, 0, has_embeddings)
+        with _write_together(part.listed(output), identity, run_id, check_lock) as writers:
+            while merged is not None and part.segments < rows_per_file:
+                writers.write(merged)
                 counts.add(merged, len(rewritten))
-                part = Part(number, part.videos + merged.videos.num_rows, part.segments + merged.tags.num_rows)
+                videos, segments = part.videos + merged.videos.num_rows, part.segments + merged.tags.num_rows
+                part = Part(number, videos, segments, has_embeddings)
                 merged = next(batches, None)
         written.append(part)
         number += 1
@@ -200,7 +239,7 @@ def _publish_folder(
 
 
 def _split(
-    output: Output, base: Result | None, new_tables: Sequence[TablePair], keep: pa.Array | None
+    output: Output, base: Result | None, new_tables: Sequence[TableFiles], keep: pa.Array | None
 ) -> tuple[list[Part], list[Part]]:
     """Divides the parts of ``base`` into those that stay unchanged and those that must be rewritten.
 
@@ -220,6 +259,6 @@ def _split(
     return unchanged, rewritten
 
 
-def _names(source: TablePair) -> pa.Array:
+def _names(source: TableFiles) -> pa.Array:
     with source.videos.parquet() as file:
         return file.read(columns=["video"])["video"].combine_chunks()

@@ -1,6 +1,6 @@
 """Reads a published result: the run that made it, the identity of that run, and the files that belong to it.
 
-A result that is a folder has a manifest, which lists the pairs of part files that count. It is replaced atomically, so
+A result that is a folder has a manifest, which lists the part files that count. It is replaced atomically, so
 a reader of the manifest sees the old result or the new one.
 """
 
@@ -14,16 +14,16 @@ import tagger
 from jobs.errors import reason
 from jobs.result.columns import matches_schema
 from jobs.result.identity import RunIdentity, from_metadata
-from jobs.result.merge import TablePair
+from jobs.result.merge import TableFiles
 from jobs.result.output import Output
-from jobs.result.parts import Part, show, shown_names
+from jobs.result.parts import Part, show, shown_folders, shown_names
 from jobs.storage.location import Location
 from jobs.storage.replace import give_second_name, replace_together
 from tagger.errors import OutputError
-from tagger.schema import TAGS_SCHEMA, VIDEOS_SCHEMA
+from tagger.schema import TAGS_SCHEMA, VIDEOS_SCHEMA, embeddings_schema
 
-MANIFEST_FORMAT = 1
-"""Version of the layout of a result that is a folder."""
+MANIFEST_FORMAT, EMBEDDINGS_FORMAT = 1, 2
+"""Versions of the layout of a result that is a folder: without and with embeddings."""
 
 
 class UnusableResultError(OutputError):
@@ -38,14 +38,15 @@ class UnusableResultError(OutputError):
 class Result:
     """A published result. ``run_id`` is the id of the run that published it last.
 
-    ``sources`` are its files, in pairs. ``parts`` describes them; it is empty for a result in a single file. ``lost``
-    are files that the manifest names and that are gone. Their other names are in ``sources``.
-    ``is_half_published``: publishing was interrupted, so the videos are of that run and the tags of the run before.
+    ``sources`` are its files, those of one part together. ``parts`` describes them; it is empty for a result in a
+    single file. ``lost`` are files that the manifest names and that are gone. Their other names are in ``sources``.
+    ``is_half_published``: publishing was interrupted, so the videos are of that run, the tags of the run before, and
+    the embeddings of one of the two.
     """
 
     identity: RunIdentity
     run_id: str
-    sources: tuple[TablePair, ...]
+    sources: tuple[TableFiles, ...]
     parts: tuple[Part, ...] = ()
     lost: tuple[Location, ...] = ()
     is_half_published: bool = False
@@ -78,7 +79,13 @@ def _read_file(output: Output) -> Result | None:
     if tags != videos and not output.run_folder.child("plan.json").is_file():
         raise UnusableResultError(f"{output.tags} and {output.videos.name} beside it come from different runs")
     identity, run_id = videos
-    return Result(identity, run_id, (TablePair(output.tags, output.videos),), is_half_published=tags != videos)
+    files = TableFiles(output.tags, output.videos, output.embeddings if identity.embeddings else None)
+    if identity.embedding_size is not None and tags == videos:
+        if not output.embeddings.is_file():
+            raise UnusableResultError(f"{output.embeddings}, which belongs to {output.out}, is missing")
+        if _metadata(output.embeddings, embeddings_schema(identity.embedding_size)) != tags:
+            raise UnusableResultError(f"{output.tags} and {output.embeddings.name} beside it come from different runs")
+    return Result(identity, run_id, (files,), is_half_published=tags != videos)
 
 
 def _metadata(file: Location, schema: pa.Schema) -> tuple[RunIdentity, str]:
@@ -96,16 +103,21 @@ def _read_folder(output: Output) -> Result | None:
         if output.tags.names() and not output.run_folder.child("plan.json").is_file():
             raise UnusableResultError(f"{output.manifest}, which lists the parts of {output.out}, is missing") from None
         return None
-    if manifest["format"] != MANIFEST_FORMAT:
-        raise ValueError
-    parts = tuple(Part(part["number"], part["videos"], part["segments"]) for part in manifest["parts"])
     identity = RunIdentity.from_json(manifest)
+    has_embeddings = identity.embeddings is not None
+    if manifest["format"] != (EMBEDDINGS_FORMAT if has_embeddings else MANIFEST_FORMAT):
+        raise ValueError
+    parts = tuple(Part(part["number"], part["videos"], part["segments"], has_embeddings) for part in manifest["parts"])
     there = set(output.parts.names())
     sources, lost = [], []
     for part, entry in zip(parts, manifest["parts"], strict=True):
         # Older versions of vtag list the files in tags/ and videos/.
-        source = TablePair(output.out.child(entry["tags_file"]), output.out.child(entry["videos_file"]))
-        gone = [file for file in (source.tags, source.videos) if file.name not in there]
+        source = TableFiles(
+            output.out.child(entry["tags_file"]),
+            output.out.child(entry["videos_file"]),
+            output.out.child(entry["embeddings_file"]) if has_embeddings else None,
+        )
+        gone = [file for file in source.files if file.name not in there]
         if source == part.listed(output) and gone:
             source = part.shown(output)
             lost += gone
@@ -126,24 +138,29 @@ def write_manifest(
     ``previous``: the numbers of earlier parts whose files stay for now.
     """
     manifest = {
-        "format": MANIFEST_FORMAT,
+        "format": MANIFEST_FORMAT if identity.embeddings is None else EMBEDDINGS_FORMAT,
         "vtag_version": tagger.__version__,
         "run": run_id,
         **identity.to_json(),
-        "parts": [
-            {
-                "number": part.number,
-                "tags_file": f"parts/{part.listed(output).tags.name}",
-                "videos_file": f"parts/{part.listed(output).videos.name}",
-                "videos": part.videos,
-                "segments": part.segments,
-            }
-            for part in parts
-        ],
+        "parts": [_entry(output, part) for part in parts],
         "previous": sorted(previous),
     }
     with replace_together((output.manifest,), check_lock) as (path,):
         path.write_text(json.dumps(manifest, indent=1) + "\n", "utf-8")
+
+
+def _entry(output: Output, part: Part) -> dict[str, int | str]:
+    files = part.listed(output)
+    entry: dict[str, int | str] = {
+        "number": part.number,
+        "tags_file": f"parts/{files.tags.name}",
+        "videos_file": f"parts/{files.videos.name}",
+        "videos": part.videos,
+        "segments": part.segments,
+    }
+    if files.embeddings is not None:
+        entry["embeddings_file"] = f"parts/{files.embeddings.name}"
+    return entry
 
 
 def kept_numbers(output: Output, run_id: str) -> set[int]:
@@ -162,9 +179,16 @@ def kept_numbers(output: Output, run_id: str) -> set[int]:
 
 def is_complete(output: Output, result: Result) -> bool:
     """Checks whether each part file of ``result`` has both names, and readers of ``*.parquet`` see no other."""
+    return not result.lost and all(shown_names(folder) == names for folder, names in expected_names(output, result))
+
+
+def expected_names(output: Output, result: Result) -> list[tuple[Location, set[str]]]:
+    """Returns the folders that readers of ``*.parquet`` read, each with the names of the part files of ``result``."""
+    if not output.is_folder:
+        return []
     names = {part.name for part in result.parts}
-    folders = (output.tags, output.videos) if output.is_folder else ()
-    return not result.lost and all(shown_names(folder) == names for folder in folders)
+    none = output.embeddings if result.identity.embeddings is None else None
+    return [(folder, set() if folder == none else names) for folder in shown_folders(output)]
 
 
 def complete(output: Output) -> None:
@@ -180,7 +204,6 @@ def list_files(output: Output, result: Result) -> None:
     """Gives all files of ``result`` their names in ``parts/``. Those of older versions of vtag have none."""
     output.parts.create_folder()
     for part, source in zip(result.parts, result.sources, strict=True):
-        listed = part.listed(output)
-        for file, name in ((source.tags, listed.tags), (source.videos, listed.videos)):
+        for file, name in zip(source.files, part.listed(output).files, strict=True):
             if file != name:
                 give_second_name(file, name)

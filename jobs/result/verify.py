@@ -1,5 +1,6 @@
 """Checks a published result: every video is complete, there once, and in order. Reads all rows, batch by batch."""
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -11,20 +12,26 @@ from jobs.errors import reason
 from jobs.result.columns import check_columns
 from jobs.result.identity import RunIdentity
 from jobs.result.ledger import committed_parts, read_started_run
-from jobs.result.merge import TablePair
+from jobs.result.merge import SEGMENT_KEY, TableFiles
 from jobs.result.output import Output, find_output
 from jobs.result.parts import Part, shown_names
-from jobs.result.published import Result, read_result
+from jobs.result.published import Result, expected_names, read_result
 from jobs.storage.location import Location
 from jobs.storage.replace import is_same_file
 from tagger.errors import OutputError
-from tagger.schema import TAGS_SCHEMA, VIDEOS_SCHEMA
+from tagger.schema import TAGS_SCHEMA, VIDEOS_SCHEMA, embeddings_schema
 
 BATCH_VIDEOS = 20_000
 """Number of rows of the videos table that are checked at a time."""
 
 COLUMNS = ["video", "segment", "start_s", "end_s"]
 """Columns of the tags whose values are checked."""
+
+BATCH_EMBEDDINGS = 10_000
+"""Number of embeddings that are checked at a time."""
+
+LENGTH_TOLERANCE = 0.01
+"""Largest difference of the length of an embedding from 1. Rounding to float16 changes it by less than 0.001."""
 
 
 class DamagedError(Exception):
@@ -87,7 +94,7 @@ def _verify(output: Output, result: Result) -> Verdict:
     try:
         ranges = []
         for number, source in enumerate(result.sources):
-            found = _check(source)
+            found = _check(source, result.identity)
             videos += found.videos
             segments += found.segments
             ranges.append((found.first, found.last, source))
@@ -96,8 +103,9 @@ def _verify(output: Output, result: Result) -> Verdict:
         _check_no_duplicates(ranges)
         if output.is_folder:
             _check_shown(output, result)
-        if read_started_run(output.run_folder) is not None:
-            unpublished = sum(_check(part).videos for part in committed_parts(output.run_folder))
+        if (started := read_started_run(output.run_folder)) is not None:
+            parts = committed_parts(output.run_folder)
+            unpublished = sum(_check(part, started.identity).videos for part in parts)
     except (DamagedError, OutputError) as error:
         problem = str(error)
     except OSError as error:
@@ -113,15 +121,20 @@ class _Found:
     last: str
 
 
-def _check(source: TablePair) -> _Found:
-    """Reads both files of a source to the end and compares them. Raises DamagedError."""
+def _check(source: TableFiles, identity: RunIdentity) -> _Found:
+    """Reads all files of a source to the end and compares them. Raises DamagedError."""
     videos = segments = 0
     first = last = ""
-    with source.tags.parquet() as tags_file, source.videos.parquet() as videos_file:
+    with contextlib.ExitStack() as stack:
+        tags_file = stack.enter_context(source.tags.parquet())
+        videos_file = stack.enter_context(source.videos.parquet())
         check_columns(source.tags, tags_file, TAGS_SCHEMA)
         check_columns(source.videos, videos_file, VIDEOS_SCHEMA)
         # All columns are read, since reading them verifies their checksums.
-        tags = _Rows(batch.select(COLUMNS) for batch in tags_file.iter_batches())
+        tags = _Rows(TAGS_SCHEMA, COLUMNS, tags_file.iter_batches())
+        embeddings = None
+        if identity.embedding_size is not None:
+            embeddings = _embeddings(stack, source, identity.embedding_size, tags_file.schema_arrow)
         for batch in videos_file.iter_batches(BATCH_VIDEOS):
             names = batch["video"]
             if pc.any(pc.less_equal(names, pa.concat_arrays([pa.array([last]), names[:-1]]))).as_py():
@@ -130,7 +143,10 @@ def _check(source: TablePair) -> _Found:
             has_gaps = np.zeros(len(names), bool)
             if "gaps" in batch.schema.names:
                 has_gaps = pc.fill_null(pc.list_value_length(batch["gaps"]), 0).to_numpy() > 0
-            _check_tags(tags.take(int(counts.sum())), names, counts, has_gaps, source.tags)
+            found = tags.take(int(counts.sum()))
+            _check_tags(found, names, counts, has_gaps, source.tags)
+            if embeddings is not None:
+                _check_same(embeddings.take(found.num_rows), found, source)
             first, last = first or names[0].as_py(), names[-1].as_py()
             videos += len(names)
             segments += int(counts.sum())
@@ -138,6 +154,10 @@ def _check(source: TablePair) -> _Found:
         if rest.num_rows:
             raise DamagedError(
                 f"{source.tags} has more segments than {source.videos} counts, from {rest['video'][0]} on"
+            )
+        if embeddings is not None and (rest := embeddings.take(1)).num_rows:
+            raise DamagedError(
+                f"{source.embeddings} has more rows than {source.tags} has segments, from {rest['video'][0]} on"
             )
     return _Found(videos, segments, first, last)
 
@@ -164,11 +184,59 @@ def _check_tags(tags: pa.Table, names: pa.Array, counts: np.ndarray, has_gaps: n
         raise DamagedError(f"{file}: segments of {expected[row]} are missing or wrong (from number {numbers[row]})")
 
 
-class _Rows:
-    """The rows of batches, to be taken in portions of another size."""
+def _embeddings(stack: contextlib.ExitStack, source: TableFiles, size: int, tags: pa.Schema) -> "_Rows":
+    """Opens the embeddings of a source. Their values are checked while they are read. Raises DamagedError.
 
-    def __init__(self, batches: Iterator[pa.RecordBatch]):
-        self._batches = batches
+    ``tags`` is the schema of the tags file.
+    """
+    if source.embeddings is None:
+        raise DamagedError(f"{source.tags} has no embeddings beside it")
+    file = stack.enter_context(source.embeddings.parquet())
+    schema = embeddings_schema(size)
+    check_columns(source.embeddings, file, schema)
+    if _vtag_metadata(file.schema_arrow) != _vtag_metadata(tags):
+        raise DamagedError(f"{source.tags} and {source.embeddings.name} come from different runs")
+    checked = (_with_good_vectors(batch, source.embeddings) for batch in file.iter_batches(BATCH_EMBEDDINGS))
+    return _Rows(schema, SEGMENT_KEY, checked)
+
+
+def _vtag_metadata(schema: pa.Schema) -> dict[bytes, bytes]:
+    return {key: value for key, value in (schema.metadata or {}).items() if key.startswith(b"vtag.")}
+
+
+def _with_good_vectors(batch: pa.RecordBatch, file: Location) -> pa.RecordBatch:
+    """Returns ``batch``. Raises DamagedError unless each embedding has the length 1."""
+    vectors = batch["embedding"].flatten().to_numpy(zero_copy_only=False).reshape(batch.num_rows, -1)
+    lengths = np.linalg.norm(vectors.astype(np.float32), axis=1)
+    # A comparison with a value that is no number is false.
+    is_good = np.abs(lengths - 1) <= LENGTH_TOLERANCE
+    if not is_good.all():
+        row = int(np.argmin(is_good))
+        video, segment = batch["video"][row], batch["segment"][row]
+        raise DamagedError(f"{file}: the embedding of segment {segment} of {video} is damaged")
+    return batch
+
+
+def _check_same(embeddings: pa.Table, tags: pa.Table, source: TableFiles) -> None:
+    """Raises DamagedError unless the embeddings are those of the segments in ``tags``, in the same order."""
+    rows = embeddings.num_rows
+    is_right = np.zeros(tags.num_rows, bool)
+    is_right[:rows] = pc.equal(embeddings["video"], tags["video"][:rows]).to_numpy()
+    is_right[:rows] &= embeddings["segment"].to_numpy() == tags["segment"].to_numpy()[:rows]
+    if not is_right.all():
+        row = int(np.argmin(is_right))
+        raise DamagedError(
+            f"{source.embeddings}: embeddings of {tags['video'][row]} are missing or wrong "
+            f"(from segment {tags['segment'][row]})"
+        )
+
+
+class _Rows:
+    """Some columns of the rows of batches, to be taken in portions of another size."""
+
+    def __init__(self, schema: pa.Schema, columns: list[str], batches: Iterator[pa.RecordBatch]):
+        self._batches = (batch.select(columns) for batch in batches)
+        self._empty = schema.empty_table().select(columns)
         self._rest: list[pa.RecordBatch] = []
 
     def take(self, rows: int) -> pa.Table:
@@ -176,13 +244,13 @@ class _Rows:
         while sum(batch.num_rows for batch in self._rest) < rows and (batch := next(self._batches, None)) is not None:
             self._rest.append(batch)
         if not self._rest:
-            return TAGS_SCHEMA.empty_table().select(COLUMNS)
+            return self._empty
         table = pa.Table.from_batches(self._rest)
         self._rest = table.slice(rows).to_batches()
         return table.slice(0, rows)
 
 
-def _check_no_duplicates(ranges: list[tuple[str, str, TablePair]]) -> None:
+def _check_no_duplicates(ranges: list[tuple[str, str, TableFiles]]) -> None:
     """Raises DamagedError when a video is in two sources."""
     ranges.sort(key=lambda found: found[:2])
     reach = ""
@@ -200,7 +268,7 @@ def _check_no_duplicates(ranges: list[tuple[str, str, TablePair]]) -> None:
             raise DamagedError(f"{twice[0]['values']} is in more than one part")
 
 
-def _check_counts(found: _Found, source: TablePair, part: Part) -> None:
+def _check_counts(found: _Found, source: TableFiles, part: Part) -> None:
     if (found.videos, found.segments) != (part.videos, part.segments):
         raise DamagedError(f"{source.videos} or its tags do not match the manifest")
 
@@ -212,8 +280,7 @@ def _check_shown(output: Output, result: Result) -> None:
             f"{file} is missing, and the manifest names it; the next vtag run or compact makes it again from the same "
             "rows in tags/ and videos/"
         )
-    names = {part.name for part in result.parts}
-    for folder in (output.tags, output.videos):
+    for folder, names in expected_names(output, result):
         there = shown_names(folder)
         for name in sorted(there - names):
             raise DamagedError(
@@ -227,5 +294,5 @@ def _check_shown(output: Output, result: Result) -> None:
             )
     for part, source in zip(result.parts, result.sources, strict=True):
         shown = part.shown(output)
-        if not (is_same_file(shown.tags, source.tags) and is_same_file(shown.videos, source.videos)):
-            _check_counts(_check(shown), shown, part)
+        if not all(map(is_same_file, shown.files, source.files)):
+            _check_counts(_check(shown, result.identity), shown, part)

@@ -302,7 +302,12 @@ def download(
 @contextlib.contextmanager
 def parquet_writer(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
     """Yields a writer of a local Parquet file. If the block ends without error, its footer is verified."""
-    with pq.ParquetWriter(path, schema, compression=COMPRESSION, write_page_checksum=True) as writer:
+    # In vectors hardly a value repeats, so a dictionary would only cost time and room.
+    vectors = {field.name for field in schema if pa.types.is_fixed_size_list(field.type)}
+    dictionary = [name for name in schema.names if name not in vectors] if vectors else True
+    with pq.ParquetWriter(
+        path, schema, compression=COMPRESSION, use_dictionary=dictionary, write_page_checksum=True
+    ) as writer:
         yield writer
     if not pq.read_schema(path).equals(schema):
         raise OSError(errno.EIO, "its columns differ from what was written", str(path))

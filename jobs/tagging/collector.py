@@ -18,8 +18,8 @@ class FinishedVideo:
     """A video whose windows have all come back.
 
     ``version`` is the version of the file that was read, None when the file was not found. ``segments`` are rows of
-    SEGMENTS_SCHEMA, in order. ``number`` is the number of the video in the job. ``attempts`` is the number of runs that
-    have read this version of the video.
+    SEGMENTS_SCHEMA, in order, with their embeddings if the run has them. ``number`` is the number of the video in the
+    job. ``attempts`` is the number of runs that have read this version of the video.
     """
 
     video: Video
@@ -121,7 +121,7 @@ class Collector:
     def _finish(self, number: int) -> FinishedVideo | None:
         video = self._open[number]
         assert video.end is not None
-        segments = pa.concat_tables([SEGMENTS_SCHEMA.empty_table(), *video.slices])
+        segments = pa.concat_tables(video.slices) if video.slices else SEGMENTS_SCHEMA.empty_table()
         windows, first = np.unique(segments["window"].to_numpy(), return_index=True)
         if len(windows) != video.end.windows:
             return None

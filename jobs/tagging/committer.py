@@ -55,7 +55,7 @@ class Committer:
             # The list is cleared only after the commit: an interrupted commit is repeated and overwrites itself.
             if self._waiting:
                 with doing("writing finished videos to", self._ledger.folder):
-                    self._ledger.commit(*result_tables(self._waiting))
+                    self._ledger.commit(*result_tables(self._waiting, self._ledger.embedding_size))
         except OSError as error:
             raise explained(error, self._ledger.folder) from error
         self.committed += len(self._waiting)

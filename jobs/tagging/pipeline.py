@@ -159,8 +159,10 @@ def tag_videos(
     numbers: Sequence[int] | None = None,
     reader: WantedReader = "auto",
     avoided: Collection[str] = (),
+    embeddings: bool = False,
 ) -> Generator[pa.Table]:
-    """Tags ``videos`` and yields tables of SEGMENTS_SCHEMA as they come back, in any order.
+    """Tags ``videos`` and yields tables of SEGMENTS_SCHEMA, with ``embeddings`` if wanted, as they come back, in any
+    order.
 
     Their column ``video`` has the ``numbers`` of the videos; without them, videos count from 0. The nodes with an id in
     ``avoided`` do not decode. Every window comes back once, and every video, also an unreadable one, has exactly one
@@ -180,7 +182,7 @@ def tag_videos(
     windows = _decoding_step(
         blocks, source, sampling, workers, span_windows=span_windows, tasks=len(sizes), reader=reader, avoided=avoided
     )
-    settings = {"precision": precision, "top_k": top_k, "batch_size": batch_size}
+    settings = {"precision": precision, "top_k": top_k, "batch_size": batch_size, "embeddings": embeddings}
     segments = _model_step(windows, source, sampling, workers, rows=rows, settings=settings)
     yield from segments.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
 

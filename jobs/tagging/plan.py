@@ -9,8 +9,8 @@ from jobs.archive.listing import find_videos
 from jobs.archive.video import Video, video_name
 from jobs.errors import reason
 from jobs.result.changes import Changes, Records, find_changes, read_records
-from jobs.result.identity import RunIdentity
-from jobs.result.ledger import committed_parts, read_moved, read_started_run
+from jobs.result.identity import NO_EMBEDDINGS, RunIdentity
+from jobs.result.ledger import StartedRun, committed_parts, read_moved, read_started_run
 from jobs.result.output import Output, choose_output
 from jobs.result.pruning import Pruning, find_pruning
 from jobs.result.published import Result, UnusableResultError, read_result
@@ -102,9 +102,10 @@ class DryRun:
 def make_plan(config: RunConfig, on_found: Callable[[int], None] = lambda found: None) -> Plan:
     """Plans a job without changing anything on disk (a model by name may be downloaded).
 
-    ``on_found`` gets the number of videos found so far. Raises InputError, OutputError, ModelFileError or WeightsError.
+    Rows get embeddings if ``config`` or the result to extend says so. ``on_found`` gets the number of videos found so
+    far. Raises InputError, OutputError, ModelFileError or WeightsError.
     """
-    output = choose_output(config.out)
+    output = choose_output(config.out, embeddings=config.embeddings)
     source = find_model(config.model, config.weights, frames=config.frames)
     sampling = replace(source.info.sampling, fast_decode=config.fast_decode or source.info.sampling.fast_decode)
     if config.hop_s is not None:
@@ -113,9 +114,16 @@ def make_plan(config: RunConfig, on_found: Callable[[int], None] = lambda found:
         except ValueError as error:
             raise InputError(str(error)) from None
     top_k = min(config.top_k, len(source.info.labels))
-    identity = RunIdentity(source.name, source.hash, sampling.to_json(), top_k)
-    run_id, replaces = _interrupted_run(output, identity, overwrite=config.overwrite)
-    base = None if replaces else _base_result(output, identity)
+    started = _read_started_run(output, overwrite=config.overwrite)
+    base = None if config.overwrite or (started and started.replaces) else read_base(output)
+    # A later command without --embeddings goes on with those of the interrupted run or of the result.
+    extended = None if config.overwrite else started or base
+    has_embeddings = config.embeddings or (extended is not None and extended.identity.embeddings is not None)
+    embeddings = source.embeddings if has_embeddings else None
+    identity = RunIdentity(source.name, source.hash, sampling.to_json(), top_k, embeddings)
+    run_id, replaces = _interrupted_run(output, started, identity, overwrite=config.overwrite)
+    if base is not None:
+        _check_base(output, base, identity)
     folders = Folders()
     videos = tuple(
         find_videos(
@@ -212,18 +220,24 @@ def _pruning(
     return pruning
 
 
-def _interrupted_run(output: Output, identity: RunIdentity, *, overwrite: bool) -> tuple[str | None, bool]:
+def _read_started_run(output: Output, *, overwrite: bool) -> StartedRun | None:
+    """Reads the plan of the interrupted run; None without one, and for a damaged one that ``overwrite`` replaces."""
+    try:
+        return read_started_run(output.run_folder)
+    except OutputError:
+        if overwrite:
+            return None
+        raise
+
+
+def _interrupted_run(
+    output: Output, started: StartedRun | None, identity: RunIdentity, *, overwrite: bool
+) -> tuple[str | None, bool]:
     """Returns the id of the interrupted run to continue, if any, and whether the run replaces an earlier result.
 
     Raises OutputError when the interrupted run has another identity, or when it replaces the result that this run adds
     to.
     """
-    try:
-        started = read_started_run(output.run_folder)
-    except OutputError:
-        if overwrite:
-            return None, True
-        raise
     if started is None:
         return None, overwrite
     difference = identity.difference(started.identity)
@@ -231,6 +245,11 @@ def _interrupted_run(output: Output, identity: RunIdentity, *, overwrite: bool) 
         # The same command, given again after an interruption, continues.
         return started.run_id if difference is None and started.replaces else None, True
     if difference is not None:
+        if difference == NO_EMBEDDINGS:
+            raise OutputError(
+                f"{output.run_folder} holds an interrupted run without embeddings; leave out --embeddings to finish "
+                "it, or use --embeddings --overwrite to tag all videos again with embeddings"
+            )
         raise OutputError(
             f"{output.run_folder} holds an interrupted run with {difference}; "
             "use --overwrite to start over, remove it to go on with the result as it is, or choose another --out"
@@ -251,27 +270,31 @@ def read_base(output: Output) -> Result | None:
         raise OutputError(f"{error}; {error.hint}") from error
 
 
-def _base_result(output: Output, identity: RunIdentity) -> Result | None:
-    """Returns the result that the run adds to. Raises OutputError when its identity differs or a part is missing."""
-    base = read_base(output)
-    difference = base and identity.difference(base.identity)
-    if base and difference:
+def _check_base(output: Output, base: Result, identity: RunIdentity) -> None:
+    """Checks the result that the run adds to. Raises OutputError when its identity differs or a part is missing."""
+    difference = identity.difference(base.identity)
+    if difference == NO_EMBEDDINGS:
+        raise OutputError(
+            f"{output.out} has no embeddings; use --embeddings --overwrite to tag all videos again with embeddings, "
+            "or leave out --embeddings to extend it as it is"
+        )
+    if difference:
         frames = base.identity.sampling["num_frames"]
         is_other = base.identity.model_hash == identity.model_hash and frames != identity.sampling["num_frames"]
         extend = f"--frames {frames} to extend it, " if is_other else ""
         raise OutputError(
             f"{output.out} was made with {difference}; use {extend}--overwrite to replace it, or choose another --out"
         )
-    if base is not None and base.parts:
-        there = {*output.parts.names(), *output.tags.names()}
-        lacking = [source.tags for source in base.sources if source.tags.name not in there]
+    if base.parts:
+        segments = [file for source in base.sources for file in source.files if file != source.videos]
+        there = {folder: set(output.out.child(folder).names()) for folder in {file.parent.name for file in segments}}
+        lacking = [file for file in segments if file.name not in there[file.parent.name]]
         if lacking:
             # The plan reads only the table of videos; the segments are read at the end of the job.
             raise OutputError(
                 f"{output.manifest} lists {lacking[0]}, which is missing; "
                 "use --overwrite to start over, or choose another --out"
             )
-    return base
 
 
 def dry_run(plan: Plan, on_probed: Callable[[int], None] = lambda probed: None) -> DryRun:

@@ -6,6 +6,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 
 from jobs.cluster.memory import keep_freed_memory
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 class Predictor:
     """An actor with a loaded model: takes tables of WINDOWS_SCHEMA and returns tables of SEGMENTS_SCHEMA.
 
-    ``content`` is a reference to the bytes of the weights file, for a machine that does not have it.
+    ``content`` is a reference to the bytes of the weights file, for a machine that does not have it. ``embeddings``:
+    the tables get a column with the embeddings of the windows.
     """
 
     def __init__(
@@ -36,6 +38,7 @@ class Predictor:
         top_k: int,
         batch_size: int | None,
         precision: "PrecisionName" = "auto",
+        embeddings: bool = False,
     ):
         # Processes that do not need torch import this module, too; torch takes half a gigabyte.
         import torch
@@ -51,19 +54,25 @@ class Predictor:
         self._shape = (sampling.num_frames, *source.info.preprocessing.shape)
         self._top_k = top_k
         self._batch_size = batch_size
+        self._no_embeddings = np.empty((0, self._classifier.embedding_size), np.float16) if embeddings else None
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Classifies the windows of ``table``."""
         started, cpu_started = time.perf_counter(), time.process_time()
         clips = clips_of(table, self._shape)
         segments = []
+        embeddings = self._no_embeddings
         if len(clips):
             with doing(f"classifying {len(clips)} windows"):
-                probabilities, ood_scores = self._classifier.classify(clips, self._batch_size)
+                if embeddings is None:
+                    probabilities, ood_scores = self._classifier.classify(clips, self._batch_size)
+                else:
+                    probabilities, ood_scores, embeddings = self._classifier.classify_and_embed(clips, self._batch_size)
             columns = [table.column(name).drop_null().to_pylist() for name in ("window", "start_s", "end_s")]
             windows = [Window(*values) for values in zip(*columns, strict=True)]
             segments = make_segments(windows, probabilities, self._labels, self._top_k, ood_scores)
-        return segments_table(table, segments, time.perf_counter() - started, time.process_time() - cpu_started)
+        passed_s, cpu_s = time.perf_counter() - started, time.process_time() - cpu_started
+        return segments_table(table, segments, passed_s, cpu_s, embeddings)
 
 
 def _load(source: ModelSource, content: Any, device: "DeviceName", precision: "PrecisionName") -> "Classifier":

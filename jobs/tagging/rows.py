@@ -12,16 +12,22 @@ from jobs.archive.video import Version, video_name
 from jobs.tagging.collector import FinishedVideo
 from jobs.tagging.transport import SEGMENTS_SCHEMA
 from tagger.errors import one_line
-from tagger.schema import TAGS_SCHEMA, VIDEOS_SCHEMA
+from tagger.schema import TAGS_SCHEMA, VIDEOS_SCHEMA, embeddings_schema
 
 FACT_COLUMNS = ("container", "codec", "width", "height", "fps", "duration_s")
 """Columns of VIDEOS_SCHEMA that are copied from VideoFacts."""
 
 
-def result_tables(videos: Iterable[FinishedVideo]) -> tuple[pa.Table, pa.Table]:
-    """Returns the rows of VIDEOS_SCHEMA and of TAGS_SCHEMA for finished videos, both sorted by video."""
+Rows = tuple[pa.Table, pa.Table, pa.Table | None]
+"""Rows of VIDEOS_SCHEMA, of TAGS_SCHEMA and of embeddings about the same videos, each sorted by video. The last is None
+without embeddings."""
+
+
+def result_tables(videos: Iterable[FinishedVideo], embedding_size: int | None = None) -> Rows:
+    """Returns the rows for finished videos. ``embedding_size`` is the number of values of their embeddings, if any."""
     finished = list(videos)
-    return videos_table(finished), tags_table(finished)
+    embeddings = None if embedding_size is None else embeddings_table(finished, embedding_size)
+    return videos_table(finished), tags_table(finished), embeddings
 
 
 def tags_table(videos: Iterable[FinishedVideo]) -> pa.Table:
@@ -29,7 +35,9 @@ def tags_table(videos: Iterable[FinishedVideo]) -> pa.Table:
     finished = _sorted(videos)
     names = pa.array([video_name(one.video.path) for one in finished], pa.string())
     numbers = np.repeat(np.arange(len(finished)), [len(one.segments) for one in finished])
-    rows = pa.concat_tables([SEGMENTS_SCHEMA.empty_table(), *(one.segments for one in finished)])
+    rows = pa.concat_tables(
+        [SEGMENTS_SCHEMA.empty_table(), *(one.segments.select(SEGMENTS_SCHEMA.names) for one in finished)]
+    )
     columns = {
         "video": names.take(pa.array(numbers)),
         "segment": rows["window"],
@@ -42,6 +50,17 @@ def tags_table(videos: Iterable[FinishedVideo]) -> pa.Table:
         "top_confidences": rows["top_confidences"],
     }
     return pa.table([columns[name] for name in TAGS_SCHEMA.names], schema=TAGS_SCHEMA)
+
+
+def embeddings_table(videos: Iterable[FinishedVideo], size: int) -> pa.Table:
+    """Returns the embeddings of finished videos, with a row for each row of ``tags_table``, in the same order."""
+    schema = embeddings_schema(size)
+    tables = [schema.empty_table()]
+    for one in _sorted(videos):
+        if len(one.segments):
+            names = pa.array([video_name(one.video.path)] * len(one.segments))
+            tables.append(pa.table([names, one.segments["window"], one.segments["embedding"]], schema=schema))
+    return pa.concat_tables(tables)
 
 
 def videos_table(videos: Iterable[FinishedVideo]) -> pa.Table:
@@ -89,8 +108,8 @@ class Revision:
     attempts: int | None = None
 
 
-def revised(videos: pa.Table, tags: pa.Table, revisions: Mapping[str, Revision]) -> tuple[pa.Table, pa.Table]:
-    """Returns rows of VIDEOS_SCHEMA and of TAGS_SCHEMA with the ``revisions`` of their videos, sorted by video."""
+def revised(videos: pa.Table, tags: pa.Table, embeddings: pa.Table | None, revisions: Mapping[str, Revision]) -> Rows:
+    """Returns rows with the ``revisions`` of their videos, sorted by video."""
     rows = videos.to_pylist()
     for row in rows:
         old_name = row["video"]
@@ -104,12 +123,17 @@ def revised(videos: pa.Table, tags: pa.Table, revisions: Mapping[str, Revision])
             if row[column] is not None:
                 row[column] = row[column].replace(one_line(old_name), one_line(revision.name))
     names = pa.array([revisions[name].name for name in videos["video"].to_pylist()], pa.string())
-    at = tags.schema.get_field_index("video")
-    renamed = names.take(pc.index_in(tags["video"], videos["video"].combine_chunks()))
-    tags = tags.set_column(at, tags.schema.field(at), renamed)
+
+    def rename(segments: pa.Table) -> pa.Table:
+        renamed = names.take(pc.index_in(segments["video"], videos["video"].combine_chunks()))
+        at = segments.schema.get_field_index("video")
+        segments = segments.set_column(at, segments.schema.field(at), renamed)
+        return segments.sort_by([("video", "ascending"), ("segment", "ascending")])
+
     return (
         pa.Table.from_pylist(rows, VIDEOS_SCHEMA).sort_by("video"),
-        tags.sort_by([("video", "ascending"), ("segment", "ascending")]),
+        rename(tags),
+        None if embeddings is None else rename(embeddings),
     )
 
 

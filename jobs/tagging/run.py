@@ -105,6 +105,7 @@ def run_job(
         ),
         top_labels=counts.top_labels,
         background=counts.background,
+        embeddings_out=_shown(plan.output.embeddings, plan.config) if plan.identity.embeddings else None,
     )
 
 
@@ -215,9 +216,9 @@ def _commit_revised(plan: Plan, ledger: Ledger, revisions: Mapping[str, Revision
     if not revisions:
         return
     sources = [*(plan.base.sources if plan.base else ()), *committed_parts(plan.output.run_folder)]
-    for merged in merge(sources, keep=pa.array(revisions)):
+    for merged in merge(sources, keep=pa.array(revisions), embedding_size=plan.identity.embedding_size):
         if merged.videos.num_rows:
-            ledger.commit(*revised(merged.videos, merged.tags, revisions))
+            ledger.commit(*revised(merged.videos, merged.tags, merged.embeddings, revisions))
 
 
 def _tag(plan: Plan, ledger: Ledger, job: JobState, lock: Lock) -> None:
@@ -247,6 +248,7 @@ def _tag_in_chunks(driver: RayDriver, committer: Committer, job: JobState) -> No
         top_k=plan.identity.top_k,
         batch_size=config.batch_size,
         precision=config.precision,
+        embeddings=plan.identity.embeddings is not None,
     )
     left: list[Sequence[int]] = [range(len(plan.todo))]
     waits_s = iter(RETRY_WAITS_S)

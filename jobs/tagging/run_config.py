@@ -52,7 +52,8 @@ class RunConfig:
     else a folder of part files; both may be addresses such as ``s3://bucket/videos``. ``frames`` is the number of
     frames that the model sees of each window, if it leaves a choice (see ``find_model``). ``hop_s`` is the distance
     between window starts in seconds; ``fast_decode`` is passed to Sampling. ``prune`` removes the videos from the
-    result that are certainly gone (see ``jobs.archive.gone``), at most ``max_prune``.
+    result that are certainly gone (see ``jobs.archive.gone``), at most ``max_prune``. ``embeddings`` writes the
+    embeddings of the segments, too; a result that has them keeps getting them without it.
     """
 
     inputs: tuple[str, ...]
@@ -69,6 +70,7 @@ class RunConfig:
     reader: Literal["auto", "pyav", "decord"] = "auto"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     actors: int | None = None
+    embeddings: bool = False
     address: str | None = None
     extensions: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()

@@ -69,7 +69,8 @@ class Summary:
     did not read the ``kept`` videos, which include the ``touched`` ones (same content, another modification time) and
     the ``moved`` ones (same content, another name). ``gone`` videos are in the result but not in the inputs. ``pruned``
     of them were removed, and with ``--prune`` ``unknown`` ones stay, because they are not certainly gone. ``unlisted``
-    folders could not be listed. ``left_out`` counts the files that are not videos, by extension.
+    folders could not be listed. ``left_out`` counts the files that are not videos, by extension. ``embeddings_out`` is
+    None when the result has no embeddings.
     """
 
     out: str
@@ -101,3 +102,4 @@ class Summary:
     failures: tuple[Failure, ...] = field(default=())
     top_labels: tuple[LabelCount, ...] = field(default=())
     background: LabelCount = field(default_factory=lambda: LabelCount(BACKGROUND, 0, 0.0))
+    embeddings_out: str | None = None

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TaggingSettings:
-    """Settings for tagging: fields of ``RunConfig`` with the same names. ``top_k`` is at most the number of labels."""
+    """Settings for tagging: fields of ``RunConfig`` with the same names. ``top_k`` is at most the number of labels.
+
+    ``embeddings``: the result has embeddings, whether or not this command asked for them.
+    """
 
     device: "DeviceName"
     decode_device: DecodeDevice
@@ -31,6 +34,7 @@ class TaggingSettings:
     top_k: int
     batch_size: int | None
     precision: "PrecisionName"
+    embeddings: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,7 @@ def tag_archive(
         top_k=settings.top_k,
         batch_size=settings.batch_size,
         precision=settings.precision,
+        embeddings=settings.embeddings,
     )
     try:
         for table in tables:

@@ -45,7 +45,8 @@ SEGMENTS_SCHEMA = pa.schema(
         pa.field("top_confidences", pa.list_(pa.float32())),
     ]
 )
-"""From prediction to the job: the same rows without clips, with the segments."""
+"""From prediction to the job: the same rows without clips, with the segments. With embeddings there is one more column,
+``embedding``: fixed-size lists of float16, null in a row without a window."""
 
 
 def span_to_table(video: int, span: Span, decode_s: float, version: Version | None = None) -> pa.Table:
@@ -97,10 +98,17 @@ def clips_of(table: pa.Table, shape: tuple[int, int, int, int]) -> np.ndarray:
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
-def segments_table(table: pa.Table, segments: Sequence[Segment], predict_s: float, cpu_s: float) -> pa.Table:
+def segments_table(
+    table: pa.Table,
+    segments: Sequence[Segment],
+    predict_s: float,
+    cpu_s: float,
+    embeddings: np.ndarray | None = None,
+) -> pa.Table:
     """Returns the rows of ``table`` without clips. The rows that had a clip get ``segments``, in order.
 
-    ``predict_s`` and ``cpu_s`` are time and CPU time of all segments together.
+    ``predict_s`` and ``cpu_s`` are time and CPU time of all segments together. ``embeddings`` are those of the
+    segments, ``[n, D] float16``; None leaves out their column.
     """
     remaining = iter(segments)
     made = [next(remaining) if index is not None else None for index in table.column("window").to_pylist()]
@@ -116,7 +124,16 @@ def segments_table(table: pa.Table, segments: Sequence[Segment], predict_s: floa
     fields = list(SEGMENTS_SCHEMA)[len(_ROW) :]
     arrays = [pa.array(column, field.type) for column, field in zip(predicted, fields, strict=True)]
     kept = [table.column(field.name).combine_chunks() for field in _ROW]
-    return pa.Table.from_arrays([*kept, *arrays], schema=SEGMENTS_SCHEMA)
+    rows = pa.Table.from_arrays([*kept, *arrays], schema=SEGMENTS_SCHEMA)
+    if embeddings is None:
+        return rows
+    lacks = np.array([segment is None for segment in made])
+    values = np.zeros((len(made), embeddings.shape[1]), np.float16)
+    values[~lacks] = embeddings
+    flat = pa.array(values.reshape(-1))
+    return rows.append_column(
+        "embedding", pa.FixedSizeListArray.from_arrays(flat, embeddings.shape[1], mask=pa.array(lacks))
+    )
 
 
 def end_from_json(text: str) -> tuple[VideoEnd, Version | None]:

@@ -109,11 +109,12 @@ def print_result(summary: Summary, console: Console) -> None:
     lines = {
         "Segments": summary.out,
         "Videos": summary.videos_out,
+        **({} if summary.embeddings_out is None else {"Embeddings": summary.embeddings_out}),
         "DuckDB": shell_line(duckdb_query(summary.out)),
         "pandas": pandas_line(summary.out),
     }
     for name, line in lines.items():
-        text = Text.assemble((f"{name:<10}", "bold"), printable(line))
+        text = Text.assemble((f"{name:<9} ", "bold"), printable(line))
         console.print(text, soft_wrap=True, highlight=False)
 
 

@@ -1,6 +1,7 @@
 """Made-up finished videos, for the tests of results."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -18,10 +19,14 @@ from tagger import Sampling
 from tagger.clips import VideoEnd
 from tagger.video.choose import Choice
 from tagger.video.facts import VideoFacts
+from tests.jobs.result.embedded import add_embeddings
 
 FACTS = VideoFacts("mp4", "h264", 96, 64, 30.0, 4.0, 120, 0.0, 1 / 15360, 0, False)
 
 IDENTITY = RunIdentity("ucf20", "abc123", Sampling(hop_s=1.0).to_json(), 2)
+
+EMBEDDED = replace(IDENTITY, embeddings={"size": 8, "version": 1})
+"""The identity of a run with embeddings."""
 
 
 def make_finished(
@@ -60,22 +65,31 @@ def make_finished(
     )
 
 
-def commit_to(output: Output, *commits: list[FinishedVideo], replaces: bool = False) -> Ledger:
+def commit_to(
+    output: Output, *commits: list[FinishedVideo], replaces: bool = False, identity: RunIdentity = IDENTITY
+) -> Ledger:
     """Creates a run folder for ``output`` with a part for each of ``commits``."""
-    ledger = Ledger.open(output.run_folder, IDENTITY, replaces=replaces)
+    ledger = Ledger.open(output.run_folder, identity, replaces=replaces)
     for videos in commits:
-        ledger.commit(*result_tables(videos))
+        if (size := identity.embedding_size) is not None:
+            videos = [replace(video, segments=add_embeddings(video.segments, size)) for video in videos]
+        ledger.commit(*result_tables(videos, size))
     return ledger
 
 
-def publish_to(out: Path | str, *commits: list[FinishedVideo], keep: list[str] | None = None) -> ResultCounts:
-    """Publishes a run that finishes ``commits`` to the result at ``out``."""
+def publish_to(
+    out: Path | str,
+    *commits: list[FinishedVideo],
+    keep: list[str] | None = None,
+    identity: RunIdentity = IDENTITY,
+    replaces: bool = False,
+) -> ResultCounts:
+    """Publishes a run that finishes ``commits`` to the result at ``out``, or that ``replaces`` it."""
     output = choose_output(out)
-    ledger = commit_to(output, *commits)
+    ledger = commit_to(output, *commits, replaces=replaces, identity=identity)
     names = None if keep is None else pa.array(keep, pa.string())
-    published = publish(
-        output, IDENTITY, ledger.run_id, read_result(output), committed_parts(output.run_folder), keep=names
-    )
+    base = None if replaces else read_result(output)
+    published = publish(output, identity, ledger.run_id, base, committed_parts(output.run_folder), keep=names)
     remove(output.run_folder)
     output.run_folder.delete_empty_folder()
     return published

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jobs.result.merge import TablePair, merge
+from jobs.result.merge import TableFiles, merge
 from jobs.storage.location import locate
 from jobs.tagging.collector import FinishedVideo
 from jobs.tagging.rows import tags_table, videos_table
@@ -18,8 +18,8 @@ from tagger.schema import TAGS_SCHEMA, VIDEOS_SCHEMA
 from tests.jobs.result.finished import make_finished
 
 
-def write(folder: Path, number: int, videos: list[FinishedVideo], row_group_size: int | None = None) -> TablePair:
-    source = TablePair(locate(folder / f"{number}.tags.parquet"), locate(folder / f"{number}.videos.parquet"))
+def write(folder: Path, number: int, videos: list[FinishedVideo], row_group_size: int | None = None) -> TableFiles:
+    source = TableFiles(locate(folder / f"{number}.tags.parquet"), locate(folder / f"{number}.videos.parquet"))
     tags = tags_table(videos)
     if number % 2:
         # As in a result of an older vtag.
@@ -30,7 +30,7 @@ def write(folder: Path, number: int, videos: list[FinishedVideo], row_group_size
 
 
 def merged(
-    sources: list[TablePair], keep: list[str] | None = None, range_rows: int = 100_000
+    sources: list[TableFiles], keep: list[str] | None = None, range_rows: int = 100_000
 ) -> tuple[pa.Table, pa.Table]:
     names = None if keep is None else pa.array(keep, pa.string())
     ranges = list(merge(sources, keep=names, range_rows=range_rows))

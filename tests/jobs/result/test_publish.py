@@ -230,7 +230,7 @@ def test_an_interrupted_publication_that_pruned_is_repaired_also_without_pruning
 class TestAFolder:
     def test_its_part_files_read_as_one_table(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("jobs.result.publish.ROWS_PER_FILE", 4)
-        monkeypatch.setattr("jobs.result.merge.merge.__kwdefaults__", {"keep": None, "range_rows": 4})
+        monkeypatch.setattr("jobs.result.merge.RANGE_ROWS", 4)
         publish_to(tmp_path / "result", *COMMITS)
         names = sorted(str(path.relative_to(tmp_path / "result")) for path in (tmp_path / "result").rglob("*.*"))
         assert names == [

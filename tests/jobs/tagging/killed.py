@@ -12,7 +12,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +28,14 @@ from jobs.storage.location import Location
 from jobs.tagging.plan import make_plan
 from jobs.tagging.run import run_job
 from jobs.tagging.run_config import MaxPrune, RunConfig
+from jobs.tagging.tag_archive import TaggingSettings
 from jobs.tagging.transport import SEGMENTS_SCHEMA
 from tagger.clips import VideoEnd
+from tagger.tagger import ModelSource
+from tests.jobs.result.embedded import add_embeddings, check_embeddings
 
 TIMINGS = ["decode_s", "predict_s"]
+TABLES = ("tags", "videos", "embeddings")
 LOG = "read.log"
 OPERATIONS = ("open", "os.rename", "os.link", "os.remove", "os.mkdir", "os.rmdir", "")
 """The audit events that are operations on a disk; an empty one stands for an operation without an event."""
@@ -79,11 +83,20 @@ class DriverWithoutRay:
         pass
 
     def events(
-        self, work: object, videos: Sequence[Video], numbers: Sequence[int], *_: object, timeout_s: float
+        self,
+        work: object,
+        videos: Sequence[Video],
+        numbers: Sequence[int],
+        source: ModelSource,
+        sampling: object,
+        settings: TaggingSettings,
+        *_: object,
+        timeout_s: float,
     ) -> Iterator[pa.Table]:
-        """Yields the rows of ``videos``."""
+        """Yields the rows of ``videos``, with embeddings if the job wants them."""
         for number, video in zip(numbers, videos, strict=True):
-            yield rows_of(number, video)
+            rows = rows_of(number, video)
+            yield add_embeddings(rows, source.embeddings["size"]) if settings.embeddings else rows
 
 
 def prepare() -> None:
@@ -145,16 +158,18 @@ def kill_at(step: int, folder: Path) -> None:
 
 
 def content(out: Path, without: Sequence[str] = ()) -> dict[str, Any]:
-    """Returns the rows of both tables, as a reader of the files or of ``*.parquet`` finds them."""
+    """Returns the rows of all tables, as a reader of the files or of ``*.parquet`` finds them."""
     if out.suffix == ".parquet":
-        return {"tags": rows_in([out], without), "videos": rows_in([out.with_suffix(".videos.parquet")], without)}
-    return {name: rows_in(sorted((out / name).glob("*.parquet")), without) for name in ("tags", "videos")}
+        others = {name: rows_in([out.with_suffix(f".{name}.parquet")], without) for name in ("videos", "embeddings")}
+        return {"tags": rows_in([out], without), **others}
+    return {name: rows_in(sorted((out / name).glob("*.parquet")), without) for name in TABLES}
 
 
 def manifest_content(out: Path, manifest: str, without: Sequence[str] = ()) -> dict[str, Any]:
-    """Returns the rows of both tables in a folder, as a program that has read ``manifest`` finds them."""
+    """Returns the rows of all tables in a folder, as a program that has read ``manifest`` finds them."""
     parts = json.loads(manifest)["parts"]
-    return {name: rows_in([out / part[f"{name}_file"] for part in parts], without) for name in ("tags", "videos")}
+    files = {name: [out / part[f"{name}_file"] for part in parts if f"{name}_file" in part] for name in TABLES}
+    return {name: rows_in(files[name], without) for name in TABLES}
 
 
 def rows_in(files: list[Path], without: Sequence[str]) -> list[dict[str, Any]] | None:
@@ -210,7 +225,10 @@ def try_every_step(folder: Path, config: RunConfig) -> dict[str, int]:
             assert all(seen[name] in (old[name], new[name]) for name in seen), (
                 f"step {step}: a reader sees half a table"
             )
-            assert seen["tags"] == old["tags"] or seen["videos"] == new["videos"], f"step {step}: the tags came first"
+            for name in ("videos", "embeddings"):
+                if new[name] is not None:
+                    is_new = seen[name] == new[name]
+                    assert is_new or seen["tags"] == old["tags"], f"step {step}: the tags came first"
         elif manifest == old_manifest:
             assert seen == old, f"step {step}: a reader of *.parquet sees a result that is not published"
         else:
@@ -237,6 +255,8 @@ def try_every_step(folder: Path, config: RunConfig) -> dict[str, int]:
                 assert manifest_content(out, old_manifest) == old, f"step {step}: a reader of before lost its files"
         assert not read & committed, f"step {step}: {read & committed} were finished and read again"
         assert verify(str(out)).problem is None, f"step {step}"
+        if new["embeddings"] is not None:
+            check_embeddings(out)
         (folder / LOG).touch()
         assert sorted(path.name for path in folder.iterdir()) == names, f"step {step}: something is left behind"
         step += 1
@@ -244,22 +264,33 @@ def try_every_step(folder: Path, config: RunConfig) -> dict[str, int]:
 
 
 def main() -> None:
-    folder, out, start = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+    folder, out, start, embeddings = Path(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4]
     prepare()
     archive = folder / "videos"
     archive.mkdir(parents=True)
     for name in ("a", "b", "c"):
         (archive / f"{name}.mp4").write_text(name * 3)
         os.utime(archive / f"{name}.mp4", (1, 1))
-    config = RunConfig((str(archive),), folder / out, prune=True, max_prune=MaxPrune(videos=1))
+    # With an earlier result, the command that is killed does not ask for its embeddings again.
+    first = RunConfig(
+        (str(archive),),
+        folder / out,
+        prune=True,
+        max_prune=MaxPrune(videos=1),
+        embeddings=embeddings in ("with", "dropped"),
+    )
+    config = first if start == "no result" else replace(first, embeddings=embeddings == "added")
     if start == "failing videos":
         # The first one fails again. The second one gives fewer segments when it is tried again.
         (archive / "a.mp4").write_text("!!!")
         (archive / "b.mp4").write_text("!bb")
-        assert fork(lambda: run_job(make_plan(config))) == 0
+        assert fork(lambda: run_job(make_plan(first))) == 0
         (folder / "worse b.mp4").touch()
+    elif start == "overwritten":
+        assert fork(lambda: run_job(make_plan(first))) == 0
+        config = replace(config, overwrite=True, prune=False)
     elif start != "no result":
-        assert fork(lambda: run_job(make_plan(config))) == 0
+        assert fork(lambda: run_job(make_plan(first))) == 0
         (archive / "c.mp4").unlink()
     if start == "grown archive":
         (archive / "a.mp4").write_text("changed")

@@ -21,24 +21,25 @@ from tests.videos import encode
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("out", "start", "steps", "videos"),
+    ("start", "steps", "videos", "embeddings"),
     [
-        ("tags.parquet", "no result", 60, 3),
-        ("tags.parquet", "grown archive", 60, 2),
-        ("result", "no result", 80, 3),
-        ("result", "grown archive", 80, 2),
-        ("tags.parquet", "moved video", 60, 1),
-        ("result", "moved video", 60, 1),
-        ("tags.parquet", "failing videos", 60, 2),
-        ("result", "failing videos", 60, 2),
-        ("tags.parquet", "lost video", 20, 0),
-        ("result", "lost video", 20, 0),
+        ("no result", 60, 3, "without"),
+        ("grown archive", 60, 2, "without"),
+        ("moved video", 60, 1, "without"),
+        ("failing videos", 60, 2, "without"),
+        ("lost video", 20, 0, "without"),
+        ("grown archive", 80, 2, "with"),
+        ("moved video", 80, 1, "with"),
+        ("failing videos", 80, 2, "with"),
+        ("overwritten", 80, 3, "added"),
+        ("overwritten", 60, 3, "dropped"),
     ],
 )
+@pytest.mark.parametrize("out", ["tags.parquet", "result"])
 def test_a_job_killed_at_any_step_of_commit_or_publication_gives_the_same_result_when_run_again(
-    out: str, start: str, steps: int, videos: int, tmp_path: Path
+    out: str, start: str, steps: int, videos: int, embeddings: str, tmp_path: Path
 ) -> None:
-    command = [sys.executable, "-m", "tests.jobs.tagging.killed", str(tmp_path / "work"), out, start]
+    command = [sys.executable, "-m", "tests.jobs.tagging.killed", str(tmp_path / "work"), out, start, embeddings]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     found = json.loads(done.stdout)

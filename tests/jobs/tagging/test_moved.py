@@ -237,9 +237,9 @@ def test_a_moved_video_that_had_failed_is_named_by_its_new_path(done: RunConfig,
     from jobs.tagging.rows import Revision, result_tables, revised
     from tests.jobs.result.finished import make_finished
 
-    videos, tags = result_tables([make_finished("/old/a.mp4", ""), make_finished("/old/b.mp4", "ab")])
+    videos, tags, _ = result_tables([make_finished("/old/a.mp4", ""), make_finished("/old/b.mp4", "ab")])
     new_names = {"/old/a.mp4": Revision("/new/z.mp4"), "/old/b.mp4": Revision("/new/b.mp4")}
-    videos, tags = revised(videos, tags, new_names)
+    videos, tags, _ = revised(videos, tags, None, new_names)
     assert videos["video"].to_pylist() == ["/new/b.mp4", "/new/z.mp4"]
     assert videos["error"].to_pylist() == [None, "/new/z.mp4 is empty (0 bytes)"]
     assert tags["video"].to_pylist() == ["/new/b.mp4"] * 2

@@ -10,6 +10,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
 import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -35,6 +36,7 @@ from jobs.tagging.transport import SEGMENTS_SCHEMA
 from tagger.classifier import PrecisionName, choose_precision
 from tagger.clips import VideoEnd
 from tagger.errors import InputError, OutputError
+from tagger.isolation import decoder_of_this_thread
 from tests.jobs.tagging.killed import DriverWithoutRay, rows_of
 
 
@@ -58,10 +60,14 @@ class TestThroughRay:
         seen: list[Progress] = []
         # The precision that vtag would not choose on this machine.
         precision: PrecisionName = "fp32" if choose_precision(torch.device("cpu")) != torch.float32 else "bf16"
-        summary = run_job(make_plan(replace(config, precision=precision)), seen.append)
+        summary = run_job(make_plan(replace(config, precision=precision, embeddings=True)), seen.append)
 
         library = tagger.load_model(str(model_file), device="cpu", precision=precision)
         tags = pq.read_table(config.out).to_pylist()
+        embeddings = pq.read_table(summary.embeddings_out).to_pylist()
+        assert [(row["video"], row["segment"]) for row in embeddings] == [
+            (row["video"], row["segment"]) for row in tags
+        ]
         videos = pq.read_table(summary.videos_out).to_pylist()
         assert [video["video"] for video in videos] == sorted(str(p) for p in archive.rglob("*") if p.is_file())
         for video in videos:
@@ -73,6 +79,16 @@ class TestThroughRay:
                 assert (row["label"], tuple(row["top_labels"])) == (segment.label, segment.top_labels)
                 assert row["confidence"] == row["top_confidences"][0]
                 assert row["top_confidences"] == pytest.approx(segment.top_confidences, abs=1e-6)
+            vectors = [row["embedding"] for row in embeddings if row["video"] == video["video"]]
+            spans = decoder_of_this_thread().spans(video["video"], library.sampling, library.source.info.preprocessing)
+            expected = [
+                vector
+                for span in spans
+                if span.windows
+                for vector in library.classifier.classify_and_embed(span.clips)[2]
+            ]
+            assert len(vectors) == len(expected)
+            assert np.array(vectors) == pytest.approx(np.array(expected), abs=1e-3)
             assert (video["status"], video["error_kind"], video["error"]) == (end.status, end.error_kind, end.error)
             assert video["segments"] == end.windows == len(segments)
             if end.facts is not None:
@@ -93,7 +109,11 @@ class TestThroughRay:
         assert summary.video_s == pytest.approx(sum(video["duration_s"] or 0 for video in videos))
         assert [Path(failure.path).name for failure in summary.failures] == ["cut.mp4", "empty.mp4", "text.mp4"]
         assert sum(label.segments for label in summary.top_labels) == len(tags)
-        assert sorted(path.name for path in config.out.parent.iterdir()) == ["tags.parquet", "tags.videos.parquet"]
+        assert sorted(path.name for path in config.out.parent.iterdir()) == [
+            "tags.embeddings.parquet",
+            "tags.parquet",
+            "tags.videos.parquet",
+        ]
 
         assert [progress.videos_done for progress in seen if progress.phase == "tagging"][-1] == 6
         assert [seen[0].phase, seen[-1].phase] == ["starting", "publishing"]

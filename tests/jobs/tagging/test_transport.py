@@ -89,3 +89,15 @@ def test_segments_replace_the_clips_of_their_rows() -> None:
     assert result["ood_score"].to_pylist() == [0.125, None, None]
     predicted = ["predict_s", "predict_cpu_s", "predicted_at", "ood_score", "top_labels", "top_confidences"]
     assert result.drop_columns(predicted).equals(table.drop_columns(["clip"]))
+
+    vectors = np.array([[1, 0], [0.6, 0.8]], np.float16)
+    embedded = segments_table(table, segments, 0.5, 0.25, vectors)
+    assert embedded.drop_columns(["predicted_at", "embedding"]).equals(result.drop_columns(["predicted_at"]))
+    assert embedded["embedding"].type == pa.list_(pa.float16(), 2)
+    assert embedded["embedding"].to_pylist() == [vectors[0].tolist(), None, vectors[1].tolist()]
+
+
+def test_a_table_without_segments_has_a_column_of_embeddings_as_well() -> None:
+    table = span_to_table(1, make_span(0, 0, VideoEnd("failed", 0, None, None, "empty", "nothing there")), 0.1)
+    embeddings = segments_table(table, [], 0.0, 0.0, np.empty((0, 8), np.float16))["embedding"]
+    assert embeddings.type == pa.list_(pa.float16(), 8) and embeddings.to_pylist() == [None]
