@@ -32,6 +32,7 @@ FLOORS = {
         ("archive",),
         ("result", "cluster"),
         ("tagging", "training"),
+        ("browse",),
         ("measure",),
         ("cli.terminal",),
         ("cli.command",),
@@ -44,6 +45,8 @@ PACKAGES = tuple(FLOORS)
 """Each package may import from those before it."""
 
 PRINTERS = {"click", "rich"}
+
+COMMAND_FOLDERS = (["cli"], ["cli", "questions"])
 
 MAX_MODULES = 14
 """Modules that a folder may hold, beside its ``__init__``."""
@@ -132,12 +135,12 @@ def crowded_folders(files: Mapping[str, Path]) -> list[str]:
 def repeated_names(files: Mapping[str, Path]) -> list[str]:
     """Returns the modules of one package that have the same name, as lines.
 
-    Modules of ``cli`` are left out: they are named after commands.
+    Modules of COMMAND_FOLDERS are left out: they are named after commands.
     """
     places: dict[tuple[str, str], list[str]] = defaultdict(list)
     for module, path in files.items():
         package, *folders, name = module.split(".") if "." in module else (module, "")
-        if path.name != "__init__.py" and folders != ["cli"]:
+        if path.name != "__init__.py" and folders not in COMMAND_FOLDERS:
             places[package, name].append(module)
     return [" and ".join(found) for found in places.values() if len(found) > 1]
 

@@ -1,0 +1,40 @@
+"""Command lines that play a video from a moment on."""
+
+import shlex
+import shutil
+
+import pyarrow as pa
+
+from jobs.storage.address import is_address, split
+
+PLAYERS = {"mpv": "--start={}", "ffplay": "-ss {}"}
+"""Players, and their option for the start in seconds."""
+
+
+def find_player() -> str:
+    """Returns the first of ``PLAYERS`` that is installed here, or the first of them all."""
+    return next(filter(shutil.which, PLAYERS), next(iter(PLAYERS)))
+
+
+def play_line(video: str, start_s: float, player: str = "mpv") -> str | None:
+    """Returns a line for a shell that plays ``video`` from ``start_s`` on; None when no player can open its address.
+
+    An object in S3 is played through an address that the AWS command line signs.
+    """
+    start = f"{player} {PLAYERS[player].format(f'{start_s:.3f}'.rstrip('0').rstrip('.'))}"
+    if not is_address(video):
+        return f"{start} {shlex.quote(video)}"
+    scheme = split(video)[0]
+    # A name that is not UTF-8 is stored as a file: address, which mpv plays.
+    if scheme in ("http", "https", "file"):
+        return f"{start} {shlex.quote(video)}"
+    return f'{start} "$(aws s3 presign {shlex.quote(video)})"' if scheme == "s3" else None
+
+
+def with_play_lines(moments: pa.Table, player: str) -> pa.Table:
+    """Returns ``moments`` with the column ``play``, made from ``video`` and ``start_s``."""
+    lines = [
+        play_line(video, start_s, player)
+        for video, start_s in zip(moments["video"].to_pylist(), moments["start_s"].to_pylist(), strict=True)
+    ]
+    return moments.append_column("play", pa.array(lines, pa.string()))

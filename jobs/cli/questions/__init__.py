@@ -1,0 +1,1 @@
+"""Commands that answer questions about a finished result, without tagging anything again."""
