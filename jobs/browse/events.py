@@ -31,8 +31,8 @@ EVENTS_SCHEMA = pa.schema(
 """One row per event, by video and start. ``confidence`` is the mean over its ``segments``, ``peak_confidence`` the
 highest of them."""
 
-VOTE_ROWS = 4096
-"""Stretches whose votes are counted at a time. With 400 labels, their probabilities take 13 MB."""
+VOTE_NUMBERS = 1 << 17
+"""Probabilities, of stretches and labels, that are averaged at a time: 1 MB, which the cache of a core holds."""
 
 
 @dataclass(frozen=True)
@@ -179,8 +179,9 @@ def _voters(segments: Segments, until_s: np.ndarray, around: int) -> tuple[np.nd
 def _vote(top: TopLabels, first: np.ndarray, last: np.ndarray, labels: int) -> tuple[np.ndarray, np.ndarray]:
     """Returns the label with the highest mean probability over the segments ``first`` to ``last``, and that mean."""
     label, confidence = np.empty(len(first), np.int32), np.empty(len(first), np.float32)
-    for begin in range(0, len(first), VOTE_ROWS):
-        rows = slice(begin, begin + VOTE_ROWS)
+    step = max(1, VOTE_NUMBERS // labels)
+    for begin in range(0, len(first), step):
+        rows = slice(begin, begin + step)
         low, high = first[rows], last[rows] + 1
         start, end = low[0], high[-1]
         entries = slice(top.bounds[start], top.bounds[end])

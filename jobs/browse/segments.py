@@ -152,9 +152,10 @@ def _batches(file: Location, columns: Sequence[str]) -> Iterator[pa.RecordBatch]
     try:
         with file.parquet(DICTIONARY_COLUMNS) as parquet:
             present = set(parquet.schema_arrow.names)
-            for batch in parquet.iter_batches(BATCH_ROWS, columns=[name for name in columns if name in present]):
-                if batch.num_rows:
-                    yield batch
+            names = [name for name in columns if name in present]
+            # One row group after the other: pyarrow reads no batch of lists with the dictionaries of two.
+            for number in range(parquet.num_row_groups):
+                yield from parquet.iter_batches(BATCH_ROWS, row_groups=[number], columns=names)
     except OSError as error:
         raise OutputError(f"{file} cannot be read: {reason(error)}; see vtag verify") from error
 

@@ -103,6 +103,22 @@ def test_a_copy_begins_at_the_key_frame_at_or_before_its_start(tmp_path: Path, n
     assert copy_span(source, key / RATE, 4.5, tmp_path / "clip") == pytest.approx(key / RATE)
 
 
+@pytest.mark.parametrize("name", ["a.mkv", "a.ts", "a.mpg"])
+def test_a_copy_leaves_out_frames_that_refer_to_frames_before_its_key_frame(tmp_path: Path, name: str) -> None:
+    # Two frames after each key frame are shown before it.
+    options = {"bf": "2", "g": "24", "b": "2M"}
+    source = encode(tmp_path / name, codec="mpeg2video", seconds=8, rate=RATE, options=options)
+    begins_s = copy_span(source, 3.5, 4.5, tmp_path / "clip")
+    first = round(begins_s * RATE)
+    assert 60 < first <= 87
+    assert numbers_of(tmp_path / "clip")[: 113 - first] == list(range(first, 113))
+    with av.open(str(tmp_path / "clip")) as container:
+        key, *others = [packet.pts for packet in container.demux(video=0) if packet.size]
+    assert min(others) > key
+    encode_span(source, 3.5, 4.5, tmp_path / "clip")
+    assert numbers_of(tmp_path / "clip") == list(range(87, 113))
+
+
 @pytest.mark.parametrize("name", ["late.mp4", "late.ts", "late.mkv"])
 def test_times_are_those_from_the_first_frame(tmp_path: Path, name: str) -> None:
     source = encode(tmp_path / name, seconds=4, rate=RATE, start_s=30)
@@ -228,6 +244,8 @@ def test_a_video_that_cannot_be_read_does_not_stop_the_others(tmp_path: Path, vi
     moments = [Moment(str(path), start_s, start_s + 1, "Biking", 0.9) for path in paths for start_s in (0.0, 2.0)]
     found = list(cut_clips(moments, tmp_path / "clips"))
     assert sum(isinstance(one, Clip) for one in found) == 2
+    # One line for each of them: a damaged video may have other moments that can be read.
+    assert [Path(one.video).name for one in found if isinstance(one, Uncut)].count("gone.mp4") == 1
     reasons = {Path(one.video).name: one.reason for one in found if isinstance(one, Uncut)}
     assert reasons["gone.mp4"] == "does not exist"
     assert reasons["text.mp4"].startswith("is not a video that FFmpeg recognises")

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -172,9 +173,11 @@ def test_portions_end_with_a_video(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     publish_to(tmp_path / "t.parquet", made)
     finished = open_result(str(tmp_path / "t.parquet"))
     whole = pa.concat_tables(find_events(finished, Rules(smooth=smooth)))
-    for rows in (1, 3, 7):
+    for rows in (1, 3, 7, 100):
+        # In a large result, videos go on from row group to row group, each with dictionaries of its own.
+        pq.write_table(pq.read_table(tmp_path / "t.parquet"), tmp_path / "t.parquet", row_group_size=5)
         monkeypatch.setattr(segments_module, "BATCH_ROWS", rows)
-        monkeypatch.setattr(events_module, "VOTE_ROWS", rows)
+        monkeypatch.setattr(events_module, "VOTE_NUMBERS", 2 * rows)
         portions = list(find_events(finished, Rules(smooth=smooth)))
         assert len(portions) > 3
         assert pa.concat_tables(portions).equals(whole)
