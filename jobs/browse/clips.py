@@ -31,6 +31,10 @@ NAME_BYTES = 100
 """Bytes of a video's name that are part of the names of its clips."""
 
 
+DECIMALS = 6
+"""Decimals of numbers in the manifest."""
+
+
 @dataclass(frozen=True)
 class Moment:
     """A stretch of a video with a label, to be cut out."""
@@ -47,7 +51,7 @@ class Clip:
     """A clip that was written.
 
     ``path`` is relative to the folder of clips. ``group`` is the source video, ``source_start_s`` and ``source_end_s``
-    the wanted span of it, and ``begins_s`` the time of the first frame of the clip. Seconds are those of the source.
+    the wanted span of it, and ``begins_s`` the time in it at which the clip begins.
     """
 
     path: str
@@ -164,19 +168,23 @@ def _cut_video(
 def _cut(source: Path, moment: Moment, out: Path, pad_s: float, *, exact: bool) -> Clip:
     start_s, end_s = max(0.0, moment.start_s - pad_s), moment.end_s + pad_s
     ending = "mp4" if exact else copy_ending(source)
-    group = group_name(moment.video)
-    inside = PurePosixPath(_file_name(moment.label), group, f"{group}_{start_s:.2f}-{end_s:.2f}.{ending}")
+    name = f"{_stem(moment.video)}_{start_s:.2f}-{end_s:.2f}.{ending}"
+    inside = PurePosixPath(_file_name(moment.label), group_name(moment.video), name)
     target = out / inside
     target.parent.mkdir(parents=True, exist_ok=True)
     with locate(target).atomic_write() as temporary:
         begins_s = (encode_span if exact else copy_span)(source, start_s, end_s, temporary)
-    return Clip(str(inside), moment.label, moment.video, moment.confidence, start_s, end_s, begins_s)
+    numbers = [round(number, DECIMALS) for number in (moment.confidence, start_s, end_s, begins_s)]
+    return Clip(str(inside), moment.label, moment.video, *numbers)
 
 
 def group_name(video: str) -> str:
     """Returns the name of the folder of a video's clips: its name without the ending, and a hash of where it is."""
-    stem = _file_name(PurePosixPath(video).stem).encode()[:NAME_BYTES].decode("utf-8", "ignore")
-    return f"{stem}-{hashlib.sha256(video.encode()).hexdigest()[:8]}"
+    return f"{_stem(video)}-{hashlib.sha256(video.encode()).hexdigest()[:8]}"
+
+
+def _stem(video: str) -> str:
+    return _file_name(PurePosixPath(video).stem).encode()[:NAME_BYTES].decode("utf-8", "ignore")
 
 
 def _file_name(text: str) -> str:

@@ -32,6 +32,9 @@ SEEK_BACK_S = (0.0, 10.0, None)
 An index may name a key frame that is shown after the wanted time, or that cannot be decoded alone.
 """
 
+EARLY_S = 0.1
+"""Seconds by which an exact clip may begin too early, so that its first frame is as long as the others."""
+
 AUDIO_LAG_S = 5.0
 """Seconds by which audio may lie behind the video in a file."""
 
@@ -105,22 +108,24 @@ def copy_span(path: Path, start_s: float, end_s: float, target: Path) -> float:
 def encode_span(path: Path, start_s: float, end_s: float, target: Path) -> float:
     """Encodes the frames that are shown from ``start_s`` to ``end_s`` as H.264 in MP4, and copies the audio if it fits.
 
-    Frames are made upright. Returns the time of the first frame: the last one that begins at or before ``start_s``.
-    Raises VideoError.
+    Frames are made upright. The first is the last one that begins at or before ``start_s``. Returns the time at which
+    the clip begins: that of its first frame, or ``start_s`` if this frame begins more than EARLY_S before it. Raises
+    VideoError, and OSError when the disk is full.
     """
     with _errors_of(path, target), _Source(path) as source, _output(target, "mp4") as output:
         (first, first_s), later = source.shown_from(start_s, end_s)
+        begin_s = first_s if start_s - first_s <= EARLY_S else start_s
         writer = _FrameWriter(output, source.stream, first)
         audio = source.add_audio(output)
         writer.write(first, 0.0)
         for item, time_s in later:
             if isinstance(item, av.VideoFrame):
                 if time_s < end_s - TIME_TOLERANCE_S:
-                    writer.write(item, time_s - start_s)
-            elif audio is not None and start_s <= time_s < end_s:
-                source.mux(output, audio, item, start_s)
+                    writer.write(item, time_s - begin_s)
+            elif audio is not None and begin_s <= time_s < end_s:
+                source.mux(output, audio, item, begin_s)
         writer.close()
-    return max(0.0, first_s)
+    return max(0.0, begin_s)
 
 
 @contextlib.contextmanager

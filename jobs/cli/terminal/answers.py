@@ -1,6 +1,7 @@
 """Answers to questions about a result: as a table for people, as one JSON object, as CSV, or in a Parquet file."""
 
 import csv
+import itertools
 import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
 
 ROWS_SHOWN = 40
 """Rows of a table on the terminal."""
+
+FOLDER_SHOWN = 8
+"""Characters from which on a folder that all videos share is named above the table, and not in each row."""
 
 DECIMALS = 6
 """Decimals of numbers in JSON and CSV: microseconds, and all that a float32 between 0 and 1 has."""
@@ -43,32 +47,50 @@ def print_csv(columns: Sequence[str], tables: Iterable["pa.Table"]) -> None:
 
 
 def print_table(columns: Sequence[Column], tables: Iterable["pa.Table"], noun: str) -> None:
-    """Prints the first ROWS_SHOWN rows, and the number of all. A video that repeats is named once. Reads all tables."""
+    """Prints the first ROWS_SHOWN rows, and the number of all. Reads all tables.
+
+    A video that repeats is named once, and so is a folder that all of them share.
+    """
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    from jobs.cli.terminal.wording import count
+    from jobs.cli.terminal.wording import count, printable
 
+    shown: list[dict[str, Any]] = []
+    rows = 0
+    for found in tables:
+        shown += found.slice(0, max(0, ROWS_SHOWN - rows)).to_pylist()
+        rows += len(found)
+    folder = _common_folder([row["video"] for row in shown if "video" in row])
     table = Table(box=None, pad_edge=False)
     for column in columns:
         is_text = column.name in ("video", "label", "path")
         table.add_column(column.heading, justify="left" if is_text else "right", overflow="fold", no_wrap=not is_text)
-    rows, before = 0, None
-    for found in tables:
-        for row in found.slice(0, max(0, ROWS_SHOWN - rows)).to_pylist():
-            cells = [_cell(row[column.name], column) for column in columns]
-            if columns[0].name == "video":
-                cells[0], before = "" if row["video"] == before else cells[0], row["video"]
-            table.add_row(*map(Text, cells))
-        rows += len(found)
+    before = None
+    for row in shown:
+        cells = [_cell(row[column.name], column) for column in columns]
+        if columns[0].name == "video":
+            cells[0] = "" if row["video"] == before else printable(row["video"].removeprefix(folder))
+            before = row["video"]
+        table.add_row(*map(Text, cells))
     console = Console()
+    if folder:
+        console.print(Text(f"videos in {printable(folder)}", "dim"), soft_wrap=True)
     if table.row_count:
         console.print(table)
     if rows > ROWS_SHOWN:
         more = f"and {count(rows - ROWS_SHOWN, f'more {noun}')}: --csv, --json and --out give all"
         console.print(more, style="dim", highlight=False)
     console.print(count(rows, noun), highlight=False)
+
+
+def _common_folder(videos: Sequence[str]) -> str:
+    """Returns the folder that all videos are in, with a slash; empty when it is short or there is none."""
+    levels = zip(*(video.split("/")[:-1] for video in videos), strict=False)
+    shared = itertools.takewhile(lambda names: len(set(names)) == 1, levels)
+    folder = "".join(f"{names[0]}/" for names in shared)
+    return folder if len(folder) >= FOLDER_SHOWN else ""
 
 
 def _cell(value: Any, column: Column) -> str:

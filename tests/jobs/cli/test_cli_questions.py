@@ -136,6 +136,14 @@ def test_a_long_table_is_cut_short_and_says_how_many_rows_are_left_out(
     assert lines[-2:] == ["and 2 more events: --csv, --json and --out give all", "5 events"]
 
 
+def test_a_folder_that_all_videos_share_is_named_once(tmp_path: Path) -> None:
+    folder = "/archive/2026/camera 7"
+    publish_to(tmp_path / "t.parquet", [make_video(f"{folder}/{name}.mp4", [BIKING]) for name in ("a/x", "ab")])
+    first, _, *rows, _ = vtag("events", tmp_path / "t.parquet").stdout.splitlines()
+    assert first == f"videos in {folder}/"
+    assert [row.split()[0] for row in rows] == ["a/x.mp4", "ab.mp4"]
+
+
 def test_an_answer_without_rows_says_so(tags: Path, tmp_path: Path) -> None:
     done = vtag("events", tags, "--min-confidence", "0.95")
     assert (done.exit_code, done.stdout) == (0, "0 events\n")
