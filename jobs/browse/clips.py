@@ -7,9 +7,10 @@ of clips in different classes.
 import contextlib
 import csv
 import hashlib
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
@@ -29,6 +30,14 @@ MANIFEST = "manifest.csv"
 
 NAME_BYTES = 100
 """Bytes of a video's name that are part of the names of its clips."""
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """The size in bytes and the duration in seconds of a video when it was tagged; None where they are not known."""
+
+    size: int | None = None
+    duration_s: float | None = None
 
 
 DECIMALS = 6
@@ -98,19 +107,19 @@ def best_events(finished: FinishedResult, labels: Sequence[str], min_confidence:
     ]
 
 
-def recorded_sizes(finished: FinishedResult, videos: Iterable[str]) -> dict[str, int]:
-    """Returns the size in bytes that each of ``videos`` had when it was tagged, if it is known. Raises OutputError."""
+def read_recorded(finished: FinishedResult, videos: Iterable[str]) -> dict[str, Recorded]:
+    """Returns what the result records of each of ``videos``. Raises OutputError when it cannot be read."""
     wanted = pa.array(sorted(set(videos)), pa.string())
-    sizes: dict[str, int] = {}
+    recorded: dict[str, Recorded] = {}
     for source in finished.result.sources:
         try:
             with source.videos.parquet() as file:
-                for batch in file.iter_batches(columns=["video", "size"]):
-                    found = batch.filter(pc.is_in(batch["video"], wanted))
-                    sizes |= dict(zip(found["video"].to_pylist(), found["size"].to_pylist(), strict=True))
+                for batch in file.iter_batches(columns=["video", "size", "duration_s"]):
+                    rows = batch.filter(pc.is_in(batch["video"], wanted)).to_pylist()
+                    recorded |= {row["video"]: Recorded(row["size"], row["duration_s"]) for row in rows}
         except OSError as error:
             raise OutputError(f"{source.videos} cannot be read: {reason(error)}; see vtag verify") from error
-    return {video: size for video, size in sizes.items() if size is not None}
+    return recorded
 
 
 def cut_clips(
@@ -119,14 +128,15 @@ def cut_clips(
     *,
     pad_s: float = 0.0,
     exact: bool = False,
-    sizes: Mapping[str, int] | None = None,
+    recorded: Mapping[str, Recorded] | None = None,
 ) -> Iterator[Clip | Uncut]:
     """Cuts ``moments`` out of their videos into the folder ``out``, ``pad_s`` longer on both sides, video by video.
 
     Yields each clip when it is complete and in its place, and each video that cannot be read. With ``exact``, the clips
     are encoded again and begin at the wanted time; otherwise packets are copied from the key frame before it. A video
-    with another size than in ``sizes`` is not cut, because it may show something else. At the end the manifest is
-    written. Raises OutputError when ``out`` cannot be written, or has a manifest of another kind.
+    with another size than ``recorded`` is not cut, because it may show something else. At the end, also after an
+    interruption, the manifest is written. Raises OutputError when ``out`` cannot be written, or when the manifest there
+    is of another kind.
     """
     by_video: dict[str, list[Moment]] = {}
     for moment in moments:
@@ -135,27 +145,33 @@ def cut_clips(
     with _writing(out):
         out.mkdir(parents=True, exist_ok=True)
         _read_manifest(out)
-        for video, wanted in sorted(by_video.items()):
-            for found in _cut_video(video, wanted, out, pad_s, exact=exact, size=(sizes or {}).get(video)):
-                if isinstance(found, Clip):
-                    written.append(found)
-                yield found
-        if written:
-            _write_manifest(out, written)
+        try:
+            for video, wanted in sorted(by_video.items()):
+                before = (recorded or {}).get(video, Recorded())
+                for found in _cut_video(video, wanted, out, pad_s, before, exact=exact):
+                    if isinstance(found, Clip):
+                        written.append(found)
+                    yield found
+        finally:
+            if written:
+                _write_manifest(out, written)
 
 
 def _cut_video(
-    video: str, moments: Sequence[Moment], out: Path, pad_s: float, *, exact: bool, size: int | None
+    video: str, moments: Sequence[Moment], out: Path, pad_s: float, recorded: Recorded, *, exact: bool
 ) -> Iterator[Clip | Uncut]:
     try:
         with staged(video_path(video)) as copy:
-            if size is not None and Path(copy.path).is_file() and Path(copy.path).stat().st_size != size:
+            source = Path(copy.path)
+            if recorded.size is not None and source.is_file() and source.stat().st_size != recorded.size:
                 yield Uncut(video, "it has changed since it was tagged; give the command of vtag run again")
                 return
             for moment in moments:
                 try:
                     with doing("cutting", video):
-                        yield _cut(Path(copy.path), moment, out, pad_s, exact=exact)
+                        end_s = max(moment.end_s, min(moment.end_s + pad_s, recorded.duration_s or math.inf))
+                        span = replace(moment, start_s=max(0.0, moment.start_s - pad_s), end_s=end_s)
+                        yield _cut(source, span, out, exact=exact)
                 except VideoError as error:
                     # The other moments of a video that is gone or no video have the same error.
                     yield Uncut(video, _reason(copy.with_original_name(str(error)), video))
@@ -165,8 +181,8 @@ def _cut_video(
         yield Uncut(video, _reason(str(error), video))
 
 
-def _cut(source: Path, moment: Moment, out: Path, pad_s: float, *, exact: bool) -> Clip:
-    start_s, end_s = max(0.0, moment.start_s - pad_s), moment.end_s + pad_s
+def _cut(source: Path, moment: Moment, out: Path, *, exact: bool) -> Clip:
+    start_s, end_s = moment.start_s, moment.end_s
     ending = "mp4" if exact else copy_ending(source)
     name = f"{_stem(moment.video)}_{start_s:.2f}-{end_s:.2f}.{ending}"
     inside = PurePosixPath(_file_name(moment.label), group_name(moment.video), name)

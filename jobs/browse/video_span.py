@@ -130,10 +130,10 @@ def encode_span(path: Path, start_s: float, end_s: float, target: Path) -> float
 
 @contextlib.contextmanager
 def _errors_of(path: Path, target: Path) -> Iterator[None]:
-    """Turns errors of FFmpeg into VideoError, those of a full disk into OSError."""
+    """Turns errors of FFmpeg and of reading into VideoError. That of a full disk stays an OSError, with the target."""
     try:
         yield
-    except (FFmpegError, ValueError) as error:
+    except (FFmpegError, OSError, ValueError) as error:
         if isinstance(error, OSError) and error.errno in FULL:
             raise OSError(error.errno, os.strerror(error.errno), str(target)) from error
         raise VideoError("damaged", f"{path} cannot be cut ({ffmpeg_reason(error)})") from error

@@ -10,6 +10,7 @@ from jobs.cli.command.answer_options import check_forms, csv_option
 from jobs.cli.command.endings import SOME_VIDEOS_FAILED
 from jobs.cli.command.options import COUNT, examples, finite, json_option, verbose_option
 from jobs.cli.terminal.answers import Column, print_csv, print_table
+from jobs.storage.address import is_address
 
 SHOWN = (
     Column("path", "clip"),
@@ -35,7 +36,7 @@ SHOWN = (
 @click.option(
     "--out",
     metavar="FOLDER",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=click.Path(file_okay=False),
     required=True,
     help="Folder for the clips; clips of earlier commands stay.",
 )
@@ -71,7 +72,7 @@ def cut(
     ctx: click.Context,
     tags: str,
     wanted: tuple[str, ...],
-    out: Path,
+    out: str,
     top: int,
     min_confidence: float,
     pad: float,
@@ -87,10 +88,12 @@ def cut(
     names the video that it comes from, so that `vtag train` never divides a video between training and test.
     """
     check_forms(("--json", as_json), ("--csv", as_csv))
+    if is_address(out):
+        raise click.UsageError("--out is an address; clips are written to a folder of this machine.")
 
     import pyarrow as pa
 
-    from jobs.browse.clips import COLUMNS, Clip, best_events, cut_clips, recorded_sizes
+    from jobs.browse.clips import COLUMNS, Clip, best_events, cut_clips, read_recorded
     from jobs.browse.labels import find_label
     from jobs.browse.segments import open_result, read_labels
     from jobs.cli.terminal.wording import printable
@@ -101,16 +104,16 @@ def cut(
         known = read_labels(finished)
         labels = list(dict.fromkeys(find_label(name, known, tags) for name in wanted))
         moments = best_events(finished, labels, min_confidence, top)
-        sizes = recorded_sizes(finished, (moment.video for moment in moments))
+        recorded = read_recorded(finished, (moment.video for moment in moments))
     clips, uncut = [], []
-    for found in cut_clips(moments, out, pad_s=pad, exact=exact, sizes=sizes):
+    for found in cut_clips(moments, Path(out), pad_s=pad, exact=exact, recorded=recorded):
         if isinstance(found, Clip):
             clips.append(found)
         else:
             uncut.append(found)
             click.echo(f"vtag: {printable(found.video)}: {printable(found.reason)}", err=True)
     if as_json:
-        facts = {"result": tags, "out": str(out), "labels": labels}
+        facts = {"result": tags, "out": out, "labels": labels}
         lists = {"clips": [asdict(clip) for clip in clips], "failures": [asdict(failed) for failed in uncut]}
         click.echo(json.dumps({**facts, **lists}, ensure_ascii=False))
     else:

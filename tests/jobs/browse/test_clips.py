@@ -1,6 +1,7 @@
 """Clips: moments cut out of their videos, in folders that training reads."""
 
 import csv
+import errno
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from jobs.browse import clips as clips_module
-from jobs.browse.clips import Clip, Moment, Uncut, best_events, cut_clips, group_name, recorded_sizes
+from jobs.browse.clips import Clip, Moment, Recorded, Uncut, best_events, cut_clips, group_name, read_recorded
 from jobs.browse.segments import open_result
 from jobs.browse.video_span import copy_ending, copy_span, encode_span
 from tagger.errors import OutputError, VideoError
@@ -205,9 +206,10 @@ def test_clips_are_in_a_folder_of_their_class_and_their_video(tmp_path: Path, vi
 
 def test_padding_makes_clips_longer_within_their_video(tmp_path: Path, video: Path) -> None:
     moments = [Moment(str(video), 0.5, 1.0, "Biking", 0.9), Moment(str(video), 7.0, 8.0, "Biking", 0.9)]
-    found = cut_clips(moments, tmp_path / "clips", pad_s=1.0, exact=True)
+    recorded = {str(video): Recorded(duration_s=8.0)}
+    found = cut_clips(moments, tmp_path / "clips", pad_s=1.0, exact=True, recorded=recorded)
     clips = [one for one in found if isinstance(one, Clip)]
-    assert [(clip.source_start_s, clip.source_end_s) for clip in clips] == [(0.0, 2.0), (6.0, 9.0)]
+    assert [(clip.source_start_s, clip.source_end_s) for clip in clips] == [(0.0, 2.0), (6.0, 8.0)]
     assert [numbers_of(tmp_path / "clips" / clip.path) for clip in clips] == [list(range(50)), list(range(150, 200))]
 
 
@@ -257,9 +259,9 @@ def test_a_video_that_cannot_be_read_does_not_stop_the_others(tmp_path: Path, vi
 
 def test_a_video_of_another_size_than_when_it_was_tagged_is_not_cut(tmp_path: Path, video: Path) -> None:
     publish_to(tmp_path / "t.parquet", [make_video(str(video), [{"Biking": 0.9}])])
-    sizes = recorded_sizes(open_result(str(tmp_path / "t.parquet")), [str(video), "/v/other.mp4"])
-    assert sizes == {str(video): 1000}
-    (found,) = cut_clips([Moment(str(video), 0.0, 1.0, "Biking", 0.9)], tmp_path / "clips", sizes=sizes)
+    recorded = read_recorded(open_result(str(tmp_path / "t.parquet")), [str(video), "/v/other.mp4"])
+    assert recorded == {str(video): Recorded(1000, 4.0)}
+    (found,) = cut_clips([Moment(str(video), 0.0, 1.0, "Biking", 0.9)], tmp_path / "clips", recorded=recorded)
     assert isinstance(found, Uncut) and found.reason.startswith("it has changed since it was tagged")
 
 
@@ -267,13 +269,27 @@ def test_an_interrupted_clip_leaves_nothing_under_its_name(
     tmp_path: Path, video: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(source: Path, start_s: float, end_s: float, target: Path) -> float:
-        copy_span(source, start_s, end_s, target)
-        raise KeyboardInterrupt
+        begins_s = copy_span(source, start_s, end_s, target)
+        if start_s > 0:
+            raise KeyboardInterrupt
+        return begins_s
 
     monkeypatch.setattr(clips_module, "copy_span", interrupted)
+    moments = [Moment(str(video), start_s, 5.0, "Biking", 0.9) for start_s in (0.0, 4.0)]
     with pytest.raises(KeyboardInterrupt):
+        list(cut_clips(moments, tmp_path / "clips"))
+    left = {path.name for path in (tmp_path / "clips").rglob("*") if path.is_file()}
+    assert left == {"manifest.csv", "a_0.00-5.00.mp4"}
+    assert len((tmp_path / "clips/manifest.csv").read_text().splitlines()) == 2
+
+
+def test_a_full_disk_stops_with_one_line(tmp_path: Path, video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(source: Path, start_s: float, end_s: float, target: Path) -> float:
+        raise OSError(errno.ENOSPC, "No space left on device", str(target))
+
+    monkeypatch.setattr(clips_module, "copy_span", full)
+    with pytest.raises(OutputError, match=r"tmp cannot be written: no space left on device"):
         list(cut_clips([Moment(str(video), 0.0, 1.0, "Biking", 0.9)], tmp_path / "clips"))
-    assert not [path for path in (tmp_path / "clips").rglob("*") if path.is_file()]
 
 
 def test_a_clip_replaces_an_earlier_one_and_the_manifest_keeps_the_others(tmp_path: Path, video: Path) -> None:

@@ -268,6 +268,8 @@ def test_wrong_usage_is_refused(tags: Path, tmp_path: Path) -> None:
     assert both.exit_code == 2 and "--json and --csv cannot be used together" in both.stderr
     assert vtag("search", tags, "a", "--csv", "--out", "x.parquet").exit_code == 2
     assert vtag("cut", tags, "--out", tmp_path / "clips").exit_code == 2
+    address = vtag("cut", tags, "--label", "a", "--out", "s3://bucket/clips")
+    assert address.exit_code == 2 and "--out is an address" in address.stderr
 
 
 def test_an_answer_never_replaces_a_result(result: Path, tmp_path: Path) -> None:
