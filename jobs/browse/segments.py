@@ -14,7 +14,7 @@ from jobs.result.ledger import read_started_run
 from jobs.result.output import find_output
 from jobs.result.published import Result, read_result
 from jobs.storage.location import Location
-from tagger.errors import OutputError
+from tagger.errors import OutputError, one_line
 from tagger.windows import TIME_TOLERANCE_S, Sampling
 
 BATCH_ROWS = 1 << 17
@@ -158,6 +158,8 @@ def _batches(file: Location, columns: Sequence[str]) -> Iterator[pa.RecordBatch]
                 yield from parquet.iter_batches(BATCH_ROWS, row_groups=[number], columns=names)
     except OSError as error:
         raise OutputError(f"{file} cannot be read: {reason(error)}; see vtag verify") from error
+    except pa.ArrowException as error:
+        raise OutputError(f"{file} is damaged: {one_line(str(error))}; see vtag verify") from error
 
 
 def _whole_videos(file: Location, *, top: bool, ood: bool) -> Iterator[pa.Table]:

@@ -228,15 +228,19 @@ def test_what_is_no_finished_result_is_refused_in_one_line(
     assert "it is no Parquet file, or it is cut off" in refusal(tags)
 
 
-def test_a_damaged_column_is_refused_in_one_line(tags: Path) -> None:
+@pytest.mark.parametrize("is_whole", [False, True])
+def test_a_damaged_column_is_refused_in_one_line(tags: Path, is_whole: bool) -> None:
     content = bytearray(tags.read_bytes())
     with pq.ParquetFile(tags) as file:
         chunk = file.metadata.row_group(0).column(file.schema_arrow.names.index("label"))
-        content[chunk.data_page_offset + chunk.total_compressed_size // 2] ^= 0xFF
+    start = min(chunk.dictionary_page_offset or chunk.data_page_offset, chunk.data_page_offset)
+    end = start + chunk.total_compressed_size
+    for position in range(start if is_whole else end - 1, end):
+        content[position] ^= 0xFF
     tags.write_bytes(content)
     done = vtag("events", tags)
     assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (1, "", 1)
-    assert done.stderr.startswith(f"vtag: {tags} cannot be read: ")
+    assert done.stderr.startswith(f"vtag: {tags} ") and done.stderr.endswith("; see vtag verify\n")
 
 
 def test_a_result_that_was_ended_in_the_middle_of_publishing_is_refused(tags: Path, tmp_path: Path) -> None:
