@@ -86,6 +86,12 @@ class FinishedResult:
     path: str
     result: Result
 
+    def check_outside(self, out: Location, option: str) -> None:
+        """Raises OutputError when ``out``, the value of ``option``, is in the folder of the result."""
+        output = find_output(self.path)
+        if output.is_folder and f"{out}/".startswith(f"{output.out}/"):
+            raise OutputError(f"{option} {out} is in the folder of the result; choose another place")
+
     @property
     def windows_overlap(self) -> bool:
         """Whether windows begin before the end of the window before them."""

@@ -35,6 +35,9 @@ An index may name a key frame that is shown after the wanted time, or that canno
 EARLY_S = 0.1
 """Seconds by which an exact clip may begin too early, so that its first frame is as long as the others."""
 
+END_S = 1.0
+"""Seconds after the last packet of video at which the video has certainly ended."""
+
 AUDIO_LAG_S = 5.0
 """Seconds by which audio may lie behind the video in a file."""
 
@@ -58,15 +61,20 @@ EXACT_OPTIONS = {"preset": "veryfast", "crf": "18"}
 def copy_ending(path: Path) -> str:
     """Returns the ending of copies from a video, such as ``mp4``: that of a format which takes its video and audio.
 
-    If none takes both, the format takes the video. Raises VideoError when the video cannot be opened.
+    If none takes both, the format takes the video. Raises VideoError when the video cannot be opened, or none does.
     """
     container, stream, _ = open_container(path)
     with container:
         names = container.format.name.split(",")
         endings = next(COPY_ENDINGS[kind] for kind in COPY_ENDINGS if kind in names or not kind)
         possible = [ending for ending in endings if _takes(ending, stream)]
+        if not possible:
+            codec = stream.codec_context.name
+            raise VideoError(
+                "unsupported", f"{path}: no format of clips takes a copy of its codec {codec}; use --exact"
+            )
         audio = container.streams.audio[:1]
-        return next((ending for ending in possible if _takes(ending, *audio)), next(iter(possible), endings[0]))
+        return next((ending for ending in possible if _takes(ending, *audio)), possible[0])
 
 
 def _takes(ending: str, *streams: "Stream") -> bool:
@@ -84,7 +92,7 @@ def copy_span(path: Path, start_s: float, end_s: float, target: Path) -> float:
     """Copies the packets from the key frame at or before ``start_s`` until ``end_s``, and audio if the format takes it.
 
     The format is that of ``copy_ending``, whatever the name of ``target``. Returns the time of the key frame. Raises
-    VideoError.
+    VideoError, and OSError when the disk is full.
     """
     with _errors_of(path, target), _Source(path) as source, _output(target, copy_ending(path)) as output:
         key_s, back_s = source.key_before(start_s)
@@ -152,6 +160,7 @@ class _Source:
         self._path = path
         self._open()
         self._origin_s = self._decoding_origin_s = 0.0
+        self._read_until_s = 0.0
         first = next(self._container.demux(self.stream), None)
         self._decoding_origin_s = float((first.dts or 0) * first.time_base) if first is not None else 0.0
         self._seek(0.0, None)
@@ -231,6 +240,7 @@ class _Source:
                     time_s = self.packet_s(packet)
                     if time_s <= start_s + TIME_TOLERANCE_S:
                         key_s = time_s
+            self._check_end(start_s)
             if key_s is not None:
                 return key_s, back_s
         raise VideoError("damaged", f"{self._path} has no key frame at or before {start_s:.1f} s")
@@ -255,6 +265,7 @@ class _Source:
                     later.append((item, time_s))
                     if isinstance(item, av.VideoFrame):
                         break
+                self._check_end(start_s)
                 if shown is not None:
                     return shown, itertools.chain(later, items)
         raise VideoError("damaged", f"{self._path} has no frame at {start_s:.1f} s")
@@ -275,6 +286,10 @@ class _Source:
             if not packet.size:
                 continue
             decoded_s = self._decoded_s(packet)
+            if packet.stream_index == self.stream.index:
+                length_s = float((packet.duration or 0) * packet.time_base) or float(1 / self._rate)
+                shown_s = decoded_s if self._is_avi or packet.pts is None else self.packet_s(packet)
+                self._read_until_s = max(self._read_until_s, shown_s + length_s)
             reached[packet.stream_index] = reached[packet.stream_index] or decoded_s >= end_s - TIME_TOLERANCE_S
             if all(reached.values()) or (reached[self.stream.index] and decoded_s >= end_s + AUDIO_LAG_S):
                 return
@@ -291,6 +306,13 @@ class _Source:
             for frame in self.stream.decode(packet):
                 before_s = self._frame_s(frame, before_s)
                 yield frame, before_s
+
+    def _check_end(self, start_s: float) -> None:
+        """Raises VideoError when the packets that were read end before ``start_s``."""
+        if start_s > self._read_until_s + END_S:
+            raise VideoError(
+                "damaged", f"{self._path} has no frame at {start_s:.1f} s; it ends at {self._read_until_s:.1f} s"
+            )
 
     def _seek(self, start_s: float, back_s: float | None) -> None:
         if back_s is not None:

@@ -97,10 +97,12 @@ def cut(
     from jobs.browse.labels import find_label
     from jobs.browse.segments import open_result, read_labels
     from jobs.cli.terminal.wording import printable
+    from jobs.storage.location import locate
     from tagger.errors import doing
 
     with doing("reading", tags):
         finished = open_result(tags)
+        finished.check_outside(locate(out), "--out")
         known = read_labels(finished)
         labels = list(dict.fromkeys(find_label(name, known, tags) for name in wanted))
         moments = best_events(finished, labels, min_confidence, top)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from jobs.browse import clips as clips_module
+from jobs.browse import video_span
 from jobs.browse.clips import Clip, Moment, Recorded, Uncut, best_events, cut_clips, group_name, read_recorded
 from jobs.browse.segments import open_result
 from jobs.browse.video_span import copy_ending, copy_span, encode_span
@@ -182,6 +183,26 @@ def test_audio_that_the_format_does_not_take_is_left_out(tmp_path: Path, video: 
     assert numbers_of(tmp_path / "exact") == list(range(100, 125))
     # MP4 takes no A-law, but its relative does.
     assert copy_ending(source) == "mov" and copy_ending(video) == "mp4"
+
+
+def test_a_span_after_the_end_of_a_video_cannot_be_cut(tmp_path: Path, video: Path) -> None:
+    # As its second half, the file has another video, which players do not show.
+    source = tmp_path / "twice.mp4"
+    source.write_bytes(video.read_bytes() * 2)
+    for cut in (copy_span, encode_span):
+        cut(source, 7.9, 9.0, tmp_path / "clip")
+        assert numbers_of(tmp_path / "clip")[-1] == 199
+        with pytest.raises(VideoError, match=r"twice\.mp4 has no frame at 10\.0 s; it ends at 8\.0 s"):
+            cut(source, 10.0, 12.0, tmp_path / "clip")
+
+
+def test_a_codec_that_no_format_takes_is_only_encoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = encode(tmp_path / "a.flv", codec="flv", seconds=2, rate=RATE)
+    monkeypatch.setitem(video_span.COPY_ENDINGS, "", ("mkv",))
+    with pytest.raises(VideoError, match=r"a\.flv: no format of clips takes a copy of its codec flv; use --exact"):
+        copy_span(source, 0.0, 1.0, tmp_path / "clip")
+    encode_span(source, 0.0, 1.0, tmp_path / "clip")
+    assert numbers_of(tmp_path / "clip") == list(range(25))
 
 
 def test_a_video_without_times_cannot_be_cut(tmp_path: Path) -> None:

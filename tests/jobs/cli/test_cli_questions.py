@@ -276,18 +276,32 @@ def test_wrong_usage_is_refused(tags: Path, tmp_path: Path) -> None:
     assert address.exit_code == 2 and "--out is an address" in address.stderr
 
 
-def test_an_answer_never_replaces_a_result(result: Path, tmp_path: Path) -> None:
+def test_an_answer_never_replaces_a_result(tags: Path, tmp_path: Path) -> None:
     publish_to(tmp_path / "other.parquet", [make_video("/v/a.mp4", [BIKING])])
-    answers_to = ["other.parquet", "other.videos.parquet"]
-    answers_to += [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.parquet")]
-    for name in set(answers_to):
-        before = (tmp_path / name).read_bytes()
-        done = vtag("events", result, "--out", tmp_path / name)
-        assert (done.exit_code, (tmp_path / name).read_bytes() == before) == (1, True), name
+    publish(tmp_path / "folder")
+    for path in sorted(tmp_path.rglob("*.parquet")):
+        before = path.read_bytes()
+        done = vtag("events", tags, "--out", path)
+        assert (done.exit_code, path.read_bytes() == before) == (1, True), path
         assert done.stderr.endswith("is a result of vtag run; choose another name for the answer\n")
-    assert vtag("events", result, "--out", tmp_path / "e.parquet").exit_code == 0
-    assert vtag("events", result, "--out", tmp_path / "e.parquet", "--no-background").exit_code == 0
+    assert vtag("events", tags, "--out", tmp_path / "e.parquet").exit_code == 0
+    assert vtag("events", tags, "--out", tmp_path / "e.parquet", "--no-background").exit_code == 0
     assert len(pq.read_table(tmp_path / "e.parquet")) == 4
+
+
+@pytest.mark.parametrize("place", ["tags/events.parquet", "tags/parts/events.parquet", "./tags/../tags/tags/e.parquet"])
+def test_nothing_is_written_into_the_folder_of_a_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    publish("tags")
+    before = sorted(tmp_path.rglob("*"))
+    for command in (["events", "tags"], ["cut", "tags", "--label", "biking"]):
+        done = vtag(*command, "--out", place)
+        assert (done.exit_code, done.stderr.count("\n")) == (1, 1)
+        assert done.stderr.endswith(" is in the folder of the result; choose another place\n")
+    assert sorted(tmp_path.rglob("*")) == before
+    assert vtag("events", "tags", "--out", "tags-events.parquet").exit_code == 0
 
 
 @pytest.mark.parametrize("name", ["events.csv", "none/events.parquet", "nul\0.parquet"])
