@@ -21,7 +21,7 @@ def answer_location(out: str, finished: FinishedResult) -> Location:
         if not location.name.endswith(".parquet"):
             raise OutputError(f"--out {out}: an answer is one file; give a name that ends in .parquet, or use --csv")
         finished.check_outside(location, "--out")
-        files = {str(file) for source in finished.result.sources for file in (source.tags, source.videos)}
+        files = {str(file) for source in finished.result.sources for file in source.files}
         if str(location) in files or _is_result(location):
             raise OutputError(f"--out {out} is a result of vtag run; choose another name for the answer")
         if location.is_local and not Path(location.path).parent.is_dir():
