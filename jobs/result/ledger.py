@@ -23,7 +23,7 @@ import pyarrow as pa
 import tagger
 from jobs.errors import reason
 from jobs.result.identity import RunIdentity
-from jobs.result.merge import TableFiles
+from jobs.result.merge import EMBEDDINGS_GROUP_ROWS, TableFiles
 from jobs.storage.location import Location
 from tagger.errors import OutputError
 
@@ -98,7 +98,7 @@ class Ledger:
         part.tags.write_table(tags)
         if part.embeddings is not None:
             self._check_lock()
-            part.embeddings.write_table(embeddings)
+            part.embeddings.write_table(embeddings, EMBEDDINGS_GROUP_ROWS)
         self._check_lock()
         part.videos.write_table(videos)
         self._next_part += 1

@@ -132,10 +132,10 @@ class Location:
         with self.atomic_write() as temporary:
             temporary.write_text(text, "utf-8")
 
-    def write_table(self, table: pa.Table) -> None:
-        """Writes a Parquet file atomically."""
+    def write_table(self, table: pa.Table, row_group_size: int | None = None) -> None:
+        """Writes a Parquet file atomically, with ``row_group_size`` rows in a row group."""
         with self.writer(table.schema) as writer:
-            writer.write_table(table)
+            writer.write_table(table, row_group_size=row_group_size)
 
     @contextlib.contextmanager
     def writer(self, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
@@ -305,11 +305,16 @@ def download(
 @contextlib.contextmanager
 def parquet_writer(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
     """Yields a writer of a local Parquet file. If the block ends without error, its footer is verified."""
-    # In vectors hardly a value repeats, so a dictionary would only cost time and room.
-    vectors = {field.name for field in schema if pa.types.is_fixed_size_list(field.type)}
-    dictionary = [name for name in schema.names if name not in vectors] if vectors else True
+    # In vectors hardly a value repeats: a dictionary and statistics would only cost time.
+    others = [field.name for field in schema if not pa.types.is_fixed_size_list(field.type)]
+    columns = True if len(others) == len(schema) else others
     with pq.ParquetWriter(
-        path, schema, compression=COMPRESSION, use_dictionary=dictionary, write_page_checksum=True
+        path,
+        schema,
+        compression=COMPRESSION,
+        use_dictionary=columns,
+        write_statistics=columns,
+        write_page_checksum=True,
     ) as writer:
         yield writer
     if not pq.read_schema(path).equals(schema):

@@ -28,9 +28,14 @@ from jobs.tagging.rows import result_tables
 from jobs.tagging.transport import SEGMENTS_SCHEMA
 from tagger import Sampling
 from tagger.clips import VideoEnd
-from tagger.schema import TAGS_SCHEMA, VIDEOS_SCHEMA
+from tagger.schema import TAGS_SCHEMA, VIDEOS_SCHEMA, embeddings_schema
 
-IDENTITY = RunIdentity("benchmark", "0", Sampling().to_json(), 5)
+
+def identity(size: int) -> RunIdentity:
+    """The identity of a run with embeddings of ``size`` values; 0: without embeddings."""
+    return RunIdentity("benchmark", "0", Sampling().to_json(), 5, {"size": size} if size else None)
+
+
 LABELS = ["WalkingWithDog", "Basketball", "Biking", "CliffDiving", "HandstandWalking"]
 
 
@@ -41,6 +46,7 @@ def main() -> None:
     parser.add_argument("--commit-rows", type=int, default=1_000_000, help="rows that are committed")
     parser.add_argument("--per-video", type=int, default=100, help="segments of a video")
     parser.add_argument("--per-table", type=int, default=16, help="rows in a table from an actor")
+    parser.add_argument("--embedding-size", type=int, default=0, help="values of an embedding; 0: no embeddings")
     options = parser.parse_args()
     in_process(commit, options)
     in_process(publish_all, options)
@@ -63,9 +69,10 @@ def commit(options: argparse.Namespace) -> None:
     """Prints rows per second from the actors' tables to the disk."""
     count = options.commit_rows // options.per_video
     videos = [Video(name(number), 10**7, 10**18) for number in range(count)]
-    tables = list(actors_tables(videos[:1000], options.per_video, options.per_table))
+    tables = list(actors_tables(videos[:1000], options.per_video, options.per_table, options.embedding_size))
     with tempfile.TemporaryDirectory() as folder:
-        ledger = Ledger.open(choose_output(Path(folder, "tags.parquet")).run_folder, IDENTITY)
+        run_folder = choose_output(Path(folder, "tags.parquet")).run_folder
+        ledger = Ledger.open(run_folder, identity(options.embedding_size))
         collector = Collector(videos)
         waiting: list[FinishedVideo] = []
         seconds = 0.0
@@ -76,14 +83,21 @@ def commit(options: argparse.Namespace) -> None:
             for table in batch:
                 waiting += collector.add(table)
                 if len(waiting) >= min(COMMIT_VIDEOS, COMMIT_ROWS // options.per_video):
-                    ledger.commit(*result_tables(waiting))
+                    ledger.commit(*result_tables(waiting, options.embedding_size or None))
                     rows += sum(len(video.segments) for video in waiting)
                     waiting = []
             seconds += time.perf_counter() - started
     print(f"commit: {rows:,} rows in {seconds:.1f} s, {rows / seconds:,.0f} rows/s, in tables of {options.per_table}")
 
 
-def actors_tables(videos: list[Video], per_video: int, per_table: int) -> Iterator[pa.Table]:
+def vectors(count: int, size: int) -> pa.Array:
+    """Returns random embeddings."""
+    values = np.random.default_rng(0).standard_normal((count, size), np.float32)
+    values /= np.linalg.norm(values, axis=1, keepdims=True)
+    return pa.FixedSizeListArray.from_arrays(pa.array(values.astype(np.float16).reshape(-1)), size)
+
+
+def actors_tables(videos: list[Video], per_video: int, per_table: int, size: int) -> Iterator[pa.Table]:
     """Yields rows of ``videos`` in tables like those of the actors."""
     end = VideoEnd("ok", per_video, decode_s=1.0)
     version = Version(10**7, 10**18, "s1:" + "0" * 64)
@@ -107,6 +121,8 @@ def actors_tables(videos: list[Video], per_video: int, per_table: int) -> Iterat
             "top_confidences": pa.array([[0.5, 0.2, 0.1, 0.1, 0.1]] * per_video, pa.list_(pa.float32())),
         }
         table = pa.table([columns[field.name] for field in SEGMENTS_SCHEMA], schema=SEGMENTS_SCHEMA)
+        if size:
+            table = table.append_column("embedding", vectors(per_video, size))
         for start in range(0, per_video, per_table):
             yield table.slice(start, per_table)
 
@@ -123,9 +139,10 @@ def publish_all(options: argparse.Namespace) -> None:
         output = choose_output(Path(folder, "tags.parquet"))
         in_process_parts(output, options)
         started = time.perf_counter()
-        found = publish(output, IDENTITY, "benchmark", None, committed_parts(output.run_folder))
+        run = identity(options.embedding_size)
+        found = publish(output, run, "benchmark", None, committed_parts(output.run_folder))
         seconds = time.perf_counter() - started
-        size = Path(output.tags.path).stat().st_size / 1e6
+        size = sum(path.stat().st_size for path in Path(folder).glob("*.parquet")) / 1e6
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     print(
         f"publish: {found.segments:,} rows of {found.videos:,} videos in {seconds:.0f} s "
@@ -136,15 +153,18 @@ def publish_all(options: argparse.Namespace) -> None:
 def in_process_parts(output: Output, options: argparse.Namespace) -> None:
     """Writes the parts in another process, whose memory does not count."""
     context = multiprocessing.get_context("spawn")
-    process = context.Process(target=write_parts, args=(output, options.rows, options.per_video))
+    process = context.Process(
+        target=write_parts, args=(output, options.rows, options.per_video, options.embedding_size)
+    )
     process.start()
     process.join()
 
 
-def write_parts(output: Output, rows: int, per_video: int) -> None:
+def write_parts(output: Output, rows: int, per_video: int, size: int) -> None:
     """Writes a run folder with ``rows`` segments, in slightly overlapping parts of the size that a job commits."""
-    ledger = Ledger.open(output.run_folder, IDENTITY)
+    ledger = Ledger.open(output.run_folder, identity(size))
     per_part = COMMIT_ROWS // per_video
+    embeddings = vectors(COMMIT_ROWS, size) if size else None
     order = np.arange(rows // per_video)
     # Videos are finished nearly in order.
     order = order[np.argsort(order + np.random.default_rng(0).normal(0, 200, len(order)))]
@@ -175,10 +195,12 @@ def write_parts(output: Output, rows: int, per_video: int) -> None:
             "decode_s": pa.array(np.zeros(count)),
             "predict_s": pa.array(np.zeros(count)),
         }
-        ledger.commit(
-            pa.table(columns, schema=VIDEOS_SCHEMA),
-            pa.table([tags[field.name] for field in TAGS_SCHEMA], names=TAGS_SCHEMA.names).cast(TAGS_SCHEMA),
-        )
+        table = pa.table([tags[field.name] for field in TAGS_SCHEMA], names=TAGS_SCHEMA.names).cast(TAGS_SCHEMA)
+        embedded = None
+        if embeddings is not None:
+            key = [table["video"], table["segment"]]
+            embedded = pa.table([*key, embeddings.slice(0, total)], schema=embeddings_schema(size))
+        ledger.commit(pa.table(columns, schema=VIDEOS_SCHEMA), table, embedded)
 
 
 if __name__ == "__main__":
