@@ -152,6 +152,8 @@ class Classifier:
         self._to_device: Callable[[np.ndarray], torch.Tensor] = torch.from_numpy
         if self.device.type == "cuda":
             self._to_device = ClipUploader(self.device)
+        self._classes = 0
+        """The number of logits, from the first embedding on."""
         self._projection: torch.Tensor | None = None
         """The matrix ``[channels, EMBEDDING_SIZE]`` of the embeddings, from their first use on."""
         self._auto_batch_sizes: dict[tuple[int, ...], int] = {}
@@ -213,16 +215,23 @@ class Classifier:
     def _step(self, pixels: torch.Tensor) -> torch.Tensor:
         return self._head(self._features(pixels))
 
-    def _embedding_step(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Returns logits and embeddings side by side: one tensor, so that a GPU records this step like the other."""
-        return self._with_embeddings(self._features(pixels))
+    def _pooling_step(self, pixels: torch.Tensor) -> torch.Tensor:
+        return self._logits_and_pooled(self._features(pixels))
 
-    def _with_embeddings(self, features: torch.Tensor) -> torch.Tensor:
-        """Turns features of the backbone into ``[n, classes + EMBEDDING_SIZE] float32``: logits, then embeddings."""
-        vectors = pooled(features, self._preprocessing.crops)
+    def _logits_and_pooled(self, features: torch.Tensor) -> torch.Tensor:
+        """Turns features of the backbone into ``[n, classes + channels] float32``: logits, then the averaged features.
+
+        It is one tensor, so that a GPU records this step like that of the logits alone.
+        """
+        logits = self._head(features)
+        self._classes = logits.shape[1]
+        return torch.cat([logits, normalised(pooled(features, self._preprocessing.crops))], dim=1)
+
+    def _embed(self, vectors: torch.Tensor) -> torch.Tensor:
+        """Turns averaged features ``[n, channels]`` into embeddings ``[n, EMBEDDING_SIZE] float32``."""
         if self._projection is None:
             self._projection = torch.from_numpy(projection(vectors.shape[1])).to(self.device)
-        return torch.cat([self._head(features), normalised(vectors @ self._projection)], dim=1)
+        return normalised(vectors @ self._projection)
 
     @torch.inference_mode()
     def logits(self, clips: np.ndarray, batch_size: int | None = None) -> np.ndarray:
@@ -232,16 +241,13 @@ class Classifier:
         on the rest of the batch. On a GPU the size is measured. When GPU memory runs out, the batch size is halved and
         stays halved, down to single clips. Raises VtagError when a single clip does not fit.
         """
-        return self._outputs(clips, batch_size, embeddings=False)
+        with self._lock:
+            return torch.cat(self._batches(clips, batch_size)).cpu().numpy()
 
-    def _outputs(self, clips: np.ndarray, batch_size: int | None, *, embeddings: bool) -> np.ndarray:
-        """Returns the logits of ``clips``, with ``embeddings`` followed by their embeddings."""
+    def _batches(self, clips: np.ndarray, batch_size: int | None, *, pool: bool = False) -> list[torch.Tensor]:
+        """Returns the logits of each batch. With ``pool`` the averaged features are beside them."""
         if len(clips) == 0:
             raise ValueError("there are no clips to classify")
-        with self._lock:
-            return torch.cat(self._batches(clips, batch_size, embeddings)).cpu().numpy()
-
-    def _batches(self, clips: np.ndarray, batch_size: int | None, embeddings: bool) -> list[torch.Tensor]:
         outputs: list[torch.Tensor] = []
         done = 0
         while done < len(clips):
@@ -250,7 +256,7 @@ class Classifier:
                 size = min(batch_size or self._auto_batch_size(clips.shape[1:]), self._max_batch)
                 batch = clips[done : done + size]
                 # On a GPU this only starts the batch, so the next one is copied while it is computed.
-                outputs.append(self._start_batch(batch, embeddings, is_full=len(batch) == size))
+                outputs.append(self._start_batch(batch, pool, is_full=len(batch) == size))
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
@@ -274,12 +280,12 @@ class Classifier:
             self._auto_batch_sizes[clip_shape] = best_batch_size(self._step, clip_shape, self.device, most)
         return self._auto_batch_sizes[clip_shape]
 
-    def _start_batch(self, batch: np.ndarray, embeddings: bool, is_full: bool) -> torch.Tensor:
+    def _start_batch(self, batch: np.ndarray, pool: bool, is_full: bool) -> torch.Tensor:
         """Starts a batch and returns its outputs. On a GPU they may not be computed yet."""
         if self.device.type == "cpu" or not is_full:
             features = self.features(batch)
-            return self._with_embeddings(features) if embeddings else self._head(features)
-        step = self._embedding_step if embeddings else self._step
+            return self._logits_and_pooled(features) if pool else self._head(features)
+        step = self._pooling_step if pool else self._step
         if self._full_batch_step is None or self._full_batch_step[:2] != (batch.shape, step):
             self._full_batch_step = batch.shape, step, record_if_faster(step, batch.shape, self.device)
         return self._full_batch_step[2](self._to_device(batch))
@@ -308,9 +314,12 @@ class Classifier:
 
         Embeddings have the length 1. See ``tagger.models.embedding``.
         """
-        outputs = self._outputs(clips, batch_size, embeddings=True)
-        logits, embeddings = np.split(outputs, [outputs.shape[1] - self.embedding_size], axis=1)
-        return *self._judge(logits), embeddings.astype(np.float16)
+        with self._lock:
+            outputs = torch.cat(self._batches(clips, batch_size, pool=True))
+            # All windows of the call at once, because reading the projection from memory takes longer than using it.
+            embeddings = self._embed(outputs[:, self._classes :]).half().cpu().numpy()
+            logits = outputs[:, : self._classes].cpu().numpy()
+        return *self._judge(logits), embeddings
 
     def _judge(self, logits: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """Turns ``[n, classes]`` logits into probabilities and out-of-distribution scores."""

@@ -21,7 +21,7 @@ WARM_UP_STEPS = 3
 
 Step = Callable[[torch.Tensor], torch.Tensor]
 """A function from ``[n, T, H, W, 3] uint8`` pixels on the device to ``[n, outputs] float32``: logits, which may be
-followed by embeddings."""
+followed by features."""
 
 
 class ClipUploader:

@@ -29,13 +29,13 @@ def test_embeddings_come_with_the_same_probabilities_and_scores_as_without(preci
     assert np.abs(embeddings[0] - embeddings[1]).max() > 1e-4, "clips differ"
 
 
-def test_on_a_cpu_the_embedding_of_a_clip_does_not_depend_on_the_batch() -> None:
+def test_the_embedding_of_a_clip_does_not_depend_on_the_batch() -> None:
     classifier = a_cnn3d()
     clips = noise(5, 4, 32)
     together = classifier.classify_and_embed(clips)[2]
     for i in range(5):
-        np.testing.assert_array_equal(classifier.classify_and_embed(clips[i : i + 1])[2][0], together[i])
-    np.testing.assert_allclose(classifier.classify_and_embed(clips, 2)[2], together, atol=1e-3)
+        np.testing.assert_allclose(classifier.classify_and_embed(clips[i : i + 1])[2][0], together[i], atol=1e-4)
+    np.testing.assert_allclose(classifier.classify_and_embed(clips, 2)[2], together, atol=1e-4)
 
 
 def test_an_embedding_has_the_mean_of_the_features_over_time_and_the_picture() -> None:
