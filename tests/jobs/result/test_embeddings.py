@@ -16,14 +16,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.result.compact import compact
-from jobs.result.ledger import committed_parts
+from jobs.result.ledger import Ledger, committed_parts, remove
 from jobs.result.output import choose_output
 from jobs.result.publish import publish
 from jobs.result.published import UnusableResultError, complete, read_result
 from jobs.result.verify import verify
+from jobs.tagging.rows import result_tables
 from tagger.errors import OutputError
 from tagger.schema import embeddings_schema
-from tests.jobs.result.embedded import check_embeddings, vector_of, vectors_of
+from tests.jobs.result.embedded import add_embeddings, check_embeddings, vector_of, vectors_of
 from tests.jobs.result.finished import EMBEDDED, commit_to, make_finished, publish_to
 
 VIDEOS = [make_finished("/v/a.mp4", "aab"), make_finished("/v/b.mp4", ""), make_finished("/v/c.mp4", "c")]
@@ -290,6 +291,30 @@ def test_rows_are_not_published_without_their_embeddings(tmp_path: Path) -> None
     parts[1].embeddings.delete()  # type: ignore[union-attr]
     with pytest.raises(OutputError, match="lacks parts that were committed to it"):
         committed_parts(output.run_folder)
+
+
+@pytest.mark.parametrize("held", [0, 1, 2])
+def test_a_commit_checks_the_lock_before_each_file_and_counts_only_when_it_is_complete(
+    tmp_path: Path, held: int
+) -> None:
+    run_folder = choose_output(tmp_path / "t.parquet").run_folder
+    checks = iter([""] * held)
+
+    def check() -> None:
+        if next(checks, "lost"):
+            raise OutputError("another job has taken over this output")
+
+    ledger = Ledger.open(run_folder, EMBEDDED, check_lock=check)
+    video = replace(VIDEOS[0], segments=add_embeddings(VIDEOS[0].segments, 8))
+    with pytest.raises(OutputError, match="another job has taken over"):
+        ledger.commit(*result_tables([video], 8))
+    names = ["part-000000.embeddings.parquet", "part-000000.tags.parquet"]
+    assert [name for name in run_folder.names() if name.startswith("part")] == sorted(names[2 - held :])
+    assert committed_parts(run_folder) == []
+    Ledger(run_folder).commit(*result_tables([video], 8))
+    assert [len(part.files) for part in committed_parts(run_folder)] == [3]
+    remove(run_folder)
+    assert run_folder.names() == []
 
 
 def test_the_name_of_the_embeddings_is_refused_with_the_name_of_their_result(tmp_path: Path) -> None:
