@@ -171,7 +171,7 @@ def _cut_video(
                     with doing("cutting", video):
                         end_s = max(moment.end_s, min(moment.end_s + pad_s, recorded.duration_s or math.inf))
                         span = replace(moment, start_s=max(0.0, moment.start_s - pad_s), end_s=end_s)
-                        yield _cut(source, span, out, exact=exact)
+                        yield _cut(source, span, out, recorded.duration_s, exact=exact)
                 except VideoError as error:
                     # The other moments of a video that is gone or no video have the same error.
                     yield Uncut(video, _reason(copy.with_original_name(str(error)), video))
@@ -181,7 +181,7 @@ def _cut_video(
         yield Uncut(video, _reason(str(error), video))
 
 
-def _cut(source: Path, moment: Moment, out: Path, *, exact: bool) -> Clip:
+def _cut(source: Path, moment: Moment, out: Path, duration_s: float | None, *, exact: bool) -> Clip:
     start_s, end_s = moment.start_s, moment.end_s
     ending = "mp4" if exact else copy_ending(source)
     name = f"{_stem(moment.video)}_{start_s:.2f}-{end_s:.2f}.{ending}"
@@ -189,7 +189,7 @@ def _cut(source: Path, moment: Moment, out: Path, *, exact: bool) -> Clip:
     target = out / inside
     target.parent.mkdir(parents=True, exist_ok=True)
     with locate(target).atomic_write() as temporary:
-        begins_s = (encode_span if exact else copy_span)(source, start_s, end_s, temporary)
+        begins_s = (encode_span if exact else copy_span)(source, start_s, end_s, temporary, duration_s)
     numbers = [round(number, DECIMALS) for number in (moment.confidence, start_s, end_s, begins_s)]
     return Clip(str(inside), moment.label, moment.video, *numbers)
 

@@ -18,8 +18,11 @@ from av.filter import Graph
 
 from jobs.storage.staging import FULL
 from tagger.errors import VideoError
+from tagger.video.clock import JOINED_CONTAINERS
 from tagger.video.container import ffmpeg_reason, open_container
-from tagger.video.facts import orientation
+from tagger.video.facts import orientation, probe
+from tagger.video.readers.pyav_reader import PyAVReader
+from tagger.video.readers.reader import Gap
 from tagger.windows import TIME_TOLERANCE_S
 
 if TYPE_CHECKING:
@@ -54,6 +57,13 @@ AVI has no times of presentation, which other formats need.
 FORMATS = {"mkv": "matroska"}
 """FFmpeg's names of formats that are not their usual endings."""
 
+DURATION_S, DURATION_SHARE = 0.5, 0.02
+"""Largest difference between the read and the declared duration of a video with a steady clock: the larger of half a
+second and a share of the duration. MPEG declares up to 0.2 s less."""
+
+TURNS = {90: ["transpose=clock"], 180: ["hflip", "vflip"], 270: ["transpose=cclock"]}
+"""FFmpeg's filters that turn a picture clockwise, by degrees."""
+
 EXACT_OPTIONS = {"preset": "veryfast", "crf": "18"}
 """Options of libx264. With a rate factor of 18 a difference to the source is hard to see."""
 
@@ -69,7 +79,7 @@ def copy_ending(path: Path) -> str:
         endings = next(COPY_ENDINGS[kind] for kind in COPY_ENDINGS if kind in names or not kind)
         possible = [ending for ending in endings if _takes(ending, stream)]
         if not possible:
-            codec = stream.codec_context.name
+            codec = stream.codec_context.codec.canonical_name
             raise VideoError(
                 "unsupported", f"{path}: no format of clips takes a copy of its codec {codec}; use --exact"
             )
@@ -88,12 +98,16 @@ def _takes(ending: str, *streams: "Stream") -> bool:
     return True
 
 
-def copy_span(path: Path, start_s: float, end_s: float, target: Path) -> float:
+def copy_span(path: Path, start_s: float, end_s: float, target: Path, duration_s: float | None = None) -> float:
     """Copies the packets from the key frame at or before ``start_s`` until ``end_s``, and audio if the format takes it.
 
-    The format is that of ``copy_ending``, whatever the name of ``target``. Returns the time of the key frame. Raises
-    VideoError, and OSError when the disk is full.
+    The format is that of ``copy_ending``, whatever the name of ``target``. ``duration_s`` is the duration that was read
+    when the video was tagged. Returns the time of the key frame. Raises VideoError, and OSError when the disk is full.
     """
+    if not has_steady_clock(path, duration_s):
+        raise VideoError(
+            "unsupported", f"{path} has no clock, or one that jumps, so its packets cannot be copied; use --exact"
+        )
     with _errors_of(path, target), _Source(path) as source, _output(target, copy_ending(path)) as output:
         key_s, back_s = source.key_before(start_s)
         video = output.add_stream_from_template(source.stream)
@@ -113,17 +127,50 @@ def copy_span(path: Path, start_s: float, end_s: float, target: Path) -> float:
     return max(0.0, key_s)
 
 
-def encode_span(path: Path, start_s: float, end_s: float, target: Path) -> float:
-    """Encodes the frames that are shown from ``start_s`` to ``end_s`` as H.264 in MP4, and copies the audio if it fits.
+def encode_span(path: Path, start_s: float, end_s: float, target: Path, duration_s: float | None = None) -> float:
+    """Encodes the frames that are shown from ``start_s`` to ``end_s``, upright, as H.264 in MP4, and copies the audio.
 
-    Frames are made upright. The first is the last one that begins at or before ``start_s``. Returns the time at which
-    the clip begins: that of its first frame, or ``start_s`` if this frame begins more than EARLY_S before it. Raises
-    VideoError, and OSError when the disk is full.
+    The first frame is the last one that begins at or before ``start_s``. A video without a steady clock, or with
+    damage, is read from its beginning, as it was tagged, and its audio is left out. ``duration_s`` is the duration that
+    was read then. Returns the time at which the clip begins: that of its first frame, or ``start_s`` if this frame
+    begins more than EARLY_S before it. Raises VideoError, and OSError when the disk is full.
     """
-    with _errors_of(path, target), _Source(path) as source, _output(target, "mp4") as output:
+    if has_steady_clock(path, duration_s):
+        with contextlib.suppress(VideoError), _errors_of(path, target):
+            return _encode_found(path, start_s, end_s, target)
+    with _errors_of(path, target):
+        return _encode_read(path, start_s, end_s, target)
+
+
+def has_steady_clock(path: Path, duration_s: float | None) -> bool:
+    """Checks whether a moment of a video can be found by the times in the file. Raises VideoError.
+
+    A recording whose clock has started again, or that was joined from several, has another duration than its times say.
+    """
+    container, stream, _ = open_container(path)
+    with container:
+        if stream.duration is not None:
+            declared_s = float(stream.duration * (stream.time_base or Fraction(0)))
+        elif container.duration is not None:
+            declared_s = container.duration / av.time_base
+        else:
+            return False
+        # Other formats declare what was cut off.
+        is_measured = not JOINED_CONTAINERS.isdisjoint(container.format.name.split(","))
+    if duration_s is None:
+        return True
+    longer_s = duration_s - declared_s
+    return (abs(longer_s) if is_measured else longer_s) <= max(DURATION_S, DURATION_SHARE * duration_s)
+
+
+def _encode_found(path: Path, start_s: float, end_s: float, target: Path) -> float:
+    """Encodes a span that is found by the times in the file."""
+    with _Source(path) as source, _output(target, "mp4") as output:
         (first, first_s), later = source.shown_from(start_s, end_s)
         begin_s = first_s if start_s - first_s <= EARLY_S else start_s
-        writer = _FrameWriter(output, source.stream, first)
+        turn, is_mirrored = orientation(first)
+        aspect = source.stream.sample_aspect_ratio or Fraction(1)
+        writer = _FrameWriter(output, first, source.rate, aspect, turn, is_mirrored=is_mirrored)
         audio = source.add_audio(output)
         writer.write(first, 0.0)
         for item, time_s in later:
@@ -134,6 +181,29 @@ def encode_span(path: Path, start_s: float, end_s: float, target: Path) -> float
                 source.mux(output, audio, item, begin_s)
         writer.close()
     return max(0.0, begin_s)
+
+
+def _encode_read(path: Path, start_s: float, end_s: float, target: Path) -> float:
+    """Encodes a span of a video that is read from its beginning, as it was tagged."""
+    facts = probe(path)
+    reader = PyAVReader(path, facts, facts.width, facts.height)
+    with contextlib.closing(reader), _output(target, "mp4") as output:
+        writer, begin_s = None, start_s
+        for found in reader.frames(lambda shown_until_s: shown_until_s > start_s + TIME_TOLERANCE_S):
+            if isinstance(found, Gap) or found.end_s <= start_s + TIME_TOLERANCE_S:
+                continue
+            if found.start_s >= end_s - TIME_TOLERANCE_S:
+                break
+            frame = av.VideoFrame.from_ndarray(found.pixels, format="rgb24")
+            if writer is None:
+                begin_s = found.start_s if start_s - found.start_s <= EARLY_S else start_s
+                aspect = Fraction(facts.pixel_aspect).limit_denominator(1000)
+                writer = _FrameWriter(output, frame, Fraction(facts.fps or 25).limit_denominator(1001), aspect)
+            writer.write(frame, max(0.0, found.start_s - begin_s))
+        if writer is None:
+            raise VideoError("damaged", f"{path} has no frame at {start_s:.1f} s")
+        writer.close()
+    return begin_s
 
 
 @contextlib.contextmanager
@@ -176,7 +246,8 @@ class _Source:
         self.audio = next(iter(self._container.streams.audio), None)
 
     @property
-    def _rate(self) -> Fraction:
+    def rate(self) -> Fraction:
+        """Frames per second, on average."""
         return self.stream.average_rate or Fraction(25)
 
     def __enter__(self) -> "_Source":
@@ -189,10 +260,13 @@ class _Source:
         """Returns the start of a frame. ``before_s`` is that of the frame before it, None if there is none."""
         ticks = frame.dts if self._is_avi else frame.pts
         if ticks is not None:
-            return float(ticks * (frame.time_base or self.stream.time_base or Fraction(0))) - self._origin_s
+            time_s = float(ticks * (frame.time_base or self.stream.time_base or Fraction(0))) - self._origin_s
+            if before_s is not None and time_s <= before_s:
+                raise VideoError("unsupported", f"{self._path} has a clock that stops or jumps back")
+            return time_s
         if before_s is None or not self._is_avi:
             raise VideoError("unsupported", f"{self._path} stores no times of frames, so it cannot be cut")
-        return before_s + float(1 / self._rate)
+        return before_s + float(1 / self.rate)
 
     def packet_s(self, packet: "av.Packet") -> float:
         """Returns the start of a packet of video or audio."""
@@ -278,7 +352,7 @@ class _Source:
         """
         self._seek(start_s, back_s)
         if self._is_avi:
-            end_s += AVI_REORDER_FRAMES * float(1 / self._rate)
+            end_s += AVI_REORDER_FRAMES * float(1 / self.rate)
         reached = {self.stream.index: False}
         if self.audio is not None:
             reached[self.audio.index] = False
@@ -287,7 +361,7 @@ class _Source:
                 continue
             decoded_s = self._decoded_s(packet)
             if packet.stream_index == self.stream.index:
-                length_s = float((packet.duration or 0) * packet.time_base) or float(1 / self._rate)
+                length_s = float((packet.duration or 0) * packet.time_base) or float(1 / self.rate)
                 shown_s = decoded_s if self._is_avi or packet.pts is None else self.packet_s(packet)
                 self._read_until_s = max(self._read_until_s, shown_s + length_s)
             reached[packet.stream_index] = reached[packet.stream_index] or decoded_s >= end_s - TIME_TOLERANCE_S
@@ -327,30 +401,41 @@ class _Source:
 
 
 class _FrameWriter:
-    """Encodes frames of one stream, made upright, as H.264."""
+    """Encodes frames of one size and format as H.264.
 
-    def __init__(self, output: "OutputContainer", stream: Any, first: "av.VideoFrame"):
+    They are first mirrored left to right if they are ``is_mirrored``, then turned clockwise by ``turn`` degrees.
+    ``aspect`` is the width of a pixel of theirs over its height.
+    """
+
+    def __init__(
+        self,
+        output: "OutputContainer",
+        first: "av.VideoFrame",
+        rate: Fraction,
+        aspect: Fraction,
+        turn: int = 0,
+        *,
+        is_mirrored: bool = False,
+    ):
         self._output = output
         self._time_base = Fraction(1, 90_000)
-        self._graph = Graph()
-        turn, is_mirrored = orientation(first)
-        filters = ["hflip"] * is_mirrored + {
-            90: ["transpose=clock"],
-            180: ["hflip", "vflip"],
-            270: ["transpose=cclock"],
-        }.get(turn, [])
-        width, height = (first.height, first.width) if turn in (90, 270) else (first.width, first.height)
+        filters = ["hflip"] * is_mirrored + TURNS.get(turn, [])
+        is_lying = turn in (90, 270)
+        width, height = (first.height, first.width) if is_lying else (first.width, first.height)
         # H.264 with halved colour planes has even sizes only.
         pixels = "yuv444p" if width % 2 or height % 2 else "yuv420p"
-        nodes = [self._graph.add_buffer(template=stream, time_base=self._time_base)]
+        self._graph = Graph()
+        source = self._graph.add_buffer(
+            width=first.width, height=first.height, format=first.format, time_base=self._time_base
+        )
+        nodes = [source]
         for text in (*filters, f"format={pixels}"):
             name, _, arguments = text.partition("=")
             nodes.append(self._graph.add(name, arguments))
         self._graph.link_nodes(*nodes, self._graph.add("buffersink")).configure()
-        self._encoder = output.add_stream("libx264", rate=stream.average_rate or 25, options=EXACT_OPTIONS)
+        self._encoder = output.add_stream("libx264", rate=rate, options=EXACT_OPTIONS)
         self._encoder.width, self._encoder.height, self._encoder.pix_fmt = width, height, pixels
-        aspect = stream.sample_aspect_ratio or Fraction(1)
-        self._encoder.codec_context.sample_aspect_ratio = 1 / aspect if turn in (90, 270) else aspect
+        self._encoder.codec_context.sample_aspect_ratio = 1 / aspect if is_lying else aspect
         self._encoder.codec_context.time_base = self._time_base
         self._is_open = False
 

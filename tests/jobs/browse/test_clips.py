@@ -185,31 +185,60 @@ def test_audio_that_the_format_does_not_take_is_left_out(tmp_path: Path, video: 
     assert copy_ending(source) == "mov" and copy_ending(video) == "mp4"
 
 
-def test_a_span_after_the_end_of_a_video_cannot_be_cut(tmp_path: Path, video: Path) -> None:
-    # As its second half, the file has another video, which players do not show.
+def test_a_span_after_the_end_of_a_video_cannot_be_copied(tmp_path: Path, video: Path) -> None:
+    # As its second half, the file has another video, which players do not show, but which is tagged.
     source = tmp_path / "twice.mp4"
     source.write_bytes(video.read_bytes() * 2)
+    copy_span(source, 7.9, 9.0, tmp_path / "clip")
+    assert numbers_of(tmp_path / "clip")[-1] == 199
+    with pytest.raises(VideoError, match=r"twice\.mp4 has no frame at 10\.0 s; it ends at 8\.0 s"):
+        copy_span(source, 10.0, 12.0, tmp_path / "clip")
+    assert encode_span(source, 10.0, 12.0, tmp_path / "clip") == 10.0
+    assert numbers_of(tmp_path / "clip") == list(range(50, 100))
     for cut in (copy_span, encode_span):
-        cut(source, 7.9, 9.0, tmp_path / "clip")
-        assert numbers_of(tmp_path / "clip")[-1] == 199
-        with pytest.raises(VideoError, match=r"twice\.mp4 has no frame at 10\.0 s; it ends at 8\.0 s"):
-            cut(source, 10.0, 12.0, tmp_path / "clip")
+        with pytest.raises(VideoError, match=r"no frame at 20\.0 s"):
+            cut(source, 20.0, 21.0, tmp_path / "clip")
+
+
+@pytest.mark.parametrize(("name", "start_s"), [("a.ts", 0), ("a.ts", 30), ("a.mpg", 0)])
+def test_a_video_whose_clock_jumps_is_cut_as_it_was_tagged(tmp_path: Path, name: str, start_s: int) -> None:
+    codec = "libx264" if name == "a.ts" else "mpeg2video"
+    parts = [
+        encode(tmp_path / f"{number}-{name}", codec=codec, seconds=4, rate=RATE, start_s=start)
+        for number, start in enumerate((0, start_s))
+    ]
+    source = tmp_path / name
+    source.write_bytes(b"".join(part.read_bytes() for part in parts))
+    assert encode_span(source, 6.0, 7.0, tmp_path / "clip", 8.0) == pytest.approx(6.0)
+    assert numbers_of(tmp_path / "clip") == list(range(50, 75))
+    with pytest.raises(VideoError, match=r"has no clock, or one that jumps, so its packets cannot be copied"):
+        copy_span(source, 6.0, 7.0, tmp_path / "clip", 8.0)
+
+
+def test_a_span_after_damage_is_encoded(tmp_path: Path) -> None:
+    source = encode(tmp_path / "a.ts", seconds=8, rate=RATE)
+    content = bytearray(source.read_bytes())
+    content[len(content) // 2 : len(content) // 2 + 2000] = bytes(2000)
+    source.write_bytes(content)
+    encode_span(source, 6.0, 7.0, tmp_path / "clip", 8.0)
+    assert numbers_of(tmp_path / "clip") == list(range(150, 175))
 
 
 def test_a_codec_that_no_format_takes_is_only_encoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = encode(tmp_path / "a.flv", codec="flv", seconds=2, rate=RATE)
     monkeypatch.setitem(video_span.COPY_ENDINGS, "", ("mkv",))
-    with pytest.raises(VideoError, match=r"a\.flv: no format of clips takes a copy of its codec flv; use --exact"):
+    with pytest.raises(VideoError, match=r"a\.flv: no format of clips takes a copy of its codec flv1; use --exact"):
         copy_span(source, 0.0, 1.0, tmp_path / "clip")
     encode_span(source, 0.0, 1.0, tmp_path / "clip")
     assert numbers_of(tmp_path / "clip") == list(range(25))
 
 
-def test_a_video_without_times_cannot_be_cut(tmp_path: Path) -> None:
+def test_a_video_without_times_is_only_encoded(tmp_path: Path) -> None:
     source = encode(tmp_path / "a.264", seconds=2, rate=RATE)
-    for cut in (copy_span, encode_span):
-        with pytest.raises(VideoError, match=r"a\.264 stores no times of frames"):
-            cut(source, 0.0, 1.0, tmp_path / "clip")
+    encode_span(source, 1.0, 1.5, tmp_path / "clip")
+    assert numbers_of(tmp_path / "clip") == list(range(25, 38))
+    with pytest.raises(VideoError, match=r"a\.264 has no clock, or one that jumps, so its packets cannot be copied"):
+        copy_span(source, 0.0, 1.0, tmp_path / "clip")
 
 
 def test_clips_are_in_a_folder_of_their_class_and_their_video(tmp_path: Path, video: Path) -> None:
@@ -289,7 +318,7 @@ def test_a_video_of_another_size_than_when_it_was_tagged_is_not_cut(tmp_path: Pa
 def test_an_interrupted_clip_leaves_nothing_under_its_name(
     tmp_path: Path, video: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(source: Path, start_s: float, end_s: float, target: Path) -> float:
+    def interrupted(source: Path, start_s: float, end_s: float, target: Path, duration_s: float | None) -> float:
         begins_s = copy_span(source, start_s, end_s, target)
         if start_s > 0:
             raise KeyboardInterrupt
@@ -305,7 +334,7 @@ def test_an_interrupted_clip_leaves_nothing_under_its_name(
 
 
 def test_a_full_disk_stops_with_one_line(tmp_path: Path, video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(source: Path, start_s: float, end_s: float, target: Path) -> float:
+    def full(source: Path, start_s: float, end_s: float, target: Path, duration_s: float | None) -> float:
         raise OSError(errno.ENOSPC, "No space left on device", str(target))
 
     monkeypatch.setattr(clips_module, "copy_span", full)
