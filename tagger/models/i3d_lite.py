@@ -10,6 +10,9 @@ With ``changes`` the network gets every second frame of a window and, through th
 from this frame to the next one. A difference image is black, with bright outlines of moving things. It does not show
 the background, which has most of the information in a small data set and misleads a network most. The use of frame
 differences as input of an image network goes back to Wang et al. (2016, https://arxiv.org/abs/1608.00859).
+
+With ``order`` it also gets three difference images in a row as the red, green and blue of one picture. So the colour of
+an outline tells in which order things moved.
 """
 
 from collections import OrderedDict
@@ -115,30 +118,53 @@ class InvertedBottleneck(nn.Module):
 
 
 class PicturesAndChanges(nn.Module):
-    """Every second frame, and its change to the next frame: ``[n, 3, T, H, W]`` to ``[2 n, 3, T / 2, H, W]``."""
+    """Every second frame, and its change to the next frame: ``[n, 3, T, H, W]`` to ``[2 n, 3, T / 2, H, W]``.
+
+    With ``order`` also the changes from each of three frames in a row to the next, as the three colours of a picture.
+    """
+
+    def __init__(self, order: bool = False):
+        super().__init__()
+        self.order = order
 
     def forward(self, clips: torch.Tensor) -> torch.Tensor:
-        """``[n, 3, T, H, W]`` to ``[2 n, 3, T / 2, H, W]``, T / 2 rounded up: ``n`` pictures, then ``n`` changes."""
+        """``[n, 3, T, H, W]`` to ``[2 n, 3, T / 2, H, W]``, T / 2 rounded up: ``n`` pictures, then ``n`` changes.
+
+        With ``order`` to ``[3 n, ...]``. After the last frame nothing changes.
+        """
         pictures, following = clips[:, :, ::2], clips[:, :, 1::2]
         if clips.shape[2] % 2:
             following = torch.cat([following, pictures[:, :, -1:]], dim=2)
-        # In place, because pixels have no gradients and new memory would take longer than the arithmetic.
-        changes = (following - pictures).abs_().mul_(CHANGE_GAIN).add_(BLACK).clamp_(max=1)
-        return torch.cat([pictures, changes])
+        views = [pictures, _brightened(following - pictures)]
+        if self.order:
+            grey = clips.mean(dim=1)
+            grey = torch.cat([grey, *[grey[:, -1:]] * (3 + grey.shape[1] % 2)], dim=1)
+            changes = _brightened(grey[:, 1:] - grey[:, :-1])
+            views.append(torch.stack([changes[:, :-2:2], changes[:, 1:-1:2], changes[:, 2::2]], dim=1))
+        return torch.cat(views)
+
+
+def _brightened(differences: torch.Tensor) -> torch.Tensor:
+    """Makes difference images of ``differences``, in the same memory, because new memory would take longer to get."""
+    return differences.abs_().mul_(CHANGE_GAIN).add_(BLACK).clamp_(max=1)
 
 
 class PoolBoth(nn.Module):
-    """Pools pictures and difference images and concatenates both: ``[2 n, C, T, H, W]`` to ``[n, T, 7 C]``."""
+    """Pools pictures and difference images and concatenates all: ``[2 n, C, T, H, W]`` to ``[n, T, 7 C]``.
 
-    def __init__(self) -> None:
+    With ``order`` ``[3 n, C, T, H, W]`` to ``[n, T, 10 C]``.
+    """
+
+    def __init__(self, order: bool = False) -> None:
         super().__init__()
         self.pictures = MeanAndChange()
+        self.kinds = 3 if order else 2
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``[2 n, C, T, H, W]``, pictures first, to ``[n, T, 7 C]``."""
-        pictures, changes = x.chunk(2)
-        strips = torch.cat(strip_means(changes, STRIPS), dim=1).transpose(1, 2)
-        return torch.cat([self.pictures(pictures), strips], dim=2)
+        pictures, *changes = x.chunk(self.kinds)
+        strips = [strip for change in changes for strip in strip_means(change, STRIPS)]
+        return torch.cat([self.pictures(pictures), torch.cat(strips, dim=1).transpose(1, 2)], dim=2)
 
 
 class LiteBackbone(nn.Sequential):
@@ -146,14 +172,18 @@ class LiteBackbone(nn.Sequential):
 
     There is one feature vector for each frame: 1280 averages, as in the 2D network, and the change of each of them in
     three parts of the picture. With ``changes`` there is one vector for each pair of frames, ``[n, T / 2, 8960]``: the
-    same values of the first frame, then the averages of the difference image in the three parts. The layers are
-    ``stem``, ``block0`` to ``block15``, ``top`` and ``pool``. With ``changes`` the first layer is ``views``.
+    same values of the first frame, then the averages of the difference image in the three parts. With ``order``, too,
+    there are those of the third kind of picture at the end, ``[n, T / 2, 12800]``. The layers are ``stem``, ``block0``
+    to ``block15``, ``top`` and ``pool``. With ``changes`` the first layer is ``views``. Raises ValueError for ``order``
+    without ``changes``.
     """
 
-    def __init__(self, changes: bool = False) -> None:
+    def __init__(self, changes: bool = False, order: bool = False) -> None:
+        if order and not changes:
+            raise ValueError("order needs changes")
         stem = SamePadConv3d(3, STEM_CHANNELS, (1, 3, 3), stride=2)
         stem_layers = nn.Sequential(stem, _norm(STEM_CHANNELS), nn.ReLU6())
-        layers: dict[str, nn.Module] = {"views": PicturesAndChanges()} if changes else {}
+        layers: dict[str, nn.Module] = {"views": PicturesAndChanges(order)} if changes else {}
         layers["stem"] = stem_layers
         blocks = 0
         inputs = STEM_CHANNELS
@@ -163,22 +193,29 @@ class LiteBackbone(nn.Sequential):
                 layers[f"block{blocks}"] = block
                 inputs, blocks = outputs, blocks + 1
         layers["top"] = nn.Sequential(SamePadConv3d(inputs, CHANNELS, (1, 1, 1)), _norm(CHANNELS), nn.ReLU6())
-        layers["pool"] = PoolBoth() if changes else MeanAndChange()
+        layers["pool"] = PoolBoth(order) if changes else MeanAndChange()
         super().__init__(OrderedDict(layers))
-        self.features = (1 + STRIPS + (STRIPS if changes else 0)) * CHANNELS
+        self.features = (1 + STRIPS * (1 + changes + order)) * CHANNELS
 
 
 class I3DLiteLSTM(nn.Module):
     """The inflated EfficientNet-Lite0 and a head: ``[n, 3, T, H, W]`` to logits ``[n, classes]``.
 
-    With ``changes`` difference images are also part of the input.
+    With ``changes`` difference images are also part of the input, and with ``order`` those that show the order of
+    changes.
     """
 
     def __init__(
-        self, classes: int, head: HeadName = "lstm", hidden: int = 128, dropout: float = 0.5, changes: bool = False
+        self,
+        classes: int,
+        head: HeadName = "lstm",
+        hidden: int = 128,
+        dropout: float = 0.5,
+        changes: bool = False,
+        order: bool = False,
     ):
         super().__init__()
-        self.backbone = LiteBackbone(changes)
+        self.backbone = LiteBackbone(changes, order)
         self.head = build_head(head, self.backbone.features, classes, hidden, dropout)
 
     def forward(self, clips: torch.Tensor) -> torch.Tensor:

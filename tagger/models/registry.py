@@ -56,7 +56,7 @@ ARCHITECTURES = {
             "i3d-lite-lstm",
             "EfficientNet-Lite0 inflated to 3D, then an LSTM",
             LITE_PREPROCESSING,
-            15,
+            22,
             weights=Weights(
                 source=IMAGENET_SOURCE,
                 licence="Apache-2.0 where first published; the package states none",

@@ -27,7 +27,8 @@ PARTS: dict[str, tuple[int, HeadName]] = {
     "2D features, averaged": (CHANNELS, "mean"),
     "and how they change": ((1 + STRIPS) * CHANNELS, "mean"),
     "and difference images": ((1 + 2 * STRIPS) * CHANNELS, "mean"),
-    "all of it, LSTM": ((1 + 2 * STRIPS) * CHANNELS, "lstm"),
+    "and their order": ((1 + 3 * STRIPS) * CHANNELS, "mean"),
+    "all of it, LSTM": ((1 + 3 * STRIPS) * CHANNELS, "lstm"),
 }
 """The number of features used, counted from the first, and the head."""
 

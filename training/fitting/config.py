@@ -81,7 +81,7 @@ class TrainConfig:
         if self.start is not None:
             return dict(self.start.info.options)
         # tests/benchmarks/ablation.py measures the gain from difference images.
-        motion = {"i3d-lite-lstm": {"changes": True}, SCRATCH: {"differences": self.input != "frames"}}
+        motion = {"i3d-lite-lstm": {"changes": True, "order": True}, SCRATCH: {"differences": self.input != "frames"}}
         return {"head": self.head} | motion.get(self.model, {})
 
     @property

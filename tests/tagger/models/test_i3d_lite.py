@@ -97,6 +97,34 @@ def test_the_last_of_an_odd_number_of_frames_has_no_change() -> None:
     assert (changes[:, 1] == -127 / 128).all()
 
 
+def test_with_order_the_colours_of_a_picture_are_three_changes_in_a_row() -> None:
+    clip = torch.zeros(1, 3, 6, 6, 6)
+    # A point in another place in each frame; it is there in one frame only.
+    for frame in range(6):
+        clip[:, :, frame, frame, 0] = 0.125
+    order = PicturesAndChanges(order=True)(clip)[2]
+    assert order.shape == (3, 3, 6, 6)
+    changed = (order[..., 0] > -127 / 128).int()
+    # From frame 0 to 1 the first two rows change, from 1 to 2 the next two, and so on. After frame 5 nothing changes.
+    rows = [[row in (step, step + 1) for row in range(6)] for step in range(5)] + [[False] * 6] * 2
+    expected = [[rows[first + colour] for first in (0, 2, 4)] for colour in range(3)]
+    assert changed.tolist() == torch.tensor(expected).int().tolist()
+    torch.testing.assert_close(order.max(), torch.tensor(0.5 - 127 / 128))
+
+
+@pytest.mark.parametrize("frames", [1, 2, 3, 16])
+def test_with_order_there_is_a_third_picture_for_each_pair_of_frames(frames: int) -> None:
+    clips = torch.rand(2, 3, frames, 4, 4)
+    views = PicturesAndChanges(order=True)(clips)
+    assert views.shape == (6, 3, (frames + 1) // 2, 4, 4)
+    torch.testing.assert_close(views[:4], PicturesAndChanges()(clips))
+
+
+def test_order_without_changes_is_refused() -> None:
+    with pytest.raises(ValueError, match="order needs changes"):
+        LiteBackbone(order=True)
+
+
 def test_neighbouring_frames_have_an_effect_when_their_kernel_weights_are_not_zero(backbone: LiteBackbone) -> None:
     other = LiteBackbone()
     other.load_state_dict(backbone.state_dict())
@@ -123,9 +151,9 @@ def test_weights_of_another_network_are_refused_in_one_line(weights: dict[str, t
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("changes", [False, True])
-def test_every_weight_of_the_trained_network_gets_a_gradient(changes: bool) -> None:
-    network = I3DLiteLSTM(classes=2, hidden=4, dropout=0.0, changes=changes).train()
+@pytest.mark.parametrize(("changes", "order"), [(False, False), (True, False), (True, True)])
+def test_every_weight_of_the_trained_network_gets_a_gradient(changes: bool, order: bool) -> None:
+    network = I3DLiteLSTM(classes=2, hidden=4, dropout=0.0, changes=changes, order=order).train()
     network(torch.rand(2, 3, 4, 32, 32)).sum().backward()
     assert all(parameter.grad is not None for parameter in network.parameters())
 

@@ -37,7 +37,7 @@ SMALL = Sampling(num_frames=8, sampling_rate=2)
 
 OPTIONS = {
     "cnn3d-lstm": {"filters": [4, 4, 8], "hidden": 8, "differences": True},
-    "i3d-lite-lstm": {"changes": True, "hidden": 8},
+    "i3d-lite-lstm": {"changes": True, "order": True, "hidden": 8},
     "i3d-lstm": {"hidden": 8},
 }
 TRAIN_LAYERS = {"cnn3d-lstm": None, "i3d-lite-lstm": 1, "i3d-lstm": 0}

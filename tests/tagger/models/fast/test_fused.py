@@ -19,6 +19,7 @@ NETWORKS: dict[str, tuple[str, dict[str, Any], int]] = {
     "cnn3d-lstm on differences": ("cnn3d-lstm", {"differences": True}, 32),
     "i3d-lite-lstm": ("i3d-lite-lstm", {}, 64),
     "i3d-lite-lstm with changes": ("i3d-lite-lstm", {"changes": True}, 60),
+    "i3d-lite-lstm with their order": ("i3d-lite-lstm", {"changes": True, "order": True}, 60),
 }
 
 
@@ -78,11 +79,11 @@ def test_kernels_that_are_still_inflated_2d_kernels_are_reduced_to_single_frames
     assert [name for name, _ in small.get_submodule("first").named_children()] == ["stem", "block0", "block1", "block2"]
 
 
-@pytest.mark.parametrize("changes", [False, True])
+@pytest.mark.parametrize("kinds", [1, 2, 3])
 @pytest.mark.parametrize("frames", [1, 2, 5, 16])
 @torch.inference_mode()
-def test_the_first_layers_take_any_number_of_frames_a_few_at_a_time(changes: bool, frames: int) -> None:
-    backbone = LiteBackbone(changes).eval()
+def test_the_first_layers_take_any_number_of_frames_a_few_at_a_time(kinds: int, frames: int) -> None:
+    backbone = LiteBackbone(changes=kinds > 1, order=kinds > 2).eval()
     backbone.load_state_dict(inflate(imagenet_weights()))
     clip = torch.rand(2, 3, frames, 64, 64)
     expected = backbone(clip)
@@ -92,7 +93,7 @@ def test_the_first_layers_take_any_number_of_frames_a_few_at_a_time(changes: boo
     stem = small.get_submodule("first.stem")
     stem.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].shape[0] * inputs[0].shape[2]))
     assert (small(clip) - expected).norm() <= 1e-4 * expected.norm()
-    shown = 2 * frames if not changes else 2 * 2 * ((frames + 1) // 2)
+    shown = 2 * frames if kinds == 1 else 2 * kinds * ((frames + 1) // 2)
     assert sum(seen) == shown
     assert max(seen) <= 2
 
