@@ -18,9 +18,11 @@ MOMENTS_SCHEMA = pa.schema(
         pa.field("segment", pa.int32(), nullable=False),
         pa.field("start_s", pa.float64(), nullable=False),
         pa.field("end_s", pa.float64(), nullable=False),
+        pa.field("label", pa.string(), nullable=False),
         pa.field("score", pa.float32(), nullable=False),
     ]
 )
+"""``label`` is the best label of the segment."""
 
 Score = Callable[[Segments], np.ndarray]
 """Returns the scores of segments, ``[n] float32``. A segment with NaN is no moment."""
@@ -76,6 +78,7 @@ def _table(segments: Segments, rows: np.ndarray, scores: np.ndarray) -> pa.Table
         segments.segment[rows],
         segments.start_s[rows],
         segments.end_s[rows],
+        pa.array(segments.labels, pa.string()).take(pa.array(segments.label[rows])),
         scores[rows],
     ]
     return pa.table([pa.array(column) for column in columns], schema=MOMENTS_SCHEMA)

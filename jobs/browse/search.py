@@ -32,7 +32,7 @@ def search_label(
     found = best_moments(portions, score, top, one_per_video=one_per_video)
     names = pa.array([label] * len(found), pa.string())
     found = found.rename_columns(["confidence" if name == "score" else name for name in found.column_names])
-    return label, found.add_column(found.schema.get_field_index("confidence"), "label", names)
+    return label, found.set_column(found.schema.get_field_index("label"), "label", names)
 
 
 def _confidences(segments: Segments, label: str) -> np.ndarray:

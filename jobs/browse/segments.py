@@ -3,6 +3,7 @@
 A portion has about ``BATCH_ROWS`` rows, or the rows of one longer video. So memory does not grow with the archive.
 """
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -154,18 +155,24 @@ def _no_segments(finished: FinishedResult) -> OutputError:
     return OutputError(f"{finished.path} has no segments: no video of it could be read")
 
 
-def _batches(file: Location, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+@contextlib.contextmanager
+def readable(file: Location) -> Iterator[None]:
+    """Turns errors of reading the Parquet file ``file`` into OutputErrors that name it."""
     try:
-        with file.parquet(DICTIONARY_COLUMNS) as parquet:
-            present = set(parquet.schema_arrow.names)
-            names = [name for name in columns if name in present]
-            # One row group after the other: pyarrow reads no batch of lists with the dictionaries of two.
-            for number in range(parquet.num_row_groups):
-                yield from parquet.iter_batches(BATCH_ROWS, row_groups=[number], columns=names)
+        yield
     except OSError as error:
         raise OutputError(f"{file} cannot be read: {reason(error)}; see vtag verify") from error
     except pa.ArrowException as error:
         raise OutputError(f"{file} is damaged: {one_line(str(error))}; see vtag verify") from error
+
+
+def _batches(file: Location, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    with readable(file), file.parquet(DICTIONARY_COLUMNS) as parquet:
+        present = set(parquet.schema_arrow.names)
+        names = [name for name in columns if name in present]
+        # One row group after the other: pyarrow reads no batch of lists with the dictionaries of two.
+        for number in range(parquet.num_row_groups):
+            yield from parquet.iter_batches(BATCH_ROWS, row_groups=[number], columns=names)
 
 
 def _whole_videos(file: Location, *, top: bool, ood: bool) -> Iterator[pa.Table]:

@@ -1,27 +1,44 @@
-"""``vtag search``: the best moments of a label."""
+"""``vtag search``: the best moments of a label, or those that look like an example."""
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import Any
 
 import click
 
 from jobs.cli.command.answer_options import AnswerForm, answer_options, check_forms
 from jobs.cli.command.options import COUNT, examples, verbose_option
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+from jobs.cli.terminal.moment_lines import print_moments
 
 
 @click.command(
-    short_help="Find the best moments of a label.",
+    short_help="Find the best moments of a label, or those like an example.",
     epilog=examples(
         "vtag search tags.parquet biking",
         'vtag search tags.parquet "high jump" --all --top 50 --max-ood 0.9',
         "vtag search s3://bucket/tags Biking --csv",
+        "vtag search tags.parquet --like clip.mp4@12.5",
+        "vtag search tags.parquet --like a.mp4@3 --like b.jpg --not-like c.mp4@40",
     ),
 )
 @click.argument("tags")
-@click.argument("label")
+@click.argument("label", required=False)
+@click.option(
+    "--like",
+    metavar="EXAMPLE",
+    multiple=True,
+    help="Instead of LABEL: find what looks like a video (clip.mp4), a moment of it (clip.mp4@SECONDS), or a picture; "
+    "can be repeated.",
+)
+@click.option(
+    "--not-like",
+    metavar="EXAMPLE",
+    multiple=True,
+    help="With --like: what the moments should not look like; can be repeated.",
+)
+@click.option(
+    "--model",
+    metavar="NAME|FILE",
+    help="With --like: the model that made the result, if the result names a file.",
+)
 @click.option("--top", metavar="N", type=COUNT, default=10, show_default=True, help="Number of moments.")
 @click.option(
     "--all",
@@ -39,7 +56,10 @@ if TYPE_CHECKING:
 @verbose_option
 def search(
     tags: str,
-    label: str,
+    label: str | None,
+    like: tuple[str, ...],
+    not_like: tuple[str, ...],
+    model: str | None,
     top: int,
     several: bool,
     max_ood: float | None,
@@ -48,12 +68,20 @@ def search(
     out: str | None,
     verbose: bool,
 ) -> None:
-    """Find the moments that show LABEL with the highest confidence, best first, each with a command that plays it.
+    """Find the moments that show LABEL with the highest confidence, or that look most like an example.
 
     TAGS is a result of `vtag run`: a file, a folder, or an address. LABEL may be written in any case, and its beginning
-    is enough if no other label begins in this way.
+    is enough if no other label begins in this way. With --like, TAGS needs embeddings (`vtag run --embeddings`). Each
+    moment comes with a command that plays it, best first.
     """
     check_forms(("--json", as_json), ("--csv", as_csv), ("--out", out))
+    if (label is None) == (not like):
+        raise click.UsageError(
+            "give either a LABEL or --like EXAMPLE." if label is None else "LABEL and --like cannot be used together."
+        )
+    for name, value in (("--not-like", not_like), ("--model", model)):
+        if value and not like:
+            raise click.UsageError(f"{name} needs --like.")
 
     from jobs.browse.player import find_player, with_play_lines
     from jobs.browse.search import search_label
@@ -63,27 +91,16 @@ def search(
     with doing("reading", tags):
         finished = open_result(tags)
         form = AnswerForm.from_options(as_json, as_csv, out, finished)
-        found, moments = search_label(finished, label, top, one_per_video=not several, max_ood=max_ood)
+        facts: dict[str, Any] = {"result": tags, "model": finished.result.identity.model}
+        if label is not None:
+            facts["label"], moments = search_label(finished, label, top, one_per_video=not several, max_ood=max_ood)
+        else:
+            from jobs.browse.vectors.examples import read_examples
+            from jobs.browse.vectors.like import search_like
+
+            facts |= {"like": list(like), "not_like": list(not_like)}
+            found = read_examples(finished, [*like, *not_like], model)
+            wanted, unwanted = found[: len(like)], found[len(like) :]
+            moments = search_like(finished, wanted, unwanted, top, one_per_video=not several, max_ood=max_ood)
         moments = with_play_lines(moments, find_player())
-        facts = {"result": tags, "model": finished.result.identity.model, "label": found}
-        form.give([moments], moments.schema, noun="moment", facts=facts, show=_print)
-
-
-def _print(tables: "Iterable[pa.Table]") -> None:
-    """Prints two lines for each moment: what it is, and the command that plays it, ready to copy."""
-    from rich.console import Console
-    from rich.text import Text
-
-    from jobs.cli.terminal.wording import count, printable
-
-    console = Console()
-    rows = [row for table in tables for row in table.to_pylist()]
-    for row in rows:
-        times = f"{row['start_s']:.1f} s to {row['end_s']:.1f} s"
-        line = Text.assemble(
-            (f"{row['confidence']:.2f}", "bold"), f"  {row['label']}  {times}  {printable(row['video'])}"
-        )
-        console.print(line, soft_wrap=True)
-        if row["play"] is not None:
-            console.print(Text(f"      {row['play']}", "dim"), soft_wrap=True)
-    console.print(count(len(rows), "moment"), highlight=False)
+        form.give([moments], moments.schema, noun="moment", facts=facts, show=print_moments)

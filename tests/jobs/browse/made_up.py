@@ -63,3 +63,10 @@ def make_video(
         for number, known in enumerate(confidences)
     ]
     return replace(make_finished(path, "a" * len(segments)), segments=pa.Table.from_pylist(segments, SEGMENTS_SCHEMA))
+
+
+def with_vectors(video: FinishedVideo, vectors: np.ndarray) -> FinishedVideo:
+    """The video with the embeddings ``[segments, size]``, scaled to length 1."""
+    unit = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float16)
+    column = pa.FixedSizeListArray.from_arrays(pa.array(unit.ravel()), unit.shape[1])
+    return replace(video, segments=video.segments.append_column("embedding", column))

@@ -72,7 +72,12 @@ def commit_to(
     ledger = Ledger.open(output.run_folder, identity, replaces=replaces)
     for videos in commits:
         if (size := identity.embedding_size) is not None:
-            videos = [replace(video, segments=add_embeddings(video.segments, size)) for video in videos]
+            videos = [
+                video
+                if "embedding" in video.segments.column_names
+                else replace(video, segments=add_embeddings(video.segments, size))
+                for video in videos
+            ]
         ledger.commit(*result_tables(videos, size))
     return ledger
 

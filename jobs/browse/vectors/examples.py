@@ -1,0 +1,232 @@
+"""Examples of what to look for: moments of the result, or of a video or a picture that the result's model sees anew."""
+
+import math
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import av
+import numpy as np
+from av.error import FFmpegError
+
+from jobs.archive.video import video_path
+from jobs.browse.segments import FinishedResult, Segments, read_segments
+from jobs.browse.vectors.reading import vector_size, vectors_at
+from jobs.storage.location import locate
+from jobs.storage.staging import staged
+from tagger.errors import InputError, ModelFileError, VideoError, one_line
+from tagger.isolation import decoder_of_this_thread
+from tagger.models.registry import BUILTIN, KNOWN_MODELS
+from tagger.tagger import ModelSource, find_model
+from tagger.video.facts import orientation
+from tagger.windows import Sampling
+
+if TYPE_CHECKING:
+    from tagger.classifier import Classifier, DeviceName
+
+PICTURES = frozenset({".avif", ".bmp", ".heic", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+"""Endings of pictures."""
+
+HASH_SHOWN = 12
+"""Characters of a model's hash in messages."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """What to look for. ``vectors`` ``[k, D] float32`` has one embedding for each of its windows.
+
+    ``video``, ``start_s`` and ``end_s`` are its place in the result; ``video`` is None when it is not there.
+    """
+
+    text: str
+    vectors: np.ndarray
+    video: str | None = None
+    start_s: float = 0.0
+    end_s: float = math.inf
+
+
+@dataclass
+class _Wanted:
+    """An example as the user typed it, and what the result has of it: segments, and their numbers in the result."""
+
+    text: str
+    names: frozenset[str]
+    file: str
+    second: float | None
+    rows: list[int] = field(default_factory=list)
+    segments: list[tuple[str, float, float]] = field(default_factory=list)
+
+
+def read_examples(
+    finished: FinishedResult, texts: Sequence[str], model: str | None = None, device: "DeviceName" = "auto"
+) -> list[Example]:
+    """Returns the examples that ``texts`` name: ``VIDEO``, ``VIDEO@SECONDS``, or a picture.
+
+    A video of the result has its stored embeddings. Another is decoded, and the model of the result embeds it;
+    ``model`` is its name or file, needed if it is a file. Raises InputError, ModelFileError or VideoError for what
+    cannot be used, and OutputError as ``computed``.
+    """
+    vector_size(finished)
+    wanted = [_parse(text) for text in texts]
+    _look_up(finished, wanted)
+    maker: _Embedder | None = None
+    found = []
+    for each in wanted:
+        if each.segments:
+            found.append(_stored(finished, each))
+        else:
+            maker = maker or _Embedder(finished, model, device)
+            found.append(Example(each.text, maker.embed(each)))
+    return found
+
+
+def _parse(text: str) -> _Wanted:
+    file, at, tail = text.rpartition("@")
+    try:
+        second = float(tail) if at and file else None
+    except ValueError:
+        second = None
+    if second is None:
+        file = text
+    elif not 0 <= second < math.inf:
+        raise InputError(f"{one_line(text)}: {tail} is no time; give seconds from the start of the video")
+    try:
+        names = frozenset({file, str(locate(file))})
+    except (OSError, ValueError) as error:
+        raise InputError(f"{one_line(text)} is neither a video nor a picture that can be read") from error
+    return _Wanted(text, names, file, second)
+
+
+def _look_up(finished: FinishedResult, wanted: Sequence[_Wanted]) -> None:
+    """Finds the segments of the result that are examples."""
+    begin = 0
+    for segments in read_segments(finished):
+        names = segments.videos.to_pylist()
+        places = {name: number for number, name in enumerate(names)}
+        for each in wanted:
+            for name in each.names & places.keys():
+                _add(segments, name, places[name], begin, each)
+        begin += len(segments)
+
+
+def _add(segments: Segments, name: str, place: int, begin: int, each: _Wanted) -> None:
+    rows = np.arange(segments.first[place], segments.first[place + 1])
+    start_s, end_s = segments.start_s[rows], segments.end_s[rows]
+    if each.second is not None:
+        covers = np.flatnonzero((start_s <= each.second) & (end_s > each.second))
+        if not len(covers):
+            raise InputError(
+                f"{one_line(each.text)}: the result has no segment at {each.second:g} s of this video; its segments "
+                f"are from {start_s[0]:g} s to {end_s[-1]:g} s"
+            )
+        # Of windows that overlap, the one in whose middle the moment is.
+        rows = rows[covers[[np.abs((start_s + end_s)[covers] / 2 - each.second).argmin()]]]
+    each.rows += (begin + rows).tolist()
+    each.segments += [(name, float(segments.start_s[row]), float(segments.end_s[row])) for row in rows]
+
+
+def _stored(finished: FinishedResult, each: _Wanted) -> Example:
+    vectors = vectors_at(finished, np.array(each.rows))
+    name, start_s, _ = each.segments[0]
+    return Example(each.text, vectors, name, start_s, each.segments[-1][2])
+
+
+def find_result_model(finished: FinishedResult, model: str | None = None) -> ModelSource:
+    """Returns the model that made the result. ``model`` is its name or file; by default the name that is recorded.
+
+    Raises ModelFileError when it is another model.
+    """
+    identity = finished.result.identity
+    made_by = f"{finished.path} was made with the model {identity.model} ({identity.model_hash[:HASH_SHOWN]})"
+    is_named = identity.model == BUILTIN or (
+        identity.model in KNOWN_MODELS and KNOWN_MODELS[identity.model].is_downloaded
+    )
+    if model is None and not is_named:
+        raise ModelFileError(f"{made_by}; give its file with --model FILE")
+    source = find_model(identity.model if model is None else model)
+    if source.hash != identity.model_hash:
+        named = f"--model {model}" if model is not None else f"the {identity.model} of this version of vtag"
+        raise ModelFileError(
+            f"{named} is another model ({source.hash[:HASH_SHOWN]}): {made_by}; give that model with --model FILE"
+        )
+    if source.embeddings != identity.embeddings:
+        raise ModelFileError(
+            f"the embeddings of {finished.path} are of another version of vtag; give its command of vtag run again "
+            "with --embeddings --overwrite"
+        )
+    return source
+
+
+class _Embedder:
+    """Embeds videos and pictures with the model and the sampling of a result. The model is loaded when it is needed."""
+
+    def __init__(self, finished: FinishedResult, model: str | None, device: "DeviceName"):
+        self._source = find_result_model(finished, model)
+        self._sampling = Sampling(**finished.result.identity.sampling)
+        self._device = device
+        self._classifier: Classifier | None = None
+
+    def embed(self, each: _Wanted) -> np.ndarray:
+        """Returns the embeddings of a file, ``[k, D] float32``."""
+        try:
+            with staged(video_path(each.file)) as copy:
+                path = Path(copy.path)
+                try:
+                    if Path(each.file).suffix.lower() not in PICTURES:
+                        return self._embed(path, each)
+                    if each.second is not None:
+                        raise InputError(f"{one_line(each.text)} is a picture; give it without @SECONDS")
+                    with tempfile.TemporaryDirectory(prefix="vtag-") as folder:
+                        return self._embed(_still(path, Path(folder, "still.mkv")), each)
+                except VideoError as error:
+                    raise VideoError(error.kind, copy.with_original_name(str(error))) from error
+        except OSError as error:
+            raise InputError(f"{one_line(each.file)} cannot be read: {error.strerror or error}") from error
+
+    def _embed(self, path: Path, each: _Wanted) -> np.ndarray:
+        vectors: list[np.ndarray] = []
+        spans = decoder_of_this_thread().spans(path, self._sampling, self._source.info.preprocessing)
+        until_s = 0.0
+        for span in spans:
+            wanted = [
+                number
+                for number, window in enumerate(span.windows)
+                if each.second is None or window.start_s <= each.second < window.end_s
+            ]
+            if wanted:
+                if self._classifier is None:
+                    self._classifier = self._source.load(self._device)
+                vectors.append(self._classifier.classify_and_embed(span.clips[wanted])[2])
+            if span.windows:
+                until_s = span.windows[-1].end_s
+                if each.second is not None and span.windows[-1].start_s > each.second:
+                    break
+            if span.end is not None and span.end.error_kind is not None and not vectors:
+                raise VideoError(span.end.error_kind, span.end.error or f"{path} cannot be read")
+        if not vectors:
+            raise InputError(f"{one_line(each.text)}: the video ends at {until_s:g} s")
+        return np.concatenate(vectors).astype(np.float32)
+
+
+def _still(picture: Path, video: Path) -> Path:
+    """Writes a video whose only frame is ``picture``, upright and without loss. Raises VideoError."""
+    try:
+        with av.open(str(picture)) as source:
+            frame = next(source.decode(video=0))
+        rotation, is_mirrored = orientation(frame)
+        stored = frame.to_ndarray(format="rgb24")
+        upright = np.rot90(stored[:, ::-1] if is_mirrored else stored, -rotation // 90)
+        pixels = np.ascontiguousarray(upright, np.uint8)
+        with av.open(str(video), "w") as target:
+            stream = target.add_stream("ffv1", rate=1)
+            stream.height, stream.width = pixels.shape[:2]
+            stream.pix_fmt = "yuv444p"
+            target.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+            target.mux(stream.encode())
+    except (FFmpegError, StopIteration, IndexError, OSError) as error:
+        if isinstance(error, FileNotFoundError):
+            raise VideoError("missing", f"{picture} does not exist") from error
+        raise VideoError("not_video", f"{picture} is no picture that can be read") from error
+    return video
