@@ -16,7 +16,8 @@ from torch import nn
 
 from tagger.cuda import MAX_BATCH_CLIPS, ClipUploader, Step, best_batch_size, record_if_faster
 from tagger.errors import VtagError
-from tagger.models.embedding import EMBEDDING_SIZE, normalised, pooled, projection
+from tagger.models.embedder import Embedder
+from tagger.models.embedding import EMBEDDING_SIZE, normalised, normalised_features, projection
 from tagger.models.fast.fused import fuse
 from tagger.models.fast.probe import is_out_of_memory
 from tagger.models.heads import over_crops
@@ -154,8 +155,10 @@ class Classifier:
             self._to_device = ClipUploader(self.device)
         self._classes = 0
         """The number of logits, from the first embedding on."""
+        embedder = getattr(network, "embedder", None)
+        self._embedder: Embedder | None = None if embedder is None else embedder.float()
         self._projection: torch.Tensor | None = None
-        """The matrix ``[channels, EMBEDDING_SIZE]`` of the embeddings, from their first use on."""
+        """The matrix ``[channels, EMBEDDING_SIZE]`` of a model without an embedder, from its first use on."""
         self._auto_batch_sizes: dict[tuple[int, ...], int] = {}
         """Automatic batch sizes on a GPU, by the shape of a clip."""
         self._full_batch_step: tuple[tuple[int, ...], Step, Step] | None = None
@@ -219,16 +222,18 @@ class Classifier:
         return self._logits_and_pooled(self._features(pixels))
 
     def _logits_and_pooled(self, features: torch.Tensor) -> torch.Tensor:
-        """Turns features of the backbone into ``[n, classes + channels] float32``: logits, then the averaged features.
+        """Turns features of the backbone into ``[n, classes + channels] float32``: logits, then normalised features.
 
         It is one tensor, so that a GPU records this step like that of the logits alone.
         """
         logits = self._head(features)
         self._classes = logits.shape[1]
-        return torch.cat([logits, normalised(pooled(features, self._preprocessing.crops))], dim=1)
+        return torch.cat([logits, normalised_features(features, self._preprocessing.crops)], dim=1)
 
     def _embed(self, vectors: torch.Tensor) -> torch.Tensor:
-        """Turns averaged features ``[n, channels]`` into embeddings ``[n, EMBEDDING_SIZE] float32``."""
+        """Turns normalised features ``[n, channels]`` into embeddings ``[n, embedding_size] float32``."""
+        if self._embedder is not None:
+            return normalised(self._embedder(vectors))
         if self._projection is None:
             self._projection = torch.from_numpy(projection(vectors.shape[1])).to(self.device)
         return normalised(vectors @ self._projection)
@@ -245,7 +250,7 @@ class Classifier:
             return torch.cat(self._batches(clips, batch_size)).cpu().numpy()
 
     def _batches(self, clips: np.ndarray, batch_size: int | None, *, pool: bool = False) -> list[torch.Tensor]:
-        """Returns the logits of each batch. With ``pool`` the averaged features are beside them."""
+        """Returns the logits of each batch. With ``pool`` the normalised features are beside them."""
         if len(clips) == 0:
             raise ValueError("there are no clips to classify")
         outputs: list[torch.Tensor] = []
@@ -304,7 +309,7 @@ class Classifier:
     @property
     def embedding_size(self) -> int:
         """The number of values of an embedding."""
-        return EMBEDDING_SIZE
+        return EMBEDDING_SIZE if self._embedder is None else self._embedder.size
 
     @torch.inference_mode()
     def classify_and_embed(

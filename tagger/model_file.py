@@ -22,11 +22,24 @@ from tagger.windows import Sampling
 if TYPE_CHECKING:
     import torch
 
-FORMAT = 3
+FORMAT = 4
 """Version of the metadata that this vtag writes. A file with a higher version comes from a newer vtag.
 
-Format 1 had no ``ood``, and format 2 no ``view`` of the preprocessing. Both can still be read.
+Format 1 had no ``ood``, format 2 no ``view`` of the preprocessing, format 3 no ``embedding``. All can still be read.
 """
+
+
+@dataclass(frozen=True)
+class EmbeddingSpace:
+    """The embeddings of a model: ``size`` values, made from ``channels`` features.
+
+    Embeddings of two models can be compared when they have the same ``space``: a hash of the backbone, the projection,
+    the sampling and the preprocessing.
+    """
+
+    size: int
+    channels: int
+    space: str
 
 
 @dataclass(frozen=True)
@@ -36,6 +49,7 @@ class ModelInfo:
     ``architecture`` and ``options`` build the network; ``temperature`` divides its logits, so that confidences are
     calibrated; ``training`` describes how the model was trained, and ``scores`` are its scores on groups that were not
     used in training. ``ood`` scores out-of-distribution windows; None when there were no validation windows.
+    ``embedding`` describes the embeddings that are fitted to the model; None in files of earlier versions.
     """
 
     architecture: str
@@ -47,6 +61,7 @@ class ModelInfo:
     training: Mapping[str, Any] = field(default_factory=dict)
     scores: Mapping[str, Any] = field(default_factory=dict)
     ood: OODCalibration | None = None
+    embedding: EmbeddingSpace | None = None
 
 
 def save_model_file(path: str | Path, info: ModelInfo, weights: "Mapping[str, torch.Tensor]") -> None:
@@ -95,7 +110,7 @@ def _parse(path: str | Path, text: str) -> ModelInfo:
         version = values.pop("format")
         if version > FORMAT:
             raise ModelFileError(f"{path} was written by a newer vtag (format {version}); upgrade vtag")
-        ood = values.get("ood")
+        ood, embedding = values.get("ood"), values.get("embedding")
         return ModelInfo(
             **{
                 **values,
@@ -103,6 +118,7 @@ def _parse(path: str | Path, text: str) -> ModelInfo:
                 "sampling": Sampling(**values["sampling"]),
                 "preprocessing": Preprocessing.from_json(values["preprocessing"]),
                 "ood": None if ood is None else OODCalibration.from_json(ood),
+                "embedding": None if embedding is None else EmbeddingSpace(**embedding),
             }
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

@@ -46,7 +46,7 @@ class ModelSource:
 
         ``size`` is the number of values of an embedding.
         """
-        return embedding_identity(self.info.preprocessing)
+        return embedding_identity(self.info)
 
     @property
     def file_here(self) -> Path:
@@ -86,6 +86,10 @@ class ModelSource:
 
         file = self.file_here
         network = build_network(self.info.architecture, len(self.info.labels), dict(self.info.options))
+        if self.info.embedding is not None:
+            from tagger.models.embedder import Embedder
+
+            network.embedder = Embedder(self.info.embedding.channels, self.info.embedding.size)
         if self.weights is not None:
             from tagger.models.model_zoo import CHECKPOINTS
 

@@ -1,8 +1,10 @@
 """Embeddings: one vector for each window, made from the features of the backbone. Similar windows have similar vectors.
 
-The features are averaged over time, the picture and the crops, projected to ``EMBEDDING_SIZE`` values and scaled to
-length 1. The projection is a fixed random matrix with orthonormal columns, or rows if there are fewer features. It
-keeps the angles between vectors approximately (Johnson and Lindenstrauss, 1984), and needs no training.
+The features are averaged over time and the picture and normalised, as in the head ``mean``, averaged over the crops,
+projected, and scaled to length 1. A model that ``vtag train`` made has a projection of its own
+(``tagger.models.embedder``). For other models it is a fixed random matrix with ``EMBEDDING_SIZE`` orthonormal columns,
+or rows if there are fewer features. It keeps the angles between vectors approximately (Johnson and Lindenstrauss,
+1984), and needs no training.
 
 This module imports torch only where tensors are made, because the main process of a job must not load it.
 """
@@ -13,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tagger.preprocessing import Preprocessing
+from tagger.model_file import ModelInfo
 
 if TYPE_CHECKING:
     import torch
@@ -21,26 +23,36 @@ if TYPE_CHECKING:
 EMBEDDING_SIZE = 512
 """Number of values of an embedding. As float16 they take 1 KiB."""
 
-EMBEDDING_VERSION = 1
+EMBEDDING_VERSION = 2
 """Version of the computation. A result holds embeddings of one version only."""
 
 SEED = 20
 
 
-def embedding_identity(preprocessing: Preprocessing) -> dict[str, Any]:
-    """Returns all that embeddings depend on besides the model and the sampling, in a JSON form, with their ``size``."""
-    values = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(preprocessing).items()}
-    return {"size": EMBEDDING_SIZE, "version": EMBEDDING_VERSION, "preprocessing": values}
+def embedding_identity(info: ModelInfo) -> dict[str, Any]:
+    """Returns all that embeddings depend on besides the model and the sampling, in a JSON form, with their ``size``.
+
+    ``space`` is the name of the model's own space of embeddings; None for one without.
+    """
+    values = asdict(info.preprocessing)
+    preprocessing = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+    own = info.embedding
+    size, space = (EMBEDDING_SIZE, None) if own is None else (own.size, own.space)
+    return {"size": size, "version": EMBEDDING_VERSION, "space": space, "preprocessing": preprocessing}
 
 
-def pooled(features: "torch.Tensor", crops: int = 1) -> "torch.Tensor":
-    """Averages features over all but their channels: to ``[n, C]``.
+def normalised_features(features: "torch.Tensor", crops: int = 1) -> "torch.Tensor":
+    """Averages features over all but their channels, and normalises them as the head ``mean``: to ``[n, C]``.
 
     ``features`` are ``[n, T, C]`` or ``[n, C, T, H, W]``; with several crops ``[n, crops, ...]``.
     """
+    from tagger.models.heads import power_normalised
+
     if crops > 1:
-        return pooled(features.flatten(0, 1)).unflatten(0, (len(features), crops)).mean(dim=1)
-    return features.mean(dim=1) if features.ndim == 3 else features.flatten(2).mean(dim=2)
+        return normalised_features(features.flatten(0, 1)).unflatten(0, (len(features), crops)).mean(dim=1)
+    return power_normalised(
+        features.float().mean(dim=1) if features.ndim == 3 else features.float().flatten(2).mean(dim=2)
+    )
 
 
 def projection(channels: int) -> np.ndarray:

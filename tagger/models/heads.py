@@ -57,7 +57,7 @@ def _without_autocast(device: torch.device) -> AbstractContextManager[object]:
     return nullcontext()
 
 
-def _normalised(features: torch.Tensor) -> torch.Tensor:
+def power_normalised(features: torch.Tensor) -> torch.Tensor:
     """Replaces non-negative features ``[..., C]`` by their square roots, scaled to length 25.
 
     This is the power normalisation of Perronnin et al. (2010, https://doi.org/10.1007/978-3-642-15561-1_11). It reduces
@@ -86,8 +86,8 @@ class LSTMHead(nn.Module):
         # Always in float32, because a head is cheap and a lower precision would make the confidences less exact.
         with _without_autocast(features.device):
             features = features.float()
-            steps, _ = self.lstm(self.dropout(_normalised(features)))
-            averages = torch.cat([steps.mean(dim=1), _normalised(features.mean(dim=1))], dim=1)
+            steps, _ = self.lstm(self.dropout(power_normalised(features)))
+            averages = torch.cat([steps.mean(dim=1), power_normalised(features.mean(dim=1))], dim=1)
             return self.dense(self.dropout(averages))
 
 
@@ -121,7 +121,7 @@ class MeanHead(nn.Module):
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """``[n, T, C]`` to ``[n, classes]``."""
         with _without_autocast(features.device):
-            return self.dense(self.dropout(_normalised(features.float().mean(dim=1))))
+            return self.dense(self.dropout(power_normalised(features.float().mean(dim=1))))
 
 
 class MeanOverCrops(nn.Module):

@@ -145,8 +145,8 @@ def test_a_safetensors_file_of_another_program_is_refused(metadata: dict[str, st
 
 
 def test_a_file_from_a_newer_vtag_asks_for_an_upgrade(model: Path) -> None:
-    rewrite(model, with_values(format=4, something_new=True))
-    assert "newer vtag (format 4)" in message(model)
+    rewrite(model, with_values(format=5, something_new=True))
+    assert "newer vtag (format 5)" in message(model)
     assert "upgrade vtag" in message(model)
 
 

@@ -1,6 +1,7 @@
 """Trains a model on labelled clips, evaluates it, and writes the model file."""
 
 import hashlib
+import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +20,8 @@ import tagger
 from tagger.classifier import choose_device, limit_threads
 from tagger.errors import OutputError
 from tagger.file_content import file_hash
-from tagger.model_file import ModelInfo, save_model_file
+from tagger.model_file import EmbeddingSpace, ModelInfo, save_model_file
+from tagger.models.embedding import EMBEDDING_VERSION
 from tagger.models.registry import build_network
 from tagger.tagger import ModelSource, load_model
 from training import distributed
@@ -189,6 +191,7 @@ def fit_network(
         is_last = name == config.stages[-1]
         stage = Stage(
             name,
+            is_last,
             config.loop if is_last else replace(config.loop, epochs=config.head_epochs),
             config.device,
             config.precision if name == "head" else layers_precision(config.model, device, config.precision),
@@ -223,6 +226,9 @@ def write_model_file(
     """Writes the model file ``path``, evaluates it with the tagger in the precision of the training, and writes the
     scores into the file."""
     fitted = trained.fitted
+    assert fitted.embedder is not None
+    trained.network.embedder = fitted.embedder
+    weights = {name: _half(tensor) for name, tensor in trained.network.state_dict().items()}
     info = ModelInfo(
         architecture=config.model,
         labels=data.labels,
@@ -232,8 +238,12 @@ def write_model_file(
         options=config.options,
         training=_training_metadata(data, split, config, trained),
         ood=fitted.ood,
+        embedding=EmbeddingSpace(
+            fitted.embedder.size,
+            len(fitted.embedder.mean),
+            _space({"sampling": config.sampling.to_json(), "preprocessing": asdict(config.preprocessing)}, weights),
+        ),
     )
-    weights = {name: _half(tensor) for name, tensor in trained.network.state_dict().items()}
     save_model_file(path, info, weights)
     on_clip = clip_counter("test", len(split.test), on_reading=(watch or Watch()).on_reading)
     trained_tagger = load_model(str(path), device=config.device, precision=config.precision)
@@ -294,6 +304,15 @@ def _half(tensor: torch.Tensor) -> torch.Tensor:
     This halves the file, and float16 is finer than bfloat16, in which backbones mostly run.
     """
     return tensor.half() if tensor.is_floating_point() and tensor.ndim >= 2 else tensor
+
+
+def _space(settings: Mapping[str, Any], weights: Mapping[str, torch.Tensor]) -> str:
+    """Returns the name of a space of embeddings: a hash of all that an embedding is computed from."""
+    digest = hashlib.sha256(json.dumps([EMBEDDING_VERSION, settings], sort_keys=True).encode())
+    for name in sorted(weights):
+        if name.startswith(("backbone.", "embedder.")):
+            digest.update(name.encode() + weights[name].cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _start_metadata(start: ModelSource, labels: Sequence[str]) -> dict[str, str]:

@@ -8,18 +8,21 @@ https://arxiv.org/abs/2202.10054).
 import copy
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from tagger.classifier import Classifier, DeviceName, PrecisionName, choose_device
+from tagger.models.embedder import EMBEDDER_SIZE, Embedder
+from tagger.models.embedding import normalised_features
 from tagger.models.fast.fused import fuse
-from tagger.models.heads import over_crops
+from tagger.models.heads import MeanHead, over_crops
 from tagger.ood import OODCalibration
 from tagger.preprocessing import Preprocessing
 from tagger.windows import Sampling
+from training import distributed
 from training.data.data_set import Part
 from training.data.splits import Split
 from training.evaluation.calibration import fit_temperature
@@ -33,6 +36,9 @@ from training.inputs.clip_cache import ClipCache
 from training.inputs.forms import Features, Film, Form, Windows
 from training.inputs.ingest import ClipStore, IngestedClips, OnClip
 from training.inputs.sources import FeatureSource, PixelSource, Source, ViewSource
+
+EMBEDDER_WINDOWS = 1500
+"""Maximum number of windows to which an embedder is fitted: four for each value of an embedding."""
 
 MakeOnClip = Callable[[Part, int], OnClip]
 """A function that gets a part of the split and its number of clips, and returns a callback for these clips."""
@@ -61,9 +67,13 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Stage:
-    """How one stage is trained: its settings, device and precision, its checkpoint file if any, and its callbacks."""
+    """How one stage is trained: its settings, device and precision, its checkpoint file if any, and its callbacks.
+
+    An embedder is fitted in the last stage only.
+    """
 
     name: str
+    is_last: bool
     loop: LoopSettings
     device: DeviceName
     precision: PrecisionName
@@ -105,14 +115,33 @@ class Stage:
         temperature = fit_temperature(logits, val.targets.labels)
         return Fitted(fitted, temperature, OODCalibration.fit((logits / temperature).numpy()))
 
+    def fit_embedder(
+        self, features: Callable[[torch.Tensor], torch.Tensor], windows: int, head: nn.Module, crops: int
+    ) -> Embedder | None:
+        """Fits an embedder to the ``features`` of at most EMBEDDER_WINDOWS of the ``windows``.
+
+        Returns None in all workers but the first, and when this is not the last stage.
+        """
+        if not self.is_last or distributed.rank() > 0:
+            return None
+        drawn = torch.randperm(windows, generator=torch.Generator().manual_seed(self.loop.seed))[:EMBEDDER_WINDOWS]
+        with torch.no_grad():
+            batches = [normalised_features(features(batch), crops).cpu() for batch in drawn.split(self.loop.batch_size)]
+        used = head.dense.weight.cpu() if isinstance(head, MeanHead) else None
+        return Embedder.fit(torch.cat(batches), EMBEDDER_SIZE, used)
+
 
 @dataclass(frozen=True)
 class Fitted:
-    """The result of a stage: its epochs, the temperature of its confidences, and its calibration for OOD scores."""
+    """The result of a stage: its epochs, the temperature of its confidences, and its calibration for OOD scores.
+
+    The last stage of the first worker also has the ``embedder``.
+    """
 
     fit: Fit
     temperature: float
     ood: OODCalibration
+    embedder: Embedder | None = None
 
 
 def head_forms(
@@ -144,8 +173,12 @@ def fit_head(network: nn.Module, inputs: Inputs, stage: Stage) -> Fitted:
     """Trains the head of ``network`` on features of its backbone, which are computed once."""
     forms = head_forms(network, inputs.sampling, inputs.preprocessing, stage.device, stage.precision)
     train, val = (FeatureSource(inputs.store(part, form), inputs.labels) for part, form in forms.items())
-    head = over_crops(network.get_submodule("head"), inputs.preprocessing).to(choose_device(stage.device))
-    return stage.fit(head, train, val)
+    head = network.get_submodule("head")
+    crops = inputs.preprocessing.crops
+    fitted = stage.fit(over_crops(head, inputs.preprocessing).to(choose_device(stage.device)), train, val)
+    windows = len(train.targets.labels)
+    embedder = stage.fit_embedder(lambda items: train.inputs(items, None), windows, head, crops)
+    return replace(fitted, embedder=embedder)
 
 
 def fit_layers(
@@ -194,8 +227,17 @@ def fit_layers(
     ]
     start = list(trainable.parameters()) if is_pretrained else []
     fitted = stage.fit(whole, train, val, pretrained=pretrained, backbone=start)
+
+    def features(items: torch.Tensor) -> torch.Tensor:
+        inputs = val.inputs(items, None).to(device)
+        with torch.autocast(device.type, dtype=stage.dtype, enabled=stage.dtype != torch.float32):
+            if preprocessing.crops == 1:
+                return layers[:2](inputs)
+            return layers[:2](inputs.flatten(0, 1)).unflatten(0, inputs.shape[:2])
+
+    embedder = stage.fit_embedder(features, len(val.targets.labels), layers[2], preprocessing.crops)
     restore_depthwise(trainable, originals)
-    return fitted
+    return replace(fitted, embedder=embedder)
 
 
 class _FrozenLayers(nn.Module):

@@ -24,7 +24,8 @@ def load_start(network: nn.Module, start: ModelSource, labels: Sequence[str]) ->
 
     Raises ModelFileError when the file does not have the weights that it describes.
     """
-    weights = read_weights(start.file_here)
+    # The embeddings of the new model are fitted to it at its end.
+    weights = {name: value for name, value in read_weights(start.file_here).items() if not name.startswith("embedder.")}
     part = network
     if not keeps_head(start, labels):
         part = network.get_submodule("backbone")

@@ -1,6 +1,7 @@
 """Embeddings: vectors of length 1, the same in every batch and on every machine."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,10 +9,13 @@ import torch
 from torch import nn
 
 from tagger.classifier import Classifier
-from tagger.models.embedding import EMBEDDING_SIZE, embedding_identity, normalised, pooled, projection
+from tagger.model_file import EmbeddingSpace, ModelInfo
+from tagger.models.embedding import EMBEDDING_SIZE, embedding_identity, normalised, normalised_features, projection
+from tagger.models.heads import power_normalised
 from tagger.models.registry import build_network
 from tagger.ood import OODCalibration
 from tagger.preprocessing import Preprocessing
+from tagger.windows import Sampling
 from tests.tagger.test_classifier import PRECISIONS, PrecisionName, a_cnn3d, noise
 
 
@@ -38,15 +42,18 @@ def test_the_embedding_of_a_clip_does_not_depend_on_the_batch() -> None:
     np.testing.assert_allclose(classifier.classify_and_embed(clips, 2)[2], together, atol=1e-4)
 
 
-def test_an_embedding_has_the_mean_of_the_features_over_time_and_the_picture() -> None:
+def test_an_embedding_is_made_of_the_features_that_the_mean_head_sees() -> None:
     sequence = torch.rand(2, 5, 7)
-    torch.testing.assert_close(pooled(sequence), sequence.mean(dim=1))
+    expected = power_normalised(sequence.mean(dim=1))
+    torch.testing.assert_close(normalised_features(sequence), expected)
     maps = torch.rand(2, 7, 5, 3, 4)
-    torch.testing.assert_close(pooled(maps), maps.mean(dim=(2, 3, 4)))
+    torch.testing.assert_close(normalised_features(maps), power_normalised(maps.mean(dim=(2, 3, 4))))
     crops = torch.rand(2, 3, 5, 7)
-    torch.testing.assert_close(pooled(crops, 3), crops.mean(dim=(1, 2)))
+    each = torch.stack([normalised_features(crops[:, i]) for i in range(3)])
+    torch.testing.assert_close(normalised_features(crops, 3), each.mean(dim=0))
     of_maps = torch.rand(2, 3, 7, 5, 3, 4)
-    torch.testing.assert_close(pooled(of_maps, 3), of_maps.mean(dim=(1, 3, 4, 5)))
+    each = torch.stack([normalised_features(of_maps[:, i]) for i in range(3)])
+    torch.testing.assert_close(normalised_features(of_maps, 3), each.mean(dim=0))
 
 
 @pytest.mark.parametrize("channels", [4, 512, 600])
@@ -71,7 +78,7 @@ def test_the_embedding_of_three_crops_is_that_of_their_mean_features() -> None:
         build_network("cnn3d-lstm", 5, {"hidden": 8, "filters": [4, 8, 8]}), three, device="cpu", precision="fp32"
     )
     clips = np.random.default_rng(0).integers(0, 256, (2, 4, *three.shape), np.uint8)
-    means = classifier.features(clips).mean(dim=(1, 2))
+    means = power_normalised(classifier.features(clips).mean(dim=2)).mean(dim=1)
     expected = nn.functional.normalize(means @ torch.from_numpy(projection(means.shape[1])), dim=1)
     np.testing.assert_allclose(classifier.classify_and_embed(clips)[2], expected, atol=1e-3)
 
@@ -87,8 +94,17 @@ def test_every_architecture_has_embeddings(architecture: str, size: int) -> None
     np.testing.assert_allclose(np.linalg.norm(embeddings.astype(np.float32)), 1, atol=1e-3)
 
 
+INFO = ModelInfo("cnn3d-lstm", ("a", "b"), Sampling(), Preprocessing())
+
+
+def test_a_model_with_its_own_embeddings_says_their_size_and_space() -> None:
+    identity = embedding_identity(replace(INFO, embedding=EmbeddingSpace(64, 1280, "1234abcd")))
+    assert (identity["size"], identity["space"]) == (64, "1234abcd")
+    assert embedding_identity(INFO)["space"] is None
+
+
 def test_the_identity_of_embeddings_is_the_same_after_a_round_trip_through_json() -> None:
-    identity = embedding_identity(Preprocessing())
+    identity = embedding_identity(INFO)
     assert json.loads(json.dumps(identity)) == identity
     assert identity["size"] == EMBEDDING_SIZE
-    assert Preprocessing.from_json(identity["preprocessing"]) == Preprocessing()
+    assert Preprocessing.from_json(identity["preprocessing"]) == INFO.preprocessing
