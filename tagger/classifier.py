@@ -235,7 +235,7 @@ class Classifier:
         if self._embedder is not None:
             return normalised(self._embedder(vectors))
         if self._projection is None:
-            self._projection = torch.from_numpy(projection(vectors.shape[1])).to(self.device)
+            self._projection = projection(vectors.shape[1]).to(self.device)
         return normalised(vectors @ self._projection)
 
     @torch.inference_mode()

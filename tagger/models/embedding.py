@@ -55,14 +55,17 @@ def normalised_features(features: "torch.Tensor", crops: int = 1) -> "torch.Tens
     )
 
 
-def projection(channels: int) -> np.ndarray:
+def projection(channels: int) -> "torch.Tensor":
     """Returns the fixed random matrix ``[channels, EMBEDDING_SIZE] float32``, the same on every machine."""
+    import torch
+
     # RandomState gives the same numbers in every version of NumPy.
     shape = max(channels, EMBEDDING_SIZE), min(channels, EMBEDDING_SIZE)
-    numbers = np.random.RandomState(SEED).standard_normal(shape)
-    # The columns of the QR decomposition, by Cholesky: ten times as fast, and the signs are always the same.
-    rows = np.linalg.solve(np.linalg.cholesky(numbers.T @ numbers), numbers.T)
-    return np.ascontiguousarray(rows.T if channels >= EMBEDDING_SIZE else rows, np.float32)
+    numbers = torch.from_numpy(np.random.RandomState(SEED).standard_normal(shape))
+    # The columns of the QR decomposition, by Cholesky: 0.2 s for the built-in model instead of 4 s, and the signs are
+    # always the same.
+    columns = numbers @ torch.linalg.inv(torch.linalg.cholesky(numbers.T @ numbers)).T
+    return (columns if channels >= EMBEDDING_SIZE else columns.T).float().contiguous()
 
 
 def normalised(vectors: "torch.Tensor") -> "torch.Tensor":

@@ -9,7 +9,7 @@ from click.testing import Result
 
 from jobs.cli import main
 from tests.click_runner import CliRunner
-from tests.jobs.result.finished import make_finished, publish_to
+from tests.jobs.result.finished import EMBEDDED, make_finished, publish_to
 
 
 def vtag(*arguments: str) -> Result:
@@ -29,6 +29,14 @@ def test_verify_says_in_one_line_that_a_result_is_complete(result: Path) -> None
     assert done.stdout == f"{result}: 2 videos, 4 segments, complete, no duplicates, from ucf20 (abc123)\n"
     found = json.loads(vtag("verify", str(result), "--json").stdout)
     assert (found["videos"], found["segments"], found["problem"]) == (2, 4, None)
+
+
+def test_verify_says_that_a_result_has_embeddings_and_compact_keeps_them(tmp_path: Path) -> None:
+    for name in ("b", "a"):
+        publish_to(tmp_path / "result", [make_finished(f"/v/{name}.mp4", "xy")], identity=EMBEDDED)
+    assert vtag("compact", str(tmp_path / "result")).exit_code == 0
+    line = "2 videos, 4 segments with embeddings, complete, no duplicates, from ucf20 (abc123)"
+    assert vtag("verify", str(tmp_path / "result")).stdout == f"{tmp_path / 'result'}: {line}\n"
 
 
 def test_verify_says_in_one_line_what_is_wrong_and_exits_with_1(result: Path) -> None:

@@ -124,6 +124,9 @@ def test_lines_to_copy_are_never_wrapped() -> None:
     lines = shown(replace(SUMMARY, out=out)).splitlines()
     assert f"DuckDB    {shell_line(duckdb_query(out))}" in lines
     assert f"pandas    {pandas_line(out)}" in lines
+    assert "Embeddings" not in shown(SUMMARY)
+    embedded = shown(replace(SUMMARY, embeddings_out="tags.embeddings.parquet")).splitlines()
+    assert "Videos    tags.videos.parquet" in embedded and "Embeddings tags.embeddings.parquet" in embedded
 
 
 @pytest.mark.parametrize("name", ["tags.parquet", 'it\'s $HOME "here".parquet', "parts"])
