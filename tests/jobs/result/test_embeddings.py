@@ -108,7 +108,12 @@ def test_a_folder_ends_part_files_earlier_with_embeddings_and_compact_merges_the
     monkeypatch.undo()
     compact(str(tmp_path / "result"), str(tmp_path / "t.parquet"))
     compact(str(tmp_path / "result"))
-    assert sorted(path.name for path in (tmp_path / "result/embeddings").iterdir()) == ["part-00002.parquet"]
+    part = f"part-{len(parts):05}"
+    assert sorted(path.name for path in (tmp_path / "result/embeddings").iterdir()) == [f"{part}.parquet"]
+    # The manifest of before names no file any more.
+    assert sorted(path.name for path in (tmp_path / "result/parts").iterdir()) == [
+        f"{part}.{table}.parquet" for table in ("embeddings", "tags", "videos")
+    ]
     assert check_embeddings(tmp_path / "result") == check_embeddings(tmp_path / "t.parquet") == 18
 
 
@@ -122,6 +127,9 @@ def test_the_metadata_names_the_run_the_model_and_the_size(tmp_path: Path) -> No
     assert json.loads(metadata[0][b"vtag.embeddings"]) == EMBEDDED.embeddings
     schema = pq.read_schema(tmp_path / "t.embeddings.parquet")
     assert schema.equals(embeddings_schema(8)) and schema.field("embedding").type.value_type == pa.float16()
+    names, _, vectors = (pq.read_metadata(tmp_path / "t.embeddings.parquet").row_group(0).column(i) for i in range(3))
+    assert names.statistics.min == "/v/a.mp4", "a search for one video reads few row groups"
+    assert vectors.statistics is None and not vectors.has_dictionary_page, "they would only cost time"
 
 
 def test_without_embeddings_a_result_is_as_before(tmp_path: Path) -> None:
