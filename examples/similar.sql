@@ -1,5 +1,5 @@
 -- The ten segments that look most like the one with the highest confidence. DuckDB reads the embeddings as FLOAT[], and
--- its array functions take FLOAT[512].
+-- its array functions take FLOAT[512]. 512 is their size; some models have fewer values.
 WITH vectors AS (
     SELECT video, segment, embedding::FLOAT[512] AS vector FROM 'tags.embeddings.parquet'
 ), wanted AS (
