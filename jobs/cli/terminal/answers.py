@@ -17,6 +17,12 @@ ROWS_SHOWN = 40
 FOLDER_SHOWN = 8
 """Characters from which on a folder that all videos share is named above the table, and not in each row."""
 
+VIDEO_COLUMNS = ("video", "other")
+"""Columns with names of videos."""
+
+TEXT_COLUMNS = (*VIDEO_COLUMNS, "label", "path", "guess", "second_guess")
+"""Columns that are aligned to the left and may be broken."""
+
 DECIMALS = 6
 """Decimals of numbers in JSON and CSV: microseconds, and all that a float32 between 0 and 1 has."""
 
@@ -62,16 +68,17 @@ def print_table(columns: Sequence[Column], tables: Iterable["pa.Table"], noun: s
     for found in tables:
         shown += found.slice(0, max(0, ROWS_SHOWN - rows)).to_pylist()
         rows += len(found)
-    folder = _common_folder([row["video"] for row in shown if "video" in row])
+    folder = _common_folder([row[name] for row in shown for name in VIDEO_COLUMNS if name in row])
     table = Table(box=None, pad_edge=False)
     for column in columns:
-        is_text = column.name in ("video", "label", "path")
+        is_text = column.name in TEXT_COLUMNS
         table.add_column(column.heading, justify="left" if is_text else "right", overflow="fold", no_wrap=not is_text)
     before = None
     for row in shown:
-        cells = [_cell(row[column.name], column) for column in columns]
+        shorter = {name: row[name].removeprefix(folder) for name in VIDEO_COLUMNS if name in row}
+        cells = [_cell((row | shorter)[column.name], column) for column in columns]
         if columns[0].name == "video":
-            cells[0] = "" if row["video"] == before else printable(row["video"].removeprefix(folder))
+            cells[0] = "" if row["video"] == before else cells[0]
             before = row["video"]
         table.add_row(*map(Text, cells))
     console = Console()
