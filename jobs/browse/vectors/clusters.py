@@ -25,8 +25,12 @@ CLUSTERS_SCHEMA = pa.schema(
 )
 """One row per typical moment, with the size of its cluster, its share of all segments, and its most frequent labels."""
 
-SAMPLE_PER_CLUSTER = 2000
-"""Segments from which a cluster is made, on average. The others only join the nearest one."""
+SAMPLE_PER_CLUSTER, MAX_SAMPLE = 1000, 100_000
+"""Segments from which a cluster is made, on average, and those from which all are made: 200 MB of 512 float32. The
+others only join the nearest cluster."""
+
+MAX_PASSES = 10
+"""Passes of k-means through the sample."""
 
 LABELS_SHOWN = 3
 """Most frequent labels of a cluster."""
@@ -89,9 +93,9 @@ def centres_of(finished: FinishedResult, count: int) -> np.ndarray:
 
     total = sum(map(len, read_segments(finished)))
     random = np.random.default_rng(0)
-    rows = np.sort(random.choice(total, min(total, count * SAMPLE_PER_CLUSTER), replace=False))
+    rows = np.sort(random.choice(total, min(total, count * SAMPLE_PER_CLUSTER, MAX_SAMPLE), replace=False))
     sample = vectors_at(finished, rows)
-    model = MiniBatchKMeans(min(count, len(sample)), random_state=0, n_init=3, batch_size=4096)
+    model = MiniBatchKMeans(min(count, len(sample)), random_state=0, n_init=1, max_iter=MAX_PASSES, batch_size=4096)
     centres = model.fit(sample).cluster_centers_.astype(np.float32)
     lengths = np.linalg.norm(centres, axis=1, keepdims=True)
     return np.ascontiguousarray(centres / np.where(lengths > 0, lengths, 1))

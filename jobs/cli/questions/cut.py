@@ -22,16 +22,23 @@ SHOWN = (
 
 
 @click.command(
-    short_help="Cut the moments of a label out of their videos.",
+    short_help="Cut moments out of their videos.",
     epilog=examples(
         "vtag cut tags.parquet --label biking --out clips",
         "vtag cut tags.parquet --label biking --label diving --top 50 --out clips",
         "vtag cut tags.parquet --label biking --exact --pad 1 --out clips",
+        "vtag cut tags.parquet --moments marks.csv --out clips",
     ),
 )
 @click.argument("tags")
+@click.option("--label", "wanted", metavar="LABEL", multiple=True, help="Label of the moments; can be repeated.")
 @click.option(
-    "--label", "wanted", metavar="LABEL", multiple=True, required=True, help="Label of the moments; can be repeated."
+    "--moments",
+    "listed",
+    metavar="FILE.csv",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Instead of --label: all moments of a CSV file with the columns video, start_s, end_s and label, such as "
+    "`vtag uncertain --csv` prints.",
 )
 @click.option(
     "--out",
@@ -72,6 +79,7 @@ def cut(
     ctx: click.Context,
     tags: str,
     wanted: tuple[str, ...],
+    listed: Path | None,
     out: str,
     top: int,
     min_confidence: float,
@@ -81,13 +89,15 @@ def cut(
     as_csv: bool,
     verbose: bool,
 ) -> None:
-    """Cut the moments of a label out of their videos, into a folder of clips that `vtag train` takes.
+    """Cut the moments of a label, or those of a list, out of their videos, into a folder that `vtag train` takes.
 
     TAGS is a result of `vtag run`: a file, a folder, or an address. A moment is an event: neighbouring segments of the
     label. Those with the highest confidence come first. Each clip is a file FOLDER/LABEL/VIDEO/CLIP, and manifest.csv
     names the video that it comes from, so that `vtag train` never divides a video between training and test.
     """
     check_forms(("--json", as_json), ("--csv", as_csv))
+    if bool(wanted) == (listed is not None):
+        raise click.UsageError("give either --label LABEL or --moments FILE.csv.")
     if is_address(out):
         raise click.UsageError("--out is an address; clips are written to a folder of this machine.")
 
@@ -95,6 +105,7 @@ def cut(
 
     from jobs.browse.clips import COLUMNS, Clip, best_events, cut_clips, read_recorded
     from jobs.browse.labels import find_label
+    from jobs.browse.marks import check_videos, read_moments
     from jobs.browse.segments import open_result, read_labels
     from jobs.cli.terminal.wording import printable
     from jobs.storage.location import locate
@@ -103,10 +114,15 @@ def cut(
     with doing("reading", tags):
         finished = open_result(tags)
         finished.check_outside(locate(out), "--out")
-        known = read_labels(finished)
-        labels = list(dict.fromkeys(find_label(name, known, tags) for name in wanted))
-        moments = best_events(finished, labels, min_confidence, top)
+        if listed is None:
+            known = read_labels(finished)
+            labels = list(dict.fromkeys(find_label(name, known, tags) for name in wanted))
+            moments = best_events(finished, labels, min_confidence, top)
+        else:
+            moments = read_moments(listed)
+            labels = list(dict.fromkeys(moment.label for moment in moments))
         recorded = read_recorded(finished, (moment.video for moment in moments))
+        check_videos(moments, recorded, tags)
     clips, uncut = [], []
     for found in cut_clips(moments, Path(out), pad_s=pad, exact=exact, recorded=recorded):
         if isinstance(found, Clip):
@@ -124,7 +140,9 @@ def cut(
             print_csv(COLUMNS, [table])
         elif clips:
             print_table(SHOWN, [table], "clip")
-    if not moments:
+    if not moments and listed is not None:
+        click.echo(f"vtag: note: {listed} has no moments", err=True)
+    elif not moments:
         wanted_words = f"{' or '.join(labels)} with a confidence of {min_confidence:g} or more"
         click.echo(f"vtag: note: {tags} has no segment of {wanted_words}", err=True)
     if uncut:

@@ -13,7 +13,7 @@ from jobs.browse.vectors.similar import Similar, find_similar
 from jobs.cli import main
 from tests.click_runner import CliRunner
 from tests.jobs.browse.made_up import make_video, with_vectors
-from tests.jobs.result.finished import EMBEDDED, publish_to
+from tests.jobs.result.finished import EMBEDDED, make_finished, publish_to
 
 SIZE = 8
 
@@ -150,6 +150,14 @@ def test_pairs_of_stretches_are_given_as_a_table_and_as_json(result: Path) -> No
     done = CliRunner().invoke(main, ["similar", str(result), "--min-duration", "8", "--within", "--json"])
     found = json.loads(done.stdout)
     assert [tuple(row.values())[:6] for row in found["pairs"]] == [COPY]
+
+
+@pytest.mark.parametrize("command", [["similar"], ["clusters"], ["search", "--like", "/v/a.mp4"]])
+def test_a_result_without_segments_is_refused(tmp_path: Path, command: list[str]) -> None:
+    publish_to(tmp_path / "t.parquet", [make_finished("/v/a.mp4", "")], identity=EMBEDDED)
+    done = CliRunner().invoke(main, [command[0], str(tmp_path / "t.parquet"), *command[1:]])
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert done.stderr == f"vtag: {tmp_path}/t.parquet has no segments: no video of it could be read\n"
 
 
 @pytest.mark.parametrize("command", ["similar", "clusters"])

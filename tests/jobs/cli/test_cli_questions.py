@@ -198,7 +198,9 @@ def test_results_and_answers_may_be_in_a_bucket(bucket: Bucket, tmp_path: Path) 
         assert len(pq.read_table(tmp_path / "events.parquet")) == 5
 
 
-@pytest.mark.parametrize("command", [["events"], ["search", "LABEL"], ["cut", "--label", "a", "--out", "clips"]])
+@pytest.mark.parametrize(
+    "command", [["events"], ["search", "LABEL"], ["uncertain"], ["cut", "--label", "a", "--out", "clips"]]
+)
 def test_what_is_no_finished_result_is_refused_in_one_line(
     command: list[str], tags: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -272,6 +274,8 @@ def test_wrong_usage_is_refused(tags: Path, tmp_path: Path) -> None:
     assert both.exit_code == 2 and "--json and --csv cannot be used together" in both.stderr
     assert vtag("search", tags, "a", "--csv", "--out", "x.parquet").exit_code == 2
     assert vtag("cut", tags, "--out", tmp_path / "clips").exit_code == 2
+    both = vtag("cut", tags, "--label", "a", "--moments", tags, "--out", tmp_path / "clips")
+    assert both.exit_code == 2 and "give either --label LABEL or --moments FILE.csv" in both.stderr
     address = vtag("cut", tags, "--label", "a", "--out", "s3://bucket/clips")
     assert address.exit_code == 2 and "--out is an address" in address.stderr
 
@@ -334,6 +338,46 @@ def test_moments_are_cut_into_clips(tmp_path: Path) -> None:
     none = vtag("cut", tmp_path / "t.parquet", "--label", "s", "--min-confidence", "0.9", "--out", clips)
     assert none.exit_code == 0
     assert none.stderr == f"vtag: note: {tmp_path}/t.parquet has no segment of Swing with a confidence of 0.9 or more\n"
+
+
+def test_the_moments_of_a_csv_file_are_cut_into_clips(tmp_path: Path) -> None:
+    video = encode(tmp_path / "a.mp4", seconds=8, rate=25)
+    tags = tmp_path / "t.parquet"
+    publish_to(tags, [make_video(str(video), [BIKING, SWING, BIKING, SWING])])
+    _set_sizes(tmp_path / "t.videos.parquet", video.stat().st_size)
+    marks = tmp_path / "marks.csv"
+    marks.write_text(vtag("uncertain", tags, "--top", "1", "--csv").stdout)
+    done = vtag("cut", tags, "--moments", marks, "--exact", "--out", tmp_path / "clips")
+    assert (done.exit_code, done.stderr) == (0, "")
+    (clip,) = (tmp_path / "clips").rglob("*.mp4")
+    assert (clip.relative_to(tmp_path / "clips").parts[0], _first_frame(clip)) == ("unlabelled", 50)
+    marks.write_text(f"video;start_s;end_s;label\n{video};4,5;6;Wheelie\n")
+    done = vtag("cut", tags, "--moments", marks, "--exact", "--json", "--out", tmp_path / "clips")
+    assert [(clip["label"], clip["source_start_s"]) for clip in json.loads(done.stdout)["clips"]] == [("Wheelie", 4.5)]
+    marks.write_text("video,start_s,end_s\n")
+    done = vtag("cut", tags, "--moments", marks, "--out", tmp_path / "clips")
+    assert (done.exit_code, done.stderr) == (0, f"vtag: note: {marks} has no moments\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("video,start_s,label\n", "has no column 'end_s'; its columns are video, start_s, label"),
+        ("video,start_s,end_s\n/v/a.mp4,3,2\n", "marks.csv, line 2 is no moment: give a video, start_s, and an end_s"),
+        ("video,start_s,end_s\n/v/a.mp4,nan,2\n", "marks.csv, line 2 is no moment"),
+        ("video,start_s,end_s\n/v/a.mp4,0,inf\n", "marks.csv, line 2 is no moment"),
+        ("video,start_s,end_s\n,0,1\n", "marks.csv, line 2 is no moment"),
+        ("video,start_s,end_s\n/v/x.mp4,0,1\n", "has no video '/v/x.mp4'; give its path or address as in the result"),
+        ("", "has no column 'video'; its columns are none"),
+    ],
+)
+def test_a_csv_file_that_holds_no_moments_is_refused_in_one_line(
+    tags: Path, tmp_path: Path, text: str, reason: str
+) -> None:
+    (tmp_path / "marks.csv").write_text(text)
+    done = vtag("cut", tags, "--moments", tmp_path / "marks.csv", "--out", tmp_path / "clips")
+    assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert reason in done.stderr and not (tmp_path / "clips").exists()
 
 
 def _set_sizes(videos: Path, size: int) -> None:
