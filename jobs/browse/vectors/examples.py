@@ -163,6 +163,7 @@ class _Embedder:
     """Embeds videos and pictures with the model and the sampling of a result. The model is loaded when it is needed."""
 
     def __init__(self, finished: FinishedResult, model: str | None, device: "DeviceName"):
+        self._path = finished.path
         self._source = find_result_model(finished, model)
         self._sampling = Sampling(**finished.result.identity.sampling)
         self._device = device
@@ -182,6 +183,10 @@ class _Embedder:
                         return self._embed(_still(path, Path(folder, "still.mkv")), each)
                 except VideoError as error:
                     raise VideoError(error.kind, copy.with_original_name(str(error))) from error
+        except VideoError as error:
+            if error.kind != "missing":
+                raise
+            raise InputError(f"{error}, and {self._path} has no video of this name") from error
         except OSError as error:
             raise InputError(f"{one_line(each.file)} cannot be read: {error.strerror or error}") from error
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from threadpoolctl import threadpool_limits
 
 from jobs.browse.segments import FinishedResult, readable
 from jobs.storage.location import Location
@@ -24,8 +25,8 @@ BLOCK_ROWS = 5000
 TASK_GROUPS = 8
 """Row groups that one task reads, because it opens the file once."""
 
-WIDE_ROWS = 1024
-"""Vectors that are float32 at a time: 2 MB, which the cache of a core holds."""
+WIDE_ROWS = 256
+"""Vectors that are float32 at a time: 512 KB, which the cache of a core holds."""
 
 Compute = Callable[[np.ndarray], np.ndarray]
 """Turns vectors ``[n, D] float16`` into an array with ``n`` rows. It is called in several threads."""
@@ -127,7 +128,8 @@ def _misfit(path: str) -> OutputError:
 def _in_order(work: Callable[[_Task], Any], tasks: Iterator[_Task]) -> Iterator[Any]:
     """Yields ``work`` of all tasks in their order. A few are worked on at a time."""
     threads = usable_cores()
-    with ThreadPoolExecutor(threads) as pool:
+    # The threads of a matrix product would wait for each other, and take the cores from other tasks.
+    with threadpool_limits(1, "blas"), ThreadPoolExecutor(threads) as pool:
         running: deque[Future[Any]] = deque()
         try:
             for task in tasks:

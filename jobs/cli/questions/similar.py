@@ -21,7 +21,7 @@ SHOWN = (
     short_help="Find stretches that two videos share.",
     epilog=examples(
         "vtag similar tags.parquet",
-        "vtag similar tags.parquet --min-similarity 0.97 --min-duration 10 --csv",
+        "vtag similar tags.parquet --min-similarity 0.96 --min-duration 10 --csv",
         "vtag similar s3://bucket/tags --within --out copies.parquet",
     ),
 )
@@ -30,7 +30,7 @@ SHOWN = (
     "--min-similarity",
     metavar="X",
     type=click.FloatRange(0.5, 1),
-    default=0.95,
+    default=0.93,
     show_default=True,
     help="Lowest cosine of the embeddings of two segments.",
 )
