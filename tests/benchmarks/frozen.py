@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from tagger.models.heads import HeadName, build_head
+from tagger.models.i3d_lite import CHANNELS, STRIPS
 from tagger.windows import Sampling
 from training import LoopSettings, TrainConfig, fit, read_data_set, split_by_group
 from training.data.data_set import LabelledClip
@@ -29,7 +30,8 @@ class FrozenFeatures:
         self.split = split_by_group(clips, val_groups=["10"], test_groups=["17", "18", "19", "20"])
         config = TrainConfig("i3d-lite-lstm", Path("unused"), head="mean", view="centre")
         network = starting_network(config, clips.labels)
-        self.width: int = network.get_submodule("backbone").features  # type: ignore[assignment]
+        # The built-in model does not see the order of changes, whose features are the last ones.
+        self.width = (1 + 2 * STRIPS) * CHANNELS
         self._forms = head_forms(network, Sampling(), config.preprocessing, "cpu")
         self._cache = cache
 
@@ -41,7 +43,7 @@ class FrozenFeatures:
         mirrored: bool = False,
         width: int | None = None,
     ) -> "NarrowFeatures":
-        """Returns the first ``width`` features (None: all) of each window of ``clips``.
+        """Returns the first ``width`` features (None: those of the built-in model) of each window of ``clips``.
 
         With ``mirrored`` there are also those of its mirror image.
         """
