@@ -21,7 +21,7 @@ from jobs.browse.vectors.reading import Beside, computed, vectors_at
 from jobs.cli import main
 from jobs.result.identity import RunIdentity
 from jobs.result.output import find_output
-from tagger import Sampling, load_model
+from tagger import Sampling, find_model, load_model
 from tagger.errors import OutputError
 from tagger.isolation import decoder_of_this_thread
 from tests.click_runner import CliRunner
@@ -285,6 +285,18 @@ def test_the_model_of_a_result_may_be_named_by_its_file(tagged: Path, tmp_path: 
     )
     assert refusal("search", tmp_path / "t.parquet", "--like", other).endswith("give its file with --model FILE\n")
     assert like(tmp_path / "t.parquet", "--like", other, "--model", model.file)[0][0] == "/v/a.mp4"
+
+
+def test_embeddings_of_another_version_are_not_compared_with_new_ones(tmp_path: Path) -> None:
+    source = find_model("ucf20")
+    older = RunIdentity("ucf20", source.hash, Sampling().to_json(), 2, {**source.embeddings, "version": 0, "size": 8})
+    publish_to(tmp_path / "t.parquet", [make_video("/v/a.mp4", [{"A": 1.0}] * 2)], identity=older)
+    other = encode(tmp_path / "other.mkv", seconds=2)
+    assert refusal("search", tmp_path / "t.parquet", "--like", other) == (
+        f"vtag: the embeddings of {tmp_path}/t.parquet are of another version of vtag; give its command of vtag run "
+        "again with --embeddings --overwrite\n"
+    )
+    assert like(tmp_path / "t.parquet", "--like", "/v/a.mp4@1")[0][0] == "/v/a.mp4"
 
 
 def test_the_similarity_to_an_example_is_that_of_its_nearest_window(result: Path) -> None:
