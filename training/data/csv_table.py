@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tagger.errors import DataSetError
-from tagger.file_content import decode_text, looks_like_utf_16
+from tagger.file_content import check_regular, decode_text, looks_like_utf_16
 
 DELIMITERS = (",", ";", "\t")
 
@@ -49,6 +49,7 @@ def open_csv(path: Path, required: Collection[str]) -> CsvTable:
 
 def _text(path: Path) -> str:
     try:
+        check_regular(path)
         content = path.read_bytes()
     except OSError as error:
         raise DataSetError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from error

@@ -54,6 +54,7 @@ SHOWN = (
     "--min-confidence",
     metavar="X",
     type=click.FloatRange(0, 1),
+    callback=finite,
     default=0,
     help="Leave out segments with a lower confidence.",
 )

@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from jobs.cli.command.answer_options import AnswerForm, answer_options, check_forms
-from jobs.cli.command.options import COUNT, examples, verbose_option
+from jobs.cli.command.options import COUNT, examples, finite, verbose_option
 from jobs.cli.terminal.moment_lines import print_moments
 
 
@@ -50,6 +50,7 @@ from jobs.cli.terminal.moment_lines import print_moments
     "--max-ood",
     metavar="X",
     type=click.FloatRange(0, 1),
+    callback=finite,
     help="Leave out segments with a higher ood_score, that look unlike what the model was trained on.",
 )
 @answer_options

@@ -30,6 +30,7 @@ SHOWN = (
     "--min-similarity",
     metavar="X",
     type=click.FloatRange(0.5, 1),
+    callback=finite,
     default=0.93,
     show_default=True,
     help="Lowest cosine of the embeddings of two segments.",

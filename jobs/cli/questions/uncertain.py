@@ -3,7 +3,7 @@
 import click
 
 from jobs.cli.command.answer_options import AnswerForm, answer_options, check_forms
-from jobs.cli.command.options import COUNT, examples, verbose_option
+from jobs.cli.command.options import COUNT, examples, finite, verbose_option
 from jobs.cli.terminal.answers import Column
 
 SHOWN = (
@@ -31,6 +31,7 @@ SHOWN = (
     "--max-ood",
     metavar="X",
     type=click.FloatRange(0, 1),
+    callback=finite,
     help="Leave out segments with a higher ood_score, that look unlike what the model was trained on.",
 )
 @answer_options

@@ -52,6 +52,15 @@ TRAIN_NUMBERS = (
     *("--learning-rate", "--pretrained-rate", "--weight-decay", "--ema", "--patience", "--workers", "--gpus"),
 )
 
+QUESTION_NUMBERS = {
+    "events": ("--smooth", "--min-confidence", "--min-duration", "--max-gap"),
+    "search": ("--top", "--max-ood"),
+    "similar": ("--min-similarity", "--min-duration"),
+    "clusters": ("--count", "--moments"),
+    "uncertain": ("--top", "--max-ood"),
+    "cut": ("--top", "--min-confidence", "--pad"),
+}
+
 LINES: Mapping[str, Sequence[tuple[str, str]]] = {
     "run": [
         ("paths", "run {x} --out {out}"),
@@ -73,6 +82,42 @@ LINES: Mapping[str, Sequence[tuple[str, str]]] = {
     "demo": [("paths", "demo --out {x}")],
     "verify": [("paths", "verify {x}"), ("results", "verify {x}")],
     "compact": [("paths", "compact {x}"), ("results", "compact {x}"), ("paths", "compact {result} --out {x}")],
+    "events": [
+        *((kind, "events {x}") for kind in ("paths", "results")),
+        *((kind, "events {x} --csv") for kind in ("paths", "results")),
+        ("paths", "events {result} --out {x}"),
+        ("paths", "events {result} --min-confidence {x}"),
+        ("texts", "events {result} --label {x}"),
+        *(("numbers", f"events {{result}} {option}={{x}}") for option in QUESTION_NUMBERS["events"]),
+    ],
+    "search": [
+        *((kind, "search {x} Biking") for kind in ("paths", "results")),
+        ("texts", "search {result} {x}"),
+        ("paths", "search {result} a --out {x}"),
+        ("paths", "search {x} --like {video}"),
+        ("results", "search {x} --like {video}"),
+        *(("numbers", f"search {{result}} a {option}={{x}}") for option in QUESTION_NUMBERS["search"]),
+    ],
+    "similar": [
+        *((kind, "similar {x}") for kind in ("paths", "results")),
+        *(("numbers", f"similar {{result}} {option}={{x}}") for option in QUESTION_NUMBERS["similar"]),
+    ],
+    "clusters": [
+        *((kind, "clusters {x}") for kind in ("paths", "results")),
+        *(("numbers", f"clusters {{result}} {option}={{x}}") for option in QUESTION_NUMBERS["clusters"]),
+    ],
+    "uncertain": [
+        *((kind, "uncertain {x}") for kind in ("paths", "results")),
+        ("paths", "uncertain {result} --out {x}"),
+        *(("numbers", f"uncertain {{result}} {option}={{x}}") for option in QUESTION_NUMBERS["uncertain"]),
+    ],
+    "cut": [
+        *((kind, "cut {x} --label a --out {out}") for kind in ("paths", "results")),
+        ("paths", "cut {result} --label a --out {x}"),
+        ("paths", "cut {result} --moments {x} --out {out}"),
+        ("texts", "cut {result} --label {x} --out {out}"),
+        *(("numbers", f"cut {{result}} --label a --out {{out}} {option}={{x}}") for option in QUESTION_NUMBERS["cut"]),
+    ],
     "probe": [("paths", "probe {x}"), ("list files", "probe @{x}"), ("paths", "probe {video} --model {x}")],
     "models": [("paths", "models {x}")],
     "train": [
@@ -117,6 +162,8 @@ ACCEPTED = (
     "none of the clips could be read",
     "none of the videos can be opened and has a known length",
     "cnn3d-lstm starts from scratch",
+    "has no ood_score",
+    "has no embeddings",
 )
 """Messages about the other arguments, for odd things that are allowed."""
 
