@@ -24,26 +24,30 @@ UNCERTAIN_SCHEMA = pa.schema(
 )
 """One row per moment. ``label`` is empty: it is for a person to fill in."""
 
-CANDIDATES = 10
-"""Least certain moments among which one different from the others is chosen."""
+CANDIDATES, SHARE = 10, 0.25
+"""Moments that differ are chosen among so many times the wanted number, but only among this share of all moments, the
+least certain."""
 
 
 def uncertain_moments(finished: FinishedResult, top: int, *, max_ood: float | None = None) -> pa.Table:
     """Returns up to ``top`` moments, in the order of their use, as a table of UNCERTAIN_SCHEMA.
 
     The first is the least certain. If the result has embeddings, the next is the one that is most unlike those before
-    it, among the ``CANDIDATES * top`` least certain (greedy k-centre; Sener and Savarese, 2018). Without embeddings,
-    the least certain come first. ``max_ood``: the highest OOD score of a moment. Raises OutputError as
+    it, among the least certain (greedy k-centre; Sener and Savarese, 2018). Without embeddings, the least certain come
+    first. ``max_ood``: the highest OOD score of a moment. Raises OutputError as
     ``read_segments``.
     """
     has_embeddings = finished.result.identity.embedding_size is not None
     count = top * CANDIDATES if has_embeddings else top
     found = UNCERTAIN_SCHEMA.append(pa.field("row", pa.int64())).empty_table()
-    begin = 0
+    begin = moments = 0
     for segments in read_segments(finished, top=True, ood=max_ood is not None):
-        found = pa.concat_tables([found, _candidates(segments, begin, max_ood)])
+        candidates = _candidates(segments, begin, max_ood)
+        moments += len(candidates)
+        found = pa.concat_tables([found, candidates])
         found = found.sort_by([("margin", "ascending"), ("row", "ascending")]).slice(0, count)
         begin += len(segments)
+    found = found.slice(0, max(top, int(SHARE * moments)))
     if has_embeddings and len(found):
         rows = np.asarray(found["row"])
         order = np.argsort(rows)
