@@ -18,6 +18,7 @@ from jobs.browse.vectors.reading import vector_size, vectors_at
 from jobs.storage.location import locate
 from jobs.storage.staging import staged
 from tagger.errors import InputError, ModelFileError, VideoError, one_line
+from tagger.file_content import check_regular
 from tagger.isolation import decoder_of_this_thread
 from tagger.models.registry import BUILTIN, KNOWN_MODELS
 from tagger.tagger import ModelSource, find_model
@@ -88,6 +89,8 @@ def read_examples(
 
 
 def _parse(text: str) -> _Wanted:
+    if not text:
+        raise InputError("the name of an example is empty; give the path of a video or a picture")
     file, at, tail = text.rpartition("@")
     try:
         second = float(tail) if at and file else None
@@ -226,6 +229,7 @@ def _pan(picture: Path, video: Path, sampling: Sampling) -> Path:
     In a window in which nothing moves, a model that sees movement has features unlike those of any video.
     """
     try:
+        check_regular(picture)
         with av.open(str(picture)) as source:
             frame = next(source.decode(video=0))
         rotation, is_mirrored = orientation(frame)

@@ -1,6 +1,7 @@
 """Moments that look like examples: those of the result, and videos and pictures that are embedded anew."""
 
 import json
+import os
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -271,7 +272,11 @@ def test_a_video_and_a_picture_that_are_not_in_the_result_are_embedded_by_its_mo
     assert refusal("search", result, "--like", f"{other}@9").endswith("the video ends at 4 s\n")
     text = tmp_path / "text.jpg"
     text.write_text("no picture")
-    assert refusal("search", result, "--like", text) == f"vtag: {text} is no picture that can be read\n"
+    pipe = tmp_path / "pipe.jpg"
+    os.mkfifo(pipe)
+    for path in (text, pipe):
+        assert refusal("search", result, "--like", path) == f"vtag: {path} is no picture that can be read\n"
+    assert refusal("search", result, "--like", "").startswith("vtag: the name of an example is empty")
     assert refusal("search", result, "--like", tmp_path / "none.mp4") == (
         f"vtag: {tmp_path}/none.mp4 does not exist, and {result} has no video of this name\n"
     )
