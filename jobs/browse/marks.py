@@ -5,8 +5,8 @@ from collections.abc import Collection
 from pathlib import Path
 
 from jobs.browse.clips import Moment
-from tagger.errors import DataSetError, InputError, one_line
-from training.data.csv_table import open_csv
+from jobs.browse.csv_rows import read_rows
+from tagger.errors import InputError, one_line
 
 COLUMNS = ("video", "start_s", "end_s")
 """Columns that a file of moments must have."""
@@ -20,27 +20,14 @@ def read_moments(path: Path) -> list[Moment]:
 
     Moments without a label get UNLABELLED. Raises InputError, with the line of the file, for what is no moment.
     """
-    try:
-        table = open_csv(path, COLUMNS)
-        columns = [name.strip().lower() for name in table.columns]
-        for needed in COLUMNS:
-            if needed not in columns:
-                raise InputError(
-                    f"{path} has no column {needed!r}; its columns are {one_line(', '.join(table.columns)) or 'none'}"
-                )
-        found = []
-        for where, values in table.rows:
-            row = dict(zip(columns, map(str.strip, values), strict=False))
-            # Where the decimal point is a comma, spreadsheets separate columns by semicolons.
-            times = [row.get(name, "").replace(",", "." if table.delimiter == ";" else ",") for name in COLUMNS[1:]]
-            start_s, end_s = map(_number, times)
-            if not row.get("video") or not 0 <= start_s < end_s < math.inf:
-                raise InputError(f"{where} is no moment: give a video, start_s, and an end_s after it, in seconds")
-            confidence = _number(row.get("confidence", ""))
-            confidence = confidence if math.isfinite(confidence) else 1.0
-            found.append(Moment(row["video"], start_s, end_s, row.get("label") or UNLABELLED, confidence))
-    except DataSetError as error:
-        raise InputError(str(error)) from error
+    found = []
+    for where, row in read_rows(path, COLUMNS, COLUMNS[1:]):
+        start_s, end_s = (_number(row.get(name, "")) for name in COLUMNS[1:])
+        if not row.get("video") or not 0 <= start_s < end_s < math.inf:
+            raise InputError(f"{where} is no moment: give a video, start_s, and an end_s after it, in seconds")
+        confidence = _number(row.get("confidence", ""))
+        confidence = confidence if math.isfinite(confidence) else 1.0
+        found.append(Moment(row["video"], start_s, end_s, row.get("label") or UNLABELLED, confidence))
     return found
 
 

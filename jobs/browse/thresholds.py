@@ -1,11 +1,10 @@
 """Lowest confidences: one number for all labels, and a CSV file for labels with another one."""
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from tagger.errors import DataSetError, InputError, one_line
-from training.data.csv_table import open_csv
+from jobs.browse.csv_rows import read_rows
+from tagger.errors import InputError, one_line
 
 COLUMNS = ("label", "min_confidence")
 
@@ -41,26 +40,14 @@ def _read(path: Path) -> dict[str, float]:
             f"{one_line(str(path))} is neither a number nor a CSV file with the columns {' and '.join(COLUMNS)}"
         )
     found: dict[str, float] = {}
-    try:
-        table = open_csv(path, COLUMNS)
-        columns = [name.strip().lower() for name in table.columns]
-        for needed in COLUMNS:
-            if needed not in columns:
-                raise InputError(
-                    f"{path} has no column {needed!r}; its columns are {one_line(', '.join(table.columns)) or 'none'}"
-                )
-        for where, values in table.rows:
-            row = dict(zip(columns, map(str.strip, values), strict=False))
-            label, text = row.get("label", ""), row.get("min_confidence", "")
-            # Where the decimal point is a comma, spreadsheets separate columns by semicolons.
-            number = _number(text.replace(",", ".") if table.delimiter == ";" else text)
-            if not label or number is None or not 0 <= number <= 1 or math.isnan(number):
-                raise InputError(
-                    f"{where} is not a label and a number between 0 and 1: {one_line(label)!r}, {one_line(text)!r}"
-                )
-            if label in found:
-                raise InputError(f"{where} repeats the label {one_line(label)!r}")
-            found[label] = number
-    except DataSetError as error:
-        raise InputError(str(error)) from error
+    for where, row in read_rows(path, COLUMNS, COLUMNS[1:]):
+        label, text = row.get("label", ""), row.get("min_confidence", "")
+        number = _number(text)
+        if not label or number is None or not 0 <= number <= 1:
+            raise InputError(
+                f"{where} is not a label and a number between 0 and 1: {one_line(label)!r}, {one_line(text)!r}"
+            )
+        if label in found:
+            raise InputError(f"{where} repeats the label {one_line(label)!r}")
+        found[label] = number
     return found

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from jobs.cli.command.options import json_option
+from jobs.cli.command.options import finite, json_option
 from jobs.cli.terminal.answers import Column, print_csv, print_json, print_table
 
 if TYPE_CHECKING:
@@ -31,6 +31,17 @@ def answer_options(command: Command) -> Command:
         help="Write all rows to a Parquet file, also at an address; an earlier answer there is replaced.",
     )(command)
     return json_option("Print one JSON object.")(csv_option(command))
+
+
+def max_ood_option(command: Command) -> Command:
+    """``--max-ood``: the highest OOD score of a segment that counts."""
+    return click.option(
+        "--max-ood",
+        metavar="X",
+        type=click.FloatRange(0, 1),
+        callback=finite,
+        help="Leave out segments with a higher ood_score, that look unlike what the model was trained on.",
+    )(command)
 
 
 def check_forms(*forms: tuple[str, object]) -> None:

@@ -4,8 +4,8 @@ from typing import Any
 
 import click
 
-from jobs.cli.command.answer_options import AnswerForm, answer_options, check_forms
-from jobs.cli.command.options import COUNT, examples, finite, verbose_option
+from jobs.cli.command.answer_options import AnswerForm, answer_options, check_forms, max_ood_option
+from jobs.cli.command.options import COUNT, examples, verbose_option
 from jobs.cli.terminal.moment_lines import print_moments
 
 
@@ -46,13 +46,7 @@ from jobs.cli.terminal.moment_lines import print_moments
     is_flag=True,
     help="Find every segment of a video that is not beside a better one, instead of only the best of each video.",
 )
-@click.option(
-    "--max-ood",
-    metavar="X",
-    type=click.FloatRange(0, 1),
-    callback=finite,
-    help="Leave out segments with a higher ood_score, that look unlike what the model was trained on.",
-)
+@max_ood_option
 @answer_options
 @verbose_option
 def search(

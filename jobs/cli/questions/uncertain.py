@@ -2,8 +2,8 @@
 
 import click
 
-from jobs.cli.command.answer_options import AnswerForm, answer_options, check_forms
-from jobs.cli.command.options import COUNT, examples, finite, verbose_option
+from jobs.cli.command.answer_options import AnswerForm, answer_options, check_forms, max_ood_option
+from jobs.cli.command.options import COUNT, examples, verbose_option
 from jobs.cli.terminal.answers import Column
 
 SHOWN = (
@@ -27,13 +27,7 @@ SHOWN = (
 )
 @click.argument("tags")
 @click.option("--top", metavar="N", type=COUNT, default=20, show_default=True, help="Number of moments.")
-@click.option(
-    "--max-ood",
-    metavar="X",
-    type=click.FloatRange(0, 1),
-    callback=finite,
-    help="Leave out segments with a higher ood_score, that look unlike what the model was trained on.",
-)
+@max_ood_option
 @answer_options
 @verbose_option
 def uncertain(
