@@ -16,8 +16,8 @@ from torch import nn
 
 from tagger.cuda import MAX_BATCH_CLIPS, ClipUploader, Step, best_batch_size, record_if_faster
 from tagger.errors import VtagError
-from tagger.models.embedder import Embedder
-from tagger.models.embedding import EMBEDDING_SIZE, normalised, normalised_features, projection
+from tagger.models.embeddings.embedder import Embedder
+from tagger.models.embeddings.embedding import EMBEDDING_SIZE, normalised, normalised_features, projection
 from tagger.models.fast.fused import fuse
 from tagger.models.fast.probe import is_out_of_memory
 from tagger.models.heads import over_crops
@@ -317,7 +317,7 @@ class Classifier:
     ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
         """Returns what ``classify`` returns, and embeddings ``[n, embedding_size] float16``, from the same pass.
 
-        Embeddings have the length 1. See ``tagger.models.embedding``.
+        Embeddings have the length 1. See ``tagger.models.embeddings.embedding``.
         """
         with self._lock:
             outputs = torch.cat(self._batches(clips, batch_size, pool=True))

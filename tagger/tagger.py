@@ -12,7 +12,7 @@ from tagger.errors import ModelFileError, VideoError
 from tagger.file_content import file_hash
 from tagger.isolation import decoder_of_this_thread
 from tagger.model_file import ModelInfo, read_model_info, read_weights
-from tagger.models.embedding import embedding_identity
+from tagger.models.embeddings.embedding import embedding_identity
 from tagger.models.known_model import Weights
 from tagger.models.registry import BUILTIN, KNOWN_MODELS, build_network, builtin_model_path
 from tagger.segments import Segment, make_segments
@@ -20,6 +20,7 @@ from tagger.windows import Sampling
 
 if TYPE_CHECKING:
     from tagger.classifier import Classifier, DeviceName, PrecisionName
+    from tagger.models.embeddings.answers import EmbeddingAnswers
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ class ModelSource:
         file = self.file_here
         network = build_network(self.info.architecture, len(self.info.labels), dict(self.info.options))
         if self.info.embedding is not None:
-            from tagger.models.embedder import Embedder
+            from tagger.models.embeddings.embedder import Embedder
 
             network.embedder = Embedder(self.info.embedding.channels, self.info.embedding.size)
         if self.weights is not None:
@@ -102,6 +103,12 @@ class ModelSource:
                 raise ModelFileError(f"{file} does not hold the weights it describes ({detail})") from error
         info = self.info
         return Classifier(network, info.preprocessing, info.temperature, info.ood, device=device, precision=precision)
+
+    def load_answers(self) -> "EmbeddingAnswers":
+        """Loads the head only, to classify embeddings. Raises ModelFileError when embeddings do not keep enough."""
+        from tagger.models.embeddings.answers import EmbeddingAnswers
+
+        return EmbeddingAnswers.load(self.name, self.file_here, self.info)
 
 
 def find_model(model: str = BUILTIN, weights: str | Path | None = None, *, frames: int | None = None) -> ModelSource:

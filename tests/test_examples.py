@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tagger import TAGS_SCHEMA, VIDEOS_SCHEMA
-from tagger.models.embedding import EMBEDDING_SIZE
+from tagger.models.embeddings.embedding import EMBEDDING_SIZE
 from tests.jobs.result.embedded import vector_of
 from tests.jobs.result.finished import EMBEDDED, make_finished, publish_to
 from tests.videos import encode

@@ -21,7 +21,7 @@ from tagger.classifier import choose_device, limit_threads
 from tagger.errors import OutputError
 from tagger.file_content import file_hash
 from tagger.model_file import EmbeddingSpace, ModelInfo, save_model_file
-from tagger.models.embedding import EMBEDDING_VERSION
+from tagger.models.embeddings.embedding import EMBEDDING_VERSION
 from tagger.models.registry import build_network
 from tagger.tagger import ModelSource, load_model
 from training import distributed

@@ -15,8 +15,8 @@ import torch
 from torch import nn
 
 from tagger.classifier import Classifier, DeviceName, PrecisionName, choose_device
-from tagger.models.embedder import EMBEDDER_SIZE, Embedder
-from tagger.models.embedding import normalised_features
+from tagger.models.embeddings.embedder import EMBEDDER_SIZE, Embedder
+from tagger.models.embeddings.embedding import normalised_features
 from tagger.models.fast.fused import fuse
 from tagger.models.heads import MeanHead, over_crops
 from tagger.ood import OODCalibration

@@ -111,7 +111,7 @@ def test_an_interrupted_run_without_embeddings_is_not_continued_with_them(
 
 def test_embeddings_of_another_version_are_not_mixed(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     run(with_embeddings(config))
-    monkeypatch.setattr("tagger.models.embedding.EMBEDDING_VERSION", 1000)
+    monkeypatch.setattr("tagger.models.embeddings.embedding.EMBEDDING_VERSION", 1000)
     with pytest.raises(OutputError, match="was made with embeddings of another version of vtag; use --overwrite"):
         make_plan(config)
 

@@ -2,9 +2,9 @@
 
 The features are averaged over time and the picture and normalised, as in the head ``mean``, averaged over the crops,
 projected, and scaled to length 1. A model that ``vtag train`` made has a projection of its own
-(``tagger.models.embedder``). For other models it is a fixed random matrix with ``EMBEDDING_SIZE`` orthonormal columns,
-or rows if there are fewer features. It keeps the angles between vectors approximately (Johnson and Lindenstrauss,
-1984), and needs no training.
+(``embedder``). For other models it is a fixed random matrix with ``EMBEDDING_SIZE`` orthonormal columns, or rows if
+there are fewer features. It keeps the angles between vectors approximately (Johnson and Lindenstrauss, 1984), and needs
+no training.
 
 This module imports torch only where tensors are made, because the main process of a job must not load it.
 """

@@ -10,7 +10,13 @@ from torch import nn
 
 from tagger.classifier import Classifier
 from tagger.model_file import EmbeddingSpace, ModelInfo
-from tagger.models.embedding import EMBEDDING_SIZE, embedding_identity, normalised, normalised_features, projection
+from tagger.models.embeddings.embedding import (
+    EMBEDDING_SIZE,
+    embedding_identity,
+    normalised,
+    normalised_features,
+    projection,
+)
 from tagger.models.heads import power_normalised
 from tagger.models.registry import build_network
 from tagger.ood import OODCalibration

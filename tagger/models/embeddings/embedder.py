@@ -1,7 +1,9 @@
 """Embeddings that are fitted to a model: a few values that keep most of its features and all that its head uses."""
 
 from collections.abc import Iterator
+from typing import TypeVar
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
@@ -18,6 +20,8 @@ NEGLIGIBLE = 1e-5
 HEAD_TOLERANCE = 0.01
 """Largest part of a head's weights that embeddings may lack, as a share of their norm. Rounding to float16 makes
 0.001."""
+
+Values = TypeVar("Values", torch.Tensor, np.ndarray)
 
 
 class Embedder(nn.Module):
@@ -106,6 +110,6 @@ def _directions(centred: torch.Tensor, head: torch.Tensor | None, size: int) -> 
     yield torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.double)
 
 
-def values_of(embeddings: torch.Tensor) -> torch.Tensor:
+def values_of(embeddings: Values) -> Values:
     """Returns the projected values ``[n, size - 1]`` of embeddings ``[n, size]``."""
     return embeddings[:, :-1] * (CONSTANT / embeddings[:, -1:])

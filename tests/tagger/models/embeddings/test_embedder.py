@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from tagger.models.embedder import Embedder, values_of
+from tagger.models.embeddings.embedder import Embedder, values_of
 from tagger.models.heads import power_normalised
 
 CHANNELS, SIZE = 60, 24
