@@ -4,8 +4,8 @@ import math
 from collections.abc import Collection
 from pathlib import Path
 
-from jobs.browse.clips import Moment
 from jobs.browse.csv_rows import read_rows
+from jobs.browse.moment import Moment
 from tagger.errors import InputError, one_line
 
 COLUMNS = ("video", "start_s", "end_s")

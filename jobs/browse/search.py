@@ -3,8 +3,8 @@
 import numpy as np
 import pyarrow as pa
 
+from jobs.browse.best_moments import best_moments, within_ood
 from jobs.browse.labels import find_label
-from jobs.browse.moments import best_moments, within_ood
 from jobs.browse.segments import FinishedResult, Segments, read_labels, read_segments
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs.browse.moments import best_moments
+from jobs.browse.best_moments import best_moments
 from jobs.browse.segments import FinishedResult, Segments, read_segments
 from jobs.browse.vectors.reading import Beside, cosines, vector_size, vectors_at
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from jobs.browse.moments import best_moments, within_ood
+from jobs.browse.best_moments import best_moments, within_ood
 from jobs.browse.segments import FinishedResult, Segments, read_segments
 from jobs.browse.vectors.examples import Example
 from jobs.browse.vectors.reading import Beside, cosines

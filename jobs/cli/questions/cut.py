@@ -104,7 +104,10 @@ def cut(
 
     import pyarrow as pa
 
-    from jobs.browse.clips import COLUMNS, Clip, best_events, cut_clips, read_recorded
+    from jobs.browse.cutting.best_events import best_events
+    from jobs.browse.cutting.clips import cut_clips
+    from jobs.browse.cutting.manifest import COLUMNS, Clip
+    from jobs.browse.cutting.recorded import read_recorded
     from jobs.browse.labels import find_label
     from jobs.browse.marks import check_videos, read_moments
     from jobs.browse.segments import open_result, read_labels

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.browse.moments import best_moments
+from jobs.browse.best_moments import best_moments
 from jobs.browse.player import play_line
 from jobs.browse.search import search_label
 from jobs.browse.segments import open_result, read_labels

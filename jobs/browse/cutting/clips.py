@@ -5,75 +5,29 @@ of clips in different classes.
 """
 
 import contextlib
-import csv
 import hashlib
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from jobs.archive.video import video_path
-from jobs.browse.events import Rules, find_events
-from jobs.browse.segments import FinishedResult
-from jobs.browse.video_span import copy_ending, copy_span, encode_span
+from jobs.browse.cutting.encoding import encode_span
+from jobs.browse.cutting.manifest import Clip, add_to_manifest, read_manifest
+from jobs.browse.cutting.recorded import Recorded
+from jobs.browse.cutting.stream_copy import copy_ending, copy_span
+from jobs.browse.moment import Moment
 from jobs.errors import JobError, reason
 from jobs.storage.location import locate
 from jobs.storage.staging import staged
 from tagger.errors import OutputError, VideoError, doing, one_line
 
-MANIFEST = "manifest.csv"
-"""The name of the manifest in the folder of clips."""
-
 NAME_BYTES = 100
 """Bytes of a video's name that are part of the names of its clips."""
 
-
-@dataclass(frozen=True)
-class Recorded:
-    """The size in bytes and the duration in seconds of a video when it was tagged; None where they are not known."""
-
-    size: int | None = None
-    duration_s: float | None = None
-
-
 DECIMALS = 6
-"""Decimals of numbers in the manifest."""
-
-
-@dataclass(frozen=True)
-class Moment:
-    """A stretch of a video with a label, to be cut out."""
-
-    video: str
-    start_s: float
-    end_s: float
-    label: str
-    confidence: float
-
-
-@dataclass(frozen=True)
-class Clip:
-    """A clip that was written.
-
-    ``path`` is relative to the folder of clips. ``group`` is the source video, ``source_start_s`` and ``source_end_s``
-    the wanted span of it, and ``begins_s`` the time in it at which the clip begins.
-    """
-
-    path: str
-    label: str
-    group: str
-    confidence: float
-    source_start_s: float
-    source_end_s: float
-    begins_s: float
-
-
-COLUMNS = [field.name for field in fields(Clip)]
-"""The columns of the manifest."""
+"""Decimals of the numbers of a clip, in the manifest as well."""
 
 
 @dataclass(frozen=True)
@@ -82,44 +36,6 @@ class Uncut:
 
     video: str
     reason: str
-
-
-def best_events(finished: FinishedResult, labels: Sequence[str], min_confidence: float, top: int) -> list[Moment]:
-    """Returns the ``top`` events of each of ``labels`` with the highest peaks, best first.
-
-    The confidence of a moment is the peak of its event. Raises OutputError as ``read_segments``.
-    """
-    rules = Rules(min_confidence=min_confidence, only=frozenset(labels))
-    best: dict[str, pa.Table] = {}
-    for events in find_events(finished, rules):
-        for label in labels:
-            of_label = events.filter(pc.equal(events["label"], label))
-            if not len(of_label):
-                continue
-            known = [best[label], of_label] if label in best else [of_label]
-            order = [("peak_confidence", "descending"), ("video", "ascending"), ("start_s", "ascending")]
-            best[label] = pa.concat_tables(known).sort_by(order).slice(0, top)
-    return [
-        Moment(row["video"], row["start_s"], row["end_s"], row["label"], row["peak_confidence"])
-        for label in labels
-        if label in best
-        for row in best[label].to_pylist()
-    ]
-
-
-def read_recorded(finished: FinishedResult, videos: Iterable[str]) -> dict[str, Recorded]:
-    """Returns what the result records of each of ``videos``. Raises OutputError when it cannot be read."""
-    wanted = pa.array(sorted(set(videos)), pa.string())
-    recorded: dict[str, Recorded] = {}
-    for source in finished.result.sources:
-        try:
-            with source.videos.parquet() as file:
-                for batch in file.iter_batches(columns=["video", "size", "duration_s"]):
-                    rows = batch.filter(pc.is_in(batch["video"], wanted)).to_pylist()
-                    recorded |= {row["video"]: Recorded(row["size"], row["duration_s"]) for row in rows}
-        except OSError as error:
-            raise OutputError(f"{source.videos} cannot be read: {reason(error)}; see vtag verify") from error
-    return recorded
 
 
 def cut_clips(
@@ -144,7 +60,7 @@ def cut_clips(
     written: list[Clip] = []
     with _writing(out):
         out.mkdir(parents=True, exist_ok=True)
-        _read_manifest(out)
+        read_manifest(out)
         try:
             for video, wanted in sorted(by_video.items()):
                 before = (recorded or {}).get(video, Recorded())
@@ -154,7 +70,7 @@ def cut_clips(
                     yield found
         finally:
             if written:
-                _write_manifest(out, written)
+                add_to_manifest(out, written)
 
 
 def _cut_video(
@@ -218,30 +134,3 @@ def _writing(out: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise OutputError(f"{error.filename or out} cannot be written: {reason(error)}") from error
-
-
-def _read_manifest(out: Path) -> dict[str, dict[str, object]]:
-    """Returns the rows of the manifest of ``out`` by path. Raises OutputError when ``vtag cut`` did not write it."""
-    manifest = out / MANIFEST
-    if not manifest.exists():
-        return {}
-    try:
-        with manifest.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
-            if list(reader.fieldnames or ()) != COLUMNS:
-                raise ValueError
-            return {row["path"]: dict(row) for row in reader}
-    except (ValueError, csv.Error):
-        raise OutputError(
-            f"{manifest} is no manifest of vtag cut, which would replace it; choose another --out"
-        ) from None
-
-
-def _write_manifest(out: Path, clips: Sequence[Clip]) -> None:
-    """Adds ``clips`` to the manifest of ``out``. Entries of clips that are no longer there are left out."""
-    rows = _read_manifest(out) | {clip.path: asdict(clip) for clip in clips}
-    kept = [row for path, row in sorted(rows.items()) if (out / path).is_file()]
-    with locate(out / MANIFEST).atomic_write() as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        writer.writeheader()
-        writer.writerows(kept)

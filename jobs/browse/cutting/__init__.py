@@ -1,0 +1,1 @@
+"""Cuts moments out of videos, as clips in files of their own."""
