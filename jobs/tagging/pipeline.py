@@ -16,6 +16,7 @@ from jobs.cluster.ray_versions import avoid_in_all_steps, avoiding, retries
 from jobs.tagging.decoding import decode
 from jobs.tagging.prediction import Predictor
 from tagger.errors import VtagError
+from tagger.model_file import ModelInfo
 from tagger.models.registry import ARCHITECTURES
 from tagger.tagger import ModelSource
 from tagger.video.readers.reader import WantedReader
@@ -99,13 +100,13 @@ class Workers:
         return self.decoders
 
 
-def windows_per_call(architecture: str, device: str, crops: int = 1) -> int:
-    """Returns the number of windows, of ``crops`` pictures for each frame, that an actor takes per call."""
+def windows_per_call(info: ModelInfo, device: str) -> int:
+    """Returns the number of windows that an actor takes per call."""
     if device == "cuda":
-        return WINDOWS_PER_CALL // crops
-    if architecture not in ARCHITECTURES:
+        return WINDOWS_PER_CALL // info.preprocessing.crops
+    if info.architecture not in ARCHITECTURES:
         return MIN_WINDOWS_PER_CALL  # The actors report the unknown architecture when they build it.
-    windows = round(GFLOP_PER_CALL / (crops * ARCHITECTURES[architecture].gflop))
+    windows = round(GFLOP_PER_CALL / ARCHITECTURES[info.architecture].gflop_of(info))
     return max(MIN_WINDOWS_PER_CALL, min(windows, MAX_WINDOWS_PER_CALL))
 
 
@@ -172,7 +173,7 @@ def tag_videos(
     node: rows that have not come back are then lost, and Ray ends the tasks that still run.
     """
     preprocessing = source.info.preprocessing
-    rows = batch_size or windows_per_call(source.info.architecture, workers.device, preprocessing.crops)
+    rows = batch_size or windows_per_call(source.info, workers.device)
     clip_bytes = sampling.num_frames * math.prod(preprocessing.shape)
     _configure(workers, rows * clip_bytes)
     avoid_in_all_steps(avoided)

@@ -36,15 +36,16 @@ class KnownModel:
     """A model that ``vtag models`` lists: a network that vtag can build, or the built-in model.
 
     ``samplings`` are the ways in which it may see the frames of a window, the default first. ``gflop`` is the
-    approximate number of floating-point operations for a window of the default, in billions. ``weights`` is None for a
-    network that is trained from scratch. A model with ``labels`` classifies with its downloaded weights; the labels of
-    the built-in model are in its file.
+    approximate number of floating-point operations for a window of the default, in billions; ``gflop_with`` has that of
+    a network with an option that changes it. ``weights`` is None for a network that is trained from scratch. A model
+    with ``labels`` classifies with its downloaded weights; the labels of the built-in model are in its file.
     """
 
     name: str
     summary: str
     preprocessing: Preprocessing
     gflop: float
+    gflop_with: Mapping[str, float] = field(default_factory=dict)
     samplings: tuple[Sampling, ...] = (Sampling(),)
     labels: tuple[str, ...] = ()
     weights: Weights | None = None
@@ -55,6 +56,12 @@ class KnownModel:
     def is_downloaded(self) -> bool:
         """Whether the model classifies with weights that vtag downloads."""
         return bool(self.labels)
+
+    def gflop_of(self, info: ModelInfo) -> float:
+        """Returns the approximate GFLOP for a window of a model of this network: all its frames, in all crops."""
+        gflop = next((gflop for option, gflop in self.gflop_with.items() if info.options.get(option)), self.gflop)
+        pixels = info.preprocessing.crops * info.preprocessing.size**2 * info.sampling.num_frames
+        return gflop * pixels / (self.preprocessing.size**2 * self.samplings[0].num_frames)
 
     def info(self) -> ModelInfo:
         """Returns the metadata that a model file would have. Only for a model that is downloaded."""

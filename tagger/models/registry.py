@@ -50,13 +50,15 @@ ARCHITECTURES = {
             "cnn3d-lstm",
             "three 3D-convolution blocks on frames or their differences, then an LSTM; from scratch",
             CNN3D_PREPROCESSING,
-            12,
+            12.2,
+            {"differences": 3.3},
         ),
         KnownModel(
             "i3d-lite-lstm",
             "EfficientNet-Lite0 inflated to 3D, then an LSTM",
             LITE_PREPROCESSING,
-            22,
+            14.6,
+            {"order": 22},
             weights=Weights(
                 source=IMAGENET_SOURCE,
                 licence="Apache-2.0 where first published; the package states none",

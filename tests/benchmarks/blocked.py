@@ -81,7 +81,7 @@ def cpu_by_kind(folder: Path, paths: Sequence[Path], model: str) -> Counter[str]
 
     info = find_model(model).info
     workers = choose_workers(os.cpu_count() or 1, 0, "cpu")
-    rows = windows_per_call(info.architecture, "cpu")
+    rows = windows_per_call(info, "cpu")
     names = [str(path) for path in paths]
     how = (info.sampling.to_json(), asdict(info.preprocessing), min(rows, SPAN_WINDOWS))
     decoding, windows = cpu_of(command_for(decode_alone, names, workers.decoders, *how))

@@ -18,11 +18,13 @@ from tagger.cuda import (
     find_batch_size,
     record_if_faster,
 )
+from tagger.model_file import ModelInfo
 from tagger.models.fast import flat, operators
 from tagger.models.fast.fused import fuse
 from tagger.models.registry import CNN3D_PREPROCESSING, build_network
 from tagger.preprocessing import View
 from tagger.tagger import load_model
+from tagger.windows import Sampling
 from tests.tagger.models.fast.test_fused import NETWORKS, a_backbone
 from tests.tagger.test_classifier import a_cnn3d, noise
 
@@ -130,7 +132,8 @@ def test_two_of_the_largest_batches_fit_into_a_call_of_an_actor(
     monkeypatch.setattr(classifier, "device", torch.device("cuda"))
     classifier._auto_batch_size((16, 112, 112, 3))
     assert asked == [clips]
-    assert 2 * clips <= windows_per_call("cnn3d-lstm", "cuda", classifier._preprocessing.crops)
+    info = ModelInfo("cnn3d-lstm", ("walk",) * 5, Sampling(), classifier._preprocessing)
+    assert 2 * clips <= windows_per_call(info, "cuda")
 
 
 @needs_gpu

@@ -1,6 +1,7 @@
 import math
 import os
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from jobs.tagging.pipeline import (
 from jobs.tagging.prediction import Predictor
 from tagger import find_model
 from tagger.errors import VtagError
+from tagger.models.registry import ARCHITECTURES
 from tagger.tagger import ModelSource
 
 
@@ -72,12 +74,18 @@ def test_with_gpus_every_gpu_has_two_models() -> None:
 
 
 def test_a_call_has_few_windows_when_each_takes_long() -> None:
-    assert windows_per_call("i3d-kinetics400", "cpu") == 4
-    assert windows_per_call("i3d-lite-lstm", "cpu") == 5
-    assert windows_per_call("i3d-kinetics400", "cuda") == 32
+    i3d, builtin = ARCHITECTURES["i3d-kinetics400"].info(), find_model().info
+    assert (windows_per_call(i3d, "cpu"), windows_per_call(i3d, "cuda")) == (4, 32)
     # Three crops of a frame are three pictures to classify.
-    assert windows_per_call("cnn3d-lstm", "cpu", crops=3) == 4 < windows_per_call("cnn3d-lstm", "cpu")
-    assert windows_per_call("i3d-lite-lstm", "cuda", crops=3) == 10
+    three = replace(builtin, preprocessing=replace(builtin.preprocessing, view="three"))
+    assert windows_per_call(three, "cpu") == 4 < windows_per_call(builtin, "cpu")
+    assert windows_per_call(three, "cuda") == 10
+
+
+def test_the_windows_of_a_call_follow_from_the_options_of_the_model() -> None:
+    builtin = find_model().info
+    assert windows_per_call(builtin, "cpu") == 8
+    assert windows_per_call(replace(builtin, options={**builtin.options, "order": True}), "cpu") == 5
 
 
 def test_asking_for_missing_gpus_is_an_error() -> None:
