@@ -13,7 +13,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from tagger import TAGS_SCHEMA, VIDEOS_SCHEMA
-from tagger.models.embeddings.embedding import EMBEDDING_SIZE
 from tests.jobs.result.embedded import vector_of
 from tests.jobs.result.finished import EMBEDDED, make_finished, publish_to
 from tests.videos import encode
@@ -58,15 +57,18 @@ def test_the_example_queries_run_on_a_result(tmp_path: Path, monkeypatch: pytest
     assert unread == [("c.mp4", "failed", "empty", "c.mp4 is empty")]
 
 
-def test_similar_segments_are_found_with_duckdb_and_with_numpy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    identity = replace(EMBEDDED, embeddings={"size": EMBEDDING_SIZE, "version": 1})
+@pytest.mark.parametrize("size", [512, 384])
+def test_similar_segments_are_found_with_duckdb_and_with_numpy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    identity = replace(EMBEDDED, embeddings={"size": size, "version": 1})
     videos = [make_finished("/v/a.mp4", "aab"), make_finished("/v/b.mp4", ""), make_finished("/v/c.mp4", "c")]
     monkeypatch.chdir(tmp_path)
     for out in ("tags.parquet", "tags"):
         publish_to(out, videos, identity=identity)
     found = duckdb.sql((EXAMPLES / "similar.sql").read_text()).fetchall()
     assert found[0] == (1.0, "a", "/v/a.mp4", 0.0)
-    vectors = [vector_of(label, segment, EMBEDDING_SIZE).astype(np.float32) for label, segment in ROWS]
+    vectors = [vector_of(label, segment, size).astype(np.float32) for label, segment in ROWS]
     expected = sorted((float(vector @ vectors[0]) for vector in vectors), reverse=True)
     assert [row[0] for row in found] == pytest.approx(expected, abs=2e-3)
 
