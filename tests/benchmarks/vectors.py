@@ -22,6 +22,7 @@ from jobs.browse.vectors.examples import read_examples
 from jobs.browse.vectors.like import search_like
 from jobs.browse.vectors.reading import computed, cosines, vector_size
 from jobs.browse.vectors.similar import find_similar
+from jobs.cli.questions.similar import MIN_SIMILARITY
 from jobs.result.identity import RunIdentity, file_metadata
 from jobs.result.merge import EMBEDDINGS_GROUP_ROWS
 from jobs.result.output import find_output
@@ -105,12 +106,12 @@ def like(path: str) -> int:
 
 def similar(path: str) -> int:
     """Returns the number of similar stretches."""
-    return len(find_similar(open_result(path)).stretches)
+    return len(find_similar(open_result(path), MIN_SIMILARITY).stretches)
 
 
 def clusters(path: str) -> int:
     """Returns the number of typical moments of 50 clusters."""
-    return len(find_clusters(open_result(path), 50))
+    return len(find_clusters(open_result(path), 50, moments=3))
 
 
 def uncertain(path: str) -> int:

@@ -36,7 +36,7 @@ LABELS_SHOWN = 3
 """Most frequent labels of a cluster."""
 
 
-def find_clusters(finished: FinishedResult, count: int, moments: int = 3) -> pa.Table:
+def find_clusters(finished: FinishedResult, count: int, moments: int) -> pa.Table:
     """Returns the ``moments`` most typical moments of up to ``count`` clusters as a table of CLUSTERS_SCHEMA.
 
     The largest cluster comes first. The clusters are made by k-means from a random sample of the embeddings; then each

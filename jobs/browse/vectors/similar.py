@@ -33,9 +33,6 @@ SIMILAR_SCHEMA = pa.schema(
 )
 """One row per stretch, by video and start. ``similarity`` is the mean over its ``segments``."""
 
-MIN_SIMILARITY = 0.93
-"""Lowest similarity of two segments by default. The benchmark ``copies`` measures it."""
-
 EXACT_SEGMENTS = 50_000
 """Segments up to which all pairs are compared."""
 
@@ -81,15 +78,16 @@ class _Rows:
 
 def find_similar(
     finished: FinishedResult,
-    min_similarity: float = MIN_SIMILARITY,
+    min_similarity: float,
     min_duration_s: float = 0.0,
     *,
     within: bool = False,
 ) -> Similar:
     """Finds stretches of two videos that are similar; with ``within`` also of one video.
 
-    ``min_duration_s`` is the shortest stretch. Copies the vectors to a temporary file, and keeps some 30 bytes of each
-    segment in memory. Raises OutputError as ``computed`` and ``read_segments``.
+    ``min_similarity`` is the lowest cosine of two segments, ``min_duration_s`` the shortest stretch. Copies the vectors
+    to a temporary file, and keeps some 30 bytes of each segment in memory. Raises OutputError as ``computed`` and
+    ``read_segments``.
     """
     size = vector_size(finished)
     rows = _read_rows(finished)

@@ -54,7 +54,7 @@ def test_clusters_come_with_their_size_their_labels_and_typical_moments(
 
 
 def test_there_are_no_more_clusters_than_segments(result: Path) -> None:
-    found = find_clusters(open_result(str(result)), 50)
+    found = find_clusters(open_result(str(result)), 50, moments=3)
     assert found["cluster"].to_pylist()[-1] <= 18
     assert sum(dict(zip(found["cluster"].to_pylist(), found["segments"].to_pylist(), strict=True)).values()) == 18
 
