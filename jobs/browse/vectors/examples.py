@@ -13,15 +13,14 @@ import numpy as np
 from av.error import FFmpegError
 
 from jobs.archive.video import video_path
+from jobs.browse.result_model import find_result_model
 from jobs.browse.segments import FinishedResult, Segments, read_segments
 from jobs.browse.vectors.reading import vector_size, vectors_at
 from jobs.storage.location import locate
 from jobs.storage.staging import staged
-from tagger.errors import InputError, ModelFileError, VideoError, one_line
+from tagger.errors import InputError, VideoError, one_line
 from tagger.file_content import check_regular
 from tagger.isolation import decoder_of_this_thread
-from tagger.models.registry import BUILTIN, KNOWN_MODELS
-from tagger.tagger import ModelSource, find_model
 from tagger.video.facts import orientation
 from tagger.windows import Sampling
 
@@ -34,9 +33,6 @@ PICTURES = frozenset({".avif", ".bmp", ".heic", ".jpeg", ".jpg", ".png", ".tif",
 PAN_STEP = 2 / 224
 """Movement across a picture from one frame of a window to the next, as a share of its shorter side. With ``ucf20``, the
 most similar video of 75 clips is then of the same scene for 31 of 32 pictures, and for 7 if nothing moves."""
-
-HASH_SHOWN = 12
-"""Characters of a model's hash in messages."""
 
 
 @dataclass(frozen=True)
@@ -139,32 +135,6 @@ def _stored(finished: FinishedResult, each: _Wanted) -> Example:
     vectors = vectors_at(finished, np.array(each.rows))
     name, start_s, _ = each.segments[0]
     return Example(each.text, vectors, name, start_s, each.segments[-1][2])
-
-
-def find_result_model(finished: FinishedResult, model: str | None = None) -> ModelSource:
-    """Returns the model that made the result. ``model`` is its name or file; by default the name that is recorded.
-
-    Raises ModelFileError when it is another model.
-    """
-    identity = finished.result.identity
-    made_by = f"{finished.path} was made with the model {identity.model} ({identity.model_hash[:HASH_SHOWN]})"
-    is_named = identity.model == BUILTIN or (
-        identity.model in KNOWN_MODELS and KNOWN_MODELS[identity.model].is_downloaded
-    )
-    if model is None and not is_named:
-        raise ModelFileError(f"{made_by}; give its file with --model FILE")
-    source = find_model(identity.model if model is None else model)
-    if source.hash != identity.model_hash:
-        named = f"--model {model}" if model is not None else f"the {identity.model} of this version of vtag"
-        raise ModelFileError(
-            f"{named} is another model ({source.hash[:HASH_SHOWN]}): {made_by}; give that model with --model FILE"
-        )
-    if source.embeddings != identity.embeddings:
-        raise ModelFileError(
-            f"the embeddings of {finished.path} are of another version of vtag; give its command of vtag run again "
-            "with --embeddings --overwrite"
-        )
-    return source
 
 
 class _Embedder:

@@ -66,6 +66,15 @@ class Embedder(nn.Module):
             return None
         return on_values.to(weight.dtype), (bias.double() + wanted @ self.mean.double()).to(weight.dtype)
 
+    def features_head(self, weight: torch.Tensor, bias: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Turns a dense layer on projected values into one on features, the inverse of ``linear_head``.
+
+        ``weight`` is ``[classes, size - 1]`` and ``bias`` ``[classes]``. Returns a weight ``[classes, channels]`` and a
+        bias ``[classes]`` with the same logits.
+        """
+        on_features = weight.double() @ self.projection.double()
+        return on_features.to(weight.dtype), (bias.double() - on_features @ self.mean.double()).to(weight.dtype)
+
     @classmethod
     def fit(cls, features: torch.Tensor, size: int, head: torch.Tensor | None = None) -> "Embedder":
         """Fits an embedder to normalised ``features`` ``[n, channels]`` of training windows.

@@ -47,6 +47,21 @@ def test_the_probabilities_of_the_head_can_be_computed_from_embeddings(count: in
     assert (logits_of(stored, linear).softmax(dim=1) - expected).abs().max() < 1e-3
 
 
+@torch.no_grad()
+def test_a_layer_on_values_becomes_one_on_features_and_back() -> None:
+    embedder = Embedder.fit(some_features(200), SIZE)
+    # As in a model file, whose rounding makes the rows of the projection a little less than orthonormal.
+    embedder.projection.copy_(embedder.projection.half())
+    on_values = nn.Linear(SIZE - 1, 4)
+    on_features = embedder.features_head(on_values.weight, on_values.bias)
+    features = some_features(50, seed=3)
+    expected = on_values(values_of(embedder(features)))
+    torch.testing.assert_close(functional.linear(features, *on_features), expected, atol=1e-4, rtol=1e-4)
+    back = embedder.linear_head(*on_features)
+    assert back is not None
+    torch.testing.assert_close(back, (on_values.weight, on_values.bias), atol=1e-5, rtol=0, check_device=False)
+
+
 def test_cosines_of_embeddings_are_about_those_of_the_centred_features() -> None:
     train, features = some_features(200), some_features(40, seed=3)
     embedder = Embedder.fit(train, SIZE)
