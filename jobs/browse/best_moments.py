@@ -28,31 +28,28 @@ Score = Callable[[Segments], np.ndarray]
 """Returns the scores of segments, ``[n] float32``. A segment with NaN is no moment."""
 
 
-def best_moments(portions: Iterable[Segments], score: Score, top: int, *, one_per_video: bool = True) -> pa.Table:
+def best_moments(
+    portions: Iterable[Segments],
+    score: Score,
+    top: int,
+    *,
+    one_per_video: bool = True,
+    max_ood: float | None = None,
+) -> pa.Table:
     """Returns the ``top`` best moments, best first, as a table of MOMENTS_SCHEMA.
 
     Of each video, only the best segment is a moment; without ``one_per_video``, each segment that is not beside a
-    better one. Keeps only the best moments in memory.
+    better one. ``max_ood``: the highest OOD score of a moment. Keeps only the best moments in memory.
     """
     best = MOMENTS_SCHEMA.empty_table()
     for segments in portions:
         scores = np.asarray(score(segments), np.float32)
-        scores = np.where(np.isnan(scores), -np.inf, scores)
+        scores = np.where(np.isnan(scores) | ~segments.is_within(max_ood), -np.inf, scores)
         rows = _best_of_videos(segments, scores) if one_per_video else _peaks(segments, scores)
         best = pa.concat_tables([best, _table(segments, rows, scores)])
         order = pc.sort_indices(best, [("score", "descending"), ("video", "ascending"), ("segment", "ascending")])
         best = best.take(order[:top])
     return best
-
-
-def within_ood(score: Score, max_ood: float) -> Score:
-    """Returns ``score`` for segments whose OOD score is known and at most ``max_ood``; NaN for the others."""
-
-    def limited(segments: Segments) -> np.ndarray:
-        assert segments.ood_score is not None
-        return np.where(segments.ood_score <= np.float32(max_ood), score(segments), np.nan)
-
-    return limited
 
 
 def _best_of_videos(segments: Segments, scores: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@
 import numpy as np
 import pyarrow as pa
 
-from jobs.browse.best_moments import best_moments, within_ood
+from jobs.browse.best_moments import best_moments
 from jobs.browse.labels import find_label
 from jobs.browse.segments import FinishedResult, Segments, read_labels, read_segments
 
@@ -27,9 +27,8 @@ def search_label(
     def confidences(segments: Segments) -> np.ndarray:
         return _confidences(segments, label)
 
-    score = confidences if max_ood is None else within_ood(confidences, max_ood)
     portions = read_segments(finished, top=True, ood=max_ood is not None)
-    found = best_moments(portions, score, top, one_per_video=one_per_video)
+    found = best_moments(portions, confidences, top, one_per_video=one_per_video, max_ood=max_ood)
     names = pa.array([label] * len(found), pa.string())
     found = found.rename_columns(["confidence" if name == "score" else name for name in found.column_names])
     return label, found.set_column(found.schema.get_field_index("label"), "label", names)

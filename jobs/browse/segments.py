@@ -70,6 +70,16 @@ class Segments:
         """Returns the number of the video of each segment, ``[n]``."""
         return np.repeat(np.arange(len(self.videos)), np.diff(self.first))
 
+    def is_within(self, max_ood: float | None) -> np.ndarray:
+        """Checks for each segment whether its OOD score is known and at most ``max_ood``, ``[n] bool``.
+
+        None is no limit.
+        """
+        if max_ood is None:
+            return np.ones(len(self), bool)
+        assert self.ood_score is not None
+        return self.ood_score <= np.float32(max_ood)
+
     def follows(self) -> np.ndarray:
         """Checks for each segment whether it has the next number after the segment before it, ``[n] bool``.
 

@@ -34,8 +34,7 @@ def uncertain_moments(finished: FinishedResult, top: int, *, max_ood: float | No
 
     The first is the least certain. If the result has embeddings, the next is the one that is most unlike those before
     it, among the least certain (greedy k-centre; Sener and Savarese, 2018). Without embeddings, the least certain come
-    first. ``max_ood``: the highest OOD score of a moment. Raises OutputError as
-    ``read_segments``.
+    first. ``max_ood``: the highest OOD score of a moment. Raises OutputError as ``read_segments``.
     """
     has_embeddings = finished.result.identity.embedding_size is not None
     count = top * CANDIDATES if has_embeddings else top
@@ -78,9 +77,7 @@ def _candidates(segments: Segments, begin: int, max_ood: float | None) -> pa.Tab
     second = np.where(has_second, first + 1, first)
     second_confidence = np.where(has_second, segments.top.confidence[second], 0)
     margin = (segments.confidence - second_confidence).astype(np.float32)
-    if max_ood is not None:
-        assert segments.ood_score is not None
-        margin[~(segments.ood_score <= np.float32(max_ood))] = np.inf
+    margin[~segments.is_within(max_ood)] = np.inf
     continues = segments.follows()
     continues[1:] &= segments.label[1:] == segments.label[:-1]
     event = np.cumsum(~continues)

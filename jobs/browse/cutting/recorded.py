@@ -6,9 +6,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs.browse.segments import FinishedResult
-from jobs.errors import reason
-from tagger.errors import OutputError
+from jobs.browse.segments import FinishedResult, readable
 
 
 @dataclass(frozen=True)
@@ -24,11 +22,8 @@ def read_recorded(finished: FinishedResult, videos: Iterable[str]) -> dict[str, 
     wanted = pa.array(sorted(set(videos)), pa.string())
     recorded: dict[str, Recorded] = {}
     for source in finished.result.sources:
-        try:
-            with source.videos.parquet() as file:
-                for batch in file.iter_batches(columns=["video", "size", "duration_s"]):
-                    rows = batch.filter(pc.is_in(batch["video"], wanted)).to_pylist()
-                    recorded |= {row["video"]: Recorded(row["size"], row["duration_s"]) for row in rows}
-        except OSError as error:
-            raise OutputError(f"{source.videos} cannot be read: {reason(error)}; see vtag verify") from error
+        with readable(source.videos), source.videos.parquet() as file:
+            for batch in file.iter_batches(columns=["video", "size", "duration_s"]):
+                rows = batch.filter(pc.is_in(batch["video"], wanted)).to_pylist()
+                recorded |= {row["video"]: Recorded(row["size"], row["duration_s"]) for row in rows}
     return recorded

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from jobs.browse.best_moments import best_moments, within_ood
+from jobs.browse.best_moments import best_moments
 from jobs.browse.segments import FinishedResult, Segments, read_segments
 from jobs.browse.vectors.examples import Example
 from jobs.browse.vectors.reading import Beside, cosines
@@ -42,9 +42,8 @@ def search_like(
         scores[_overlapping(segments, examples)] = np.nan
         return scores
 
-    limited = score if max_ood is None else within_ood(score, max_ood)
     portions = read_segments(finished, ood=max_ood is not None)
-    found = best_moments(portions, limited, top, one_per_video=one_per_video)
+    found = best_moments(portions, score, top, one_per_video=one_per_video, max_ood=max_ood)
     return found.rename_columns(["similarity" if name == "score" else name for name in found.column_names])
 
 

@@ -30,6 +30,12 @@ def finite(ctx: click.Context, param: click.Parameter, value: float | None) -> f
     return value
 
 
+def seconds_option(name: str, help: str) -> Callable[[Command], Command]:
+    """An option for a time of 0 seconds or more; default: 0."""
+    kind = click.FloatRange(0)
+    return click.option(name, metavar="SECONDS", type=kind, callback=finite, default=0, help=help)
+
+
 def _remember_verbose(ctx: click.Context, param: click.Parameter, value: bool) -> bool:
     ctx.meta[VERBOSE] = value
     return value

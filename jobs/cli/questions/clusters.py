@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from jobs.cli.command.answer_options import AnswerForm, answer_options, check_forms
+from jobs.cli.command.answer_options import AnswerForm, answer_options
 from jobs.cli.command.options import examples, verbose_option
 from jobs.cli.terminal.moment_lines import print_moment
 
@@ -35,25 +35,18 @@ if TYPE_CHECKING:
 )
 @answer_options
 @verbose_option
-def clusters(tags: str, count: int, moments: int, as_json: bool, as_csv: bool, out: str | None, verbose: bool) -> None:
+def clusters(tags: str, count: int, moments: int, form: AnswerForm, verbose: bool) -> None:
     """Group the segments that look alike into clusters, and show the most typical moments of each.
 
     TAGS is a result of `vtag run` with embeddings: a file, a folder, or an address. The largest cluster comes first,
     with its most frequent labels. Use a typical moment with `vtag search --like` to find more of its kind.
     """
-    check_forms(("--json", as_json), ("--csv", as_csv), ("--out", out))
-
     from jobs.browse.player import find_player, with_play_lines
-    from jobs.browse.segments import open_result
     from jobs.browse.vectors.clusters import find_clusters
-    from tagger.errors import doing
 
-    with doing("reading", tags):
-        finished = open_result(tags)
-        form = AnswerForm.from_options(as_json, as_csv, out, finished)
-        found = with_play_lines(find_clusters(finished, count, moments), find_player())
-        facts = {"result": tags, "model": finished.result.identity.model}
-        form.give([found], found.schema, noun="moment", facts=facts, show=_print)
+    with form.answering(tags) as answer:
+        found = with_play_lines(find_clusters(answer.finished, count, moments), find_player())
+        answer.give([found], found.schema, noun="moment", show=_print)
 
 
 def _print(tables: "Iterable[pa.Table]") -> None:

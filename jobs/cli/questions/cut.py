@@ -8,7 +8,7 @@ import click
 
 from jobs.cli.command.answer_options import check_forms, csv_option
 from jobs.cli.command.endings import SOME_VIDEOS_FAILED
-from jobs.cli.command.options import COUNT, examples, finite, json_option, verbose_option
+from jobs.cli.command.options import COUNT, examples, finite, json_option, seconds_option, verbose_option
 from jobs.cli.terminal.answers import Column, print_csv, print_table
 from jobs.storage.address import is_address
 
@@ -58,14 +58,7 @@ SHOWN = (
     default=0,
     help="Leave out segments with a lower confidence.",
 )
-@click.option(
-    "--pad",
-    metavar="SECONDS",
-    type=click.FloatRange(0),
-    callback=finite,
-    default=0,
-    help="Begin each clip so much earlier, and end it so much later.",
-)
+@seconds_option("--pad", "Begin each clip so much earlier, and end it so much later.")
 @click.option(
     "--exact",
     is_flag=True,

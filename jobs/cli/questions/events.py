@@ -2,8 +2,8 @@
 
 import click
 
-from jobs.cli.command.answer_options import AnswerForm, answer_options, check_forms
-from jobs.cli.command.options import COUNT, examples, finite, verbose_option
+from jobs.cli.command.answer_options import AnswerForm, answer_options
+from jobs.cli.command.options import COUNT, examples, seconds_option, verbose_option
 from jobs.cli.terminal.answers import Column
 
 SHOWN = (
@@ -50,22 +50,8 @@ def _odd(ctx: click.Context, param: click.Parameter, value: int) -> int:
     help="Leave out segments with a lower confidence. A CSV file with the columns label and min_confidence gives "
     "limits for some labels; can be repeated, for a number and a file.",
 )
-@click.option(
-    "--min-duration",
-    metavar="SECONDS",
-    type=click.FloatRange(0),
-    callback=finite,
-    default=0,
-    help="Leave out shorter events.",
-)
-@click.option(
-    "--max-gap",
-    metavar="SECONDS",
-    type=click.FloatRange(0),
-    callback=finite,
-    default=0,
-    help="Merge events of one label with a gap of at most SECONDS between them.",
-)
+@seconds_option("--min-duration", "Leave out shorter events.")
+@seconds_option("--max-gap", "Merge events of one label with a gap of at most SECONDS between them.")
 @click.option("--no-background", is_flag=True, help="Leave out events of the label background.")
 @answer_options
 @verbose_option
@@ -77,9 +63,7 @@ def events(
     min_duration: float,
     max_gap: float,
     no_background: bool,
-    as_json: bool,
-    as_csv: bool,
-    out: str | None,
+    form: AnswerForm,
     verbose: bool,
 ) -> None:
     """Merge neighbouring segments of one label into events, with the mean and the highest confidence of each.
@@ -87,19 +71,14 @@ def events(
     TAGS is a result of `vtag run`: a file, a folder, or an address. Where windows overlap, they vote: the label of a
     moment is the one with the highest mean probability in the windows that cover it.
     """
-    check_forms(("--json", as_json), ("--csv", as_csv), ("--out", out))
-
     from jobs.browse.events import EVENTS_SCHEMA, Rules, find_events
     from jobs.browse.labels import find_label
-    from jobs.browse.segments import open_result, read_labels
+    from jobs.browse.segments import read_labels
     from jobs.browse.thresholds import read_thresholds
-    from tagger.errors import doing
 
-    with doing("reading", tags):
-        lowest, by_label = read_thresholds(min_confidence)
-        finished = open_result(tags)
-        form = AnswerForm.from_options(as_json, as_csv, out, finished)
-        labels = read_labels(finished) if wanted or by_label else []
+    lowest, by_label = read_thresholds(min_confidence)
+    with form.answering(tags) as answer:
+        labels = read_labels(answer.finished) if wanted or by_label else []
         unknown = sorted(set(by_label).difference(labels))
         if unknown:
             click.echo(f"vtag: note: {tags} has no segments of {', '.join(unknown)}", err=True)
@@ -112,5 +91,4 @@ def events(
             background=not no_background,
             only=frozenset(find_label(name, labels, tags) for name in wanted) or None,
         )
-        facts = {"result": tags, "model": finished.result.identity.model}
-        form.give(find_events(finished, rules), EVENTS_SCHEMA, noun="event", facts=facts, columns=SHOWN)
+        answer.give(find_events(answer.finished, rules), EVENTS_SCHEMA, noun="event", columns=SHOWN)

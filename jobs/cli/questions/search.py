@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from jobs.cli.command.answer_options import AnswerForm, answer_options, check_forms, max_ood_option
+from jobs.cli.command.answer_options import AnswerForm, answer_options, max_ood_option
 from jobs.cli.command.options import COUNT, examples, verbose_option
 from jobs.cli.terminal.moment_lines import print_moments
 
@@ -58,9 +58,7 @@ def search(
     top: int,
     several: bool,
     max_ood: float | None,
-    as_json: bool,
-    as_csv: bool,
-    out: str | None,
+    form: AnswerForm,
     verbose: bool,
 ) -> None:
     """Find the moments that show LABEL with the highest confidence, or that look most like an example.
@@ -69,7 +67,6 @@ def search(
     is enough if no other label begins in this way. With --like, TAGS needs embeddings (`vtag run --embeddings`). Each
     moment comes with a command that plays it, best first.
     """
-    check_forms(("--json", as_json), ("--csv", as_csv), ("--out", out))
     if (label is None) == (not like):
         raise click.UsageError(
             "give either a LABEL or --like EXAMPLE." if label is None else "LABEL and --like cannot be used together."
@@ -80,22 +77,20 @@ def search(
 
     from jobs.browse.player import find_player, with_play_lines
     from jobs.browse.search import search_label
-    from jobs.browse.segments import open_result
-    from tagger.errors import doing
 
-    with doing("reading", tags):
-        finished = open_result(tags)
-        form = AnswerForm.from_options(as_json, as_csv, out, finished)
-        facts: dict[str, Any] = {"result": tags, "model": finished.result.identity.model}
+    with form.answering(tags) as answer:
+        facts: dict[str, Any]
+        finished = answer.finished
         if label is not None:
-            facts["label"], moments = search_label(finished, label, top, one_per_video=not several, max_ood=max_ood)
+            named, moments = search_label(finished, label, top, one_per_video=not several, max_ood=max_ood)
+            facts = {"label": named}
         else:
             from jobs.browse.vectors.examples import read_examples
             from jobs.browse.vectors.like import search_like
 
-            facts |= {"like": list(like), "not_like": list(not_like)}
+            facts = {"like": list(like), "not_like": list(not_like)}
             found = read_examples(finished, [*like, *not_like], model)
             wanted, unwanted = found[: len(like)], found[len(like) :]
             moments = search_like(finished, wanted, unwanted, top, one_per_video=not several, max_ood=max_ood)
         moments = with_play_lines(moments, find_player())
-        form.give([moments], moments.schema, noun="moment", facts=facts, show=print_moments)
+        answer.give([moments], moments.schema, noun="moment", facts=facts, show=print_moments)

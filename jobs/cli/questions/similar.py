@@ -2,8 +2,8 @@
 
 import click
 
-from jobs.cli.command.answer_options import AnswerForm, answer_options, check_forms
-from jobs.cli.command.options import examples, finite, verbose_option
+from jobs.cli.command.answer_options import AnswerForm, answer_options
+from jobs.cli.command.options import examples, finite, seconds_option, verbose_option
 from jobs.cli.terminal.answers import Column
 
 SHOWN = (
@@ -39,14 +39,7 @@ MIN_SIMILARITY = 0.93
     show_default=True,
     help="Lowest cosine of the embeddings of two segments.",
 )
-@click.option(
-    "--min-duration",
-    metavar="SECONDS",
-    type=click.FloatRange(0),
-    callback=finite,
-    default=0,
-    help="Leave out shorter stretches.",
-)
+@seconds_option("--min-duration", "Leave out shorter stretches.")
 @click.option("--within", is_flag=True, help="Also find stretches that repeat within one video.")
 @answer_options
 @verbose_option
@@ -55,9 +48,7 @@ def similar(
     min_similarity: float,
     min_duration: float,
     within: bool,
-    as_json: bool,
-    as_csv: bool,
-    out: str | None,
+    form: AnswerForm,
     verbose: bool,
 ) -> None:
     """Find stretches that two videos share: copies that were cut, encoded again, or uploaded again.
@@ -65,21 +56,15 @@ def similar(
     TAGS is a result of `vtag run` with embeddings: a file, a folder, or an address. Segments with a similarity of X or
     more are merged along the time of both videos. A higher X finds fewer copies and fewer scenes that only look alike.
     """
-    check_forms(("--json", as_json), ("--csv", as_csv), ("--out", out))
-
-    from jobs.browse.segments import open_result
     from jobs.browse.vectors.similar import SIMILAR_SCHEMA, find_similar
-    from tagger.errors import doing
 
-    with doing("reading", tags):
-        finished = open_result(tags)
-        form = AnswerForm.from_options(as_json, as_csv, out, finished)
-        found = find_similar(finished, min_similarity, min_duration, within=within)
+    with form.answering(tags) as answer:
+        found = find_similar(answer.finished, min_similarity, min_duration, within=within)
         if found.dropped:
             click.echo(
                 f"vtag: note: {tags} has so many pairs of similar segments that only the most similar of them count, "
                 f"those from {found.min_similarity:.4f} on",
                 err=True,
             )
-        facts = {"result": tags, "model": finished.result.identity.model, "min_similarity": found.min_similarity}
-        form.give([found.stretches], SIMILAR_SCHEMA, noun="pair", facts=facts, columns=SHOWN)
+        facts = {"min_similarity": found.min_similarity}
+        answer.give([found.stretches], SIMILAR_SCHEMA, noun="pair", facts=facts, columns=SHOWN)

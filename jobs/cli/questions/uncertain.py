@@ -2,7 +2,7 @@
 
 import click
 
-from jobs.cli.command.answer_options import AnswerForm, answer_options, check_forms, max_ood_option
+from jobs.cli.command.answer_options import AnswerForm, answer_options, max_ood_option
 from jobs.cli.command.options import COUNT, examples, verbose_option
 from jobs.cli.terminal.answers import Column
 
@@ -30,24 +30,15 @@ SHOWN = (
 @max_ood_option
 @answer_options
 @verbose_option
-def uncertain(
-    tags: str, top: int, max_ood: float | None, as_json: bool, as_csv: bool, out: str | None, verbose: bool
-) -> None:
+def uncertain(tags: str, top: int, max_ood: float | None, form: AnswerForm, verbose: bool) -> None:
     """Find the moments whose labels would teach a model most: those where it hesitates between two labels.
 
     TAGS is a result of `vtag run`: a file, a folder, or an address. Of each event only the least certain segment
     counts. If TAGS has embeddings, the moments are also as different from each other as possible. With --csv, the
     column label is empty, for you to fill in.
     """
-    check_forms(("--json", as_json), ("--csv", as_csv), ("--out", out))
-
-    from jobs.browse.segments import open_result
     from jobs.browse.uncertain import UNCERTAIN_SCHEMA, uncertain_moments
-    from tagger.errors import doing
 
-    with doing("reading", tags):
-        finished = open_result(tags)
-        form = AnswerForm.from_options(as_json, as_csv, out, finished)
-        found = uncertain_moments(finished, top, max_ood=max_ood)
-        facts = {"result": tags, "model": finished.result.identity.model}
-        form.give([found], UNCERTAIN_SCHEMA, noun="moment", facts=facts, columns=SHOWN)
+    with form.answering(tags) as answer:
+        found = uncertain_moments(answer.finished, top, max_ood=max_ood)
+        answer.give([found], UNCERTAIN_SCHEMA, noun="moment", columns=SHOWN)
