@@ -1,6 +1,5 @@
 """``vtag train``: trains a model on labelled clips and writes a model file."""
 
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -8,20 +7,13 @@ from typing import TYPE_CHECKING, Literal
 import click
 from click.core import ParameterSource
 
-from jobs.cli.command.options import examples, verbose_option
+from jobs.cli.command.options import examples, refuse_unused, verbose_option
 from jobs.cli.command.train_options import hardware_options, network_options, optimizer_options, split_options
 
 if TYPE_CHECKING:
     from tagger import ModelSource
     from training.data.data_set import DataSet
     from training.data.training_plan import SplitName
-
-
-def _refuse_unused(ctx: click.Context, is_unused: bool, options: Sequence[str], why: str) -> None:
-    """Raises UsageError when ``is_unused`` and the command line has one of ``options``; ``why`` is the reason."""
-    for option in options:
-        if is_unused and ctx.get_parameter_source(option) is ParameterSource.COMMANDLINE:
-            raise click.UsageError(f"--{option.replace('_', '-')} would change nothing: {why}.")
 
 
 def _check_usage(ctx: click.Context) -> None:
@@ -43,21 +35,21 @@ def _check_usage(ctx: click.Context) -> None:
     if device == "cuda" and gpus == 0:
         raise click.UsageError("--device cuda and --gpus 0 contradict each other; give one of them.")
     is_scratch = given["model"] == "cnn3d-lstm" and given["start"] is None
-    _refuse_unused(
+    refuse_unused(
         ctx, is_scratch, ("pretrained_rate", "head_epochs", "decay_to_start"), "cnn3d-lstm starts from scratch"
     )
     is_frozen = given["freeze_backbone"] or given["train_layers"] == 0
-    _refuse_unused(
+    refuse_unused(
         ctx,
         is_frozen,
         ("pretrained_rate", "head_epochs", "train_frames", "decay_to_start"),
         "the head alone is trained, for --epochs",
     )
-    _refuse_unused(ctx, given["weight_decay"] == 0, ("decay_to_start",), "--weight-decay 0 decays nothing")
+    refuse_unused(ctx, given["weight_decay"] == 0, ("decay_to_start",), "--weight-decay 0 decays nothing")
     fixed = ("head", "input", "size", "view", "weights")
-    _refuse_unused(ctx, given["start"] is not None, fixed, "the model file of --from fixes it")
-    _refuse_unused(ctx, split == "logo", ("workers", "gpus"), "each fold of --split logo is trained by one worker")
-    _refuse_unused(ctx, given["cache_size"] == 0, ("cache",), "--cache-size 0 keeps nothing")
+    refuse_unused(ctx, given["start"] is not None, fixed, "the model file of --from fixes it")
+    refuse_unused(ctx, split == "logo", ("workers", "gpus"), "each fold of --split logo is trained by one worker")
+    refuse_unused(ctx, given["cache_size"] == 0, ("cache",), "--cache-size 0 keeps nothing")
 
 
 def _find_start(ctx: click.Context, start: str) -> "ModelSource":

@@ -1,7 +1,7 @@
 """Cuts moments out of videos into a folder of clips that ``vtag train`` reads: ``LABEL/VIDEO/CLIP``.
 
-All clips of one video are in one folder, and so in one group: a split never divides them. The manifest also says this
-of clips in different classes.
+All clips of one class and video are in one folder, and so in one group: a split never divides them. The manifest also
+says which clips of different classes are of one video.
 """
 
 import contextlib

@@ -1,11 +1,12 @@
 """Options that several commands share, and the form of their examples."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from jobs.cli.command.endings import VERBOSE
 from jobs.tagging.run_config import RunConfig
@@ -34,6 +35,13 @@ def seconds_option(name: str, help: str) -> Callable[[Command], Command]:
     """An option for a time of 0 seconds or more; default: 0."""
     kind = click.FloatRange(0)
     return click.option(name, metavar="SECONDS", type=kind, callback=finite, default=0, help=help)
+
+
+def refuse_unused(ctx: click.Context, is_unused: bool, options: Sequence[str], why: str) -> None:
+    """Raises UsageError when ``is_unused`` and the command line has one of ``options``; ``why`` is the reason."""
+    for option in options:
+        if is_unused and ctx.get_parameter_source(option) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"--{option.replace('_', '-')} would change nothing: {why}.")
 
 
 def _remember_verbose(ctx: click.Context, param: click.Parameter, value: bool) -> bool:

@@ -8,7 +8,7 @@ import click
 
 from jobs.cli.command.answer_options import check_forms, csv_option
 from jobs.cli.command.endings import SOME_VIDEOS_FAILED
-from jobs.cli.command.options import COUNT, examples, finite, json_option, seconds_option, verbose_option
+from jobs.cli.command.options import COUNT, examples, finite, json_option, refuse_unused, seconds_option, verbose_option
 from jobs.cli.terminal.answers import Column, print_csv, print_table
 from jobs.storage.address import is_address
 
@@ -48,7 +48,12 @@ SHOWN = (
     help="Folder for the clips; clips of earlier commands stay.",
 )
 @click.option(
-    "--top", metavar="N", type=COUNT, default=20, show_default=True, help="Moments of each label, best first."
+    "--top",
+    metavar="N",
+    type=COUNT,
+    default=20,
+    show_default=True,
+    help="With --label: moments of each label, best first.",
 )
 @click.option(
     "--min-confidence",
@@ -56,7 +61,7 @@ SHOWN = (
     type=click.FloatRange(0, 1),
     callback=finite,
     default=0,
-    help="Leave out segments with a lower confidence.",
+    help="With --label: leave out segments with a lower confidence.",
 )
 @seconds_option("--pad", "Begin each clip so much earlier, and end it so much later.")
 @click.option(
@@ -92,6 +97,7 @@ def cut(
     check_forms(("--json", as_json), ("--csv", as_csv))
     if bool(wanted) == (listed is not None):
         raise click.UsageError("give either --label LABEL or --moments FILE.csv.")
+    refuse_unused(ctx, listed is not None, ["top", "min_confidence"], "with --moments, all moments of the file are cut")
     if is_address(out):
         raise click.UsageError("--out is an address; clips are written to a folder of this machine.")
 

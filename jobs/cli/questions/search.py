@@ -64,8 +64,8 @@ def search(
     """Find the moments that show LABEL with the highest confidence, or that look most like an example.
 
     TAGS is a result of `vtag run`: a file, a folder, or an address. LABEL may be written in any case, and its beginning
-    is enough if no other label begins in this way. With --like, TAGS needs embeddings (`vtag run --embeddings`). Each
-    moment comes with a command that plays it, best first.
+    is enough if no other label begins in this way. With --like, TAGS needs embeddings (`vtag run --embeddings`). The
+    best moment comes first, and each comes with a command that plays it.
     """
     if (label is None) == (not like):
         raise click.UsageError(

@@ -113,8 +113,9 @@ def print_result(summary: Summary, console: Console) -> None:
         "DuckDB": shell_line(duckdb_query(summary.out)),
         "pandas": pandas_line(summary.out),
     }
+    width = max(map(len, lines)) + 2
     for name, line in lines.items():
-        text = Text.assemble((f"{name:<9} ", "bold"), printable(line))
+        text = Text.assemble((name.ljust(width), "bold"), printable(line))
         console.print(text, soft_wrap=True, highlight=False)
 
 

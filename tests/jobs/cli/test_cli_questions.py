@@ -276,6 +276,9 @@ def test_wrong_usage_is_refused(tags: Path, tmp_path: Path) -> None:
     assert vtag("cut", tags, "--out", tmp_path / "clips").exit_code == 2
     both = vtag("cut", tags, "--label", "a", "--moments", tags, "--out", tmp_path / "clips")
     assert both.exit_code == 2 and "give either --label LABEL or --moments FILE.csv" in both.stderr
+    for option, value in (("--top", 5), ("--min-confidence", 0.5)):
+        ignored = vtag("cut", tags, "--moments", tags, option, value, "--out", tmp_path / "clips")
+        assert ignored.exit_code == 2 and f"{option} would change nothing: with --moments" in ignored.stderr
     address = vtag("cut", tags, "--label", "a", "--out", "s3://bucket/clips")
     assert address.exit_code == 2 and "--out is an address" in address.stderr
 

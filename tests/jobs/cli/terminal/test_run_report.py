@@ -126,7 +126,7 @@ def test_lines_to_copy_are_never_wrapped() -> None:
     assert f"pandas    {pandas_line(out)}" in lines
     assert "Embeddings" not in shown(SUMMARY)
     embedded = shown(replace(SUMMARY, embeddings_out="tags.embeddings.parquet")).splitlines()
-    assert "Videos    tags.videos.parquet" in embedded and "Embeddings tags.embeddings.parquet" in embedded
+    assert "Videos      tags.videos.parquet" in embedded and "Embeddings  tags.embeddings.parquet" in embedded
 
 
 @pytest.mark.parametrize("name", ["tags.parquet", 'it\'s $HOME "here".parquet', "parts"])
