@@ -23,12 +23,23 @@ def play_line(video: str, start_s: float, player: str = "mpv") -> str | None:
     """
     start = f"{player} {PLAYERS[player].format(f'{start_s:.3f}'.rstrip('0').rstrip('.'))}"
     if not is_address(video):
-        return f"{start} {shlex.quote(video)}"
+        return f"{start} {_one_word(video)}"
     scheme = split(video)[0]
     # A name that is not UTF-8 is stored as a file: address, which mpv plays.
     if scheme in ("http", "https", "file"):
-        return f"{start} {shlex.quote(video)}"
-    return f'{start} "$(aws s3 presign {shlex.quote(video)})"' if scheme == "s3" else None
+        return f"{start} {_one_word(video)}"
+    return f'{start} "$(aws s3 presign {_one_word(video)})"' if scheme == "s3" else None
+
+
+def _one_word(text: str) -> str:
+    """Returns ``text`` as one word of a shell. Unprintable characters are escaped, as bash and zsh read them."""
+    if text.isprintable():
+        return shlex.quote(text)
+    escaped = text.replace("\\", r"\\").replace("'", r"\'")
+    characters = (
+        char if char.isprintable() else "".join(rf"\x{byte:02x}" for byte in char.encode()) for char in escaped
+    )
+    return f"$'{''.join(characters)}'"
 
 
 def with_play_lines(moments: pa.Table, player: str) -> pa.Table:

@@ -146,7 +146,7 @@ def cut(
     if not moments and listed is not None:
         click.echo(f"vtag: note: {listed} has no moments", err=True)
     elif not moments:
-        wanted_words = f"{' or '.join(labels)} with a confidence of {min_confidence:g} or more"
+        wanted_words = f"{printable(' or '.join(labels))} with a confidence of {min_confidence:g} or more"
         click.echo(f"vtag: note: {tags} has no segment of {wanted_words}", err=True)
     if uncut:
         ctx.exit(SOME_VIDEOS_FAILED)

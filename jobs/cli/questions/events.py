@@ -75,13 +75,16 @@ def events(
     from jobs.browse.labels import find_label
     from jobs.browse.segments import read_labels
     from jobs.browse.thresholds import read_thresholds
+    from jobs.cli.terminal.wording import printable
 
     lowest, by_label = read_thresholds(min_confidence)
     with form.answering(tags) as answer:
         labels = read_labels(answer.finished) if wanted or by_label else []
         unknown = sorted(set(by_label).difference(labels))
         if unknown:
-            click.echo(f"vtag: note: {tags} has no segments of {', '.join(unknown)}", err=True)
+            names = printable(", ".join(unknown))
+            rule = "the labels of a file must be written as in the result"
+            click.echo(f"vtag: note: {tags} has no segments of {names}; {rule}", err=True)
         rules = Rules(
             smooth=smooth,
             min_confidence=lowest,

@@ -1,6 +1,7 @@
 """The best moments, and the lines that play them."""
 
 import shlex
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -117,6 +118,16 @@ def test_the_best_of_many_portions_are_the_best_of_all(scores: list[list[int]], 
 def test_a_play_line_names_the_video_as_one_word_of_the_shell(video: str) -> None:
     assert shlex.split(play_line(video, 12.5) or "") == ["mpv", "--start=12.5", video]
     assert shlex.split(play_line(video, 0.0, "ffplay") or "") == ["ffplay", "-ss", "0", video]
+
+
+def test_a_play_line_is_one_printable_line_whatever_the_name() -> None:
+    video = "/v/it's\n\\ \x1b[31m\x85\u200e ü.mp4"
+    line = play_line(video, 1.0) or ""
+    assert line.isprintable()
+    printed = subprocess.run(
+        ["bash", "-c", line.replace("mpv --start=1", "printf %s")], capture_output=True, check=True
+    )
+    assert printed.stdout.decode() == video
 
 
 def test_a_play_line_of_an_object_signs_its_address() -> None:
