@@ -124,10 +124,8 @@ def test_a_play_line_is_one_printable_line_whatever_the_name() -> None:
     video = "/v/it's\n\\ \x1b[31m\x85\u200e ü.mp4"
     line = play_line(video, 1.0) or ""
     assert line.isprintable()
-    printed = subprocess.run(
-        ["bash", "-c", line.replace("mpv --start=1", "printf %s")], capture_output=True, check=True
-    )
-    assert printed.stdout.decode() == video
+    script = line.replace("mpv --start=1", "printf %s")
+    assert subprocess.run(["bash", "-c", script], capture_output=True, check=True).stdout.decode() == video
 
 
 def test_a_play_line_of_an_object_signs_its_address() -> None:
