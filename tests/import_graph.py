@@ -25,7 +25,7 @@ FLOORS = {
         ("classifier",),
         ("inspection", "tagger"),
     ),
-    "training": (("distributed",), ("data",), ("inputs",), ("evaluation",), ("fitting",), ("report",)),
+    "training": (("distributed",), ("data",), ("inputs",), ("evaluation",), ("teaching",), ("fitting",), ("report",)),
     "jobs": (
         ("errors",),
         ("storage",),
