@@ -20,31 +20,32 @@ def find_label(wanted: str, labels: Sequence[str], place: str) -> str:
     """
     if wanted in labels:
         return wanted
-    plain = _plain(wanted)
-    same = [label for label in labels if _plain(label) == plain]
+    same_as = plain(wanted)
+    same = [label for label in labels if plain(label) == same_as]
     if len(same) == 1:
         return same[0]
-    begin = [label for label in labels if _plain(label).startswith(plain)] if plain else []
+    begin = [label for label in labels if plain(label).startswith(same_as)] if same_as else []
     if len(begin) == 1:
         return begin[0]
     shown = one_line(wanted)
     if begin:
         raise InputError(f"{len(begin)} labels of {place} begin with {shown!r}: {_listed(begin)}; give more of one")
-    similar = _similar(plain, labels)
+    similar = _similar(same_as, labels)
     if similar:
         raise InputError(f"{place} has no label {shown!r}; did you mean {' or '.join(similar)}?")
     raise InputError(f"{place} has no label {shown!r}; its {len(labels)} labels are {_listed(labels)}")
 
 
-def _plain(label: str) -> str:
+def plain(label: str) -> str:
+    """Returns a label in small letters and without spaces, hyphens and underscores, to be compared."""
     return "".join(char for char in label.casefold() if char not in " -_")
 
 
-def _similar(plain: str, labels: Sequence[str]) -> list[str]:
-    """Returns the labels most similar to ``plain``: by their letters, else those that contain it."""
-    named = {_plain(label): label for label in labels}
-    close = difflib.get_close_matches(plain, named, n=SUGGESTIONS)
-    containing = [name for name in named if plain and plain in name and name not in close]
+def _similar(wanted: str, labels: Sequence[str]) -> list[str]:
+    """Returns the labels most similar to ``wanted``, which is plain: by their letters, else those that contain it."""
+    named = {plain(label): label for label in labels}
+    close = difflib.get_close_matches(wanted, named, n=SUGGESTIONS)
+    containing = [name for name in named if wanted and wanted in name and name not in close]
     return [named[name] for name in (*close, *containing)][:SUGGESTIONS]
 
 

@@ -1,7 +1,8 @@
-"""Moments in a CSV file: ``video``, ``start_s``, ``end_s``, and a ``label`` if there is one."""
+"""Moments and marks in a CSV file: ``video``, ``start_s``, ``end_s``, and a ``label`` if there is one."""
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from jobs.browse.csv_rows import read_rows
@@ -15,20 +16,61 @@ UNLABELLED = "unlabelled"
 """The label of moments without one."""
 
 
+DENIAL = "not "
+"""How the label of a mark begins that says what a moment does not show."""
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A stretch of a video of which a person says that it shows ``label``, or that it does not, if ``is_denial``.
+
+    ``where`` is the file and the line of the mark.
+    """
+
+    where: str
+    video: str
+    start_s: float
+    end_s: float
+    label: str
+    is_denial: bool = False
+
+
 def read_moments(path: Path) -> list[Moment]:
     """Returns the moments of a CSV file, such as ``vtag uncertain --csv`` or ``vtag events --csv`` prints.
 
     Moments without a label get UNLABELLED. Raises InputError, with the line of the file, for what is no moment.
     """
     found = []
-    for where, row in read_rows(path, COLUMNS, COLUMNS[1:]):
-        start_s, end_s = (_number(row.get(name, "")) for name in COLUMNS[1:])
-        if not row.get("video") or not 0 <= start_s < end_s < math.inf:
-            raise InputError(f"{where} is no moment: give a video, start_s, and an end_s after it, in seconds")
+    for _, row, start_s, end_s in _rows(path):
         confidence = _number(row.get("confidence", ""))
         confidence = confidence if math.isfinite(confidence) else 1.0
         found.append(Moment(row["video"], start_s, end_s, row.get("label") or UNLABELLED, confidence))
     return found
+
+
+def read_marks(path: Path, known: Collection[str] = ()) -> list[Mark]:
+    """Returns the marks of a CSV file: its moments with a label. Rows without a label are left out.
+
+    ``not LABEL`` is a denial, unless it is one of the ``known`` labels. Raises InputError as ``read_moments``.
+    """
+    found = []
+    for where, row, start_s, end_s in _rows(path):
+        label = one_line(row.get("label", "")).strip()
+        if not label:
+            continue
+        is_denial = label.casefold().startswith(DENIAL) and label not in known
+        name = label[len(DENIAL) :].strip() if is_denial else label
+        found.append(Mark(where, row["video"], start_s, end_s, name, is_denial))
+    return found
+
+
+def _rows(path: Path) -> Iterator[tuple[str, dict[str, str], float, float]]:
+    """Yields the place, the values, the start and the end of each moment of a CSV file."""
+    for where, row in read_rows(path, COLUMNS, COLUMNS[1:]):
+        start_s, end_s = (_number(row.get(name, "")) for name in COLUMNS[1:])
+        if not row.get("video") or not 0 <= start_s < end_s < math.inf:
+            raise InputError(f"{where} is no moment: give a video, start_s, and an end_s after it, in seconds")
+        yield where, row, start_s, end_s
 
 
 def check_videos(moments: Collection[Moment], known: Collection[str], place: str) -> None:

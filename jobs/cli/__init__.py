@@ -20,6 +20,7 @@ COMMANDS = {
     "clusters": "jobs.cli.questions.clusters:clusters",
     "uncertain": "jobs.cli.questions.uncertain:uncertain",
     "cut": "jobs.cli.questions.cut:cut",
+    "teach": "jobs.cli.teach:teach",
     "probe": "jobs.cli.probe:probe",
     "models": "jobs.cli.models:models",
     "train": "jobs.cli.train:train",

@@ -158,6 +158,8 @@ def check_out(out: Path) -> None:
         raise OutputError(f"cannot write {out}: the folder {out.parent} does not exist; create it first")
     if out.is_dir():
         raise OutputError(f"cannot write {out}: it is a folder; name a file")
+    if out.exists() and not out.is_file():
+        raise OutputError(f"cannot write {out}: it is no regular file; choose another name")
     if not os.access(out.parent, os.W_OK):
         raise OutputError(f"cannot write {out}: no permission to write in {out.parent}")
 

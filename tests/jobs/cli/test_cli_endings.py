@@ -169,6 +169,7 @@ ARGUMENTS = {
     "clusters": ["t"],
     "uncertain": ["t"],
     "cut": ["t", "--label", "a", "--out", "clips"],
+    "teach": ["t", "marks.csv", "--out", "m.safetensors"],
     "probe": ["v"],
     "models": [],
     "train": [".", "--out", "m.safetensors"],

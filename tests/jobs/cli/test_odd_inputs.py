@@ -37,6 +37,7 @@ from tagger import find_model
 from tagger.errors import VideoError
 from tagger.models.registry import builtin_model_path
 from tests.click_runner import CliRunner
+from tests.jobs.browse.teaching.taught_archive import Archive, make_archive
 from tests.jobs.cli import odd_things
 from tests.jobs.result import finished
 from tests.rights import without_rights
@@ -117,6 +118,12 @@ LINES: Mapping[str, Sequence[tuple[str, str]]] = {
         ("paths", "cut {result} --moments {x} --out {out}"),
         ("texts", "cut {result} --label {x} --out {out}"),
         *(("numbers", f"cut {{result}} --label a --out {{out}} {option}={{x}}") for option in QUESTION_NUMBERS["cut"]),
+    ],
+    "teach": [
+        *((kind, "teach {x} {marks} --out {model_out}") for kind in ("paths", "results")),
+        ("paths", "teach {embedded} {x} --model {taught} --out {model_out}"),
+        ("paths", "teach {embedded} {marks} --model {x} --out {model_out}"),
+        ("paths", "teach {embedded} {marks} --model {taught} --out {x}"),
     ],
     "probe": [("paths", "probe {x}"), ("list files", "probe @{x}"), ("paths", "probe {video} --model {x}")],
     "models": [("paths", "models {x}")],
@@ -286,8 +293,14 @@ def make_things(kind: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Map
     return {text: text for text in (odd_things.NUMBERS if kind == "numbers" else odd_things.TEXTS)}
 
 
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Archive:
+    """A result with embeddings, and its model."""
+    return make_archive(tmp_path_factory.mktemp("archive"))
+
+
 @pytest.fixture
-def good(tmp_path: Path) -> dict[str, str]:
+def good(tmp_path: Path, archive: Archive) -> dict[str, str]:
     """The other arguments."""
     (tmp_path / "video.mp4").write_text("text")
     for label in ("Basketball", "Biking"):
@@ -295,12 +308,16 @@ def good(tmp_path: Path) -> dict[str, str]:
             clip = tmp_path / "clips" / label / group / "clip.mp4"
             clip.parent.mkdir(parents=True)
             clip.write_text(label + group)
+    (tmp_path / "marks.csv").write_text("video,start_s,end_s,label\n/v/0.mp4,0,4,Swing\n")
     finished.publish_to(tmp_path / "result", [finished.make_finished("/v/a.mp4")])
     return {
         "video": str(tmp_path / "video.mp4"),
         "clips": str(tmp_path / "clips"),
         "result": str(tmp_path / "result"),
         "model": str(builtin_model_path()),
+        "embedded": str(archive.tags),
+        "taught": str(archive.model),
+        "marks": str(tmp_path / "marks.csv"),
     }
 
 
