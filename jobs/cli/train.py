@@ -45,6 +45,12 @@ def _check_usage(ctx: click.Context) -> None:
         ("pretrained_rate", "head_epochs", "train_frames", "decay_to_start"),
         "the head alone is trained, for --epochs",
     )
+    refuse_unused(
+        ctx,
+        given["optimizer"] == "lbfgs",
+        ("batch_size", "learning_rate", "ema", "patience"),
+        "--optimizer lbfgs takes all windows at once",
+    )
     refuse_unused(ctx, given["weight_decay"] == 0, ("decay_to_start",), "--weight-decay 0 decays nothing")
     fixed = ("head", "input", "size", "view", "weights")
     refuse_unused(ctx, given["start"] is not None, fixed, "the model file of --from fixes it")
@@ -120,6 +126,7 @@ def train(
     size: int | None,
     view: Literal["whole", "centre", "three"] | None,
     epochs: int,
+    optimizer: Literal["adamw", "lbfgs"],
     batch_size: int,
     learning_rate: float,
     pretrained_rate: float,
@@ -193,6 +200,7 @@ def train(
         view=view,
         loop=LoopSettings(
             epochs=epochs,
+            optimizer=optimizer,
             batch_size=batch_size,
             learning_rate=learning_rate,
             pretrained_rate=pretrained_rate,

@@ -130,6 +130,10 @@ def check(config: TrainConfig) -> None:
         raise ModelFileError(f"--view {config.view}: choose one of {', '.join(VIEWS)}")
     if config.start is not None and config.view is not None:
         raise ModelFileError(f"--view {config.view}: the view of {config.start.file} is fixed; leave out --view")
+    if config.loop.optimizer == "lbfgs" and (config.options.get("head") != "mean" or config.stages != ("head",)):
+        raise ModelFileError(
+            "--optimizer lbfgs is for --head mean on a frozen backbone; add --head mean --freeze-backbone"
+        )
     check_out(config.out)
     if config.run_folder == config.out:
         raise OutputError(f"{config.out} would be both model file and run folder; name another with --run-folder")

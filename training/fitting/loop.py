@@ -37,6 +37,8 @@ MIN_MEASURED = 64
 
 ClassWeights = Literal["balanced", "none"]
 
+OptimizerName = Literal["adamw", "lbfgs"]
+
 
 @dataclass(frozen=True)
 class LoopSettings:
@@ -50,9 +52,13 @@ class LoopSettings:
 
     With ``decay_to_start`` the weights of a pretrained backbone decay towards those that they start from, not to 0.
     With ``ema`` the result of an epoch is the exponential moving average of the weights with this decay per step.
+
+    The ``optimizer`` ``lbfgs`` is for the head ``mean`` on a frozen backbone (see ``training.fitting.convex``). Of
+    these settings it uses ``epochs``, ``weight_decay``, ``label_smoothing``, ``class_weights`` and ``seed``.
     """
 
     epochs: int = 30
+    optimizer: OptimizerName = "adamw"
     batch_size: int = 16
     learning_rate: float = 1e-3
     pretrained_rate: float = 0.05
@@ -130,14 +136,14 @@ def fit(
         recompute_norm_statistics(result, train, trainer.batch_size, trainer.epoch_seed(number), precision)
         train_logits = predict(result, train, trainer.batch_size, items=train_items, precision=precision)
         val_logits = predict(result, val, trainer.batch_size, precision=precision)
-        val_loss, val_accuracy = _loss_and_accuracy(val_logits, val.targets.labels)
+        val_loss, val_accuracy = loss_and_accuracy(val_logits, val.targets.labels)
         epoch = Epoch(
             number,
             settings.epochs,
-            *_loss_and_accuracy(train_logits, train.targets.labels[train_items]),
+            *loss_and_accuracy(train_logits, train.targets.labels[train_items]),
             val_loss,
             val_accuracy,
-            _video_accuracy(val_logits, val),
+            video_accuracy(val_logits, val),
             learning_rate,
             stage,
         )
@@ -198,7 +204,7 @@ class _Trainer:
         labels, epochs = self.source.targets.labels, self.settings.epochs
         windows, device = len(labels), next(self.network.parameters()).device
         steps_an_epoch = math.ceil(windows / self.batch_size)
-        class_weights = _class_weights(labels, self.settings.class_weights)
+        weights = class_weights(labels, self.settings.class_weights)
         epoch_seed = self.epoch_seed(number)
         torch.manual_seed(torch_seed(f"{epoch_seed}/{distributed.rank()}"))  # dropout
         train_mode(self.network)
@@ -210,7 +216,7 @@ class _Trainer:
             rate = _rate_factor((number - 1) * steps_an_epoch + step, epochs * steps_an_epoch, self.settings.warm_up)
             for group in self.optimizer.param_groups:
                 group["lr"] = group["full_rate"] * rate
-            sums += self._train_step(batch, own, inputs.to(device), class_weights)
+            sums += self._train_step(batch, own, inputs.to(device), weights)
             if time.monotonic() - reported > REPORT_INTERVAL_S:
                 reported = time.monotonic()
                 seen = min((step + 1) * self.batch_size, windows)
@@ -220,7 +226,7 @@ class _Trainer:
         return self.settings.learning_rate * rate
 
     def _train_step(
-        self, batch: torch.Tensor, own: torch.Tensor, inputs: torch.Tensor, class_weights: torch.Tensor
+        self, batch: torch.Tensor, own: torch.Tensor, inputs: torch.Tensor, weights: torch.Tensor
     ) -> torch.Tensor:
         """Trains on ``own``, the share of ``batch`` of this worker.
 
@@ -234,7 +240,7 @@ class _Trainer:
         losses = functional.cross_entropy(
             logits, labels, reduction="none", label_smoothing=self.settings.label_smoothing
         )
-        loss = self._loss(losses, batch, own, class_weights)
+        loss = self._loss(losses, batch, own, weights)
         if not distributed.has_share(batch):
             # The last batch has fewer items than workers. The item here belongs to another worker: do not count it.
             loss, labels = loss * 0, labels[:0]
@@ -251,28 +257,32 @@ class _Trainer:
         return torch.stack([plain_loss, (own_logits.argmax(1) == labels).sum()])
 
     def _loss(
-        self, losses: torch.Tensor, batch: torch.Tensor, own: torch.Tensor, class_weights: torch.Tensor
+        self, losses: torch.Tensor, batch: torch.Tensor, own: torch.Tensor, weights: torch.Tensor
     ) -> torch.Tensor:
         """Returns the loss of this worker; ``losses`` are those of the items ``own``, its share of ``batch``."""
         labels = self.source.targets.labels
         # The gradients are averaged over the workers. So the loss of a worker is the sum over its share, divided by the
         # weight of the whole batch and multiplied by the number of workers.
-        batch_weight = class_weights[labels[batch]].sum()
-        return (losses * class_weights[labels[own]].to(losses.device)).sum() / batch_weight * distributed.size()
+        batch_weight = weights[labels[batch]].sum()
+        return (losses * weights[labels[own]].to(losses.device)).sum() / batch_weight * distributed.size()
 
 
-def _class_weights(labels: torch.Tensor, how: ClassWeights) -> torch.Tensor:
-    """Returns a float32 weight for each class: 1, or, when balanced, such that all classes have the same total."""
-    counts = labels.bincount().clamp(min=1).float()
+def class_weights(labels: torch.Tensor, how: ClassWeights, classes: int = 0) -> torch.Tensor:
+    """Returns a float32 weight for each class: 1, or, when balanced, such that all classes have the same total.
+
+    There are weights for at least ``classes`` classes.
+    """
+    counts = labels.bincount(minlength=classes).clamp(min=1).float()
     return len(labels) / (len(counts) * counts) if how == "balanced" else torch.ones_like(counts)
 
 
-def _loss_and_accuracy(logits: torch.Tensor, labels: torch.Tensor) -> tuple[float, float]:
+def loss_and_accuracy(logits: torch.Tensor, labels: torch.Tensor) -> tuple[float, float]:
     """Returns the cross-entropy and the accuracy by window."""
     return functional.cross_entropy(logits, labels).item(), (logits.argmax(1) == labels).float().mean().item()
 
 
-def _video_accuracy(logits: torch.Tensor, source: Source) -> float:
+def video_accuracy(logits: torch.Tensor, source: Source) -> float:
+    """Returns the accuracy by video of the logits of all windows of ``source``, ``[n, classes]`` on the CPU."""
     videos, averaged = average_by_video(logits.softmax(1).numpy(), source.targets.videos)
     first = np.searchsorted(source.targets.videos, videos)
     return float((averaged.argmax(1) == source.targets.labels.numpy()[first]).mean())

@@ -27,6 +27,7 @@ from training.data.data_set import Part
 from training.data.splits import Split
 from training.evaluation.calibration import fit_temperature
 from training.fitting.config import training_precision
+from training.fitting.convex import fit_convex
 from training.fitting.depthwise import factorise_depthwise, restore_depthwise
 from training.fitting.epochs import Epoch, Step
 from training.fitting.loop import Fit, LoopSettings, fit
@@ -112,8 +113,7 @@ class Stage:
             on_resumed_epochs=self.on_resumed_epochs,
         )
         logits = predict(network, val, self.loop.batch_size, precision=self.dtype)
-        temperature = fit_temperature(logits, val.targets.labels)
-        return Fitted(fitted, temperature, OODCalibration.fit((logits / temperature).numpy()))
+        return Fitted.calibrated(fitted, logits, val.targets.labels)
 
     def fit_embedder(
         self, features: Callable[[torch.Tensor], torch.Tensor], windows: int, head: nn.Module, crops: int
@@ -142,6 +142,12 @@ class Fitted:
     temperature: float
     ood: OODCalibration
     embedder: Embedder | None = None
+
+    @classmethod
+    def calibrated(cls, fit: Fit, logits: torch.Tensor, labels: torch.Tensor) -> "Fitted":
+        """Fits temperature and OOD scores to the logits ``[n, classes]`` of windows that were not trained on."""
+        temperature = fit_temperature(logits, labels)
+        return cls(fit, temperature, OODCalibration.fit((logits / temperature).numpy()))
 
 
 def head_forms(
@@ -175,7 +181,14 @@ def fit_head(network: nn.Module, inputs: Inputs, stage: Stage) -> Fitted:
     train, val = (FeatureSource(inputs.store(part, form), inputs.labels) for part, form in forms.items())
     head = network.get_submodule("head")
     crops = inputs.preprocessing.crops
-    fitted = stage.fit(over_crops(head, inputs.preprocessing).to(choose_device(stage.device)), train, val)
+    whole = over_crops(head, inputs.preprocessing).to(choose_device(stage.device))
+    if stage.loop.optimizer == "lbfgs":
+        assert isinstance(head, MeanHead)
+        settings, on_epoch = stage.loop, stage.on_epoch
+        found = fit_convex(head, train, val, settings, crops=crops, stage=stage.name, on_epoch=on_epoch)
+        fitted = Fitted.calibrated(*found)
+    else:
+        fitted = stage.fit(whole, train, val)
     windows = len(train.targets.labels)
     embedder = stage.fit_embedder(lambda items: train.inputs(items, None), windows, head, crops)
     return replace(fitted, embedder=embedder)

@@ -54,6 +54,8 @@ class _ByWindow:
         self._store = store
         videos = np.repeat(np.arange(len(store.rows)), store.rows)
         self._numbers = np.concatenate([np.arange(rows) for rows in store.rows])
+        self.groups = np.array([clip.group for clip in store.clips])[videos]
+        """The group of each window, ``[n]``."""
         self.targets = Targets(torch.from_numpy(_label_indices(store.clips, labels)[videos]), videos)
 
     def _window(self, item: int) -> np.ndarray:
@@ -83,6 +85,10 @@ class FeatureSource(_ByWindow):
             variants = self._window(item)
             chosen.append(variants[0 if seed is None else _draws(seed, item).randrange(len(variants))])
         return torch.from_numpy(np.stack(chosen)).float()
+
+    def variants(self, items: torch.Tensor) -> torch.Tensor:
+        """Returns ``[n, variants, ...]`` float32 features: those of all variants of each window."""
+        return torch.from_numpy(np.stack([self._window(item) for item in items.tolist()])).float()
 
 
 class ViewSource:

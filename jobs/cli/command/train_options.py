@@ -176,6 +176,14 @@ def optimizer_options(command: Command) -> Command:
             help="Maximum number of epochs (passes through the training clips).",
         ),
         click.option(
+            "--optimizer",
+            type=click.Choice(["adamw", "lbfgs"]),
+            default="adamw",
+            show_default=True,
+            help="adamw: many small steps. lbfgs: for the head mean on a frozen backbone; it is trained on all windows "
+            "at once, to the one optimum that there is, and calibrated by cross-validation.",
+        ),
+        click.option(
             "--batch-size",
             type=COUNT,
             default=16,
@@ -208,8 +216,8 @@ def optimizer_options(command: Command) -> Command:
             default=0.01,
             show_default=True,
             metavar="RATE",
-            help="Weight decay of the optimizer AdamW. Biases, norms, LSTMs, and the weights over time of an inflated "
-            "network do not decay.",
+            help="Weight decay of AdamW, or for lbfgs the factor of half the squared weights in the loss. Biases, "
+            "norms, LSTMs, and the weights over time of an inflated network do not decay.",
         ),
         click.option(
             "--decay-to-start",

@@ -396,6 +396,10 @@ def test_invalid_settings_are_reported_before_the_clips_are_read(
             ("--out", "m.safetensors", "--decay-to-start", "--weight-decay", "0"),
             "--decay-to-start would change nothing: --weight-decay 0 decays nothing",
         ),
+        (
+            ("--out", "m.safetensors", "--optimizer", "lbfgs", "--learning-rate", "0.1"),
+            "--learning-rate would change nothing: --optimizer lbfgs takes all windows at once",
+        ),
         (("--out", "m.safetensors", "--ema", "1"), "is not in the range 0<x<1"),
         (
             ("--out", "m.safetensors", "--freeze-backbone", "--train-frames", "8"),

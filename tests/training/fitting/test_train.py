@@ -3,12 +3,13 @@
 import copy
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from tagger import ModelFileError, OutputError, Sampling, load_model, read_model_info
+from tagger import ModelFileError, OutputError, Sampling, find_model, load_model, read_model_info
 from tagger.classifier import Classifier, PrecisionName
 from tagger.model_file import read_weights
 from tagger.models.embeddings.embedder import EMBEDDER_SIZE
@@ -31,7 +32,7 @@ from training import (
     split_by_group,
     train,
 )
-from training.fitting.config import layers_precision
+from training.fitting.config import check, layers_precision
 from training.fitting.stages import head_forms
 from training.inputs.clip_decoding import decode_clips
 
@@ -198,6 +199,35 @@ def test_a_trained_model_answers_the_same_from_its_embeddings(tree: Path, tmp_pa
     answers, ood_scores = tagger.source.load_answers().classify(embeddings)
     np.testing.assert_allclose(answers, probabilities, atol=1e-3)
     assert ood_scores is not None and ood_scores.dtype == np.float32 and answers.dtype == np.float32
+
+
+def test_lbfgs_trains_the_head_of_a_frozen_backbone_to_the_same_optimum_every_time(tree: Path, tmp_path: Path) -> None:
+    data = read_data_set(tree)
+    split = split_by_group(data, seed=1)
+    first = train(data, split, TrainConfig("cnn3d-lstm", tmp_path / "1.safetensors", head="mean", loop=QUICK))
+    loop = LoopSettings(epochs=40, optimizer="lbfgs")
+    config = TrainConfig("cnn3d-lstm", tmp_path / "2.safetensors", start=find_model(str(first.out)), train_layers=0)
+    results = [
+        train(data, split, replace(config, out=tmp_path / f"{seed}.safetensors", loop=replace(loop, seed=seed)))
+        for seed in (2, 3)
+    ]
+    weights = [read_weights(result.out) for result in (first, *results)]
+    for name in weights[0]:
+        if name.startswith("backbone."):
+            torch.testing.assert_close(weights[1][name], weights[0][name])
+    # The seed draws the split of the cross-validation and the windows of the embedder, not the head.
+    torch.testing.assert_close(weights[1]["head.dense.weight"], weights[2]["head.dense.weight"], atol=2e-3, rtol=0)
+    assert results[0].epochs[-1].train_loss < results[0].epochs[0].train_loss
+    assert results[0].calibrated_on > first.calibrated_on
+    info = read_model_info(results[0].out)
+    assert info.training["settings"]["optimizer"] == "lbfgs" and info.training["best_epoch"]["stage"] == "head"
+
+
+@pytest.mark.parametrize("settings", [{"head": "mean"}, {"train_layers": 0}])
+def test_lbfgs_is_refused_without_a_head_mean_on_a_frozen_backbone(tmp_path: Path, settings: dict[str, Any]) -> None:
+    config = TrainConfig("i3d-lite-lstm", tmp_path / "m.safetensors", loop=LoopSettings(optimizer="lbfgs"), **settings)
+    with pytest.raises(ModelFileError, match="add --head mean --freeze-backbone"):
+        check(config)
 
 
 @pytest.mark.slow
