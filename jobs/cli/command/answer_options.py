@@ -48,7 +48,7 @@ def max_ood_option(command: Command) -> Command:
         metavar="X",
         type=click.FloatRange(0, 1),
         callback=finite,
-        help="Leave out segments with a higher ood_score, that look unlike what the model was trained on.",
+        help="Leave out segments with a higher ood_score: they look unlike what the model was trained on.",
     )(command)
 
 
