@@ -55,13 +55,17 @@ def read_marks(path: Path, known: Collection[str] = ()) -> list[Mark]:
     """
     found = []
     for where, row, start_s, end_s in _rows(path):
-        label = one_line(row.get("label", "")).strip()
-        if not label:
-            continue
-        is_denial = label.casefold().startswith(DENIAL) and label not in known
-        name = label[len(DENIAL) :].strip() if is_denial else label
-        found.append(Mark(where, row["video"], start_s, end_s, name, is_denial))
+        label, is_denial = parse_label(row.get("label", ""), known)
+        if label:
+            found.append(Mark(where, row["video"], start_s, end_s, label, is_denial))
     return found
+
+
+def parse_label(text: str, known: Collection[str] = ()) -> tuple[str, bool]:
+    """Returns the label in ``text``, and whether ``text`` is ``not LABEL``, which is none of the ``known`` labels."""
+    label = one_line(text).strip()
+    is_denial = label.casefold().startswith(DENIAL) and label not in known
+    return (label[len(DENIAL) :].strip() if is_denial else label), is_denial
 
 
 def _rows(path: Path) -> Iterator[tuple[str, dict[str, str], float, float]]:

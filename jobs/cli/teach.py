@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from jobs.cli.command.options import examples, json_option, verbose_option
+from jobs.cli.command.options import examples, finite, json_option, verbose_option
 from jobs.storage.address import is_address
 
 if TYPE_CHECKING:
@@ -40,14 +40,32 @@ GOOD_VIDEOS = 5
     show_default="the built-in model, if it made TAGS",
     help="The model that made TAGS, which is taught.",
 )
+@click.option(
+    "--frame-rate",
+    metavar="FPS",
+    type=click.FloatRange(0, 1000, min_open=True),
+    callback=finite,
+    default=24,
+    show_default=True,
+    help="For exports of Label Studio: the frames per second by which it counts, the frameRate of its tag Video.",
+)
 @json_option("Print one JSON object.")
 @verbose_option
-def teach(tags: str, marks: tuple[Path, ...], out: str, model: str | None, as_json: bool, verbose: bool) -> None:
+def teach(
+    tags: str,
+    marks: tuple[Path, ...],
+    out: str,
+    model: str | None,
+    frame_rate: float,
+    as_json: bool,
+    verbose: bool,
+) -> None:
     """Teach the model of a result new labels, or correct it, from a few marked moments. No video is opened.
 
     TAGS is a result of `vtag run` with embeddings: a file, a folder, or an address. MARKS.csv has the columns video,
     start_s, end_s and label, such as a list of `vtag uncertain --csv` whose labels you have filled in. The label can be
-    one that the model knows, a new one, or `not LABEL`. Rows without a label are left out.
+    one that the model knows, a new one, or `not LABEL`. Rows without a label are left out. MARKS.csv can also be a CSV
+    export of Label Studio with timeline labels of videos.
 
     The model file knows the old and the new labels. It is for `vtag relabel`, `vtag run --model`, and another `vtag
     teach`.
@@ -60,7 +78,7 @@ def teach(tags: str, marks: tuple[Path, ...], out: str, model: str | None, as_js
     from tagger.errors import doing
 
     with doing("teaching", out):
-        taught = teach_model(open_result(tags), marks, Path(out), model)
+        taught = teach_model(open_result(tags), marks, Path(out), model, frame_rate)
     if as_json:
         facts = {"result": tags, "model": out, "labels": taught.labels, "temperature": taught.temperature}
         click.echo(json.dumps({**facts, "taught": [asdict(each) for each in taught.taught]}))

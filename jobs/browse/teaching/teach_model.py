@@ -9,6 +9,7 @@ import numpy as np
 from jobs.browse.marks import Mark, read_marks
 from jobs.browse.result_model import find_result_model
 from jobs.browse.segments import FinishedResult
+from jobs.browse.teaching.label_studio import FRAME_RATE, is_export, read_export
 from jobs.browse.teaching.marked_segments import MarkedResult, MarkedSegment, find_marked, with_known_labels
 from jobs.browse.vectors.reading import vector_size, vectors_at
 from jobs.errors import reason
@@ -56,12 +57,18 @@ class Taught:
     temperature: float
 
 
-def teach_model(finished: FinishedResult, files: Sequence[Path], out: Path, model: str | None = None) -> Taught:
+def teach_model(
+    finished: FinishedResult,
+    files: Sequence[Path],
+    out: Path,
+    model: str | None = None,
+    frame_rate: float = FRAME_RATE,
+) -> Taught:
     """Teaches the model of the result the marks of the CSV ``files``, and writes the model file ``out``.
 
-    ``model`` is as in ``find_result_model``. No video is opened. The same input gives the same model. Raises
-    InputError for marks that cannot be used, ModelFileError for a model that cannot be taught, OutputError when the
-    result has no embeddings or a file cannot be read or written.
+    ``model`` is as in ``find_result_model``, ``frame_rate`` as in ``read_export``. No video is opened. The same input
+    gives the same model. Raises InputError for marks that cannot be used, ModelFileError for a model that cannot be
+    taught, OutputError when the result has no embeddings or a file cannot be read or written.
     """
     vector_size(finished)
     _check_out(finished, out)
@@ -72,7 +79,7 @@ def teach_model(finished: FinishedResult, files: Sequence[Path], out: Path, mode
             f"--out {out} is the model that made {finished.path}, which later lessons need; choose another"
         )
     old = source.info.labels
-    marks = with_known_labels([mark for file in files for mark in read_marks(file, old)], old)
+    marks = with_known_labels([mark for file in files for mark in _read(file, finished, frame_rate, old)], old)
     if not marks:
         raise InputError(f"{' and '.join(map(str, files))}: no row has a label; give each moment a label, or not LABEL")
     new = tuple(dict.fromkeys(mark.label for mark in marks if mark.label not in old))
@@ -101,6 +108,10 @@ def teach_model(finished: FinishedResult, files: Sequence[Path], out: Path, mode
     except OSError as error:
         raise OutputError(f"{out} cannot be written: {reason(error)}") from error
     return Taught(out, labels, taught, lesson.temperature)
+
+
+def _read(file: Path, finished: FinishedResult, frame_rate: float, known: Sequence[str]) -> list[Mark]:
+    return read_export(file, finished, frame_rate, known) if is_export(file) else read_marks(file, known)
 
 
 def _check_out(finished: FinishedResult, out: Path) -> None:

@@ -124,6 +124,7 @@ LINES: Mapping[str, Sequence[tuple[str, str]]] = {
         ("paths", "teach {embedded} {x} --model {taught} --out {model_out}"),
         ("paths", "teach {embedded} {marks} --model {x} --out {model_out}"),
         ("paths", "teach {embedded} {marks} --model {taught} --out {x}"),
+        ("numbers", "teach {result} {marks} --out {model_out} --frame-rate={x}"),
     ],
     "probe": [("paths", "probe {x}"), ("list files", "probe @{x}"), ("paths", "probe {video} --model {x}")],
     "models": [("paths", "models {x}")],
