@@ -15,12 +15,14 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from jobs.browse.marks import Mark
 from jobs.browse.segments import open_result
+from jobs.browse.teaching.marked_segments import find_marked
 from jobs.browse.uncertain import uncertain_moments
 from jobs.browse.vectors.clusters import find_clusters
 from jobs.browse.vectors.examples import read_examples
 from jobs.browse.vectors.like import search_like
-from jobs.browse.vectors.reading import computed, cosines, vector_size
+from jobs.browse.vectors.reading import computed, cosines, vector_size, vectors_at
 from jobs.browse.vectors.similar import find_similar
 from jobs.cli.questions.similar import MIN_SIMILARITY
 from jobs.result.identity import RunIdentity, file_metadata
@@ -119,6 +121,15 @@ def uncertain(path: str) -> int:
     return len(uncertain_moments(open_result(path), 100))
 
 
+def marked(path: str) -> int:
+    """Reads the vectors that ``vtag teach`` needs of a result, for 20 marks. Returns their number."""
+    finished = open_result(path)
+    marks = [Mark("", f"/archive/camera-00000/recording-{number:09d}.mp4", 20.0, 21.0, "Swing") for number in range(20)]
+    found = find_marked(finished, marks)
+    rows = np.sort(np.append([segment.row for segment in found.segments], found.sample))
+    return len(vectors_at(finished, rows))
+
+
 QUESTIONS: dict[str, Callable[[str], int]] = {
     "reading": reading,
     "scoring": scoring,
@@ -126,6 +137,7 @@ QUESTIONS: dict[str, Callable[[str], int]] = {
     "similar": similar,
     "clusters": clusters,
     "uncertain": uncertain,
+    "marked": marked,
 }
 
 if __name__ == "__main__":

@@ -9,11 +9,15 @@ import numpy as np
 from jobs.browse.labels import find_label, plain
 from jobs.browse.marks import Mark
 from jobs.browse.segments import FinishedResult, Segments, read_segments
+from jobs.browse.vectors.reading import BLOCK_ROWS
 from jobs.storage.location import locate
 from tagger.errors import InputError, one_line
 
 SAMPLE = 2000
 """Largest number of unmarked segments in the sample."""
+
+SAMPLE_BLOCKS = 64
+"""Largest number of blocks of BLOCK_ROWS segments that the sample is drawn from. Others are not read."""
 
 SEED = 0
 
@@ -111,7 +115,7 @@ def find_marked(finished: FinishedResult, marks: Sequence[Mark]) -> MarkedResult
             f"{missing.where}: {finished.path} has no segments of a video {one_line(missing.video)!r}; give its path "
             "or address as in the result"
         )
-    rows = np.sort(_sample(begin, frozenset(touched)))
+    rows = _sample(begin, frozenset(touched))
     sample_video = np.searchsorted(np.concatenate(firsts), rows, side="right") - 1
     found = [
         MarkedSegment(each.where, row, each.video, next(iter(each.shown), None), frozenset(each.denied))
@@ -185,7 +189,10 @@ def _say(said: _Said, mark: Mark) -> None:
 
 
 def _sample(total: int, left_out: Collection[int]) -> np.ndarray:
-    """Returns up to SAMPLE random numbers below ``total`` that are not ``left_out``."""
-    drawn = np.random.default_rng(SEED).choice(total, min(total, SAMPLE + len(left_out)), replace=False)
-    kept = drawn[~np.isin(drawn, np.array(sorted(left_out), np.int64))]
-    return kept[:SAMPLE]
+    """Returns up to SAMPLE random numbers below ``total`` that are not ``left_out``, sorted."""
+    random = np.random.default_rng(SEED)
+    blocks = -(-total // BLOCK_ROWS)
+    chosen = random.choice(blocks, min(blocks, SAMPLE_BLOCKS), replace=False)
+    rows = (chosen[:, None] * BLOCK_ROWS + np.arange(BLOCK_ROWS)).ravel()
+    rows = rows[(rows < total) & ~np.isin(rows, np.array(sorted(left_out), np.int64))]
+    return np.sort(random.choice(rows, min(len(rows), SAMPLE), replace=False))

@@ -88,6 +88,17 @@ def test_a_large_result_gives_a_random_sample_that_is_always_the_same(
     np.testing.assert_array_equal(find_marked(finished, [mark(2, 4)]).sample, first.sample)
 
 
+def test_the_sample_of_a_large_result_is_from_a_few_blocks(
+    finished: FinishedResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(marked_segments, "BLOCK_ROWS", 4)
+    monkeypatch.setattr(marked_segments, "SAMPLE_BLOCKS", 2)
+    found = find_marked(finished, [mark(2, 4)])
+    assert 3 <= len(found.sample) <= 8 and len({row // 4 for row in found.sample.tolist()}) == 2
+    assert found.sample.max() < 15 and 6 not in found.sample
+    np.testing.assert_array_equal(found.sample_video, found.sample // 5)
+
+
 def test_several_marks_of_a_segment_add_up(finished: FinishedResult) -> None:
     found = find_marked(finished, [mark(2, 4), mark(2, 4), mark(2, 4, "not Biking"), mark(2, 4, "not Diving")])
     assert rows(found) == [(6, "Swing", {"Biking", "Diving"})]
