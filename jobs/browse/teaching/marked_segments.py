@@ -171,21 +171,16 @@ def _apply(
 def _say(said: _Said, mark: Mark) -> None:
     """Adds a mark of a segment. Raises InputError when it contradicts the marks before it."""
     (said.denied if mark.is_denial else said.shown).setdefault(mark.label, mark.where)
-    denied = said.shown.keys() & said.denied.keys()
-    if len(said.shown) < 2 and not denied:
-        return
-    if denied:
-        label = next(iter(denied))
-        words = f"both {label} and not {label}"
-        other = next(where for where in (said.shown[label], said.denied[label]) if where != mark.where)
-    else:
-        (label, other), *_ = ((name, where) for name, where in said.shown.items() if name != mark.label)
-        words = f"both {label} and {mark.label}"
-    start_s, end_s = said.times
-    raise InputError(
-        f"{mark.where}: the segment from {start_s:g} s to {end_s:g} s of {one_line(mark.video)} is marked {words}, "
-        f"also in {other}; a segment has one label"
-    )
+    before = [(label, where) for label, where in said.shown.items() if (label == mark.label) == mark.is_denial]
+    if not mark.is_denial and mark.label in said.denied:
+        before.append((f"not {mark.label}", said.denied[mark.label]))
+    if before:
+        (other, where), *_ = before
+        start_s, end_s = said.times
+        raise InputError(
+            f"{mark.where}: the segment from {start_s:g} s to {end_s:g} s of {one_line(mark.video)} is marked "
+            f"{'not ' * mark.is_denial}{mark.label} here and {other} in {where}; a segment has one label"
+        )
 
 
 def _sample(total: int, left_out: Collection[int]) -> np.ndarray:
