@@ -225,17 +225,34 @@ def _publish_folder(
                 merged = next(batches, None)
         written.append(part)
         number += 1
-    listed = [*unchanged, *written]
-    numbers = {part.number for part in listed}
+    publish_parts(output, identity, run_id, [*unchanged, *written], previous, first, check_lock, keeps_previous)
+    return counts
+
+
+def publish_parts(
+    output: Output,
+    identity: RunIdentity,
+    run_id: str,
+    parts: Sequence[Part],
+    previous: set[int],
+    first: int,
+    check_lock: Callable[[], None],
+    keeps_previous: bool = True,
+) -> None:
+    """Makes ``parts`` the result in a folder. Their files have their names in ``parts/``, the new ones from number
+    ``first`` on.
+
+    ``previous`` are the numbers of parts that were in the result until now.
+    """
+    numbers = {part.number for part in parts}
     previous = previous - numbers if keeps_previous else set()
     # From here on, readers of the manifest see the new result.
-    write_manifest(output, identity, run_id, listed, previous, check_lock)
+    write_manifest(output, identity, run_id, parts, previous, check_lock)
     check_lock()
     # A job that was paused here and has lost the lock removes no newer part of the other job.
-    show(output, listed, below=first)
+    show(output, parts, below=first)
     check_lock()
     remove_left_overs(output, numbers | previous, below=first)
-    return counts
 
 
 def _split(

@@ -1,0 +1,48 @@
+"""Writes a finished result anew, in place or as another result. No other job writes there at the same time."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+from jobs.errors import reason, what_failed
+from jobs.result.ledger import read_started_run
+from jobs.result.lock import locked
+from jobs.result.output import Output
+from jobs.result.published import read_result
+from tagger.errors import OutputError
+
+
+@contextlib.contextmanager
+def rewriting(source: Output, target: Output) -> Iterator[Callable[[], None]]:
+    """Holds the locks of the result at ``source`` and of ``target``, the same output or another one.
+
+    Yields a function that raises OutputError when a lock is lost. Leaves no run folder behind. Raises OutputError when
+    a result is at another ``target``, when a run was interrupted at one of the two, or when they cannot be written.
+    """
+    _check_free(source, target)
+    run_folders = [source.run_folder] if target is source else [source.run_folder, target.run_folder]
+    try:
+        with contextlib.ExitStack() as locks:
+            held = [locks.enter_context(locked(folder)) for folder in run_folders]
+
+            def check_locks() -> None:
+                for lock in held:
+                    lock.check()
+
+            _check_free(source, target)
+            yield check_locks
+    except OSError as error:
+        what = what_failed(error, f"{run_folders[-1]} cannot be written")
+        raise OutputError(f"{what}: {reason(error)}") from error
+    finally:
+        for folder in run_folders:
+            folder.delete_empty_folder()
+
+
+def _check_free(source: Output, target: Output) -> None:
+    if target is not source and (target.out.address == source.out.address or read_result(target) is not None):
+        raise OutputError(f"{target.out} exists; choose another --out")
+    for output in (source, target):
+        if read_started_run(output.run_folder) is not None:
+            raise OutputError(
+                f"{output.run_folder} holds an interrupted run; finish it first, with the command that began it"
+            )
