@@ -144,7 +144,7 @@ def read_segments(finished: FinishedResult, *, top: bool = False, ood: bool = Fa
                 has_ood = has_ood or not np.isnan(segments.ood_score).all()
             yield segments
     if is_empty:
-        raise _no_segments(finished)
+        raise no_segments(finished)
     if ood and not has_ood:
         raise OutputError(f"{finished.path} has no ood_score: its model was not calibrated for it")
 
@@ -157,11 +157,12 @@ def read_labels(finished: FinishedResult) -> list[str]:
             values = batch.column(0).values
             found.update((values.dictionary if pa.types.is_dictionary(values.type) else values.unique()).to_pylist())
     if not found:
-        raise _no_segments(finished)
+        raise no_segments(finished)
     return sorted(found)
 
 
-def _no_segments(finished: FinishedResult) -> OutputError:
+def no_segments(finished: FinishedResult) -> OutputError:
+    """Returns the error about a result without a single segment."""
     return OutputError(f"{finished.path} has no segments: no video of it could be read")
 
 

@@ -21,6 +21,7 @@ COMMANDS = {
     "uncertain": "jobs.cli.questions.uncertain:uncertain",
     "cut": "jobs.cli.questions.cut:cut",
     "teach": "jobs.cli.teach:teach",
+    "relabel": "jobs.cli.relabel:relabel",
     "probe": "jobs.cli.probe:probe",
     "models": "jobs.cli.models:models",
     "train": "jobs.cli.train:train",

@@ -25,7 +25,7 @@ def compact(path: str, out: str | None, verbose: bool) -> None:
     while part files are merged. Programs that have read the manifest before must then read it again.
     """
     from jobs.cli.terminal.wording import count
-    from jobs.result.compact import compact
+    from jobs.result.rewrite.compact import compact
     from tagger.errors import doing
 
     keep(f"the result at {path} is complete, and the same command merges its part files again")

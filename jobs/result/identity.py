@@ -11,6 +11,13 @@ from typing import Any
 import tagger
 from tagger.windows import Sampling
 
+RELABELLED = frozenset({"vtag.version", "vtag.model", "vtag.model_hash", "vtag.top_k"})
+"""Metadata of the tags that need not be those of the tables beside them.
+
+A run writes all tables of a result with the same metadata. ``vtag relabel`` then replaces the tags alone: they name the
+new model, and keep the id of the run that made the other tables. So the tags of a result say which model it is of.
+"""
+
 NO_EMBEDDINGS = "no embeddings"
 """The difference of a run without embeddings to one with them."""
 
@@ -77,7 +84,7 @@ def file_metadata(identity: RunIdentity, run_id: str) -> dict[str, str]:
 
 def from_metadata(metadata: Mapping[bytes, bytes] | None) -> tuple[RunIdentity, str]:
     """The inverse of ``file_metadata``: the identity and the run. Raises KeyError or ValueError for other metadata."""
-    values = {key.decode(): value.decode() for key, value in (metadata or {}).items() if key.startswith(b"vtag.")}
+    values = _vtag_entries(metadata)
     identity = RunIdentity(
         values["vtag.model"],
         values["vtag.model_hash"],
@@ -86,3 +93,16 @@ def from_metadata(metadata: Mapping[bytes, bytes] | None) -> tuple[RunIdentity, 
         json.loads(values["vtag.embeddings"]) if "vtag.embeddings" in values else None,
     )
     return identity, values["vtag.run"]
+
+
+def belongs_beside(table: Mapping[bytes, bytes] | None, tags: Mapping[bytes, bytes] | None) -> bool:
+    """Checks whether a table of videos or embeddings belongs to tags, by the metadata of both.
+
+    They are of the same run, and of the same sampling and embeddings. The model may differ: see ``RELABELLED``.
+    """
+    first, second = (_vtag_entries(metadata) for metadata in (table, tags))
+    return all(first.get(name) == second.get(name) for name in (first.keys() | second.keys()) - RELABELLED)
+
+
+def _vtag_entries(metadata: Mapping[bytes, bytes] | None) -> dict[str, str]:
+    return {key.decode(): value.decode() for key, value in (metadata or {}).items() if key.startswith(b"vtag.")}

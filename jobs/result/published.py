@@ -13,7 +13,7 @@ import pyarrow as pa
 import tagger
 from jobs.errors import reason
 from jobs.result.columns import matches_schema
-from jobs.result.identity import RunIdentity, from_metadata
+from jobs.result.identity import RunIdentity, belongs_beside, from_metadata
 from jobs.result.merge import TableFiles
 from jobs.result.output import Output
 from jobs.result.parts import Part, show, shown_folders, shown_names
@@ -76,24 +76,28 @@ def _read_file(output: Output) -> Result | None:
         raise UnusableResultError(f"{output.videos}, which belongs to {output.out}, is missing")
     tags = _metadata(output.tags, TAGS_SCHEMA)
     videos = _metadata(output.videos, VIDEOS_SCHEMA)
-    if tags != videos and not output.run_folder.child("plan.json").is_file():
+    is_half_published = not belongs_beside(videos, tags)
+    if is_half_published and not output.run_folder.child("plan.json").is_file():
         raise UnusableResultError(f"{output.tags} and {output.videos.name} beside it come from different runs")
-    identity, run_id = videos
+    # The videos are the first table that a run puts in place, and the tags the one that vtag relabel makes anew.
+    identity, run_id = from_metadata(videos if is_half_published else tags)
     files = TableFiles(output.tags, output.videos, output.embeddings if identity.embeddings else None)
-    if identity.embedding_size is not None and tags == videos:
+    if identity.embedding_size is not None and not is_half_published:
         if not output.embeddings.is_file():
             raise UnusableResultError(f"{output.embeddings}, which belongs to {output.out}, is missing")
-        if _metadata(output.embeddings, embeddings_schema(identity.embedding_size)) != tags:
+        if not belongs_beside(_metadata(output.embeddings, embeddings_schema(identity.embedding_size)), tags):
             raise UnusableResultError(f"{output.tags} and {output.embeddings.name} beside it come from different runs")
-    return Result(identity, run_id, (files,), is_half_published=tags != videos)
+    return Result(identity, run_id, (files,), is_half_published=is_half_published)
 
 
-def _metadata(file: Location, schema: pa.Schema) -> tuple[RunIdentity, str]:
+def _metadata(file: Location, schema: pa.Schema) -> dict[bytes, bytes] | None:
+    """Returns the metadata of a table. Raises ValueError for other columns, and for metadata of another program."""
     with file.parquet() as parquet:
         found = parquet.schema_arrow
     if not matches_schema(found, schema):
         raise ValueError
-    return from_metadata(found.metadata)
+    from_metadata(found.metadata)
+    return found.metadata
 
 
 def _read_folder(output: Output) -> Result | None:

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from jobs.errors import reason
 from jobs.result.columns import check_columns
-from jobs.result.identity import RunIdentity
+from jobs.result.identity import RunIdentity, belongs_beside
 from jobs.result.ledger import committed_parts, read_started_run
 from jobs.result.merge import SEGMENT_KEY, TableFiles
 from jobs.result.output import Output, find_output
@@ -194,14 +194,10 @@ def _embeddings(stack: contextlib.ExitStack, source: TableFiles, size: int, tags
     file = stack.enter_context(source.embeddings.parquet())
     schema = embeddings_schema(size)
     check_columns(source.embeddings, file, schema)
-    if _vtag_metadata(file.schema_arrow) != _vtag_metadata(tags):
+    if not belongs_beside(file.schema_arrow.metadata, tags.metadata):
         raise DamagedError(f"{source.tags} and {source.embeddings.name} come from different runs")
     checked = (_with_good_vectors(batch, source.embeddings) for batch in file.iter_batches(BATCH_EMBEDDINGS))
     return _Rows(schema, SEGMENT_KEY, checked)
-
-
-def _vtag_metadata(schema: pa.Schema) -> dict[bytes, bytes]:
-    return {key: value for key, value in (schema.metadata or {}).items() if key.startswith(b"vtag.")}
 
 
 def _with_good_vectors(batch: pa.RecordBatch, file: Location) -> pa.RecordBatch:

@@ -207,7 +207,7 @@ class Location:
                 self.filesystem.move(self.path, target.path)
 
     def copy_in_bucket(self, target: "Location") -> None:
-        """Makes the service copy the object to ``target``, in the same bucket. The copy appears whole.
+        """Makes the service copy the object to ``target``, in a bucket of the same service. The copy appears whole.
 
         Raises OSError, also when the service cannot do it: S3 copies no object of more than 5 GB in one request.
         """

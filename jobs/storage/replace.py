@@ -56,19 +56,19 @@ def _put_in_bucket(written: Path, uploaded: Location, file: Location) -> None:
 
 
 def give_second_name(file: Location, name: Location) -> None:
-    """Makes ``name`` the same file, on the same file system: a hard link on a disk that has them, elsewhere a copy.
+    """Makes ``name`` the same file: a hard link on the same disk if it has them, elsewhere a copy.
 
     It appears whole, and replaces what is there. Raises OSError.
     """
     try:
-        if file.is_local:
+        if file.is_local and name.is_local:
             _link(file, name)
             return
-        if file.is_in_bucket:
+        if file.is_in_bucket and file.filesystem == name.filesystem:
             file.copy_in_bucket(name)
             return
     except OSError:
-        # The disk has no hard links, or the service makes no such copy.
+        # They are on two disks, the disk has no hard links, or the service makes no such copy.
         pass
     with name.atomic_write() as copy:
         download(file, copy)

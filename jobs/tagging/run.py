@@ -172,13 +172,17 @@ def _check_unchanged(plan: Plan) -> None:
     """Raises OutputError when another job has begun or finished between the plan and the lock."""
     base = None if plan.replaces else read_base(plan.output)
     started = read_started_run(plan.output.run_folder) if plan.run_id is not None else None
-    # vtag compact keeps the run id and replaces the parts.
-    is_same = (base and (base.run_id, base.parts)) == (plan.base and (plan.base.run_id, plan.base.parts))
+    # vtag compact and vtag relabel keep the run id. The one replaces the parts, the other the model.
+    is_same = _state(base) == _state(plan.base)
     if plan.run_id is not None:
         is_same = is_same and started is not None and started.run_id == plan.run_id
         is_same = is_same and len(committed_parts(plan.output.run_folder)) == plan.part_count
     if not is_same:
         raise OutputError(f"{plan.output.out} was changed by another vtag run just now; run the same command again")
+
+
+def _state(base: Result | None) -> object:
+    return base and (base.run_id, base.identity, base.parts)
 
 
 def _open_ledger(plan: Plan, lock: Lock) -> Ledger:

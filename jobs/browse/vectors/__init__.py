@@ -1,1 +1,1 @@
-"""Questions that embeddings answer: what looks like an example, what repeats, what is in an archive."""
+"""Questions that embeddings answer: what looks like an example, what repeats, what is in an archive, other labels."""

@@ -80,7 +80,7 @@ class Beside:
         while have < rows:
             block = next(self._blocks, None)
             if block is None:
-                raise _misfit(self._path)
+                raise misfit(self._path)
             self._held.append(block)
             have += len(block)
         together = np.concatenate(self._held)
@@ -108,7 +108,7 @@ def vectors_at(finished: FinishedResult, rows: np.ndarray) -> np.ndarray:
     )
     found = np.concatenate([np.empty((0, size), np.float16), *_in_order(work, tasks)])
     if len(found) != len(rows):
-        raise _misfit(finished.path)
+        raise misfit(finished.path)
     return found.astype(np.float32)
 
 
@@ -121,7 +121,8 @@ def cosines(vectors: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     return found
 
 
-def _misfit(path: str) -> OutputError:
+def misfit(path: str) -> OutputError:
+    """Returns the error about embeddings and tags that have different rows."""
     return OutputError(f"{path}: the rows of its embeddings do not fit those of its tags; see vtag verify")
 
 

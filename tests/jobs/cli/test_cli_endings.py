@@ -170,6 +170,7 @@ ARGUMENTS = {
     "uncertain": ["t"],
     "cut": ["t", "--label", "a", "--out", "clips"],
     "teach": ["t", "marks.csv", "--out", "m.safetensors"],
+    "relabel": ["t", "--model", "m", "--overwrite"],
     "probe": ["v"],
     "models": [],
     "train": [".", "--out", "m.safetensors"],

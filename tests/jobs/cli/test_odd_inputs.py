@@ -37,6 +37,7 @@ from tagger import find_model
 from tagger.errors import VideoError
 from tagger.models.registry import builtin_model_path
 from tests.click_runner import CliRunner
+from tests.jobs.browse.made_up_models import identity_of, write_model
 from tests.jobs.browse.teaching.taught_archive import Archive, make_archive
 from tests.jobs.cli import odd_things
 from tests.jobs.result import finished
@@ -125,6 +126,13 @@ LINES: Mapping[str, Sequence[tuple[str, str]]] = {
         ("paths", "teach {embedded} {marks} --model {x} --out {model_out}"),
         ("paths", "teach {embedded} {marks} --model {taught} --out {x}"),
         ("numbers", "teach {result} {marks} --out {model_out} --frame-rate={x}"),
+    ],
+    "relabel": [
+        *((kind, "relabel {x} --model {model} --overwrite") for kind in ("paths", "results")),
+        ("results", "relabel {x} --model {model} --out {out}"),
+        ("paths", "relabel {labelled} --model {x} --overwrite"),
+        ("paths", "relabel {labelled} --model {mine} --out {x}"),
+        ("numbers", "relabel {labelled} --model {mine} --out {out} --top-k={x}"),
     ],
     "probe": [("paths", "probe {x}"), ("list files", "probe @{x}"), ("paths", "probe {video} --model {x}")],
     "models": [("paths", "models {x}")],
@@ -311,6 +319,9 @@ def good(tmp_path: Path, archive: Archive) -> dict[str, str]:
             clip.write_text(label + group)
     (tmp_path / "marks.csv").write_text("video,start_s,end_s,label\n/v/0.mp4,0,4,Swing\n")
     finished.publish_to(tmp_path / "result", [finished.make_finished("/v/a.mp4")])
+    old, mine = (write_model(tmp_path / f"{labels}.safetensors", labels) for labels in ("ab", "abc"))
+    labelled = [finished.make_finished("/v/a.mp4")]
+    finished.publish_to(tmp_path / "labelled.parquet", labelled, identity=identity_of(old))
     return {
         "video": str(tmp_path / "video.mp4"),
         "clips": str(tmp_path / "clips"),
@@ -319,6 +330,8 @@ def good(tmp_path: Path, archive: Archive) -> dict[str, str]:
         "embedded": str(archive.tags),
         "taught": str(archive.model),
         "marks": str(tmp_path / "marks.csv"),
+        "labelled": str(tmp_path / "labelled.parquet"),
+        "mine": str(mine.file),
     }
 
 

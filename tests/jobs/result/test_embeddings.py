@@ -15,11 +15,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.result.compact import compact
 from jobs.result.ledger import Ledger, committed_parts, remove
 from jobs.result.output import choose_output
 from jobs.result.publish import publish
 from jobs.result.published import UnusableResultError, complete, read_result
+from jobs.result.rewrite.compact import compact
 from jobs.result.verify import verify
 from jobs.tagging.rows import result_tables
 from tagger.errors import OutputError

@@ -10,11 +10,11 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from jobs.result.compact import compact
 from jobs.result.ledger import committed_parts, remove
 from jobs.result.output import choose_output
 from jobs.result.publish import publish
 from jobs.result.published import complete, read_result
+from jobs.result.rewrite.compact import compact
 from jobs.result.verify import verify
 from jobs.storage.location import locate
 from jobs.tagging.plan import make_plan

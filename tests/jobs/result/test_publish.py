@@ -10,12 +10,12 @@ import pytest
 
 import tagger
 from jobs.archive.video import Failure
-from jobs.result.compact import compact
 from jobs.result.ledger import committed_parts
 from jobs.result.lock import locked
 from jobs.result.output import choose_output
 from jobs.result.publish import LabelCount, publish
 from jobs.result.published import read_result
+from jobs.result.rewrite.compact import compact
 from jobs.result.verify import verify
 from tagger import Sampling
 from tagger.errors import OutputError

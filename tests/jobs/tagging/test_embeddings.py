@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import jobs.archive.fingerprint
-from jobs.result.compact import compact
+from jobs.result.rewrite.compact import compact
 from jobs.result.verify import verify
 from jobs.tagging.plan import make_plan
 from jobs.tagging.run import run_job

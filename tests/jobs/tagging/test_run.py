@@ -21,9 +21,9 @@ import tagger
 from jobs.archive.video import Version, Video
 from jobs.errors import Interrupted, JobError
 from jobs.result.changes import Changes
-from jobs.result.compact import compact
 from jobs.result.identity import file_metadata
 from jobs.result.ledger import Ledger, remove
+from jobs.result.rewrite.compact import compact
 from jobs.result.verify import verify
 from jobs.tagging.collector import FinishedVideo
 from jobs.tagging.pipeline import Workers, choose_workers

@@ -1,10 +1,10 @@
-"""Writes a finished result anew, in place or as another result. No other job writes there at the same time."""
+"""Keeps other jobs away while a finished result is written anew, in place or as another result."""
 
 import contextlib
 from collections.abc import Callable, Iterator
 
 from jobs.errors import reason, what_failed
-from jobs.result.ledger import read_started_run
+from jobs.result.ledger import read_started_run, remove
 from jobs.result.lock import locked
 from jobs.result.output import Output
 from jobs.result.published import read_result
@@ -21,21 +21,25 @@ def rewriting(source: Output, target: Output) -> Iterator[Callable[[], None]]:
     _check_free(source, target)
     run_folders = [source.run_folder] if target is source else [source.run_folder, target.run_folder]
     try:
-        with contextlib.ExitStack() as locks:
-            held = [locks.enter_context(locked(folder)) for folder in run_folders]
+        try:
+            with contextlib.ExitStack() as locks:
+                held = [locks.enter_context(locked(folder)) for folder in run_folders]
 
-            def check_locks() -> None:
-                for lock in held:
-                    lock.check()
+                def check_locks() -> None:
+                    for lock in held:
+                        lock.check()
 
-            _check_free(source, target)
-            yield check_locks
+                _check_free(source, target)
+                yield check_locks
+                # A job that was killed left them.
+                for folder in run_folders:
+                    remove(folder)
+        finally:
+            for folder in run_folders:
+                folder.delete_empty_folder()
     except OSError as error:
         what = what_failed(error, f"{run_folders[-1]} cannot be written")
         raise OutputError(f"{what}: {reason(error)}") from error
-    finally:
-        for folder in run_folders:
-            folder.delete_empty_folder()
 
 
 def _check_free(source: Output, target: Output) -> None:

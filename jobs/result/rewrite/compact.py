@@ -3,7 +3,7 @@
 from jobs.result.output import Output, choose_output, find_output
 from jobs.result.publish import ResultCounts, publish
 from jobs.result.published import Result, read_result
-from jobs.result.rewriting import rewriting
+from jobs.result.rewrite.exclusive import rewriting
 from tagger.errors import OutputError
 
 

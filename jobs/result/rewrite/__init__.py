@@ -1,0 +1,1 @@
+"""Writes a finished result anew, in place or as another result."""
