@@ -178,7 +178,7 @@ def _check_unchanged(plan: Plan) -> None:
         is_same = is_same and started is not None and started.run_id == plan.run_id
         is_same = is_same and len(committed_parts(plan.output.run_folder)) == plan.part_count
     if not is_same:
-        raise OutputError(f"{plan.output.out} was changed by another vtag run just now; run the same command again")
+        raise OutputError(f"{plan.output.out} was changed by another job just now; run the same command again")
 
 
 def _state(base: Result | None) -> object:

@@ -9,7 +9,7 @@ them, ``scoring`` compares vectors in memory with one example: so the two parts 
 
 import argparse
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -53,10 +53,13 @@ def main() -> None:
             measure(name, QUESTIONS[name], path, options.rows)
 
 
-def make_result(path: str, rows: int, per_video: int, size: int) -> None:
-    """Writes a result of ``rows`` segments with embeddings."""
-    embeddings = {"size": size, "version": 0}
-    identity = RunIdentity("benchmark", "0", Sampling().to_json(), TOP_K, embeddings)
+def make_result(
+    path: str, rows: int, per_video: int, size: int, embeddings: Mapping[str, object] | None = None
+) -> None:
+    """Writes a result of ``rows`` segments with embeddings, whose identity is ``embeddings``."""
+    identity = RunIdentity(
+        "benchmark", "0", Sampling().to_json(), TOP_K, dict(embeddings or {"size": size, "version": 0})
+    )
     metadata = file_metadata(identity, "run")
     output = find_output(path)
     names = [f"/archive/camera-{n // 1000:05d}/recording-{n:09d}.mp4" for n in range(rows // per_video)]

@@ -144,8 +144,7 @@ def _complete(output: Output, finished: FinishedResult) -> None:
     if not is_clean and read_started_run(output.run_folder) is None:
         with rewriting(output, output):
             complete(output)
-            if not output.is_folder:
-                output.tags.hidden().delete()
+            (output.manifest if output.is_folder else output.tags).hidden().delete()
 
 
 def _add_videos(files: TableFiles, done: Relabelled) -> None:

@@ -1,5 +1,6 @@
 """Made-up models that classify embeddings, and results of them. They have no network."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +20,20 @@ CHANNELS = 7
 CALIBRATION = OODCalibration((-20.0, -10.0, -5.0, -2.0, -1.0))
 
 
-def write_model(path: Path, labels: str, **changes: Any) -> ModelSource:
-    """Writes a model file with a label for each letter, and other ``changes`` of its metadata. Returns the model."""
-    space = EmbeddingSpace(CHANNELS + 1, CHANNELS, "the space")
+def write_model(path: Path, labels: Sequence[str], channels: int = CHANNELS, **changes: Any) -> ModelSource:
+    """Writes a model file for embeddings of ``channels + 1`` values. Returns the model.
+
+    ``labels`` may be the letters of a text. ``changes`` are other metadata of the model.
+    """
+    space = EmbeddingSpace(channels + 1, channels, "the space")
     values = {"sampling": Sampling(), "options": {"head": "mean"}, "embedding": space} | changes
     info = ModelInfo("cnn3d-lstm", tuple(labels), preprocessing=Preprocessing(32, 32), **values)
     torch.manual_seed(len(labels))
     weights = {
-        "head.dense.weight": torch.randn(len(labels), CHANNELS),
+        "head.dense.weight": torch.randn(len(labels), channels),
         "head.dense.bias": torch.randn(len(labels)),
-        "embedder.mean": torch.zeros(CHANNELS),
-        "embedder.projection": torch.eye(CHANNELS),
+        "embedder.mean": torch.zeros(channels),
+        "embedder.projection": torch.eye(channels),
     }
     save_model_file(path, info, weights)
     return find_model(str(path))

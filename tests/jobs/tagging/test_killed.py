@@ -31,6 +31,7 @@ from tests.videos import encode
         ("grown archive", 80, 2, "with"),
         ("moved video", 80, 1, "with"),
         ("failing videos", 80, 2, "with"),
+        ("relabelled archive", 80, 2, "with"),
         ("overwritten", 80, 3, "added"),
         ("overwritten", 60, 3, "dropped"),
     ],

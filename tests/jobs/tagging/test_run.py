@@ -404,7 +404,7 @@ def test_a_plan_that_was_made_before_the_parts_were_merged_is_refused(config: Ru
     run_job(make_plan(config))
     plan = make_plan(replace(config, retry_failed=True))
     compact(str(config.out))
-    with pytest.raises(OutputError, match="changed by another vtag run just now"):
+    with pytest.raises(OutputError, match="changed by another job just now"):
         run_job(plan)
 
 
