@@ -64,8 +64,9 @@ def publish(out: Path | str, identity: RunIdentity) -> None:
 @pytest.fixture
 def quick_locks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes jobs wait for no others in a bucket: each job before has ended."""
-    for name, seconds in (("SETTLE_S", 0.01), ("TRY_AGAIN_S", 0.01)):
-        monkeypatch.setattr(f"jobs.result.lock.{name}", seconds)
+    for name in ("SETTLE_S", "TRY_AGAIN_S", "HEARTBEAT_S"):
+        monkeypatch.setattr(f"jobs.result.lock.{name}", 0.01)
+    monkeypatch.setattr("jobs.result.lock.Lock._beat", lambda lock: None)
     monkeypatch.setattr("jobs.result.lock.has_ended", lambda holder: True)
 
 
