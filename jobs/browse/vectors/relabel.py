@@ -17,6 +17,7 @@ from jobs.result.output import Output, choose_output, find_output
 from jobs.result.published import complete, is_complete
 from jobs.result.rewrite.exclusive import rewriting
 from jobs.result.rewrite.new_tags import rewrite_tags
+from jobs.tagging.run_config import RunConfig
 from tagger.errors import InputError, OutputError
 from tagger.models.embeddings.answers import EmbeddingAnswers
 from tagger.schema import TAGS_SCHEMA
@@ -28,6 +29,9 @@ BATCH_ROWS = 4 * ROW_GROUP_ROWS
 
 ANSWERED_ROWS = 1000
 """Number of embeddings that are classified at a time: 1.5 MB of 384 float32, which the cache of a core holds."""
+
+ROUNDING = 1e-4
+"""Largest difference of the sum of all confidences of a segment from 1."""
 
 KEPT_COLUMNS = ("video", "segment", "start_s", "end_s")
 """Columns of the tags that do not depend on the model."""
@@ -53,8 +57,8 @@ class Relabelled:
 def relabel(path: str, model: ModelSource, out: str | None = None, *, top_k: int | None = None) -> Relabelled | None:
     """Labels all segments of the result at ``path`` with ``model``, in place or as another result at ``out``.
 
-    ``top_k`` is the number of labels to keep of each segment, by default as many as until now. Returns None when the
-    result already is what it would become in place.
+    ``top_k`` is the number of labels to keep for each segment, by default as many as a run that extends the result.
+    Returns None when the result already is what it would become in place.
 
     Raises OutputError when the result cannot be labelled, read or written, InputError when its embeddings are not those
     of the model, and ModelFileError when the model cannot answer from embeddings.
@@ -95,8 +99,26 @@ def _identity(finished: FinishedResult, model: ModelSource, top_k: int | None) -
     before = finished.result.identity
     if not any(_rows(source) for source in finished.result.sources):
         raise no_segments(finished)
-    top_k = min(before.top_k if top_k is None else top_k, len(model.info.labels))
+    top_k = min(_wanted_top_k(finished) if top_k is None else top_k, len(model.info.labels))
     return replace(before, model=model.name, model_hash=model.hash, top_k=top_k)
+
+
+def _wanted_top_k(finished: FinishedResult) -> int:
+    """Returns the number of labels that the runs of the result were to keep for each segment.
+
+    A run with a model of few labels keeps them all, which may be fewer than it was to keep. Then all segments have the
+    same labels, and their confidences add up to 1.
+    """
+    kept = finished.result.identity.top_k
+    if kept >= RunConfig.top_k:
+        return kept
+    for source in finished.result.sources:
+        with readable(source.tags), source.tags.parquet() as file:
+            for batch in file.iter_batches(BATCH_ROWS, columns=["top_labels", "top_confidences"]):
+                labels, confidences = (batch[name].flatten() for name in ("top_labels", "top_confidences"))
+                has_all = abs(pc.sum(confidences).as_py() / batch.num_rows - 1) < ROUNDING
+                return RunConfig.top_k if has_all and len(pc.unique(labels)) <= kept else kept
+    return kept
 
 
 def _rows(source: TableFiles) -> int:

@@ -164,7 +164,7 @@ class TestInPlace:
         assert {len(row["top_labels"]) for row in rows(tags)} == {3}
 
     @pytest.mark.parametrize(("labels", "top_k"), [("x", 1), ("xy", 2), ("xyz", 2)])
-    def test_as_many_labels_are_kept_as_before_or_as_the_model_has(
+    def test_as_many_labels_are_kept_as_before_or_as_the_new_model_has(
         self, tags: Path, tmp_path: Path, labels: str, top_k: int
     ) -> None:
         model = write_model(tmp_path / "m.safetensors", labels)

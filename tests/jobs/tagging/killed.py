@@ -284,7 +284,7 @@ def main() -> None:
         from jobs.browse.vectors.relabel import relabel
         from tests.jobs.browse.made_up_models import write_model
 
-        models = [write_model(folder.with_name(f"{labels}.safetensors"), labels) for labels in ("ab", "abc")]
+        models = [write_model(folder.with_name(f"{labels}.safetensors"), labels) for labels in ("abcde", "abcdef")]
         first = replace(first, model=str(models[0].file))
     config = first if start == "no result" else replace(first, embeddings=embeddings == "added")
     if start == "failing videos":

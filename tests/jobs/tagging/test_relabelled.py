@@ -108,7 +108,7 @@ def config(request: pytest.FixtureRequest, models: list[str], read: list[str], t
         (tmp_path / "videos").mkdir(exist_ok=True)
         encode(tmp_path / "videos" / f"{name}.mp4", seconds=seconds, rate=10)
     videos = (str(tmp_path / "videos"),)
-    return RunConfig(videos, tmp_path / request.param, model=models[0], hop_s=1.0, top_k=3, embeddings=True)
+    return RunConfig(videos, tmp_path / request.param, model=models[0], hop_s=1.0, top_k=2, embeddings=True)
 
 
 def rows(out: object) -> list[dict[str, Any]]:
@@ -148,9 +148,22 @@ def test_a_run_with_the_new_model_reads_new_videos_only(config: RunConfig, model
     assert (read, summary.new, summary.kept) == (["c.mp4"], 1, 2)
     after = rows(config.out)
     assert [row for row in after if not row["video"].endswith("c.mp4")] == before
-    assert all(len(row["top_labels"]) == 3 for row in after)
+    assert all(len(row["top_labels"]) == 2 for row in after)
     found = verify(str(config.out))
     assert (found.problem, found.identity.model, found.videos) == (None, "mine", 3)
+
+
+def test_a_run_goes_on_when_the_old_model_had_fewer_labels_than_a_run_keeps(
+    config: RunConfig, models: list[str]
+) -> None:
+    config = replace(config, top_k=RunConfig.top_k)
+    run_job(make_plan(config))
+    assert {len(row["top_labels"]) for row in rows(config.out)} == {3}
+    relabel(str(config.out), find_model(models[1]))
+    assert {len(row["top_labels"]) for row in rows(config.out)} == {5}
+    assert make_plan(replace(config, model=models[1])).is_done
+    relabel(str(config.out), find_model(models[0]))
+    assert make_plan(config).is_done
 
 
 def test_a_run_with_the_old_model_is_refused_and_names_the_new_one(config: RunConfig, models: list[str]) -> None:
