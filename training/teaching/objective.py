@@ -9,14 +9,15 @@ cross-entropy for a softmax over all labels also counts, with the weight RESERVE
 from dataclasses import dataclass
 
 import numpy as np
-import torch
+from scipy.optimize import minimize
+from threadpoolctl import threadpool_limits
 
 RESERVE = 0.1
 """Weight of the loss that says that an unmarked segment shows no new label, which for most of them is true. With 1, the
 unmarked segments of a new label would teach that they do not show it. See the table in training/README.md."""
 
-ITERATIONS = 200
-"""Largest number of steps of L-BFGS."""
+OPTIONS = {"maxiter": 1000, "gtol": 1e-7, "ftol": 1e-12}
+"""The end of L-BFGS: at the optimum, for practical purposes."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Rows:
 
 def loss_of(logits: np.ndarray, rows: Rows) -> float:
     """Returns the sum of the weighted losses of ``rows`` with the ``logits`` ``[n, classes]``."""
-    return float((_losses(torch.from_numpy(logits), *_tensors(rows)).numpy() * rows.weight).sum())
+    return _loss_and_slopes(logits, rows)[0]
 
 
 def fit(start: Head, rows: Rows, pull: float) -> Head:
@@ -60,31 +61,32 @@ def fit(start: Head, rows: Rows, pull: float) -> Head:
 
     The same input gives the same head.
     """
-    values, weight = torch.from_numpy(rows.values), torch.from_numpy(rows.weight)
-    wanted, spoken = _tensors(rows)
-    origin = torch.from_numpy(np.column_stack([start.weight, start.bias]))
-    change = torch.zeros_like(origin, requires_grad=True)
-    optimizer = torch.optim.LBFGS(
-        [change], max_iter=ITERATIONS, tolerance_grad=1e-6, tolerance_change=1e-10, line_search_fn="strong_wolfe"
-    )
+    values = np.column_stack([rows.values, np.ones(len(rows.values))])
+    origin = np.column_stack([start.weight, start.bias])
 
-    def closure() -> torch.Tensor:
-        optimizer.zero_grad()
-        now = origin + change
-        found = _losses(values @ now[:, :-1].T + now[:, -1], wanted, spoken)
-        loss = (found * weight).sum() + pull * change.square().sum()
-        loss.backward()
-        return loss
+    def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        change = flat.reshape(origin.shape)
+        loss, slopes = _loss_and_slopes(values @ (origin + change).T, rows)
+        return loss + pull * float((change**2).sum()), (slopes.T @ values + 2 * pull * change).ravel()
 
-    optimizer.step(closure)
-    found = (origin + change).detach().numpy()
-    return Head(found[:, :-1].copy(), found[:, -1].copy())
+    # The matrices are small. With several threads they take longer when other programs run.
+    with threadpool_limits(1, "blas"):
+        found = minimize(objective, np.zeros(origin.size), jac=True, method="L-BFGS-B", options=OPTIONS)
+    head = origin + found.x.reshape(origin.shape)
+    return Head(head[:, :-1].copy(), head[:, -1].copy())
 
 
-def _tensors(rows: Rows) -> tuple[torch.Tensor, torch.Tensor]:
-    return torch.from_numpy(rows.wanted), torch.from_numpy(rows.spoken)
+def _loss_and_slopes(logits: np.ndarray, rows: Rows) -> tuple[float, np.ndarray]:
+    """Returns the loss, and its derivatives by the logits ``[n, classes]``."""
+    among_sum, among = _logsumexp_and_softmax(np.where(rows.spoken, logits, -np.inf))
+    all_sum, everything = _logsumexp_and_softmax(logits)
+    losses = (1 - RESERVE) * among_sum + RESERVE * all_sum - (rows.wanted * logits).sum(axis=1)
+    slopes = (1 - RESERVE) * among + RESERVE * everything - rows.wanted
+    return float(losses @ rows.weight), slopes * rows.weight[:, None]
 
 
-def _losses(logits: torch.Tensor, wanted: torch.Tensor, spoken: torch.Tensor) -> torch.Tensor:
-    among = logits.masked_fill(~spoken, -torch.inf).logsumexp(dim=1)
-    return (1 - RESERVE) * among + RESERVE * logits.logsumexp(dim=1) - (wanted * logits).sum(dim=1)
+def _logsumexp_and_softmax(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    best = logits.max(axis=1, keepdims=True, initial=-np.inf)
+    powers = np.exp(logits - best)
+    sums = powers.sum(axis=1, keepdims=True)
+    return (best + np.log(sums))[:, 0], powers / sums

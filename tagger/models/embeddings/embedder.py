@@ -58,7 +58,9 @@ class Embedder(nn.Module):
         """
         # Float64, because the rows of the projection are orthonormal only up to the rounding of the model file.
         rows, wanted = self.projection.double(), weight.double()
-        on_values = torch.linalg.lstsq(rows.T, wanted.T).solution.T
+        # Least squares. Rows of zeros, which embedders of few features have, get zeros.
+        products = rows @ rows.T + torch.diag((rows == 0).all(dim=1).double())
+        on_values = torch.linalg.solve(products, rows @ wanted.T).T
         # Adding the same to all classes changes no probability.
         lost = wanted - on_values @ rows
         lost = lost - lost.mean(dim=0)
