@@ -76,6 +76,8 @@ def make_result(
                 part = portion.slice(begin, EMBEDDINGS_GROUP_ROWS)
                 vectors = centres[random.integers(len(centres), size=len(part))]
                 vectors = vectors + 0.7 * random.standard_normal(vectors.shape, np.float32)
+                # That of a real embedding is positive.
+                vectors[:, -1] = np.abs(vectors[:, -1]) + 1
                 vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
                 column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.astype(np.float16).ravel()), size)
                 embedded.write_table(pa.table([part["video"], part["segment"], column], schema=vectors_schema))
