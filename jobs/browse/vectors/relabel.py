@@ -115,9 +115,10 @@ def _wanted_top_k(finished: FinishedResult) -> int:
     for source in finished.result.sources:
         with readable(source.tags), source.tags.parquet() as file:
             for batch in file.iter_batches(BATCH_ROWS, columns=["top_labels", "top_confidences"]):
-                labels, confidences = (batch[name].flatten() for name in ("top_labels", "top_confidences"))
-                has_all = abs(pc.sum(confidences).as_py() / batch.num_rows - 1) < ROUNDING
-                return RunConfig.top_k if has_all and len(pc.unique(labels)) <= kept else kept
+                if batch.num_rows:
+                    labels, confidences = (batch[name].flatten() for name in ("top_labels", "top_confidences"))
+                    has_all = abs(pc.sum(confidences).as_py() / batch.num_rows - 1) < ROUNDING
+                    return RunConfig.top_k if has_all and len(pc.unique(labels)) <= kept else kept
     return kept
 
 

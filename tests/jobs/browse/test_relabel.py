@@ -226,6 +226,13 @@ class TestInAFolder:
         assert not (tags / yesterday[0]["tags_file"]).exists()
         assert all((tags / part["tags_file"]).exists() for part in parts)
 
+    def test_the_first_part_may_have_no_segments(self, old: ModelSource, mine: ModelSource, tmp_path: Path) -> None:
+        for videos in (RUNS[1], RUNS[0]):
+            publish_to(tmp_path / "tags", videos, identity=identity_of(old))
+        wanted = expected(tmp_path / "tags", mine)
+        relabel(str(tmp_path / "tags"), mine)
+        assert same(rows(tmp_path / "tags"), wanted) and verify(str(tmp_path / "tags")).problem is None
+
     def test_embeddings_take_no_more_room_on_a_disk(self, old: ModelSource, mine: ModelSource, tmp_path: Path) -> None:
         publish(tmp_path / "tags", identity_of(old))
         relabel(str(tmp_path / "tags"), mine)

@@ -168,6 +168,14 @@ class TestASecondName:
         assert not is_same_file(first, second)
         assert first.parent.names() == ["first", "second"]
 
+    def test_on_another_kind_of_storage_it_is_a_copy(self, folder: Location, tmp_path: Path) -> None:
+        local = locate(tmp_path / "local.parquet")
+        local.write_text("x")
+        there, back = folder.child("there.parquet"), locate(tmp_path / "back.parquet")
+        give_second_name(local, there)
+        give_second_name(there, back)
+        assert there.read_text() == back.read_text() == "x"
+
     def test_a_missing_file_is_an_error(self, folder: Location) -> None:
         with pytest.raises(FileNotFoundError):
             give_second_name(folder.child("missing"), folder.child("name"))
