@@ -5,6 +5,8 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
+
 from jobs.browse.csv_rows import read_rows
 from jobs.browse.moment import Moment
 from tagger.errors import InputError, one_line
@@ -59,6 +61,17 @@ def read_marks(path: Path, known: Collection[str] = ()) -> list[Mark]:
         if label:
             found.append(Mark(where, row["video"], start_s, end_s, label, is_denial))
     return found
+
+
+def to_be_marked(moments: pa.Table, label: str = "") -> pa.Table:
+    """Returns ``moments`` with ``label`` in the column ``label``, for a person to correct or to fill in.
+
+    The labels that the moments had are in the next column, ``guess``.
+    """
+    place = moments.schema.get_field_index("label")
+    marks = pa.array([label] * len(moments), pa.string())
+    guesses = moments.column(place)
+    return moments.set_column(place, "label", marks).add_column(place + 1, "guess", guesses)
 
 
 def parse_label(text: str, known: Collection[str] = ()) -> tuple[str, bool]:

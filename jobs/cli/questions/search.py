@@ -17,6 +17,7 @@ from jobs.cli.terminal.moment_lines import print_moments
         "vtag search s3://bucket/tags Biking --csv",
         "vtag search tags.parquet --like clip.mp4@12.5",
         "vtag search tags.parquet --like a.mp4@3 --like b.jpg --not-like c.mp4@40",
+        "vtag search tags.parquet --like a.mp4@3 --mark Rowing --csv > marks.csv",
     ),
 )
 @click.argument("tags")
@@ -39,6 +40,11 @@ from jobs.cli.terminal.moment_lines import print_moments
     metavar="NAME|FILE",
     help="With --like: the model that made the result, if the result names a file.",
 )
+@click.option(
+    "--mark",
+    metavar="LABEL",
+    help="With --like: the label of all moments in the answer, a list for `vtag teach`. Correct it where it is wrong.",
+)
 @click.option("--top", metavar="N", type=COUNT, default=10, show_default=True, help="Number of moments.")
 @click.option(
     "--all",
@@ -55,6 +61,7 @@ def search(
     like: tuple[str, ...],
     not_like: tuple[str, ...],
     model: str | None,
+    mark: str | None,
     top: int,
     several: bool,
     max_ood: float | None,
@@ -66,12 +73,15 @@ def search(
     TAGS is a result of `vtag run`: a file, a folder, or an address. LABEL may be written in any case, and its beginning
     is enough if no other label begins in this way. With --like, TAGS needs embeddings (`vtag run --embeddings`). The
     best moment comes first, and each comes with a command that plays it.
+
+    With --like and --csv, the column label is for you to fill in, or has the LABEL of --mark; guess is the label in
+    TAGS. Look at the moments, and write `not LABEL` where one does not show it: then `vtag teach` takes the file.
     """
     if (label is None) == (not like):
         raise click.UsageError(
             "give either a LABEL or --like EXAMPLE." if label is None else "LABEL and --like cannot be used together."
         )
-    for name, value in (("--not-like", not_like), ("--model", model)):
+    for name, value in (("--not-like", not_like), ("--model", model), ("--mark", mark)):
         if value and not like:
             raise click.UsageError(f"{name} needs --like.")
 
@@ -85,6 +95,7 @@ def search(
             named, moments = search_label(finished, label, top, one_per_video=not several, max_ood=max_ood)
             facts = {"label": named}
         else:
+            from jobs.browse.marks import to_be_marked
             from jobs.browse.vectors.examples import read_examples
             from jobs.browse.vectors.like import search_like
 
@@ -92,5 +103,6 @@ def search(
             found = read_examples(finished, [*like, *not_like], model)
             wanted, unwanted = found[: len(like)], found[len(like) :]
             moments = search_like(finished, wanted, unwanted, top, one_per_video=not several, max_ood=max_ood)
+            moments = to_be_marked(moments, mark or "")
         moments = with_play_lines(moments, find_player())
         answer.give([moments], moments.schema, noun="moment", facts=facts, show=print_moments)

@@ -30,10 +30,11 @@ def print_moment(row: Mapping[str, Any]) -> None:
     from jobs.cli.terminal.wording import printable
 
     console = Console()
+    label = row.get("guess", row["label"])
     score = next(row[name] for name in SCORES if name in row)
     times = f"{row['start_s']:.1f} s to {row['end_s']:.1f} s"
     console.print(
-        Text.assemble((f"{score:.2f}", "bold"), f"  {printable(row['label'])}  {times}  {printable(row['video'])}"),
+        Text.assemble((f"{score:.2f}", "bold"), f"  {printable(label)}  {times}  {printable(row['video'])}"),
         soft_wrap=True,
     )
     if row["play"] is not None:

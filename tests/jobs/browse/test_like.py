@@ -14,6 +14,7 @@ from click.testing import Result
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jobs.browse.marks import read_marks
 from jobs.browse.segments import open_result
 from jobs.browse.vectors import reading
 from jobs.browse.vectors.examples import Example, read_examples
@@ -110,9 +111,24 @@ def test_an_answer_has_lines_that_play_it(result: Path, tmp_path: Path) -> None:
     assert lines[0] == "0.98  Biking  0.0 s to 2.0 s  /v/b.mp4"
     assert "/v/b.mp4" in lines[1] and lines[2] == "1 moment"
     header, *_ = vtag("search", result, "--like", "/v/a.mp4@1", "--csv").stdout.splitlines()
-    assert header == "video,segment,start_s,end_s,label,similarity,play"
+    assert header == "video,segment,start_s,end_s,label,guess,similarity,play"
     assert vtag("search", result, "--like", "/v/a.mp4@1", "--out", tmp_path / "found.parquet").exit_code == 0
     assert len(pq.read_table(tmp_path / "found.parquet")) == 3
+
+
+def test_a_list_of_answers_is_a_list_of_marks(result: Path, tmp_path: Path) -> None:
+    found = ("search", result, "--like", "/v/a.mp4@1", "--top", "2")
+    rows = json.loads(vtag(*found, "--json").stdout)["moments"]
+    assert [(row["label"], row["guess"]) for row in rows] == [("", "Biking")] * 2
+    (tmp_path / "marks.csv").write_text(vtag(*found, "--csv").stdout)
+    assert read_marks(tmp_path / "marks.csv") == [], "a row that nobody has looked at teaches nothing"
+    (tmp_path / "marks.csv").write_text(vtag(*found, "--csv", "--mark", "Rowing").stdout)
+    marks = read_marks(tmp_path / "marks.csv")
+    assert [(mark.video, mark.start_s, mark.label) for mark in marks] == [
+        ("/v/b.mp4", 0.0, "Rowing"),
+        ("/v/c.mp4", 0.0, "Rowing"),
+    ]
+    assert vtag("search", result, "biking", "--mark", "Rowing").exit_code == 2
 
 
 def test_a_relative_path_names_a_video_of_the_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
