@@ -11,11 +11,19 @@ CLASSES = {"Across": ((4, 0), (230, 60, 60)), "Down": ((0, 4), (60, 60, 230))}
 
 
 def write_clip(path: Path, label: str, seed: int, *, frames: int = 40) -> Path:
-    """Encodes the moving square of ``label`` on noise; MPEG-1 for ``.mpg``, H.264 otherwise."""
+    """Encodes the moving square of ``label``, as ``write_square``."""
+    step, colour = CLASSES[label]
+    return write_square(path, step, colour, seed, frames=frames)
+
+
+def write_square(
+    path: Path, step: tuple[int, int], colour: tuple[int, int, int], seed: int, *, frames: int = 40
+) -> Path:
+    """Encodes a square of ``colour`` on noise, moving ``step`` per frame; MPEG-1 for ``.mpg``, H.264 otherwise."""
     path.parent.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng(seed)
     noise = random.integers(0, 20, (72, 96, 3), dtype=np.uint8)
-    (dx, dy), colour = CLASSES[label]
+    dx, dy = step
     x, y = random.integers(0, 72, 2)
     with av.open(str(path), "w", format="mpeg" if path.suffix == ".mpg" else None) as container:
         stream = container.add_stream("mpeg1video" if path.suffix == ".mpg" else "libx264", rate=Fraction(30))

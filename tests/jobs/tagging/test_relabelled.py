@@ -3,68 +3,28 @@
 Videos are decoded and classified in this process, without Ray.
 """
 
-import os
-from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 import torch
 
-from jobs.archive.video import Video
 from jobs.browse.vectors.relabel import relabel
 from jobs.result.output import find_output
 from jobs.result.published import read_result
 from jobs.result.verify import verify
-from jobs.tagging.decoding import decode
 from jobs.tagging.plan import make_plan
-from jobs.tagging.prediction import Predictor
 from jobs.tagging.run import run_job
 from jobs.tagging.run_config import RunConfig
-from jobs.tagging.tag_archive import TaggingSettings
-from tagger import ModelInfo, ModelSource, Preprocessing, Sampling, find_model, save_model_file
+from tagger import ModelInfo, Preprocessing, Sampling, find_model, save_model_file
 from tagger.errors import OutputError
 from tagger.model_file import EmbeddingSpace
 from tagger.models.embeddings.embedder import Embedder
 from tagger.models.registry import build_network
+from tests.jobs.tagging.driver_in_this_process import DriverInThisProcess
 from tests.videos import encode
-
-
-class DriverInThisProcess:
-    """Replaces the Ray driver: decodes and classifies one video after the other. ``read`` are their names."""
-
-    read: list[str] = []  # noqa: RUF012 - of all jobs of a test
-
-    def __init__(self, *_: object, **__: object):
-        pass
-
-    def __enter__(self) -> "DriverInThisProcess":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    def events(
-        self,
-        work: object,
-        videos: Sequence[Video],
-        numbers: Sequence[int],
-        source: ModelSource,
-        sampling: Sampling,
-        settings: TaggingSettings,
-        *_: object,
-        timeout_s: float,
-    ) -> Iterator[pa.Table]:
-        """Yields the rows of ``videos``."""
-        predict = Predictor(source, None, sampling, "cpu", 1, settings.top_k, None, "fp32", settings.embeddings)
-        for number, video in zip(numbers, videos, strict=True):
-            self.read.append(Path(video.path).name)
-            batch = pa.table({"video": [number], "path": [os.fsencode(video.path)], "was_listed": [True]})
-            for table in decode(batch, sampling=sampling, preprocessing=source.info.preprocessing, span_windows=4):
-                yield predict(table)
 
 
 @pytest.fixture
