@@ -1,6 +1,7 @@
 """``vtag relabel``: labels the segments of a result anew, from their embeddings."""
 
 import json
+import shlex
 from typing import TYPE_CHECKING
 
 import click
@@ -68,7 +69,7 @@ def relabel(
     elif as_json:
         click.echo(json.dumps(_json(done), ensure_ascii=False))
     else:
-        _show(done)
+        _show(done, model)
 
 
 def _json(done: "Relabelled") -> dict[str, object]:
@@ -79,7 +80,8 @@ def _json(done: "Relabelled") -> dict[str, object]:
     return {"out": done.out, "model": done.model, "model_hash": done.model_hash, **counts, "labels": labels}
 
 
-def _show(done: "Relabelled") -> None:
+def _show(done: "Relabelled", model: str) -> None:
+    """Prints the labels before and after, the counts, and the next commands."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -98,3 +100,8 @@ def _show(done: "Relabelled") -> None:
         f"{done.out}: {count(done.videos, 'video')}, {count(done.segments, 'segment')}, {done.changed:,} with another "
         f"label, from {done.model} ({done.model_hash[:12]})"
     )
+    for heading, words in (
+        ("Its events:", ["events", done.out]),
+        ("New videos:", ["run", "VIDEOS", "--model", model, "--out", done.out]),
+    ):
+        click.echo(f"{heading:<12}{printable(shlex.join(['vtag', *words]))}")

@@ -129,5 +129,5 @@ def _warning(each: "TaughtLabel") -> str:
     known = "its accuracy is unknown" if each.recall is None else "this accuracy is a guess"
     return (
         f"{printable(each.label)} has marks in {count(each.videos, 'video')}: {known}; mark 5 to 10 more moments in "
-        "other videos, see vtag uncertain"
+        "other videos, see vtag search --like and vtag uncertain"
     )

@@ -36,15 +36,18 @@ def labels(tags: Path) -> list[str]:
     return found
 
 
-def test_it_prints_the_labels_before_and_after_and_ends_with_the_counts(tags: Path, mine: ModelSource) -> None:
+def test_it_prints_the_labels_before_and_after_the_counts_and_the_next_commands(tags: Path, mine: ModelSource) -> None:
     done = vtag("relabel", tags, "--model", mine.file, "--overwrite")
     assert (done.exit_code, done.stderr) == (0, "")
-    heading, *lines, last = [line.split() for line in done.stdout.splitlines()]
+    *table, events, run = done.stdout.splitlines()
+    heading, *lines, last = [line.split() for line in table]
     assert heading == ["label", "before", "after"]
     counts = {label: (int(before), int(after)) for label, before, after in lines}
     after = labels(tags)
     assert counts == {"a": (4, 0), "b": (2, 0)} | {label: (0, after.count(label)) for label in set(after)}
     assert " ".join(last) == (f"{tags}: 2 videos, 6 segments, 6 with another label, from mine ({mine.hash[:12]})")
+    assert events == f"Its events: vtag events {tags}"
+    assert run == f"New videos: vtag run VIDEOS --model {mine.file} --out {tags}"
 
 
 def test_json_has_the_same_figures(tags: Path, mine: ModelSource) -> None:

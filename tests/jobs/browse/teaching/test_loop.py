@@ -31,6 +31,14 @@ def vtag(*arguments: object) -> str:
     return done.stdout
 
 
+def next_command(printed: str, heading: str) -> list[str]:
+    """Returns the arguments of the command that vtag has printed under ``heading``."""
+    (line,) = (line for line in printed.splitlines() if line.startswith(f"{heading}:"))
+    program, *arguments = shlex.split(line.split(":", 1)[1])
+    assert program == "vtag"
+    return arguments
+
+
 def rows_of(text: str) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(text)))
 
@@ -93,13 +101,11 @@ def test_a_new_label_is_found_by_example_marked_taught_and_kept_by_the_next_run(
             writer.writerows(rows)
 
     taught = vtag("teach", "tags.parquet", "found.csv", "unsure.csv", "--model", model, "--out", "mine.safetensors")
-    (next_line,) = (line for line in taught.splitlines() if line.startswith("The archive again:"))
-    command = shlex.split(next_line.split(":", 1)[1])
-    assert command[0] == "vtag"
-    vtag(*command[1:])
+    relabelled = vtag(*next_command(taught, "The archive again"))
+    events = next_command(relabelled, "Its events")
 
     def videos_with_rowing() -> set[str]:
-        return {Path(row["video"]).name for row in rows_of(vtag("events", command[-1], "--label", "rowing", "--csv"))}
+        return {Path(row["video"]).name for row in rows_of(vtag(*events, "--label", "rowing", "--csv"))}
 
     marked = {Path(row["video"]).name for row in [*found, *unsure]}
     unmarked = {f"Rowing-{number}.mp4" for number in range(VIDEOS)} - marked
@@ -110,7 +116,7 @@ def test_a_new_label_is_found_by_example_marked_taught_and_kept_by_the_next_run(
     DriverInThisProcess.read.clear()
     for label in LOOKS:
         write_video(tmp_path / "archive", label, VIDEOS)
-    vtag("run", "archive", "--out", command[-1], "--model", "mine.safetensors")
+    vtag(*("archive" if word == "VIDEOS" else word for word in next_command(relabelled, "New videos")))
     assert sorted(DriverInThisProcess.read) == sorted(f"{label}-{VIDEOS}.mp4" for label in LOOKS)
     new = {name for name in videos_with_rowing() if name.endswith(f"-{VIDEOS}.mp4")}
     assert new == {f"Rowing-{VIDEOS}.mp4"}

@@ -165,7 +165,7 @@ def test_the_table_says_what_was_taught_how_well_and_what_comes_next(file_archiv
     assert lines[1].startswith(f"Biking 0, not {denials} {denials} 2 ? ? ")
     assert lines[4] == (
         "Biking has marks in 2 videos: its accuracy is unknown; mark 5 to 10 more moments in other videos, see vtag "
-        "uncertain"
+        "search --like and vtag uncertain"
     )
     assert lines[5].startswith("Diving has marks in 2 videos: this accuracy is a guess; mark 5 to 10 more moments")
     assert lines[6] == f"{out}: 3 labels, 1 new one"
