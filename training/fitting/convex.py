@@ -5,6 +5,7 @@ on a learning rate, a batch size or a seed. L-BFGS (Liu and Nocedal, 1989, https
 in some dozen passes over all windows.
 """
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -143,18 +144,23 @@ def _held_out_logits(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Returns logits of training windows from layers that were trained without their group, and their labels.
 
-    Windows of a class in one group only are left out, because without this group a layer does not know the class.
+    A window is left out if its layer was trained without its class. There are none if the groups, or the windows of
+    every class, are fewer than the folds.
     """
     labels = windows.labels.cpu().numpy()
-    several = [len(set(groups[labels == label])) > 1 for label in range(layer.out_features)]
-    usable = np.flatnonzero(np.array(several)[labels])
-    found = windows.select(usable)
-    logits = torch.zeros(len(usable), layer.out_features, device=windows.labels.device)
-    if len(set(groups[usable])) < FOLDS:
-        return logits[:0], found.labels[:0]
+    logits = torch.zeros(len(labels), layer.out_features, device=windows.labels.device)
+    if min(len(set(groups)), np.bincount(labels).max()) < FOLDS:
+        return logits[:0], windows.labels[:0]
     folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=settings.seed % 2**32)
-    for kept, held_out in folds.split(usable, labels[usable], groups[usable]):
+    with warnings.catch_warnings():
+        # Some classes may have fewer windows than there are folds.
+        warnings.simplefilter("ignore", UserWarning)
+        parts = list(folds.split(labels, labels, groups))
+    is_known = np.zeros(len(labels), bool)
+    for kept, held_out in parts:
         fold = nn.Linear(layer.in_features, layer.out_features, device=layer.weight.device)
-        _minimise(fold, found.select(kept), settings, lambda _: None)
-        logits[torch.from_numpy(held_out)] = found.select(held_out).logits(fold)
-    return logits, found.labels
+        _minimise(fold, windows.select(kept), settings, lambda _: None)
+        logits[torch.from_numpy(held_out)] = windows.select(held_out).logits(fold)
+        is_known[held_out] = np.isin(labels[held_out], labels[kept])
+    known = torch.from_numpy(is_known).to(logits.device)
+    return logits[known], windows.labels[known]

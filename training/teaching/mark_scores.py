@@ -12,8 +12,8 @@ class MarkScores:
     """The cross-validated scores of the marks of one label, in which every video counts the same.
 
     ``recall`` is the share of the segments marked with the label that get it. ``precision`` is the share of the marked
-    segments with this answer that are right; None when no other mark could be answered with this label. Both are None
-    when the label was not cross-validated.
+    segments with this answer that are right; None when no left-out mark has this answer, or no other mark could have
+    it. Both are None when the label was not cross-validated.
     """
 
     recall: float | None

@@ -1,5 +1,6 @@
 """L-BFGS for the head ``mean``: the optimum of scikit-learn, and a calibration on windows that were not trained on."""
 
+import warnings
 from typing import Any, cast
 
 import numpy as np
@@ -88,3 +89,30 @@ def test_with_few_groups_the_validation_windows_alone_calibrate(groups: int) -> 
     train = MadeUpFeatures(40, groups, seed=3)
     _, _, logits, labels, _ = fit_head(train)
     assert len(logits) == len(labels) == 30
+
+
+def with_labels(labels: list[int]) -> MadeUpFeatures:
+    """Windows with these labels, each in a group of its own."""
+    train = MadeUpFeatures(len(labels), len(labels), seed=4)
+    train.targets = Targets(torch.tensor(labels), train.targets.videos)
+    return train
+
+
+def test_with_fewer_windows_of_each_class_than_folds_the_validation_windows_alone_calibrate() -> None:
+    _, _, logits, labels, _ = fit_head(with_labels([0, 1, 2] * 3))
+    assert len(logits) == len(labels) == 30
+
+
+def test_a_class_with_few_windows_is_no_reason_for_a_warning() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        _, _, logits, labels, _ = fit_head(with_labels([0, 1] * 12 + [2, 2]))
+    assert len(logits) == len(labels) == 26 + 30
+
+
+def test_a_window_whose_class_was_left_out_with_it_is_not_in_the_calibration() -> None:
+    train = with_labels([0, 1] * 12 + [2, 2])
+    train.groups[-2:] = "one video"
+    _, _, logits, labels, _ = fit_head(train)
+    assert len(logits) == len(labels) == 24 + 30
+    assert set(labels[:24].tolist()) == {0, 1}
