@@ -48,14 +48,19 @@ def read_export(
     Names are compared as they are, then without the folders of Label Studio. Raises InputError, with the line, for a
     video that is not in the result or that may be one of several, and for regions that are none.
     """
-    by_name: dict[str, list[str]] = defaultdict(list)
-    for video in _videos(finished):
-        by_name[PurePosixPath(video).name].append(video)
-    found = []
+    tasks = []
     for where, row in read_rows(path, (COLUMN,), ()):
         regions = [region for cell in row.values() for region in _regions(where, cell)]
-        if not regions:
-            continue
+        if regions:
+            tasks.append((where, row, regions))
+    # An archive may have more videos than fit into memory.
+    wanted = {name for _, row, _ in tasks for cell in row.values() for name in _names(cell)}
+    by_name: dict[str, list[str]] = defaultdict(list)
+    for video in _videos(finished):
+        if (name := PurePosixPath(video).name) in wanted:
+            by_name[name].append(video)
+    found = []
+    for where, row, regions in tasks:
         video = _video_of(where, row, by_name, finished.path)
         for region in regions:
             for start_s, end_s, text in _spans(where, region, frame_rate):
@@ -102,11 +107,8 @@ def _video_of(where: str, row: Mapping[str, str], by_name: Mapping[str, Sequence
         if cell in by_name.get(PurePosixPath(cell).name, ()):
             return cell
         path = _path_of(cell)
-        name = PurePosixPath(path).name
-        found = [
-            *by_name.get(name, ()),
-            *(by_name.get(_UPLOADED.sub("", name, count=1), ()) if _UPLOADED.match(name) else ()),
-        ]
+        name, uploaded = PurePosixPath(path).name, _uploaded_name(path)
+        found = [*by_name.get(name, ()), *by_name.get(uploaded, ())]
         exact = [video for video in found if f"/{video}".endswith(f"/{path.lstrip('/')}")]
         if len(exact or found) > 1:
             raise InputError(f"{where}: {place} has several videos with the name {one_line(name)}")
@@ -114,6 +116,18 @@ def _video_of(where: str, row: Mapping[str, str], by_name: Mapping[str, Sequence
             return (exact or found)[0]
     shown = one_line(row.get("video", "")) or "of this row"
     raise InputError(f"{where}: {place} has no video {shown}; videos are found by the names of their files")
+
+
+def _names(cell: str) -> set[str]:
+    """Returns the names that the video of a cell may have in a result."""
+    path = _path_of(cell)
+    return {PurePosixPath(cell).name, PurePosixPath(path).name, _uploaded_name(path)}
+
+
+def _uploaded_name(path: str) -> str:
+    """Returns the name of an uploaded file as it was before the upload; empty if it was not uploaded."""
+    name = PurePosixPath(path).name
+    return _UPLOADED.sub("", name, count=1) if _UPLOADED.match(name) else ""
 
 
 def _path_of(cell: str) -> str:
