@@ -17,7 +17,6 @@ COLUMNS = ("video", "start_s", "end_s")
 UNLABELLED = "unlabelled"
 """The label of moments without one."""
 
-
 DENIAL = "not "
 """How the label of a mark begins that says what a moment does not show."""
 
@@ -58,7 +57,7 @@ def read_marks(path: Path, known: Collection[str] = ()) -> list[Mark]:
     found = []
     for where, row, start_s, end_s in _rows(path):
         label, is_denial = parse_label(row.get("label", ""), known)
-        if label:
+        if label or is_denial:
             found.append(Mark(where, row["video"], start_s, end_s, label, is_denial))
     return found
 
@@ -75,9 +74,12 @@ def to_be_marked(moments: pa.Table, label: str = "") -> pa.Table:
 
 
 def parse_label(text: str, known: Collection[str] = ()) -> tuple[str, bool]:
-    """Returns the label in ``text``, and whether ``text`` is ``not LABEL``, which is none of the ``known`` labels."""
+    """Returns the label in ``text``, and whether ``text`` is ``not LABEL``, which is none of the ``known`` labels.
+
+    Both labels may be empty.
+    """
     label = one_line(text).strip()
-    is_denial = label.casefold().startswith(DENIAL) and label not in known
+    is_denial = f"{label} ".casefold().startswith(DENIAL) and label not in known
     return (label[len(DENIAL) :].strip() if is_denial else label), is_denial
 
 

@@ -116,8 +116,10 @@ def _print(tags: str, taught: "Taught") -> None:
         Text(f"{printable(str(taught.out))}: {count(len(taught.labels), 'label')}, {count(new, 'new one')}"),
         soft_wrap=True,
     )
+    # A result that is a folder stays one.
+    relabelled = "relabelled.parquet" if tags.endswith(".parquet") else "relabelled"
     for heading, words in (
-        ("The archive again:", ["relabel", tags, "--model", str(taught.out), "--out", "relabelled.parquet"]),
+        ("The archive again:", ["relabel", tags, "--model", str(taught.out), "--out", relabelled]),
         ("New videos:", ["run", "VIDEOS", "--model", str(taught.out), "--embeddings", "--out", "new.parquet"]),
     ):
         console.print(Text(f"{heading:<19}{printable(shlex.join(['vtag', *words]))}"), soft_wrap=True)

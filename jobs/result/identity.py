@@ -15,7 +15,8 @@ RELABELLED = frozenset({"vtag.version", "vtag.model", "vtag.model_hash", "vtag.t
 """Metadata of the tags that need not be those of the tables beside them.
 
 A run writes all tables of a result with the same metadata. ``vtag relabel`` then replaces the tags alone: they name the
-new model, and keep the id of the run that made the other tables. So the tags of a result say which model it is of.
+new model, and keep the id of the run that made the other tables. So the model of a result is the one that its tags
+name.
 """
 
 NO_EMBEDDINGS = "no embeddings"

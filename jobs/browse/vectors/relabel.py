@@ -68,7 +68,9 @@ def relabel(path: str, model: ModelSource, out: str | None = None, *, top_k: int
     identity = _identity(finished, model, top_k)
     if finished.result.identity.difference(identity) is None:
         if out is not None:
-            raise OutputError(f"{path} already has the labels of {model.name}; copy it, or leave out --out")
+            raise OutputError(
+                f"{path} already has the labels of {model.name}; use it as it is, or give another --model"
+            )
         _complete(source, finished)
         return None
     answers = model.load_answers()

@@ -22,7 +22,7 @@ from jobs.result.ledger import Ledger
 from jobs.result.output import find_output
 from jobs.result.published import UnusableResultError, read_result
 from jobs.result.rewrite.compact import compact
-from jobs.result.verify import verify
+from jobs.result.verify import DamagedError, verify
 from tagger import ModelSource, Sampling
 from tagger.errors import InputError, ModelFileError, OutputError
 from tagger.segments import make_segments
@@ -277,7 +277,6 @@ class TestToAnotherPlace:
         mine: ModelSource,
         tmp_path: Path,
         bucket: Bucket,
-        quick_locks: None,
         direction: str,
         name: str,
     ) -> None:
@@ -414,7 +413,9 @@ class TestRefused:
             relabel(str(tags), write_model(tmp_path / "other.safetensors", "xyz", **changes))
 
     def test_a_copy_with_the_labels_that_it_has_already(self, tags: Path, old: ModelSource) -> None:
-        with pytest.raises(OutputError, match="already has the labels of old; copy it, or leave out --out"):
+        with pytest.raises(
+            OutputError, match="already has the labels of old; use it as it is, or give another --model"
+        ):
             relabel(str(tags), old, str(tags.with_name(f"new{tags.suffix}")))
 
     def test_where_a_run_was_interrupted(self, tags: Path, old: ModelSource, mine: ModelSource) -> None:
@@ -473,6 +474,26 @@ def test_a_part_file_that_has_lost_its_name_gets_it_when_the_labels_are_those_of
     assert "is missing" in (verify(str(tmp_path / "tags")).problem or "")
     assert relabel(str(tmp_path / "tags"), old) is None
     assert verify(str(tmp_path / "tags")).problem is None
+
+
+def test_verify_reads_a_file_again_that_is_relabelled_during_the_check(
+    old: ModelSource, mine: ModelSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(tmp_path / "tags.parquet", identity_of(old))
+    readings = [read_result(find_output(tmp_path / "tags.parquet"))]
+    errors = [DamagedError("half old, half new")]
+
+    def fail_once(ranges: object) -> None:
+        if errors:
+            raise errors.pop()
+
+    relabel(str(tmp_path / "tags.parquet"), mine)
+    monkeypatch.setattr(
+        "jobs.result.verify.read_result", lambda output: readings.pop() if readings else read_result(output)
+    )
+    monkeypatch.setattr("jobs.result.verify._check_no_duplicates", fail_once)
+    found = verify(str(tmp_path / "tags.parquet"))
+    assert (found.problem, found.identity.model, errors) == (None, "mine", [])
 
 
 def test_tables_of_two_models_are_one_result_only_when_they_are_of_one_run(

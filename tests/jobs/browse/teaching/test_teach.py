@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -180,6 +181,17 @@ def test_the_table_says_what_was_taught_how_well_and_what_comes_next(file_archiv
     assert found["taught"][2]["is_new"] and found["taught"][2]["recall"] == 1.0
 
 
+def test_the_next_command_for_a_folder_writes_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    archive = make_archive(tmp_path, "tags")
+    write_marks(tmp_path / "marks.csv", marks_of(archive, "Swing", range(5)))
+    done = vtag("teach", "tags", "marks.csv", "--model", "old.safetensors", "--out", "new.safetensors")
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("The archive again:")]
+    command = shlex.split(line.removeprefix("The archive again:"))
+    assert command == ["vtag", "relabel", "tags", "--model", "new.safetensors", "--out", "relabelled"]
+    assert vtag(*command[1:]).exit_code == 0
+
+
 def refusal(*arguments: object) -> str:
     done = vtag(*arguments)
     assert done.exit_code == 1 and done.stdout == "" and len(done.stderr.splitlines()) == 1, done.output
@@ -204,6 +216,7 @@ def refusal(*arguments: object) -> str:
             "marks.csv, line 2: the marks of this segment deny every label; mark what it shows",
         ),
         ([("/v/0.mp4", 0, 2, "not Bike")], "marks.csv, line 2: the taught model has no label 'Bike'"),
+        ([("/v/0.mp4", 0, 2, "Not ")], "marks.csv, line 2: the taught model has no label ''; its 2 labels are Biking"),
     ],
 )
 def test_marks_that_cannot_be_used_are_refused_in_one_line(
