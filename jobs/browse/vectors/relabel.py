@@ -17,6 +17,7 @@ from jobs.result.output import Output, choose_output, find_output
 from jobs.result.published import complete, is_complete
 from jobs.result.rewrite.exclusive import rewriting
 from jobs.result.rewrite.new_tags import rewrite_tags
+from jobs.storage.location import Location
 from jobs.tagging.run_config import RunConfig
 from tagger.errors import InputError, OutputError
 from tagger.models.embeddings.answers import EmbeddingAnswers
@@ -87,7 +88,7 @@ def relabel(path: str, model: ModelSource, out: str | None = None, *, top_k: int
 
         def new_tags(files: TableFiles) -> Iterator[pa.Table]:
             _add_videos(files, done)
-            for batch in _batches(finished, files):
+            for batch in _batches(files.tags):
                 found = beside.take(batch.num_rows)
                 yield _count(batch, tags_of(batch, found, labels, has_ood=answers.info.ood is not None), done)
 
@@ -99,7 +100,7 @@ def _identity(finished: FinishedResult, model: ModelSource, top_k: int | None) -
     """Returns the identity of the result with other labels. Raises OutputError when it cannot get any."""
     vector_size(finished)
     before = finished.result.identity
-    if not any(_rows(source) for source in finished.result.sources):
+    if not _count_rows(finished):
         raise no_segments(finished)
     top_k = min(_wanted_top_k(finished) if top_k is None else top_k, len(model.info.labels))
     return replace(before, model=model.name, model_hash=model.hash, top_k=top_k)
@@ -124,8 +125,23 @@ def _wanted_top_k(finished: FinishedResult) -> int:
     return kept
 
 
-def _rows(source: TableFiles) -> int:
-    with readable(source.tags), source.tags.parquet() as file:
+def _count_rows(finished: FinishedResult) -> int:
+    """Returns the number of segments. Raises OutputError unless all files of tags have as many rows as the embeddings.
+
+    So a result that lacks a file is refused before anything is written.
+    """
+    rows = 0
+    for source in finished.result.sources:
+        assert source.embeddings is not None
+        tags, embeddings = map(_rows, (source.tags, source.embeddings))
+        if tags != embeddings:
+            raise misfit(finished.path)
+        rows += tags
+    return rows
+
+
+def _rows(table: Location) -> int:
+    with readable(table), table.parquet() as file:
         return file.metadata.num_rows
 
 
@@ -173,18 +189,11 @@ def _complete(output: Output, finished: FinishedResult) -> None:
 
 
 def _add_videos(files: TableFiles, done: Relabelled) -> None:
-    with readable(files.videos), files.videos.parquet() as file:
-        done.videos += file.metadata.num_rows
+    done.videos += _rows(files.videos)
 
 
-def _batches(finished: FinishedResult, files: TableFiles) -> Iterator[pa.RecordBatch]:
-    """Yields the rows of a file of tags. Raises OutputError unless it has as many rows as its embeddings."""
-    assert files.embeddings is not None
-    with readable(files.embeddings), files.embeddings.parquet() as file:
-        embeddings = file.metadata.num_rows
-    with readable(files.tags), files.tags.parquet() as file:
-        if file.metadata.num_rows != embeddings:
-            raise misfit(finished.path)
+def _batches(tags: Location) -> Iterator[pa.RecordBatch]:
+    with readable(tags), tags.parquet() as file:
         yield from file.iter_batches(BATCH_ROWS, columns=[*KEPT_COLUMNS, "label"])
 
 

@@ -441,6 +441,19 @@ class TestRefused:
         with jobs.result.rewrite.exclusive.locked(find_output(tags).run_folder), message:
             relabel(str(tags), mine)
 
+    @pytest.mark.parametrize("out", [None, "new"])
+    def test_a_folder_that_lacks_embeddings_is_refused_before_anything_is_written(
+        self, old: ModelSource, mine: ModelSource, tmp_path: Path, out: str | None
+    ) -> None:
+        publish(tmp_path / "tags", identity_of(old))
+        for file in (*(tmp_path / "tags/embeddings").iterdir(), *(tmp_path / "tags/parts").glob("*.embeddings.*")):
+            if "part-00002" in file.name:
+                file.unlink()
+        before = sorted(tmp_path.rglob("*"))
+        with pytest.raises(OutputError, match=r"part-00002\.parquet cannot be read: .*; see vtag verify$"):
+            relabel(str(tmp_path / "tags"), mine, out and str(tmp_path / out))
+        assert sorted(tmp_path.rglob("*")) == before
+
     def test_embeddings_that_lack_a_row(self, old: ModelSource, mine: ModelSource, tmp_path: Path) -> None:
         publish(tmp_path / "t.parquet", identity_of(old))
         file = tmp_path / "t.embeddings.parquet"
