@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from jobs.browse.teaching.teach_model import Taught, TaughtLabel
 
 GOOD_VIDEOS = 5
-"""Videos with marks of a label from which on its accuracy is more than a guess."""
+"""Videos in which marks show a label from which on its accuracy is more than a guess."""
+
+MOST_WARNINGS = 3
+"""Labels of the model with few marks that get a line each."""
 
 
 @click.command(
@@ -108,9 +111,14 @@ def _print(tags: str, taught: "Taught") -> None:
         table.add_row(*map(Text, [*cells, shown(each.recall), shown(each.precision), shown(each.share)]))
     console = Console()
     console.print(table)
-    for each in taught.taught:
-        if each.videos < GOOD_VIDEOS:
-            console.print(Text(_warning(each)), soft_wrap=True)
+    few = [each for each in taught.taught if (each.shown_videos if each.marks else each.videos) < GOOD_VIDEOS]
+    known = [each for each in few if not each.is_new]
+    # A list of vtag uncertain marks many known labels once or twice: one line for all of them.
+    for each in few if len(known) <= MOST_WARNINGS else [each for each in few if each.is_new]:
+        console.print(Text(_warning(each)), soft_wrap=True)
+    if len(known) > MOST_WARNINGS:
+        told = f"{len(known)} labels of the model have marks in fewer than {GOOD_VIDEOS} videos"
+        console.print(Text(f"{told}: their accuracy is unknown or a guess"), soft_wrap=True)
     new = sum(each.is_new for each in taught.taught)
     console.print(
         Text(f"{printable(str(taught.out))}: {count(len(taught.labels), 'label')}, {count(new, 'new one')}"),
@@ -129,7 +137,10 @@ def _warning(each: "TaughtLabel") -> str:
     from jobs.cli.terminal.wording import count, printable
 
     known = "its accuracy is unknown" if each.recall is None else "this accuracy is a guess"
-    return (
-        f"{printable(each.label)} has marks in {count(each.videos, 'video')}: {known}; mark 5 to 10 more moments in "
-        "other videos, see vtag search --like and vtag uncertain"
+    label = printable(each.label)
+    found = (
+        f"the marks show {label} in {count(each.shown_videos, 'video')}"
+        if each.marks
+        else f"{label} has marks in {count(each.videos, 'video')}"
     )
+    return f"{found}: {known}; mark 5 to 10 more moments in other videos, see vtag search --like and vtag uncertain"

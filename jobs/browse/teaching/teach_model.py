@@ -31,7 +31,8 @@ FEWEST_SEGMENTS = 2
 class TaughtLabel:
     """What a model was taught about one label, and how well it knows it.
 
-    ``marks`` and ``denials`` are rows of the CSV files, ``segments`` and ``videos`` those that the marks speak about.
+    ``marks`` and ``denials`` are rows of the CSV files, ``segments`` and ``videos`` those that the marks speak about,
+    ``shown_videos`` the videos of segments that show the label.
     ``recall`` and ``precision`` are the cross-validated ones of ``MarkScores``. ``share`` is the share of a sample of
     the unmarked segments that now have this label; None without a sample.
     """
@@ -42,6 +43,7 @@ class TaughtLabel:
     denials: int
     segments: int
     videos: int
+    shown_videos: int
     recall: float | None
     precision: float | None
     share: float | None
@@ -169,6 +171,7 @@ def _summary(
         denials,
         len(segments),
         len({segment.video for segment in segments}),
+        len({segment.video for segment in segments if segment.shown == label}),
         scores.recall,
         scores.precision,
         None if share is None else float(share[number]),

@@ -168,7 +168,7 @@ def test_the_table_says_what_was_taught_how_well_and_what_comes_next(file_archiv
         "Biking has marks in 2 videos: its accuracy is unknown; mark 5 to 10 more moments in other videos, see vtag "
         "search --like and vtag uncertain"
     )
-    assert lines[5].startswith("Diving has marks in 2 videos: this accuracy is a guess; mark 5 to 10 more moments")
+    assert lines[5].startswith("the marks show Diving in 2 videos: this accuracy is a guess; mark 5 to 10 more moments")
     assert lines[6] == f"{out}: 3 labels, 1 new one"
     assert lines[7:] == [
         f"The archive again: vtag relabel {file_archive.tags} --model {out} --out relabelled.parquet",
@@ -190,6 +190,29 @@ def test_the_next_command_for_a_folder_writes_a_folder(tmp_path: Path, monkeypat
     command = shlex.split(line.removeprefix("The archive again:"))
     assert command == ["vtag", "relabel", "tags", "--model", "new.safetensors", "--out", "relabelled"]
     assert vtag(*command[1:]).exit_code == 0
+
+
+def test_marks_that_deny_a_label_do_not_hide_that_few_show_it(file_archive: Archive) -> None:
+    rows = [*marks_of(file_archive, "Swing", range(3)), *marks_of(file_archive, "Diving", range(8), "not Swing")]
+    marks = write_marks(file_archive.tags.parent / "marks.csv", rows)
+    out = file_archive.tags.parent / "new.safetensors"
+    done = vtag("teach", file_archive.tags, marks, "--model", file_archive.model, "--out", out)
+    assert "the marks show Swing in 3 videos: this accuracy is a guess; mark 5 to 10 more moments" in done.stdout
+
+
+def test_many_known_labels_with_few_marks_get_one_line_together(
+    file_archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobs.cli.teach.MOST_WARNINGS", 1)
+    rows = [row for label in ("Swing", "Diving", "Biking") for row in marks_of(file_archive, label, range(2))]
+    marks = write_marks(file_archive.tags.parent / "marks.csv", rows)
+    out = file_archive.tags.parent / "new.safetensors"
+    done = vtag("teach", file_archive.tags, marks, "--model", file_archive.model, "--out", out)
+    warnings = [line for line in done.stdout.splitlines() if "accuracy is" in line]
+    assert [line.split(":")[0] for line in warnings] == [
+        "the marks show Swing in 2 videos",
+        "2 labels of the model have marks in fewer than 5 videos",
+    ]
 
 
 def refusal(*arguments: object) -> str:
