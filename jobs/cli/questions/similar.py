@@ -17,8 +17,11 @@ SHOWN = (
 )
 
 
-MIN_SIMILARITY = 0.93
-"""Lowest similarity of two segments by default. The benchmark ``copies`` measures it."""
+FITTED_SIMILARITY, RANDOM_SIMILARITY = 0.85, 0.93
+"""Lowest similarity of two segments by default: for embeddings that were fitted to their model, and for the others.
+
+The benchmark ``copies`` measures them.
+"""
 
 
 @click.command(
@@ -35,8 +38,7 @@ MIN_SIMILARITY = 0.93
     metavar="X",
     type=click.FloatRange(0.5, 1),
     callback=finite,
-    default=MIN_SIMILARITY,
-    show_default=True,
+    show_default=f"{FITTED_SIMILARITY}, or {RANDOM_SIMILARITY} for embeddings that are not fitted to their model",
     help="Lowest cosine of the embeddings of two segments.",
 )
 @seconds_option("--min-duration", "Leave out shorter stretches.")
@@ -45,7 +47,7 @@ MIN_SIMILARITY = 0.93
 @verbose_option
 def similar(
     tags: str,
-    min_similarity: float,
+    min_similarity: float | None,
     min_duration: float,
     within: bool,
     form: AnswerForm,
@@ -59,6 +61,9 @@ def similar(
     from jobs.browse.vectors.similar import SIMILAR_SCHEMA, find_similar
 
     with form.answering(tags) as answer:
+        if min_similarity is None:
+            embeddings = answer.finished.result.identity.embeddings or {}
+            min_similarity = RANDOM_SIMILARITY if embeddings.get("space") is None else FITTED_SIMILARITY
         found = find_similar(answer.finished, min_similarity, min_duration, within=within)
         if found.dropped:
             click.echo(

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from jobs.browse.segments import open_result
 from jobs.browse.vectors import similar
 from jobs.browse.vectors.similar import Similar, find_similar
 from jobs.cli import main
+from jobs.result.identity import RunIdentity
 from tests.click_runner import CliRunner
 from tests.jobs.browse.made_up import make_video, with_vectors
 from tests.jobs.result.finished import EMBEDDED, make_finished, publish_to
@@ -30,12 +32,12 @@ def scenes(count: int, seed: int = 0) -> np.ndarray:
     return np.stack(found)
 
 
-def publish(out: Path, videos: Mapping[str, np.ndarray], hop_s: float = 2.0) -> Path:
+def publish(out: Path, videos: Mapping[str, np.ndarray], hop_s: float = 2.0, identity: RunIdentity = EMBEDDED) -> Path:
     made = [
         with_vectors(make_video(name, [{"Biking": 1.0}] * len(vectors), hop_s=hop_s), vectors)
         for name, vectors in videos.items()
     ]
-    publish_to(out, made, identity=EMBEDDED)
+    publish_to(out, made, identity=identity)
     return out
 
 
@@ -150,6 +152,16 @@ def test_pairs_of_stretches_are_given_as_a_table_and_as_json(result: Path) -> No
     done = CliRunner().invoke(main, ["similar", str(result), "--min-duration", "8", "--within", "--json"])
     found = json.loads(done.stdout)
     assert [tuple(row.values())[:6] for row in found["pairs"]] == [COPY]
+
+
+@pytest.mark.parametrize(("space", "lowest"), [(None, 0.93), ("0123abcd", 0.85)])
+def test_the_lowest_similarity_follows_from_the_kind_of_embeddings(
+    tmp_path: Path, space: str | None, lowest: float
+) -> None:
+    identity = replace(EMBEDDED, embeddings={**(EMBEDDED.embeddings or {}), "space": space})
+    path = publish(tmp_path / "tags.parquet", {"/v/a.mp4": SCENES[:3], "/v/b.mp4": SCENES[:3]}, identity=identity)
+    found = json.loads(CliRunner().invoke(main, ["similar", str(path), "--json"]).stdout)
+    assert found["min_similarity"] == lowest
 
 
 @pytest.mark.parametrize("command", [["similar"], ["clusters"], ["search", "--like", "/v/a.mp4"]])
