@@ -1,36 +1,33 @@
 """Measures what each part of ``i3d-lite-lstm`` adds, by cross-validation over the built-in model's training groups.
 
-DATA is UCF-101 or a part of its classes; groups and settings are those of the built-in model's card. Four folds of
-groups are left out of training in turn. The test groups of the card are not used.
+    python -m tests.benchmarks.ablation DATA [--cache FOLDER]
+
+DATA is the manifest of the built-in model's card (``tests.benchmarks.card_clips``). Four folds of groups are left out
+of training in turn. The test groups of the card are not used.
 """
 
 import argparse
-import statistics
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-import torch
 
-from tagger.models.heads import HeadName
 from tagger.models.i3d_lite import CHANNELS, STRIPS
-from tests.benchmarks.frozen import SETTINGS, FrozenFeatures, NarrowFeatures
-from training.data.data_set import LabelledClip
+from tests.benchmarks.frozen import WIDTH, FrozenFeatures
+from training.evaluation.calibration import fit_temperature, reliability
 from training.evaluation.metrics import average_by_video
-from training.fitting.passes import predict
 from training.inputs.clip_cache import ClipCache
 
-FOLDS = (("01", "02", "03", "04"), ("05", "06", "07", "08"), ("09", "11", "12"), ("13", "14", "15", "16"))
-MOTION = ("HandstandWalking", "JumpingJack", "PullUps", "PushUps")
+MOTION = ("BodyWeightSquats", "HandstandWalking", "JumpingJack", "Lunges", "PullUps", "PushUps")
+CAMERAS = ("Fight", "background")
 
-PARTS: dict[str, tuple[int, HeadName]] = {
-    "2D features, averaged": (CHANNELS, "mean"),
-    "and how they change": ((1 + STRIPS) * CHANNELS, "mean"),
-    "and difference images": ((1 + 2 * STRIPS) * CHANNELS, "mean"),
-    "and their order": ((1 + 3 * STRIPS) * CHANNELS, "mean"),
-    "all of it, LSTM": ((1 + 3 * STRIPS) * CHANNELS, "lstm"),
+PARTS = {
+    "2D features, averaged": CHANNELS,
+    "and how they change": (1 + STRIPS) * CHANNELS,
+    "and difference images": (1 + 2 * STRIPS) * CHANNELS,
+    "and their order": WIDTH,
 }
-"""The number of features used, counted from the first, and the head."""
+"""The number of features used, counted from the first."""
 
 
 def main() -> None:
@@ -40,37 +37,31 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, help="where features of the frozen backbone are kept")
     options = parser.parse_args()
     with TemporaryDirectory() as folder:
-        measure(FrozenFeatures(options.data, ClipCache(options.cache or Path(folder))))
+        cache = ClipCache(options.cache or Path(folder))
+        frozen = FrozenFeatures(options.data, cache)
+        for name, width in PARTS.items():
+            print(f"{name:25} {measure(frozen, width)}", flush=True)
+        whole = FrozenFeatures(options.data, cache, view="whole")
+        print(f"{'all of the whole frame':25} {measure(whole, WIDTH)}", flush=True)
 
 
-def measure(frozen: FrozenFeatures) -> None:
-    """Prints the accuracies, which are means over the folds."""
-    for name, (width, head) in PARTS.items():
-        folds = []
-        for groups in FOLDS:
-            train = [clip for clip in frozen.split.train if clip.group not in groups]
-            left_out = [clip for clip in frozen.split.train if clip.group in groups]
-            network = frozen.fit_head(train, frozen.labels, head=head, width=width)
-            # Mirrored, because that form is in the cache. Without a seed the mirror images are not used.
-            source = frozen.source(left_out, frozen.labels, mirrored=True, width=width)
-            folds.append(score(network, source, left_out, frozen.labels))
-        video, window, motion = (statistics.fmean(values) for values in zip(*folds, strict=True))
-        print(f"{name:24} video {video:.3f}  window {window:.3f}  motion classes {motion:.3f}", flush=True)
-
-
-def score(
-    network: torch.nn.Module, source: NarrowFeatures, clips: list[LabelledClip], labels: tuple[str, ...]
-) -> tuple[float, float, float]:
-    """Returns accuracy by video, by window, and by video of the classes that differ by motion."""
-    logits = predict(network, source, SETTINGS.batch_size)
-    truth = source.targets.labels.numpy()
-    by_window = float((logits.argmax(1).numpy() == truth).mean())
-    videos, averaged = average_by_video(logits.softmax(1).numpy(), source.targets.videos)
-    right = np.array(
-        [labels[best] == clips[video].label for video, best in zip(videos, averaged.argmax(1), strict=True)]
+def measure(frozen: FrozenFeatures, width: int) -> str:
+    """Returns accuracies, and the calibration errors, of the training windows in the folds that leave them out."""
+    fitted = frozen.fit(frozen.labels, width=width)
+    targets = frozen.source(frozen.split.train, frozen.labels, mirrored=True).targets
+    logits, truth = fitted.logits[: len(targets.labels)], targets.labels.numpy()
+    probabilities = (logits / fit_temperature(logits, targets.labels)).softmax(1).numpy()
+    videos, averaged = average_by_video(probabilities, targets.videos)
+    video_truth = truth[np.searchsorted(targets.videos, videos)]
+    right = averaged.argmax(1) == video_truth
+    names = np.array(frozen.labels)[video_truth]
+    motion, cameras = (right[np.isin(names, labels)].mean() for labels in (MOTION, CAMERAS))
+    return (
+        f"videos {right.mean():.3f}  windows {(probabilities.argmax(1) == truth).mean():.3f}  "
+        f"motion classes {motion:.3f}  cameras {cameras:.3f}  calibration error "
+        f"{reliability(video_truth, averaged).error:.3f} by video, "
+        f"{reliability(truth, probabilities).error:.3f} by window"
     )
-    is_motion = np.array([clips[video].label in MOTION for video in videos])
-    return float(right.mean()), by_window, float(right[is_motion].mean())
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--videos", type=Path, help="a folder of mp4 files to use instead of generated clips")
     parser.add_argument("--count", type=int, default=40, help="N, the number of videos")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--model", default="ucf20")
+    parser.add_argument("--model", default="actions38")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         compare(Path(folder), options.videos, options.count, options.rounds, options.model)

@@ -44,7 +44,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("clips", type=Path)
     parser.add_argument("--classes", type=int, default=24)
-    parser.add_argument("--model", default="ucf20")
+    parser.add_argument("--model", default="actions38")
     options = parser.parse_args()
     model = load_model(options.model)
     clips: Vectors = {}

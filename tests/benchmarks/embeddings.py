@@ -29,7 +29,7 @@ CALL_WINDOWS = 8
 @click.argument("videos", type=click.Path(exists=True, path_type=Path))
 @click.option("--count", default=100, show_default=True, help="Number of videos, spread over the whole folder.")
 @click.option("--rounds", default=3, show_default=True)
-@click.option("--model", default="ucf20", show_default=True)
+@click.option("--model", default="actions38", show_default=True)
 def main(videos: Path, count: int, rounds: int, model: str) -> None:
     """Measures and prints."""
     found = sorted(path for path in videos.rglob("*") if path.suffix in (".mp4", ".avi", ".mkv", ".mpg"))

@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.fused [--rounds N] [--threads N] [--give-back] [NETWORK]...
 
-NETWORK is `ucf20`, `i3d-kinetics400`, `x3d-m-kinetics400` or `cnn3d-lstm`; by default all of them.
+NETWORK is `actions38`, `i3d-kinetics400`, `x3d-m-kinetics400` or `cnn3d-lstm`; by default all of them.
 
 All variants of a network run in ``channels_last_3d``, in turns and in random order, so that other load on this machine
 slows down all of them. Prints medians, and how many times as long as the fused network each variant takes: the median

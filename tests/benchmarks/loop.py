@@ -64,7 +64,7 @@ def main(rounds: int, videos: int, read_videos: bool, json_file: Path | None) ->
             "loop, float32": lambda: loop(minute, network, torch.float32, LOOP_WINDOWS),
             "loop, tuned": lambda: loop(minute, tuned, torch.bfloat16, TUNED_WINDOWS),
             "vtag run, i3d-kinetics400": lambda: vtag_run(copies(minute, folder / "few", videos), kinetics),
-            "vtag run, ucf20": lambda: vtag_run(copies(minute, folder / "many", 4 * videos), []),
+            "vtag run, actions38": lambda: vtag_run(copies(minute, folder / "many", 4 * videos), []),
         }
         if read_videos:
             contenders["ray.data.read_videos"] = lambda: with_read_videos(
