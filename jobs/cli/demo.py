@@ -52,13 +52,15 @@ def demo(ctx: click.Context, out: Path, device: Literal["auto", "cpu", "cuda"], 
     from jobs.cli.terminal.run_report import print_result, speed
     from tagger import find_model
     from tagger.models.kinetics import X3D_M_KINETICS
+    from tagger.segments import BACKGROUND
 
+    actions = sum(label != BACKGROUND for label in find_model(summary.model).info.labels)
     console = Console()
     console.print(_segments_table(Path(summary.out)))
     console.print(speed(summary), style="dim", highlight=False)
     console.print(
-        f"\nThe built-in model knows {len(find_model(summary.model).info.labels)} actions and labels everything with"
-        " one of them, even footage that shows none. A low confidence means that it is guessing.\n",
+        f"\nThe built-in model knows {actions} actions. Footage that shows none of them should be {BACKGROUND}, but"
+        " often gets one of them. A low confidence means that it is guessing.\n",
         highlight=False,
     )
     print_result(summary, console)

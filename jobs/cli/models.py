@@ -20,7 +20,7 @@ LABELS_SHOWN = 40
 """Number of labels that the description of a model names."""
 
 
-@click.command(epilog=examples("vtag models", "vtag models ucf20", "vtag models model.safetensors --json"))
+@click.command(epilog=examples("vtag models", "vtag models actions38", "vtag models model.safetensors --json"))
 @click.argument("model", metavar="[NAME|FILE]", required=False)
 @json_option("Print JSON instead of a table, with all labels and scores.")
 @verbose_option

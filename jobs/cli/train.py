@@ -64,7 +64,7 @@ def _find_start(ctx: click.Context, start: str) -> "ModelSource":
     from tagger.models.registry import ARCHITECTURES
 
     if start in ARCHITECTURES:
-        raise click.UsageError(f"--from {start}: name a model file, or ucf20; --model names a network.")
+        raise click.UsageError(f"--from {start}: name a model file, or actions38; --model names a network.")
     source = find_model(start)
     model, found = ctx.params["model"], source.info.architecture
     if ctx.get_parameter_source("model") is ParameterSource.COMMANDLINE and model != found:

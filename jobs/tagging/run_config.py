@@ -58,7 +58,7 @@ class RunConfig:
 
     inputs: tuple[str, ...]
     out: str | Path
-    model: str = "ucf20"
+    model: str = "actions38"
     weights: Path | None = None
     frames: int | None = None
     hop_s: float | None = None

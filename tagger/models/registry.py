@@ -13,7 +13,7 @@ from tagger.preprocessing import Preprocessing
 if TYPE_CHECKING:
     from torch import nn
 
-BUILTIN = "ucf20"
+BUILTIN = "actions38"
 """The trained model that ships with vtag and is the default of ``vtag run``."""
 
 # EfficientNet-Lite uses (pixel - 127) / 128.
@@ -30,12 +30,14 @@ BUILTIN_MODEL = KnownModel(
     BUILTIN,
     "a small model that ships with vtag; the default",
     replace(LITE_PREPROCESSING, view="centre"),
-    12,
+    18,
     weights=Weights(
-        source="vtag, trained on 729 clips of 20 classes of UCF-101 (https://www.crcv.ucf.edu/data/UCF101.php), from "
+        source="vtag, trained on 1,326 clips of 37 classes of UCF-101 (https://www.crcv.ucf.edu/data/UCF101.php) and "
+        "of surveillance cameras with and without fights (Aktı et al., 2019, https://arxiv.org/abs/2002.04355), from "
         f"{IMAGENET_SOURCE}",
-        licence="EfficientNet-Lite0, its start, is Apache-2.0; for the videos of UCF-101 none is stated",
-        protocol="189 clips of UCF-101 from groups that training never saw; 1 crop, all windows of a clip averaged",
+        licence="EfficientNet-Lite0, its start, is Apache-2.0, and the videos of cameras are MIT; for the videos of "
+        "UCF-101 no licence is stated",
+        protocol="420 clips from groups that training never saw; 1 crop, all windows of a clip averaged",
     ),
     is_trainable=False,
 )

@@ -31,8 +31,9 @@ PICTURES = frozenset({".avif", ".bmp", ".heic", ".jpeg", ".jpg", ".png", ".tif",
 """Endings of pictures."""
 
 PAN_STEP = 2 / 224
-"""Movement across a picture from one frame of a window to the next, as a share of its shorter side. With ``ucf20``, the
-most similar video of 75 clips is then of the same scene for 31 of 32 pictures, and for 7 if nothing moves."""
+"""Movement across a picture from one frame of a window to the next, as a share of its shorter side. With an
+earlier built-in model, the most similar video of 75 clips was then of the same scene for 31 of 32 pictures, and for 7
+if nothing moved."""
 
 
 @dataclass(frozen=True)

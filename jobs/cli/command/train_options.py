@@ -75,8 +75,8 @@ def network_options(command: Command) -> Command:
             "--from",
             "start",
             metavar="NAME|FILE",
-            help="Model file to start from, or ucf20. It fixes the network. Its head is kept when DATA has the same "
-            "classes; otherwise the head is new. Default: the pretrained weights of --model, if there are any.",
+            help="Model file to start from, or actions38. It fixes the network. Its head is kept when DATA has the "
+            "same classes; otherwise the head is new. Default: the pretrained weights of --model, if there are any.",
         ),
         click.option(
             "--out",

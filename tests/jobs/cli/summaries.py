@@ -6,7 +6,7 @@ from jobs.tagging.summary import Summary
 GOOD = Summary(
     out="t.parquet",
     videos_out="t.videos.parquet",
-    model="ucf20",
+    model="actions38",
     sampling="16×4 @ 30 fps",
     videos=2,
     ok=2,

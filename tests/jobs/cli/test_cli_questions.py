@@ -80,7 +80,7 @@ def test_events_are_given_as_a_table_as_json_as_csv_and_as_parquet(result: Path,
     ]
     assert events(result) == EVENTS
     found = json.loads(vtag("events", result, "--json").stdout)
-    assert (found["result"], found["model"]) == (str(result), "ucf20")
+    assert (found["result"], found["model"]) == (str(result), "actions38")
     header, *rows = csv.reader(io.StringIO(vtag("events", result, "--csv").stdout))
     assert header == EVENTS_SCHEMA.names
     assert rows == [[str(value) for value in event] for event in EVENTS]

@@ -93,9 +93,9 @@ def test_either_out_or_overwrite_is_given(options: list[str], tags: Path, mine: 
     assert labels(tags) == list("aabaab")
 
 
-def test_a_model_that_cannot_answer_is_refused_in_one_line(tags: Path, tmp_path: Path) -> None:
+def test_a_model_that_cannot_answer_is_refused_in_one_line(tags: Path, tmp_path: Path, model_file: Path) -> None:
     for model, says in (
-        ("ucf20", "vtag: the answers of ucf20 cannot be computed from embeddings"),
+        (model_file, f"vtag: the answers of {model_file.stem} cannot be computed from embeddings"),
         (tmp_path / "none.safetensors", f"vtag: {tmp_path}/none.safetensors does not exist"),
     ):
         done = vtag("relabel", tags, "--model", model, "--overwrite")

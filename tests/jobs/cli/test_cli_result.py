@@ -26,7 +26,7 @@ def result(tmp_path: Path) -> Path:
 def test_verify_says_in_one_line_that_a_result_is_complete(result: Path) -> None:
     done = vtag("verify", str(result))
     assert done.exit_code == 0
-    assert done.stdout == f"{result}: 2 videos, 4 segments, complete, no duplicates, from ucf20 (abc123)\n"
+    assert done.stdout == f"{result}: 2 videos, 4 segments, complete, no duplicates, from actions38 (abc123)\n"
     found = json.loads(vtag("verify", str(result), "--json").stdout)
     assert (found["videos"], found["segments"], found["problem"]) == (2, 4, None)
 
@@ -35,7 +35,7 @@ def test_verify_says_that_a_result_has_embeddings_and_compact_keeps_them(tmp_pat
     for name in ("b", "a"):
         publish_to(tmp_path / "result", [make_finished(f"/v/{name}.mp4", "xy")], identity=EMBEDDED)
     assert vtag("compact", str(tmp_path / "result")).exit_code == 0
-    line = "2 videos, 4 segments with embeddings, complete, no duplicates, from ucf20 (abc123)"
+    line = "2 videos, 4 segments with embeddings, complete, no duplicates, from actions38 (abc123)"
     assert vtag("verify", str(tmp_path / "result")).stdout == f"{tmp_path / 'result'}: {line}\n"
 
 

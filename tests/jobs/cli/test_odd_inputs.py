@@ -153,17 +153,17 @@ LINES: Mapping[str, Sequence[tuple[str, str]]] = {
     ],
     "evaluate": [
         ("paths", "evaluate {x} {clips} --split all"),
-        ("paths", "evaluate ucf20 {x} --split all"),
-        ("paths", "evaluate ucf20 {clips} --split all --out {x}"),
-        ("list files", "evaluate ucf20 {clips} --split all --json {x}"),
-        ("paths", "evaluate ucf20 {clips} --split all --cache {x}"),
-        ("numbers", "evaluate ucf20 {clips} --split all --cache-size={x}"),
+        ("paths", "evaluate actions38 {x} --split all"),
+        ("paths", "evaluate actions38 {clips} --split all --out {x}"),
+        ("list files", "evaluate actions38 {clips} --split all --json {x}"),
+        ("paths", "evaluate actions38 {clips} --split all --cache {x}"),
+        ("numbers", "evaluate actions38 {clips} --split all --cache-size={x}"),
     ],
     "compare": [
-        ("paths", "compare {x} ucf20 {clips} --split all"),
-        ("paths", "compare ucf20 {model} {x} --split all"),
-        ("paths", "compare ucf20 {model} {clips} --split all --out {x}"),
-        ("paths", "compare ucf20 {model} {clips} --split all --cache {x}"),
+        ("paths", "compare {x} actions38 {clips} --split all"),
+        ("paths", "compare actions38 {model} {x} --split all"),
+        ("paths", "compare actions38 {model} {clips} --split all --out {x}"),
+        ("paths", "compare actions38 {model} {clips} --split all --cache {x}"),
     ],
     "bench": [
         ("paths", "bench {x}"),
@@ -392,7 +392,7 @@ CLOSED = [
     "run {video} --out {x}/t --dry-run",
     *("run {video} --out {out} --dry-run --model {x}", "verify {x}", "compact {x}", "models {x}"),
     *("train {x} --dry-run", "evaluate {x} {clips} --split all"),
-    "evaluate ucf20 {clips} --split all --out {x}/report",
+    "evaluate actions38 {clips} --split all --out {x}/report",
 ]
 
 
@@ -428,8 +428,8 @@ def test_a_file_or_folder_without_permission_ends_in_a_clear_line(line: str, goo
 
 REMOVED = [
     *("run a.mp4 --out t.parquet", "run {video} --out t.parquet", "verify t", "compact t", "probe a.mp4"),
-    *("models m.safetensors", "train clips --dry-run", "evaluate ucf20 clips"),
-    *("compare ucf20 m.safetensors clips", "bench a.mp4", "demo --out d"),
+    *("models m.safetensors", "train clips --dry-run", "evaluate actions38 clips"),
+    *("compare actions38 m.safetensors clips", "bench a.mp4", "demo --out d"),
 ]
 
 

@@ -144,7 +144,7 @@ def test_a_training_from_a_model_file_goes_on_with_its_scores(tree: Path, traine
         (("--from", "MINE", "--size", "224"), "--size would change nothing: the model file of --from fixes it", 2),
         (("--from", "MINE", "--input", "frames"), "--input would change nothing: the model file of --from fixes it", 2),
         (("--from", "MINE", "--view", "centre"), "--view would change nothing: the model file of --from fixes it", 2),
-        (("--from", "i3d-kinetics400"), "--from i3d-kinetics400: name a model file, or ucf20", 2),
+        (("--from", "i3d-kinetics400"), "--from i3d-kinetics400: name a model file, or actions38", 2),
         (("--from", "gone.safetensors"), "gone.safetensors does not exist", 1),
         (("--from", "PICKLE"), "is not a readable .safetensors file", 1),
     ],
@@ -429,9 +429,9 @@ def test_options_that_do_not_fit_together_are_a_usage_error(
 
 
 def test_evaluating_only_unknown_classes_is_refused(tree: Path) -> None:
-    result = vtag("evaluate", "ucf20", tree)
+    result = vtag("evaluate", "actions38", tree)
     assert result.exit_code == 1
-    assert "has none of the classes that the model ucf20 knows, but Across, Down" in result.output
+    assert "has none of the classes that the model actions38 knows, but Across, Down" in result.output
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from jobs.cluster.cpu_environment import cpu_environment
 
 
 @pytest.mark.parametrize("wanted", [None, "ACTIVE"])
-@pytest.mark.parametrize("command", [("evaluate", "gone.safetensors"), ("compare", "gone.safetensors", "ucf20")])
+@pytest.mark.parametrize("command", [("evaluate", "gone.safetensors"), ("compare", "gone.safetensors", "actions38")])
 def test_threads_sleep_while_they_wait_unless_the_user_wants_otherwise(
     tmp_path: Path, command: tuple[str, ...], wanted: str | None
 ) -> None:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tests.jobs.s3_server import Bucket
 
 MEASURED = Bench(
-    model_name="ucf20",
+    model_name="actions38",
     precision="bf16",
     device="cpu",
     cores=2,

@@ -23,7 +23,7 @@ from tests.jobs.result.embedded import add_embeddings
 
 FACTS = VideoFacts("mp4", "h264", 96, 64, 30.0, 4.0, 120, 0.0, 1 / 15360, 0, False)
 
-IDENTITY = RunIdentity("ucf20", "abc123", Sampling(hop_s=1.0).to_json(), 2)
+IDENTITY = RunIdentity("actions38", "abc123", Sampling(hop_s=1.0).to_json(), 2)
 
 EMBEDDED = replace(IDENTITY, embeddings={"size": 8, "version": 1})
 """The identity of a run with embeddings."""

@@ -80,7 +80,7 @@ def test_both_files_have_the_schema_and_the_metadata_of_their_run(tmp_path: Path
         runs.add(metadata.pop("vtag.run"))
         assert metadata == {
             "vtag.version": tagger.__version__,
-            "vtag.model": "ucf20",
+            "vtag.model": "actions38",
             "vtag.model_hash": "abc123",
             "vtag.top_k": "2",
         }
@@ -250,7 +250,7 @@ class TestAFolder:
     def test_the_manifest_lists_its_parts(self, tmp_path: Path) -> None:
         publish_to(tmp_path / "result", *COMMITS)
         manifest = json.loads((tmp_path / "result/manifest.json").read_text())
-        assert manifest["model"] == "ucf20"
+        assert manifest["model"] == "actions38"
         assert manifest["parts"] == [
             {
                 "number": 0,

@@ -29,7 +29,7 @@ class TestAGoodResult:
         publish_to(tmp_path / out, [make_finished("/v/b1.mp4", "x")])
         found = check(tmp_path / out)
         assert (found.problem, found.videos, found.segments, found.waiting) == (None, 4, 6, 0)
-        assert found.identity.model == "ucf20"
+        assert found.identity.model == "actions38"
 
     def test_unpublished_videos_of_an_interrupted_run_are_counted(self, tmp_path: Path, out: str) -> None:
         publish_to(tmp_path / out, VIDEOS)

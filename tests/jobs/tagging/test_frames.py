@@ -39,12 +39,12 @@ def test_rows_of_both_are_never_mixed(config: RunConfig, frames: int | None, oth
 
 @pytest.mark.parametrize(
     ("model", "frames", "possible"),
-    [("i3d-kinetics400", 12, "8 or 16"), ("x3d-m-kinetics400", 8, "16"), ("ucf20", 8, "16")],
+    [("i3d-kinetics400", 12, "8 or 16"), ("x3d-m-kinetics400", 8, "16"), ("actions38", 8, "16")],
 )
 def test_a_number_of_frames_that_the_model_does_not_take_is_refused(
     config: RunConfig, model: str, frames: int, possible: str
 ) -> None:
-    weights = None if model == "ucf20" else config.weights
+    weights = None if model == "actions38" else config.weights
     with pytest.raises(ModelFileError, match=rf"--frames {frames}: {model} takes {possible} frames of a window"):
         make_plan(replace(config, model=model, weights=weights, frames=frames))
     make_plan(replace(config, model=model, weights=weights, frames=16))

@@ -520,7 +520,7 @@ def test_planning_and_running_do_not_import_torch_or_ray() -> None:
 import sys
 import jobs.tagging.plan, jobs.tagging.run, jobs.result.verify
 from tagger.tagger import find_model
-find_model("ucf20").hash
+find_model("actions38").hash
 print([name for name in ("torch", "ray", "sklearn") if name in sys.modules])
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

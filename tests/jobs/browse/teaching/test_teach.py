@@ -264,8 +264,10 @@ def test_a_result_that_cannot_be_taught_from_is_refused_in_one_line(file_archive
     assert teach(tmp_path / "bare.parquet").endswith(
         "bare.parquet has no embeddings; give its command of vtag run again with --embeddings --overwrite"
     )
-    other = teach(file_archive.tags, "--model", "ucf20")
-    assert other.startswith("--model ucf20 is another model (") and other.endswith("give that model with --model FILE")
+    other = teach(file_archive.tags, "--model", "actions38")
+    assert other.startswith("--model actions38 is another model (") and other.endswith(
+        "give that model with --model FILE"
+    )
     assert teach(file_archive.tags).endswith("; give its file with --model FILE")
     identity = identity_of(find_model(str(file_archive.model)))
     publish_to(tmp_path / "empty.parquet", [make_finished("/v/0.mp4", "")], identity=identity)

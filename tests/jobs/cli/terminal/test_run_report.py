@@ -64,7 +64,7 @@ def test_the_summary_shows_counts_speed_and_labels(width: int) -> None:
         "1.87 h",
         "3,200",
         "10.0 windows/s · 21.0× real time · 5:30 in all",
-        "ucf20, windows of 16×4 @ 30 fps",
+        "actions38, windows of 16×4 @ 30 fps",
         "Basketball",
         "50 %",
         "56.9 min",
