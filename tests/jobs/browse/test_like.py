@@ -121,7 +121,7 @@ def test_a_list_of_answers_is_a_list_of_marks(result: Path, tmp_path: Path) -> N
     rows = json.loads(vtag(*found, "--json").stdout)["moments"]
     assert [(row["label"], row["guess"]) for row in rows] == [("", "Biking")] * 2
     (tmp_path / "marks.csv").write_text(vtag(*found, "--csv").stdout)
-    assert read_marks(tmp_path / "marks.csv") == [], "a row that nobody has looked at teaches nothing"
+    assert read_marks(tmp_path / "marks.csv") == [], "a row without a label teaches nothing"
     (tmp_path / "marks.csv").write_text(vtag(*found, "--csv", "--mark", "Rowing").stdout)
     marks = read_marks(tmp_path / "marks.csv")
     assert [(mark.video, mark.start_s, mark.label) for mark in marks] == [
