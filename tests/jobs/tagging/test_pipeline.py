@@ -84,8 +84,8 @@ def test_a_call_has_few_windows_when_each_takes_long() -> None:
 
 def test_the_windows_of_a_call_follow_from_the_options_of_the_model() -> None:
     builtin = find_model().info
-    assert windows_per_call(builtin, "cpu") == 8
-    assert windows_per_call(replace(builtin, options={**builtin.options, "order": True}), "cpu") == 5
+    assert windows_per_call(builtin, "cpu") == 5
+    assert windows_per_call(replace(builtin, options={**builtin.options, "order": False}), "cpu") == 8
 
 
 def test_asking_for_missing_gpus_is_an_error() -> None:
