@@ -37,12 +37,9 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, help="where features of the frozen backbone are kept")
     options = parser.parse_args()
     with TemporaryDirectory() as folder:
-        cache = ClipCache(options.cache or Path(folder))
-        frozen = FrozenFeatures(options.data, cache)
+        frozen = FrozenFeatures(options.data, ClipCache(options.cache or Path(folder)))
         for name, width in PARTS.items():
-            print(f"{name:25} {measure(frozen, width)}", flush=True)
-        whole = FrozenFeatures(options.data, cache, view="whole")
-        print(f"{'all of the whole frame':25} {measure(whole, WIDTH)}", flush=True)
+            print(f"{name:22} {measure(frozen, width)}", flush=True)
 
 
 def measure(frozen: FrozenFeatures, width: int) -> str:

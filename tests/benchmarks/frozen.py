@@ -8,7 +8,6 @@ import torch
 
 from tagger.models.heads import MeanHead
 from tagger.models.i3d_lite import CHANNELS, STRIPS
-from tagger.preprocessing import View
 from training import LoopSettings, TrainConfig
 from training.data.data_set import LabelledClip
 from training.data.training_plan import plan_training, read_labelled
@@ -41,11 +40,11 @@ class Fitted:
 class FrozenFeatures:
     """The clips of the manifest ``data``, split as it says; features are stored in ``cache``."""
 
-    def __init__(self, data: Path, cache: ClipCache, *, view: View = "centre"):
+    def __init__(self, data: Path, cache: ClipCache):
         clips = read_labelled(data)
         self.labels = clips.labels
         self.split = plan_training(clips).split
-        config = TrainConfig("i3d-lite-lstm", Path("unused"), head="mean", view=view)
+        config = TrainConfig("i3d-lite-lstm", Path("unused"), head="mean", view="centre")
         self._forms = head_forms(starting_network(config, clips.labels), config.sampling, config.preprocessing, "cpu")
         self._cache = cache
 
