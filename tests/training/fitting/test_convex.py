@@ -60,10 +60,10 @@ def test_the_head_is_the_optimum_that_scikit_learn_finds() -> None:
     reference.fit(features, labels.repeat_interleave(2).numpy(), sample_weight=weights / weights.sum())
     weight, bias = head.dense.weight.detach().numpy(), head.dense.bias.detach().numpy()
     # Adding the same to all classes changes no probability.
-    np.testing.assert_allclose(weight - weight.mean(0), reference.coef_ - reference.coef_.mean(0), atol=0.03)
+    np.testing.assert_allclose(weight - weight.mean(0), reference.coef_ - reference.coef_.mean(0), atol=2e-3)
     expected = reference.predict_proba(features)
     logits = torch.from_numpy(features @ weight.T + bias)
-    np.testing.assert_allclose(logits.softmax(dim=1).numpy(), expected, atol=0.01)
+    np.testing.assert_allclose(logits.softmax(dim=1).numpy(), expected, atol=2e-3)
     assert fitted.epochs == tuple(epochs) and fitted.best == len(epochs) < 100
     assert epochs[-1].train_loss < epochs[0].train_loss
 
@@ -107,7 +107,7 @@ def test_a_class_with_few_windows_is_no_reason_for_a_warning() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         _, _, logits, labels, _ = fit_head(with_labels([0, 1] * 12 + [2, 2]))
-    assert len(logits) == len(labels) in range(50, 57)
+    assert len(logits) == len(labels) == 26 + 30
 
 
 def test_a_window_whose_class_was_left_out_with_it_is_not_in_the_calibration() -> None:
