@@ -54,7 +54,7 @@ def test_the_head_is_the_optimum_that_scikit_learn_finds() -> None:
     train = MadeUpFeatures(91, 8, seed=1)
     head, fitted, _, _, epochs = fit_head(train)
     labels = train.targets.labels
-    weights = class_weights(labels, "balanced")[labels].repeat_interleave(2).numpy()
+    weights = class_weights(labels, "balanced")[labels].repeat_interleave(2).double().numpy()
     # Float64, because scikit-learn computes in float32 otherwise, which does not get to the optimum of these features.
     features = power_normalised(train.features.mean(dim=2)).flatten(0, 1).double().numpy()
     reference = LogisticRegression(C=1 / DECAY, tol=1e-8, max_iter=10_000)
