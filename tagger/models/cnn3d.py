@@ -41,18 +41,22 @@ With 7×7 maps the LSTM would have 6,272 inputs and 3.3 million weights, with 14
 GAIN = 2
 """Factor for differences, which are mostly small in real videos."""
 
-SAFE_SIDE = 28
-"""Largest side of the frames, in pixels, that PyTorch's own 3D convolutions take on a CPU. At 14×14 and 28×28 their
-gradients in bfloat16 were right with 1 to 16 frames in batches of 1, 3 and 8 (PyTorch 2.15, Xeon with AMX)."""
+SAFE_SIDE, SAFE_FRAMES = 28, 8
+"""Largest side in pixels, and smallest number of frames, that PyTorch's own 3D convolutions take on a CPU.
+
+Up to 28×28, their gradients in bfloat16 were right with 8 to 16 frames in batches of 1, 3 and 8 (PyTorch 2.15; a Xeon
+with AMX, and a Zen 4).
+"""
 
 
 class StackedConv3d(nn.Conv3d):
     """A 3×k×k convolution without bias; on a CPU a 2D convolution of each frame stacked with the two frames beside it.
 
-    PyTorch 2.15 computes 3D convolutions of few large frames wrong in bfloat16 on a CPU with AMX. With 1 to 7 frames of
-    56×56 or more, gradients were up to 200,000 times too large or results not a number, and the gradient of 3 channels
-    at stride 1 wrote past its memory, so that training crashed. 2D convolutions have none of these faults. Up to
-    ``SAFE_SIDE`` the 3D convolution is right, and training takes less time with it.
+    PyTorch 2.15 computes 3D convolutions of few frames wrong in bfloat16 on a CPU. With AMX and 1 to 7 frames of 56×56
+    or more, gradients were up to 200,000 times too large or results not a number, and the gradient of 3 channels at
+    stride 1 wrote past its memory, so that training crashed. On a Zen 4, the gradient of the weights was wrong or
+    infinite with 2 frames of any size. 2D convolutions have none of these faults. From ``SAFE_FRAMES`` on, and up to
+    ``SAFE_SIDE``, the 3D convolution is right, and training takes less time with it.
     """
 
     def __init__(self, inputs: int, outputs: int, kernel: int = 3, stride: int = 1):
@@ -61,7 +65,7 @@ class StackedConv3d(nn.Conv3d):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``[n, inputs, T, H, W]`` to ``[n, outputs, T, H / stride, W / stride]``."""
-        if x.device.type != "cpu" or max(x.shape[3:]) <= SAFE_SIDE:
+        if x.device.type != "cpu" or (x.shape[2] >= SAFE_FRAMES and max(x.shape[3:]) <= SAFE_SIDE):
             return super().forward(x)
         n, _, time = x.shape[:3]
         padded = functional.pad(x, (0, 0, 0, 0, 1, 1))
