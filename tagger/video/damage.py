@@ -27,7 +27,9 @@ STUFFED_CODECS = frozenset({"mpeg1video", "mpeg2video"})
 """Codecs whose encoders fill up a constant bit rate with zeros behind a picture (ISO/IEC 13818-2, 5.2.3)."""
 
 ZEROS = bytes(16)
-PREFIXED_HOLE, START_CODE_HOLE = re.compile(ZEROS), re.compile(ZEROS + rb"\0*[^\0\1]")
+PREFIXED_HOLE = re.compile(ZEROS)
+# Without the check of the byte before, a search begins anew at each of thousands of zeros.
+START_CODE_HOLE = re.compile(rb"(?<!\0)" + ZEROS + rb"\0*+[^\0\1]")
 ARITHMETIC_HOLE = re.compile(bytes(64))
 """Zeros in a frame that are a hole in the file, which a decoder may take for valid data. H.264, HEVC and MPEG never
 write three zeros in a row, except before a start code, or in its place, behind a unit that has a length prefix.
@@ -88,10 +90,15 @@ def hole_check(decoder: "av.VideoCodecContext") -> "Callable[[bytes], object]":
         return ARITHMETIC_HOLE.search
     extradata = decoder.extradata or b""
     if decoder.name not in PARAMETER_SET_CODECS or extradata[:1] != b"\1":
-        return START_CODE_HOLE.search if decoder.name in START_CODE_CODECS else lambda packet: False
+        return _has_hole_between_start_codes if decoder.name in START_CODE_CODECS else lambda packet: False
     if decoder.name == "h264":
         return partial(_has_hole_in_unit, prefix=1 + (extradata[4:5] or b"\3")[0] % 4)
     return PREFIXED_HOLE.search
+
+
+def _has_hole_between_start_codes(packet: bytes) -> bool:
+    """Checks whether zeros stand before something else than a start code or the end of a packet."""
+    return ZEROS in packet and START_CODE_HOLE.search(packet) is not None
 
 
 def _has_hole_in_unit(packet: bytes, prefix: int) -> bool:
