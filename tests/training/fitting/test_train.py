@@ -204,7 +204,9 @@ def test_a_trained_model_answers_the_same_from_its_embeddings(tree: Path, tmp_pa
 def test_lbfgs_trains_the_head_of_a_frozen_backbone_to_the_same_optimum_every_time(tree: Path, tmp_path: Path) -> None:
     data = read_data_set(tree)
     split = split_by_group(data, seed=1)
-    first = train(data, split, TrainConfig("cnn3d-lstm", tmp_path / "1.safetensors", head="mean", loop=QUICK))
+    first = train(
+        data, split, TrainConfig("cnn3d-lstm", tmp_path / "1.safetensors", head="mean", loop=replace(QUICK, epochs=1))
+    )
     loop = LoopSettings(epochs=40, optimizer="lbfgs")
     config = TrainConfig("cnn3d-lstm", tmp_path / "2.safetensors", start=find_model(str(first.out)), train_layers=0)
     results = [
