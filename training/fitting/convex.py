@@ -15,6 +15,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 from torch import nn
 from torch.nn import functional
 
+from tagger.errors import TrainingError
 from tagger.models.embeddings.embedding import normalised_features
 from tagger.models.heads import MeanHead
 from training.fitting.epochs import Epoch
@@ -68,7 +69,8 @@ def fit_convex(
 
     Returns the epochs, and logits ``[n, classes]`` with their labels ``[n]`` for the calibration: those of the
     validation windows, and those of the training windows from models that were trained without their group.
-    ``settings.weight_decay`` is the factor of half the squared weights in the loss.
+    ``settings.weight_decay`` is the factor of half the squared weights in the loss. Raises TrainingError when features
+    are not numbers.
     """
     device = head.dense.weight.device
     mean = _mean(train, crops)
@@ -115,6 +117,10 @@ def _read(
         variants = source.variants(items) if all_variants else source.inputs(items, None)[:, None]
         normalised = normalised_features(variants.flatten(0, 1), crops)
         made.append((normalised - mean).unflatten(0, variants.shape[:2]).half())
+        if not made[-1].isfinite().all():
+            raise TrainingError(
+                "the backbone's features are not numbers; train with --precision fp32, or start from another model"
+            )
     return _Windows(torch.cat(made).to(device), source.targets.labels.to(device))
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
+from tagger.errors import TrainingError
 from tagger.models.heads import MeanHead, power_normalised
 from training.fitting.convex import fit_convex
 from training.fitting.epochs import Epoch
@@ -69,6 +70,13 @@ def test_the_head_is_the_optimum_that_scikit_learn_finds() -> None:
     np.testing.assert_allclose(logits.softmax(dim=1).numpy(), expected, atol=2e-3)
     assert fitted.epochs == tuple(epochs) and fitted.best == len(epochs) < 100
     assert epochs[-1].train_loss < epochs[0].train_loss
+
+
+def test_features_that_are_not_numbers_end_the_training_with_a_line_that_says_so() -> None:
+    train = MadeUpFeatures(30, 6, seed=1)
+    train.features[7, 1] = torch.inf
+    with pytest.raises(TrainingError, match="features are not numbers; train with --precision fp32"):
+        fit_head(train)
 
 
 def test_the_calibration_is_on_windows_that_were_not_trained_on() -> None:
