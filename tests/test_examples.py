@@ -1,7 +1,11 @@
 """The examples do what they say."""
 
+import os
+import re
+import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,7 +15,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
+from jobs.cli.run import run
 from tagger import TAGS_SCHEMA, VIDEOS_SCHEMA
 from tests.jobs.result.embedded import vector_of
 from tests.jobs.result.finished import EMBEDDED, make_finished, publish_to
@@ -79,6 +85,82 @@ def test_similar_segments_are_found_with_duckdb_and_with_numpy(
         assert [float(line.split()[0]) for line in lines] == pytest.approx(expected, abs=2e-3)
         missing = subprocess.run([*script, "100"], capture_output=True, text=True)
         assert (missing.returncode, missing.stderr) == (1, f"{out} has no segment at 100 s of /v/a.mp4\n")
+
+
+@pytest.mark.parametrize("out", ["tags.parquet", "tags"])
+def test_hours_of_labels_are_printed_by_month(out: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    # Segments of two seconds: an hour and a half of "a", and six minutes of "b".
+    publish_to(out, [make_finished("/v/a.mp4", "a" * 2700), make_finished("/v/b.mp4", "b" * 180)])
+    script = [sys.executable, str(EXAMPLES / "by_month.py"), out]
+    lines = subprocess.run([*script, "0"], capture_output=True, text=True, check=True).stdout.splitlines()
+    assert lines[0].split()[1:] == ["all"] and re.fullmatch(r"\d{4}-\d\d", lines[0].split()[0])
+    assert [line.split() for line in lines[2:]] == [["a", "1.5", "1.5"], ["b", "0.1", "0.1"]]
+    none = subprocess.run([*script, "1.1"], capture_output=True, text=True)
+    assert (none.returncode, none.stderr) == (1, f"{out} has no segment with a confidence of 1.1 or more\n")
+
+
+def vtag_commands() -> Iterator[tuple[str, str]]:
+    """The files of the examples that are no page, each with a command of vtag in it."""
+    for path in sorted((EXAMPLES / "deploy").iterdir()):
+        if path.suffix in (".yaml", ".sh", ".service"):
+            text = path.read_text().replace("\\\n", " ").replace("%%", "%")
+            for line in text.splitlines():
+                if (found := re.search(r"^(?!#).*?(vtag run .*?)(?: \|\| .*)?$", line)) is not None:
+                    yield path.name, found[1]
+
+
+def test_the_commands_that_run_vtag_elsewhere_are_right() -> None:
+    found = dict(vtag_commands())
+    assert found.keys() == {"rayjob.yaml", "slurm.sh", "vtag.service"}
+    for command in found.values():
+        _, name, *arguments = shlex.split(command)
+        assert run.make_context(name, arguments).params["inputs"]
+
+
+def test_the_machines_of_kubernetes_have_the_same_image_and_volumes() -> None:
+    job = yaml.safe_load((EXAMPLES / "deploy" / "rayjob.yaml").read_text())
+    cluster = job["spec"]["rayClusterSpec"]
+    pods = [group["template"]["spec"] for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"])]
+    for pod in pods:
+        (container,) = pod["containers"]
+        mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+        assert mounts == {"videos": "/videos", "out": "/out", "shm": "/dev/shm"}
+        assert {volume["name"] for volume in pod["volumes"]} == mounts.keys()
+        assert container["image"] == "VTAG_IMAGE"
+
+
+def test_a_slurm_job_starts_ray_on_all_its_machines_and_vtag_on_the_first(tmp_path: Path) -> None:
+    programs = {"scontrol": 'printf "node7\\nnode8\\n"', "srun": 'printf "%s\\n" "$@"'}
+    for name, line in programs.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{line}\n")
+        (tmp_path / name).chmod(0o755)
+    environment = {
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "SLURM_JOB_NODELIST": "node[7-8]",
+        "SLURM_JOB_NUM_NODES": "2",
+    }
+    script = ["bash", str(EXAMPLES / "deploy" / "slurm.sh")]
+    done = subprocess.run([*script, "/my videos", "t.parquet"], capture_output=True, text=True, env=environment)
+    ray = ["ray", "symmetric-run", "--address", "node7:6379", "--min-nodes", "2", "--"]
+    vtag = ["vtag", "run", "/my videos", "--out", "t.parquet", "--address", "auto"]
+    assert (done.stdout.splitlines(), done.stderr) == (ray + vtag, "")
+    wrong = subprocess.run([*script, "/videos"], capture_output=True, text=True, env=environment)
+    assert (wrong.returncode, wrong.stderr) == (2, "usage: sbatch slurm.sh VIDEOS OUT\n")
+
+
+@pytest.mark.slow
+def test_a_script_tags_an_archive_on_a_cluster(tmp_path: Path, shared_ray: str) -> None:
+    (tmp_path / "videos").mkdir()
+    encode(tmp_path / "videos" / "a.mp4", seconds=3)
+    (tmp_path / "videos" / "b.mp4").write_text("no video")
+    script = [sys.executable, str(EXAMPLES / "deploy" / "cluster_job.py"), "videos", "tags.parquet"]
+    done = subprocess.run(script, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 3, done.stderr
+    assert done.stdout.splitlines()[0] == "tags.parquet: 2 videos, 0.0 hours, 2 segments"
+    assert done.stderr.startswith(f"{tmp_path}/videos/b.mp4: ")
+    again = subprocess.run(script, capture_output=True, text=True, cwd=tmp_path)
+    assert (again.returncode, again.stdout) == (0, "tags.parquet is complete\n")
 
 
 @pytest.mark.slow
