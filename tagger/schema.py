@@ -34,6 +34,7 @@ VIDEOS_SCHEMA = pa.schema(
         pa.field("height", pa.int32()),
         pa.field("fps", pa.float64()),
         pa.field("duration_s", pa.float64()),
+        pa.field("stream_start_s", pa.float64()),
         pa.field("read_s", pa.float64()),
         pa.field("gaps", pa.list_(pa.struct([("start_s", pa.float64()), ("end_s", pa.float64())]))),
         pa.field("segments", pa.int32(), nullable=False),
@@ -49,9 +50,11 @@ VIDEOS_SCHEMA = pa.schema(
 )
 """One row per video, sorted by video. ``status`` is ok, partial or failed.
 
-``gaps`` are the stretches between two good frames that cannot be read, and ``read_s`` is the length of the video
-without them. Segments that touch a gap are left out; the others keep their numbers. ``attempts`` is the number of runs
-that have read this version of the video. In results of earlier versions, all three are null.
+``stream_start_s`` is the time of the first frame as players count it: in seconds from the start of the file's earliest
+stream (see ``tagger.video.facts``). A player shows a segment at ``start_s + stream_start_s``. ``gaps`` are the
+stretches between two good frames that cannot be read, and ``read_s`` is the length of the video without them. Segments
+that touch a gap are left out; the others keep their numbers. ``attempts`` is the number of runs that have read this
+version of the video. In results of earlier versions, these four are null.
 
 ``size``, ``mtime`` and ``fingerprint`` (of the content) describe the file that was read; null when it was not found.
 ``mtime_ns`` is the same time in nanoseconds since 1970, the precision of file systems. ``mtime`` has microseconds

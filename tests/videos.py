@@ -99,6 +99,30 @@ def encode_audio(path: Path, *, codec: str = "aac", seconds: float = 1.0) -> Pat
     return path
 
 
+def encode_late(path: Path, *, after_s: float, seconds: float, rate: int = 10) -> Path:
+    """Writes a video whose first frame is shown ``after_s`` after the start of its audio, and returns ``path``.
+
+    The audio ends with the video. The frames are those of ``encode``.
+    """
+    ticks = 100
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("libx264", rate=rate, options={"preset": "ultrafast", "bf": "2", "g": "12"})
+        video.width, video.height, video.pix_fmt = 96, 64, "yuv420p"
+        video.codec_context.time_base = Fraction(1, ticks)
+        audio = container.add_stream("aac", rate=44100)
+        for i in range(round((after_s + seconds) * 44100 / 1024)):
+            frame = av.AudioFrame.from_ndarray(np.zeros((2, 1024), np.float32), format="fltp", layout="stereo")
+            frame.rate, frame.pts, frame.time_base = 44100, i * 1024, Fraction(1, 44100)
+            container.mux(audio.encode(frame))
+        container.mux(audio.encode())
+        for number in range(round(seconds * rate)):
+            shown = av.VideoFrame.from_ndarray(picture(number, 96, 64), format="rgb24")
+            shown.pts, shown.time_base = round((after_s + number / rate) * ticks), Fraction(1, ticks)
+            container.mux(video.encode(shown))
+        container.mux(video.encode())
+    return path
+
+
 def picture(number: int, width: int, height: int) -> np.ndarray:
     """The picture of one frame, ``[height, width, 3] uint8``: red moves to the right, green moves down, little blue.
 

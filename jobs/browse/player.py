@@ -5,6 +5,8 @@ import shutil
 
 import pyarrow as pa
 
+from jobs.browse.recorded import read_recorded
+from jobs.browse.segments import FinishedResult
 from jobs.storage.address import is_address, split
 
 PLAYERS = {"mpv": "--start={}", "ffplay": "-ss {}"}
@@ -17,9 +19,9 @@ def find_player() -> str:
 
 
 def play_line(video: str, start_s: float, player: str = "mpv") -> str | None:
-    """Returns a line for a shell that plays ``video`` from ``start_s`` on; None when no player can open its address.
+    """Returns a line for a shell that plays ``video``; None when no player can open its address.
 
-    An object in S3 is played through an address that the AWS command line signs.
+    ``start_s`` is the start as players count it. An object in S3 is played through an address that the AWS command line signs.
     """
     start = f"{player} {PLAYERS[player].format(f'{start_s:.3f}'.rstrip('0').rstrip('.'))}"
     if not is_address(video):
@@ -42,10 +44,16 @@ def _one_word(text: str) -> str:
     return f"$'{''.join(characters)}'"
 
 
-def with_play_lines(moments: pa.Table, player: str) -> pa.Table:
-    """Returns ``moments`` with the column ``play``, made from ``video`` and ``start_s``."""
+def with_play_lines(finished: FinishedResult, moments: pa.Table, player: str) -> pa.Table:
+    """Returns ``moments`` of a result with the column ``play``, made from ``video`` and ``start_s``.
+
+    Players count from the start of the file, which may be before the first frame.
+    """
+    videos = moments["video"].to_pylist()
+    recorded = read_recorded(finished, videos)
+    starts = ((recorded[video].stream_start_s if video in recorded else None) or 0.0 for video in videos)
     lines = [
-        play_line(video, start_s, player)
-        for video, start_s in zip(moments["video"].to_pylist(), moments["start_s"].to_pylist(), strict=True)
+        play_line(video, start_s + stream_start_s, player)
+        for video, start_s, stream_start_s in zip(videos, moments["start_s"].to_pylist(), starts, strict=True)
     ]
     return moments.append_column("play", pa.array(lines, pa.string()))

@@ -134,5 +134,5 @@ def _facts(facts: "VideoFacts", rate_varies: bool | None) -> dict[str, str]:
         "size": size,
         "rate": rate,
         "duration": "not declared" if facts.duration_s is None else amount(facts.duration_s),
-        "start": f"{facts.start_s:g} s",
+        "start": f"{facts.stream_start_s:g} s",
     }

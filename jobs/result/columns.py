@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 
 from jobs.storage.location import Location
 
-ADDED_COLUMNS = frozenset({"ood_score", "attempts", "read_s", "gaps"})
+ADDED_COLUMNS = frozenset({"ood_score", "attempts", "read_s", "gaps", "stream_start_s"})
 """Columns that files of vtag 0.1.0 may lack."""
 
 

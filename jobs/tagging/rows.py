@@ -14,7 +14,7 @@ from jobs.tagging.transport import SEGMENTS_SCHEMA
 from tagger.errors import one_line
 from tagger.schema import TAGS_SCHEMA, VIDEOS_SCHEMA, embeddings_schema
 
-FACT_COLUMNS = ("container", "codec", "width", "height", "fps", "duration_s")
+FACT_COLUMNS = ("container", "codec", "width", "height", "fps", "duration_s", "stream_start_s")
 """Columns of VIDEOS_SCHEMA that are copied from VideoFacts."""
 
 

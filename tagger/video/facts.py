@@ -30,9 +30,11 @@ class VideoFacts:
     in degrees, a multiple of 90, that makes the picture upright. If it ``is_mirrored``, the stored picture is first
     mirrored left to right. ``stream`` is the number of the stream in the file. ``pixel_aspect`` is the width of an
     upright pixel divided by its height. ``duration_s`` is the declared duration, None if there is none; after a video
-    was read it is the actual duration. ``frames`` is the declared frame count, 0 when unknown. ``time_base_s`` is one
-    tick of the stream's clock in seconds. ``is_truncated`` is true when the file is shorter than it declares.
-    ``video_streams`` includes attached pictures.
+    was read it is the actual duration. ``frames`` is the declared frame count, 0 when unknown. ``stream_start_s`` is
+    the time of the first frame as players and FFmpeg's ``-ss`` count: in seconds from the start of the container, which
+    is the earliest start of its streams. It is 0 unless the video begins after the audio, and in a file without times.
+    ``time_base_s`` is one tick of the stream's clock in seconds. ``is_truncated`` is true when the file is shorter than
+    it declares. ``video_streams`` includes attached pictures.
     """
 
     container: str
@@ -42,7 +44,7 @@ class VideoFacts:
     fps: float | None
     duration_s: float | None
     frames: int
-    start_s: float
+    stream_start_s: float
     time_base_s: float
     rotation: int
     is_truncated: bool
@@ -81,7 +83,7 @@ def probe(path: str | Path) -> VideoFacts:
 def _facts(
     container: "av.container.InputContainer", stream: "av.video.stream.VideoStream", head: bytes, path: Path
 ) -> VideoFacts:
-    width, height, rotation, is_mirrored = _first_picture(container, stream, path)
+    width, height, rotation, is_mirrored, first_s = _first_picture(container, stream, path)
     # A frame whose side data were read refers to itself. Python would free it, and up to 12 MB of 4K, much later.
     gc.collect(0)
     width, height = (height, width) if rotation in (90, 270) else (width, height)
@@ -106,7 +108,7 @@ def _facts(
         fps=float(stream.average_rate) if stream.average_rate else None,
         duration_s=duration_s,
         frames=stream.frames,
-        start_s=float((stream.start_time or 0) * time_base),
+        stream_start_s=_stream_start_s(container, first_s),
         time_base_s=float(time_base),
         rotation=rotation,
         is_mirrored=is_mirrored,
@@ -134,12 +136,33 @@ def orientation(frame: "av.VideoFrame") -> tuple[int, bool]:
 
 def _first_picture(
     container: "av.container.InputContainer", stream: "av.video.stream.VideoStream", path: Path
-) -> tuple[int, int, int, bool]:
-    """Returns width and height of the first frame as stored, and its orientation."""
+) -> tuple[int, int, int, bool, Fraction | None]:
+    """Returns width and height of the first frame as stored, its orientation, and the time at which the video begins.
+
+    The time is that of the first frame, or of the first packet if the frames of more than a second cannot be decoded.
+    It is in seconds of the file's own clock; None if the file has no times.
+    """
+    first: av.Packet | None = None
     for frame in decoded_frames(container, stream, path):
-        if not isinstance(frame, Damage):
-            return frame.width, frame.height, *orientation(frame)
+        if isinstance(frame, Damage):
+            first = first or frame.first_packet
+            continue
+        begin = first or frame
+        # The times of presentation that FFmpeg computes for an AVI are out of order.
+        ticks = begin.dts if container.format.name == "avi" else begin.pts
+        first_s = None if ticks is None or begin.time_base is None else ticks * begin.time_base
+        return frame.width, frame.height, *orientation(frame), first_s
     raise VideoError("damaged", f"{path} has a video stream but no frame can be decoded from it")
+
+
+def _stream_start_s(container: "av.container.InputContainer", first_s: Fraction | None) -> float:
+    """Returns the time of the first frame in seconds from the start of the container, in whole microseconds.
+
+    FFmpeg rounds the start of a container to microseconds.
+    """
+    if first_s is None or container.start_time is None:
+        return 0.0
+    return (round(first_s * av.time_base) - container.start_time) / av.time_base
 
 
 def _container_name(names: str, path: Path) -> str:

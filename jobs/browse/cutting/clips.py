@@ -15,9 +15,9 @@ from pathlib import Path, PurePosixPath
 from jobs.archive.video import video_path
 from jobs.browse.cutting.encoding import encode_span
 from jobs.browse.cutting.manifest import Clip, add_to_manifest, read_manifest
-from jobs.browse.cutting.recorded import Recorded
 from jobs.browse.cutting.stream_copy import copy_ending, copy_span
 from jobs.browse.moment import Moment
+from jobs.browse.recorded import Recorded
 from jobs.errors import JobError, reason
 from jobs.storage.location import locate
 from jobs.storage.staging import staged

@@ -16,7 +16,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from jobs.browse.csv_rows import read_rows
 from jobs.browse.marks import Mark, parse_label
-from jobs.browse.segments import FinishedResult, readable
+from jobs.browse.recorded import video_names
+from jobs.browse.segments import FinishedResult
 from tagger.errors import DataSetError, InputError, one_line
 from training.data.csv_table import open_csv
 
@@ -56,7 +57,7 @@ def read_export(
     # An archive may have more videos than fit into memory.
     wanted = {name for _, row, _ in tasks for cell in row.values() for name in _names(cell)}
     by_name: dict[str, list[str]] = defaultdict(list)
-    for video in _videos(finished):
+    for video in video_names(finished):
         if (name := PurePosixPath(video).name) in wanted:
             by_name[name].append(video)
     found = []
@@ -67,13 +68,6 @@ def read_export(
                 label, is_denial = parse_label(text, known)
                 found.append(Mark(where, video, start_s, end_s, label, is_denial))
     return found
-
-
-def _videos(finished: FinishedResult) -> Iterator[str]:
-    for source in finished.result.sources:
-        with readable(source.videos), source.videos.parquet() as file:
-            for batch in file.iter_batches(columns=["video"]):
-                yield from batch.column(0).to_pylist()
 
 
 def _regions(where: str, cell: str) -> list[Any]:

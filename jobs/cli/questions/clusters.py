@@ -45,7 +45,8 @@ def clusters(tags: str, count: int, moments: int, form: AnswerForm, verbose: boo
     from jobs.browse.vectors.clusters import find_clusters
 
     with form.answering(tags) as answer:
-        found = with_play_lines(find_clusters(answer.finished, count, moments), find_player())
+        found = find_clusters(answer.finished, count, moments)
+        found = with_play_lines(answer.finished, found, find_player())
         answer.give([found], found.schema, noun="moment", show=_print)
 
 

@@ -106,9 +106,9 @@ def cut(
     from jobs.browse.cutting.best_events import best_events
     from jobs.browse.cutting.clips import cut_clips
     from jobs.browse.cutting.manifest import COLUMNS, Clip
-    from jobs.browse.cutting.recorded import read_recorded
     from jobs.browse.labels import find_label
     from jobs.browse.marks import check_videos, read_moments
+    from jobs.browse.recorded import read_recorded
     from jobs.browse.segments import open_result, read_labels
     from jobs.cli.terminal.wording import printable
     from jobs.storage.location import locate

@@ -104,5 +104,5 @@ def search(
             wanted, unwanted = found[: len(like)], found[len(like) :]
             moments = search_like(finished, wanted, unwanted, top, one_per_video=not several, max_ood=max_ood)
             moments = to_be_marked(moments, mark or "")
-        moments = with_play_lines(moments, find_player())
+        moments = with_play_lines(finished, moments, find_player())
         answer.give([moments], moments.schema, noun="moment", facts=facts, show=print_moments)

@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.browse.best_moments import best_moments
-from jobs.browse.player import play_line
+from jobs.browse.player import play_line, with_play_lines
 from jobs.browse.search import search_label
 from jobs.browse.segments import open_result, read_labels
 from tagger.errors import OutputError
 from tests.jobs.browse.made_up import Video, make_segments, make_video
-from tests.jobs.result.finished import make_finished, publish_to
+from tests.jobs.result.finished import make_finished, publish_to, starting_at
 
 
 def biking(*confidences: float) -> list[dict[str, float]]:
@@ -131,3 +131,14 @@ def test_a_play_line_is_one_printable_line_whatever_the_name() -> None:
 def test_a_play_line_of_an_object_signs_its_address() -> None:
     assert play_line("s3://b/it's.mp4", 2.1333333) == "mpv --start=2.133 \"$(aws s3 presign 's3://b/it'\"'\"'s.mp4')\""
     assert play_line("gs://b/a.mp4", 1.0) is None
+
+
+def test_a_player_counts_from_the_start_of_the_file_and_not_from_the_first_frame(tmp_path: Path) -> None:
+    videos = [starting_at(1.4, make_video("/v/late.mp4", biking(0.5, 0.9))), make_video("/v/a.mp4", biking(0.5, 0.8))]
+    publish_to(tmp_path / "t.parquet", videos)
+    finished = open_result(str(tmp_path / "t.parquet"))
+    _, found = search_label(finished, "biking", 10)
+    assert with_play_lines(finished, found, "mpv")["play"].to_pylist() == [
+        "mpv --start=3.4 /v/late.mp4",
+        "mpv --start=2 /v/a.mp4",
+    ]

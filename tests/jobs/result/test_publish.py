@@ -159,6 +159,25 @@ def test_a_folder_of_an_older_vtag_has_scores_in_every_part_once_it_is_compacted
         assert pq.read_schema(part).equals(TAGS_SCHEMA)
 
 
+@pytest.mark.parametrize("out", ["t.parquet", "result"])
+def test_a_result_of_an_older_vtag_without_starts_of_streams_grows_and_is_compacted(tmp_path: Path, out: str) -> None:
+    publish_to(tmp_path / out, *COMMITS)
+    output = choose_output(tmp_path / out)
+    videos = Path(output.videos.path)
+    older = videos if videos.is_file() else videos / "part-00000.parquet"
+    pq.write_table(pq.read_table(older).drop_columns(["stream_start_s"]), older)
+    assert verify(str(tmp_path / out)).problem is None
+    publish_to(tmp_path / out, [make_finished("/v/b.mp4", "z")])
+    if output.is_folder:
+        compact(str(tmp_path / out))
+    assert verify(str(tmp_path / out)).problem is None
+    rows = pq.read_table(videos, columns=["video", "stream_start_s"]).to_pylist()
+    assert {row["video"]: row["stream_start_s"] for row in rows} == {
+        **dict.fromkeys(["/v/a.mp4", "/v/c.mp4", "/v/d.mp4"]),
+        "/v/b.mp4": 0.0,
+    }
+
+
 def test_a_file_that_lacks_another_column_is_no_result(tmp_path: Path) -> None:
     publish_to(tmp_path / "t.parquet", *COMMITS)
     table = pq.read_table(tmp_path / "t.parquet")

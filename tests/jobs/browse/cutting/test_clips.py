@@ -10,9 +10,9 @@ import pytest
 from jobs.browse.cutting import clips as clips_module
 from jobs.browse.cutting.clips import Uncut, cut_clips, group_name
 from jobs.browse.cutting.manifest import Clip
-from jobs.browse.cutting.recorded import Recorded, read_recorded
 from jobs.browse.cutting.stream_copy import copy_span
 from jobs.browse.moment import Moment
+from jobs.browse.recorded import Recorded, read_recorded
 from jobs.browse.segments import open_result
 from tagger.errors import OutputError
 from tests.jobs.browse.cutting.shown_frames import RATE, numbers_of
@@ -93,7 +93,7 @@ def test_a_video_that_cannot_be_read_does_not_stop_the_others(tmp_path: Path, vi
 def test_a_video_of_another_size_than_when_it_was_tagged_is_not_cut(tmp_path: Path, video: Path) -> None:
     publish_to(tmp_path / "t.parquet", [make_video(str(video), [{"Biking": 0.9}])])
     recorded = read_recorded(open_result(str(tmp_path / "t.parquet")), [str(video), "/v/other.mp4"])
-    assert recorded == {str(video): Recorded(1000, 4.0)}
+    assert recorded == {str(video): Recorded(1000, 4.0, 0.0, 30.0, 96, 64)}
     (found,) = cut_clips([Moment(str(video), 0.0, 1.0, "Biking", 0.9)], tmp_path / "clips", recorded=recorded)
     assert isinstance(found, Uncut) and found.reason.startswith("it has changed since it was tagged")
 
