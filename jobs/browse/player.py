@@ -21,7 +21,8 @@ def find_player() -> str:
 def play_line(video: str, start_s: float, player: str = "mpv") -> str | None:
     """Returns a line for a shell that plays ``video``; None when no player can open its address.
 
-    ``start_s`` is the start as players count it. An object in S3 is played through an address that the AWS command line signs.
+    ``start_s`` is the start as players count it. An object in S3 is played through an address that the AWS command line
+    signs.
     """
     start = f"{player} {PLAYERS[player].format(f'{start_s:.3f}'.rstrip('0').rstrip('.'))}"
     if not is_address(video):

@@ -20,6 +20,7 @@ COMMANDS = {
     "clusters": "jobs.cli.questions.clusters:clusters",
     "uncertain": "jobs.cli.questions.uncertain:uncertain",
     "cut": "jobs.cli.questions.cut:cut",
+    "export": "jobs.cli.questions.export:export",
     "teach": "jobs.cli.teach:teach",
     "relabel": "jobs.cli.relabel:relabel",
     "probe": "jobs.cli.probe:probe",

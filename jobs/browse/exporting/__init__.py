@@ -1,0 +1,1 @@
+"""Writes segments and events in the formats of other tools."""

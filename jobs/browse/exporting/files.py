@@ -1,0 +1,113 @@
+"""Writes exports: one file, or a file for each video. A video whose file cannot be written does not stop the others."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from jobs.archive.video import video_path
+from jobs.browse.exporting.exported import ExportedVideo
+from jobs.browse.exporting.places import Mirror
+from jobs.errors import reason
+from jobs.storage.address import is_address
+from jobs.storage.location import Location, locate
+from jobs.storage.staging import FULL
+from tagger.errors import OutputError, VideoError
+
+REPLACE = "--overwrite replaces it"
+
+
+@dataclass(frozen=True)
+class Written:
+    """A file that was written, with a number of ``spans``."""
+
+    file: Path
+    spans: int
+
+
+@dataclass(frozen=True)
+class Unwritten:
+    """A video without a file, and why."""
+
+    video: str
+    reason: str
+
+
+Write = Callable[[ExportedVideo, Path, str], None]
+"""Writes the file of a video, with an ending such as ``.srt``, to a path that is put in place afterwards. Raises
+VideoError."""
+
+
+def write_text(text: Callable[[ExportedVideo], str]) -> Write:
+    """Returns the function that writes the text of a video."""
+
+    def write(video: ExportedVideo, path: Path, ending: str) -> None:
+        path.write_text(text(video), "utf-8", newline="")
+
+    return write
+
+
+def write_one(out: Location, parts: Iterable[str], *, overwrite: bool) -> None:
+    """Writes a text in parts to one file, atomically. A file that is there is replaced only with ``overwrite``.
+
+    Raises OutputError.
+    """
+    try:
+        if not overwrite and out.is_file():
+            raise OutputError(f"--out {out} is there already; {REPLACE}")
+        with out.atomic_write() as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+            file.writelines(parts)
+    except OSError as error:
+        raise OutputError(f"--out {out} cannot be written: {reason(error)}") from error
+
+
+def write_each(
+    videos: Iterable[ExportedVideo], write: Write, place: Callable[[str], Path], *, overwrite: bool
+) -> Iterator[Written | Unwritten]:
+    """Writes the file of each video to its ``place``, atomically, and yields what became of it.
+
+    A file that is there stays without ``overwrite``; a video is never replaced by its own copy. Raises OutputError when
+    the disk is full, and JobError as ``write``.
+    """
+    for video in videos:
+        try:
+            target = place(video.video)
+            source = Path(video_path(video.video))
+            if target.exists() and source.exists() and target.samefile(source):
+                raise VideoError("unsupported", f"{target} is the video itself; choose another --out")
+            if target.exists() and not overwrite:
+                raise VideoError("unsupported", f"{target} is there already; {REPLACE}")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with locate(target).atomic_write() as temporary:
+                write(video, temporary, target.suffix)
+            yield Written(target, len(video.spans))
+        except VideoError as error:
+            yield Unwritten(video.video, str(error).removeprefix(video.video).lstrip(": "))
+        except OSError as error:
+            if error.errno in FULL:
+                raise OutputError(f"{error.filename or target} cannot be written: {reason(error)}") from error
+            yield Unwritten(video.video, f"{target} cannot be written: {reason(error)}")
+
+
+def place_in(folder: Path, mirror: Mirror, ending: str | None, *, keeps_name: bool = False) -> Callable[[str], Path]:
+    """Returns the function from a video to its file in ``folder``, which mirrors the folders of the archive.
+
+    Without an ``ending``, the file has the name of the video.
+    """
+    if ending is None:
+        return lambda video: folder / mirror.inside(video)
+    return lambda video: folder / mirror.target(video, ending, keeps_name=keeps_name)
+
+
+def place_beside(mirror: Mirror, ending: str, *, keeps_name: bool = False) -> Callable[[str], Path]:
+    """Returns the function from a video to its file in the same folder.
+
+    The function raises VideoError for an object in a bucket.
+    """
+
+    def beside(video: str) -> Path:
+        path = video_path(video)
+        if is_address(path):
+            raise VideoError("unsupported", f"{video} is in a bucket, where nothing is written; use --out FOLDER")
+        return Path(path).with_name(mirror.target(video, ending, keeps_name=keeps_name).name)
+
+    return beside

@@ -1,0 +1,63 @@
+"""Spans as tasks of Label Studio with predictions (https://labelstud.io/guide/predictions), on the timeline of videos.
+
+The labelling interface of the project: ``<View><TimelineLabels name="videoLabels" toName="video"><Label value="…"/>
+</TimelineLabels><Video name="video" value="$video" frameRate="24"/></View>``, with a ``Label`` for each label.
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from typing import Any
+from urllib.parse import quote
+from xml.sax.saxutils import quoteattr
+
+from jobs.browse.exporting.exported import ExportedVideo
+from jobs.browse.exporting.xml_text import known_to_xml
+from jobs.storage.address import is_address
+
+FROM_NAME, TO_NAME = "videoLabels", "video"
+"""The names of the tags in the labelling interface."""
+
+
+def task_parts(videos: Iterable[ExportedVideo], model: str, frame_rate: float) -> Iterator[str]:
+    """Yields a task for each video, with a prediction by ``model``. Frames count from 1, by ``frame_rate``."""
+    yield "["
+    for number, video in enumerate(videos):
+        yield f"{',' if number else ''}\n{json.dumps(_task(video, model, frame_rate), ensure_ascii=False)}"
+    yield "\n]\n"
+
+
+def labelling_interface(labels: Iterable[str], frame_rate: float) -> str:
+    """Returns the labelling interface of a project with ``labels``."""
+    each = "".join(f"    <Label value={quoteattr(known_to_xml(label))}/>\n" for label in labels)
+    return (
+        f'<View>\n  <TimelineLabels name="{FROM_NAME}" toName="{TO_NAME}">\n{each}  </TimelineLabels>\n'
+        f'  <Video name="{TO_NAME}" value="$video" frameRate="{frame_rate:g}"/>\n</View>\n'
+    )
+
+
+def _task(video: ExportedVideo, model: str, frame_rate: float) -> dict[str, Any]:
+    regions = []
+    for number, span in enumerate(video.spans):
+        first = round(span.start_s * frame_rate) + 1
+        last = max(first, round(span.end_s * frame_rate))
+        regions.append(
+            {
+                "id": f"vtag-{number}",
+                "type": "timelinelabels",
+                "from_name": FROM_NAME,
+                "to_name": TO_NAME,
+                "score": span.confidence,
+                "value": {"ranges": [{"start": first, "end": last}], "timelinelabels": [span.label]},
+            }
+        )
+    score = sum(span.confidence for span in video.spans) / len(video.spans)
+    prediction = {"model_version": model, "score": round(score, 6), "result": regions}
+    return {"data": {"video": served_address(video.video)}, "predictions": [prediction]}
+
+
+def served_address(video: str) -> str:
+    """Returns the address of a video for a browser: a local file is served by Label Studio.
+
+    It does so with LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED=true and LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT=/.
+    """
+    return video if is_address(video) else f"/data/local-files/?d={quote(video.lstrip('/'))}"
