@@ -18,14 +18,24 @@ class Chapter:
     title: str
 
 
+NOTHING = "–"
+"""The title of chapters between spans. In MP4, the first chapter begins at 0, and each other where one ends."""
+
+
 def chapters_of(video: ExportedVideo) -> list[Chapter]:
-    """Returns a chapter for each span. A chapter ends where the next one begins, because players show one at a time."""
+    """Returns a chapter for each span, and for each gap before one.
+
+    A chapter ends where the next span begins, because players show one chapter at a time.
+    """
+    chapters: list[Chapter] = []
     starts = [round(span.start_s * 1000) for span in video.spans]
-    chapters = []
     for span, start, following in zip(video.spans, starts, [*starts[1:], None], strict=True):
         end = round(span.end_s * 1000)
         end = end if following is None else min(end, following)
-        if end > start:
+        before = chapters[-1].end_ms if chapters else 0
+        if end > start >= before:
+            if start > before:
+                chapters.append(Chapter(before, start, NOTHING))
             chapters.append(Chapter(start, end, span.label))
     return chapters
 

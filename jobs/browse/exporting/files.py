@@ -60,6 +60,14 @@ def write_one(out: Location, parts: Iterable[str], *, overwrite: bool) -> None:
         raise OutputError(f"--out {out} cannot be written: {reason(error)}") from error
 
 
+def make_folder(folder: Path) -> None:
+    """Creates a folder for files of videos. Raises OutputError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"--out {folder} cannot be written: {reason(error)}") from error
+
+
 def write_each(
     videos: Iterable[ExportedVideo], write: Write, place: Callable[[str], Path], *, overwrite: bool
 ) -> Iterator[Written | Unwritten]:
@@ -81,7 +89,7 @@ def write_each(
                 write(video, temporary, target.suffix)
             yield Written(target, len(video.spans))
         except VideoError as error:
-            yield Unwritten(video.video, str(error).removeprefix(video.video).lstrip(": "))
+            yield Unwritten(video.video, str(error).removeprefix(f"{video.video}: ").removeprefix(f"{video.video} "))
         except OSError as error:
             if error.errno in FULL:
                 raise OutputError(f"{error.filename or target} cannot be written: {reason(error)}") from error

@@ -8,7 +8,7 @@ from jobs.browse.exporting.datasets import activitynet_parts, fiftyone_parts
 from jobs.browse.exporting.editors import cmx3600, lossless_cut
 from jobs.browse.exporting.elan import eaf
 from jobs.browse.exporting.exported import ExportedVideo
-from jobs.browse.exporting.label_studio_tasks import task_parts
+from jobs.browse.exporting.label_studio_tasks import interface_parts, task_parts
 from jobs.browse.exporting.sidecars import nfo, xmp
 from jobs.browse.exporting.subtitles import subrip, webvtt
 from jobs.browse.exporting.tables import csv_parts, json_lines_parts
@@ -57,6 +57,7 @@ FORMATS: dict[str, Format] = {
     "activitynet": OneFile(lambda videos, about: activitynet_parts(videos)),
     "elan": FilePerVideo(".eaf", eaf),
     "labelstudio": OneFile(lambda videos, about: task_parts(videos, about.model, about.frame_rate)),
+    "labelstudio-config": OneFile(lambda videos, about: interface_parts(videos, about.frame_rate)),
     "fiftyone": OneFile(lambda videos, about: fiftyone_parts(videos)),
     # Catalogues look for a.mp4.xmp, and media servers for a.nfo.
     "xmp": FilePerVideo(".xmp", xmp, keeps_name=True),

@@ -1,7 +1,7 @@
 """Spans as tasks of Label Studio with predictions (https://labelstud.io/guide/predictions), on the timeline of videos.
 
-The labelling interface of the project: ``<View><TimelineLabels name="videoLabels" toName="video"><Label value="…"/>
-</TimelineLabels><Video name="video" value="$video" frameRate="24"/></View>``, with a ``Label`` for each label.
+The labelling interface of the project has the tags ``TimelineLabels`` (https://labelstud.io/tags/timelinelabels) and
+``Video`` (https://labelstud.io/tags/video).
 """
 
 import json
@@ -26,13 +26,12 @@ def task_parts(videos: Iterable[ExportedVideo], model: str, frame_rate: float) -
     yield "\n]\n"
 
 
-def labelling_interface(labels: Iterable[str], frame_rate: float) -> str:
-    """Returns the labelling interface of a project with ``labels``."""
-    each = "".join(f"    <Label value={quoteattr(known_to_xml(label))}/>\n" for label in labels)
-    return (
-        f'<View>\n  <TimelineLabels name="{FROM_NAME}" toName="{TO_NAME}">\n{each}  </TimelineLabels>\n'
-        f'  <Video name="{TO_NAME}" value="$video" frameRate="{frame_rate:g}"/>\n</View>\n'
-    )
+def interface_parts(videos: Iterable[ExportedVideo], frame_rate: float) -> Iterator[str]:
+    """Yields the labelling interface of a project that takes the tasks: it has the labels of ``videos``, sorted."""
+    yield f'<View>\n  <TimelineLabels name="{FROM_NAME}" toName="{TO_NAME}">\n'
+    for label in sorted({label for video in videos for label in video.labels}):
+        yield f"    <Label value={quoteattr(known_to_xml(label))}/>\n"
+    yield f'  </TimelineLabels>\n  <Video name="{TO_NAME}" value="$video" frameRate="{frame_rate:g}"/>\n</View>\n'
 
 
 def _task(video: ExportedVideo, model: str, frame_rate: float) -> dict[str, Any]:

@@ -21,7 +21,7 @@ def timeline_parts(videos: Iterable[ExportedVideo], name: str) -> Iterator[str]:
     timeline.tracks.append(track)
     for video in videos:
         track.extend(_clips(otio, video))
-    yield otio.adapters.write_to_string(timeline, "otio_json")
+    yield timeline.to_json_string()
     yield "\n"
 
 
@@ -38,12 +38,11 @@ def _clips(otio: Any, video: ExportedVideo) -> Iterator[Any]:
         start = round(span.start_s * fps)
         media = otio.schema.ExternalReference(target_url=media_address(video.video), available_range=span_of(0, length))
         media.name = PurePosixPath(video.video).name
-        yield otio.schema.Clip(
-            name=span.label,
-            media_reference=media,
-            source_range=span_of(start, max(1, round(span.end_s * fps) - start)),
-            metadata={"vtag": {"video": video.video, "label": span.label, "confidence": span.confidence}},
-        )
+        used = span_of(start, max(1, round(span.end_s * fps) - start))
+        clip = otio.schema.Clip(name=span.label, media_reference=media, source_range=used)
+        # With metadata for the constructor, OpenTimelineIO 0.18 may abort when Python exits.
+        clip.metadata["vtag"] = {"video": video.video, "label": span.label, "confidence": span.confidence}
+        yield clip
 
 
 def media_address(video: str) -> str:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from jobs.browse.exporting.formats import FilePerVideo
     from jobs.browse.segments import FinishedResult
 
-IN_ONE_FILE = ("csv", "jsonl", "otio", "activitynet", "labelstudio", "fiftyone")
+IN_ONE_FILE = ("csv", "jsonl", "otio", "activitynet", "labelstudio", "labelstudio-config", "fiftyone")
 A_FILE_PER_VIDEO = ("webvtt", "srt", "chapters", "lossless-cut", "edl", "elan", "xmp", "nfo")
 """The names of ``jobs.browse.exporting.formats``, whose modules are heavy to import."""
 
@@ -38,8 +38,8 @@ A_FILE_PER_VIDEO = ("webvtt", "srt", "chapters", "lossless-cut", "edl", "elan", 
     "name",
     required=True,
     type=click.Choice([*IN_ONE_FILE, *A_FILE_PER_VIDEO]),
-    help="The format. csv, jsonl, otio, activitynet, labelstudio and fiftyone are one file; the others have a file for "
-    "each video.",
+    help="The format. webvtt, srt, chapters, lossless-cut, edl, elan, xmp and nfo have a file for each video; the "
+    "others are one file.",
 )
 @click.option(
     "--out",
@@ -123,7 +123,9 @@ def _check(ctx: click.Context, name: str, out: str | None, *, beside: bool, writ
     """Raises UsageError for options that do not fit together."""
     is_one = name in IN_ONE_FILE
     refuse_unused(ctx, not events, MERGING, "it merges segments; add --events")
-    refuse_unused(ctx, name != "labelstudio", ["frame_rate"], "only --format labelstudio counts frames by it")
+    refuse_unused(
+        ctx, not name.startswith("labelstudio"), ["frame_rate"], "only --format labelstudio counts frames by it"
+    )
     if write_into and name != "chapters":
         raise click.UsageError("--write-into needs --format chapters.")
     if is_one and beside:
@@ -176,7 +178,7 @@ def _write_each(
     write_into: bool,
 ) -> int:
     """Writes the files of videos. Returns the number of videos whose file could not be written."""
-    from jobs.browse.exporting.files import Written, place_beside, place_in, write_each, write_text
+    from jobs.browse.exporting.files import Written, make_folder, place_beside, place_in, write_each, write_text
     from jobs.browse.exporting.places import mirror_of
     from jobs.browse.exporting.remux import copy_with_chapters
     from jobs.browse.recorded import video_names
@@ -187,6 +189,7 @@ def _write_each(
     if out is None:
         place = place_beside(mirror, chosen.ending, **options)
     else:
+        make_folder(Path(out))
         place = place_in(Path(out), mirror, None if write_into else chosen.ending, **options)
     write = copy_with_chapters if write_into else write_text(chosen.text)
     written = failed = spans = 0
