@@ -14,6 +14,12 @@ from tagger.errors import InputError, one_line
 COLUMNS = ("video", "start_s", "end_s")
 """Columns that a file of moments must have."""
 
+STREAM_START = "stream_start_s"
+"""A column of files whose times count from the start of the file: the time of the first frame."""
+
+DECIMALS = 6
+"""Decimals of times in seconds."""
+
 UNLABELLED = "unlabelled"
 """The label of moments without one."""
 
@@ -84,9 +90,13 @@ def parse_label(text: str, known: Collection[str] = ()) -> tuple[str, bool]:
 
 
 def _rows(path: Path) -> Iterator[tuple[str, dict[str, str], float, float]]:
-    """Yields the place, the values, the start and the end of each moment of a CSV file."""
-    for where, row in read_rows(path, COLUMNS, COLUMNS[1:]):
-        start_s, end_s = (_number(row.get(name, "")) for name in COLUMNS[1:])
+    """Yields the place, the values, the start and the end of each moment of a CSV file.
+
+    Files of ``vtag export`` have the times of players, and the part of them that is before the first frame.
+    """
+    for where, row in read_rows(path, COLUMNS, (*COLUMNS[1:], STREAM_START)):
+        before_s = _number(row.get(STREAM_START) or "0")
+        start_s, end_s = (round(_number(row.get(name, "")) - before_s, DECIMALS) for name in COLUMNS[1:])
         if not row.get("video") or not 0 <= start_s < end_s < math.inf:
             raise InputError(f"{where} is no moment: give a video, start_s, and an end_s after it, in seconds")
         yield where, row, start_s, end_s

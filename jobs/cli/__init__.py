@@ -21,6 +21,7 @@ COMMANDS = {
     "uncertain": "jobs.cli.questions.uncertain:uncertain",
     "cut": "jobs.cli.questions.cut:cut",
     "export": "jobs.cli.questions.export:export",
+    "import": "jobs.cli.questions.import_:import_",
     "teach": "jobs.cli.teach:teach",
     "relabel": "jobs.cli.relabel:relabel",
     "probe": "jobs.cli.probe:probe",

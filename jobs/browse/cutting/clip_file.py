@@ -27,11 +27,14 @@ def open_clip(target: Path | BinaryIO, ending: str) -> "OutputContainer":
 
 
 @contextlib.contextmanager
-def errors_of(path: Path, target: Path) -> Iterator[None]:
-    """Turns errors of FFmpeg and of reading into VideoError. That of a full disk stays an OSError, with the target."""
+def errors_of(path: Path, target: Path, work: str = "cut") -> Iterator[None]:
+    """Turns errors of FFmpeg and of reading into VideoError, which says that ``path`` cannot be ``work``.
+
+    That of a full disk stays an OSError, with the target.
+    """
     try:
         yield
     except (FFmpegError, OSError, ValueError) as error:
         if isinstance(error, OSError) and error.errno in FULL:
             raise OSError(error.errno, os.strerror(error.errno), str(target)) from error
-        raise VideoError("damaged", f"{path} cannot be cut ({ffmpeg_reason(error)})") from error
+        raise VideoError("damaged", f"{path} cannot be {work} ({ffmpeg_reason(error)})") from error

@@ -3,16 +3,16 @@
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from jobs.browse.exporting.chapters import ffmetadata
-from jobs.browse.exporting.datasets import activitynet_parts, fiftyone_parts
-from jobs.browse.exporting.editors import cmx3600, lossless_cut
-from jobs.browse.exporting.elan import eaf
 from jobs.browse.exporting.exported import ExportedVideo
-from jobs.browse.exporting.label_studio_tasks import interface_parts, task_parts
-from jobs.browse.exporting.sidecars import nfo, xmp
-from jobs.browse.exporting.subtitles import subrip, webvtt
-from jobs.browse.exporting.tables import csv_parts, json_lines_parts
-from jobs.browse.exporting.timeline import timeline_parts
+from jobs.browse.exporting.texts.chapters import ffmetadata
+from jobs.browse.exporting.texts.datasets import activitynet_parts, fiftyone_parts
+from jobs.browse.exporting.texts.editors import cmx3600, lossless_cut
+from jobs.browse.exporting.texts.elan import eaf
+from jobs.browse.exporting.texts.label_studio_tasks import interface_parts, task_parts
+from jobs.browse.exporting.texts.sidecars import nfo, xmp
+from jobs.browse.exporting.texts.subtitles import subrip, webvtt
+from jobs.browse.exporting.texts.tables import csv_parts, json_lines_parts
+from jobs.browse.exporting.texts.timeline import timeline_parts
 
 
 @dataclass(frozen=True)

@@ -30,9 +30,8 @@ class Mirror:
         It is ``2024/a.mp4.srt`` with ``keeps_name``, or if another video could claim the shorter name.
         """
         path = self.inside(video)
-        stem = path.with_name(path.stem)
-        is_shared = self.names[str(stem)] > 1
-        return path.with_name((path.name if keeps_name or is_shared else path.stem) + ending)
+        is_shared = self.names[str(path.parent / _stem(path.name))] > 1
+        return path.with_name((path.name if keeps_name or is_shared else _stem(path.name)) + ending)
 
 
 def mirror_of(videos: Iterable[str]) -> Mirror:
@@ -43,19 +42,25 @@ def mirror_of(videos: Iterable[str]) -> Mirror:
         parts = _parts(video)
         root = parts[:-1] if root is None else _shared(root, parts[:-1])
         path = PurePosixPath(*parts)
-        names.update({str(path), str(path.with_name(path.stem))})
+        names.update({str(path), str(path.parent / _stem(path.name))})
     start = len(root or ())
     below = Counter({str(PurePosixPath(*PurePosixPath(name).parts[start:])): n for name, n in names.items() if n > 1})
     return Mirror(root or (), below)
 
 
 def _parts(video: str) -> tuple[str, ...]:
-    """Returns the folders and the name of a video. Parts of an address that are no names of folders become ``_``."""
+    """Returns the folders and the name of a video. Parts of an address that are no names of folders get a ``_``."""
     path = video_path(video)
     if not is_address(path):
         return PurePosixPath(path.lstrip("/")).parts
     scheme, _, rest = path.partition("://")
-    return (scheme, *("_" if part in ("", ".", "..") else part for part in rest.split("/")))
+    return (scheme, *(f"_{part}" if part in ("", ".", "..") else part for part in rest.split("/")))
+
+
+def _stem(name: str) -> str:
+    """Returns the name of a file without its ending; the whole name if it is ``..a``, which would become ``.``."""
+    stem = PurePosixPath(name).stem
+    return name if stem in (".", "..") else stem
 
 
 def _shared(first: tuple[str, ...], second: tuple[str, ...]) -> tuple[str, ...]:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
+from jobs.browse.importing.label_studio import FRAME_RATE, is_export, read_export
 from jobs.browse.marks import Mark, read_marks
 from jobs.browse.result_model import find_result_model
 from jobs.browse.segments import FinishedResult
-from jobs.browse.teaching.label_studio import FRAME_RATE, is_export, read_export
 from jobs.browse.teaching.marked_segments import MarkedResult, MarkedSegment, find_marked, with_known_labels
 from jobs.browse.vectors.reading import vector_size, vectors_at
 from jobs.errors import reason

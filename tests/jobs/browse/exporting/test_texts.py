@@ -18,17 +18,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.browse.exporting.chapters import NOTHING, ffmetadata
-from jobs.browse.exporting.datasets import activitynet_parts, fiftyone_parts
-from jobs.browse.exporting.editors import cmx3600, lossless_cut, timecode
-from jobs.browse.exporting.elan import eaf
 from jobs.browse.exporting.exported import ExportedVideo
-from jobs.browse.exporting.label_studio_tasks import interface_parts, task_parts
-from jobs.browse.exporting.libraries import library
-from jobs.browse.exporting.sidecars import nfo, xmp
-from jobs.browse.exporting.subtitles import subrip, webvtt
-from jobs.browse.exporting.tables import COLUMNS, csv_parts, json_lines_parts
-from jobs.browse.exporting.timeline import timeline_parts
+from jobs.browse.exporting.texts.chapters import NOTHING, ffmetadata
+from jobs.browse.exporting.texts.datasets import activitynet_parts, fiftyone_parts
+from jobs.browse.exporting.texts.editors import cmx3600, lossless_cut, timecode
+from jobs.browse.exporting.texts.elan import eaf
+from jobs.browse.exporting.texts.label_studio_tasks import interface_parts, task_parts
+from jobs.browse.exporting.texts.libraries import library
+from jobs.browse.exporting.texts.sidecars import nfo, xmp
+from jobs.browse.exporting.texts.subtitles import subrip, webvtt
+from jobs.browse.exporting.texts.tables import COLUMNS, csv_parts, json_lines_parts
+from jobs.browse.exporting.texts.timeline import timeline_parts
 from jobs.errors import JobError
 from tagger.errors import one_line
 from tests.jobs.browse.exporting.made_up import NAMES, ODD, rows, video, videos

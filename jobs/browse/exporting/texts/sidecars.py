@@ -7,7 +7,7 @@ NFO: https://kodi.wiki/view/NFO_files/Movies, https://jellyfin.org/docs/general/
 from pathlib import PurePosixPath
 
 from jobs.browse.exporting.exported import ExportedVideo, Span
-from jobs.browse.exporting.xml_text import xml_text
+from jobs.browse.exporting.texts.xml_text import xml_text
 from tagger.errors import one_line
 
 XMP_BEGIN = """\

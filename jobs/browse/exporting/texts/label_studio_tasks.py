@@ -11,7 +11,7 @@ from urllib.parse import quote
 from xml.sax.saxutils import quoteattr
 
 from jobs.browse.exporting.exported import ExportedVideo
-from jobs.browse.exporting.xml_text import known_to_xml
+from jobs.browse.exporting.texts.xml_text import known_to_xml
 from jobs.storage.address import is_address
 
 FROM_NAME, TO_NAME = "videoLabels", "video"

@@ -3,9 +3,9 @@
 from pathlib import PurePosixPath
 
 from jobs.browse.exporting.exported import ExportedVideo
-from jobs.browse.exporting.libraries import library
-from jobs.browse.exporting.timeline import media_address
-from jobs.browse.exporting.xml_text import known_to_xml
+from jobs.browse.exporting.texts.libraries import library
+from jobs.browse.exporting.texts.timeline import media_address
+from jobs.browse.exporting.texts.xml_text import known_to_xml
 
 TIER = "vtag"
 """The name of the tier. Annotations of a tier cannot overlap, so those that do are on ``vtag 2`` and so on."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from jobs.archive.video import video_path
 from jobs.browse.exporting.exported import ExportedVideo
-from jobs.browse.exporting.libraries import library
+from jobs.browse.exporting.texts.libraries import library
 from jobs.storage.address import is_address
 
 

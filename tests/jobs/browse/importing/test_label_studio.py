@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from jobs.browse.importing.found_marks import videos_called
+from jobs.browse.importing.label_studio import is_export, read_export
 from jobs.browse.marks import Mark
 from jobs.browse.segments import FinishedResult, open_result
-from jobs.browse.teaching import label_studio
-from jobs.browse.teaching.label_studio import is_export, read_export
 from tagger.errors import InputError
 from tests.jobs.browse.made_up import make_video
 from tests.jobs.browse.teaching.taught_archive import make_archive
@@ -129,17 +129,9 @@ def test_vtag_teach_takes_an_export(tmp_path: Path) -> None:
     assert "has no segment from " in refusal(*arguments, "--frame-rate", "2")
 
 
-def test_of_the_videos_of_the_result_only_those_in_the_export_are_kept(
-    finished: FinishedResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tasks = [("/data/upload/3/0a1b2c3d-a.mp4", [region(1, 9, "Swing")]), ("/data/local-files/?d=b/x.mp4", "")]
-    kept = []
-    real = label_studio._video_of
-
-    def look(where: str, row: object, by_name: dict[str, list[str]], place: str) -> str:
-        kept.append({name for name in by_name if by_name[name]})
-        return real(where, row, by_name, place)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(label_studio, "_video_of", look)
-    assert len(read_export(export(tmp_path / "e.csv", *tasks), finished)) == 1
-    assert kept == [{"a.mp4"}]
+def test_of_the_videos_of_the_result_only_those_that_are_wanted_are_kept(finished: FinishedResult) -> None:
+    assert videos_called(finished, {"a.mp4", "b.mp4"}) == {"a.mp4": ["/archive/a.mp4"]}
+    assert videos_called(finished, set(), {"a", "x"}) == {
+        "a": ["/archive/a.mp4"],
+        "x": ["/archive/b/x.mp4", "/archive/c/x.mp4"],
+    }

@@ -1,0 +1,1 @@
+"""The text of each format, from videos and their spans: a module for each family of formats."""

@@ -1,0 +1,1 @@
+"""Reads marks that were made with other tools."""

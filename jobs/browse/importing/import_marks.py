@@ -1,0 +1,92 @@
+"""Reads marks from the file of another tool, whatever its kind, and writes them as a CSV file of marks."""
+
+import csv
+import io
+import json
+from collections.abc import Collection, Iterable
+from pathlib import Path
+from typing import Any
+
+from jobs.browse.importing.activitynet import database_marks
+from jobs.browse.importing.elan_file import document_marks
+from jobs.browse.importing.found_marks import FoundMark, marks_in
+from jobs.browse.importing.label_studio import csv_marks, is_export, task_marks
+from jobs.browse.importing.names import path_of
+from jobs.browse.marks import COLUMNS, DECIMALS, DENIAL, Mark, read_marks
+from jobs.browse.segments import FinishedResult
+from jobs.errors import reason
+from jobs.storage.address import is_address
+from tagger.errors import InputError
+from tagger.file_content import check_regular
+
+HEAD_BYTES = 1024
+"""Bytes at the start of a file by which its kind is recognised."""
+
+
+def read_found(path: Path, frame_rate: float, tiers: Collection[str] = ()) -> list[FoundMark]:
+    """Returns the marks of a file of ELAN, ActivityNet, Label Studio (CSV or JSON), or of a CSV file of marks.
+
+    ``frame_rate`` is that of Label Studio's project, and ``tiers`` are those of ELAN that count. Raises InputError,
+    with the place in the file, for what is not understood.
+    """
+    begin = _begin(path)
+    if begin == "<":
+        return document_marks(path, tiers)
+    if begin in ("{", "["):
+        data = _json(path)
+        return task_marks(data, path, frame_rate) if isinstance(data, list) else database_marks(data, path)
+    if is_export(path):
+        return csv_marks(path, frame_rate)
+    return [
+        FoundMark(mark.where, (mark.video,), mark.start_s, mark.end_s, label_of(mark), counts_from_frame=True)
+        for mark in read_marks(path)
+    ]
+
+
+def import_marks(found: Iterable[FoundMark], finished: FinishedResult | None) -> list[Mark]:
+    """Returns marks for ``vtag teach``: with the names of videos and the times in a result, or as they were found."""
+    if finished is not None:
+        return marks_in(finished, list(found))
+    marks = []
+    for mark in found:
+        name = next(iter(mark.names), "")
+        # An address is a name as it is; one of a server, or of a local file, stands for a path.
+        is_path = not is_address(name) or name.startswith("file://")
+        marks.append(Mark(mark.where, path_of(name) if is_path else name, mark.start_s, mark.end_s, mark.label))
+    return marks
+
+
+def marks_text(marks: Iterable[Mark]) -> str:
+    """Returns marks as CSV, as ``read_marks`` reads it."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow((*COLUMNS, "label"))
+    for mark in marks:
+        times = (round(time_s, DECIMALS) for time_s in (mark.start_s, mark.end_s))
+        writer.writerow((mark.video, *times, label_of(mark)))
+    return text.getvalue()
+
+
+def label_of(mark: Mark) -> str:
+    """Returns what a person writes into the column ``label`` for a mark."""
+    return f"{DENIAL}{mark.label}" if mark.is_denial else mark.label
+
+
+def _begin(path: Path) -> str:
+    """Returns the first character of a file that is no space; empty if it is no text in UTF-8."""
+    try:
+        check_regular(path)
+        with path.open("rb") as file:
+            head = file.read(HEAD_BYTES)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {reason(error)}") from error
+    return head.decode("utf-8-sig", "ignore").lstrip()[:1]
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text("utf-8-sig"))
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {reason(error)}") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is no JSON: {error}") from error

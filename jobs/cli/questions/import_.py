@@ -1,0 +1,74 @@
+"""``vtag import``: marks from other tools, as a CSV file for ``vtag teach``."""
+
+from pathlib import Path
+
+import click
+
+from jobs.cli.command.options import examples, finite, verbose_option
+
+
+@click.command(
+    "import",
+    short_help="Read marks that were made with other tools.",
+    epilog=examples(
+        "vtag import export.json --tags tags.parquet > marks.csv",
+        "vtag import a.eaf b.eaf --tier actions --tags tags --out marks.csv",
+        "vtag import activitynet.json --tags tags.parquet --out marks.csv",
+    ),
+)
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--tags",
+    metavar="TAGS",
+    help="The result that the marks are for. Videos get their names in it, and times count from the first frame.",
+)
+@click.option("--out", metavar="FILE.csv", help="The file for the marks, also at an address. Default: print them.")
+@click.option("--overwrite", is_flag=True, help="Replace the file if it is there already.")
+@click.option(
+    "--frame-rate",
+    metavar="FPS",
+    type=click.FloatRange(0, 1000, min_open=True),
+    callback=finite,
+    default=24,
+    show_default=True,
+    help="For Label Studio: the frames per second by which it counts, the frameRate of its tag Video.",
+)
+@click.option(
+    "--tier", "tiers", metavar="NAME", multiple=True, help="For ELAN: only annotations of this tier; can be repeated."
+)
+@verbose_option
+def import_(
+    files: tuple[Path, ...],
+    tags: str | None,
+    out: str | None,
+    overwrite: bool,
+    frame_rate: float,
+    tiers: tuple[str, ...],
+    verbose: bool,
+) -> None:
+    """Read labels that were made with another tool, and write them as marks: CSV for `vtag teach`.
+
+    FILE is an export of Label Studio with timeline labels of videos (CSV, JSON or JSON_MIN), an annotation document of
+    ELAN (.eaf), annotations as JSON of ActivityNet, or a CSV file with the columns video, start_s, end_s and label. Its
+    content tells which. Without --tags, videos keep the names of FILE, and times are those of players.
+    """
+    from jobs.browse.exporting.files import write_one
+    from jobs.browse.importing.import_marks import import_marks, marks_text, read_found
+    from jobs.browse.segments import open_result
+    from jobs.cli.terminal.wording import count
+    from jobs.storage.location import locate
+    from tagger.errors import doing
+
+    found = []
+    for path in files:
+        with doing("reading", path):
+            found += read_found(path, frame_rate, tiers)
+    with doing("reading", tags or "the marks"):
+        marks = import_marks(found, None if tags is None else open_result(tags))
+    if out is None:
+        click.echo(marks_text(marks), nl=False)
+    else:
+        write_one(locate(out), [marks_text(marks)], overwrite=overwrite)
+        click.echo(f"{out}: {count(len(marks), 'mark')}, {count(len({mark.video for mark in marks}), 'video')}")
+    if not marks:
+        click.echo(f"vtag: note: no marks in {', '.join(map(str, files))}", err=True)
