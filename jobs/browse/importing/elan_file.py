@@ -1,6 +1,5 @@
 """Marks from annotation documents of ELAN (https://archive.mpi.nl/tla/elan), read with pympi-ling."""
 
-import xml.etree.ElementTree as ET
 from collections.abc import Collection
 from pathlib import Path
 
@@ -23,7 +22,8 @@ def document_marks(path: Path, tiers: Collection[str] = ()) -> list[FoundMark]:
         annotations = {
             name: document.get_annotation_data_for_tier(name) for name in names if not tiers or name in tiers
         }
-    except (ET.ParseError, KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+    # The library raises Exception itself, besides the errors that a damaged document leads to.
+    except Exception as error:
         raise InputError(f"{path} is no annotation document of ELAN, or is damaged") from error
     missing = next((tier for tier in tiers if tier not in names), None)
     if missing is not None:

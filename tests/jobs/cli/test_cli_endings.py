@@ -169,6 +169,8 @@ ARGUMENTS = {
     "clusters": ["t"],
     "uncertain": ["t"],
     "cut": ["t", "--label", "a", "--out", "clips"],
+    "export": ["t", "--format", "csv"],
+    "import": ["a.json"],
     "teach": ["t", "marks.csv", "--out", "m.safetensors"],
     "relabel": ["t", "--model", "m", "--overwrite"],
     "probe": ["v"],

@@ -61,6 +61,7 @@ QUESTION_NUMBERS = {
     "clusters": ("--count", "--moments"),
     "uncertain": ("--top", "--max-ood"),
     "cut": ("--top", "--min-confidence", "--pad"),
+    "export": ("--smooth", "--min-confidence", "--min-duration", "--max-gap"),
 }
 
 LINES: Mapping[str, Sequence[tuple[str, str]]] = {
@@ -119,6 +120,25 @@ LINES: Mapping[str, Sequence[tuple[str, str]]] = {
         ("paths", "cut {result} --moments {x} --out {out}"),
         ("texts", "cut {result} --label {x} --out {out}"),
         *(("numbers", f"cut {{result}} --label a --out {{out}} {option}={{x}}") for option in QUESTION_NUMBERS["cut"]),
+    ],
+    "export": [
+        *((kind, "export {x} --format csv") for kind in ("paths", "results")),
+        ("paths", "export {result} --format csv --out {x}"),
+        ("paths", "export {result} --format srt --out {x}"),
+        ("paths", "export {result} --format chapters --write-into --out {x}"),
+        ("texts", "export {result} --format csv --label {x}"),
+        ("texts", "export {result} --format {x}"),
+        ("numbers", "export {result} --format labelstudio --frame-rate={x}"),
+        *(
+            ("numbers", f"export {{result}} --format csv --events {option}={{x}}")
+            for option in QUESTION_NUMBERS["export"]
+        ),
+    ],
+    "import": [
+        ("paths", "import {x}"),
+        ("paths", "import {marks} --out {x}"),
+        *((kind, "import {marks} --tags {x}") for kind in ("paths", "results")),
+        ("numbers", "import {marks} --frame-rate={x}"),
     ],
     "teach": [
         *((kind, "teach {x} {marks} --out {model_out}") for kind in ("paths", "results")),
