@@ -52,7 +52,8 @@ def write_one(out: Location, parts: Iterable[str], *, overwrite: bool) -> None:
     Raises OutputError.
     """
     try:
-        if not overwrite and out.is_file():
+        # The name of a local file may be no UTF-8.
+        if not overwrite and (Path(out.path).exists() if out.is_local else out.is_file()):
             raise OutputError(f"--out {out} is there already; {REPLACE}")
         with out.atomic_write() as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
             file.writelines(parts)

@@ -36,7 +36,6 @@ A_FILE_PER_VIDEO = ("webvtt", "srt", "chapters", "lossless-cut", "edl", "elan", 
 @click.option(
     "--format",
     "name",
-    required=True,
     type=click.Choice([*IN_ONE_FILE, *A_FILE_PER_VIDEO]),
     help="The format. webvtt, srt, chapters, lossless-cut, edl, elan, xmp and nfo have a file for each video; the "
     "others are one file.",
@@ -71,7 +70,7 @@ A_FILE_PER_VIDEO = ("webvtt", "srt", "chapters", "lossless-cut", "edl", "elan", 
 def export(
     ctx: click.Context,
     tags: str,
-    name: str,
+    name: str | None,
     out: str | None,
     beside: bool,
     overwrite: bool,
@@ -86,6 +85,9 @@ def export(
     TAGS is a result of `vtag run`: a file, a folder, or an address. Times are those of players: they count from the
     start of the file. The formats otio and elan need `pip install 'vtag[export]'`.
     """
+    if name is None:
+        # Click would list the formats in a line each.
+        raise click.UsageError(f"give a format: --format {', '.join([*IN_ONE_FILE, *A_FILE_PER_VIDEO])}.")
     _check(ctx, name, out, beside=beside, write_into=write_into, events=events)
 
     from jobs.browse.exporting.exported import exported_videos
@@ -156,7 +158,7 @@ class _Counted:
 
 def _write_one(parts: Iterable[str], out: str | None, videos: _Counted, noun: str, *, overwrite: bool) -> None:
     from jobs.browse.exporting.files import write_one
-    from jobs.cli.terminal.wording import count
+    from jobs.cli.terminal.wording import count, printable
     from jobs.storage.location import locate
 
     if out is None:
@@ -164,7 +166,7 @@ def _write_one(parts: Iterable[str], out: str | None, videos: _Counted, noun: st
             click.echo(part, nl=False)
         return
     write_one(locate(out), parts, overwrite=overwrite)
-    click.echo(f"{out}: {count(videos.videos, 'video')}, {count(videos.spans, noun)}")
+    click.echo(f"{printable(out)}: {count(videos.videos, 'video')}, {count(videos.spans, noun)}")
 
 
 def _write_each(
@@ -201,6 +203,6 @@ def _write_each(
         else:
             failed += 1
             click.echo(f"vtag: {printable(found.video)}: {printable(found.reason)}", err=True)
-    where = "beside the videos" if out is None else out
+    where = "beside the videos" if out is None else printable(out)
     click.echo(f"{where}: {count(written, 'file')}, {count(spans, noun)}")
     return failed

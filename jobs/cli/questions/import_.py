@@ -55,7 +55,7 @@ def import_(
     from jobs.browse.exporting.files import write_one
     from jobs.browse.importing.import_marks import import_marks, marks_text, read_found
     from jobs.browse.segments import open_result
-    from jobs.cli.terminal.wording import count
+    from jobs.cli.terminal.wording import count, printable
     from jobs.storage.location import locate
     from tagger.errors import doing
 
@@ -69,6 +69,6 @@ def import_(
         click.echo(marks_text(marks), nl=False)
     else:
         write_one(locate(out), [marks_text(marks)], overwrite=overwrite)
-        click.echo(f"{out}: {count(len(marks), 'mark')}, {count(len({mark.video for mark in marks}), 'video')}")
+        click.echo(f"{printable(out)}: {count(len(marks), 'mark')}, {count(len({mark.video for mark in marks}), 'video')}")
     if not marks:
-        click.echo(f"vtag: note: no marks in {', '.join(map(str, files))}", err=True)
+        click.echo(f"vtag: note: no marks in {printable(', '.join(map(str, files)))}", err=True)

@@ -114,6 +114,7 @@ def test_chapters_are_written_into_copies_and_a_video_that_is_gone_stops_nothing
 @pytest.mark.parametrize(
     ("options", "says"),
     [
+        ([], "give a format: --format csv, jsonl, "),
         (["--format", "srt"], "srt has a file for each video: give either --out FOLDER or --beside."),
         (["--format", "chapters", "--write-into"], "chapters has a file for each video: give --out FOLDER."),
         (["--format", "chapters", "--write-into", "--beside"], "--write-into and --beside cannot be used together"),
