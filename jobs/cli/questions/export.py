@@ -36,9 +36,9 @@ A_FILE_PER_VIDEO = ("webvtt", "srt", "chapters", "lossless-cut", "edl", "elan", 
 @click.option(
     "--format",
     "name",
+    metavar="FORMAT",
     type=click.Choice([*IN_ONE_FILE, *A_FILE_PER_VIDEO]),
-    help="The format. webvtt, srt, chapters, lossless-cut, edl, elan, xmp and nfo have a file for each video; the "
-    "others are one file.",
+    help=f"One file: {', '.join(IN_ONE_FILE)}. A file for each video: {', '.join(A_FILE_PER_VIDEO)}.",
 )
 @click.option(
     "--out",

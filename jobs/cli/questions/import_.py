@@ -69,6 +69,7 @@ def import_(
         click.echo(marks_text(marks), nl=False)
     else:
         write_one(locate(out), [marks_text(marks)], overwrite=overwrite)
-        click.echo(f"{printable(out)}: {count(len(marks), 'mark')}, {count(len({mark.video for mark in marks}), 'video')}")
+        videos = len({mark.video for mark in marks})
+        click.echo(f"{printable(out)}: {count(len(marks), 'mark')}, {count(videos, 'video')}")
     if not marks:
         click.echo(f"vtag: note: no marks in {printable(', '.join(map(str, files)))}", err=True)
