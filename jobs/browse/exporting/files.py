@@ -51,6 +51,8 @@ def write_one(out: Location, parts: Iterable[str], *, overwrite: bool) -> None:
 
     Raises OutputError.
     """
+    if out.name.endswith(".parquet"):
+        raise OutputError(f"--out {out} has the name of a result of vtag run; choose another name")
     try:
         # The name of a local file may be no UTF-8.
         if not overwrite and (Path(out.path).exists() if out.is_local else out.is_file()):
@@ -110,13 +112,16 @@ def place_in(folder: Path, mirror: Mirror, ending: str | None, *, keeps_name: bo
 def place_beside(mirror: Mirror, ending: str, *, keeps_name: bool = False) -> Callable[[str], Path]:
     """Returns the function from a video to its file in the same folder.
 
-    The function raises VideoError for an object in a bucket.
+    The function raises VideoError for an object in a bucket, and for a video that is not there: the disk of its folder
+    may be one that is not mounted.
     """
 
     def beside(video: str) -> Path:
         path = video_path(video)
         if is_address(path):
             raise VideoError("unsupported", f"{video} is in a bucket, where nothing is written; use --out FOLDER")
+        if not Path(path).exists():
+            raise VideoError("missing", f"{video} does not exist")
         return Path(path).with_name(mirror.target(video, ending, keeps_name=keeps_name).name)
 
     return beside

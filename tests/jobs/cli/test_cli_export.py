@@ -93,10 +93,14 @@ def test_files_of_videos_are_in_the_folders_of_the_archive(tags: Path, tmp_path:
 def test_files_beside_videos_replace_nothing(tags: Path, tmp_path: Path) -> None:
     (tmp_path / "v/2024/a.nfo").write_text("<movie/>")
     done = vtag("export", tags, "--format", "nfo", "--beside")
-    assert (done.exit_code, done.stdout) == (3, "beside the videos: 2 files, 4 segments\n")
+    assert (done.exit_code, done.stdout) == (3, "beside the videos: 1 file, 3 segments\n")
     found = f"{tmp_path}/v/2024/a"
-    assert done.stderr == f"vtag: {found}.mp4: {found}.nfo is there already; --overwrite replaces it\n"
-    assert files(tmp_path / "v") == ["2023/a.mp4", "2023/a.nfo", "2024/a.mp4", "2024/a.nfo", "gone.nfo"]
+    assert done.stderr.splitlines() == [
+        f"vtag: {found}.mp4: {found}.nfo is there already; --overwrite replaces it",
+        f"vtag: {tmp_path}/v/gone.mp4: does not exist",
+    ]
+    assert files(tmp_path / "v") == ["2023/a.mp4", "2023/a.nfo", "2024/a.mp4", "2024/a.nfo"]
+    assert (tmp_path / "v/2024/a.nfo").read_text() == "<movie/>"
 
 
 def test_chapters_are_written_into_copies_and_a_video_that_is_gone_stops_nothing(tags: Path, tmp_path: Path) -> None:

@@ -83,9 +83,13 @@ def test_a_video_is_never_replaced_by_its_copy(tmp_path: Path) -> None:
 def test_files_beside_videos(tmp_path: Path) -> None:
     found = video((0.0, 1.0, "a"), name=str(tmp_path / "a.mp4"))
     stored = video((0.0, 1.0, "a"), name="s3://bucket/a.mp4")
-    place = place_beside(mirror_of([found.video, stored.video]), ".nfo")
-    (written, refused) = write_each([found, stored], LABELS, place, overwrite=False)
+    gone = video((0.0, 1.0, "a"), name=str(tmp_path / "unmounted" / "b.mp4"))
+    Path(found.video).write_text("the video")
+    place = place_beside(mirror_of([found.video, gone.video, stored.video]), ".nfo")
+    (written, missing, refused) = write_each([found, gone, stored], LABELS, place, overwrite=False)
     assert written == Written(tmp_path / "a.nfo", 1)
+    assert missing == Unwritten(gone.video, "does not exist")
+    assert not (tmp_path / "unmounted").exists()
     assert refused == Unwritten(stored.video, "is in a bucket, where nothing is written; use --out FOLDER")
 
 
@@ -102,5 +106,7 @@ def test_one_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="damaged"):
         write_one(out, (broken() for _ in range(1)), overwrite=True)
     assert files(tmp_path) == {"a.csv": "a\nه\n"}
+    with pytest.raises(OutputError, match=r"a\.parquet has the name of a result of vtag run; choose another name"):
+        write_one(locate(tmp_path / "a.parquet"), ["b"], overwrite=True)
     with pytest.raises(OutputError, match="cannot be written: "):
         write_one(locate(tmp_path / "missing" / "a.csv"), ["b"], overwrite=True)
