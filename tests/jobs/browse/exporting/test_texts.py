@@ -162,9 +162,9 @@ def test_cuts_of_an_edl_follow_each_other_from_one_hour_on() -> None:
 
 
 def test_otio_is_read_by_opentimelineio() -> None:
+    reader = otio().core
     late, other = ODD_VIDEO, video((0.0, 2.0, "Swing"), name="s3://bucket/x.mp4", fps=25.0)
-    text = joined(timeline_parts([late, other], "tags.parquet"))
-    timeline = otio().core.deserialize_json_from_string(text)
+    timeline = reader.deserialize_json_from_string(joined(timeline_parts([late, other], "tags.parquet")))
     assert timeline.name == "tags.parquet"
     first, _, third = timeline.find_clips()
     assert (first.name, first.metadata["vtag"]["label"], first.metadata["vtag"]["confidence"]) == (ODD, ODD, 0.75)
