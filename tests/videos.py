@@ -102,13 +102,12 @@ def encode_audio(path: Path, *, codec: str = "aac", seconds: float = 1.0) -> Pat
 def encode_late(path: Path, *, after_s: float, seconds: float, rate: int = 10) -> Path:
     """Writes a video whose first frame is shown ``after_s`` after the start of its audio, and returns ``path``.
 
-    The audio ends with the video. The frames are those of ``encode``.
+    The audio ends with the video. The frames are those of ``encode``. ``after_s`` is a multiple of the length of one.
     """
-    ticks = 100
     with av.open(str(path), "w") as container:
         video = container.add_stream("libx264", rate=rate, options={"preset": "ultrafast", "bf": "2", "g": "12"})
         video.width, video.height, video.pix_fmt = 96, 64, "yuv420p"
-        video.codec_context.time_base = Fraction(1, ticks)
+        video.codec_context.time_base = Fraction(1, rate)
         audio = container.add_stream("aac", rate=44100)
         for i in range(round((after_s + seconds) * 44100 / 1024)):
             frame = av.AudioFrame.from_ndarray(np.zeros((2, 1024), np.float32), format="fltp", layout="stereo")
@@ -117,7 +116,7 @@ def encode_late(path: Path, *, after_s: float, seconds: float, rate: int = 10) -
         container.mux(audio.encode())
         for number in range(round(seconds * rate)):
             shown = av.VideoFrame.from_ndarray(picture(number, 96, 64), format="rgb24")
-            shown.pts, shown.time_base = round((after_s + number / rate) * ticks), Fraction(1, ticks)
+            shown.pts, shown.time_base = round(after_s * rate) + number, Fraction(1, rate)
             container.mux(video.encode(shown))
         container.mux(video.encode())
     return path

@@ -1,30 +1,14 @@
 """The time of a video's first frame as players count it, compared with what FFmpeg shows when it seeks."""
 
-import shutil
-import subprocess
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from tagger.video.facts import probe
-from tests.videos import encode, encode_late, read_frame_number
+from tests.ffmpeg import shown_at
+from tests.videos import encode, encode_late
 
 RATE = 10
-
-
-def ffmpeg() -> str:
-    """FFmpeg's own program: the installed one, or that of a package."""
-    return shutil.which("ffmpeg") or str(
-        pytest.importorskip("imageio_ffmpeg", reason="it carries the program ffmpeg").get_ffmpeg_exe()
-    )
-
-
-def shown_at(path: Path, time_s: float) -> int:
-    """The number of the first frame that FFmpeg gives when it seeks to a time."""
-    words = [ffmpeg(), "-v", "error", "-ss", f"{time_s:.3f}", "-i", str(path), "-frames:v", "1"]
-    done = subprocess.run([*words, "-f", "rawvideo", "-pix_fmt", "rgb24", "-"], capture_output=True, check=True)
-    return read_frame_number(np.frombuffer(done.stdout, np.uint8).reshape(64, 96, 3))
 
 
 @pytest.mark.parametrize("name", ["late.mp4", "late.mkv", "late.mov"])

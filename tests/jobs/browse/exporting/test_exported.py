@@ -9,8 +9,11 @@ from jobs.browse.events import Rules
 from jobs.browse.exporting.exported import Span, exported_videos
 from jobs.browse.recorded import Recorded
 from jobs.browse.segments import open_result
+from tagger.video.facts import probe
+from tests.ffmpeg import shown_at
 from tests.jobs.browse.made_up import make_video
 from tests.jobs.result.finished import make_finished, publish_to, starting_at
+from tests.videos import encode_late
 
 BIKING, SWING = {"Biking": 0.9, "Swing": 0.1}, {"Swing": 0.6, "Biking": 0.4}
 
@@ -38,6 +41,18 @@ def test_segments_have_the_times_of_players(tags: Path) -> None:
 
 def test_events_have_the_times_of_players(tags: Path) -> None:
     assert exported(tags, events=True)["/v/c.mp4"] == [Span(1.4, 5.4, "Biking", 0.9), Span(5.4, 7.4, "Swing", 0.6)]
+
+
+def test_ffmpeg_shows_a_segment_at_its_exported_time(tmp_path: Path) -> None:
+    late = encode_late(tmp_path / "late.mp4", after_s=1.4, seconds=6, rate=10)
+    publish_to(
+        tmp_path / "t.parquet", [starting_at(probe(late).stream_start_s, make_video(str(late), [BIKING, SWING]))]
+    )
+    second = exported(tmp_path / "t.parquet")[str(late)][1]
+    # The second segment begins with frame 20, 2 s after the first frame. FFmpeg gives the first frame that does not
+    # begin before the time.
+    assert second.start_s == 3.4
+    assert shown_at(late, second.start_s - 0.02) == 20
 
 
 def test_rules_leave_segments_and_videos_out(tags: Path) -> None:
