@@ -128,11 +128,13 @@ def open_result(path: str) -> FinishedResult:
     return FinishedResult(path, result)
 
 
-def read_segments(finished: FinishedResult, *, top: bool = False, ood: bool = False) -> Iterator[Segments]:
+def read_segments(
+    finished: FinishedResult, *, top: bool = False, ood: bool = False, needs_ood: bool = True
+) -> Iterator[Segments]:
     """Yields all segments, with their best labels if ``top`` and their OOD scores if ``ood``.
 
-    Raises OutputError when a file cannot be read, when the result has no segments, and, if ``ood``, when no segment has
-    an OOD score.
+    Raises OutputError when a file cannot be read, when the result has no segments, and, if ``ood`` and ``needs_ood``,
+    when no segment has an OOD score.
     """
     numbers: dict[str, int] = {}
     is_empty, has_ood = True, False
@@ -145,7 +147,7 @@ def read_segments(finished: FinishedResult, *, top: bool = False, ood: bool = Fa
             yield segments
     if is_empty:
         raise no_segments(finished)
-    if ood and not has_ood:
+    if ood and needs_ood and not has_ood:
         raise OutputError(f"{finished.path} has no ood_score: its model was not calibrated for it")
 
 
