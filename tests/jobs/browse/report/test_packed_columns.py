@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.browse.report.columns import Column, pack, unpack
+from jobs.browse.report.packed_columns import Column, pack, unpack
 
 VALUES = st.lists(st.integers(-(2**40), 2**40), max_size=30)
 

@@ -1,0 +1,122 @@
+"""Puts a page together from its parts, the files in ``page/``: one HTML file that makes no request."""
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib.resources import files
+from string import Template
+
+import numpy as np
+
+import tagger
+from jobs.browse.report.gather import ReportData
+from jobs.browse.report.packed_columns import Column, as_text, pack
+from jobs.browse.report.page_data import Base, pack_segments, pack_videos
+from jobs.browse.report.summary import as_html, facts, facts_html, labels_html, lead, unread_html
+from jobs.browse.segments import FinishedResult
+from jobs.result.output import find_output
+from tagger.models.registry import BUILTIN
+from tagger.windows import Sampling
+
+SCRIPTS = (
+    "unpack.js",
+    "words.js",
+    "result.js",
+    "filters.js",
+    "colours.js",
+    "timeline.js",
+    "marks.js",
+    "player.js",
+    "inspector.js",
+    "list.js",
+    "served.js",
+    "page.js",
+)
+"""The files of the script, in their order."""
+
+GENERATOR = '<meta name="generator" content="vtag report">'
+"""A line of every report, by which it is told from other pages."""
+
+
+@dataclass(frozen=True)
+class Thumbnails:
+    """JPEGs of the segments ``rows``, sorted."""
+
+    rows: Sequence[int]
+    jpegs: Sequence[bytes]
+
+
+def make_page(
+    finished: FinishedResult,
+    data: ReportData,
+    thumbnails: Thumbnails | None = None,
+    *,
+    base: Base | None = None,
+    marks_file: str | None = None,
+) -> str:
+    """Returns the page as HTML. All names and labels are escaped here.
+
+    ``base``: where videos are played from, if not from their own places. ``marks_file``: the page is one that
+    ``vtag view`` serves, and saves its marks there.
+    """
+    identity = finished.result.identity
+    about = {
+        "tags": finished.path,
+        "location": str(find_output(finished.path).out),
+        "model": identity.model,
+        "isBuiltIn": identity.model == BUILTIN,
+        "hasEmbeddings": identity.embeddings is not None,
+        "windowMs": round(Sampling(**identity.sampling).window_s * 1000),
+        "base": None if base is None else asdict(base),
+        "isServed": marks_file is not None,
+        "marksFile": marks_file,
+    }
+    blocks = [_block("data-videos", pack_videos(data, about)), _block("data-segments", pack_segments(data))]
+    if thumbnails is not None and len(thumbnails.rows):
+        sizes = np.array([len(jpeg) for jpeg in thumbnails.jpegs])
+        columns = [Column("row", np.array(thumbnails.rows, np.int64), delta=True), Column("size", sizes)]
+        blocks.append(_block("data-thumbnails", pack({}, columns)))
+        blocks.append(_block("data-pictures", b"".join(thumbnails.jpegs)))
+    style = _file("page.css")
+    script = f'(() => {{\n"use strict";\n{"".join(map(_file, SCRIPTS))}}})();'
+    numbers = {label: number for number, label in enumerate(data.labels)}
+    return Template(_file("page.html")).substitute(
+        policy=_policy(style, script, base, is_served=marks_file is not None),
+        title=as_html(find_output(finished.path).out.name or finished.path),
+        style=style,
+        lead=lead(data),
+        labels=labels_html(data.times, numbers),
+        facts=facts_html(facts(finished, tagger.__version__)),
+        unread=unread_html(data.videos),
+        blocks="\n".join(blocks),
+        script=script,
+    )
+
+
+def _file(name: str) -> str:
+    return files("jobs.browse.report").joinpath("page", name).read_text("utf-8")
+
+
+def _block(name: str, content: bytes) -> str:
+    return f'<script type="text/plain" id="{name}">{as_text(content)}</script>'
+
+
+def _policy(style: str, script: str, base: Base | None, *, is_served: bool) -> str:
+    """Returns the Content-Security-Policy: this script and this style alone, and videos from their places."""
+    own = "'self'" if is_served else "file: http: https:"
+    policy = {
+        "default-src": "'none'",
+        "script-src": _hash(script),
+        "style-src": _hash(style),
+        "img-src": f"blob:{' ' + own if is_served else ''}",
+        "media-src": own,
+        "connect-src": "'self'" if is_served else "'none'",
+        "base-uri": "'none'",
+        "form-action": "'none'",
+    }
+    return as_html("; ".join(f"{name} {value}" for name, value in policy.items())).replace("&#x27;", "'")
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

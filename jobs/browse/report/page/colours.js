@@ -1,0 +1,52 @@
+// A colour and a pattern for each label, by its rank in time: six colours that are told apart by people who see fewer
+// colours (after Okabe and Ito, 2008), each plain, with slanting lines, with level lines, and with dots. Others are grey.
+
+const LIGHT = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b8860b", "#56b4e9"];
+const DARK = ["#3d9ad6", "#e8743b", "#22b28a", "#da93b9", "#d9a62e", "#86cdf3"];
+const PATTERNS = 4;
+const darkScheme = matchMedia("(prefers-color-scheme: dark)");
+
+const look = (label) => {
+  const rank = result.rank[label], colours = darkScheme.matches ? DARK : LIGHT;
+  const isGrey = label === result.background || rank >= colours.length * PATTERNS;
+  return isGrey ? [darkScheme.matches ? "#7d8892" : "#8b949c", 0] : [colours[rank % colours.length], Math.floor(rank / colours.length)];
+};
+
+const swatch = (label) => {
+  const [colour, pattern] = look(label), made = element("span", { class: `swatch pattern-${pattern}` });
+  made.style.backgroundColor = colour;
+  return made;
+};
+
+// The colours of the page itself.
+const theme = {};
+const readTheme = () => {
+  const style = getComputedStyle(document.documentElement);
+  for (const name of ["bg", "fg", "soft", "line", "lane", "accent"]) theme[name] = style.getPropertyValue(`--${name}`).trim();
+  fills.clear();
+};
+
+const fills = new Map();
+const fillOf = (context, label) => {
+  if (!fills.has(label)) {
+    const [colour, pattern] = look(label);
+    fills.set(label, pattern ? patternOf(context, colour, pattern) : colour);
+  }
+  return fills.get(label);
+};
+
+const patternOf = (context, colour, pattern) => {
+  const tile = document.createElement("canvas"), size = 6;
+  tile.width = tile.height = size;
+  const pen = tile.getContext("2d");
+  pen.fillStyle = colour;
+  pen.fillRect(0, 0, size, size);
+  pen.strokeStyle = pen.fillStyle = theme.bg;
+  pen.lineWidth = 1.4;
+  pen.beginPath();
+  if (pattern === 1) for (const shift of [-size, 0, size]) { pen.moveTo(shift, size); pen.lineTo(shift + size, 0); }
+  if (pattern === 2) { pen.moveTo(0, size / 2); pen.lineTo(size, size / 2); }
+  pen.stroke();
+  if (pattern === 3) pen.fillRect(2, 2, 2, 2);
+  return context.createPattern(tile, "repeat");
+};

@@ -1,0 +1,117 @@
+// The chosen moment: its picture or video, its labels, and the buttons that mark it.
+
+const chosen = { video: -1, row: -1, anchor: -1 };
+const chosenRows = () => (chosen.row < 0 ? [] : [Math.min(chosen.row, chosen.anchor), Math.max(chosen.row, chosen.anchor)]);
+
+const inspector = { player: null, playing: -1 };
+
+const drawInspector = () => {
+  const place = byId("inspector"), { video, row } = chosen;
+  if (video < 0) { place.replaceChildren(element("p", { class: "hint" }, "Choose a moment on a timeline. ", element("kbd", {}, "?"), " shows the keys.")); return; }
+  const parts = [element("button", { type: "button", id: "close", onclick: () => choose(-1, -1) }, "Close")];
+  if (row < 0) {
+    parts.push(element("h2", {}, element("bdi", {}, visible(result.names[video]))), ...problemOf(video));
+  } else {
+    parts.push(...momentParts(video, row));
+  }
+  const hadPlayer = inspector.player && inspector.playing === video;
+  if (!hadPlayer) stopPlayer();
+  place.replaceChildren(...parts);
+};
+
+const problemOf = (video) => {
+  const error = result.errors[video];
+  return error ? [element("p", { class: "warning" }, error)] : [];
+};
+
+const momentParts = (video, row) => {
+  const [first, last] = chosenRows(), { start_ms: start, end_ms: end } = result.segments;
+  const score = oodScore(row), range = `${clock(start[first], true)} – ${clock(end[last], true)}`;
+  const several = last > first ? `, ${last - first + 1} segments` : "";
+  return [
+    element("h2", {}, swatch(result.segments.label[row]), element("bdi", {}, visible(labelOf(row))), ` ${confidence(row).toFixed(2)}`),
+    element("p", { class: "where" }, `${range}${several}`, element("br"), element("bdi", {}, visible(result.names[video]))),
+    screenOf(video, row),
+    element("div", { class: "buttons" }, element("button", { type: "button", id: "play", onclick: () => play() }, "Play from here"),
+      element("button", { type: "button", onclick: () => chooseEvent() }, "Whole event")),
+    element("div", { class: "tops" }, ...topLabels(row).map(topLine),
+      ...(score === null ? [] : [element("div", { class: "top" }, element("span", {}, "OOD score"), barOf(score), element("em", {}, score.toFixed(2)))])),
+    markButtons(video, first, last),
+    ...problemOf(video),
+    element("details", {}, element("summary", {}, "Commands"), ...commandsOf(video, row)),
+  ];
+};
+
+const commandsOf = (video, row) => [playCommand(video, result.segments.start_ms[row]), result.hasEmbeddings ? likeCommand(video, row) : null]
+  .filter(Boolean).map(commandLine);
+
+const barOf = (share) => {
+  const bar = element("b");
+  bar.style.width = `${Math.min(1, share) * 100}%`;
+  return element("i", {}, bar);
+};
+const topLine = ([label, share]) => element("div", { class: "top" }, element("span", {}, element("bdi", {}, visible(label))), barOf(share), element("em", {}, share.toFixed(2)));
+
+const markButtons = (video, first, last) => {
+  const { start_ms: start, end_ms: end } = result.segments;
+  const found = marks.at(result.name(video), start[first], end[last]);
+  const is = (test) => String(found.length > 0 && found.every(test));
+  const button = (text, key, work, pressed) => element("button", { type: "button", "aria-keyshortcuts": key, "aria-pressed": pressed, onclick: work }, `${text} `, element("kbd", {}, key));
+  const label = labelOf(chosen.row);
+  return element("div", {},
+    element("div", { class: "buttons", role: "group", "aria-label": "Mark this moment" },
+      button("Right", "R", () => markRight(), is((mark) => mark.label === label)),
+      button("Wrong", "W", () => markWrong(), is((mark) => marks.isDenial(mark.label))),
+      button("Clear", "C", () => clearMark(), null)),
+    element("form", { onsubmit: (event) => { event.preventDefault(); markAs(byId("is").value); } },
+      element("input", { id: "is", list: "known", autocomplete: "off", placeholder: "it is … (X)", "aria-label": "It is another label" }),
+      element("button", {}, "Mark")),
+    element("p", { class: "hint", id: "marked" }, found.length ? `Marked: ${[...new Set(found.map((mark) => visible(mark.label)))].join(", ")}` : "Not marked."));
+};
+
+const screenOf = (video, row) => {
+  if (inspector.player && inspector.playing === video) return inspector.screen;
+  const picture = thumbnails.nearest(video, row);
+  return picture ? element("img", { class: "still", alt: "", src: picture }) : "";
+};
+
+const stopPlayer = () => {
+  if (inspector.player) { inspector.player.pause(); inspector.player.removeAttribute("src"); inspector.player.load(); }
+  Object.assign(inspector, { player: null, screen: null, playing: -1 });
+};
+
+const play = () => {
+  const { video, row } = chosen;
+  if (row < 0) return;
+  const from = result.segments.start_ms[row], url = videoUrl(video);
+  if (inspector.player && inspector.playing === video && !inspector.isPreview) { inspector.player.currentTime = from / 1000; inspector.player.play().catch(() => {}); return; }
+  stopPlayer();
+  const player = element("video", { controls: true, playsinline: true, preload: "metadata", muted: true });
+  player.muted = true;
+  const screen = element("div", {}, player);
+  Object.assign(inspector, { player, screen, playing: video, isPreview: false });
+  player.addEventListener("loadedmetadata", () => {
+    // Without a picture, the browser plays the sound alone of a video that it does not know.
+    if (!player.videoWidth) { cannotPlay(video, row); return; }
+    if (!inspector.isPreview) player.currentTime = from / 1000;
+    player.play().catch(() => {});
+  });
+  player.addEventListener("error", () => cannotPlay(video, row));
+  if (url === null) cannotPlay(video, row); else player.src = url;
+  drawInspector();
+};
+
+const cannotPlay = (video, row) => {
+  const { player, screen } = inspector;
+  if (!player || !screen) return;
+  if (result.isServed && !inspector.isPreview && result.isLocal(result.name(video))) {
+    inspector.isPreview = true;
+    player.src = previewUrl(video, row);
+    screen.append(element("p", { class: "hint" }, "This browser cannot play the file, so this is a preview of the moment, encoded again."));
+    return;
+  }
+  const hint = result.isServed || !result.isLocal(result.name(video)) ? "" : ` Or give vtag view, which plays every file: vtag view ${tags()}`;
+  const command = playCommand(video, result.segments.start_ms[row]);
+  screen.replaceChildren(element("p", { class: "warning" }, `This browser cannot play the video from here.${command ? " A player can:" : ""}`), ...(command ? [commandLine(command)] : []), element("p", { class: "hint" }, hint));
+  inspector.player = null;
+};

@@ -1,0 +1,68 @@
+// Marks: stretches of videos with a label, or "not LABEL". They stay in the browser, and are saved as marks.csv.
+// A later mark replaces what it covers of earlier ones, so no two marks of a video overlap.
+
+const DENIAL = "not ";
+const marks = {
+  byVideo: new Map(),
+  key: "",
+  unsaved: 0,
+
+  isDenial: (label) => label.toLowerCase().startsWith(DENIAL) && !result.labels.includes(label),
+  of: (video) => marks.byVideo.get(video) || [],
+  count: () => [...marks.byVideo.values()].reduce((sum, list) => sum + list.length, 0),
+  labels: () => new Set([...marks.byVideo.values()].flat().map(({ label }) => (marks.isDenial(label) ? label.slice(DENIAL.length) : label))),
+
+  // What is left of a mark is kept if it is at least as long as a window: it stands for a segment then.
+  clear(video, start, end) {
+    const shortest = result.windowMs - 2;
+    const left = marks.of(video).flatMap((mark) => {
+      if (mark.end <= start + 1 || mark.start >= end - 1) return [mark];
+      return [{ ...mark, end: start }, { ...mark, start: end }].filter((part) => part.end - part.start >= shortest);
+    });
+    if (left.length) marks.byVideo.set(video, left); else marks.byVideo.delete(video);
+  },
+
+  put(video, start, end, label) {
+    marks.clear(video, start, end);
+    const list = [...marks.of(video), { start, end, label }].sort((one, other) => one.start - other.start);
+    marks.byVideo.set(video, list);
+  },
+
+  at: (video, start, end) => marks.of(video).filter((mark) => mark.end > start + 1 && mark.start < end - 1),
+
+  csv() {
+    const lines = ["video,start_s,end_s,label"];
+    for (const [video, list] of [...marks.byVideo].sort(([one], [other]) => (one < other ? -1 : 1))) {
+      for (const { start, end, label } of list) lines.push([csvCell(video), secondsText(start), secondsText(end), csvCell(label)].join(","));
+    }
+    return `${lines.join("\n")}\n`;
+  },
+
+  // Adds the marks of a file. Returns how many, or throws an error with a sentence for a person.
+  load(text) {
+    const [head, ...rows] = csvRows(text);
+    const names = (head || []).map((name) => name.trim().toLowerCase());
+    const place = Object.fromEntries(["video", "start_s", "end_s", "label"].map((name) => [name, names.indexOf(name)]));
+    const missing = Object.keys(place).filter((name) => place[name] < 0);
+    if (missing.length) throw new Error(`The file has no column ${missing.join(", ")}.`);
+    const number = (cell) => Math.round(Number((cell || "").replace(",", ".")) * 1000);
+    const found = [];
+    rows.forEach((row, at) => {
+      const label = (row[place.label] || "").trim(), start = number(row[place.start_s]), end = number(row[place.end_s]);
+      if (!label) return;
+      if (!row[place.video] || !(start >= 0) || !(end > start)) throw new Error(`Row ${at + 2} of the file is no mark.`);
+      found.push([row[place.video], start, end, label]);
+    });
+    for (const mark of found) marks.put(...mark);
+    return found.length;
+  },
+
+  keep() {
+    try { localStorage.setItem(marks.key, marks.csv()); } catch { /* Without storage, marks stay until the page is closed. */ }
+  },
+
+  restore(key) {
+    marks.key = key;
+    try { marks.load(localStorage.getItem(key) || "video,start_s,end_s,label\n"); } catch { /* Nothing that this page wrote. */ }
+  },
+};
