@@ -22,6 +22,7 @@ COMMANDS = {
     "cut": "jobs.cli.questions.cut:cut",
     "export": "jobs.cli.questions.export:export",
     "import": "jobs.cli.questions.import_:import_",
+    "report": "jobs.cli.questions.report:report",
     "teach": "jobs.cli.teach:teach",
     "relabel": "jobs.cli.relabel:relabel",
     "probe": "jobs.cli.probe:probe",

@@ -1,0 +1,79 @@
+"""A small picture of a moment of a video, as a JPEG."""
+
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import av
+
+from jobs.browse.cutting.frame_writer import TURNS
+from jobs.browse.cutting.seeking import shown_from
+from jobs.browse.cutting.source import Source
+from jobs.browse.cutting.times import has_steady_clock
+from tagger.errors import VideoError
+from tagger.video.facts import orientation
+
+if TYPE_CHECKING:
+    from av.video.frame import VideoFrame
+
+MAX_WIDTH, MAX_HEIGHT = 160, 90
+"""A picture fits into these pixels."""
+
+QUALITY = 7
+"""The quantiser of the JPEG, from 2, the best, to 31."""
+
+
+def pictures_of(path: Path, times_s: list[float], duration_s: float | None) -> list[bytes | None]:
+    """Returns a JPEG of the frame that is shown at each of ``times_s``, upright; None where there is none.
+
+    Only the frames from the key frame before a time up to that time are decoded. A video without a steady clock has no
+    pictures, because it would have to be decoded from its beginning. Raises VideoError.
+    """
+    if not has_steady_clock(path, duration_s):
+        return [None] * len(times_s)
+    found: list[bytes | None] = []
+    with Source(path) as source:
+        for time_s in times_s:
+            try:
+                (frame, _), _ = shown_from(source, time_s, time_s)
+                found.append(jpeg_of(frame, source.stream.sample_aspect_ratio or Fraction(1)))
+            except (VideoError, av.error.FFmpegError):
+                found.append(None)
+    return found
+
+
+def jpeg_of(frame: "VideoFrame", pixel_aspect: Fraction) -> bytes:
+    """Returns a frame as a small JPEG, upright. ``pixel_aspect`` is the width of a pixel over its height."""
+    turn, is_mirrored = orientation(frame)
+    width, height = frame.width * float(pixel_aspect), float(frame.height)
+    largest = (MAX_HEIGHT, MAX_WIDTH) if turn in (90, 270) else (MAX_WIDTH, MAX_HEIGHT)
+    scale = min(largest[0] / width, largest[1] / height, 1.0)
+    small = frame.reformat(_even(width * scale), _even(height * scale), format="yuvj420p")
+    filters = ["hflip"] * is_mirrored + TURNS.get(turn, [])
+    if filters:
+        small = _filtered(small, filters)
+    encoder = av.CodecContext.create("mjpeg", "w")
+    encoder.width, encoder.height, encoder.pix_fmt = small.width, small.height, "yuvj420p"
+    encoder.time_base = Fraction(1, 25)
+    encoder.options = {"qmin": str(QUALITY), "qmax": str(QUALITY), "color_range": "pc"}
+    small.pts = 0
+    return b"".join(bytes(packet) for packet in [*encoder.encode(small), *encoder.encode(None)])
+
+
+def _even(size: float) -> int:
+    return max(2, round(size / 2) * 2)
+
+
+def _filtered(frame: "VideoFrame", filters: list[str]) -> "VideoFrame":
+    graph = av.filter.Graph()
+    source = graph.add_buffer(
+        width=frame.width, height=frame.height, format=frame.format, time_base=Fraction(1, 25)
+    )
+    nodes = [source]
+    for text in filters:
+        name, _, arguments = text.partition("=")
+        nodes.append(graph.add(name, arguments))
+    graph.link_nodes(*nodes, graph.add("buffersink")).configure()
+    frame.pts = 0
+    graph.push(frame)
+    return graph.pull()

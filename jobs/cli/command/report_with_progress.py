@@ -1,0 +1,62 @@
+"""Writes the page of a result, with a bar for its thumbnails: for ``vtag report`` and ``vtag run --report``."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from tagger.errors import doing
+
+if TYPE_CHECKING:
+    from jobs.browse.segments import FinishedResult
+    from jobs.storage.location import Location
+
+THUMBNAILS = 800
+"""Thumbnails of a page, unless the user wants another number: about 3 MB."""
+
+
+def write_report(
+    finished: "FinishedResult",
+    location: "Location",
+    *,
+    thumbnails: int = THUMBNAILS,
+    base_url: str | None = None,
+    address: str | None = None,
+    quiet: bool = False,
+    verbose: bool = False,
+) -> None:
+    """Writes the page of ``finished`` to ``location``, atomically. Raises OutputError, InputError and JobError."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from jobs.browse.report.assemble import make_page
+    from jobs.browse.report.gather import gather
+    from jobs.browse.report.place import parse_base
+    from jobs.browse.report.thumbnails import make_thumbnails, moments_by_video
+    from jobs.errors import reason
+    from tagger.errors import OutputError
+
+    with doing("reading", finished.path):
+        data = gather(finished)
+        base = None if base_url is None else parse_base(base_url, data.videos["video"].to_pylist())
+        moments = moments_by_video(data, thumbnails)
+    console = Console(stderr=True)
+    console.quiet = quiet or not console.is_terminal
+    with Progress(console=console, transient=True) as bars, doing("making thumbnails for", location):
+        task = bars.add_task("Thumbnails", total=len(moments))
+        pictures = make_thumbnails(
+            data, moments, address=address, verbose=verbose, on_video=lambda: bars.advance(task)
+        )
+    page = make_page(finished, data, pictures, base=base)
+    try:
+        location.write_text(page)
+    except OSError as error:
+        raise OutputError(f"{location} cannot be written: {reason(error)}") from error
+    if not quiet:
+        click.echo(f"{location}: {_facts(len(data.videos), len(data.segments), len(pictures.rows), len(page))}")
+
+
+def _facts(videos: int, segments: int, thumbnails: int, size: int) -> str:
+    from jobs.cli.terminal.wording import count
+
+    counts = (count(videos, "video"), count(segments, "segment"), count(thumbnails, "thumbnail"))
+    return f"{', '.join(counts)}, {size / 1e6:.1f} MB"

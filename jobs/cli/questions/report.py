@@ -1,0 +1,67 @@
+"""``vtag report``: a result as one page."""
+
+import click
+
+from jobs.cli.command.options import examples, verbose_option
+from jobs.cli.command.report_with_progress import THUMBNAILS
+
+
+@click.command(
+    short_help="Make a page of a result: timelines, filters, marks.",
+    epilog=examples(
+        "vtag report tags.parquet --out report.html",
+        "vtag report tags.parquet --out report.html --base-url https://nas.example/videos",
+        "vtag report s3://bucket/tags --out report.html --thumbnails 0",
+    ),
+)
+@click.argument("tags")
+@click.option("--out", metavar="FILE.html", required=True, help="The page; an earlier report there is replaced.")
+@click.option(
+    "--base-url",
+    metavar="[FOLDER=]URL",
+    help="Play videos from this address: the one of FOLDER, or of the folder in which all videos are. By default they "
+    "are played from their places on the disk.",
+)
+@click.option(
+    "--thumbnails",
+    metavar="N",
+    type=click.IntRange(0, 5000),
+    default=THUMBNAILS,
+    show_default=True,
+    help="Most pictures of strong moments, up to four of a video; 0: none, and no video is opened.",
+)
+@click.option(
+    "--address",
+    metavar="ADDRESS",
+    envvar="RAY_ADDRESS",
+    show_envvar=True,
+    show_default="this machine",
+    help="Ray cluster that makes the thumbnails; local: this machine, even if RAY_ADDRESS is set.",
+)
+@click.option("-q", "--quiet", is_flag=True, help="Print neither progress nor the facts of the page.")
+@verbose_option
+def report(
+    tags: str, out: str, base_url: str | None, thumbnails: int, address: str | None, quiet: bool, verbose: bool
+) -> None:
+    """Make one page of a result that any browser opens: the timeline of each video, filters, and marks.
+
+    TAGS is a result of `vtag run`: a file, a folder, or an address. The page holds all it needs and makes no request,
+    except for the videos that you play. It saves marks.csv for `vtag teach` and `vtag train`.
+    """
+    from jobs.browse.report.place import report_location
+    from jobs.browse.segments import open_result
+    from jobs.cli.command.report_with_progress import write_report
+    from tagger.errors import doing
+
+    with doing("reading", tags):
+        finished = open_result(tags)
+        location = report_location(out, finished)
+    write_report(
+        finished,
+        location,
+        thumbnails=thumbnails,
+        base_url=base_url,
+        address=address,
+        quiet=quiet,
+        verbose=verbose,
+    )
