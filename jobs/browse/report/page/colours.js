@@ -1,8 +1,8 @@
 // A colour and a pattern for each label, by its rank in time: six colours that are told apart by people who see fewer
 // colours (after Okabe and Ito, 2008), each plain, with slanting lines, with level lines, and with dots. Others are grey.
 
-const LIGHT = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b8860b", "#56b4e9"];
-const DARK = ["#3d9ad6", "#e8743b", "#22b28a", "#da93b9", "#d9a62e", "#86cdf3"];
+const LIGHT = ["#2f7fb8", "#d0733a", "#3a9c7b", "#c58aae", "#b3903f", "#7bbbe0"];
+const DARK = ["#4a93c9", "#cf7d4c", "#46a688", "#c08eae", "#bd9b4e", "#8cc3e3"];
 const PATTERNS = 4;
 const darkScheme = matchMedia("(prefers-color-scheme: dark)");
 
@@ -22,7 +22,7 @@ const swatch = (label) => {
 const theme = {};
 const readTheme = () => {
   const style = getComputedStyle(document.documentElement);
-  for (const name of ["bg", "fg", "soft", "line", "lane", "accent"]) theme[name] = style.getPropertyValue(`--${name}`).trim();
+  for (const name of ["bg", "fg", "soft", "line", "lane", "accent", "cut"]) theme[name] = style.getPropertyValue(`--${name}`).trim();
   fills.clear();
 };
 
@@ -41,8 +41,8 @@ const patternOf = (context, colour, pattern) => {
   const pen = tile.getContext("2d");
   pen.fillStyle = colour;
   pen.fillRect(0, 0, size, size);
-  pen.strokeStyle = pen.fillStyle = theme.bg;
-  pen.lineWidth = 1.4;
+  pen.strokeStyle = pen.fillStyle = theme.cut;
+  pen.lineWidth = 1.2;
   pen.beginPath();
   if (pattern === 1) for (const shift of [-size, 0, size]) { pen.moveTo(shift, size); pen.lineTo(shift + size, 0); }
   if (pattern === 2) { pen.moveTo(0, size / 2); pen.lineTo(size, size / 2); }

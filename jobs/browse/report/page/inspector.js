@@ -7,7 +7,7 @@ const inspector = { player: null, playing: -1 };
 
 const drawInspector = () => {
   const place = byId("inspector"), { video, row } = chosen;
-  if (video < 0) { place.replaceChildren(element("p", { class: "hint" }, "Choose a moment on a timeline. ", element("kbd", {}, "?"), " shows the keys.")); return; }
+  if (video < 0) { place.replaceChildren(element("p", { class: "hint", id: "hint" }, "Choose a moment on a timeline. ", element("kbd", {}, "?"), " shows the keys.")); return; }
   const parts = [element("button", { type: "button", id: "close", onclick: () => choose(-1, -1) }, "Close")];
   if (row < 0) {
     parts.push(element("h2", {}, element("bdi", {}, visible(result.names[video]))), ...problemOf(video));
@@ -34,9 +34,9 @@ const momentParts = (video, row) => {
     screenOf(video, row),
     element("div", { class: "buttons" }, element("button", { type: "button", id: "play", onclick: () => play() }, "Play from here"),
       element("button", { type: "button", onclick: () => chooseEvent() }, "Whole event")),
+    markButtons(video, first, last),
     element("div", { class: "tops" }, ...topLabels(row).map(topLine),
       ...(score === null ? [] : [element("div", { class: "top" }, element("span", {}, "OOD score"), barOf(score), element("em", {}, score.toFixed(2)))])),
-    markButtons(video, first, last),
     ...problemOf(video),
     element("details", {}, element("summary", {}, "Commands"), ...commandsOf(video, row)),
   ];

@@ -41,8 +41,8 @@ const videoFacts = (video) => {
   const { duration_ms: duration, mtime_s: mtime, width, height, codec } = result.videos, facts = [];
   if (duration[video]) facts.push(clock(duration[video]));
   if (mtime[video] > -1e10) facts.push(new Date(mtime[video] * 1000).toISOString().slice(0, 10));
-  if (width[video]) facts.push(`${width[video]}×${height[video]}`);
   if (codec[video]) facts.push(result.codecs[codec[video] - 1]);
+  if (width[video]) facts.push(`${width[video]}×${height[video]}`);
   return facts;
 };
 

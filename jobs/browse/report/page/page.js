@@ -204,7 +204,7 @@ const LIST_KEYS = {
 };
 const KEYS = {
   n: () => stepMoment(1), p: () => stepMoment(-1), e: chooseEvent, r: markRight, w: markWrong, c: clearMark, s: saveMarks,
-  x: () => { const field = byId("is"); if (field) field.focus(); }, "/": () => byId("f-label").focus(), "?": () => byId("keys").showModal(),
+  x: () => { const field = byId("is"); if (field) field.focus(); }, "/": () => { byId("filter-box").open = true; byId("f-label").focus(); }, "?": () => byId("keys").showModal(),
 };
 
 const onKey = (event) => {
@@ -265,6 +265,7 @@ const begin = async () => {
   const at = filterFromAddress();
   byId("loading").remove();
   byId("tools").hidden = byId("main").hidden = false;
+  if (innerWidth <= 700 && !location.hash) byId("filter-box").open = false;
   listen();
   drawSwatches();
   drawMarkTools();

@@ -1,0 +1,175 @@
+"""The page of a result in headless Chromium: load, filter, choose, mark, save, load again, play."""
+
+import csv
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from jobs.browse.marks import read_marks
+from jobs.browse.report.assemble import make_page
+from jobs.browse.report.gather import gather
+from jobs.browse.segments import open_result
+from jobs.result.identity import RunIdentity
+from tagger import Sampling
+from tests.jobs.browse.made_up import make_video
+from tests.jobs.browse.report.browser import Page, browser, wait_for
+from tests.jobs.result.finished import make_finished, publish_to
+from tests.videos import encode
+
+BIKING, SWING, ODD, NOTHING = (
+    {"Biking": 0.9, "Swing": 0.1},
+    {"Swing": 0.6, "Biking": 0.4},
+    {"</script><b>": 0.7, "Biking": 0.1},
+    {"background": 0.8, "Biking": 0.2},
+)
+
+ODD_NAMES = ('a</script><b>"quoted" & 100%#?.mp4', "שלום 😀.mp4", "line\nbreak, with comma.mp4", " space .mp4")
+
+IDENTITY = RunIdentity("actions38", "abc123", Sampling(15, 4).to_json(), 2)
+"""Windows of two seconds, as those of the made-up videos."""
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("report")
+    encode(folder / "b.mp4", seconds=6)
+    videos = [
+        make_video(str(folder / "b.mp4"), [BIKING, SWING, SWING], ood_scores=[0.1, 0.5, 0.9]),
+        make_video(str(folder / "c.mp4"), [NOTHING, NOTHING], ood_scores=[0.2, 0.2]),
+        make_finished(str(folder / "broken.mp4"), ""),
+        *(make_video(str(folder / name), [ODD, BIKING], ood_scores=[0.3, None]) for name in ODD_NAMES),
+    ]
+    publish_to(folder / "tags.parquet", videos, identity=IDENTITY)
+    finished = open_result(str(folder / "tags.parquet"))
+    (folder / "report.html").write_text(make_page(finished, gather(finished)), "utf-8")
+    return folder / "report.html"
+
+
+@pytest.fixture
+def page(report: Path, tmp_path: Path) -> Iterator[Page]:
+    with browser(tmp_path) as driver:
+        yield Page(driver, report.as_uri())
+
+
+def test_every_video_has_a_row_and_no_name_or_label_is_read_as_html(page: Page) -> None:
+    assert page.videos() == [
+        "space .mp4",
+        'script><b>"quoted" & 100%#?.mp4',
+        "b.mp4",
+        "broken.mp4",
+        "c.mp4",
+        "line\\nbreak, with comma.mp4",
+        "שלום 😀.mp4",
+    ]
+    assert page.js("return document.querySelectorAll('b b, .row b').length") == 0
+    assert "</script><b>" in page.text("table")
+    assert page.text("#count") == "7 videos · 11 segments · 0:22"
+    assert page.errors() == []
+
+
+def test_filters_choose_videos_and_are_in_the_address(page: Page, report: Path) -> None:
+    page.fill("#f-label", "swing")
+    assert (page.videos(), page.text("#chips")) == (["b.mp4"], "Swing ×")
+    page.fill("#f-ood", "0.6")
+    assert page.text("#count") == "1 of 7 videos · 1 segment · 0:02"
+    address = page.js("return location.href")
+    assert address.endswith("#label=Swing&ood=0.6")
+    page.click("#f-reset")
+    assert len(page.videos()) == 7
+    page.fill("#f-show", "unread")
+    assert page.videos() == ["broken.mp4"]
+    page.open(address)
+    assert page.text("#count") == "1 of 7 videos · 1 segment · 0:02"
+    page.open(f"{report.as_uri()}#sort=best&min=0.65&q=.MP4&at=b.mp4%402")
+    assert page.videos()[0] == "space .mp4" and len(page.videos()) == 5
+    assert page.text("#inspector h2") == "Swing 0.60"
+
+
+def test_keys_choose_and_mark_and_the_marks_are_saved_for_vtag_teach(page: Page, report: Path, tmp_path: Path) -> None:
+    from selenium.webdriver import Keys
+
+    page.keys(Keys.ARROW_DOWN, "r", Keys.ARROW_RIGHT, "w")
+    assert page.text("#marked") == "Marked: not Biking"
+    page.keys(Keys.ARROW_DOWN, "x")
+    wait_for(lambda: page.js("return document.activeElement.id === 'is'"))
+    page.js("document.getElementById('is').value = arguments[0]", 'hand  stand, "new" ')
+    page.js("document.querySelector('#inspector form').requestSubmit()")
+    page.fill("#f-name", "b.mp4")
+    page.keys(Keys.ARROW_DOWN, Keys.HOME)
+    page.keys(Keys.END, shift=True)
+    assert page.text("#inspector .where").startswith("0:00.0 – 0:06.0, 3 segments")
+    page.keys("r")
+    page.fill("#f-name", "line")
+    page.keys(Keys.ARROW_DOWN, Keys.HOME, "r", "s")
+    saved = tmp_path / "marks.csv"
+    wait_for(saved.exists)
+    folder = report.parent
+    marks = [(mark.video, mark.start_s, mark.end_s, mark.label, mark.is_denial) for mark in read_marks(saved)]
+    assert sorted(marks) == sorted(
+        [
+            (f"{folder}/ space .mp4", 0.0, 2.0, "</script><b>", False),
+            (f"{folder}/ space .mp4", 2.0, 4.0, "Biking", True),
+            (f"{folder}/{ODD_NAMES[0]}", 2.0, 4.0, 'hand stand, "new"', False),
+            (f"{folder}/b.mp4", 0.0, 2.0, "Biking", False),
+            (f"{folder}/b.mp4", 2.0, 6.0, "Swing", False),
+            (f"{folder}/{ODD_NAMES[2]}", 0.0, 2.0, "</script><b>", False),
+        ]
+    )
+    assert page.text("#mark-count") == "6 marks in 4 videos"
+
+
+def test_marks_stay_in_the_browser_and_are_loaded_from_a_file(page: Page, report: Path, tmp_path: Path) -> None:
+    file = tmp_path / "some.csv"
+    rows = [
+        (report.parent / "b.mp4", 0, 6, "Biking"),
+        (report.parent / "b.mp4", 2, 4, "not Swing"),
+        (report.parent / "c.mp4", 0, 2, ""),
+        ("/elsewhere.mp4", 1.5, 2, "Diving"),
+    ]
+    with file.open("w", newline="") as text:
+        csv.writer(text).writerows([("Video", "start_s", "end_s", "label"), *rows])
+    page.driver.find_element("id", "mark-file").send_keys(str(file))
+    expected = "4 marks in 2 videos, 1 video not on this page, not saved as a file"
+    wait_for(lambda: page.text("#mark-count") == expected)
+    page.open(report.as_uri())
+    assert page.text("#mark-count").startswith("4 marks in 2 videos")
+    page.fill("#f-show", "marked")
+    assert page.videos() == ["b.mp4"]
+    page.keys("\ue015", "c")
+    assert page.text("#mark-count").startswith("3 marks")
+
+
+def test_a_click_on_a_timeline_plays_the_video_from_there(page: Page) -> None:
+    from selenium.webdriver import ActionChains
+
+    page.fill("#f-name", "b.mp4")
+    canvas = page.driver.find_element("css selector", ".row canvas")
+    ActionChains(page.driver).move_to_element_with_offset(canvas, 0, 0).perform()
+    assert page.text("#tip").startswith("0:02.0 – 0:04.0 · OOD 0.50\n\nSwing\n0.60")
+    ActionChains(page.driver).move_to_element(canvas).click().perform()
+    assert wait_for(lambda: page.js("return document.querySelector('video')?.currentTime")) >= 2
+    assert page.errors() == []
+
+
+def test_a_video_that_the_browser_cannot_play_gets_a_command(page: Page) -> None:
+    page.fill("#f-name", "c.mp4")
+    page.keys("\ue015", "\ue007")
+    wait_for(lambda: "mpv --start=0" in page.text("#inspector .command"))
+
+
+def test_the_next_commands_name_the_result(page: Page, report: Path) -> None:
+    page.click("#mark-next")
+    assert "vtag train marks.csv --model i3d-lite-lstm" in page.text("#next")
+    assert "--embeddings --overwrite" in page.text("#next")
+
+
+@pytest.mark.parametrize("width", [390, 900, 1440])
+def test_nothing_is_wider_than_the_screen(report: Path, tmp_path: Path, width: int) -> None:
+    with browser(tmp_path, width) as driver:
+        metrics = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 500}
+        driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+        page = Page(driver, report.as_uri())
+        page.keys("\ue015", "r")
+        assert page.js("return document.documentElement.scrollWidth") == width
