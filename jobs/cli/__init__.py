@@ -23,6 +23,7 @@ COMMANDS = {
     "export": "jobs.cli.questions.export:export",
     "import": "jobs.cli.questions.import_:import_",
     "report": "jobs.cli.questions.report:report",
+    "view": "jobs.cli.questions.view:view",
     "teach": "jobs.cli.teach:teach",
     "relabel": "jobs.cli.relabel:relabel",
     "probe": "jobs.cli.probe:probe",

@@ -41,16 +41,16 @@ GENERATOR = '<meta name="generator" content="vtag report">'
 
 @dataclass(frozen=True)
 class Thumbnails:
-    """JPEGs of the segments ``rows``, sorted."""
+    """JPEGs of the segments ``rows``, sorted. A page that is served has no JPEGs: it asks for them."""
 
-    rows: Sequence[int]
-    jpegs: Sequence[bytes]
+    rows: Sequence[int] = ()
+    jpegs: Sequence[bytes] = ()
 
 
 def make_page(
     finished: FinishedResult,
     data: ReportData,
-    thumbnails: Thumbnails | None = None,
+    thumbnails: Thumbnails = Thumbnails(),
     *,
     base: Base | None = None,
     marks_file: str | None = None,
@@ -73,11 +73,12 @@ def make_page(
         "marksFile": marks_file,
     }
     blocks = [_block("data-videos", pack_videos(data, about)), _block("data-segments", pack_segments(data))]
-    if thumbnails is not None and len(thumbnails.rows):
-        sizes = np.array([len(jpeg) for jpeg in thumbnails.jpegs])
-        columns = [Column("row", np.array(thumbnails.rows, np.int64), delta=True), Column("size", sizes)]
+    if len(thumbnails.rows):
+        columns = [Column("row", np.array(thumbnails.rows, np.int64), delta=True)]
+        if thumbnails.jpegs:
+            columns.append(Column("size", np.array([len(jpeg) for jpeg in thumbnails.jpegs])))
+            blocks.append(_block("data-pictures", b"".join(thumbnails.jpegs)))
         blocks.append(_block("data-thumbnails", pack({}, columns)))
-        blocks.append(_block("data-pictures", b"".join(thumbnails.jpegs)))
     style = _file("page.css")
     script = f'(() => {{\n"use strict";\n{"".join(map(_file, SCRIPTS))}}})();'
     numbers = {label: number for number, label in enumerate(data.labels)}
@@ -109,7 +110,7 @@ def _policy(style: str, script: str, base: Base | None, *, is_served: bool) -> s
         "default-src": "'none'",
         "script-src": _hash(script),
         "style-src": _hash(style),
-        "img-src": f"blob:{' ' + own if is_served else ''}",
+        "img-src": f"blob: data:{' ' + own if is_served else ''}",
         "media-src": own,
         "connect-src": "'self'" if is_served else "'none'",
         "base-uri": "'none'",

@@ -10,18 +10,19 @@ const thumbnails = {
   async read() {
     if (!byId("data-thumbnails")) return;
     const [, { row, size }] = await unpack("data-thumbnails");
-    const content = blockBytes("data-pictures");
+    const content = result.isServed ? null : blockBytes("data-pictures");
     let at = 0;
     row.forEach((number, i) => {
       const video = videoOf(number);
       if (!thumbnails.byVideo.has(video)) thumbnails.byVideo.set(video, []);
-      thumbnails.byVideo.get(video).push({ row: number, bytes: content.subarray(at, at + size[i]) });
-      at += size[i];
+      thumbnails.byVideo.get(video).push(content ? { row: number, bytes: content.subarray(at, at + size[i]) } : { row: number, url: `picture/${number}` });
+      if (content) at += size[i];
     });
   },
 
   of: (video) => thumbnails.byVideo.get(video) || [],
 
+  // A page that is served asks for its pictures. Others have them as bytes.
   url({ row, bytes, url }) {
     if (url) return url;
     if (!thumbnails.urls.has(row)) thumbnails.urls.set(row, URL.createObjectURL(new Blob([bytes], { type: "image/jpeg" })));
@@ -57,7 +58,7 @@ const makeRow = (video, place) => {
     element("span", { class: "more folder" }, element("bdi", {}, visible(name.slice(0, cut)))));
   const canvas = element("canvas", { class: "bar", "aria-hidden": "true" });
   const pictures = thumbnails.of(video).map((one) => element("button", { type: "button", tabindex: "-1", "data-row": one.row },
-    element("img", { src: thumbnails.url(one), alt: `${visible(labelOf(one.row))} at ${clock(result.segments.start_ms[one.row])}`, title: `${visible(labelOf(one.row))} ${confidence(one.row).toFixed(2)} at ${clock(result.segments.start_ms[one.row])}` })));
+    element("img", { loading: "lazy", onerror: (event) => event.target.parentElement.remove(), src: thumbnails.url(one), alt: `${visible(labelOf(one.row))} at ${clock(result.segments.start_ms[one.row])}`, title: `${visible(labelOf(one.row))} ${confidence(one.row).toFixed(2)} at ${clock(result.segments.start_ms[one.row])}` })));
   const row = element("div", { class: "row", role: "option", id: `video-${video}`, "data-video": video, "aria-setsize": shown.videos.length, "aria-posinset": place + 1, "aria-label": `${full}, ${videoFacts(video).join(", ")}` },
     label, canvas, element("div", { class: "thumbs" }, ...pictures));
   row.style.top = `${place * list.height}px`;

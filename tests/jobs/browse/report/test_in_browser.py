@@ -4,6 +4,7 @@ import csv
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,10 +48,21 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "report.html"
 
 
+@pytest.fixture(scope="module")
+def driver(report: Path) -> Iterator[Any]:
+    """A browser that saves files beside the report."""
+    with browser(report.parent) as driver:
+        yield driver
+
+
 @pytest.fixture
-def page(report: Path, tmp_path: Path) -> Iterator[Page]:
-    with browser(tmp_path) as driver:
-        yield Page(driver, report.as_uri())
+def page(report: Path, driver: Any) -> Page:
+    """The report in a browser without marks of earlier tests."""
+    page = Page(driver, report.as_uri())
+    page.js("localStorage.clear()")
+    page.open(report.as_uri())
+    page.errors()
+    return page
 
 
 def test_every_video_has_a_row_and_no_name_or_label_is_read_as_html(page: Page) -> None:
@@ -87,7 +99,7 @@ def test_filters_choose_videos_and_are_in_the_address(page: Page, report: Path) 
     assert page.text("#inspector h2") == "Swing 0.60"
 
 
-def test_keys_choose_and_mark_and_the_marks_are_saved_for_vtag_teach(page: Page, report: Path, tmp_path: Path) -> None:
+def test_keys_choose_and_mark_and_the_marks_are_saved_for_vtag_teach(page: Page, report: Path) -> None:
     from selenium.webdriver import Keys
 
     page.keys(Keys.ARROW_DOWN, "r", Keys.ARROW_RIGHT, "w")
@@ -103,7 +115,7 @@ def test_keys_choose_and_mark_and_the_marks_are_saved_for_vtag_teach(page: Page,
     page.keys("r")
     page.fill("#f-name", "line")
     page.keys(Keys.ARROW_DOWN, Keys.HOME, "r", "s")
-    saved = tmp_path / "marks.csv"
+    saved = report.parent / "marks.csv"
     wait_for(saved.exists)
     folder = report.parent
     marks = [(mark.video, mark.start_s, mark.end_s, mark.label, mark.is_denial) for mark in read_marks(saved)]
@@ -166,10 +178,12 @@ def test_the_next_commands_name_the_result(page: Page, report: Path) -> None:
 
 
 @pytest.mark.parametrize("width", [390, 900, 1440])
-def test_nothing_is_wider_than_the_screen(report: Path, tmp_path: Path, width: int) -> None:
-    with browser(tmp_path, width) as driver:
-        metrics = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 500}
-        driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-        page = Page(driver, report.as_uri())
-        page.keys("\ue015", "r")
+def test_nothing_is_wider_than_the_screen(page: Page, report: Path, width: int) -> None:
+    metrics = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 500}
+    page.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    page.open(report.as_uri())
+    page.keys("\ue015", "r")
+    try:
         assert page.js("return document.documentElement.scrollWidth") == width
+    finally:
+        page.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
