@@ -10,6 +10,7 @@ import pyarrow as pa
 from jobs.browse.csv_rows import read_rows
 from jobs.browse.moment import Moment
 from tagger.errors import InputError, one_line
+from training.data.manifest import DENIAL
 
 COLUMNS = ("video", "start_s", "end_s")
 """Columns that a file of moments must have."""
@@ -22,9 +23,6 @@ DECIMALS = 6
 
 UNLABELLED = "unlabelled"
 """The label of moments without one."""
-
-DENIAL = "not "
-"""How the label of a mark begins that says what a moment does not show."""
 
 
 @dataclass(frozen=True)

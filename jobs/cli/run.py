@@ -17,6 +17,7 @@ from jobs.cli.command.options import (
     json_option,
     model_options,
     precision_option,
+    refuse_unused,
     verbose_option,
 )
 from jobs.cli.terminal.wording import count, printable
@@ -203,6 +204,9 @@ def _number_or_share(text: str) -> tuple[int | None, float | None]:
 @click.option(
     "--dry-run", is_flag=True, help="Tag nothing; print how many videos, hours of video and windows there are to tag."
 )
+@click.option(
+    "--report", is_flag=True, help="At the end, also make the page of `vtag report`: NAME.report.html."
+)
 @json_option("Print progress and summary as JSON lines on standard output.")
 @click.option("-q", "--quiet", is_flag=True, help="Print neither progress nor summary.")
 @verbose_option
@@ -236,6 +240,7 @@ def run(
     max_prune: MaxPrune,
     overwrite: bool,
     dry_run: bool,
+    report: bool,
     as_json: bool,
     quiet: bool,
     verbose: bool,
@@ -247,6 +252,7 @@ def run(
 
     Run the same command again to tag new and changed videos only, or to continue an interrupted job.
     """
+    refuse_unused(ctx, dry_run, ["report"], "with --dry-run, no page is made")
     if hop_s is not None and overlap is not None:
         raise click.UsageError("--hop and --overlap set the same thing; give one of them.")
     if overlap is not None:
@@ -282,12 +288,17 @@ def run(
     if dry_run:
         _dry_run(ctx, config, as_json, quiet)
     else:
-        _run(ctx, config, as_json, quiet)
+        _run(ctx, config, report, as_json, quiet)
 
 
-def _run(ctx: click.Context, config: RunConfig, as_json: bool, quiet: bool) -> None:
+def _run(ctx: click.Context, config: RunConfig, wants_report: bool, as_json: bool, quiet: bool) -> None:
     from jobs.cli.command.tag_with_progress import tag
 
+    page = None
+    if wants_report:
+        from jobs.cli.command.report_with_progress import report_beside
+
+        page = report_beside(config.out)
     summary = tag(config, as_json=as_json, quiet=quiet)
     bad = len(summary.failures)
     if as_json:
@@ -305,6 +316,14 @@ def _run(ctx: click.Context, config: RunConfig, as_json: bool, quiet: bool) -> N
             click.echo(f"vtag: {count(bad, 'video')} failed or partial: {summary.videos_out}", err=True)
         for folder in summary.unlisted:
             click.echo(f"vtag: the folder {printable(folder.path)} cannot be listed: {folder.reason}", err=True)
+    if page is not None:
+        from jobs.browse.segments import open_result
+        from jobs.cli.command.report_with_progress import write_report
+
+        silent = quiet or as_json
+        write_report(open_result(config.out), page, address=config.address, quiet=silent, verbose=config.verbose)
+        if as_json:
+            click.echo(json.dumps({"event": "report", "path": str(page)}))
     if bad or summary.unlisted:
         ctx.exit(SOME_VIDEOS_FAILED)
 

@@ -5,6 +5,9 @@ be written as on Windows. Clips with the same ``group`` belong together, also wh
 the clips of one file belong together. ``split`` is ``train``, ``val`` or ``test``, or another name of one of these (see
 ``part_named``). ``start_s`` and ``end_s`` are seconds from the first frame of the video and make the clip a part of it.
 Other columns are ignored.
+
+A CSV file with the column ``video`` instead of ``path`` is a list of marks, as ``vtag report`` saves it for ``vtag
+teach``. Its rows without a label, and those that say what a stretch does not show, are left out.
 """
 
 import math
@@ -23,6 +26,9 @@ MANIFEST_EXTENSIONS = (".csv", ".tsv", ".parquet")
 
 COLUMNS = ("path", "label", "group", "split", "start_s", "end_s")
 REQUIRED_COLUMNS, TIME_COLUMNS = COLUMNS[:2], COLUMNS[-2:]
+
+DENIAL = "not "
+"""How the label of a mark begins that says what a stretch does not show."""
 
 SHOWN = 100
 """Characters of a value that a message shows."""
@@ -115,9 +121,14 @@ def _seconds(where: str, row: Row, column: str) -> float | None:
 def _csv_rows(path: Path) -> Iterator[tuple[str, Row]]:
     """Yields each row with its place: the file and the line number."""
     table = open_csv(path, REQUIRED_COLUMNS)
-    columns = _columns(path, table.columns)
+    names = [name.strip().lower() for name in table.columns]
+    is_marks = "video" in names and "path" not in names
+    given = ["path" if is_marks and name == "video" else table.columns[at] for at, name in enumerate(names)]
+    columns = _columns(path, given)
     for where, values in table.rows:
         row = _row(dict(zip(columns, values, strict=False)))
+        if is_marks and ("label" not in row or row["label"].casefold().startswith(DENIAL)):
+            continue
         # Where the decimal point is a comma, spreadsheets separate columns by semicolons.
         points = {name: row[name].replace(",", ".") for name in TIME_COLUMNS if name in row and table.delimiter == ";"}
         yield where, {**row, **points}

@@ -16,6 +16,7 @@ from training.evaluation.evaluate import Evaluation, Verdict
 from training.fitting.trial import FoldResult
 from training.inputs.clip_decoding import decode_clips
 from training.report.plots import jpeg
+from training.report.style import style_file
 from training.report.tables import (
     CALIBRATION_NOTE,
     CLASS_SCORES,
@@ -38,35 +39,8 @@ from training.report.tables import (
 MAX_CONFUSIONS = 12
 """Maximum number of confusions that are listed."""
 
-STYLE = """
-:root { color-scheme: light; --line: #dfe3e8; --soft: #5c6670; }
-* { box-sizing: border-box; }
-body { font: 15px/1.5 system-ui, "Segoe UI", "DejaVu Sans", sans-serif; color: #1c2733; background: #fff;
-  max-width: 72rem; margin: 0 auto; padding: 2rem 1.5rem 4rem; }
-h1 { font-size: 1.7rem; margin: 0 0 .6rem; overflow-wrap: anywhere; }
-h2 { font-size: 1.2rem; margin: 2.4rem 0 .8rem; padding-top: .8rem; border-top: 1px solid var(--line); }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1.2rem; margin: 0; font-size: .92rem; }
-dt { color: var(--soft); }
-dd { margin: 0; overflow-wrap: anywhere; }
-p { margin: .5rem 0; max-width: 52rem; color: var(--soft); font-size: .9rem; }
-ul { margin: 0; padding-left: 1.2rem; columns: 20rem; overflow-wrap: anywhere; }
-li { break-inside: avoid; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; }
-th, td { padding: .22rem 0 .22rem 1.4rem; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap;
-  font-variant-numeric: tabular-nums; }
-th { color: var(--soft); font-weight: 600; font-size: .88rem; vertical-align: bottom; }
-th:first-child, td:first-child { text-align: left; padding-left: 0; min-width: 8rem; max-width: 26rem;
-  white-space: normal; overflow-wrap: anywhere; }
-img { display: block; }
-.clips { display: grid; grid-template-columns: repeat(auto-fill, minmax(13rem, 1fr)); gap: 1.4rem 1rem; }
-.clips figure { margin: 0; }
-.clips img, .none { width: 100%; aspect-ratio: 1; object-fit: cover; border-radius: 4px; background: #eef0f3; }
-.none { display: grid; place-items: center; color: var(--soft); font-size: .85rem; }
-figcaption { font-size: .88rem; margin-top: .4rem; overflow-wrap: anywhere; }
-figcaption b { color: #b3261e; }
-figcaption span { color: var(--soft); }
-"""
+STYLES = ("style.css", "page.css")
+"""The files of the style: that of all pages of vtag, and that of reports."""
 
 
 @dataclass(frozen=True)
@@ -189,7 +163,7 @@ def _page(title: str, facts: Mapping[str, str], sections: Iterable[str]) -> str:
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{_text(title)}</title>
-<style>{STYLE}</style>
+<style>{"".join(map(style_file, STYLES))}</style>
 </head>
 <body>
 <h1>{_text(title)}</h1>

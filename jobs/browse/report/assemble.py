@@ -13,11 +13,12 @@ import tagger
 from jobs.browse.report.gather import ReportData
 from jobs.browse.report.packed_columns import Column, as_text, pack
 from jobs.browse.report.page_data import Base, pack_segments, pack_videos
-from jobs.browse.report.summary import as_html, facts, facts_html, labels_html, lead, unread_html
+from jobs.browse.report.overview import as_html, facts, facts_html, labels_html, lead, unread_html
 from jobs.browse.segments import FinishedResult
 from jobs.result.output import find_output
 from tagger.models.registry import BUILTIN
 from tagger.windows import Sampling
+from training.report.style import style_file
 
 SCRIPTS = (
     "unpack.js",
@@ -79,7 +80,7 @@ def make_page(
             columns.append(Column("size", np.array([len(jpeg) for jpeg in thumbnails.jpegs])))
             blocks.append(_block("data-pictures", b"".join(thumbnails.jpegs)))
         blocks.append(_block("data-thumbnails", pack({}, columns)))
-    style = _file("page.css")
+    style = style_file("style.css") + _file("page.css")
     script = f'(() => {{\n"use strict";\n{"".join(map(_file, SCRIPTS))}}})();'
     numbers = {label: number for number, label in enumerate(data.labels)}
     return Template(_file("page.html")).substitute(

@@ -5,7 +5,6 @@ from pathlib import Path
 
 from jobs.browse.report.assemble import GENERATOR
 from jobs.browse.report.page_data import Base, common_folder
-from jobs.browse.segments import FinishedResult
 from jobs.errors import reason
 from jobs.storage.location import Location, locate
 from tagger.errors import InputError, OutputError
@@ -14,7 +13,7 @@ HEAD_BYTES = 4096
 """Bytes of a file in which a report names itself."""
 
 
-def report_location(out: str, finished: FinishedResult, option: str = "--out") -> Location:
+def report_location(out: str, option: str = "--out") -> Location:
     """Returns the location of a report, before anything is read or written. Raises OutputError for an unusable one.
 
     A file that is no report is never replaced.
@@ -23,7 +22,6 @@ def report_location(out: str, finished: FinishedResult, option: str = "--out") -
         location = locate(out)
         if not location.name.lower().endswith((".html", ".htm")):
             raise OutputError(f"{option} {out}: a report is one page; give a name that ends in .html")
-        finished.check_outside(location, option)
         if location.is_folder():
             raise OutputError(f"{option} {out} is a folder; give the name of a file")
         if location.is_file() and GENERATOR.encode() not in next(location.chunks(), b"")[:HEAD_BYTES]:

@@ -14,6 +14,15 @@ THUMBNAILS = 800
 """Thumbnails of a page, unless the user wants another number: about 3 MB."""
 
 
+def report_beside(out: str) -> "Location":
+    """Returns the location of the page of a result at ``out``: ``NAME.report.html``. Raises OutputError."""
+    from jobs.browse.report.place import report_location
+    from jobs.result.output import find_output
+
+    result = find_output(out).out
+    return report_location(str(result.beside(f"{result.name.removesuffix('.parquet')}.report.html")), "--report")
+
+
 def write_report(
     finished: "FinishedResult",
     location: "Location",

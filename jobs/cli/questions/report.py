@@ -55,7 +55,8 @@ def report(
 
     with doing("reading", tags):
         finished = open_result(tags)
-        location = report_location(out, finished)
+        location = report_location(out)
+        finished.check_outside(location, "--out")
     write_report(
         finished,
         location,

@@ -38,12 +38,14 @@ const momentParts = (video, row) => {
     element("div", { class: "tops" }, ...topLabels(row).map(topLine),
       ...(score === null ? [] : [element("div", { class: "top" }, element("span", {}, "OOD score"), barOf(score), element("em", {}, score.toFixed(2)))])),
     ...problemOf(video),
-    element("details", {}, element("summary", {}, "Commands"), ...commandsOf(video, row)),
+    ...commandsOf(video, row),
   ];
 };
 
-const commandsOf = (video, row) => [playCommand(video, result.segments.start_ms[row]), result.hasEmbeddings ? likeCommand(video, row) : null]
-  .filter(Boolean).map(commandLine);
+const commandsOf = (video, row) => [
+  ["More like this", result.hasEmbeddings ? likeCommand(video, row) : null],
+  ["In a player", playCommand(video, result.segments.start_ms[row])],
+].filter(([, command]) => command).map(([words, command]) => element("div", {}, element("p", { class: "hint" }, words), commandLine(command)));
 
 const barOf = (share) => {
   const bar = element("b");

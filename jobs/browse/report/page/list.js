@@ -41,7 +41,7 @@ const thumbnails = {
 const videoFacts = (video) => {
   const { duration_ms: duration, mtime_s: mtime, width, height, codec } = result.videos, facts = [];
   if (duration[video]) facts.push(clock(duration[video]));
-  if (mtime[video] > -1e10) facts.push(new Date(mtime[video] * 1000).toISOString().slice(0, 10));
+  if (mtime[video] > -1e10) facts.push(dayText(mtime[video]));
   if (codec[video]) facts.push(result.codecs[codec[video] - 1]);
   if (width[video]) facts.push(`${width[video]}×${height[video]}`);
   return facts;
@@ -108,7 +108,7 @@ const redraw = (video) => {
   drawTimeline(row.querySelector("canvas"), video);
 };
 
-const scrollTo_ = (video) => {
+const reveal = (video) => {
   const place = shown.place.get(video);
   if (place === undefined) return;
   const head = getComputedStyle(byId("tools")).position === "sticky" ? byId("tools").offsetHeight : 0;

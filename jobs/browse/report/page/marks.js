@@ -6,6 +6,7 @@ const marks = {
   byVideo: new Map(),
   key: "",
   unsaved: 0,
+  isKept: true,
 
   isDenial: (label) => label.toLowerCase().startsWith(DENIAL) && !result.labels.includes(label),
   of: (video) => marks.byVideo.get(video) || [],
@@ -58,9 +59,10 @@ const marks = {
   },
 
   keep() {
-    try { localStorage.setItem(marks.key, marks.csv()); } catch { /* Without storage, marks stay until the page is closed. */ }
+    try { localStorage.setItem(marks.key, marks.csv()); marks.isKept = true; } catch { marks.isKept = false; }
   },
 
+  // Reads the marks that the browser keeps. If it keeps none, marks stay until the page is closed.
   restore(key) {
     marks.key = key;
     try { marks.load(localStorage.getItem(key) || "video,start_s,end_s,label\n"); } catch { /* Nothing that this page wrote. */ }

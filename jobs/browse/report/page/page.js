@@ -13,7 +13,7 @@ const choose = (video, row, { extend = false } = {}) => {
   if (video < 0) box.removeAttribute("aria-activedescendant"); else box.setAttribute("aria-activedescendant", `video-${video}`);
   filterToAddress(atText());
   if (video < 0) return;
-  scrollTo_(video);
+  reveal(video);
   drawList();
   if (row >= 0) say(`${labelOf(row)} ${confidence(row).toFixed(2)}, ${clock(result.segments.start_ms[row], true)} to ${clock(result.segments.end_ms[row], true)}`);
   else say(`${result.names[video]}: no segments`);
@@ -104,10 +104,19 @@ const drawMarkTools = () => {
   const count = marks.count();
   const unknown = [...marks.byVideo.keys()].filter((name) => !result.number.has(name)).length;
   const others = unknown ? `, ${counted(unknown, "video")} not on this page` : "";
-  const state = result.isServed ? ` in ${result.marksFile}` : marks.unsaved && count ? ", not saved as a file" : "";
+  const unsaved = marks.isKept ? ", not saved as a file" : ", not saved as a file, and this browser does not keep them";
+  const state = result.isServed ? ` in ${result.marksFile}` : marks.unsaved ? unsaved : "";
   byId("mark-count").textContent = count ? `${counted(count, "mark")} in ${counted(marks.byVideo.size, "video")}${others}${state}` : "No marks";
   byId("known").replaceChildren(...allLabels().sort().map((label) => element("option", { value: label })));
-  byId("next").replaceChildren(...nextCommands().flatMap(([words, command]) => [element("p", {}, words), ...(command ? [commandLine(command)] : [])]));
+  byId("next").replaceChildren(...nextCommands().flatMap(([words, command]) => [element("p", {}, words), ...(command ? [commandLine(command)] : [])]),
+    element("button", { type: "button", disabled: count === 0, onclick: forgetMarks }, "Remove all marks"));
+};
+
+const forgetMarks = () => {
+  if (!confirm(`Remove ${counted(marks.count(), "mark")}?`)) return;
+  marks.byVideo.clear();
+  marksChanged();
+  for (const video of list.rows.keys()) redraw(video);
 };
 
 const saveMarks = () => {
@@ -238,6 +247,13 @@ const listen = () => {
   byId("mark-next").addEventListener("click", (event) => { const next = byId("next"); next.hidden = !next.hidden; event.currentTarget.setAttribute("aria-expanded", String(!next.hidden)); fit(); });
   byId("help").addEventListener("click", () => byId("keys").showModal());
   for (const row of document.querySelectorAll("tr[data-label]")) row.querySelector("button").addEventListener("click", () => toggleLabel(result.labels[row.dataset.label]));
+  addEventListener("storage", (event) => {
+    if (event.key !== marks.key || result.isServed) return;
+    marks.byVideo.clear();
+    marks.restore(marks.key);
+    drawMarkTools();
+    for (const video of list.rows.keys()) redraw(video);
+  });
   addEventListener("hashchange", () => { const at = filterFromAddress(); applyFilter(); chooseAt(at); });
 };
 

@@ -10,6 +10,10 @@ const clock = (ms, isExact = false) => {
   const whole = `${hours ? `${hours}:${two(minutes)}` : minutes}:${two(seconds % 60)}`;
   return isExact ? `${whole}.${Math.floor((ms % 1000) / 100)}` : whole;
 };
+const dayText = (seconds) => {
+  const date = new Date(seconds * 1000), two = (number) => String(number).padStart(2, "0");
+  return `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())}`;
+};
 const hours = (ms) => (ms >= 3.6e6 ? `${(ms / 3.6e6).toFixed(1)} h` : clock(ms));
 const grouped = (number) => number.toLocaleString("en-US");
 const counted = (number, noun) => `${grouped(number)} ${noun}${number === 1 ? "" : "s"}`;
