@@ -9,6 +9,11 @@ HASH_SHOWN = 12
 """Characters of a model's hash in messages."""
 
 
+def is_named(model: str) -> bool:
+    """Checks whether the recorded name of a model is enough to find it, because it is no file."""
+    return model == BUILTIN or (model in KNOWN_MODELS and KNOWN_MODELS[model].is_downloaded)
+
+
 def find_result_model(finished: FinishedResult, model: str | None = None) -> ModelSource:
     """Returns the model that made the result. ``model`` is its name or file; by default the name that is recorded.
 
@@ -16,10 +21,7 @@ def find_result_model(finished: FinishedResult, model: str | None = None) -> Mod
     """
     identity = finished.result.identity
     made_by = f"{finished.path} was made with the model {identity.model} ({identity.model_hash[:HASH_SHOWN]})"
-    is_named = identity.model == BUILTIN or (
-        identity.model in KNOWN_MODELS and KNOWN_MODELS[identity.model].is_downloaded
-    )
-    if model is None and not is_named:
+    if model is None and not is_named(identity.model):
         raise ModelFileError(f"{made_by}; give its file with --model FILE")
     source = find_model(identity.model if model is None else model)
     if source.hash != identity.model_hash:

@@ -204,9 +204,7 @@ def _number_or_share(text: str) -> tuple[int | None, float | None]:
 @click.option(
     "--dry-run", is_flag=True, help="Tag nothing; print how many videos, hours of video and windows there are to tag."
 )
-@click.option(
-    "--report", is_flag=True, help="At the end, also make the page of `vtag report`: NAME.report.html."
-)
+@click.option("--report", is_flag=True, help="At the end, also make the page of `vtag report`: NAME.report.html.")
 @json_option("Print progress and summary as JSON lines on standard output.")
 @click.option("-q", "--quiet", is_flag=True, help="Print neither progress nor summary.")
 @verbose_option
@@ -298,7 +296,7 @@ def _run(ctx: click.Context, config: RunConfig, wants_report: bool, as_json: boo
     if wants_report:
         from jobs.cli.command.report_with_progress import report_beside
 
-        page = report_beside(config.out)
+        page = report_beside(str(config.out))
     summary = tag(config, as_json=as_json, quiet=quiet)
     bad = len(summary.failures)
     if as_json:
@@ -321,7 +319,7 @@ def _run(ctx: click.Context, config: RunConfig, wants_report: bool, as_json: boo
         from jobs.cli.command.report_with_progress import write_report
 
         silent = quiet or as_json
-        write_report(open_result(config.out), page, address=config.address, quiet=silent, verbose=config.verbose)
+        write_report(open_result(str(config.out)), page, address=config.address, quiet=silent, verbose=config.verbose)
         if as_json:
             click.echo(json.dumps({"event": "report", "path": str(page)}))
     if bad or summary.unlisted:

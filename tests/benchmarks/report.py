@@ -1,7 +1,7 @@
 """Measures the page of a large result: its size, the time and memory to make it, and the time until it is shown.
 
-The result is that of ``tests.benchmarks.browse``. Its labels are random, so they are packed worse than those of footage.
-Each video of the page has pictures of noise, as large as thumbnails. Headless Chromium shows the page if it is installed.
+The result is that of ``tests.benchmarks.browse``. Its labels are random, so they are packed worse than those of
+footage. The pictures in the page are noise, as large as thumbnails. Headless Chromium shows the page.
 """
 
 import argparse
@@ -50,8 +50,9 @@ def main() -> None:
         pictures = sum(map(len, thumbnails.jpegs))
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
         print(
-            f"{len(data.segments):,} segments of {len(data.videos):,} videos: read in {gathered_s:.2f} s, page made in "
-            f"{made_s:.2f} s, {len(page) / 1e6:.1f} MB with {pictures / 1e6:.1f} MB of pictures, peak memory {peak:.2f} GB"
+            f"{len(data.segments):,} segments of {len(data.videos):,} videos: read in {gathered_s:.2f} s, page made "
+            f"in {made_s:.2f} s, {len(page) / 1e6:.1f} MB with {pictures / 1e6:.1f} MB of pictures, peak memory "
+            f"{peak:.2f} GB"
         )
         file = Path(folder, "report.html")
         file.write_text(page, "utf-8")

@@ -16,6 +16,21 @@ EXACT_OPTIONS = {"preset": "veryfast", "crf": "18"}
 """Options of libx264. With a rate factor of 18 a difference to the source is hard to see."""
 
 
+def upright_graph(first: "av.VideoFrame", time_base: Fraction, pixels: str, turn: int, *, is_mirrored: bool) -> Graph:
+    """Returns a graph that mirrors frames like ``first`` if needed, turns them by ``turn`` degrees, and converts them.
+
+    ``pixels`` is the format of the pixels that it gives.
+    """
+    graph = Graph()
+    source = graph.add_buffer(width=first.width, height=first.height, format=first.format, time_base=time_base)
+    nodes = [source]
+    for text in (*["hflip"] * is_mirrored, *TURNS.get(turn, []), f"format={pixels}"):
+        name, _, arguments = text.partition("=")
+        nodes.append(graph.add(name, arguments))
+    graph.link_nodes(*nodes, graph.add("buffersink")).configure()
+    return graph
+
+
 class FrameWriter:
     """Encodes frames of one size and format as H.264.
 
@@ -35,20 +50,11 @@ class FrameWriter:
     ):
         self._output = output
         self._time_base = Fraction(1, 90_000)
-        filters = ["hflip"] * is_mirrored + TURNS.get(turn, [])
         is_lying = turn in (90, 270)
         width, height = (first.height, first.width) if is_lying else (first.width, first.height)
         # H.264 with halved colour planes has even sizes only.
         pixels = "yuv444p" if width % 2 or height % 2 else "yuv420p"
-        self._graph = Graph()
-        source = self._graph.add_buffer(
-            width=first.width, height=first.height, format=first.format, time_base=self._time_base
-        )
-        nodes = [source]
-        for text in (*filters, f"format={pixels}"):
-            name, _, arguments = text.partition("=")
-            nodes.append(self._graph.add(name, arguments))
-        self._graph.link_nodes(*nodes, self._graph.add("buffersink")).configure()
+        self._graph = upright_graph(first, self._time_base, pixels, turn, is_mirrored=is_mirrored)
         self._encoder = output.add_stream("libx264", rate=rate, options=EXACT_OPTIONS)
         self._encoder.width, self._encoder.height, self._encoder.pix_fmt = width, height, pixels
         self._encoder.codec_context.sample_aspect_ratio = 1 / aspect if is_lying else aspect

@@ -11,12 +11,12 @@ import numpy as np
 
 import tagger
 from jobs.browse.report.gather import ReportData
+from jobs.browse.report.overview import as_html, facts, facts_html, labels_html, lead, unread_html
 from jobs.browse.report.packed_columns import Column, as_text, pack
 from jobs.browse.report.page_data import Base, pack_segments, pack_videos
-from jobs.browse.report.overview import as_html, facts, facts_html, labels_html, lead, unread_html
+from jobs.browse.result_model import is_named
 from jobs.browse.segments import FinishedResult
 from jobs.result.output import find_output
-from tagger.models.registry import BUILTIN
 from tagger.windows import Sampling
 from training.report.style import style_file
 
@@ -66,7 +66,7 @@ def make_page(
         "tags": finished.path,
         "location": str(find_output(finished.path).out),
         "model": identity.model,
-        "isBuiltIn": identity.model == BUILTIN,
+        "isNamed": is_named(identity.model),
         "hasEmbeddings": identity.embeddings is not None,
         "windowMs": round(Sampling(**identity.sampling).window_s * 1000),
         "base": None if base is None else asdict(base),

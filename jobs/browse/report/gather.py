@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from jobs.browse.report.label_times import LabelTime, LabelTimes
-from jobs.browse.segments import FinishedResult, Segments, readable, read_segments
+from jobs.browse.segments import FinishedResult, Segments, read_segments, readable
 from tagger.segments import BACKGROUND
 
 MAX_SEGMENTS = 2_000_000

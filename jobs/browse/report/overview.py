@@ -79,17 +79,15 @@ def _label_row(time: LabelTime, number: int) -> str:
     name = as_html(time.label)
     cells = "".join(f"<td>{text}</td>" for text in (_clock(time.seconds), f"{time.events:,}", f"{time.videos:,}"))
     return (
-        f'<tr data-label="{number}"{apart}><td title="{name}"><button type="button" aria-pressed="false"><bdi>{name}</bdi>'
-        f"</button></td>{cells}</tr>"
+        f'<tr data-label="{number}"{apart}><td title="{name}"><button type="button" aria-pressed="false">'
+        f"<bdi>{name}</bdi></button></td>{cells}</tr>"
     )
 
 
 def unread_html(videos: pa.Table) -> str:
     """Returns what was not read, or only in part, by reason, with some videos of each; empty if all were read whole."""
     rows = [
-        row
-        for row in videos.select(["video", "status", "error_kind", "error"]).to_pylist()
-        if row["status"] != "ok"
+        row for row in videos.select(["video", "status", "error_kind", "error"]).to_pylist() if row["status"] != "ok"
     ]
     if not rows:
         return ""

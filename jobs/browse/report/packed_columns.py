@@ -3,7 +3,7 @@
 The layout, before compression with raw deflate (RFC 1951):
 
 - 4 bytes: the length of the header, unsigned, little-endian;
-- the header: a JSON object, UTF-8. Its entry ``columns`` lists the columns in order, each with ``name``, ``rows``,
+- the header: a JSON object. Its entry ``columns`` lists the columns in order, each with ``name``, ``rows``,
   ``bytes`` (of a value), ``base`` and ``delta``;
 - the columns, one after the other, each as planes of bytes: first the lowest byte of all values, then the next.
 
@@ -61,7 +61,8 @@ def pack(facts: Mapping[str, Any], columns: list[Column]) -> bytes:
             raise OverflowError(f"the values of {column.name} need {width} bytes; {MAX_BYTES} at most")
         entries.append(asdict(_Entry(column.name, len(values), width, base, column.delta)))
         planes.append(np.ascontiguousarray(stored.view(np.uint8).reshape(-1, 8)[:, :width].T).tobytes())
-    header = json.dumps({**facts, "columns": entries}, ensure_ascii=False).encode()
+    # In ASCII, because a path may hold bytes that are not UTF-8, which Python keeps as lone surrogates.
+    header = json.dumps({**facts, "columns": entries}).encode()
     compressor = zlib.compressobj(LEVEL, wbits=-zlib.MAX_WBITS)
     parts = [compressor.compress(part) for part in (len(header).to_bytes(4, "little"), header, *planes)]
     return b"".join([*parts, compressor.flush()])

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import av
 
-from jobs.browse.cutting.frame_writer import TURNS
+from jobs.browse.cutting.frame_writer import upright_graph
 from jobs.browse.cutting.seeking import shown_from
 from jobs.browse.cutting.source import Source
 from jobs.browse.cutting.times import has_steady_clock
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 MAX_WIDTH, MAX_HEIGHT = 160, 90
 """A picture fits into these pixels."""
+
+TIME_BASE = Fraction(1, 25)
+"""Any will do for a single picture."""
 
 QUALITY = 7
 """The quantiser of the JPEG, from 2, the best, to 31."""
@@ -49,31 +52,17 @@ def jpeg_of(frame: "VideoFrame", pixel_aspect: Fraction) -> bytes:
     largest = (MAX_HEIGHT, MAX_WIDTH) if turn in (90, 270) else (MAX_WIDTH, MAX_HEIGHT)
     scale = min(largest[0] / width, largest[1] / height, 1.0)
     small = frame.reformat(_even(width * scale), _even(height * scale), format="yuvj420p")
-    filters = ["hflip"] * is_mirrored + TURNS.get(turn, [])
-    if filters:
-        small = _filtered(small, filters)
+    small.pts, small.time_base = 0, TIME_BASE
+    if turn or is_mirrored:
+        graph = upright_graph(small, TIME_BASE, "yuvj420p", turn, is_mirrored=is_mirrored)
+        graph.vpush(small)
+        small = graph.vpull()
     encoder = av.CodecContext.create("mjpeg", "w")
     encoder.width, encoder.height, encoder.pix_fmt = small.width, small.height, "yuvj420p"
-    encoder.time_base = Fraction(1, 25)
+    encoder.time_base = TIME_BASE
     encoder.options = {"qmin": str(QUALITY), "qmax": str(QUALITY), "color_range": "pc"}
-    small.pts = 0
     return b"".join(bytes(packet) for packet in [*encoder.encode(small), *encoder.encode(None)])
 
 
 def _even(size: float) -> int:
     return max(2, round(size / 2) * 2)
-
-
-def _filtered(frame: "VideoFrame", filters: list[str]) -> "VideoFrame":
-    graph = av.filter.Graph()
-    source = graph.add_buffer(
-        width=frame.width, height=frame.height, format=frame.format, time_base=Fraction(1, 25)
-    )
-    nodes = [source]
-    for text in filters:
-        name, _, arguments = text.partition("=")
-        nodes.append(graph.add(name, arguments))
-    graph.link_nodes(*nodes, graph.add("buffersink")).configure()
-    frame.pts = 0
-    graph.push(frame)
-    return graph.pull()

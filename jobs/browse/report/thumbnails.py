@@ -1,5 +1,6 @@
 """Thumbnails of the strongest moments, made in Ray tasks: one for each video, which decodes only what it needs."""
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,9 +47,7 @@ def moments_by_video(data: ReportData, count: int) -> list[VideoMoments]:
             continue
         of_video = rows[videos == video]
         middle_s = (data.segments.start_ms[of_video] + data.segments.end_ms[of_video]) / 2000
-        found.append(
-            VideoMoments(name, durations[video].as_py(), tuple(of_video.tolist()), tuple(middle_s.tolist()))
-        )
+        found.append(VideoMoments(name, durations[video].as_py(), tuple(of_video.tolist()), tuple(middle_s.tolist())))
     return found
 
 
@@ -91,11 +90,9 @@ def on_ray(session: RaySession, send_event: Callable[[Any], None], moments: list
             for reference in waiting:
                 ray.cancel(reference, force=True)
             break
-        try:
+        # A file that ends the process of its decoder has no thumbnails.
+        with contextlib.suppress(RayError):
             found += ray.get(done[0])
-        except RayError:
-            # A file that ends the process of its decoder has no thumbnails.
-            pass
         send_event(len(found))
     return found
 

@@ -52,9 +52,7 @@ def write_report(
     console.quiet = quiet or not console.is_terminal
     with Progress(console=console, transient=True) as bars, doing("making thumbnails for", location):
         task = bars.add_task("Thumbnails", total=len(moments))
-        pictures = make_thumbnails(
-            data, moments, address=address, verbose=verbose, on_video=lambda: bars.advance(task)
-        )
+        pictures = make_thumbnails(data, moments, address=address, verbose=verbose, on_video=lambda: bars.advance(task))
     page = make_page(finished, data, pictures, base=base)
     try:
         location.write_text(page)

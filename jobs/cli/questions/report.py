@@ -10,7 +10,7 @@ from jobs.cli.command.report_with_progress import THUMBNAILS
     short_help="Make a page of a result: timelines, filters, marks.",
     epilog=examples(
         "vtag report tags.parquet --out report.html",
-        "vtag report tags.parquet --out report.html --base-url https://nas.example/videos",
+        "vtag report tags.parquet --out report.html --base-url https://nas/videos",
         "vtag report s3://bucket/tags --out report.html --thumbnails 0",
     ),
 )

@@ -22,7 +22,12 @@ from jobs.cli.command.options import examples, verbose_option
     help="File that keeps the marks; marks in it are shown.",
 )
 @click.option(
-    "--port", metavar="N", type=click.IntRange(0, 65535), default=0, show_default="a free one", help="Port to listen on."
+    "--port",
+    metavar="N",
+    type=click.IntRange(0, 65535),
+    default=0,
+    show_default="a free one",
+    help="Port to listen on.",
 )
 @verbose_option
 def view(tags: str, marks: Path, port: int, verbose: bool) -> None:
@@ -38,6 +43,7 @@ def view(tags: str, marks: Path, port: int, verbose: bool) -> None:
     from jobs.browse.view.encoder import Encoder
     from jobs.browse.view.marks_file import MarksFile
     from jobs.browse.view.server import ViewServer
+    from jobs.cli.terminal.wording import printable
     from tagger.errors import OutputError, doing
 
     with doing("reading", tags):
@@ -52,6 +58,6 @@ def view(tags: str, marks: Path, port: int, verbose: bool) -> None:
         except OSError as error:
             raise OutputError(f"--port {port} cannot be used: {(error.strerror or str(error)).lower()}") from error
         with server:
-            click.echo(f"{server.url}\nMarks are kept in {marks}. Ctrl-C ends.")
+            click.echo(f"{server.url}\nMarks are kept in {printable(str(marks))}. Ctrl-C ends.")
             with contextlib.suppress(KeyboardInterrupt):
                 server.serve_forever()

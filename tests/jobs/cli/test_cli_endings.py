@@ -171,6 +171,8 @@ ARGUMENTS = {
     "cut": ["t", "--label", "a", "--out", "clips"],
     "export": ["t", "--format", "csv"],
     "import": ["a.json"],
+    "report": ["t", "--out", "t.html"],
+    "view": ["t"],
     "teach": ["t", "marks.csv", "--out", "m.safetensors"],
     "relabel": ["t", "--model", "m", "--overwrite"],
     "probe": ["v"],

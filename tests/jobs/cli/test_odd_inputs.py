@@ -16,6 +16,8 @@ from typing import Any, NoReturn
 import pyarrow as pa
 import pytest
 
+import jobs.browse.report.thumbnails
+import jobs.browse.view.server
 import jobs.cli.command.train_with_progress
 import jobs.cli.demo
 import jobs.cluster.ray_driver
@@ -139,6 +141,16 @@ LINES: Mapping[str, Sequence[tuple[str, str]]] = {
         ("paths", "import {marks} --out {x}"),
         *((kind, "import {marks} --tags {x}") for kind in ("paths", "results")),
         ("numbers", "import {marks} --frame-rate={x}"),
+    "report": [
+        *((kind, "report {x} --out {page} --thumbnails 0") for kind in ("paths", "results")),
+        ("paths", "report {result} --out {x} --thumbnails 0"),
+        ("texts", "report {result} --out {page} --thumbnails 0 --base-url {x}"),
+        ("numbers", "report {result} --out {page} --thumbnails={x}"),
+    ],
+    "view": [
+        *((kind, "view {x}") for kind in ("paths", "results")),
+        ("paths", "view {result} --marks {x}"),
+        ("numbers", "view {result} --port={x}"),
     ],
     "teach": [
         *((kind, "teach {x} {marks} --out {model_out}") for kind in ("paths", "results")),
@@ -291,6 +303,8 @@ def without_heavy_work(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         (training.evaluation.evaluate, "decode_clips", lambda *_: iter(())),
         (training.evaluation.evaluate, "clip_arrays", lambda *_: iter(())),
         (training.evaluation.cost, "measure_costs", lambda taggers: []),
+        (jobs.browse.report.thumbnails, "run_on_ray", lambda *_, **__: []),
+        (jobs.browse.view.server.ViewServer, "serve_forever", lambda server: None),
     ):
         monkeypatch.setattr(owner, name, replacement)
     here = tmp_path / "here"
@@ -398,7 +412,8 @@ def test_an_odd_thing_ends_in_a_clear_line(
 ) -> None:
     found = []
     for number, (name, thing) in enumerate(make_things(kind, tmp_path / "odd", monkeypatch).items()):
-        outs = {"out": f"{tmp_path}/out{number}.parquet", "model_out": f"{tmp_path}/out{number}.safetensors"}
+        endings = {"out": "parquet", "model_out": "safetensors", "page": "html"}
+        outs = {name: f"{tmp_path}/out{number}.{ending}" for name, ending in endings.items()}
         # Split first: a thing may have spaces.
         arguments = [word.format(x=thing, **good, **outs) for word in line.split()]
         if (line, name) not in ASKS_NETWORK:

@@ -46,7 +46,9 @@ def test_an_absolute_path_is_taken_as_it_is_and_a_file_is_its_own_group(tmp_path
 
 
 def test_a_list_of_marks_gives_the_stretches_that_show_a_label(tmp_path: Path) -> None:
-    text = "video,start_s,end_s,label\n/v/a.mp4,0,2.133,Swing\n/v/a.mp4,4,6,not Swing\n/v/b.mp4,1,2,\n/v/b.mp4,3,4,Run\n"
+    text = (
+        "video,start_s,end_s,label\n/v/a.mp4,0,2.133,Swing\n/v/a.mp4,4,6,not Swing\n/v/b.mp4,1,2,\n/v/b.mp4,3,4,Run\n"
+    )
     assert read_data_set(manifest(tmp_path, text)).clips == (
         LabelledClip(Path("/v/a.mp4"), "Swing", "/v/a.mp4", "file", 0, 2.133),
         LabelledClip(Path("/v/b.mp4"), "Run", "/v/b.mp4", "file", 3, 4),

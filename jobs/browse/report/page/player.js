@@ -30,7 +30,7 @@ const likeCommand = (video, row) => {
 
 // The commands after marking: a pair of a sentence and a command, or null for the command.
 const nextCommands = () => {
-  const file = result.isServed ? result.marksFile : "marks.csv", model = result.isBuiltIn ? "" : ` --model ${shellWord(result.model)}`;
+  const file = result.isServed ? result.marksFile : "marks.csv", model = result.isNamed ? "" : ` --model ${shellWord(`${result.model}.safetensors`)}`;
   const train = ["Train a model on the marked stretches of the videos:", `vtag train ${shellWord(file)} --model i3d-lite-lstm --freeze-backbone --out mine.safetensors`];
   if (!result.hasEmbeddings) {
     return [["Learning from marks in seconds needs embeddings: add --embeddings --overwrite to the command of vtag run.", null], train];

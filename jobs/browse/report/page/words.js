@@ -19,12 +19,15 @@ const grouped = (number) => number.toLocaleString("en-US");
 const counted = (number, noun) => `${grouped(number)} ${noun}${number === 1 ? "" : "s"}`;
 const secondsText = (ms) => String(ms / 1000);
 
+// One word of a shell. What cannot be seen is escaped, as bash and zsh read it. A lone surrogate stands for a byte that
+// is not UTF-8 (PEP 383).
 const shellWord = (text) => {
-  if (/^[\w@%+=:,.\/-]+$/.test(text)) return text;
-  if (!BIDI_OR_CONTROL.test(text)) return `'${text.replace(/'/g, `'"'"'`)}'`;
-  BIDI_OR_CONTROL.lastIndex = 0;
-  const bytes = (char) => [...new TextEncoder().encode(char)].map((byte) => `\\x${byte.toString(16).padStart(2, "0")}`).join("");
-  return `$'${text.replace(/[\\']/g, "\\$&").replace(BIDI_OR_CONTROL, bytes)}'`;
+  if (/^[\w@%+=:,./-]+$/.test(text)) return text;
+  const hidden = new RegExp(`${BIDI_OR_CONTROL.source}|[\\u{dc80}-\\u{dcff}]`, "gu");
+  if (text.search(hidden) < 0) return `'${text.replace(/'/g, `'"'"'`)}'`;
+  const hex = (byte) => `\\x${byte.toString(16).padStart(2, "0")}`;
+  const bytes = (char) => (/^[\u{dc80}-\u{dcff}]$/u.test(char) ? hex(char.charCodeAt(0) & 0xff) : [...new TextEncoder().encode(char)].map(hex).join(""));
+  return `$'${text.replace(/[\\']/g, "\\$&").replace(hidden, bytes)}'`;
 };
 
 const csvCell = (text) => (/[",\r\n]|^\s|\s$/.test(text) ? `"${text.replace(/"/g, '""')}"` : text);

@@ -1,10 +1,11 @@
 """The page of a result in headless Chromium: load, filter, choose, mark, save, load again, play."""
 
 import csv
+import subprocess
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -169,6 +170,14 @@ def test_a_video_that_the_browser_cannot_play_gets_a_command(page: Page) -> None
     page.fill("#f-name", "c.mp4")
     page.keys("\ue015", "\ue007")
     wait_for(lambda: "mpv --start=0" in page.text("#inspector .command"))
+
+
+def test_commands_are_words_that_a_shell_reads_as_they_are(page: Page, report: Path) -> None:
+    for name in ODD_NAMES:
+        page.open(f"{report.as_uri()}#at={quote(name)}%402")
+        command = page.text("#inspector code")
+        done = subprocess.run(["bash", "-c", f"printf '%s\\0' {command}"], capture_output=True, check=True)
+        assert done.stdout.decode().split("\0") == ["mpv", "--start=2", f"{report.parent}/{name}", ""]
 
 
 def test_the_next_commands_name_the_result(page: Page, report: Path) -> None:

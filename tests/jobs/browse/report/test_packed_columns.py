@@ -13,8 +13,8 @@ VALUES = st.lists(st.integers(-(2**40), 2**40), max_size=30)
 @given(VALUES, VALUES, st.booleans())
 def test_values_come_back_as_they_were(first: list[int], second: list[int], delta: bool) -> None:
     columns = [Column("first", np.array(first, np.int64), delta), Column("second", np.array(second, np.int64))]
-    facts, found = unpack(pack({"names": ["</script>", "é\n"]}, columns))
-    assert facts == {"names": ["</script>", "é\n"]}
+    facts, found = unpack(pack({"names": ["</script>", "é\n\udcff"]}, columns))
+    assert facts == {"names": ["</script>", "é\n\udcff"]}
     assert {name: values.tolist() for name, values in found.items()} == {"first": first, "second": second}
 
 

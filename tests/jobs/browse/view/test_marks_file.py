@@ -52,5 +52,5 @@ def test_a_file_that_a_save_would_shorten_is_refused(tmp_path: Path, text: str, 
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match="the folder .*/missing does not exist"):
+    with pytest.raises(OutputError, match=r"the folder .*/missing does not exist"):
         MarksFile(tmp_path / "missing" / "marks.csv")

@@ -46,7 +46,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ViewServer]:
 
 
 def ask(
-    server: ViewServer, place: str, method: str = "GET", body: str | None = None, token: str | None = None, **headers: str
+    server: ViewServer,
+    place: str,
+    method: str = "GET",
+    body: str | None = None,
+    token: str | None = None,
+    **headers: str,
 ) -> tuple[int, dict[str, str], bytes]:
     connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=60)
     named = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -119,7 +124,17 @@ def test_a_video_is_served_in_ranges(server: ViewServer) -> None:
 
 @pytest.mark.parametrize(
     "place",
-    ["video/3", "video/-1", "video/secret", "video/../secret", "video/%2e%2e/secret", "secret", "../secret", "video/", "video/1e0"],
+    [
+        "video/3",
+        "video/-1",
+        "video/secret",
+        "video/../secret",
+        "video/%2e%2e/secret",
+        "secret",
+        "../secret",
+        "video/",
+        "video/1e0",
+    ],
 )
 def test_no_request_makes_up_a_file(server: ViewServer, place: str) -> None:
     code, _, body = ask(server, place)
