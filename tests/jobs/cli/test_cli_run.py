@@ -25,6 +25,7 @@ from jobs.tagging.summary import Progress, Summary
 from tagger.errors import InputError
 from tests.click_runner import CliRunner
 from tests.jobs.cli.summaries import GOOD
+from tests.jobs.result.finished import make_finished, publish_to
 
 BAD = Failure("/v/bad.mp4", "failed", "empty", "/v/bad.mp4 is empty (0 bytes)")
 SNAPSHOTS = (
@@ -338,3 +339,42 @@ def test_the_bar_of_a_dry_run_counts_only_videos_that_are_opened(monkeypatch: py
     monkeypatch.setattr(rich.progress.Progress, "add_task", lambda self, title, total: totals.append(total))
     dry_run_with_progress(RunConfig(inputs=("/v", "s3://bucket"), out="t.parquet"), quiet=True)
     assert totals == [2]
+
+
+@pytest.fixture
+def report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the page of the result t.parquet is. The result has a video that could not be read."""
+    monkeypatch.chdir(tmp_path)
+    publish_to("t.parquet", [make_finished("/v/bad.mp4", "")])
+    return tmp_path / "t.report.html"
+
+
+def test_report_makes_the_page_at_the_end(job: Job, report: Path) -> None:
+    done = vtag("--report")
+    assert done.exit_code == 0
+    assert f"{report}: 1 video, 0 segments, 0 thumbnails" in done.stdout.splitlines()[-1]
+    assert "1 video not read" in report.read_text()
+    done = vtag("--report", "--json")
+    assert json.loads(done.stdout.splitlines()[-1]) == {"event": "report", "path": str(report)}
+
+
+def test_report_makes_the_page_also_when_videos_failed(job: Job, report: Path) -> None:
+    job.ending = replace(GOOD, failures=(BAD,), ok=1, failed=1)
+    assert vtag("--report", "-q").exit_code == 3
+    assert report.is_file()
+
+
+def test_a_page_that_cannot_be_written_is_refused_before_the_job(job: Job, report: Path) -> None:
+    report.write_text("my own page")
+    done = vtag("--report")
+    assert done.exit_code == 1
+    assert done.stderr.splitlines()[-1] == (
+        f"vtag: --report {report} is another file than a report; choose another name"
+    )
+    assert job.config is None
+
+
+def test_a_dry_run_makes_no_page(job: Job) -> None:
+    done = vtag("--dry-run", "--report")
+    assert done.exit_code == 2
+    assert "--report would change nothing" in done.stderr
