@@ -112,7 +112,10 @@ def _count(number: int, noun: str) -> str:
 
 
 def _duration(seconds: float) -> str:
-    return f"{seconds / 3600:,.1f} hours" if seconds >= 3600 else f"{_clock(seconds)} minutes"
+    if seconds >= 3600:
+        return f"{seconds / 3600:,.1f} hours"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s"
 
 
 def _clock(seconds: float) -> str:

@@ -1,5 +1,8 @@
 """Makes pictures and previews of moments in processes of their own, because a damaged file may end its decoder."""
 
+import itertools
+import signal
+import socket
 import tempfile
 import threading
 from collections import OrderedDict
@@ -12,6 +15,7 @@ from typing import Any
 from jobs.browse.cutting.encoding import encode_span
 from jobs.browse.report.picture import pictures_of
 from tagger.errors import VideoError
+from tagger.system.end_with_parent import end_with_parent
 
 PROCESSES = 2
 
@@ -27,12 +31,17 @@ class Encoder:
     def __init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="vtag-view-")
         self._previews: OrderedDict[tuple[str, int, int], Path] = OrderedDict()
+        self._numbers = itertools.count()
         self._lock = threading.Lock()
+        # The processes end when the first of these sockets closes.
+        self._lifelines = socket.socketpair()
         self._pool = self._new_pool()
 
     def close(self) -> None:
         """Ends the processes and deletes the previews."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+        for lifeline in self._lifelines:
+            lifeline.close()
         self._folder.cleanup()
 
     def picture(self, path: Path, time_s: float, duration_s: float | None) -> bytes | None:
@@ -47,7 +56,7 @@ class Encoder:
             if key in self._previews:
                 self._previews.move_to_end(key)
                 return self._previews[key]
-        target = Path(self._folder.name, f"{abs(hash(key)):x}.mp4")
+            target = Path(self._folder.name, f"{next(self._numbers)}.mp4")
         if self._call(encode_span, path, start_ms / 1000, end_ms / 1000, target, duration_s) is None:
             return None
         with self._lock:
@@ -71,4 +80,16 @@ class Encoder:
 
     def _new_pool(self) -> ProcessPoolExecutor:
         # Forked processes would have the threads' locks of this one.
-        return ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn"))
+        context = get_context("spawn")
+        return ProcessPoolExecutor(PROCESSES, context, initializer=_begin, initargs=(self._lifelines[1],))
+
+
+_lifelines: list[socket.socket] = []
+"""Keeps the socket of a process open."""
+
+
+def _begin(lifeline: socket.socket) -> None:
+    """Makes a process end with its parent, and leave Ctrl-C to it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _lifelines.append(lifeline)
+    end_with_parent(lifeline.fileno())

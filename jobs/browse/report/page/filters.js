@@ -62,7 +62,7 @@ const sortKey = () => {
   const { first, videos: { mtime_s: mtime }, segments } = result;
   const over = (begin, step) => (video) => {
     let value = begin;
-    for (let row = first[video]; row < first[video + 1]; row += 1) if (shown.matches[row]) value = step(value, row);
+    for (let row = first[video]; row < first[video + 1]; row += 1) if (shown.matches[row]) value = step(value, row, video);
     return value;
   };
   const second = segments.other_confidence_0 || [];
@@ -70,7 +70,7 @@ const sortKey = () => {
     date: (video) => -mtime[video],
     length: (video) => -result.lengthMs(video),
     best: over(0, (value, row) => Math.min(value, -segments.confidence[row])),
-    time: over(0, (value, row) => value - segments.end_ms[row] + segments.start_ms[row]),
+    time: over(0, (value, row, video) => value - stretchMs(row, video)),
     doubt: over(2e4, (value, row) => Math.min(value, segments.confidence[row] - Math.max(0, (second[row] || 1) - 1) * 100)),
   }[filter.sort];
 };
@@ -86,12 +86,11 @@ const chooseVideos = (isMarked) => {
   shown.place = new Map(kept.map((video, place) => [video, place]));
   shown.segments = 0;
   shown.ms = 0;
-  const { start_ms: start, end_ms: end } = result.segments;
   for (const video of kept) {
     for (let row = result.first[video]; row < result.first[video + 1]; row += 1) {
       if (!shown.matches[row]) continue;
       shown.segments += 1;
-      shown.ms += end[row] - start[row];
+      shown.ms += stretchMs(row, video);
     }
   }
 };

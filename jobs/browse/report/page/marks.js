@@ -23,7 +23,11 @@ const marks = {
     if (left.length) marks.byVideo.set(video, left); else marks.byVideo.delete(video);
   },
 
+  // Where windows overlap, marks of one label become one.
   put(video, start, end, label) {
+    for (const mark of marks.at(video, start, end)) {
+      if (mark.label === label) { start = Math.min(start, mark.start); end = Math.max(end, mark.end); }
+    }
     marks.clear(video, start, end);
     const list = [...marks.of(video), { start, end, label }].sort((one, other) => one.start - other.start);
     marks.byVideo.set(video, list);

@@ -106,6 +106,7 @@ const drawMarkTools = () => {
   const others = unknown ? `, ${counted(unknown, "video")} not on this page` : "";
   const unsaved = marks.isKept ? ", not saved as a file" : ", not saved as a file, and this browser does not keep them";
   const state = result.isServed ? ` in ${result.marksFile}` : marks.unsaved ? unsaved : "";
+  byId("mark-save").disabled = count === 0;
   byId("mark-count").textContent = count ? `${counted(count, "mark")} in ${counted(marks.byVideo.size, "video")}${others}${state}` : "No marks";
   byId("known").replaceChildren(...allLabels().sort().map((label) => element("option", { value: label })));
   byId("next").replaceChildren(...nextCommands().flatMap(([words, command]) => [element("p", {}, words), ...(command ? [commandLine(command)] : [])]),

@@ -20,6 +20,11 @@ const readResult = async () => {
 
 const confidence = (row) => result.segments.confidence[row] / 10000;
 const oodScore = (row) => { const score = result.segments.ood_score[row]; return score < 0 ? null : score / 1000; };
+// The milliseconds from the start of a segment to the next one, or to its own end, which is earlier without overlap.
+const stretchMs = (row, video) => {
+  const { start_ms: start, end_ms: end } = result.segments;
+  return (row + 1 < result.first[video + 1] ? Math.min(end[row], start[row + 1]) : end[row]) - start[row];
+};
 const labelOf = (row) => result.labels[result.segments.label[row]];
 const videoOf = (row) => {
   let low = 0, high = result.size;

@@ -172,6 +172,14 @@ def test_a_video_that_the_browser_cannot_play_gets_a_command(page: Page) -> None
     wait_for(lambda: "mpv --start=0" in page.text("#inspector .command"))
 
 
+def test_the_keys_are_shown_and_closed(page: Page) -> None:
+    page.keys("?")
+    assert page.js("return document.getElementById('keys').open")
+    page.click("#keys button")
+    assert not page.js("return document.getElementById('keys').open")
+    assert page.errors() == []
+
+
 def test_commands_are_words_that_a_shell_reads_as_they_are(page: Page, report: Path) -> None:
     for name in ODD_NAMES:
         page.open(f"{report.as_uri()}#at={quote(name)}%402")
@@ -196,3 +204,23 @@ def test_nothing_is_wider_than_the_screen(page: Page, report: Path, width: int) 
         assert page.js("return document.documentElement.scrollWidth") == width
     finally:
         page.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_marks_of_overlapping_windows_are_one_mark_and_never_contradict(
+    page: Page, tmp_path: Path, driver: Any
+) -> None:
+    video = make_video("/v/a.mp4", [BIKING, BIKING, SWING, SWING], hop_s=1.0)
+    identity = RunIdentity("actions38", "abc123", Sampling(15, 4, hop_s=1.0).to_json(), 2)
+    publish_to(tmp_path / "t.parquet", [video], identity=identity)
+    finished = open_result(str(tmp_path / "t.parquet"))
+    (tmp_path / "t.html").write_text(make_page(finished, gather(finished)), "utf-8")
+    page.open((tmp_path / "t.html").as_uri())
+    assert page.text("#count") == "1 video · 4 segments · 0:05"
+    page.keys("\ue015", "r", "\ue014", "r")
+    assert page.text("#mark-count").startswith("1 mark in 1 video")
+    page.keys("\ue014", "r")
+    # What is left of the first mark is as long as a window; a shorter rest would not stand for a segment.
+    marks = "video,start_s,end_s,label\n/v/a.mp4,0,2,Biking\n/v/a.mp4,2,4,Swing\n"
+    assert page.js("return Object.values(localStorage)[0]") == marks
+    page.keys("\ue013", "\ue012", "w")
+    assert "not Biking" in page.js("return Object.values(localStorage)[0]")

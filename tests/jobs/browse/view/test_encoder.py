@@ -1,0 +1,40 @@
+"""Pictures and previews in processes of their own."""
+
+from pathlib import Path
+
+import psutil
+
+from jobs.browse.view.encoder import Encoder
+from tests.videos import encode
+
+
+def test_a_process_that_dies_is_replaced_and_none_stays(tmp_path: Path) -> None:
+    encode(tmp_path / "a.mp4", seconds=2)
+    before = set(psutil.Process().children(recursive=True))
+    encoder = Encoder()
+    try:
+        assert encoder.picture(tmp_path / "a.mp4", 1.0, 2.0)
+        for process in set(psutil.Process().children(recursive=True)) - before:
+            if "spawn_main" in " ".join(process.cmdline()):
+                process.kill()
+        # The first call may find the processes dead.
+        found = [encoder.picture(tmp_path / "a.mp4", 1.0, 2.0) for _ in range(2)]
+        assert found[1]
+    finally:
+        encoder.close()
+    left = {process for process in psutil.Process().children(recursive=True) if process not in before}
+    _, alive = psutil.wait_procs([process for process in left if "spawn_main" in " ".join(process.cmdline())], 30)
+    assert not alive
+
+
+def test_a_preview_is_made_once_and_a_video_that_cannot_be_read_has_none(tmp_path: Path) -> None:
+    encode(tmp_path / "a.mp4", seconds=2)
+    encoder = Encoder()
+    try:
+        preview = encoder.preview(tmp_path / "a.mp4", 0, 1000, 2.0)
+        assert preview is not None and preview.stat().st_size
+        assert encoder.preview(tmp_path / "a.mp4", 0, 1000, 2.0) == preview
+        assert encoder.preview(tmp_path / "gone.mp4", 0, 1000, 2.0) is None
+    finally:
+        encoder.close()
+    assert not preview.exists()
