@@ -5,9 +5,11 @@ page in the same browser can make one. Videos are named by their number in the r
 """
 
 import contextlib
+import json
 import mimetypes
 import os
 import secrets
+import threading
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,6 +19,8 @@ from urllib.parse import parse_qs, urlsplit
 
 from jobs.archive.video import video_path
 from jobs.browse.report.gather import ReportData
+from jobs.browse.segments import FinishedResult
+from jobs.browse.view.alike import rows_alike
 from jobs.browse.view.encoder import Encoder
 from jobs.browse.view.marks_file import MarksFile, OtherVersionError
 from jobs.browse.view.ranges import UnsatisfiableError, parse_range
@@ -31,6 +35,9 @@ TOKEN_BYTES = 24
 CHUNK_BYTES = 1 << 20
 
 MAX_MARKS_BYTES = 64 << 20
+
+ALIKE = 24
+"""Moments that look like another one."""
 
 MAX_PREVIEW_MS = 120_000
 
@@ -57,13 +64,23 @@ class ViewServer(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, page: str, data: ReportData, marks: MarksFile, encoder: Encoder, port: int = 0):
-        self.page = page.encode()
+    def __init__(
+        self,
+        finished: FinishedResult,
+        data: ReportData,
+        page: str,
+        marks: MarksFile,
+        encoder: Encoder,
+        port: int = 0,
+    ):
+        self.finished = finished
         self.data = data
+        self.page = page.encode()
         self.names: list[str] = data.videos["video"].to_pylist()
         self.durations: list[float | None] = data.videos["duration_s"].to_pylist()
         self.marks = marks
         self.encoder = encoder
+        self.searching = threading.Lock()
         self.token = secrets.token_urlsafe(TOKEN_BYTES)
         super().__init__((HOST, port), _Handler)
 
@@ -133,6 +150,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._send_file(path, mimetypes.guess_type(path.name)[0] or "video/mp4")
         elif kind == "preview":
             self._send_preview(_number(number, len(self.server.names)), query)
+        elif kind == "like":
+            self._send_alike(_number(number, len(self.server.data.segments)))
         elif kind == "picture":
             self._send_picture(_number(number, len(self.server.data.segments)))
         else:
@@ -152,6 +171,15 @@ class _Handler(BaseHTTPRequestHandler):
         if path is None:
             raise _RefusedError(HTTPStatus.NOT_FOUND, "the video cannot be read here")
         self._send_file(path, "video/mp4")
+
+    def _send_alike(self, row: int) -> None:
+        server = self.server
+        try:
+            with server.searching:
+                found = rows_alike(server.finished, server.data, row, ALIKE)
+        except VtagError as error:
+            raise _RefusedError(HTTPStatus.NOT_FOUND, str(error)) from error
+        self._send(HTTPStatus.OK, json.dumps(found).encode(), "application/json")
 
     def _send_picture(self, row: int) -> None:
         segments = self.server.data.segments

@@ -54,7 +54,7 @@ def view(tags: str, marks: Path, port: int, verbose: bool) -> None:
     file = MarksFile(marks)
     with contextlib.closing(Encoder()) as encoder:
         try:
-            server = ViewServer(page, data, file, encoder, port)
+            server = ViewServer(finished, data, page, file, encoder, port)
         except OSError as error:
             raise OutputError(f"--port {port} cannot be used: {(error.strerror or str(error)).lower()}") from error
         with server:

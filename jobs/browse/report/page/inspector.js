@@ -38,8 +38,28 @@ const momentParts = (video, row) => {
     element("div", { class: "tops" }, ...topLabels(row).map(topLine),
       ...(score === null ? [] : [element("div", { class: "top" }, element("span", {}, "OOD score"), barOf(score), element("em", {}, score.toFixed(2)))])),
     ...problemOf(video),
+    ...alikeParts(),
     ...commandsOf(video, row),
   ];
+};
+
+// What looks like a moment, found by the server. It stays while other moments are chosen.
+const alike = { of: "", rows: null, words: "" };
+const findAlike = async () => {
+  const { video, row } = chosen;
+  if (row < 0) return;
+  Object.assign(alike, { of: `${labelOf(row)} at ${clock(result.segments.start_ms[row])} in ${result.names[video]}`, rows: null, words: "Searching …" });
+  drawInspector();
+  const answer = await fetch(`like/${row}`);
+  if (answer.ok) Object.assign(alike, { rows: await answer.json(), words: "" }); else alike.words = await answer.text();
+  drawInspector();
+};
+const alikeParts = () => {
+  if (!result.isServed || !result.hasEmbeddings) return [];
+  const found = (alike.rows || []).map(([row, similarity]) => element("button", { type: "button", class: "found", onclick: () => choose(videoOf(row), row) },
+    element("img", { src: `picture/${row}`, alt: "", loading: "lazy" }), element("span", {}, element("bdi", {}, visible(labelOf(row))), ` ${similarity.toFixed(2)}`)));
+  return [element("div", { class: "buttons" }, element("button", { type: "button", id: "alike", "aria-keyshortcuts": "L", onclick: findAlike }, "More like this ", element("kbd", {}, "L"))),
+    ...(alike.of ? [element("p", { class: "hint" }, element("bdi", {}, visible(alike.words || `Like ${alike.of}`)))] : []), element("div", { class: "alike" }, ...found)];
 };
 
 const commandsOf = (video, row) => [

@@ -213,7 +213,7 @@ const LIST_KEYS = {
   Home: (event) => stepSegment(-1e9, event.shiftKey), End: (event) => stepSegment(1e9, event.shiftKey), Enter: togglePlay,
 };
 const KEYS = {
-  n: () => stepMoment(1), p: () => stepMoment(-1), e: chooseEvent, r: markRight, w: markWrong, c: clearMark, s: saveMarks,
+  n: () => stepMoment(1), p: () => stepMoment(-1), e: chooseEvent, l: () => { if (byId("alike")) findAlike(); }, r: markRight, w: markWrong, c: clearMark, s: saveMarks,
   x: () => { const field = byId("is"); if (field) field.focus(); }, "/": () => { byId("filter-box").open = true; byId("f-label").focus(); }, "?": () => byId("keys").showModal(),
 };
 

@@ -38,7 +38,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ViewServer]:
     finished = open_result(str(folder / "t.parquet"))
     data, marks = gather(finished), MarksFile(folder / "marks.csv")
     encoder = Encoder()
-    with ViewServer(make_page(finished, data, marks_file="marks.csv"), data, marks, encoder) as server:
+    page = make_page(finished, data, marks_file="marks.csv")
+    with ViewServer(finished, data, page, marks, encoder) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield server
         server.shutdown()
