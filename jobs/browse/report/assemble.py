@@ -63,8 +63,7 @@ def make_page(
     """
     identity = finished.result.identity
     about = {
-        "tags": finished.path,
-        "location": str(find_output(finished.path).out),
+        "tags": str(find_output(finished.path).out),
         "model": identity.model,
         "isNamed": is_named(identity.model),
         "hasEmbeddings": identity.embeddings is not None,

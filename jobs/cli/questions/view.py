@@ -50,7 +50,7 @@ def view(tags: str, marks: Path, port: int, verbose: bool) -> None:
         finished = open_result(tags)
         data = gather(finished)
         pictures = Thumbnails(strongest_rows(data, len(data.segments)).tolist())
-        page = make_page(finished, data, pictures, marks_file=str(marks))
+        page = make_page(finished, data, pictures, marks_file=str(marks.absolute()))
     file = MarksFile(marks)
     with contextlib.closing(Encoder()) as encoder:
         try:

@@ -105,7 +105,7 @@ const drawMarkTools = () => {
   const unknown = [...marks.byVideo.keys()].filter((name) => !result.number.has(name)).length;
   const others = unknown ? `, ${counted(unknown, "video")} not on this page` : "";
   const unsaved = marks.isKept ? ", not saved as a file" : ", not saved as a file, and this browser does not keep them";
-  const state = result.isServed ? ` in ${result.marksFile}` : marks.unsaved ? unsaved : "";
+  const state = result.isServed ? ` in ${result.marksFile.split("/").pop()}` : marks.unsaved ? unsaved : "";
   byId("mark-save").disabled = count === 0;
   byId("mark-count").textContent = count ? `${counted(count, "mark")} in ${counted(marks.byVideo.size, "video")}${others}${state}` : "No marks";
   byId("known").replaceChildren(...allLabels().sort().map((label) => element("option", { value: label })));
@@ -246,6 +246,7 @@ const listen = () => {
   byId("mark-load").addEventListener("click", () => byId("mark-file").click());
   byId("mark-file").addEventListener("change", async (event) => { const [file] = event.target.files; if (file) await loadMarks(file); event.target.value = ""; });
   byId("mark-next").addEventListener("click", (event) => { const next = byId("next"); next.hidden = !next.hidden; event.currentTarget.setAttribute("aria-expanded", String(!next.hidden)); fit(); });
+  byId("skip").addEventListener("click", () => byId("list").focus());
   byId("help").addEventListener("click", () => byId("keys").showModal());
   for (const row of document.querySelectorAll("tr[data-label]")) row.querySelector("button").addEventListener("click", () => toggleLabel(result.labels[row.dataset.label]));
   addEventListener("storage", (event) => {
@@ -277,7 +278,7 @@ const begin = async () => {
   await readResult();
   await thumbnails.read();
   readTheme();
-  marks.restore(`vtag marks ${result.location}`);
+  marks.restore(`vtag marks ${result.tags}`);
   if (result.isServed) await loadFromServer();
   const at = filterFromAddress();
   byId("loading").remove();
