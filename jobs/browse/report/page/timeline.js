@@ -39,7 +39,7 @@ const drawGaps = (context, video, scale) => {
 
 // Of several segments in one pixel, the most confident one that the filters let through is drawn.
 const drawSegments = (context, video, scale, width, base) => {
-  const { start_ms: start, end_ms: end, confidence: confidences, label } = result.segments;
+  const { start_ms: start, confidence: confidences, label } = result.segments;
   const begin = result.first[video], until = result.first[video + 1];
   const best = new Int32Array(Math.ceil(width) + 1).fill(-1);
   const strength = (row) => confidences[row] + (shown.matches[row] ? 20000 : 0);
@@ -50,8 +50,7 @@ const drawSegments = (context, video, scale, width, base) => {
   for (let x = 0; x < best.length; x += 1) {
     const row = best[x];
     if (row < 0) continue;
-    const isLast = row + 1 === until, next = isLast ? end[row] : Math.min(end[row], start[row + 1]);
-    const left = start[row] * scale, right = Math.max(left + 1, next * scale - (next * scale - left > 4 ? 0.5 : 0));
+    const left = start[row] * scale, wide = stretchMs(row, video) * scale, right = left + Math.max(1, wide > 4 ? wide - 0.5 : wide);
     const share = confidences[row] / 10000, high = Math.max(2, share * (BAR - 1));
     context.globalAlpha = shown.matches[row] ? 0.45 + 0.55 * share : 0.25;
     context.fillStyle = shown.matches[row] ? fillOf(context, label[row]) : theme.soft;
@@ -61,7 +60,7 @@ const drawSegments = (context, video, scale, width, base) => {
 };
 
 const drawEventNames = (context, video, scale, width) => {
-  const { start_ms: start, end_ms: end, label } = result.segments, until = result.first[video + 1];
+  const { start_ms: start, label } = result.segments, until = result.first[video + 1];
   if ((until - result.first[video]) / width > 1) return;
   font(context, 11);
   context.fillStyle = theme.soft;
@@ -70,7 +69,7 @@ const drawEventNames = (context, video, scale, width) => {
     if (!shown.matches[row]) continue;
     let last = row;
     while (last + 1 < until && shown.matches[last + 1] && label[last + 1] === label[row]) last += 1;
-    const left = start[row] * scale, room = end[last] * scale - left - 3;
+    const left = start[row] * scale, room = (start[last] + stretchMs(last, video)) * scale - left - 5;
     const text = visible(result.labels[label[row]]);
     if (room > 24) {
       if (context.measureText(text).width <= room) context.fillText(text, left + 1, TEXT - 3);
