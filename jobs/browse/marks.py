@@ -10,13 +10,10 @@ import pyarrow as pa
 from jobs.browse.csv_rows import read_rows
 from jobs.browse.moment import Moment
 from tagger.errors import InputError, one_line
-from training.data.manifest import DENIAL
+from training.data.manifest import DENIAL, STREAM_START
 
 COLUMNS = ("video", "start_s", "end_s")
 """Columns that a file of moments must have."""
-
-STREAM_START = "stream_start_s"
-"""A column of files whose times count from the start of the file: the time of the first frame."""
 
 DECIMALS = 6
 """Decimals of times in seconds."""

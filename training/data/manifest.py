@@ -30,6 +30,9 @@ REQUIRED_COLUMNS, TIME_COLUMNS = COLUMNS[:2], COLUMNS[-2:]
 DENIAL = "not "
 """How the label of a mark begins that says what a stretch does not show."""
 
+STREAM_START = "stream_start_s"
+"""A column of marks whose times count from the start of the file: the time of the first frame."""
+
 SHOWN = 100
 """Characters of a value that a message shows."""
 
@@ -123,15 +126,27 @@ def _csv_rows(path: Path) -> Iterator[tuple[str, Row]]:
     table = open_csv(path, REQUIRED_COLUMNS)
     names = [name.strip().lower() for name in table.columns]
     is_marks = "video" in names and "path" not in names
-    given = ["path" if is_marks and name == "video" else table.columns[at] for at, name in enumerate(names)]
-    columns = _columns(path, given)
+    named = ["path" if is_marks and name == "video" else table.columns[at] for at, name in enumerate(names)]
+    columns = _columns(path, named)
     for where, values in table.rows:
+        given = dict(zip(names, values, strict=False))
         row = _row(dict(zip(columns, values, strict=False)))
-        if is_marks and ("label" not in row or row["label"].casefold().startswith(DENIAL)):
-            continue
         # Where the decimal point is a comma, spreadsheets separate columns by semicolons.
-        points = {name: row[name].replace(",", ".") for name in TIME_COLUMNS if name in row and table.delimiter == ";"}
-        yield where, {**row, **points}
+        if table.delimiter == ";":
+            row = {**row, **{name: row[name].replace(",", ".") for name in TIME_COLUMNS if name in row}}
+            given = {**given, STREAM_START: given.get(STREAM_START, "").replace(",", ".")}
+        if is_marks:
+            if "label" not in row or row["label"].casefold().startswith(DENIAL):
+                continue
+            row = _from_first_frame(where, row, given.get(STREAM_START, "").strip())
+        yield where, row
+
+
+def _from_first_frame(where: str, row: Row, stream_start: str) -> Row:
+    """Returns a row whose times count from the first frame, not from the start of the file, as those of players do."""
+    before_s = _seconds(where, {STREAM_START: stream_start or "0"}, STREAM_START) or 0.0
+    times = {name: _seconds(where, row, name) for name in TIME_COLUMNS}
+    return {**row, **{name: str(round(time_s - before_s, 6)) for name, time_s in times.items() if time_s is not None}}
 
 
 def _parquet_rows(path: Path) -> Iterator[tuple[str, Row]]:

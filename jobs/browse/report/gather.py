@@ -18,7 +18,7 @@ OTHERS = 4
 NO_OOD = -1
 """The OOD score of a segment that has none."""
 
-VIDEO_COLUMNS = ("video", "size", "mtime_ns", "codec", "width", "height", "fps", "duration_s", "gaps", "status")
+VIDEO_COLUMNS = ("video", "mtime_ns", "codec", "width", "height", "duration_s", "stream_start_s", "gaps", "status")
 ERROR_COLUMNS = ("error_kind", "error")
 
 

@@ -65,6 +65,7 @@ def pack_videos(data: ReportData, facts: dict[str, Any]) -> bytes:
     status = [STATUSES.index(name) for name in videos["status"].to_pylist()]
     columns = [
         Column("duration_ms", np.rint(_floats(videos["duration_s"]) * 1000)),
+        Column("stream_start_ms", np.rint(_floats(videos["stream_start_s"]) * 1000)),
         Column("mtime_s", np.asarray(mtime_s)),
         Column("width", _floats(videos["width"])),
         Column("height", _floats(videos["height"])),

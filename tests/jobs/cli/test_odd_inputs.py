@@ -141,6 +141,7 @@ LINES: Mapping[str, Sequence[tuple[str, str]]] = {
         ("paths", "import {marks} --out {x}"),
         *((kind, "import {marks} --tags {x}") for kind in ("paths", "results")),
         ("numbers", "import {marks} --frame-rate={x}"),
+    ],
     "report": [
         *((kind, "report {x} --out {page} --thumbnails 0") for kind in ("paths", "results")),
         ("paths", "report {result} --out {x} --thumbnails 0"),

@@ -55,6 +55,12 @@ def test_a_list_of_marks_gives_the_stretches_that_show_a_label(tmp_path: Path) -
     )
 
 
+def test_marks_of_vtag_export_count_from_the_first_frame(tmp_path: Path) -> None:
+    rows = "/v/a.mp4;1,5;3,5;Swing;0,5\n/v/b.mp4;1;2;Run;\n"
+    clips = read_data_set(manifest(tmp_path, f"video;start_s;end_s;label;stream_start_s\n{rows}")).clips
+    assert [(clip.start_s, clip.end_s) for clip in clips] == [(1.0, 3.0), (1.0, 2.0)]
+
+
 def test_a_manifest_with_paths_may_have_labels_that_begin_with_not(tmp_path: Path) -> None:
     data = read_data_set(manifest(tmp_path, "video,path,label\nx,a.mp4,not Swing\ny,b.mp4,Swing\n"))
     assert [clip.label for clip in data.clips] == ["not Swing", "Swing"]

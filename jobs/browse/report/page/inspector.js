@@ -64,7 +64,7 @@ const alikeParts = () => {
 
 const commandsOf = (video, row) => [
   ["More like this", result.hasEmbeddings ? likeCommand(video, row) : null],
-  ["In a player", playCommand(video, result.segments.start_ms[row])],
+  ["In a player", playCommand(video, row)],
 ].filter(([, command]) => command).map(([words, command]) => element("div", {}, element("p", { class: "hint" }, words), commandLine(command)));
 
 const barOf = (share) => {
@@ -105,7 +105,7 @@ const stopPlayer = () => {
 const play = () => {
   const { video, row } = chosen;
   if (row < 0) return;
-  const from = result.segments.start_ms[row], url = videoUrl(video);
+  const from = playerMs(video, row), url = videoUrl(video);
   if (inspector.player && inspector.playing === video && !inspector.isPreview) { inspector.player.currentTime = from / 1000; inspector.player.play().catch(() => {}); return; }
   stopPlayer();
   const player = element("video", { controls: true, playsinline: true, preload: "metadata", muted: true });
@@ -133,7 +133,7 @@ const cannotPlay = (video, row) => {
     return;
   }
   const hint = result.isServed || !result.isLocal(result.name(video)) ? "" : ` Or give vtag view, which plays every file: vtag view ${tags()}`;
-  const command = playCommand(video, result.segments.start_ms[row]);
+  const command = playCommand(video, row);
   screen.replaceChildren(element("p", { class: "warning" }, `This browser cannot play the video from here.${command ? " A player can:" : ""}`), ...(command ? [commandLine(command)] : []), element("p", { class: "hint" }, hint));
   inspector.player = null;
 };

@@ -51,9 +51,11 @@ const marks = {
     const missing = Object.keys(place).filter((name) => place[name] < 0);
     if (missing.length) throw new Error(`The file has no column ${missing.join(", ")}.`);
     const number = (cell) => Math.round(Number((cell || "").replace(",", ".")) * 1000);
+    // Files of vtag export have the times of players, and the part of them that is before the first frame.
+    const before = (row) => (names.includes("stream_start_s") ? number(row[names.indexOf("stream_start_s")]) : 0);
     const found = [];
     rows.forEach((row, at) => {
-      const label = (row[place.label] || "").trim(), start = number(row[place.start_s]), end = number(row[place.end_s]);
+      const label = (row[place.label] || "").trim(), start = number(row[place.start_s]) - before(row), end = number(row[place.end_s]) - before(row);
       if (!label) return;
       if (!row[place.video] || !(start >= 0) || !(end > start)) throw new Error(`Row ${at + 2} of the file is no mark.`);
       found.push([row[place.video], start, end, label]);

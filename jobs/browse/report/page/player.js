@@ -16,8 +16,11 @@ const previewUrl = (video, row) => {
   return `preview/${video}?start_ms=${start[row]}&end_ms=${end[row]}`;
 };
 
-const playCommand = (video, ms) => {
-  const name = result.name(video), start = secondsText(ms);
+// Players count from the start of the file, which may be before the first frame.
+const playerMs = (video, row) => result.segments.start_ms[row] + result.videos.stream_start_ms[video];
+
+const playCommand = (video, row) => {
+  const name = result.name(video), start = secondsText(playerMs(video, row));
   if (/^s3:\/\//i.test(name)) return `mpv --start=${start} "$(aws s3 presign ${shellWord(name)})"`;
   return result.isLocal(name) || /^https?:\/\//i.test(name) ? `mpv --start=${start} ${shellWord(name)}` : null;
 };

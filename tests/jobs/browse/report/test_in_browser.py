@@ -17,7 +17,7 @@ from jobs.result.identity import RunIdentity
 from tagger import Sampling
 from tests.jobs.browse.made_up import make_video
 from tests.jobs.browse.report.browser import Page, browser, wait_for
-from tests.jobs.result.finished import make_finished, publish_to
+from tests.jobs.result.finished import make_finished, publish_to, starting_at
 from tests.videos import encode
 
 BIKING, SWING, ODD, NOTHING = (
@@ -170,6 +170,20 @@ def test_a_video_that_the_browser_cannot_play_gets_a_command(page: Page) -> None
     page.fill("#f-name", "c.mp4")
     page.keys("\ue015", "\ue007")
     wait_for(lambda: "mpv --start=0" in page.text("#inspector .command"))
+
+
+def test_players_start_where_the_file_starts(page: Page, tmp_path: Path) -> None:
+    video = starting_at(0.5, make_video("/v/a.mp4", [BIKING, SWING]))
+    publish_to(tmp_path / "t.parquet", [video], identity=IDENTITY)
+    finished = open_result(str(tmp_path / "t.parquet"))
+    (tmp_path / "t.html").write_text(make_page(finished, gather(finished)), "utf-8")
+    page.open(f"{(tmp_path / 't.html').as_uri()}#at=a.mp4@2")
+    assert page.text("#inspector code") == "mpv --start=2.5 /v/a.mp4"
+    marks = tmp_path / "exported.csv"
+    marks.write_text("video,start_s,end_s,label,stream_start_s\n/v/a.mp4,2.5,4.5,Swing,0.5\n")
+    page.driver.find_element("id", "mark-file").send_keys(str(marks))
+    wait_for(lambda: page.text("#marked") == "Marked: Swing")
+    assert page.js("return Object.values(localStorage)[0]").endswith("/v/a.mp4,2,4,Swing\n")
 
 
 def test_the_keys_are_shown_and_closed(page: Page) -> None:
