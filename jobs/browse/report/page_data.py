@@ -31,8 +31,9 @@ def common_folder(names: Sequence[str]) -> str:
     """Returns the folder, with its last slash, in which all ``names`` are; empty when there is none."""
     if not names:
         return ""
-    first, last = min(names), max(names)
-    return posixpath.commonprefix([first, last]).rpartition("/")[0] + "/" if "/" in first else ""
+    # What the first and the last in order share, all share.
+    folder, slash, _ = posixpath.commonprefix([min(names), max(names)]).rpartition("/")
+    return folder + slash
 
 
 def pack_videos(data: ReportData, facts: dict[str, Any]) -> bytes:

@@ -1,5 +1,6 @@
 """The file of a report, and the place from which it plays videos."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,6 +9,8 @@ from jobs.browse.report.page_data import Base, common_folder
 from jobs.errors import reason
 from jobs.storage.location import Location, locate
 from tagger.errors import InputError, OutputError
+
+_BASE = re.compile(r"(?:(.+?)=)?(https?://.+|file:///.*)", re.DOTALL)
 
 HEAD_BYTES = 4096
 """Bytes of a file in which a report names itself."""
@@ -39,12 +42,13 @@ def parse_base(text: str, names: Sequence[str]) -> Base:
 
     Without a folder, it is the one in which all videos are. Raises InputError.
     """
-    folder, equals, url = text.partition("=")
-    if not equals or "://" in folder:
-        folder, url = common_folder(names), text
-    if not url.startswith(("https://", "http://", "file:///")):
+    found = _BASE.fullmatch(text)
+    if found is None:
         raise InputError(f"--base-url {text}: give an address that begins with https://, http:// or file:///")
-    folder = folder.rstrip("/") + "/"
+    folder, url = found.groups()
+    folder = common_folder(names) if folder is None else folder.rstrip("/") + "/"
+    if not folder:
+        raise InputError(f"--base-url {text}: the videos are in no common folder; name one, as in FOLDER={url}")
     if not any(name.startswith(folder) for name in names):
         raise InputError(f"--base-url {text}: no video is in the folder {folder}")
     return Base(folder, url.rstrip("/") + "/")
