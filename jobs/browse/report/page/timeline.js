@@ -51,7 +51,9 @@ const drawSegments = (context, video, scale, width, base) => {
     const row = best[x];
     if (row < 0) continue;
     const left = start[row] * scale, wide = stretchMs(row, video) * scale, right = left + Math.max(1, wide > 4 ? wide - 0.5 : wide);
-    const share = confidences[row] / 10000, high = Math.max(2, share * (BAR - 1));
+    // Background is a thin line, unless it is what the filters ask for.
+    const isAside = label[row] === result.background && !shown.matches[row];
+    const share = confidences[row] / 10000, high = isAside ? 2 : Math.max(2, share * (BAR - 1));
     context.globalAlpha = shown.matches[row] ? 0.45 + 0.55 * share : 0.25;
     context.fillStyle = shown.matches[row] ? fillOf(context, label[row]) : theme.soft;
     context.fillRect(left, base - high, right - left, high);
