@@ -1,5 +1,6 @@
 """Pictures and previews in processes of their own."""
 
+import contextlib
 from pathlib import Path
 
 import psutil
@@ -8,22 +9,31 @@ from jobs.browse.view.encoder import Encoder
 from tests.videos import encode
 
 
+def spawned(before: set[psutil.Process]) -> list[psutil.Process]:
+    """The living processes of encoders that are not among ``before``."""
+    found = []
+    for process in set(psutil.Process().children(recursive=True)) - before:
+        # It may have ended, also without being waited for.
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if "spawn_main" in " ".join(process.cmdline()):
+                found.append(process)
+    return found
+
+
 def test_a_process_that_dies_is_replaced_and_none_stays(tmp_path: Path) -> None:
     encode(tmp_path / "a.mp4", seconds=2)
     before = set(psutil.Process().children(recursive=True))
     encoder = Encoder()
     try:
         assert encoder.picture(tmp_path / "a.mp4", 1.0, 2.0)
-        for process in set(psutil.Process().children(recursive=True)) - before:
-            if "spawn_main" in " ".join(process.cmdline()):
-                process.kill()
+        for process in spawned(before):
+            process.kill()
         # The first call may find the processes dead.
         found = [encoder.picture(tmp_path / "a.mp4", 1.0, 2.0) for _ in range(2)]
         assert found[1]
     finally:
         encoder.close()
-    left = {process for process in psutil.Process().children(recursive=True) if process not in before}
-    _, alive = psutil.wait_procs([process for process in left if "spawn_main" in " ".join(process.cmdline())], 30)
+    _, alive = psutil.wait_procs(spawned(before), 30)
     assert not alive
 
 
