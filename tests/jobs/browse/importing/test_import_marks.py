@@ -118,6 +118,23 @@ def test_a_plain_list_of_marks_counts_from_the_first_frame(finished: FinishedRes
     ]
 
 
+@pytest.mark.parametrize("video", ["/v/100% #fight?.mp4", "/v/a%20b.mp4", "is it?.mp4"])
+def test_a_path_keeps_every_character_of_its_names(video: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.csv"
+    path.write_text(f"video,start_s,end_s,label\n{video},0,2,Biking\n")
+    assert imported(path) == [(video, 0.0, 2.0, "Biking")]
+    path.write_text(json.dumps({"database": {video: {"annotations": [{"segment": [0, 2], "label": "Biking"}]}}}))
+    assert imported(path) == [(video, 0.0, 2.0, "Biking")]
+
+
+def test_videos_of_two_folders_with_one_odd_name_are_told_apart(tmp_path: Path) -> None:
+    publish_to(tmp_path / "u.parquet", [make_video(f"/new/{day}/a #1.mp4", [BIKING]) for day in ("mon", "tue")])
+    path = tmp_path / "mine.csv"
+    path.write_text("video,start_s,end_s,label\ntue/a #1.mp4,0,2,Biking\n")
+    result = open_result(str(tmp_path / "u.parquet"))
+    assert imported(path, finished=result) == [("/new/tue/a #1.mp4", 0.0, 2.0, "Biking")]
+
+
 def test_videos_of_activitynet_are_found_without_their_ending(finished: FinishedResult, tmp_path: Path) -> None:
     publish_to(tmp_path / "u.parquet", [make_video("/v/v_x1.mp4", [BIKING]), make_video("/v/x2.mkv", [BIKING])])
     entry = {"annotations": [{"segment": [0.5, 1], "label": "Rowing"}]}
