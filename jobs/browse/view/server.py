@@ -112,14 +112,21 @@ class _Handler(BaseHTTPRequestHandler):
         with contextlib.suppress(ConnectionError):
             try:
                 place, query = self._checked()
-                self._route(place, query)
+                if place is None:
+                    # The page names its files relative to its folder.
+                    self._send(HTTPStatus.FOUND, b"", "text/plain", {"Location": f"/{self.server.token}/"})
+                else:
+                    self._route(place, query)
             except _RefusedError as refused:
                 # What a refused request sends is not read, so the connection ends.
                 self.close_connection = True
                 self._send(refused.status, refused.words.encode(), "text/plain; charset=utf-8")
 
-    def _checked(self) -> tuple[str, dict[str, list[str]]]:
-        """Returns the path behind the token, and the query. Raises _RefusedError for a request from elsewhere."""
+    def _checked(self) -> tuple[str | None, dict[str, list[str]]]:
+        """Returns the path behind the token, None if there is no ``/`` between them, and the query.
+
+        Raises _RefusedError for a request from elsewhere.
+        """
         if self.headers.get("Host") not in self.server.hosts:
             raise _RefusedError(HTTPStatus.FORBIDDEN, "another host")
         origins = {f"http://{host}" for host in self.server.hosts}
@@ -129,10 +136,10 @@ class _Handler(BaseHTTPRequestHandler):
         if self.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
             raise _RefusedError(HTTPStatus.FORBIDDEN, "another site")
         parts = urlsplit(self.path)
-        token, _, place = parts.path.removeprefix("/").partition("/")
+        token, slash, place = parts.path.removeprefix("/").partition("/")
         if not secrets.compare_digest(token.encode(), self.server.token.encode()):
             raise _RefusedError(HTTPStatus.FORBIDDEN, "give the address that vtag view printed")
-        return place, parse_qs(parts.query)
+        return place if slash else None, parse_qs(parts.query)
 
     def _route(self, place: str, query: dict[str, list[str]]) -> None:
         kind, _, number = place.partition("/")

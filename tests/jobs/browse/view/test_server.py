@@ -82,6 +82,14 @@ def test_the_page_is_for_those_who_know_its_address(server: ViewServer) -> None:
         assert status(server, "", token=token) == 403
 
 
+def test_the_address_without_its_last_slash_leads_to_the_page(server: ViewServer) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=60)
+    connection.request("GET", server.url.removesuffix("/"))
+    answer = connection.getresponse()
+    assert (answer.status, answer.getheader("Location"), answer.read()) == (302, f"/{server.token}/", b"")
+    connection.close()
+
+
 @pytest.mark.parametrize(
     "headers",
     [
