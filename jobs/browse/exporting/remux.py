@@ -35,7 +35,7 @@ def copy_with_chapters(video: ExportedVideo, target: Path, ending: str) -> None:
     """
     if ending.lower() not in CHAPTER_FORMATS:
         known = ", ".join(CHAPTER_FORMATS)
-        raise VideoError("unsupported", f"{video.video} has no room for chapters; formats that have it: {known}")
+        raise VideoError("unsupported", f"{video.video} is in a format without chapters; with chapters: {known}")
     with staged(video_path(video.video)) as copy:
         source = Path(copy.path)
         size = video.recorded.size

@@ -29,9 +29,9 @@ def read_found(path: Path, frame_rate: float, tiers: Collection[str] = ()) -> li
     ``frame_rate`` is that of Label Studio's project, and ``tiers`` are those of ELAN that count. Raises InputError,
     with the place in the file, for what is not understood.
     """
-    begin = _begin(path)
-    if begin == "<":
+    if is_document(path):
         return document_marks(path, tiers)
+    begin = _begin(path)
     if begin in ("{", "["):
         data = _json(path)
         return task_marks(data, path, frame_rate) if isinstance(data, list) else database_marks(data, path)
@@ -41,6 +41,11 @@ def read_found(path: Path, frame_rate: float, tiers: Collection[str] = ()) -> li
         FoundMark(mark.where, (mark.video,), mark.start_s, mark.end_s, label_of(mark), counts_from_frame=True)
         for mark in read_marks(path)
     ]
+
+
+def is_document(path: Path) -> bool:
+    """Checks whether a file is an annotation document of ELAN, or other XML. Raises InputError when it cannot be read."""
+    return _begin(path) == "<"
 
 
 def import_marks(found: Iterable[FoundMark], finished: FinishedResult | None) -> list[Mark]:

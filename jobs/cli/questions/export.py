@@ -62,7 +62,7 @@ A_FILE_PER_VIDEO = ("webvtt", "srt", "chapters", "lossless-cut", "edl", "elan", 
     callback=finite,
     default=24,
     show_default=True,
-    help="With --format labelstudio: the frames per second by which Label Studio counts, the frameRate of its tag "
+    help="With --format labelstudio and labelstudio-config: the frames per second by which Label Studio counts, the frameRate of its tag "
     "Video.",
 )
 @verbose_option
@@ -110,7 +110,7 @@ def export(
         else:
             failed = _write_each(finished, chosen, videos, out, noun, overwrite=overwrite, write_into=write_into)
     if not videos.spans and not failed:
-        click.echo(f"vtag: note: {tags} has no such {noun}", err=True)
+        click.echo(f"vtag: note: {tags} has no {noun} that these options choose", err=True)
     if videos.unplaced:
         from jobs.cli.terminal.wording import count
 
@@ -124,9 +124,9 @@ def export(
 def _check(ctx: click.Context, name: str, out: str | None, *, beside: bool, write_into: bool, events: bool) -> None:
     """Raises UsageError for options that do not fit together."""
     is_one = name in IN_ONE_FILE
-    refuse_unused(ctx, not events, MERGING, "it merges segments; add --events")
+    refuse_unused(ctx, not events, MERGING, "it is for events; add --events")
     refuse_unused(
-        ctx, not name.startswith("labelstudio"), ["frame_rate"], "only --format labelstudio counts frames by it"
+        ctx, not name.startswith("labelstudio"), ["frame_rate"], "only labelstudio and labelstudio-config count frames by it"
     )
     if write_into and name != "chapters":
         raise click.UsageError("--write-into needs --format chapters.")

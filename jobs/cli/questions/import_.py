@@ -50,15 +50,18 @@ def import_(
 
     FILE is an export of Label Studio with timeline labels of videos (CSV, JSON or JSON_MIN), an annotation document of
     ELAN (.eaf), annotations as JSON of ActivityNet, or a CSV file with the columns video, start_s, end_s and label. Its
-    content tells which. Without --tags, videos keep the names of FILE, and times are those of players.
+    content tells which. Without --tags, videos keep the names of FILE, and times are those of players,
+    except in CSV files of moments, where they count from the first frame.
     """
     from jobs.browse.exporting.files import write_one
-    from jobs.browse.importing.import_marks import import_marks, marks_text, read_found
+    from jobs.browse.importing.import_marks import import_marks, is_document, marks_text, read_found
     from jobs.browse.segments import open_result
     from jobs.cli.terminal.wording import count, printable
     from jobs.storage.location import locate
     from tagger.errors import doing
 
+    if tiers and not any(map(is_document, files)):
+        raise click.UsageError("--tier would change nothing: no FILE is an annotation document of ELAN.")
     found = []
     for path in files:
         with doing("reading", path):

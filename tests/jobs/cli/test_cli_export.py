@@ -125,14 +125,21 @@ def test_chapters_are_written_into_copies_and_a_video_that_is_gone_stops_nothing
         (["--format", "srt", "--write-into", "--out", "x"], "--write-into needs --format chapters."),
         (["--format", "csv", "--beside"], "--beside is for a file per video; csv is one file: give --out FILE."),
         (["--format", "srt", "--out", "s3://bucket/x"], "--out is an address; files of videos are written to a folder"),
-        (["--format", "csv", "--smooth", "3"], "--smooth would change nothing: it merges segments; add --events."),
-        (["--format", "csv", "--frame-rate", "3"], "--frame-rate would change nothing: only --format labelstudio"),
+        (["--format", "csv", "--smooth", "3"], "--smooth would change nothing: it is for events; add --events."),
+        (["--format", "csv", "--frame-rate", "3"], "--frame-rate would change nothing: only labelstudio"),
         (["--format", "odd"], "'odd' is not one of 'csv', "),
     ],
 )
 def test_options_that_do_not_fit_together_are_refused(tags: Path, options: list[str], says: str) -> None:
     done = vtag("export", tags, *options)
     assert done.exit_code == 2 and says in done.stderr
+
+
+def test_a_tier_of_no_document_of_elan_is_refused(tags: Path, tmp_path: Path) -> None:
+    (tmp_path / "segments.csv").write_text(vtag("export", tags, "--format", "csv").stdout)
+    done = vtag("import", tmp_path / "segments.csv", "--tier", "actions")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "--tier would change nothing: no FILE is an annotation document of ELAN." in done.stderr
 
 
 def test_an_export_in_the_folder_of_the_result_is_refused(tmp_path: Path) -> None:
@@ -143,7 +150,7 @@ def test_an_export_in_the_folder_of_the_result_is_refused(tmp_path: Path) -> Non
 
 def test_nothing_found_is_a_note_and_the_file_is_still_of_its_format(tags: Path) -> None:
     done = vtag("export", tags, "--format", "fiftyone", "--events", "--min-duration", "99")
-    assert (done.exit_code, done.stderr) == (0, f"vtag: note: {tags} has no such event\n")
+    assert (done.exit_code, done.stderr) == (0, f"vtag: note: {tags} has no event that these options choose\n")
     assert json.loads(done.stdout) == {"labels": {}}
 
 

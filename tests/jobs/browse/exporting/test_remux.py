@@ -57,7 +57,7 @@ def test_a_copy_begins_at_0_where_players_count_from(tmp_path: Path) -> None:
 
 def test_a_format_without_chapters_is_refused(tmp_path: Path) -> None:
     path = encode(tmp_path / "a.avi", codec="mpeg4", seconds=1)
-    with pytest.raises(VideoError, match=r"a\.avi has no room for chapters; formats that have it: \.mp4, \.m4v"):
+    with pytest.raises(VideoError, match=r"a\.avi is in a format without chapters; with chapters: \.mp4, \.m4v"):
         copy_with_chapters(ExportedVideo(str(path), Recorded(), SPANS), tmp_path / "b.avi", ".avi")
 
 
