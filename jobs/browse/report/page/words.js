@@ -14,7 +14,7 @@ const dayText = (seconds) => {
   const date = new Date(seconds * 1000), two = (number) => String(number).padStart(2, "0");
   return `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())}`;
 };
-const hours = (ms) => (ms >= 3.6e6 ? `${(ms / 3.6e6).toFixed(1)} h` : clock(ms));
+const hours = (ms) => (ms >= 3.6e6 ? `${(ms / 3.6e6).toFixed(1)} h` : clock(Math.round(ms / 1000) * 1000));
 const grouped = (number) => number.toLocaleString("en-US");
 const counted = (number, noun) => `${grouped(number)} ${noun}${number === 1 ? "" : "s"}`;
 const secondsText = (ms) => String(ms / 1000);

@@ -220,6 +220,32 @@ def test_nothing_is_wider_than_the_screen(page: Page, report: Path, width: int) 
         page.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
+def test_a_narrow_screen_tells_videos_of_one_name_apart(page: Page, tmp_path: Path) -> None:
+    names = ("/v/a.mp4", "/v/mon/clip.mp4", "/v/tue/clip.mp4")
+    publish_to(tmp_path / "t.parquet", [make_video(name, [BIKING]) for name in names], identity=IDENTITY)
+    finished = open_result(str(tmp_path / "t.parquet"))
+    (tmp_path / "t.html").write_text(make_page(finished, gather(finished)), "utf-8")
+    metrics = {"width": 390, "height": 800, "deviceScaleFactor": 1, "mobile": True}
+    page.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    page.open((tmp_path / "t.html").as_uri())
+    try:
+        shown = page.js("return [...document.querySelectorAll('.name .folder')].map((each) => each.innerText)")
+        widths = page.js("return [...document.querySelectorAll('.name .folder')].map((each) => each.offsetWidth > 0)")
+    finally:
+        page.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    assert (shown, widths) == (["", "mon/", "tue/"], [False, True, True])
+
+
+def test_the_time_of_all_videos_is_rounded(page: Page, tmp_path: Path) -> None:
+    identity = RunIdentity("actions38", "abc123", Sampling(15, 4, hop_s=1.2).to_json(), 2)
+    video = make_video("/v/a.mp4", [BIKING, SWING, SWING, SWING], hop_s=1.2)
+    publish_to(tmp_path / "t.parquet", [video], identity=identity)
+    finished = open_result(str(tmp_path / "t.parquet"))
+    (tmp_path / "t.html").write_text(make_page(finished, gather(finished)), "utf-8")
+    page.open((tmp_path / "t.html").as_uri())
+    assert page.text("#count") == "1 video · 4 segments · 0:06"
+
+
 def test_marks_of_overlapping_windows_are_one_mark_and_never_contradict(
     page: Page, tmp_path: Path, driver: Any
 ) -> None:
