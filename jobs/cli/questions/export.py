@@ -62,8 +62,8 @@ A_FILE_PER_VIDEO = ("webvtt", "srt", "chapters", "lossless-cut", "edl", "elan", 
     callback=finite,
     default=24,
     show_default=True,
-    help="With --format labelstudio and labelstudio-config: the frames per second by which Label Studio counts, the frameRate of its tag "
-    "Video.",
+    help="With --format labelstudio and labelstudio-config: the frames per second by which Label Studio counts, the "
+    "frameRate of its tag Video.",
 )
 @verbose_option
 @click.pass_context
@@ -125,9 +125,8 @@ def _check(ctx: click.Context, name: str, out: str | None, *, beside: bool, writ
     """Raises UsageError for options that do not fit together."""
     is_one = name in IN_ONE_FILE
     refuse_unused(ctx, not events, MERGING, "it is for events; add --events")
-    refuse_unused(
-        ctx, not name.startswith("labelstudio"), ["frame_rate"], "only labelstudio and labelstudio-config count frames by it"
-    )
+    why = "only labelstudio and labelstudio-config count frames by it"
+    refuse_unused(ctx, not name.startswith("labelstudio"), ["frame_rate"], why)
     if write_into and name != "chapters":
         raise click.UsageError("--write-into needs --format chapters.")
     if is_one and beside:

@@ -19,8 +19,8 @@ from jobs.cli.command.report_with_progress import THUMBNAILS
 @click.option(
     "--base-url",
     metavar="[FOLDER=]URL",
-    help="Play videos from this address: the one of FOLDER, or of the folder in which all videos are. By default they "
-    "are played from their places on the disk.",
+    help="Play videos from this address of FOLDER. Without FOLDER, it is that of the folder in which all videos are. "
+    "By default, videos are played from their places on the disk.",
 )
 @click.option(
     "--thumbnails",
@@ -28,7 +28,7 @@ from jobs.cli.command.report_with_progress import THUMBNAILS
     type=click.IntRange(0, 5000),
     default=THUMBNAILS,
     show_default=True,
-    help="Most pictures of strong moments, up to four of a video; 0: none, and no video is opened.",
+    help="Largest number of pictures of strong moments, at most four of a video; 0: none, and no video is opened.",
 )
 @click.option(
     "--address",
