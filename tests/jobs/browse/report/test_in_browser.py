@@ -230,10 +230,13 @@ def test_a_narrow_screen_tells_videos_of_one_name_apart(page: Page, tmp_path: Pa
     page.open((tmp_path / "t.html").as_uri())
     try:
         shown = page.js("return [...document.querySelectorAll('.name .folder')].map((each) => each.innerText)")
+        padding = page.js("return getComputedStyle(document.querySelector('main')).paddingBottom")
         widths = page.js("return [...document.querySelectorAll('.name .folder')].map((each) => each.offsetWidth > 0)")
     finally:
         page.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     assert (shown, widths) == (["", "mon/", "tue/"], [False, True, True])
+    # There is room for the chosen moment only when there is one.
+    assert padding == "0px"
 
 
 def test_the_time_of_all_videos_is_rounded(page: Page, tmp_path: Path) -> None:
