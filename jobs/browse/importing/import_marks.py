@@ -44,7 +44,7 @@ def read_found(path: Path, frame_rate: float, tiers: Collection[str] = ()) -> li
 
 
 def is_document(path: Path) -> bool:
-    """Checks whether a file is an annotation document of ELAN, or other XML. Raises InputError when it cannot be read."""
+    """Checks whether a file is XML, as documents of ELAN are. Raises InputError when it cannot be read."""
     return _begin(path) == "<"
 
 

@@ -85,7 +85,7 @@ def _label_row(time: LabelTime, number: int) -> str:
 
 
 def unread_html(videos: pa.Table) -> str:
-    """Returns what was not read, or only in part, by reason, with some videos of each; empty if all were read to the end."""
+    """Returns what was not read, or only in part, by reason, with some videos of each; empty if there is nothing."""
     rows = [
         row for row in videos.select(["video", "status", "error_kind", "error"]).to_pylist() if row["status"] != "ok"
     ]
@@ -100,7 +100,8 @@ def unread_html(videos: pa.Table) -> str:
         shown = "".join(f"<li><bdi>{as_html(row['error'] or row['video'])}</bdi></li>" for row in found[:EXAMPLES])
         more = f"<li>and {len(found) - EXAMPLES:,} more</li>" if len(found) > EXAMPLES else ""
         lines.append(f"<li><b>{as_html(kind)}</b>: {_count(len(found), 'video')} {what}<ul>{shown}{more}</ul></li>")
-    return f"<details><summary>{_count(len(rows), 'video')} not read to the end</summary><ul>{''.join(lines)}</ul></details>"
+    summary = f"<summary>{_count(len(rows), 'video')} not read to the end</summary>"
+    return f"<details>{summary}<ul>{''.join(lines)}</ul></details>"
 
 
 def _floats(column: pa.ChunkedArray) -> np.ndarray:
