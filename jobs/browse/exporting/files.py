@@ -53,6 +53,8 @@ def write_one(out: Location, parts: Iterable[str], *, overwrite: bool) -> None:
     """
     if out.name.endswith(".parquet"):
         raise OutputError(f"--out {out} has the name of a result of vtag run; choose another name")
+    if out.is_local and Path(out.path).is_dir():
+        raise OutputError(f"--out {out} is a folder; give a file")
     try:
         # The name of a local file may be no UTF-8.
         if not overwrite and (Path(out.path).exists() if out.is_local else out.is_file()):
@@ -65,6 +67,8 @@ def write_one(out: Location, parts: Iterable[str], *, overwrite: bool) -> None:
 
 def make_folder(folder: Path) -> None:
     """Creates a folder for files of videos. Raises OutputError."""
+    if folder.is_file():
+        raise OutputError(f"--out {folder} is a file; give a folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

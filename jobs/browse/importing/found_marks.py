@@ -79,7 +79,7 @@ def _video_of(mark: FoundMark, by_name: Mapping[str, Sequence[str]], place: str)
         exact = [video for video in found if f"/{video}".endswith(f"/{path.lstrip('/')}")]
         if len(exact or found) > 1:
             name = one_line(PurePosixPath(path).name)
-            raise InputError(f"{mark.where}: {place} has several videos with the name {name}")
+            raise InputError(f"{mark.where}: {place} has several videos with the name {name}; name its folder, too")
         if found:
             return (exact or found)[0]
     shown = one_line(next(iter(mark.names), "")) or "of this row"

@@ -94,4 +94,6 @@ def _json(path: Path) -> Any:
     except OSError as error:
         raise InputError(f"{path} cannot be read: {reason(error)}") from error
     except (ValueError, RecursionError) as error:
+        if str(error).startswith("Extra data"):
+            raise InputError(f"{path} has several values of JSON; JSON Lines are not read, give CSV") from error
         raise InputError(f"{path} is no JSON: {error}") from error

@@ -135,6 +135,15 @@ def test_options_that_do_not_fit_together_are_refused(tags: Path, options: list[
     assert done.exit_code == 2 and says in done.stderr
 
 
+def test_a_folder_for_one_file_and_a_file_for_a_folder_are_refused(tags: Path, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    done = vtag("export", tags, "--format", "csv", "--out", tmp_path / "folder", "--overwrite")
+    assert (done.exit_code, done.stderr) == (1, f"vtag: --out {tmp_path}/folder is a folder; give a file\n")
+    (tmp_path / "file").touch()
+    done = vtag("export", tags, "--format", "srt", "--out", tmp_path / "file")
+    assert (done.exit_code, done.stderr) == (1, f"vtag: --out {tmp_path}/file is a file; give a folder\n")
+
+
 def test_a_tier_of_no_document_of_elan_is_refused(tags: Path, tmp_path: Path) -> None:
     (tmp_path / "segments.csv").write_text(vtag("export", tags, "--format", "csv").stdout)
     done = vtag("import", tmp_path / "segments.csv", "--tier", "actions")

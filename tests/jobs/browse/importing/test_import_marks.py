@@ -110,7 +110,9 @@ def test_an_annotation_of_elan_without_a_value_has_the_label_of_its_tier(tmp_pat
 def test_a_plain_list_of_marks_counts_from_the_first_frame(finished: FinishedResult, tmp_path: Path) -> None:
     path = tmp_path / "mine.csv"
     path.write_text("label;end_s;start_s;video\nnot Biking;1,5;0,5;a b.mp4\n")
-    with pytest.raises(InputError, match=r"mine\.csv, line 2: .* has several videos with the name a b\.mp4"):
+    with pytest.raises(
+        InputError, match=r"mine\.csv, line 2: .* has several videos with the name a b\.mp4; name its folder, too$"
+    ):
         imported(path, finished=finished)
     path.write_text("label;end_s;start_s;video\nnot Biking;1,5;0,5;2023/a b.mp4\n;2;1;c.mp4\n")
     assert import_marks(read_found(path, 24.0), finished) == [
@@ -166,6 +168,7 @@ def test_regions_of_label_studio_as_json_and_as_json_min_are_marks(tmp_path: Pat
     [
         ("{", "a.json is no JSON: "),
         ("[" * 100_000, "a.json is no JSON: "),
+        ('{"video": "a.mp4"}\n{}\n', "a.json has several values of JSON; JSON Lines are not read, give CSV"),
         ('{"x": 1}', "a.json has no database of annotations, as ActivityNet's files have it"),
         (
             '{"results": {}}',
