@@ -4,7 +4,6 @@ Each request names the token in its path, and the address of this server as its 
 page in the same browser can make one. Videos are named by their number in the result, never by a path.
 """
 
-import contextlib
 import json
 import mimetypes
 import os
@@ -109,7 +108,7 @@ class _Handler(BaseHTTPRequestHandler):
     do_HEAD = do_PUT = do_GET  # noqa: N815 (http.server's names)
 
     def _answer(self) -> None:
-        with contextlib.suppress(ConnectionError):
+        try:
             try:
                 place, query = self._checked()
                 if place is None:
@@ -121,6 +120,9 @@ class _Handler(BaseHTTPRequestHandler):
                 # What a refused request sends is not read, so the connection ends.
                 self.close_connection = True
                 self._send(refused.status, refused.words.encode(), "text/plain; charset=utf-8")
+        except OSError:
+            # The browser has gone, or a video cannot be read to its end: the answer stays half sent.
+            self.close_connection = True
 
     def _checked(self) -> tuple[str | None, dict[str, list[str]]]:
         """Returns the path behind the token, None if there is no ``/`` between them, and the query.
@@ -135,7 +137,10 @@ class _Handler(BaseHTTPRequestHandler):
             raise _RefusedError(HTTPStatus.FORBIDDEN, "another origin")
         if self.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
             raise _RefusedError(HTTPStatus.FORBIDDEN, "another site")
-        parts = urlsplit(self.path)
+        try:
+            parts = urlsplit(self.path)
+        except ValueError as error:
+            raise _RefusedError(HTTPStatus.BAD_REQUEST, "no address") from error
         token, slash, place = parts.path.removeprefix("/").partition("/")
         if not secrets.compare_digest(token.encode(), self.server.token.encode()):
             raise _RefusedError(HTTPStatus.FORBIDDEN, "give the address that vtag view printed")
@@ -150,11 +155,14 @@ class _Handler(BaseHTTPRequestHandler):
         elif place == "":
             self._send(HTTPStatus.OK, self.server.page, "text/html; charset=utf-8")
         elif place == "marks":
-            text, version = self.server.marks.read()
+            try:
+                text, version = self.server.marks.read()
+            except VtagError as error:
+                raise _RefusedError(HTTPStatus.INTERNAL_SERVER_ERROR, str(error)) from error
             self._send(HTTPStatus.OK, text.encode(), "text/csv; charset=utf-8", {"ETag": version})
         elif kind == "video":
             path = self._video(_number(number, len(self.server.names)))
-            self._send_file(path, mimetypes.guess_type(path.name)[0] or "video/mp4")
+            self._send_file(path, video_type(path.name))
         elif kind == "preview":
             self._send_preview(_number(number, len(self.server.names)), query)
         elif kind == "like":
@@ -253,6 +261,12 @@ class _Handler(BaseHTTPRequestHandler):
         if self.close_connection:
             self.send_header("Connection", "close")
         self.end_headers()
+
+
+def video_type(name: str) -> str:
+    """Returns the type of a video by its name. It is never that of a page, whatever a result calls a video."""
+    kind = mimetypes.guess_type(name)[0] or ""
+    return kind if kind.startswith("video/") else "video/mp4"
 
 
 def _number(text: str, limit: int) -> int:

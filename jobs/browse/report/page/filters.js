@@ -18,7 +18,8 @@ const filterToAddress = (at) => {
   for (const label of filter.labels) values.append("label", label);
   for (const [name, usual] of Object.entries(DEFAULTS)) if (filter[name] !== usual) values.set(name, filter[name]);
   if (at) values.set("at", at);
-  history.replaceState(null, "", `#${values}`);
+  // Browsers refuse more than some hundred changes in ten seconds, as when a key is held down.
+  try { history.replaceState(null, "", `#${values}`); } catch { /* The next change sets the whole address. */ }
 };
 
 const matchSegments = () => {

@@ -6,8 +6,15 @@ const chosenRows = () => (chosen.row < 0 ? [] : [Math.min(chosen.row, chosen.anc
 const inspector = { player: null, playing: -1 };
 
 const drawInspector = () => {
-  const place = byId("inspector"), { video, row } = chosen;
-  if (video < 0) { place.replaceChildren(element("p", { class: "hint", id: "hint" }, "Choose a moment on a timeline. ", element("kbd", {}, "?"), " shows the keys.")); return; }
+  const place = byId("inspector"), { video, row } = chosen, focused = place.contains(document.activeElement) ? document.activeElement : null;
+  // The parts are new ones: the focus goes to the one in the place of the old, or else to the list.
+  const keepFocus = () => {
+    if (!focused) return;
+    const next = (focused.id && place.querySelector(`#${focused.id}`)) || byId("list");
+    if (focused.id === "is" && next.id === "is") next.value = focused.value;
+    next.focus({ preventScroll: true });
+  };
+  if (video < 0) { place.replaceChildren(element("p", { class: "hint", id: "hint" }, "Choose a moment on a timeline. ", element("kbd", {}, "?"), " shows the keys.")); keepFocus(); return; }
   const parts = [element("button", { type: "button", id: "close", onclick: () => choose(-1, -1) }, "Close")];
   if (row < 0) {
     parts.push(element("h2", {}, element("bdi", {}, visible(result.names[video]))), ...problemOf(video));
@@ -17,6 +24,7 @@ const drawInspector = () => {
   const hadPlayer = inspector.player && inspector.playing === video;
   if (!hadPlayer) stopPlayer();
   place.replaceChildren(...parts);
+  keepFocus();
 };
 
 const problemOf = (video) => {
@@ -33,7 +41,7 @@ const momentParts = (video, row) => {
     element("p", { class: "where" }, `${range}${several}`, element("br"), element("bdi", {}, visible(result.names[video]))),
     screenOf(video, row),
     element("div", { class: "buttons" }, element("button", { type: "button", id: "play", onclick: () => play() }, "Play from here"),
-      element("button", { type: "button", onclick: () => chooseEvent() }, "Whole event")),
+      element("button", { type: "button", id: "event", onclick: () => chooseEvent() }, "Whole event")),
     markButtons(video, first, last),
     element("div", { class: "tops" }, ...topLabels(row).map(topLine),
       ...(score === null ? [] : [element("div", { class: "top" }, element("span", {}, "OOD score"), barOf(score), element("em", {}, score.toFixed(2)))])),
@@ -44,14 +52,22 @@ const momentParts = (video, row) => {
 };
 
 // What looks like a moment, found by the server. It stays while other moments are chosen.
-const alike = { of: "", rows: null, words: "" };
+const alike = { of: "", rows: null, words: "", row: -1 };
 const findAlike = async () => {
   const { video, row } = chosen;
   if (row < 0) return;
-  Object.assign(alike, { of: `${labelOf(row)} at ${clock(result.segments.start_ms[row])} in ${result.names[video]}`, rows: null, words: "Searching …" });
+  const search = { of: `${labelOf(row)} at ${clock(result.segments.start_ms[row])} in ${result.names[video]}`, rows: null, words: "Searching …", row };
+  Object.assign(alike, search);
   drawInspector();
-  const answer = await fetch(`like/${row}`);
-  if (answer.ok) Object.assign(alike, { rows: await answer.json(), words: "" }); else alike.words = await answer.text();
+  try {
+    const answer = await fetch(`like/${row}`);
+    if (answer.ok) Object.assign(search, { rows: await answer.json(), words: "" }); else search.words = await answer.text();
+  } catch (error) {
+    search.words = `vtag view does not answer: ${error.message}`;
+  }
+  // Another search may have begun.
+  if (alike.row !== row) return;
+  Object.assign(alike, search);
   drawInspector();
 };
 const alikeParts = () => {
@@ -78,14 +94,14 @@ const markButtons = (video, first, last) => {
   const { start_ms: start, end_ms: end } = result.segments;
   const found = marks.at(result.name(video), start[first], end[last]);
   const is = (test) => String(found.length > 0 && found.every(test));
-  const button = (text, key, work, pressed) => element("button", { type: "button", "aria-keyshortcuts": key, "aria-pressed": pressed, onclick: work }, `${text} `, element("kbd", {}, key));
+  const button = (text, key, work, pressed) => element("button", { type: "button", id: text.toLowerCase(), "aria-keyshortcuts": key, "aria-pressed": pressed, onclick: work }, `${text} `, element("kbd", {}, key));
   const label = labelOf(chosen.row);
   return element("div", {},
     element("div", { class: "buttons", role: "group", "aria-label": "Mark this moment" },
       button("Right", "R", () => markRight(), is((mark) => mark.label === label)),
       button("Wrong", "W", () => markWrong(), is((mark) => marks.isDenial(mark.label))),
       button("Clear", "C", () => clearMark(), null)),
-    element("form", { onsubmit: (event) => { event.preventDefault(); markAs(byId("is").value); } },
+    element("form", { onsubmit: (event) => { event.preventDefault(); const field = byId("is"), text = field.value; field.value = ""; markAs(text); } },
       element("input", { id: "is", list: "known", autocomplete: "off", placeholder: "it is … (X)", "aria-label": "It is another label" }),
       element("button", {}, "Mark")),
     element("p", { class: "hint", id: "marked" }, found.length ? `Marked: ${[...new Set(found.map((mark) => visible(mark.label)))].join(", ")}` : "Not marked."));
@@ -113,12 +129,13 @@ const play = () => {
   const screen = element("div", {}, player);
   Object.assign(inspector, { player, screen, playing: video, isPreview: false });
   player.addEventListener("loadedmetadata", () => {
+    if (inspector.player !== player) return;
     // Without a picture, the browser plays the sound alone of a video that it does not know.
     if (!player.videoWidth) { cannotPlay(video, row); return; }
     if (!inspector.isPreview) player.currentTime = from / 1000;
     player.play().catch(() => {});
   });
-  player.addEventListener("error", () => cannotPlay(video, row));
+  player.addEventListener("error", () => { if (inspector.player === player) cannotPlay(video, row); });
   if (url === null) cannotPlay(video, row); else player.src = url;
   drawInspector();
 };

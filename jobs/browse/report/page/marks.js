@@ -43,16 +43,16 @@ const marks = {
     return `${lines.join("\n")}\n`;
   },
 
-  // Adds the marks of a file. Returns how many, or throws an error with a sentence for a person.
-  load(text) {
+  // Returns the marks of a file, or throws an error with a sentence for a person.
+  read(text) {
     const [head, ...rows] = csvRows(text);
     const names = (head || []).map((name) => name.trim().toLowerCase());
     const place = Object.fromEntries(["video", "start_s", "end_s", "label"].map((name) => [name, names.indexOf(name)]));
     const missing = Object.keys(place).filter((name) => place[name] < 0);
     if (missing.length) throw new Error(`The file has no column ${missing.join(", ")}.`);
-    const number = (cell) => Math.round(Number((cell || "").replace(",", ".")) * 1000);
+    const number = (cell) => (cell && cell.trim() ? Math.round(Number(cell.replace(",", ".")) * 1000) : NaN);
     // Files of vtag export have the times of players, and the part of them that is before the first frame.
-    const before = (row) => (names.includes("stream_start_s") ? number(row[names.indexOf("stream_start_s")]) : 0);
+    const before = (row) => (names.includes("stream_start_s") ? number(row[names.indexOf("stream_start_s")] || "0") : 0);
     const found = [];
     rows.forEach((row, at) => {
       const label = (row[place.label] || "").trim(), start = number(row[place.start_s]) - before(row), end = number(row[place.end_s]) - before(row);
@@ -60,6 +60,12 @@ const marks = {
       if (!row[place.video] || !(start >= 0) || !(end > start)) throw new Error(`Row ${at + 2} of the file is no mark.`);
       found.push([row[place.video], start, end, label]);
     });
+    return found;
+  },
+
+  // Adds the marks of a file. Returns how many.
+  load(text) {
+    const found = marks.read(text);
     for (const mark of found) marks.put(...mark);
     return found.length;
   },

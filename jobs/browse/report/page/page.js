@@ -89,7 +89,6 @@ const markAs = (text) => {
   markChosen(() => known || label);
   byId("list").focus({ preventScroll: true });
 };
-
 const allLabels = () => [...new Set([...result.labels, ...marks.labels()])];
 
 const marksChanged = () => {
@@ -121,6 +120,7 @@ const forgetMarks = () => {
 };
 
 const saveMarks = () => {
+  if (!marks.count()) return;
   const url = URL.createObjectURL(new Blob([marks.csv()], { type: "text/csv" }));
   element("a", { href: url, download: "marks.csv" }).click();
   setTimeout(() => URL.revokeObjectURL(url), 10000);
@@ -144,7 +144,7 @@ const FIELDS = { "f-min": "min", "f-ood": "ood", "f-name": "q", "f-from": "from"
 
 const showFilter = () => {
   for (const [id, name] of Object.entries(FIELDS)) byId(id).value = filter[name] === DEFAULTS[name] && !["f-show", "f-sort"].includes(id) ? "" : filter[name];
-  byId("chips").replaceChildren(...[...filter.labels].map((label) => element("button", { type: "button", "aria-label": `Remove the filter ${label}`, onclick: () => toggleLabel(label) },
+  byId("chips").replaceChildren(...[...filter.labels].map((label) => element("button", { type: "button", "aria-label": `Remove the filter ${label}`, onclick: () => { toggleLabel(label); byId("list").focus({ preventScroll: true }); } },
     swatch(result.labels.indexOf(label)), element("bdi", {}, visible(label)), " ×")));
   for (const row of document.querySelectorAll("tr[data-label]")) {
     const isOn = filter.labels.has(result.labels[row.dataset.label]);

@@ -2,14 +2,15 @@
 
 const served = { version: "", isSaving: false, isStale: false };
 
-const loadFromServer = async () => {
-  const answer = await fetch("marks");
-  if (!answer.ok) return;
+// Takes the marks of the file. Those of this page go, because they were made in a page that is no longer there, unless it
+// keeps them. Nothing waits between reading and replacing them, so a mark that is made in the meantime is among them.
+const loadFromServer = async ({ keepsOwn = false } = {}) => {
+  const answer = await fetch("marks"), text = await answer.text();
+  if (!answer.ok) throw new Error(text);
+  const found = marks.read(text), own = keepsOwn ? marks.read(marks.csv()) : [];
   served.version = answer.headers.get("ETag");
-  const text = await answer.text();
-  // The file counts. What the browser has beside it was marked in a page that is no longer there.
   marks.byVideo.clear();
-  marks.load(text);
+  for (const mark of [...found, ...own]) marks.put(...mark);
 };
 
 // Saves one after the other. If another page has saved since, its marks are read first, and those of this page stay.
@@ -22,9 +23,8 @@ const saveToServer = async () => {
       const body = marks.csv();
       const answer = await fetch("marks", { method: "PUT", body, headers: { "If-Match": served.version, "Content-Type": "text/csv" } });
       if (answer.status === 412) {
-        const own = body;
-        await loadFromServer();
-        marks.load(own);
+        await loadFromServer({ keepsOwn: true });
+        for (const video of list.rows.keys()) redraw(video);
         served.isStale = true;
       } else if (answer.ok) served.version = answer.headers.get("ETag");
       else throw new Error(await answer.text());

@@ -186,6 +186,21 @@ def test_players_start_where_the_file_starts(page: Page, tmp_path: Path) -> None
     assert page.js("return Object.values(localStorage)[0]").endswith("/v/a.mp4,2,4,Swing\n")
 
 
+def test_the_focus_stays_on_a_button_that_is_pressed_and_does_not_get_lost(page: Page) -> None:
+    from selenium.webdriver import ActionChains, Keys
+
+    page.keys(Keys.ARROW_DOWN)
+    for button in ("wrong", "event"):
+        page.js("document.getElementById(arguments[0]).focus()", button)
+        ActionChains(page.driver).send_keys(Keys.ENTER).perform()
+        assert page.js("return document.activeElement.id") == button
+    assert page.text("#marked") == "Marked: not </script><b>"
+    page.fill("#f-label", "swing")
+    page.js("document.querySelector('#chips button').focus()")
+    ActionChains(page.driver).send_keys(Keys.ENTER).perform()
+    assert (page.text("#chips"), page.js("return document.activeElement.id")) == ("", "list")
+
+
 def test_the_keys_are_shown_and_closed(page: Page) -> None:
     page.keys("?")
     assert page.js("return document.getElementById('keys').open")

@@ -1,6 +1,7 @@
 """The server of ``vtag view``: what it serves, and to whom."""
 
 import http.client
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ from jobs.browse.report.gather import gather
 from jobs.browse.segments import open_result
 from jobs.browse.view.encoder import Encoder
 from jobs.browse.view.marks_file import MarksFile
-from jobs.browse.view.server import ViewServer
+from jobs.browse.view.server import ViewServer, video_type
 from jobs.result.identity import RunIdentity
 from tagger import Sampling
 from tests.jobs.browse.made_up import make_video
@@ -24,6 +25,15 @@ from tests.videos import encode
 IDENTITY = RunIdentity("actions38", "abc123", Sampling(15, 4).to_json(), 2)
 
 MARKS = "video,start_s,end_s,label\n/v/a.mp4,0,2,Biking\n"
+
+MARK_WHILE_READING = """
+const real = window.fetch;
+window.fetch = async (...given) => {
+  const answer = await real(...given);
+  if (given.length === 1) document.dispatchEvent(new KeyboardEvent("keydown", { key: "w" }));
+  return answer;
+};
+"""
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +113,29 @@ def test_the_address_without_its_last_slash_leads_to_the_page(server: ViewServer
 def test_a_request_from_elsewhere_is_refused(server: ViewServer, headers: dict[str, str]) -> None:
     for place in ("", "video/0", "marks"):
         assert status(server, place, **headers) == 403
+
+
+def test_an_address_that_is_none_is_refused(server: ViewServer) -> None:
+    with socket.create_connection(("127.0.0.1", server.server_port), timeout=60) as connection:
+        connection.sendall(f"GET http://[ HTTP/1.1\r\nHost: 127.0.0.1:{server.server_port}\r\n\r\n".encode())
+        assert connection.recv(1000).startswith(b"HTTP/1.1 400 ")
+
+
+def test_marks_that_cannot_be_read_any_more_are_told(server: ViewServer) -> None:
+    server.marks.path.write_bytes(b"\xff")
+    try:
+        assert ask(server, "marks")[::2] == (500, f"{server.marks.path} is not in UTF-8 any more".encode())
+        assert status(server, "marks", "PUT", body=MARKS, If_Match="x", Origin=origin(server)) == 400
+    finally:
+        server.marks.path.unlink()
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("a.mp4", "video/mp4"), ("a.webm", "video/webm"), ("a", "video/mp4"), ("a.html", "video/mp4")],
+)
+def test_what_a_result_calls_a_video_is_never_served_as_a_page(name: str, kind: str) -> None:
+    assert video_type(name) == kind
 
 
 def test_marks_are_written_from_the_page_alone_and_by_version(server: ViewServer) -> None:
@@ -185,12 +218,19 @@ def test_the_page_plays_every_file_and_saves_marks_itself(server: ViewServer, tm
         page.keys("\ue015", "r")
         wait_for(lambda: server.marks.path.exists())
         assert server.marks.path.read_text() == f"video,start_s,end_s,label\n{server.names[0]},0,2,Biking\n"
+        # Another page has saved since, and the person makes a mark while this page reads the file again.
+        other = "/v/elsewhere.mp4,0,2,Swing"
+        server.marks.path.write_text(f"{server.marks.path.read_text()}{other}\n")
+        page.js(MARK_WHILE_READING)
+        page.keys("\ue014", "r")
+        marks = [f"{server.names[0]},0,2,Biking", f"{server.names[0]},2,4,not Biking", other]
+        wait_for(lambda: server.marks.path.read_text().splitlines()[1:] == marks)
         page.keys("\ue007")
         wait_for(lambda: page.js("return document.querySelector('video')?.videoWidth"))
         assert page.js("return document.querySelector('video').src").endswith("/video/0")
         page.keys("\ue015", "\ue007")
         wait_for(lambda: "preview/1?" in page.js("return document.querySelector('video').src"))
         wait_for(lambda: page.js("return document.querySelector('video').videoWidth"))
-        other = Page(driver, server.url)
-        assert other.text("#mark-count") == "1 mark in 1 video in marks.csv"
+        again = Page(driver, server.url)
+        assert again.text("#mark-count") == "3 marks in 2 videos, 1 video not on this page in marks.csv"
     server.marks.path.unlink()
