@@ -7,6 +7,7 @@ it fires when the parent's *thread* ends. Other systems ignore SIGIO by default,
 
 import fcntl
 import os
+import select
 import signal
 
 
@@ -16,3 +17,8 @@ def end_with_parent(lifeline: int) -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGIO})
     fcntl.fcntl(lifeline, fcntl.F_SETOWN, os.getpid())
     fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
+    # An end that closed before sends no signal.
+    closed = select.poll()
+    closed.register(lifeline, select.POLLIN | select.POLLHUP)
+    if closed.poll(0):
+        signal.raise_signal(signal.SIGIO)

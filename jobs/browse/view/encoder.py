@@ -6,7 +6,7 @@ import socket
 import tempfile
 import threading
 from collections import OrderedDict
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import CancelledError, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from pathlib import Path
@@ -25,6 +25,22 @@ KEPT = 64
 TIMEOUT_S = 120.0
 
 
+class _Workers:
+    """A few processes. ``end`` ends them, whatever they are doing."""
+
+    def __init__(self) -> None:
+        # The processes end when the first of these sockets closes.
+        self._lifelines = socket.socketpair()
+        # Forked processes would have the threads' locks of this one.
+        context = get_context("spawn")
+        self.pool = ProcessPoolExecutor(PROCESSES, context, initializer=_begin, initargs=(self._lifelines[1],))
+
+    def end(self) -> None:
+        self.pool.shutdown(wait=False, cancel_futures=True)
+        for lifeline in self._lifelines:
+            lifeline.close()
+
+
 class Encoder:
     """A few processes, and a folder of previews. ``close`` ends the processes and deletes the previews."""
 
@@ -33,15 +49,14 @@ class Encoder:
         self._previews: OrderedDict[tuple[str, int, int], Path] = OrderedDict()
         self._numbers = itertools.count()
         self._lock = threading.Lock()
-        # The processes end when the first of these sockets closes.
-        self._lifelines = socket.socketpair()
-        self._pool = self._new_pool()
+        self._workers = _Workers()
+        self._is_closed = False
 
     def close(self) -> None:
         """Ends the processes and deletes the previews."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
-        for lifeline in self._lifelines:
-            lifeline.close()
+        with self._lock:
+            self._is_closed = True
+            self._workers.end()
         self._folder.cleanup()
 
     def picture(self, path: Path, time_s: float, duration_s: float | None) -> bytes | None:
@@ -58,6 +73,7 @@ class Encoder:
                 return self._previews[key]
             target = Path(self._folder.name, f"{next(self._numbers)}.mp4")
         if self._call(encode_span, path, start_ms / 1000, end_ms / 1000, target, duration_s) is None:
+            target.unlink(missing_ok=True)
             return None
         with self._lock:
             self._previews[key] = target
@@ -66,22 +82,29 @@ class Encoder:
         return target
 
     def _call(self, work: Any, *arguments: Any) -> Any:
-        """Returns what ``work`` returns in a process, or None when it fails."""
-        pool = self._pool
+        """Returns what ``work`` returns in a process, or None when it fails or takes more than TIMEOUT_S."""
+        workers = self._workers
         try:
-            return pool.submit(work, *arguments).result(TIMEOUT_S)
-        except (VideoError, OSError, TimeoutError):
+            future = workers.pool.submit(work, *arguments)
+        except RuntimeError:
+            # A process has died, or this encoder is closed.
+            self._replace(workers)
             return None
+        try:
+            return future.result(TIMEOUT_S)
         except BrokenProcessPool:
-            with self._lock:
-                if self._pool is pool:
-                    self._pool = self._new_pool()
-            return None
+            self._replace(workers)
+        except (VideoError, OSError, CancelledError):
+            # Work that still waits for a process is given up. A process that does not end it would do nothing else.
+            if not future.done() and not future.cancel():
+                self._replace(workers)
+        return None
 
-    def _new_pool(self) -> ProcessPoolExecutor:
-        # Forked processes would have the threads' locks of this one.
-        context = get_context("spawn")
-        return ProcessPoolExecutor(PROCESSES, context, initializer=_begin, initargs=(self._lifelines[1],))
+    def _replace(self, workers: _Workers) -> None:
+        with self._lock:
+            if self._workers is workers and not self._is_closed:
+                workers.end()
+                self._workers = _Workers()
 
 
 _lifelines: list[socket.socket] = []

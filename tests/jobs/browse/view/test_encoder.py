@@ -1,19 +1,20 @@
 """Pictures and previews in processes of their own."""
 
 import contextlib
+import time
 from pathlib import Path
 
 import psutil
+import pytest
 
-from jobs.browse.view.encoder import Encoder
+from jobs.browse.view.encoder import PROCESSES, Encoder
 from tests.videos import encode
 
 
 def spawned(before: set[psutil.Process]) -> list[psutil.Process]:
-    """The living processes of encoders that are not among ``before``."""
+    """Returns the processes that this one has spawned since ``before`` and that have not ended."""
     found = []
     for process in set(psutil.Process().children(recursive=True)) - before:
-        # It may have ended, also without being waited for.
         with contextlib.suppress(psutil.NoSuchProcess):
             if "spawn_main" in " ".join(process.cmdline()):
                 found.append(process)
@@ -37,6 +38,29 @@ def test_a_process_that_dies_is_replaced_and_none_stays(tmp_path: Path) -> None:
     assert not alive
 
 
+def never_done(*_: object) -> None:
+    time.sleep(3600)
+
+
+def test_videos_that_keep_every_process_busy_do_not_stop_the_next_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode(tmp_path / "a.mp4", seconds=2)
+    with contextlib.closing(Encoder()) as encoder, monkeypatch.context() as patch:
+        patch.setattr("jobs.browse.view.encoder.pictures_of", never_done)
+        patch.setattr("jobs.browse.view.encoder.TIMEOUT_S", 0.1)
+        for _ in range(PROCESSES):
+            assert encoder.picture(tmp_path / "a.mp4", 1.0, 2.0) is None
+        patch.undo()
+        assert encoder.picture(tmp_path / "a.mp4", 1.0, 2.0)
+
+
+def test_a_closed_encoder_has_no_pictures(tmp_path: Path) -> None:
+    encoder = Encoder()
+    encoder.close()
+    assert encoder.picture(tmp_path / "a.mp4", 1.0, 2.0) is None
+
+
 def test_a_preview_is_made_once_and_a_video_that_cannot_be_read_has_none(tmp_path: Path) -> None:
     encode(tmp_path / "a.mp4", seconds=2)
     encoder = Encoder()
@@ -44,7 +68,10 @@ def test_a_preview_is_made_once_and_a_video_that_cannot_be_read_has_none(tmp_pat
         preview = encoder.preview(tmp_path / "a.mp4", 0, 1000, 2.0)
         assert preview is not None and preview.stat().st_size
         assert encoder.preview(tmp_path / "a.mp4", 0, 1000, 2.0) == preview
-        assert encoder.preview(tmp_path / "gone.mp4", 0, 1000, 2.0) is None
+        (tmp_path / "cut.mp4").write_bytes((tmp_path / "a.mp4").read_bytes()[:2000])
+        for name in ("gone.mp4", "cut.mp4"):
+            assert encoder.preview(tmp_path / name, 0, 1000, 2.0) is None
+        assert list(preview.parent.iterdir()) == [preview]
     finally:
         encoder.close()
     assert not preview.exists()
