@@ -84,6 +84,7 @@ def write_each(
     the disk is full, and JobError as ``write``.
     """
     for video in videos:
+        target = None
         try:
             target = place(video.video)
             source = Path(video_path(video.video))
@@ -100,7 +101,8 @@ def write_each(
         except OSError as error:
             if error.errno in FULL:
                 raise OutputError(f"{error.filename or target} cannot be written: {reason(error)}") from error
-            yield Unwritten(video.video, f"{target} cannot be written: {reason(error)}")
+            what = f"{video.video} cannot be reached" if target is None else f"{target} cannot be written"
+            yield Unwritten(video.video, f"{what}: {reason(error)}")
 
 
 def place_in(folder: Path, mirror: Mirror, ending: str | None, *, keeps_name: bool = False) -> Callable[[str], Path]:

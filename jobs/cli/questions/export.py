@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -186,12 +186,12 @@ def _write_each(
     from jobs.cli.terminal.wording import count, printable
 
     mirror = mirror_of(video_names(finished))
-    options: dict[str, Any] = {"keeps_name": chosen.keeps_name}
     if out is None:
-        place = place_beside(mirror, chosen.ending, **options)
+        place = place_beside(mirror, chosen.ending, keeps_name=chosen.keeps_name)
     else:
         make_folder(Path(out))
-        place = place_in(Path(out), mirror, None if write_into else chosen.ending, **options)
+        ending = None if write_into else chosen.ending
+        place = place_in(Path(out), mirror, ending, keeps_name=chosen.keeps_name)
     write = copy_with_chapters if write_into else write_text(chosen.text)
     written = failed = spans = 0
     found: Written | Unwritten

@@ -6,6 +6,7 @@ video, under its path or address.
 """
 
 import json
+import tempfile
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -13,19 +14,23 @@ from jobs.browse.exporting.exported import ExportedVideo
 
 
 def activitynet_parts(videos: Iterable[ExportedVideo]) -> Iterator[str]:
-    """Yields the parts of one file that ActivityNet's tools read as annotations and as detections."""
-    database: list[str] = []
-    yield '{"version": "VERSION 1.3", "results": {'
-    for number, video in enumerate(videos):
-        results = [
-            {"segment": [span.start_s, span.end_s], "label": span.label, "score": span.confidence}
-            for span in video.spans
-        ]
-        database.append(_entry(len(database), video.video, _annotated(video)))
-        yield _entry(number, video.video, results)
-    yield '\n},\n"external_data": {}, "taxonomy": [], "database": {'
-    yield from database
-    yield "\n}}\n"
+    """Yields the parts of one file that ActivityNet's tools read as annotations and as detections.
+
+    The annotations come after all detections, so they wait in a temporary file: an archive need not fit into memory.
+    """
+    with tempfile.TemporaryFile("w+", encoding="utf-8", newline="") as database:
+        yield '{"version": "VERSION 1.3", "results": {'
+        for number, video in enumerate(videos):
+            results = [
+                {"segment": [span.start_s, span.end_s], "label": span.label, "score": span.confidence}
+                for span in video.spans
+            ]
+            database.write(_entry(number, video.video, _annotated(video)))
+            yield _entry(number, video.video, results)
+        yield '\n},\n"external_data": {}, "taxonomy": [], "database": {'
+        database.seek(0)
+        yield from database
+        yield "\n}}\n"
 
 
 def fiftyone_parts(videos: Iterable[ExportedVideo]) -> Iterator[str]:

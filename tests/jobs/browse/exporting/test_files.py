@@ -62,6 +62,15 @@ def test_a_folder_that_cannot_be_made_is_told_for_its_video(tmp_path: Path) -> N
     assert isinstance(written, Written)
 
 
+def test_a_video_that_cannot_be_looked_at_does_not_stop_the_others(tmp_path: Path) -> None:
+    (tmp_path / "b.mp4").touch()
+    found = [video((0.0, 1.0, "a"), name=f"{tmp_path}/{name}.mp4") for name in ("a" * 300, "b")]
+    place = place_beside(mirror_of([each.video for each in found]), ".txt")
+    (failed, written) = write_each(found, LABELS, place, overwrite=False)
+    assert failed == Unwritten(found[0].video, f"{found[0].video} cannot be reached: file name too long")
+    assert written == Written(tmp_path / "b.txt", 1)
+
+
 def test_a_full_disk_ends_the_export(tmp_path: Path) -> None:
     def write(found: ExportedVideo, path: Path, ending: str) -> NoReturn:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
