@@ -71,7 +71,7 @@ def task_marks(tasks: Sequence[Any], path: Path, frame_rate: float) -> list[Foun
         data = task.get("data", task)
         texts = [text for text in data.values() if isinstance(text, str)] if isinstance(data, dict) else []
         names = tuple(dict.fromkeys([text for text in [str(data.get("video", ""))] if text] + texts)) if texts else ()
-        has_annotations = has_annotations or "data" not in task or bool(task.get("annotations"))
+        has_annotations = has_annotations or "data" not in task or bool(_listed(task.get("annotations")))
         for region in _task_regions(task):
             found += [FoundMark(where, names, *span) for span in _spans(where, region, frame_rate)]
     if not has_annotations:
@@ -85,11 +85,15 @@ def _task_regions(task: dict[str, Any]) -> Iterator[Any]:
         lists = [value for value in task.values() if isinstance(value, list)]
         yield from (region for regions in lists for region in regions if isinstance(region, dict) and REGIONS in region)
         return
-    for annotation in task.get("annotations") or ():
+    for annotation in _listed(task.get("annotations")):
         if isinstance(annotation, dict) and not annotation.get("was_cancelled"):
-            for region in annotation.get("result") or ():
+            for region in _listed(annotation.get("result")):
                 if isinstance(region, dict) and region.get("type") == REGIONS:
                     yield region.get("value")
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _regions(where: str, cell: str) -> list[Any]:
@@ -99,7 +103,7 @@ def _regions(where: str, cell: str) -> list[Any]:
         regions = json.loads(cell)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{where} has regions that are no JSON; export the project from Label Studio again") from error
-    return regions if isinstance(regions, list) else []
+    return _listed(regions)
 
 
 def _spans(where: str, region: Any, frame_rate: float) -> Iterator[tuple[float, float, str]]:

@@ -184,8 +184,9 @@ def test_regions_of_label_studio_as_json_and_as_json_min_are_marks(tmp_path: Pat
             '[{"data": {}, "predictions": [{}]}]',
             "a.json has no annotations; predictions are no marks: accept or correct",
         ),
+        ('[{"data": {}, "annotations": 5}]', "a.json has no annotations; predictions are no marks"),
         (
-            '[{"data": [], "annotations": [{"result": [{"type": "timelinelabels"}]}]}]',
+            '[{"data": [], "annotations": [{"result": 5}, {"result": [{"type": "timelinelabels"}]}]}]',
             "a.json, task 1 has a region without",
         ),
         ("<x/>", "a.json is no annotation document of ELAN, or is damaged"),
