@@ -78,7 +78,9 @@ def gather(finished: FinishedResult, max_segments: int = MAX_SEGMENTS) -> Report
     if rows.sum() > max_segments:
         best = _best(finished, {name: row for row, name in enumerate(names)})
         order = np.argsort(-best, kind="stable")
-        is_shown[order] = np.cumsum(rows[order]) <= max_segments
+        # A video that is too long for a page alone leaves room for the others.
+        fits = rows[order] <= max_segments
+        is_shown[order] = fits & (np.cumsum(np.where(fits, rows[order], 0)) <= max_segments)
         is_shown |= rows == 0
     videos = videos.filter(pa.array(is_shown))
     place = {name: row for row, name in enumerate(videos["video"].to_pylist())}

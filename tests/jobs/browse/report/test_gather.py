@@ -88,6 +88,13 @@ def test_the_videos_with_the_most_confident_segments_stay_when_not_all_fit(resul
     assert sum(time.events for time in data.times) == 4
 
 
+def test_a_video_that_is_too_long_for_a_page_leaves_room_for_the_others(tmp_path: Path) -> None:
+    videos = [make_video("/v/a.mp4", [{"Biking": 0.9}] * 4), make_video("/v/b.mp4", [{"Swing": 0.6}])]
+    publish_to(tmp_path / "t.parquet", videos, identity=IDENTITY)
+    data = gather(open_result(str(tmp_path / "t.parquet")), max_segments=3)
+    assert (data.videos["video"].to_pylist(), len(data.segments), data.left_out) == (["/v/b.mp4"], 1, 1)
+
+
 def test_a_result_without_segments_has_a_report(tmp_path: Path) -> None:
     publish_to(tmp_path / "t.parquet", [make_finished("/v/broken.mp4", "")], identity=IDENTITY)
     data = gather(open_result(str(tmp_path / "t.parquet")))
