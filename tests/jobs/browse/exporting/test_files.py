@@ -119,3 +119,11 @@ def test_one_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
         write_one(locate(tmp_path / "a.parquet"), ["b"], overwrite=True)
     with pytest.raises(OutputError, match="cannot be written: "):
         write_one(locate(tmp_path / "missing" / "a.csv"), ["b"], overwrite=True)
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_pipe_is_never_replaced(overwrite: bool, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OutputError, match="is a device, a pipe or a socket"):
+        write_one(locate(str(tmp_path / "pipe")), ["text"], overwrite=overwrite)
+    assert (tmp_path / "pipe").is_fifo()
