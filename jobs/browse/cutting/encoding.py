@@ -21,30 +21,39 @@ EARLY_S = 0.1
 """Seconds by which a clip may begin too early, so that its first frame is as long as the others."""
 
 
-def encode_span(path: Path, start_s: float, end_s: float, target: Path, duration_s: float | None = None) -> float:
+def encode_span(
+    path: Path,
+    start_s: float,
+    end_s: float,
+    target: Path,
+    duration_s: float | None = None,
+    *,
+    for_browsers: bool = False,
+) -> float:
     """Encodes the frames that are shown from ``start_s`` to ``end_s``, upright, as H.264 in MP4, and copies the audio.
 
     Times are in seconds from the first frame. The first frame of the clip is the last one that begins at or before
     ``start_s``. A video without a steady clock, or with damage, is read from its beginning, as it was tagged, and its
-    audio is left out. ``duration_s`` is the duration that was read then. Returns the time at which the clip begins:
-    that of its first frame, or ``start_s`` if this frame begins more than EARLY_S before it. Raises VideoError, and
-    OSError when the disk is full.
+    audio is left out. ``duration_s`` is the duration that was read then, and ``for_browsers`` is that of FrameWriter.
+    Returns the time at which the clip begins: that of its first frame, or ``start_s`` if this frame begins more than
+    EARLY_S before it. Raises VideoError, and OSError when the disk is full.
     """
     if has_steady_clock(path, duration_s):
         with contextlib.suppress(VideoError), errors_of(path, target):
-            return _encode_found(path, start_s, end_s, target)
+            return _encode_found(path, start_s, end_s, target, for_browsers=for_browsers)
     with errors_of(path, target):
-        return _encode_read(path, start_s, end_s, target)
+        return _encode_read(path, start_s, end_s, target, for_browsers=for_browsers)
 
 
-def _encode_found(path: Path, start_s: float, end_s: float, target: Path) -> float:
+def _encode_found(path: Path, start_s: float, end_s: float, target: Path, *, for_browsers: bool) -> float:
     """Encodes a span that is found by the times in the file."""
     with Source(path) as source, open_clip(target, "mp4") as output:
         (first, first_s), later = shown_from(source, start_s, end_s)
         begin_s = _begin_s(first_s, start_s)
         turn, is_mirrored = orientation(first)
         aspect = source.stream.sample_aspect_ratio or Fraction(1)
-        writer = FrameWriter(output, first, source.times.rate, aspect, turn, is_mirrored=is_mirrored)
+        rate = source.times.rate
+        writer = FrameWriter(output, first, rate, aspect, turn, is_mirrored=is_mirrored, for_browsers=for_browsers)
         audio = source.add_audio(output)
         writer.write(first, 0.0)
         for item, time_s in later:
@@ -57,7 +66,7 @@ def _encode_found(path: Path, start_s: float, end_s: float, target: Path) -> flo
     return max(0.0, begin_s)
 
 
-def _encode_read(path: Path, start_s: float, end_s: float, target: Path) -> float:
+def _encode_read(path: Path, start_s: float, end_s: float, target: Path, *, for_browsers: bool) -> float:
     """Encodes a span of a video that is read from its beginning, as it was tagged."""
     facts = probe(path)
     reader = PyAVReader(path, facts, facts.width, facts.height)
@@ -72,7 +81,8 @@ def _encode_read(path: Path, start_s: float, end_s: float, target: Path) -> floa
             if writer is None:
                 begin_s = _begin_s(found.start_s, start_s)
                 aspect = Fraction(facts.pixel_aspect).limit_denominator(1000)
-                writer = FrameWriter(output, frame, Fraction(facts.fps or 25).limit_denominator(1001), aspect)
+                rate = Fraction(facts.fps or 25).limit_denominator(1001)
+                writer = FrameWriter(output, frame, rate, aspect, for_browsers=for_browsers)
             writer.write(frame, max(0.0, found.start_s - begin_s))
         if writer is None:
             raise VideoError("damaged", f"{path} has no frame at {start_s:.1f} s")

@@ -8,6 +8,7 @@ import threading
 from collections import OrderedDict
 from concurrent.futures import CancelledError, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ PROCESSES = 2
 
 KEPT = 64
 """Previews that are kept. The oldest are deleted."""
+
+PREVIEW = partial(encode_span, for_browsers=True)
 
 TIMEOUT_S = 120.0
 
@@ -72,7 +75,7 @@ class Encoder:
                 self._previews.move_to_end(key)
                 return self._previews[key]
             target = Path(self._folder.name, f"{next(self._numbers)}.mp4")
-        if self._call(encode_span, path, start_ms / 1000, end_ms / 1000, target, duration_s) is None:
+        if self._call(PREVIEW, path, start_ms / 1000, end_ms / 1000, target, duration_s) is None:
             target.unlink(missing_ok=True)
             return None
         with self._lock:

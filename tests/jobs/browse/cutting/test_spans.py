@@ -127,6 +127,19 @@ def test_a_picture_of_odd_size_can_be_encoded(tmp_path: Path) -> None:
     assert numbers_of(tmp_path / "clip") == list(range(25, 50))
 
 
+@pytest.mark.parametrize(("rotation", "size"), [(0, (96, 64)), (90, (64, 96))])
+def test_a_picture_of_odd_size_is_encoded_as_browsers_play_it(
+    rotation: int, size: tuple[int, int], tmp_path: Path
+) -> None:
+    shape = {"width": 97, "height": 64, "pixel_format": "yuv444p"}
+    source = encode(tmp_path / "a.mp4", seconds=2, rate=RATE, rotation=rotation, **shape)
+    encode_span(source, 1.0, 2.0, tmp_path / "clip", for_browsers=True)
+    with av.open(str(tmp_path / "clip")) as container:
+        frames = list(container.decode(video=0))
+    assert len(frames) == RATE
+    assert {(frame.format.name, frame.width, frame.height) for frame in frames} == {("yuv420p", *size)}
+
+
 @pytest.mark.parametrize("is_exact", [False, True])
 def test_audio_is_copied_from_the_time_of_the_first_frame_on(tmp_path: Path, video: Path, is_exact: bool) -> None:
     source = with_audio(tmp_path / "a.mp4", video, encode_audio(tmp_path / "a.m4a", seconds=8))
