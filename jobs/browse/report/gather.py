@@ -12,6 +12,9 @@ from tagger.segments import BACKGROUND
 MAX_SEGMENTS = 2_000_000
 """Most segments in a page. A million takes about 15 MB of it."""
 
+MAX_VIDEOS = 100_000
+"""Most videos in a page. Browsers show no list that is higher than some 200,000 of its rows."""
+
 OTHERS = 4
 """Labels that are kept for each segment beside its best one."""
 
@@ -63,25 +66,22 @@ class ReportData:
     left_out: int = 0
 
 
-def gather(finished: FinishedResult, max_segments: int = MAX_SEGMENTS) -> ReportData:
+def gather(finished: FinishedResult, max_segments: int = MAX_SEGMENTS, max_videos: int = MAX_VIDEOS) -> ReportData:
     """Returns what a page shows of a result. Raises OutputError when a file cannot be read.
 
-    If the result has more than ``max_segments``, these are those of the videos with the most confident segments.
+    If the result has more than ``max_segments`` or ``max_videos``, the page has the videos with the most confident
+    segments, and as many of the videos without segments as there is room for.
     """
     videos = _read_videos(finished)
     rows = np.asarray(videos["segments"])
     videos = videos.drop_columns(["segments"])
     if not rows.sum():
-        return ReportData(videos, (), _joined([]), ())
+        return ReportData(videos[:max_videos], (), _joined([]), (), max(0, len(videos) - max_videos))
     names = videos["video"].to_pylist()
     is_shown = np.ones(len(videos), bool)
-    if rows.sum() > max_segments:
+    if rows.sum() > max_segments or len(videos) > max_videos:
         best = _best(finished, {name: row for row, name in enumerate(names)})
-        order = np.argsort(-best, kind="stable")
-        # A video that is too long for a page alone leaves room for the others.
-        fits = rows[order] <= max_segments
-        is_shown[order] = fits & (np.cumsum(np.where(fits, rows[order], 0)) <= max_segments)
-        is_shown |= rows == 0
+        is_shown = _chosen(best, rows, max_segments, max_videos)
     videos = videos.filter(pa.array(is_shown))
     place = {name: row for row, name in enumerate(videos["video"].to_pylist())}
     times = LabelTimes(votes=finished.windows_overlap)
@@ -108,6 +108,19 @@ def _read_videos(finished: FinishedResult) -> pa.Table:
                 table = table.append_column(name, pa.nulls(len(table)))
         tables.append(table.select(columns).replace_schema_metadata())
     return pa.concat_tables(tables, promote_options="permissive")
+
+
+def _chosen(best: np.ndarray, rows: np.ndarray, max_segments: int, max_videos: int) -> np.ndarray:
+    """Returns which videos fit into a page, ``[v] bool``, from their highest confidences and numbers of segments."""
+    order = np.argsort(-best, kind="stable")
+    # A video that is too long for a page alone leaves room for the others.
+    fits = (rows[order] > 0) & (rows[order] <= max_segments)
+    fits &= np.cumsum(np.where(fits, rows[order], 0)) <= max_segments
+    fits &= np.cumsum(fits) <= max_videos
+    chosen = np.zeros(len(rows), bool)
+    chosen[order[fits]] = True
+    chosen[np.flatnonzero(rows == 0)[: max_videos - chosen.sum()]] = True
+    return chosen
 
 
 def _best(finished: FinishedResult, number: dict[str, int]) -> np.ndarray:

@@ -95,6 +95,17 @@ def test_a_video_that_is_too_long_for_a_page_leaves_room_for_the_others(tmp_path
     assert (data.videos["video"].to_pylist(), len(data.segments), data.left_out) == (["/v/b.mp4"], 1, 1)
 
 
+def test_a_page_has_a_limited_number_of_videos_the_most_confident_first(result: Path, tmp_path: Path) -> None:
+    shown = [gather(open_result(str(result)), max_videos=count) for count in (1, 2, 3)]
+    assert [len(data.videos) for data in shown] == [1, 2, 3] and [data.left_out for data in shown] == [3, 2, 1]
+    assert shown[0].videos["video"].to_pylist() == ["/v/b.mp4"] == sorted({row[0] for row in rows(shown[0])})
+    assert "/v/broken.mp4" not in shown[1].videos["video"].to_pylist()
+    failed = [make_finished(f"/v/{number}.mp4", "") for number in range(3)]
+    publish_to(tmp_path / "t.parquet", failed, identity=IDENTITY)
+    data = gather(open_result(str(tmp_path / "t.parquet")), max_videos=2)
+    assert (len(data.videos), data.left_out) == (2, 1)
+
+
 def test_a_result_without_segments_has_a_report(tmp_path: Path) -> None:
     publish_to(tmp_path / "t.parquet", [make_finished("/v/broken.mp4", "")], identity=IDENTITY)
     data = gather(open_result(str(tmp_path / "t.parquet")))
