@@ -31,12 +31,13 @@ from jobs.tagging.run_config import MaxPrune, RunConfig
 from jobs.tagging.tag_archive import TaggingSettings
 from jobs.tagging.transport import SEGMENTS_SCHEMA
 from tagger.clips import VideoEnd
-from tagger.tagger import ModelSource
+from tagger.tagger import ModelSource, find_model
 from tests.jobs.result.embedded import add_embeddings, check_embeddings
 
 TIMINGS = ["decode_s", "predict_s"]
 TABLES = ("tags", "videos", "embeddings")
 LOG = "read.log"
+FIRST_MODEL, OTHER_MODEL = "first.safetensors", "other.safetensors"
 OPERATIONS = ("open", "os.rename", "os.link", "os.remove", "os.mkdir", "os.rmdir", "")
 """The audit events that are operations on a disk; an empty one stands for an operation without an event."""
 
@@ -263,6 +264,22 @@ def try_every_step(folder: Path, config: RunConfig, *, is_made_up: bool = True) 
     return {"steps": step - 1, "videos": len(everything), "read again": again}
 
 
+# Only forks import torch: a process that has it is six times as large, and takes as much longer to fork.
+def write_models(folder: Path) -> None:
+    """Writes two small models beside ``folder``. Each attempt takes the hash of one."""
+    from tests.jobs.browse.made_up_models import write_model
+
+    write_model(folder.with_name(FIRST_MODEL), "abcde")
+    write_model(folder.with_name(OTHER_MODEL), "abcdef")
+
+
+def relabel_all(folder: Path, out: str) -> None:
+    """Labels the result ``out`` in ``folder`` anew with the other model."""
+    from jobs.browse.vectors.relabel import relabel
+
+    relabel(str(folder / out), find_model(str(folder.with_name(OTHER_MODEL))))
+
+
 def main() -> None:
     folder, out, start, embeddings = Path(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4]
     prepare()
@@ -271,21 +288,16 @@ def main() -> None:
     for name in ("a", "b", "c"):
         (archive / f"{name}.mp4").write_text(name * 3)
         os.utime(archive / f"{name}.mp4", (1, 1))
+    assert fork(lambda: write_models(folder)) == 0
     # With an earlier result, the command that is killed does not ask for its embeddings again.
     first = RunConfig(
         (str(archive),),
         folder / out,
+        model=str(folder.with_name(FIRST_MODEL)),
         prune=True,
         max_prune=MaxPrune(videos=1),
         embeddings=embeddings in ("with", "dropped"),
     )
-    models: list[ModelSource] = []
-    if start == "relabelled archive":
-        from jobs.browse.vectors.relabel import relabel
-        from tests.jobs.browse.made_up_models import write_model
-
-        models = [write_model(folder.with_name(f"{labels}.safetensors"), labels) for labels in ("abcde", "abcdef")]
-        first = replace(first, model=str(models[0].file))
     config = first if start == "no result" else replace(first, embeddings=embeddings == "added")
     if start == "failing videos":
         # The first one fails again. The second one gives fewer segments when it is tried again.
@@ -300,8 +312,8 @@ def main() -> None:
         assert fork(lambda: run_job(make_plan(first))) == 0
         (archive / "c.mp4").unlink()
     if start == "relabelled archive":
-        assert fork(lambda: relabel(str(folder / out), models[1])) == 0
-        config = replace(config, model=str(models[1].file))
+        assert fork(lambda: relabel_all(folder, out)) == 0
+        config = replace(config, model=str(folder.with_name(OTHER_MODEL)))
     if start in ("grown archive", "relabelled archive"):
         (archive / "a.mp4").write_text("changed")
         (archive / "d.mp4").write_text("new")
@@ -313,7 +325,7 @@ def main() -> None:
         (archive / "a.mp4").rename(archive / "z.mp4")
         (archive / "d.mp4").write_text("new")
     (folder / LOG).write_text("")
-    print(json.dumps(try_every_step(folder, config, is_made_up=not models)))
+    print(json.dumps(try_every_step(folder, config, is_made_up=start != "relabelled archive")))
 
 
 if __name__ == "__main__":
