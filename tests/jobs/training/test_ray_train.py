@@ -19,6 +19,7 @@ from jobs.training.board import open_board
 from jobs.training.ray_train import train_with_ray
 from tagger import DataSetError, load_model, read_model_info
 from tagger.model_file import read_weights
+from tests.child_processes import children_with
 from tests.training.trees import ucf11_tree, ucf101_tree
 from training import (
     Epoch,
@@ -132,10 +133,7 @@ def test_when_a_worker_is_lost_training_continues_from_the_last_checkpoint(
 
 def _worker_pid() -> int:
     """Returns the process id of one of the workers of Ray Train."""
-    import psutil
-
-    here = psutil.Process().children(recursive=True)
-    return next(process.pid for process in here if "RayTrainWorker" in " ".join(process.cmdline()))
+    return next(process.pid for process in children_with("RayTrainWorker"))
 
 
 @pytest.mark.slow

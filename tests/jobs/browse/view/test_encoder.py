@@ -8,17 +8,13 @@ import psutil
 import pytest
 
 from jobs.browse.view.encoder import PROCESSES, Encoder
+from tests.child_processes import children_with
 from tests.videos import encode
 
 
 def spawned(before: set[psutil.Process]) -> list[psutil.Process]:
     """Returns the processes that this one has spawned since ``before`` and that have not ended."""
-    found = []
-    for process in set(psutil.Process().children(recursive=True)) - before:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            if "spawn_main" in " ".join(process.cmdline()):
-                found.append(process)
-    return found
+    return [process for process in children_with("spawn_main") if process not in before]
 
 
 def test_a_process_that_dies_is_replaced_and_none_stays(tmp_path: Path) -> None:
