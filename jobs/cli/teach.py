@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from jobs.cli.command.options import examples, finite, json_option, verbose_option
+from jobs.cli.command.options import examples, frame_rate_option, json_option, verbose_option
 from jobs.storage.address import is_address
 
 if TYPE_CHECKING:
@@ -43,15 +43,7 @@ MOST_WARNINGS = 3
     show_default="the built-in model, if it made TAGS",
     help="The model that made TAGS, which is taught.",
 )
-@click.option(
-    "--frame-rate",
-    metavar="FPS",
-    type=click.FloatRange(0, 1000, min_open=True),
-    callback=finite,
-    default=24,
-    show_default=True,
-    help="For exports of Label Studio: the frames per second by which it counts, the frameRate of its tag Video.",
-)
+@frame_rate_option("For exports of Label Studio")
 @json_option("Print one JSON object.")
 @verbose_option
 def teach(

@@ -127,3 +127,16 @@ def cache_options(command: Command) -> Command:
         help="Read decoded clips and features from this folder, such as that of `vtag train --cache`, and keep "
         "features in it.",
     )(command)
+
+
+def frame_rate_option(when: str) -> Callable[[Command], Command]:
+    """``--frame-rate``, by which Label Studio counts. ``when`` says for what it is used."""
+    return click.option(
+        "--frame-rate",
+        metavar="FPS",
+        type=click.FloatRange(0, 1000, min_open=True),
+        callback=finite,
+        default=24,
+        show_default=True,
+        help=f"{when}: the frames per second by which Label Studio counts, the frameRate of its tag Video.",
+    )

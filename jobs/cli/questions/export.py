@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from jobs.cli.command.endings import SOME_VIDEOS_FAILED
-from jobs.cli.command.options import examples, finite, refuse_unused, verbose_option
+from jobs.cli.command.options import examples, frame_rate_option, refuse_unused, verbose_option
 from jobs.cli.command.rule_options import MERGING, RuleOptions, rule_options
 from jobs.storage.address import is_address
 
@@ -55,16 +55,7 @@ A_FILE_PER_VIDEO = ("webvtt", "srt", "chapters", "lossless-cut", "edl", "elan", 
 )
 @click.option("--events", is_flag=True, help="Write events, as `vtag events` merges them, instead of segments.")
 @rule_options("segments or events")
-@click.option(
-    "--frame-rate",
-    metavar="FPS",
-    type=click.FloatRange(0, 1000, min_open=True),
-    callback=finite,
-    default=24,
-    show_default=True,
-    help="With --format labelstudio and labelstudio-config: the frames per second by which Label Studio counts, the "
-    "frameRate of its tag Video.",
-)
+@frame_rate_option("With --format labelstudio and labelstudio-config")
 @verbose_option
 @click.pass_context
 def export(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from jobs.cli.command.options import examples, finite, verbose_option
+from jobs.cli.command.options import examples, frame_rate_option, verbose_option
 
 
 @click.command(
@@ -24,15 +24,7 @@ from jobs.cli.command.options import examples, finite, verbose_option
 )
 @click.option("--out", metavar="FILE.csv", help="The file for the marks, also at an address. Default: print them.")
 @click.option("--overwrite", is_flag=True, help="Replace the file if it is there already.")
-@click.option(
-    "--frame-rate",
-    metavar="FPS",
-    type=click.FloatRange(0, 1000, min_open=True),
-    callback=finite,
-    default=24,
-    show_default=True,
-    help="For Label Studio: the frames per second by which it counts, the frameRate of its tag Video.",
-)
+@frame_rate_option("For files of Label Studio")
 @click.option(
     "--tier", "tiers", metavar="NAME", multiple=True, help="For ELAN: only annotations of this tier; can be repeated."
 )
