@@ -46,12 +46,13 @@ def view(tags: str, marks: Path, port: int, verbose: bool) -> None:
     from jobs.cli.terminal.wording import printable
     from tagger.errors import OutputError, doing
 
+    # A file of marks that cannot be used is refused before a large result is read.
+    file = MarksFile(marks)
     with doing("reading", tags):
         finished = open_result(tags)
         data = gather(finished)
         pictures = Thumbnails(strongest_rows(data, len(data.segments)).tolist())
         page = make_page(finished, data, pictures, marks_file=str(marks.absolute()))
-    file = MarksFile(marks)
     with contextlib.closing(Encoder()) as encoder:
         try:
             server = ViewServer(finished, data, page, file, encoder, port)
