@@ -56,7 +56,7 @@ def write_one(out: Location, parts: Iterable[str], *, overwrite: bool) -> None:
     if out.is_local and Path(out.path).is_dir():
         raise OutputError(f"--out {out} is a folder; give a file")
     if out.is_local and Path(out.path).exists() and not Path(out.path).is_file():
-        raise OutputError(f"--out {out} is a device, a pipe or a socket; give a file, or leave --out out to print")
+        raise OutputError(f"--out {out} is a device, a pipe or a socket; give a file, or omit --out to print the text")
     try:
         # The name of a local file may be no UTF-8.
         if not overwrite and (Path(out.path).exists() if out.is_local else out.is_file()):

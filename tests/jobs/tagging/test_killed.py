@@ -24,6 +24,9 @@ from tests.videos import encode
     ("start", "steps", "videos", "embeddings"),
     [
         ("no result", 60, 3, "without"),
+        ("grown archive", 60, 2, "without"),
+        ("moved video", 60, 1, "without"),
+        ("failing videos", 60, 2, "without"),
         ("lost video", 20, 0, "without"),
         ("grown archive", 80, 2, "with"),
         ("moved video", 80, 1, "with"),
