@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import pyarrow as pa
 
 from jobs.archive.video import Video
+from jobs.cluster.ray_data import tables
 from jobs.cluster.ray_versions import avoid_in_all_steps, avoiding, retries
 from jobs.tagging.decoding import decode
 from jobs.tagging.prediction import Predictor
@@ -185,7 +186,7 @@ def tag_videos(
     )
     settings = {"precision": precision, "top_k": top_k, "batch_size": batch_size, "embeddings": embeddings}
     segments = _model_step(windows, source, sampling, workers, rows=rows, settings=settings)
-    yield from segments.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
+    yield from tables(segments)
 
 
 def _decoding_step(

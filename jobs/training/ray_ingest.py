@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
 from jobs.cluster.memory import keep_freed_memory
+from jobs.cluster.ray_data import tables
 from jobs.cluster.ray_driver import explain
 from jobs.cluster.ray_session import RaySession
 from training.data.data_set import LabelledClip, Part
@@ -87,23 +88,20 @@ def ingest_with_ray(
     # All parts in one data set: actors import PyTorch and take seconds to start.
     jobs: list[_DecodeJob] = [(part, job) for part, clips in parts.items() for job in jobs_of(clips)]
     actors = min(len(jobs), int(session.gpus * ACTORS_PER_GPU if uses_gpu else session.cpus) or 1)
-    done = (
-        ray.data.from_items(list(range(len(jobs))), override_num_blocks=min(len(jobs), BLOCKS))
-        .map_batches(
-            _Ingester,
-            fn_constructor_args=(ray.put(jobs), make_forms, cache),
-            batch_size=1,
-            batch_format="pyarrow",
-            # Calls come in the main thread, as in jobs/tagging/pipeline.py.
-            compute=ray.data.ActorPoolStrategy(size=actors, enable_true_multi_threading=True),
-            num_cpus=1,
-            num_gpus=1 / ACTORS_PER_GPU if uses_gpu else 0,
-        )
-        .iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
+    numbers = ray.data.from_items(list(range(len(jobs))), override_num_blocks=min(len(jobs), BLOCKS))
+    done = numbers.map_batches(
+        _Ingester,
+        fn_constructor_args=(ray.put(jobs), make_forms, cache),
+        batch_size=1,
+        batch_format="pyarrow",
+        # Calls come in the main thread, as in jobs/tagging/pipeline.py.
+        compute=ray.data.ActorPoolStrategy(size=actors, enable_true_multi_threading=True),
+        num_cpus=1,
+        num_gpus=1 / ACTORS_PER_GPU if uses_gpu else 0,
     )
     try:
-        for table in done:
-            for row in cast("pa.Table", table).to_pylist():
+        for table in tables(done):
+            for row in table.to_pylist():
                 part, clips = jobs[row["job"]]
                 yield part, clips[row["clip"]], Ingested(row["key"], row["rows"], row["problem"])
     except RayError as error:

@@ -1,17 +1,22 @@
 """The actors that ingest the clips of a training."""
 
+import gc
 import threading
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
+import ray
 
 import jobs.training.ray_ingest
 from jobs.cluster.ray_driver import SendEvent, run_on_ray
 from jobs.cluster.ray_session import RaySession
 from jobs.training.ray_ingest import ingest_with_ray
+from tagger.models.registry import ARCHITECTURES
 from training.data.data_set import LabelledClip
+from training.fitting.stages import layer_forms
 from training.inputs.clip_cache import ClipCache
 
 
@@ -41,3 +46,18 @@ def test_features_are_computed_in_the_main_thread_which_keeps_its_memory(shared_
     problems: list[str] = []
     run_on_ray("tagging", ingest_with_thread_check, clips, tmp_path / "cache", on_event=problems.append)
     assert problems == ["True"] * 3
+
+
+def handles_after_ingesting(session: RaySession, send_event: SendEvent, clips: list[LabelledClip], folder: Path) -> int:
+    """Ingests ``clips`` and returns the number of handles of actors that are left, whose cores may stay taken."""
+    usual = ARCHITECTURES["cnn3d-lstm"]
+    forms = partial(layer_forms, usual.samplings[0], usual.preprocessing)
+    gc.disable()
+    list(ingest_with_ray({"train": clips}, forms, ClipCache(folder, 0), session, uses_gpu=False))
+    handles = [thing for thing in gc.get_objects() if isinstance(thing, ray.actor.ActorHandle)]
+    return sum("MapWorker" in repr(handle) for handle in handles)
+
+
+def test_the_actors_that_read_the_clips_leave_their_cores_to_the_training(shared_ray: str, tmp_path: Path) -> None:
+    clips = [LabelledClip(tmp_path / f"{number}.mp4", "a", "g", "file") for number in range(3)]
+    assert run_on_ray("training", handles_after_ingesting, clips, tmp_path / "cache") == 0
