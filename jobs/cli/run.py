@@ -11,6 +11,7 @@ import click
 from jobs.cli.command.endings import SOME_VIDEOS_FAILED
 from jobs.cli.command.options import (
     COUNT,
+    Duration,
     device_option,
     examples,
     finite,
@@ -58,6 +59,7 @@ def _number_or_share(text: str) -> tuple[int | None, float | None]:
         "vtag run /videos --out tags.parquet",
         "vtag run /videos --out tags.parquet --dry-run",
         "vtag run /videos --out tags.parquet --model my.safetensors --overlap 0.5",
+        "vtag run /videos --out scan.parquet --every 10s",
         "vtag run @list.txt --out tags --max-failures 5% --json",
         "vtag run s3://bucket/videos --out s3://bucket/tags.parquet",
     ),
@@ -79,6 +81,13 @@ def _number_or_share(text: str) -> tuple[int | None, float | None]:
     callback=finite,
     show_default="no overlap",
     help="Seconds from the start of one window to the start of the next.",
+)
+@click.option(
+    "--every",
+    "every_s",
+    metavar="TIME",
+    type=Duration(),
+    help="The same as --hop, with a unit: 10s, 500ms or 2min. More than a window looks at the videos sparsely.",
 )
 @click.option(
     "--overlap",
@@ -217,6 +226,7 @@ def run(
     weights: Path | None,
     frames: int | None,
     hop_s: float | None,
+    every_s: float | None,
     overlap: float | None,
     fast_decode: bool,
     top_k: int,
@@ -251,10 +261,14 @@ def run(
     Run the same command again to tag new and changed videos only, or to continue an interrupted job.
     """
     refuse_unused(ctx, dry_run, ["report"], "with --dry-run, no page is made")
-    if hop_s is not None and overlap is not None:
-        raise click.UsageError("--hop and --overlap set the same thing; give one of them.")
+    given = {"--hop": hop_s, "--every": every_s, "--overlap": overlap}
+    names = [name for name, value in given.items() if value is not None]
+    if len(names) > 1:
+        raise click.UsageError(f"{' and '.join(names)} set the same thing; give one of them.")
     if overlap is not None:
         hop_s = _hop_of(overlap, model, weights, frames)
+    elif every_s is not None:
+        hop_s = every_s
     config = RunConfig(
         inputs=inputs,
         out=out,

@@ -1,6 +1,7 @@
 """Options that several commands share, and the form of their examples."""
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -29,6 +30,27 @@ def finite(ctx: click.Context, param: click.Parameter, value: float | None) -> f
     if value is not None and not math.isfinite(value):
         raise click.BadParameter(f"{value} is not a finite number.")
     return value
+
+
+UNITS_S = {"": 1.0, "ms": 0.001, "s": 1.0, "sec": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+"""Length in seconds of the units of a Duration."""
+
+DURATION = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([a-z]*)", re.ASCII)
+
+
+class Duration(click.ParamType):
+    """A time of more than 0 seconds, such as ``10s``, ``500ms``, ``2min`` or ``1h``, or a number of seconds."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Returns the time in seconds."""
+        found = DURATION.fullmatch(str(value).strip().lower())
+        unit_s = UNITS_S.get(found[2], math.nan) if found else math.nan
+        seconds = float(found[1]) * unit_s if found else math.nan
+        if not 0 < seconds < math.inf:
+            self.fail(f"{value!r} is no time above 0, such as 10s, 500ms, 2min or 1h.", param, ctx)
+        return seconds
 
 
 def seconds_option(name: str, help: str) -> Callable[[Command], Command]:

@@ -143,6 +143,8 @@ def test_exit_130_when_interrupted_outside_the_job(job: Job, monkeypatch: pytest
         ["--overlap", "-0.1"],
         ["--overlap", "nan"],
         ["--hop", "1", "--overlap", "0.5"],
+        ["--hop", "1", "--every", "1s"],
+        ["--every", "1s", "--overlap", "0.5"],
         ["--actors", "-1"],
         ["--batch-size", "0"],
         ["--device", "tpu"],
@@ -242,6 +244,40 @@ def test_overlap_becomes_a_hop_of_the_models_windows(job: Job, model_file: Path)
     assert vtag("--model", str(model_file), "--overlap", "0.75").exit_code == 0
     assert job.config is not None
     assert job.config.hop_s == pytest.approx(16 * 4 / 30 / 4)
+
+
+@pytest.mark.parametrize(
+    ("text", "hop_s"),
+    [
+        ("10s", 10.0),
+        ("10", 10.0),
+        ("500ms", 0.5),
+        ("0.5s", 0.5),
+        (".5 s", 0.5),
+        ("1m", 60.0),
+        ("2min", 120.0),
+        ("1.5H", 5400.0),
+    ],
+)
+def test_every_is_hop_with_a_unit(job: Job, text: str, hop_s: float) -> None:
+    assert vtag("--every", text).exit_code == 0
+    assert job.config == RunConfig(inputs=("/v",), out="t.parquet", hop_s=pytest.approx(hop_s))
+
+
+@pytest.mark.parametrize(
+    "text", ["", "s", "0s", "-1s", "10x", "1m30s", "1:30", "1,5s", "nan", "inf", "1e3", "1e-3s", "١s", "9" * 400]
+)
+def test_every_refuses_what_is_no_time_in_one_line(job: Job, text: str) -> None:
+    done = vtag(f"--every={text}")
+    assert (done.exit_code, job.config) == (2, None)
+    line = f"Error: Invalid value for '--every': {text!r} is no time above 0, such as 10s, 500ms, 2min or 1h."
+    assert done.stderr.splitlines()[-1] == line
+
+
+def test_a_distance_of_windows_is_given_once(job: Job) -> None:
+    done = vtag("--every", "1s", "--hop", "1", "--overlap", "0.5")
+    line = "Error: --hop and --every and --overlap set the same thing; give one of them."
+    assert done.stderr.splitlines()[-1] == line
 
 
 def test_too_much_overlap_is_a_usage_error(job: Job, model_file: Path) -> None:

@@ -56,6 +56,8 @@ TRAIN_NUMBERS = (
     *("--learning-rate", "--pretrained-rate", "--weight-decay", "--ema", "--patience", "--workers", "--gpus"),
 )
 
+RUN_NUMBERS = ["--hop", "--every", "--overlap", "--top-k", "--batch-size", "--actors", "--max-failures", "--max-prune"]
+
 QUESTION_NUMBERS = {
     "events": ("--smooth", "--min-confidence", "--min-duration", "--max-gap"),
     "search": ("--top", "--max-ood"),
@@ -79,10 +81,7 @@ LINES: Mapping[str, Sequence[tuple[str, str]]] = {
         ("results", "run {video} --out {x}"),
         ("results", "run {video} --out {x} --overwrite"),
         ("results", "run {video} --out {x} --dry-run --prune"),
-        *(
-            ("numbers", f"run {{video}} --out {{out}} --dry-run {option}={{x}}")
-            for option in ("--hop", "--overlap", "--top-k", "--batch-size", "--actors", "--max-failures", "--max-prune")
-        ),
+        *(("numbers", f"run {{video}} --out {{out}} --dry-run {option}={{x}}") for option in RUN_NUMBERS),
     ],
     "demo": [("paths", "demo --out {x}")],
     "verify": [("paths", "verify {x}"), ("results", "verify {x}")],
