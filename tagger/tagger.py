@@ -16,7 +16,7 @@ from tagger.models.embeddings.embedding import embedding_identity
 from tagger.models.known_model import Weights
 from tagger.models.registry import BUILTIN, KNOWN_MODELS, build_network, builtin_model_path
 from tagger.segments import Segment, make_segments
-from tagger.windows import Sampling
+from tagger.windows import Ranges, Sampling
 
 if TYPE_CHECKING:
     from tagger.classifier import Classifier, DeviceName, PrecisionName
@@ -173,20 +173,34 @@ class Tagger:
         self.classifier = source.load(device, precision)
 
     def tag(
-        self, path: str | Path, *, hop_s: float | None = None, top_k: int = 5, fast_decode: bool = False
+        self,
+        path: str | Path,
+        *,
+        hop_s: float | None = None,
+        top_k: int = 5,
+        fast_decode: bool = False,
+        only: Ranges | None = None,
     ) -> list[Segment]:
         """Returns the segments of one video in order.
 
         ``hop_s`` is the distance between window starts in seconds (default: no overlap); ``fast_decode`` as in
-        Sampling. Raises VideoError when the video cannot be read completely. ``read`` returns the readable part.
+        Sampling. ``only`` are ranges of the video, pairs of start and end in seconds: only segments that show something
+        of them are returned, the same as without ``only``. Raises VideoError when the video cannot be read completely.
+        ``read`` returns the readable part.
         """
-        segments, end = self.read(path, hop_s=hop_s, top_k=top_k, fast_decode=fast_decode)
+        segments, end = self.read(path, hop_s=hop_s, top_k=top_k, fast_decode=fast_decode, only=only)
         if end.error_kind is not None:
             raise VideoError(end.error_kind, end.error or "unknown")
         return segments
 
     def read(
-        self, path: str | Path, *, hop_s: float | None = None, top_k: int = 5, fast_decode: bool = False
+        self,
+        path: str | Path,
+        *,
+        hop_s: float | None = None,
+        top_k: int = 5,
+        fast_decode: bool = False,
+        only: Ranges | None = None,
     ) -> tuple[list[Segment], VideoEnd]:
         """Returns the segments of the readable part of a video, and how reading ended. Never raises VideoError."""
         sampling = replace(
@@ -195,7 +209,7 @@ class Tagger:
             fast_decode=fast_decode or self.sampling.fast_decode,
         )
         segments: list[Segment] = []
-        for span in decoder_of_this_thread().spans(path, sampling, self.source.info.preprocessing):
+        for span in decoder_of_this_thread().spans(path, sampling, self.source.info.preprocessing, only=only):
             if span.windows:
                 probabilities, ood_scores = self.classifier.classify(span.clips)
                 segments += make_segments(span.windows, probabilities, self.labels, top_k, ood_scores)

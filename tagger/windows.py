@@ -6,8 +6,10 @@ same windows at 25, 30 or 60 frames per second and at a variable rate.
 """
 
 import math
+import sys
+from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -18,6 +20,15 @@ Matroska and FLV round times to milliseconds and decord returns float32 seconds,
 sample time may be stored with a slightly later time. One millisecond covers both and is a quarter of a frame at 240
 fps.
 """
+
+Ranges = Sequence[tuple[float, float]]
+"""The starts and ends of stretches of a video, in seconds from the first frame."""
+
+FOREVER_S = 1e12
+"""A time in seconds that no video reaches."""
+
+NEVER = sys.maxsize
+"""The number of a window that no video has."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +117,62 @@ class Window:
     end_s: float
 
 
+def merged_ranges(ranges: Iterable[tuple[float, float]]) -> tuple[tuple[float, float], ...]:
+    """Returns ranges in order. Those that overlap or touch are merged."""
+    merged: list[tuple[float, float]] = []
+    for start_s, end_s in sorted(ranges):
+        if merged and start_s <= merged[-1][1]:
+            merged[-1] = merged[-1][0], max(merged[-1][1], end_s)
+        else:
+            merged.append((start_s, end_s))
+    return tuple(merged)
+
+
+class WantedWindows:
+    """The windows that show more than TIME_TOLERANCE_S of one of the ``only`` ranges; without ranges, all windows.
+
+    No window shows anything after ``end_s``, the end of the video.
+    """
+
+    def __init__(self, sampling: Sampling, only: Ranges | None, end_s: float = FOREVER_S):
+        # Groups of consecutive windows, in order: the number of the first window of each, and that after its last one.
+        self._firsts = [0] if only is None else []
+        self._stops = [NEVER] if only is None else []
+        for each in merged_ranges(only or ()):
+            start_s, until_s = (min(time_s, end_s, FOREVER_S) for time_s in each)
+            windows = _windows_showing(sampling, start_s, until_s)
+            first = max(windows.start, *self._stops[-1:], 0)
+            if first < windows.stop:
+                self._firsts.append(first)
+                self._stops.append(windows.stop)
+
+    def next(self, window: int) -> int:
+        """Returns the number of the first wanted window from ``window`` on; NEVER if there is none."""
+        group = bisect_right(self._stops, window)
+        return max(window, self._firsts[group]) if group < len(self._firsts) else NEVER
+
+    def count(self, windows: int) -> int:
+        """Returns how many of the first ``windows`` windows are wanted."""
+        return sum(max(0, min(stop, windows) - first) for first, stop in zip(self._firsts, self._stops, strict=True))
+
+
+def _windows_showing(sampling: Sampling, start_s: float, until_s: float) -> range:
+    """Returns the numbers of the windows that show more than TIME_TOLERANCE_S of a range."""
+
+    def shows(window: int) -> bool:
+        begin_s = sampling.start_s(window)
+        return min(begin_s + sampling.window_s, until_s) - max(begin_s, start_s) > TIME_TOLERANCE_S
+
+    # Rounding may shift the first and the last window by one, so both are looked for from one farther out.
+    first = max(0, math.floor((start_s - sampling.window_s) / sampling.effective_hop_s) - 1)
+    stop = math.ceil(until_s / sampling.effective_hop_s) + 1
+    while first < stop and not shows(first):
+        first += 1
+    while first < stop and not shows(stop - 1):
+        stop -= 1
+    return range(first, stop)
+
+
 Pixels = TypeVar("Pixels")
 
 
@@ -131,13 +198,18 @@ class WindowCutter(Generic[Pixels]):
     the start of each are taken as well (``Sampling.lookback``). Without overlap, and with an overlap of whole steps,
     these are samples of the windows before it. Windows that end before ``may_end_s``, the earliest time at which the
     video is expected to end, take no such samples.
+
+    With ``only``, the windows come out that show something of these ranges (see ``WantedWindows``), the same as without
+    it. The others need no frames.
     """
 
-    def __init__(self, sampling: Sampling, may_end_s: float = 0.0):
+    def __init__(self, sampling: Sampling, may_end_s: float = 0.0, only: Ranges | None = None):
         self._sampling = sampling
         self._may_end_s = may_end_s
+        self._only = only
+        self._wanted = WantedWindows(sampling, only)
         self._open: deque[_OpenWindow[Pixels]] = deque()
-        self._next = 0
+        self._next = self._wanted.next(0)
         """The number of the window that is opened next."""
         self._begin_s = -TIME_TOLERANCE_S
         """The earliest time of a sample: the start of the video, or the end of the last gap."""
@@ -152,7 +224,7 @@ class WindowCutter(Generic[Pixels]):
         while self._opens_s(index) < limit_s:
             if self._lacks_sample(self._new(index), limit_s):
                 return True
-            index += 1
+            index = self._wanted.next(index + 1)
         return False
 
     def push(self, shown_until_s: float, pixels: Pixels) -> Iterator[tuple[Window, list[Pixels]]]:
@@ -176,16 +248,18 @@ class WindowCutter(Generic[Pixels]):
             self._next = self._open.pop().index
         self._begin_s = until_s - TIME_TOLERANCE_S
         while self._sampling.start_s(self._next) < self._begin_s:
-            self._next += 1
+            self._next = self._wanted.next(self._next + 1)
 
     def finish(self, end_s: float, last: Pixels) -> Iterator[tuple[Window, list[Pixels]]]:
         """Takes the last frame, which ends at ``end_s``, and yields the remaining windows."""
         count = self._sampling.window_count(end_s)
+        # A range after the end of the video is in none of the windows that reach past it.
+        wanted = WantedWindows(self._sampling, self._only, end_s)
         while self._open or self._next < count:
             if not self._open:
                 self._open_next()
             window = self._open.popleft()
-            if window.index < count:
+            if window.index < count and wanted.next(window.index) == window.index:
                 self._fill(window, end_s - TIME_TOLERANCE_S, last)
                 yield self._emit(window, end_s, last)
 
@@ -203,7 +277,7 @@ class WindowCutter(Generic[Pixels]):
 
     def _open_next(self) -> None:
         self._open.append(self._new(self._next))
-        self._next += 1
+        self._next = self._wanted.next(self._next + 1)
 
     def _lacks_sample(self, window: _OpenWindow[Pixels], limit_s: float) -> bool:
         """Checks whether the next sample of a window that is not full is before ``limit_s``."""

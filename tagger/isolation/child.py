@@ -105,6 +105,7 @@ def _read(channel: socket.socket, counter: ProgressCounter, buffers: Sequence[Cl
         nvdec=request["nvdec"],
         reader=request["reader"],
         progress=_ReportedProgress(channel, counter),
+        only=request["only"],
     )
     buffer = buffers[request["buffer"]]
     begun_s = time.process_time()

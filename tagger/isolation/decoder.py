@@ -17,7 +17,7 @@ from tagger.preprocessing import Preprocessing
 from tagger.video.choose import Choice
 from tagger.video.facts import VideoFacts
 from tagger.video.readers.reader import WantedReader
-from tagger.windows import Sampling, Window
+from tagger.windows import Ranges, Sampling, WantedWindows, Window
 
 REQUESTS_PER_PROCESS = 1000
 """Requests after which a process is replaced, which takes 0.2 s. Its memory grows by some kB with each video (4 kB for
@@ -29,9 +29,10 @@ class _Progress:
     """The state of a video in the parent, over both tries.
 
     ``next_window`` is the number after that of the last window, and ``gaps`` the stretches between windows that were
-    left out. ``failed_tries_s`` is the time of tries that failed.
+    left out, though they are ``wanted``. ``failed_tries_s`` is the time of tries that failed.
     """
 
+    wanted: WantedWindows
     facts: VideoFacts | None = None
     choice: Choice | None = None
     windows: int = 0
@@ -43,7 +44,7 @@ class _Progress:
     def add(self, windows: Sequence[Window]) -> None:
         """Notes windows that are passed on."""
         for window in windows:
-            if window.index > self.next_window:
+            if window.index > self.wanted.next(self.next_window):
                 self.gaps.append((self.end_s, max(self.end_s, window.start_s)))
             self.windows, self.next_window, self.end_s = self.windows + 1, window.index + 1, window.end_s
 
@@ -126,11 +127,12 @@ class DecoderProcess:
         choice: Choice | None = None,
         nvdec: bool = False,
         reader: WantedReader = "auto",
+        only: Ranges | None = None,
     ) -> Iterator[Span]:
         """Yields the windows of a video like ``read_spans``. Never raises because of a video.
 
         ``choice`` overrides the automatic choice of a reader. ``nvdec`` and ``reader`` are passed on to
-        ``choose_reader``.
+        ``choose_reader``. ``only`` is as in ``read_spans``.
 
         The process decodes up to one span ahead. When it crashes, hangs or runs out of memory, the video is tried once
         more from the start, with PyAV in a new process. Windows that were yielded already are left out. The error of
@@ -140,7 +142,7 @@ class DecoderProcess:
         Clips are in memory shared with the process. The memory is reused when the array and all of its views are gone.
         """
         path = _absolute(path)
-        progress = _Progress()
+        progress = _Progress(WantedWindows(sampling, only))
         request: Message = {
             "read": str(path),
             "sampling": sampling.to_json(),
@@ -149,6 +151,7 @@ class DecoderProcess:
             "choice": None if choice is None else asdict(choice),
             "nvdec": nvdec,
             "reader": reader,
+            "only": only,
         }
         shape = (sampling.num_frames, *preprocessing.shape)
         try:

@@ -13,7 +13,7 @@ from tagger.video.choose import Choice, choose_reader, open_video
 from tagger.video.facts import VideoFacts, probe
 from tagger.video.readers.nvdec_reader import NvdecError
 from tagger.video.readers.reader import Frame, Gap, WantedReader
-from tagger.windows import Sampling, Window, WindowCutter
+from tagger.windows import Ranges, Sampling, Window, WindowCutter
 
 MAX_FRAME_S = 3600.0
 """The longest time in seconds that a single frame may be shown. A longer time counts as damage: one flipped bit in a
@@ -80,11 +80,12 @@ def read_windows(
     nvdec: bool,
     wanted: WantedReader,
     progress: ReadProgress,
+    only: Ranges | None = None,
 ) -> Iterator[tuple[Window, list[np.ndarray]]]:
     """Yields the windows of a video, each with its frames, ``[H, W, 3] uint8``. Raises any error of a reader.
 
     ``choice`` overrides the automatic choice of a reader, for which ``nvdec`` and ``wanted`` are as in
-    ``choose_reader``.
+    ``choose_reader``. ``only`` is as in ``WindowCutter``.
     """
     facts = probe(path)
     progress.on_facts(facts)
@@ -93,7 +94,7 @@ def read_windows(
     if choice.decoder == "decord":
         try:
             # All frames are read before the first window is yielded, because an open decord reader must never wait.
-            drained = list(_cut_windows(path, sampling, preprocessing, choice, facts, progress))
+            drained = list(_cut_windows(path, sampling, preprocessing, choice, facts, progress, only))
         except VideoError as error:
             opened = progress.choice
             if opened is not None and opened.decoder == "pyav":
@@ -107,14 +108,14 @@ def read_windows(
             return
     elif choice.decoder == "pyav-nvdec":
         try:
-            for item in _cut_windows(path, sampling, preprocessing, choice, facts, progress):
+            for item in _cut_windows(path, sampling, preprocessing, choice, facts, progress, only):
                 yield item
                 yielded += 1
             return
         except NvdecError as error:
             choice = Choice("pyav", one_line(f"decoding on the GPU failed ({error})"))
     progress.gaps.clear()  # Those of a reading that begins again.
-    yield from islice(_cut_windows(path, sampling, preprocessing, choice, facts, progress), yielded, None)
+    yield from islice(_cut_windows(path, sampling, preprocessing, choice, facts, progress, only), yielded, None)
 
 
 def _cut_windows(
@@ -124,6 +125,7 @@ def _cut_windows(
     choice: Choice,
     facts: VideoFacts,
     progress: ReadProgress,
+    only: Ranges | None,
 ) -> Iterator[tuple[Window, list[np.ndarray]]]:
     # Reported before the file is opened, because opening may crash.
     progress.on_choice(choice)
@@ -131,7 +133,7 @@ def _cut_windows(
     reader, opened = open_video(path, facts, choice, width, height, progress.on_advance)
     if opened != choice:
         progress.on_choice(opened)
-    cutter: WindowCutter[np.ndarray] = WindowCutter(sampling, _may_end_s(facts, sampling))
+    cutter: WindowCutter[np.ndarray] = WindowCutter(sampling, _may_end_s(facts, sampling), only)
 
     frame_count = 0
 

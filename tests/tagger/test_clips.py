@@ -17,7 +17,7 @@ from tagger.video import cutting
 from tagger.video.choose import has_decord
 from tagger.video.cutting import ReadProgress
 from tagger.video.readers.reader import WantedReader
-from tagger.windows import Sampling
+from tagger.windows import Sampling, Window
 from tests.videos import encode, read_frame_number
 
 SAMPLING = Sampling(num_frames=4, sampling_rate=1, target_fps=10.0)  # 0.4 s
@@ -247,3 +247,36 @@ def test_a_file_that_changes_while_it_is_read_keeps_its_windows_and_is_reported_
     assert span.end is not None
     assert (span.end.status, span.end.windows, span.end.error_kind) == ("partial", 5, "changed")
     assert span.end.error == f"{path} was written to, or removed, while it was read"
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.ts", "a.avi"])
+@pytest.mark.parametrize("hop_s", [None, 0.25, 0.7])
+def test_windows_of_ranges_are_those_of_the_whole_video(name: str, hop_s: float | None, tmp_path: Path) -> None:
+    path = encode(tmp_path / name, seconds=2, codec="mpeg4" if name == "a.avi" else "libx264")
+    sampling = replace(SAMPLING, hop_s=hop_s)
+    only = [(1.7, 5.0), (0.45, 0.5), (3.0, 4.0)]
+    whole = {window: clip for span in read_spans(path, sampling, PREPROCESSING) for window, clip in clips_of(span)}
+    spans = list(read_spans(path, sampling, PREPROCESSING, span_windows=1, only=only))
+    found = {window: clip for span in spans for window, clip in clips_of(span)}
+    assert list(found) == [
+        window
+        for window in whole
+        if any(window.start_s < end_s - 1e-3 and window.end_s > start_s + 1e-3 for start_s, end_s in only)
+    ]
+    assert 0 < len(found) < len(whole)
+    assert all(np.array_equal(clip, whole[window]) for window, clip in found.items())
+    end = spans[-1].end
+    assert end is not None and end.facts is not None
+    assert (end.status, end.windows, end.facts.duration_s) == ("ok", len(found), pytest.approx(2.0))
+
+
+def clips_of(span: Span) -> list[tuple[Window, np.ndarray]]:
+    return list(zip(span.windows, span.clips, strict=True))
+
+
+def test_a_video_without_a_window_in_its_ranges_is_read_to_its_end(tmp_path: Path) -> None:
+    path = encode(tmp_path / "a.ts", seconds=2)
+    (span,) = read_spans(path, SAMPLING, PREPROCESSING, only=[(2.5, 3.0)])
+    assert span.end is not None and span.end.facts is not None
+    assert (span.windows, span.end.status, span.end.windows) == ((), "ok", 0)
+    assert span.end.facts.duration_s == pytest.approx(2.0)

@@ -3,12 +3,13 @@
 import math
 import weakref
 from bisect import bisect_right
+from dataclasses import dataclass
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from tagger.windows import TIME_TOLERANCE_S, Sampling, Window, WindowCutter
+from tagger.windows import NEVER, TIME_TOLERANCE_S, Ranges, Sampling, WantedWindows, Window, WindowCutter, merged_ranges
 from tests.tagger.look_up import frame_at, look_up
 
 SAMPLINGS = st.builds(
@@ -38,15 +39,24 @@ def timelines(draw: st.DrawFn) -> list[float]:
 
 
 def cut(
-    sampling: Sampling, timeline: list[float], may_end_s: float = 0.0
+    sampling: Sampling,
+    timeline: list[float],
+    may_end_s: float = 0.0,
+    only: Ranges | None = None,
+    lost: frozenset[int] = frozenset(),
 ) -> tuple[list[tuple[Window, list[int]]], list[int]]:
-    """Uses the cutter like a reader. Returns the windows with their frame numbers, and the frames that were needed."""
-    cutter: WindowCutter[int] = WindowCutter(sampling, may_end_s)
+    """Uses the cutter like a reader. Returns the windows with their frame numbers, and the frames that were needed.
+
+    The frames with a number in ``lost`` cannot be read.
+    """
+    cutter: WindowCutter[int] = WindowCutter(sampling, may_end_s, only)
     last = len(timeline) - 2
     windows: list[tuple[Window, list[int]]] = []
     pushed = []
     for number, shown_until_s in enumerate(timeline[1:]):
-        if number == last:
+        if number in lost:
+            cutter.lose(timeline[number], shown_until_s)
+        elif number == last:
             windows += cutter.finish(shown_until_s, number)
         elif cutter.needs(shown_until_s):
             pushed.append(number)
@@ -320,3 +330,108 @@ def test_only_windows_that_touch_a_gap_are_left_out(hop_s: float | None, gap: tu
         or gap[0] == gap[1]
     ]
     assert found == expected
+
+
+@dataclass(frozen=True)
+class Case:
+    """A video of which ranges are wanted. The frames with a number in ``lost`` cannot be read."""
+
+    timeline: list[float]
+    only: list[tuple[float, float]]
+    lost: frozenset[int]
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> Case:
+    """Ranges are in any order. They may overlap, touch, be very short, or begin after the end of the video."""
+    timeline = draw(timelines())
+    end_s, last = timeline[-1], len(timeline) - 2
+    lengths_s = st.floats(1e-6, end_s) | st.sampled_from([TIME_TOLERANCE_S, 0.1, 1000.0])
+    only = [(start_s, start_s + draw(lengths_s)) for start_s in draw(st.lists(st.floats(0, 1.3 * end_s), max_size=4))]
+    gaps = draw(st.lists(st.tuples(st.integers(0, last), st.integers(1, 9)), max_size=3))
+    # The last frame is read, so that the video ends.
+    lost = frozenset(number for first, count in gaps for number in range(first, min(first + count, last)))
+    return Case(timeline, only, lost)
+
+
+def inside(found: list[tuple[Window, list[int]]], only: Ranges) -> list[tuple[Window, list[int]]]:
+    """The obvious way: all windows of the video, then those that overlap a range."""
+    return [
+        (window, frames)
+        for window, frames in found
+        if any(
+            min(window.end_s, end_s) - max(window.start_s, start_s) > TIME_TOLERANCE_S
+            for start_s, end_s in merged_ranges(only)
+        )
+    ]
+
+
+@given(SAMPLINGS, cases(), st.floats(0, 12))
+def test_windows_of_ranges_are_those_of_the_whole_video_with_the_same_frames(
+    sampling: Sampling, case: Case, may_end_s: float
+) -> None:
+    windows, pushed = cut(sampling, case.timeline, may_end_s, lost=case.lost)
+    found, fewer = cut(sampling, case.timeline, may_end_s, case.only, case.lost)
+    assert found == inside(windows, case.only)
+    assert set(fewer) <= set(pushed)
+
+
+@given(SAMPLINGS, cases(), st.floats(0, 12))
+def test_frames_of_no_wanted_window_are_not_needed(sampling: Sampling, case: Case, may_end_s: float) -> None:
+    timeline = case.timeline
+    assume_no_tie(sampling, timeline)
+    # The end of the video is not known, so a range after it may ask for frames before it.
+    wanted = WantedWindows(sampling, case.only)
+    numbers = [k for k in range(math.ceil(timeline[-1] / sampling.effective_hop_s) + 2) if wanted.next(k) == k]
+    samples = [sampling.sample_s(k, i) for k in numbers for i in range(-sampling.lookback, sampling.num_frames)]
+    needed = {frame_at(timeline, time_s + rounding) for time_s in samples for rounding in (-1e-9, 1e-9)}
+    assert set(cut(sampling, timeline, may_end_s, case.only, case.lost)[1]) <= needed
+
+
+@pytest.mark.parametrize(
+    ("lost", "only", "indices"),
+    [
+        # Windows of 0.5 s at 10 frames per second; the video ends at 2.3 s.
+        (range(0), [(0.6, 0.7), (2.1, 9.0)], [1, 4]),
+        (range(0), [(2.4, 9.0)], []),
+        (range(7, 12), [(0.0, 0.1), (0.6, 0.7), (1.6, 1.7)], [0, 3]),
+        (range(7, 12), [(0.6, 0.7), (2.0, 2.1)], [4]),
+        (range(7, 8), [(0.6, 0.7), (1.6, 1.7)], [3]),
+        (range(3), [(0.0, 0.1), (1.0, 1.1)], [2]),
+    ],
+)
+def test_ranges_at_the_end_and_around_a_gap(lost: range, only: list[tuple[float, float]], indices: list[int]) -> None:
+    sampling = Sampling(num_frames=5, sampling_rate=1, target_fps=10.0)
+    windows, _ = cut(sampling, [i / 10 for i in range(24)], 2.0, only, frozenset(lost))
+    assert [window.index for window, _ in windows] == indices
+
+
+def test_a_range_in_a_long_video_needs_the_frames_of_its_window_and_of_the_shift_before_it() -> None:
+    timeline = [i / 30 for i in range(3600 * 30 + 1)]
+    windows, pushed = cut(Sampling(), timeline, only=[(1000.0, 1000.5)])
+    assert [window.index for window, _ in windows] == [468]
+    assert len(pushed) == 16 + 15
+
+
+@given(SAMPLINGS, cases())
+def test_wanted_windows_are_counted_without_a_video(sampling: Sampling, case: Case) -> None:
+    end_s = case.timeline[-1]
+    count = WantedWindows(sampling, case.only, end_s).count(sampling.window_count(end_s))
+    assert count == len(cut(sampling, case.timeline, only=case.only)[0])
+
+
+def test_without_ranges_all_windows_are_wanted_and_of_no_range_none() -> None:
+    assert WantedWindows(Sampling(), None).next(7) == 7
+    assert WantedWindows(Sampling(), None).count(7) == 7
+    assert WantedWindows(Sampling(), []).next(0) == NEVER
+    assert cut(Sampling(), [i / 30 for i in range(301)], only=[]) == ([], [])
+
+
+@pytest.mark.parametrize("only", [(0.0, 1e308), (1e300, 1e308), (1e11, 1e13)])
+def test_ranges_may_reach_far_beyond_any_video(only: tuple[float, float]) -> None:
+    windows = cut(Sampling(), [i / 30 for i in range(301)], only=[only])[0]
+    assert [window.index for window, _ in windows] == ([0, 1, 2, 3, 4] if only[0] == 0 else [])
+
+
+def test_ranges_that_overlap_or_touch_are_merged() -> None:
+    assert merged_ranges([(5, 6), (0, 2), (1, 3), (3, 4), (1, 1.5)]) == ((0, 4), (5, 6))

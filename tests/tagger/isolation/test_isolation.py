@@ -186,6 +186,26 @@ def test_a_decoder_that_eats_memory_is_stopped_at_the_limit(
     assert decoder.started == 2
 
 
+def test_a_decoder_process_gives_the_windows_of_ranges(videos: Path) -> None:
+    only = ((0.45, 0.5), (1.7, 1.8))
+    here = list(read_spans(videos / "good.mp4", SAMPLING, PREPROCESSING, only=only))
+    with DecoderProcess(LIMITS) as decoder:
+        (span,) = decoder.spans(videos / "good.mp4", SAMPLING, PREPROCESSING, only=only)
+        assert [window.index for window in span.windows] == [1, 4]
+        assert np.array_equal(span.clips, here[0].clips)
+
+
+def test_windows_outside_of_ranges_are_no_gaps_of_a_video_that_crashes(
+    decoder: DecoderProcess, videos: Path, tmp_path: Path
+) -> None:
+    path = faulty(videos, tmp_path, "abort-any-17.ts")
+    spans = list(decoder.spans(path, SAMPLING, PREPROCESSING, only=[(0.0, 0.1), (0.9, 2.0)]))
+    assert [window.index for span in spans for window in span.windows] == [0, 2]
+    end = spans[-1].end
+    assert end is not None
+    assert (end.status, end.error_kind, end.gaps) == ("partial", "crashed", ())
+
+
 @pytest.mark.parametrize("fault", ["segfault", "hang"])
 def test_a_file_that_crashes_or_hangs_the_probe_is_reported(
     fault: str, decoder: DecoderProcess, videos: Path, tmp_path: Path
