@@ -28,14 +28,14 @@ def local_videos(text: str, rules: Rules, folders: Folders) -> Iterator[Video]:
 
 def videos_of_line(text: str, rules: Rules, folders: Folders) -> Iterator[Video]:
     """Yields the videos of a line of a list: a file, which need not exist, or the videos of a folder."""
-    path = _absolute(text)
+    path = absolute(text)
     if os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises PermissionError
         yield from _walk(path, rules, folders, required=False)
     else:
         yield _video(path)
 
 
-def _absolute(path: str) -> str:
+def absolute(path: str) -> str:
     """Returns an absolute path. Raises InputError for a relative one when the current folder was removed."""
     try:
         return os.path.abspath(path)  # noqa: PTH100 - Path.absolute keeps ".."
@@ -44,7 +44,7 @@ def _absolute(path: str) -> str:
 
 
 def _file_or_folder(text: str, rules: Rules, folders: Folders) -> Iterator[Video]:
-    path = _absolute(text)
+    path = absolute(text)
     try:
         status = Path(path).stat()
     except OSError as error:
@@ -63,13 +63,13 @@ def _glob_matches(pattern: str, rules: Rules, folders: Folders) -> Iterator[Vide
     """Yields the videos that match a glob; ``**`` matches any folders, as in the shell."""
     if "**" in Path(pattern).parts:
         # glob follows every symbolic link under a **, loops included, so the folders are walked here.
-        parts = Path(_absolute(pattern)).parts
+        parts = Path(absolute(pattern)).parts
         fixed = next(i for i, part in enumerate(parts) if glob.has_magic(part))
         root = str(Path(*parts[:fixed]))
         yield from (v for v in _walk(root, rules, folders) if matches(Path(v.path).parts[fixed:], parts[fixed:]))
         return
     for match in _expanded("", Path(pattern).parts, folders):
-        path = _absolute(match)
+        path = absolute(match)
         folder, name = os.path.split(path)
         if rules.is_excluded(folder, name):
             continue
@@ -99,7 +99,7 @@ def _expanded(folder: str, parts: Sequence[str], folders: Folders) -> Iterator[s
         except (FileNotFoundError, NotADirectoryError):
             return
         except OSError as error:
-            folders.fail(_absolute(folder or "."), reason(error))
+            folders.fail(absolute(folder or "."), reason(error))
             return
         for name in fnmatch.filter(names, parts[0]):
             if parts[0].startswith(".") or not name.startswith("."):

@@ -1,13 +1,14 @@
 """A video of the archive: where it is, which version of it was read, and why it could not be read."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 from urllib.parse import unquote_to_bytes
 
 from tagger.errors import ErrorKind
+from tagger.windows import Ranges
 
 MAX_TIME_NS = (2**63 - 1) // 1000 * 1000
 """The last time that both tables and their readers can hold, in nanoseconds since 1970: in April 2262. The first is as
@@ -36,11 +37,17 @@ class Video:
     """A video of the archive at the time of listing: an absolute path or an address, and its size in bytes.
 
     ``mtime_ns`` is the modification time in nanoseconds since 1970. Size and time are 0 when there was no such file.
+    ``only`` are the ranges of it that are to be tagged, None if all of it is.
     """
 
     path: str
     size: int
     mtime_ns: int
+    only: Ranges | None = None
+
+
+VideoRanges = Mapping[str, Ranges]
+"""The ranges of videos, by their paths or addresses."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -165,7 +165,9 @@ def read_labels(finished: FinishedResult) -> list[str]:
 
 def no_segments(finished: FinishedResult) -> OutputError:
     """Returns the error about a result without a single segment."""
-    return OutputError(f"{finished.path} has no segments: no video of it could be read")
+    is_whole = finished.result.identity.only is None
+    why = "no video of it could be read" if is_whole else "no window could be read in its ranges (--only)"
+    return OutputError(f"{finished.path} has no segments: {why}")
 
 
 @contextlib.contextmanager

@@ -8,7 +8,8 @@ from typing import Literal
 
 import click
 
-from jobs.cli.command.endings import SOME_VIDEOS_FAILED
+from jobs.archive.video import VideoRanges
+from jobs.cli.command.endings import SOME_VIDEOS_FAILED, keep
 from jobs.cli.command.options import (
     COUNT,
     Duration,
@@ -60,6 +61,7 @@ def _number_or_share(text: str) -> tuple[int | None, float | None]:
         "vtag run /videos --out tags.parquet --dry-run",
         "vtag run /videos --out tags.parquet --model my.safetensors --overlap 0.5",
         "vtag run /videos --out scan.parquet --every 10s",
+        "vtag run /videos --out closer.parquet --only events.csv --overlap 0.5",
         "vtag run @list.txt --out tags --max-failures 5% --json",
         "vtag run s3://bucket/videos --out s3://bucket/tags.parquet",
     ),
@@ -97,6 +99,13 @@ def _number_or_share(text: str) -> tuple[int | None, float | None]:
     show_default="no overlap",
     help="Share of a window that overlaps the next one, instead of --hop: with 0.5 each window begins halfway through "
     "the previous one.",
+)
+@click.option(
+    "--only",
+    "only_file",
+    metavar="FILE",
+    help="Tag only these ranges of videos: a CSV file, such as `vtag events --csv` prints, or a Parquet file, with the "
+    "columns video, start_s and end_s. Windows that show nothing of them, and other videos, are left out.",
 )
 @click.option(
     "--fast-decode",
@@ -228,6 +237,7 @@ def run(
     hop_s: float | None,
     every_s: float | None,
     overlap: float | None,
+    only_file: str | None,
     fast_decode: bool,
     top_k: int,
     embeddings: bool,
@@ -277,6 +287,7 @@ def run(
         frames=frames,
         hop_s=hop_s,
         fast_decode=fast_decode,
+        only=None if only_file is None else _read_ranges(only_file),
         top_k=top_k,
         embeddings=embeddings,
         batch_size=batch_size,
@@ -354,6 +365,15 @@ def _dry_run(ctx: click.Context, config: RunConfig, as_json: bool, quiet: bool) 
         print_dry_run(found, Console())
     if found.unlisted:
         ctx.exit(SOME_VIDEOS_FAILED)
+
+
+def _read_ranges(file: str) -> VideoRanges:
+    from jobs.browse.marks import read_ranges
+    from tagger.errors import doing
+
+    keep("nothing was changed")
+    with doing("reading", file):
+        return read_ranges(file)
 
 
 def _hop_of(overlap: float, model: str, weights: Path | None, frames: int | None) -> float:

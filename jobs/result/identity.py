@@ -27,7 +27,8 @@ NO_EMBEDDINGS = "no embeddings"
 class RunIdentity:
     """The model, the sampling (in its JSON form) and the number of labels that rows were made with.
 
-    ``embeddings`` is the JSON form of ``ModelSource.embeddings`` when the rows have embeddings, else None.
+    ``embeddings`` is the JSON form of ``ModelSource.embeddings`` when the rows have embeddings, else None. ``only`` is
+    what ``recorded_ranges`` of jobs/archive/selection.py gives when only ranges of videos were tagged, else None.
     """
 
     model: str
@@ -35,6 +36,7 @@ class RunIdentity:
     sampling: dict[str, Any]
     top_k: int
     embeddings: dict[str, Any] | None = None
+    only: dict[str, Any] | None = None
 
     @property
     def embedding_size(self) -> int | None:
@@ -54,6 +56,11 @@ class RunIdentity:
             return f"another top-k ({other.top_k})"
         if self.embeddings != other.embeddings:
             return NO_EMBEDDINGS if other.embeddings is None else "embeddings of another version of vtag"
+        if self.only != other.only:
+            if other.only is None:
+                return "whole videos, without --only"
+            ranges = f"--only of {other.only['ranges']:,} ranges, {other.only['sha256'][:12]}"
+            return f"ranges only ({ranges})" if self.only is None else f"other ranges ({ranges})"
         assert replace(self, model=other.model) == other
         return None
 
@@ -65,7 +72,7 @@ class RunIdentity:
     def from_json(cls, values: Mapping[str, Any]) -> "RunIdentity":
         """The inverse of ``to_json``; further entries are ignored. Raises KeyError."""
         required = {name: values[name] for name in ("model", "model_hash", "sampling", "top_k")}
-        return cls(**required, embeddings=values.get("embeddings"))
+        return cls(**required, embeddings=values.get("embeddings"), only=values.get("only"))
 
 
 def file_metadata(identity: RunIdentity, run_id: str) -> dict[str, str]:
@@ -80,6 +87,8 @@ def file_metadata(identity: RunIdentity, run_id: str) -> dict[str, str]:
     }
     if identity.embeddings is not None:
         metadata["vtag.embeddings"] = json.dumps(identity.embeddings, sort_keys=True)
+    if identity.only is not None:
+        metadata["vtag.only"] = json.dumps(identity.only, sort_keys=True)
     return metadata
 
 
@@ -92,6 +101,7 @@ def from_metadata(metadata: Mapping[bytes, bytes] | None) -> tuple[RunIdentity, 
         json.loads(values["vtag.sampling"]),
         int(values["vtag.top_k"]),
         json.loads(values["vtag.embeddings"]) if "vtag.embeddings" in values else None,
+        json.loads(values["vtag.only"]) if "vtag.only" in values else None,
     )
     return identity, values["vtag.run"]
 

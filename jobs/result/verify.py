@@ -140,6 +140,8 @@ def _check(source: TableFiles, identity: RunIdentity) -> _Found:
             has_gaps = np.zeros(len(names), bool)
             if "gaps" in batch.schema.names:
                 has_gaps = pc.fill_null(pc.list_value_length(batch["gaps"]), 0).to_numpy() > 0
+            # Windows outside of the ranges of --only are left out, too.
+            has_gaps |= identity.only is not None
             found = tags.take(int(counts.sum()))
             _check_tags(found, names, counts, has_gaps, source.tags)
             if embeddings is not None:

@@ -26,7 +26,7 @@ from tagger.errors import VideoError, doing, one_line
 from tagger.isolation import decoder_of_this_thread
 from tagger.preprocessing import Preprocessing
 from tagger.video.readers.reader import WantedReader
-from tagger.windows import Sampling
+from tagger.windows import Ranges, Sampling
 
 MAX_FAILURES_IN_A_ROW = 5
 """Number of videos in a row that are out of reach of a process, after which its node decodes no more."""
@@ -82,18 +82,21 @@ def decode(
     """Reads the videos of ``batch`` one after the other and yields their spans as tables of WINDOWS_SCHEMA.
 
     Raises OutOfReachError when videos in a row are out of reach of this node. ``was_listed`` is a column of ``batch``:
-    the video was there when the archive was listed.
+    the video was there when the archive was listed. The column ``only``, if there is one, has the ranges to tag.
 
     With ``nvdec``, the GPU decodes the videos that it can. ``reader`` is the one that the user asks for (see
     ``tagger.video.choose.choose_reader``).
     """
     node = this_node()
     columns = [batch[name].to_pylist() for name in ("video", "path", "was_listed")]
-    for number, path, was_listed in zip(*columns, strict=True):
+    columns.append(batch["only"].to_pylist() if "only" in batch.schema.names else [None] * batch.num_rows)
+    for number, path, was_listed, only in zip(*columns, strict=True):
         name = os.fsdecode(path)
         started = time.perf_counter()
         with doing("reading", name):
-            spans = read_video(name, sampling, preprocessing, span_windows=span_windows, nvdec=nvdec, reader=reader)
+            spans = read_video(
+                name, sampling, preprocessing, span_windows=span_windows, nvdec=nvdec, reader=reader, only=only
+            )
             for span, version in spans:
                 if span.end is not None:
                     _reach.check(name, span.end, was_listed=was_listed, node=node)
@@ -109,6 +112,7 @@ def read_video(
     span_windows: int,
     nvdec: bool = False,
     reader: WantedReader = "auto",
+    only: Ranges | None = None,
 ) -> Iterator[tuple[Span, Version | None]]:
     """Yields the spans of a video, given by path or address; the last span comes with the version that was read.
 
@@ -127,7 +131,13 @@ def read_video(
         before = _stamp(video.path)
         content = _fingerprint(video.path)
         spans = decoder_of_this_thread().spans(
-            video.path, sampling, preprocessing, span_windows=span_windows, nvdec=nvdec, reader=reader
+            video.path,
+            sampling,
+            preprocessing,
+            span_windows=span_windows,
+            nvdec=nvdec,
+            reader=reader,
+            only=only,
         )
         for span in spans:
             if span.end is None:

@@ -77,6 +77,9 @@ ACTOR_CPUS = 0.1
 """Maximum number of logical CPUs that an actor claims. When machines are lost, all actors move to the remaining ones
 and must leave CPUs for decoding there. With 0.1, one machine of ten can take all actors."""
 
+RANGES = pa.list_(pa.list_(pa.float64(), 2))
+"""The type of the ranges of a video: their starts and ends in seconds."""
+
 
 @dataclass(frozen=True)
 class Workers:
@@ -280,23 +283,34 @@ def chunk_size(decoders: int) -> int:
 
 
 def videos_in_blocks(videos: Sequence[Video], sizes: Sequence[int], numbers: Sequence[int]) -> "Dataset":
-    """Returns a data set of the ``numbers`` and names of videos, in blocks of the ``sizes``.
-
-    ``was_listed`` says whether a video was there at the time of listing.
-    """
+    """Returns a data set of ``video_table``, in blocks of the ``sizes``."""
     import ray
 
-    # Names are sent as bytes: they need not be valid UTF-8.
-    names = [os.fsencode(video.path) for video in videos]
-    was_listed = [bool(video.size or video.mtime_ns) for video in videos]
     blocks = []
     first = 0
     for size in sizes:
         part = slice(first, first + size)
-        blocks.append(pa.table({"video": numbers[part], "path": names[part], "was_listed": was_listed[part]}))
+        blocks.append(video_table(videos[part], numbers[part]))
         first += size
     # Not from_arrow: it starts a task for each block, and each task waits for a whole CPU.
     return ray.data.from_blocks(blocks)
+
+
+def video_table(videos: Sequence[Video], numbers: Sequence[int]) -> pa.Table:
+    """Returns the ``numbers`` and names of videos, for ``decode``.
+
+    ``was_listed`` says whether a video was there at the time of listing. If only ranges of videos are to be tagged,
+    they are in a further column, ``only``.
+    """
+    columns = {
+        "video": pa.array(numbers, pa.int64()),
+        # Names are sent as bytes: they need not be valid UTF-8.
+        "path": pa.array([os.fsencode(video.path) for video in videos], pa.binary()),
+        "was_listed": pa.array([bool(video.size or video.mtime_ns) for video in videos]),
+    }
+    if any(video.only is not None for video in videos):
+        columns["only"] = pa.array([video.only for video in videos], RANGES)
+    return pa.table(columns)
 
 
 def _configure(workers: Workers, call_bytes: int) -> None:

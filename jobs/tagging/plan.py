@@ -5,7 +5,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 from jobs.archive.folders import FolderProblem, Folders
+from jobs.archive.gone import find_absent
 from jobs.archive.listing import find_videos
+from jobs.archive.selection import Selection, choose_videos, named_ranges, recorded_ranges
 from jobs.archive.video import Video, video_name
 from jobs.errors import reason
 from jobs.result.changes import Changes, Records, find_changes, read_records
@@ -19,7 +21,7 @@ from jobs.tagging.run_config import RunConfig
 from tagger.errors import InputError, OutputError, VideoError
 from tagger.isolation import decoder_of_this_thread
 from tagger.tagger import ModelSource, find_model
-from tagger.windows import Sampling
+from tagger.windows import Sampling, WantedWindows
 
 PRUNED_SHOWN = 3
 """Number of videos named in the error about a prune that is too large."""
@@ -36,7 +38,7 @@ class Plan:
     is the id of an interrupted run that this job continues, and ``part_count`` the number of parts in its run folder.
     When ``run_id`` is None, the content of the run folder is removed. ``identity`` is what the rows depend on.
     ``unlisted`` are folders below the inputs that could not be listed. ``left_out`` counts the files that are not
-    videos, by extension.
+    videos, by extension. ``only`` is None when whole videos are tagged.
     """
 
     config: RunConfig
@@ -54,6 +56,7 @@ class Plan:
     pruning: Pruning
     unlisted: tuple[FolderProblem, ...] = ()
     left_out: Mapping[str, int] = field(default_factory=dict)
+    only: Selection | None = None
 
     @property
     def is_done(self) -> bool:
@@ -78,7 +81,7 @@ class DryRun:
 
     ``unreadable`` videos cannot be opened. The job would tag ``video_s`` seconds of video in ``windows`` windows.
     ``unopened`` videos are in buckets and would have to be copied first, so ``unreadable``, ``video_s`` and ``windows``
-    do not include them.
+    do not include them. ``only`` is None when whole videos are tagged.
     """
 
     videos: int
@@ -97,6 +100,7 @@ class DryRun:
     unopened: int
     video_s: float
     windows: int
+    only: Selection | None = None
 
 
 def make_plan(config: RunConfig, on_found: Callable[[int], None] = lambda found: None) -> Plan:
@@ -120,22 +124,25 @@ def make_plan(config: RunConfig, on_found: Callable[[int], None] = lambda found:
     extended = None if config.overwrite else started or base
     has_embeddings = config.embeddings or (extended is not None and extended.identity.embeddings is not None)
     embeddings = source.embeddings if has_embeddings else None
-    identity = RunIdentity(source.name, source.hash, sampling.to_json(), top_k, embeddings)
+    ranges = None if config.only is None else named_ranges(config.only)
+    only = None if ranges is None else recorded_ranges(ranges)
+    identity = RunIdentity(source.name, source.hash, sampling.to_json(), top_k, embeddings, only)
     run_id, replaces = _interrupted_run(output, started, identity, overwrite=config.overwrite)
     if base is not None:
         _check_base(output, base, identity)
     folders = Folders()
-    videos = tuple(
-        find_videos(
-            config.inputs,
-            config.extensions,
-            on_found,
-            folders,
-            null=config.null,
-            exclude=config.exclude,
-            include=config.include,
-        )
+    videos: Sequence[Video] = find_videos(
+        config.inputs,
+        config.extensions,
+        on_found,
+        folders,
+        null=config.null,
+        exclude=config.exclude,
+        include=config.include,
     )
+    selection = None
+    if ranges is not None:
+        videos, selection = choose_videos(videos, ranges)
     try:
         committed = committed_parts(output.run_folder) if run_id is not None else []
         sources = base.sources if base else ()
@@ -154,11 +161,13 @@ def make_plan(config: RunConfig, on_found: Callable[[int], None] = lambda found:
     moved = _moved_before(moved_before, records, videos)
     for old_name in moved:
         records.rows.pop(old_name, None)
-    changes = find_changes(videos, records, retry_failed=config.retry_failed)
+    # A moved video may have other ranges than the one whose rows it would take over.
+    absent = find_absent if ranges is None else lambda names: []
+    changes = find_changes(videos, records, retry_failed=config.retry_failed, absent=absent)
     moved += [move.old_name for move in changes.moved]
     return Plan(
         config=config,
-        videos=videos,
+        videos=tuple(videos),
         todo=tuple(changes.todo),
         changes=changes,
         source=source,
@@ -172,6 +181,7 @@ def make_plan(config: RunConfig, on_found: Callable[[int], None] = lambda found:
         pruning=_pruning(config, output, videos, records, changes.gone, moved, folders),
         unlisted=tuple(folders.problems),
         left_out=dict(folders.left_out.most_common()),
+        only=selection,
     )
 
 
@@ -309,7 +319,8 @@ def dry_run(plan: Plan, on_probed: Callable[[int], None] = lambda probed: None) 
         except VideoError:  # The run will report it in the video's row.
             return None
         duration_s = facts.duration_s or 0.0
-        return duration_s, plan.sampling.window_count(duration_s)
+        count = plan.sampling.window_count(duration_s)
+        return duration_s, WantedWindows(plan.sampling, video.only, duration_s).count(count)
 
     here = [video for video in plan.todo if not is_address(video.path)]
     unreadable = windows = 0
@@ -340,4 +351,5 @@ def dry_run(plan: Plan, on_probed: Callable[[int], None] = lambda probed: None) 
         unopened=len(plan.todo) - len(here),
         video_s=video_s,
         windows=windows,
+        only=plan.only,
     )

@@ -106,6 +106,7 @@ def run_job(
         top_labels=counts.top_labels,
         background=counts.background,
         embeddings_out=_shown(plan.output.embeddings, plan.config) if plan.identity.embeddings else None,
+        only=plan.only,
     )
 
 

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
+from jobs.archive.video import VideoRanges
+
 
 @dataclass(frozen=True)
 class MaxFailures:
@@ -51,7 +53,8 @@ class RunConfig:
     ``inputs`` are files, folders, globs, ``@list.txt`` or ``-``; ``out`` ending in ``.parquet`` is one file, anything
     else a folder of part files; both may be addresses such as ``s3://bucket/videos``. ``frames`` is the number of
     frames that the model sees of each window, if it leaves a choice (see ``find_model``). ``hop_s`` is the distance
-    between window starts in seconds; ``fast_decode`` is passed to Sampling. ``prune`` removes the videos from the
+    between window starts in seconds; ``fast_decode`` is passed to Sampling. ``only`` are the ranges of videos that are
+    tagged, starts and ends in seconds; other videos and windows are left out. ``prune`` removes the videos from the
     result that are certainly gone (see ``jobs.archive.gone``), at most ``max_prune``. ``embeddings`` writes the
     embeddings of the segments, too; a result that has them keeps getting them without it.
     """
@@ -63,6 +66,7 @@ class RunConfig:
     frames: int | None = None
     hop_s: float | None = None
     fast_decode: bool = False
+    only: VideoRanges | None = None
     top_k: int = 5
     batch_size: int | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from jobs.archive.folders import FolderProblem
+from jobs.archive.selection import Selection
 from jobs.archive.video import Failure
 from jobs.result.publish import LabelCount
 from tagger.segments import BACKGROUND
@@ -70,7 +71,7 @@ class Summary:
     the ``moved`` ones (same content, another name). ``gone`` videos are in the result but not in the inputs. ``pruned``
     of them were removed, and with ``--prune`` ``unknown`` ones stay, because they are not certainly gone. ``unlisted``
     folders could not be listed. ``left_out`` counts the files that are not videos, by extension. ``embeddings_out`` is
-    None when the result has no embeddings.
+    None when the result has no embeddings. ``only`` is None when whole videos were tagged.
     """
 
     out: str
@@ -103,3 +104,4 @@ class Summary:
     top_labels: tuple[LabelCount, ...] = field(default=())
     background: LabelCount = field(default_factory=lambda: LabelCount(BACKGROUND, 0, 0.0))
     embeddings_out: str | None = None
+    only: Selection | None = None

@@ -49,10 +49,12 @@ def lead(data: ReportData) -> str:
 def facts(finished: FinishedResult, version: str) -> Mapping[str, str]:
     """Returns names and values: where the result is, its model, its sampling, what it has."""
     identity = finished.result.identity
+    only = identity.only
     return {
         "Result": finished.path,
         "Model": f"{identity.model}, SHA-256 {identity.model_hash[:12]}",
         "Windows": str(Sampling(**identity.sampling)),
+        **({} if only is None else {"Ranges": f"{only['ranges']:,} of {only['videos']:,} videos (--only)"}),
         "Labels kept": f"the best {identity.top_k} of each segment",
         "Embeddings": "yes" if identity.embeddings else "no",
         "Page": f"made by vtag {version}",

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from jobs.archive.selection import Selection
 from jobs.cli.command.endings import InterruptedEnding, keep
-from jobs.cli.terminal.wording import count
+from jobs.cli.terminal.wording import count, printable
 from jobs.errors import Interrupted
 from jobs.result.output import find_output
 from jobs.storage.address import is_address
@@ -43,6 +44,8 @@ def tag(config: RunConfig, *, as_json: bool = False, quiet: bool = False) -> Sum
         # The view starts after the plan, because the plan may show the progress of a download.
         with doing("planning the job for", config.out):
             plan = make_plan(config, _listing_reporter(quiet or as_json))
+        if not as_json:
+            _warn_of_missing(plan.only)
         try:
             with choose_view(as_json=as_json, quiet=quiet) as view, doing("tagging videos for", config.out):
                 return run_job(plan, _until_it_fails(view), driver)
@@ -76,6 +79,8 @@ def dry_run_with_progress(config: RunConfig, *, quiet: bool = False) -> "DryRun"
 
     with doing("planning the job for", config.out):
         plan = make_plan(config, _listing_reporter(quiet))
+    if not quiet:
+        _warn_of_missing(plan.only)
     console = Console(stderr=True)
     console.quiet = quiet or not console.is_terminal
     with Bars(console=console, transient=True) as bars:
@@ -89,6 +94,14 @@ def _announce(quiet: bool) -> None:
     """Prints what vtag does in its first seconds, while it imports Ray and torch and lists the archive."""
     if not quiet:
         click.echo("vtag: looking for videos", err=True)
+
+
+def _warn_of_missing(chosen: Selection | None) -> None:
+    """Prints how many videos of ``--only`` are not in the inputs."""
+    if chosen is not None and chosen.first_missing is not None:
+        these = f"{count(chosen.missing, 'video')} of --only {'is' if chosen.missing == 1 else 'are'}"
+        first = printable(chosen.first_missing)
+        click.echo(f"vtag: note: {these} not in the inputs; the first is {first}", err=True)
 
 
 def _listing_reporter(quiet: bool) -> Callable[[int], None]:

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from jobs.archive.selection import Selection
 from jobs.archive.video import Failure
 from jobs.cli.terminal.progress import failure_reason
 from jobs.cli.terminal.wording import amount, clock, count, percent, printable, significant
@@ -77,6 +78,8 @@ def print_summary(summary: Summary, console: Console) -> None:
         facts.add_row("This run", video_counts(summary))
     if summary.gone:
         facts.add_row("Gone", _gone(summary, "removed from the result"))
+    if summary.only is not None:
+        facts.add_row("Ranges", _only(summary.only))
     if summary.unlisted:
         facts.add_row("Folders", _unlisted(summary))
     if summary.left_out:
@@ -127,6 +130,8 @@ def print_dry_run(found: "DryRun", console: Console) -> None:
     facts.add_row("Videos", f"{found.videos:,}: {video_counts(found)}")
     if found.gone:
         facts.add_row("Gone", _gone(found, "to be removed from the result"))
+    if found.only is not None:
+        facts.add_row("Ranges", _only(found.only))
     if found.unlisted:
         facts.add_row("Folders", _unlisted(found))
     if found.left_out:
@@ -147,6 +152,16 @@ def _gone(found: "Summary | DryRun", fate: str) -> str:
     unknown = f"{found.unknown:,} not certainly gone, still in the result"
     parts = [f"{found.pruned:,} {fate}"] * bool(found.pruned) + [unknown] * bool(found.unknown)
     return f"{count(found.gone, 'video')} no longer in the inputs: {'; '.join(parts)}"
+
+
+def _only(chosen: Selection) -> str:
+    """Returns what the ranges of ``--only`` choose among the videos of the inputs."""
+    parts = [f"{count(chosen.ranges, 'range')} of {count(chosen.videos, 'video')}"]
+    if chosen.left_out:
+        parts.append(f"{count(chosen.left_out, 'other video')} left out")
+    if chosen.missing:
+        parts.append(f"{count(chosen.missing, 'video')} not in the inputs")
+    return "; ".join(parts)
 
 
 def _left_out(found: "Summary | DryRun") -> str:

@@ -64,7 +64,7 @@ def job(monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes the job of ``vtag run`` fail after its plan."""
     driver = SimpleNamespace(start=lambda: None, close=lambda: None)
     monkeypatch.setattr(jobs.cluster.ray_driver, "RayDriver", lambda *_, **__: driver)
-    monkeypatch.setattr(jobs.tagging.plan, "make_plan", lambda *_: SimpleNamespace(todo=()))
+    monkeypatch.setattr(jobs.tagging.plan, "make_plan", lambda *_: SimpleNamespace(todo=(), only=None))
     monkeypatch.setattr(jobs.tagging.run, "run_job", fail)
 
 

@@ -16,6 +16,7 @@ import jobs.cluster.ray_driver
 import jobs.tagging.plan
 import jobs.tagging.run
 from jobs.archive.folders import FolderProblem
+from jobs.archive.selection import Selection
 from jobs.archive.video import Failure, Video
 from jobs.cli import main
 from jobs.cli.command.tag_with_progress import dry_run_with_progress
@@ -45,7 +46,7 @@ class Job:
 
     def make_plan(self, config: RunConfig, on_found: Callable[[int], None]) -> SimpleNamespace:
         self.config = config
-        return SimpleNamespace(todo=())
+        return SimpleNamespace(todo=(), only=None)
 
     def run(self, plan: SimpleNamespace, on_progress: Callable[[Progress], None], driver: object) -> Summary:
         for progress in SNAPSHOTS:
@@ -173,7 +174,8 @@ def test_every_option_reaches_the_job(job: Job, tmp_path: Path) -> None:
     weights.touch()
     options = f"--model m.safetensors --weights {weights} --hop 1.5 --top-k 3 --batch-size 8 --device cpu --actors 2"
     more = "--address ray:1 --ext a --ext .b --overwrite --max-failures 12 --retry-failed --prune --max-prune 30"
-    more += " --frames 16"
+    (tmp_path / "e.csv").write_text("video,start_s,end_s\n/v/a.mp4,0,1\n")
+    more += f" --frames 16 --only {tmp_path}/e.csv"
     assert (
         vtag(*options.split(), *more.split(), "--fast-decode", "-0", "--exclude", "x", "--include", "y").exit_code == 0
     )
@@ -185,6 +187,7 @@ def test_every_option_reaches_the_job(job: Job, tmp_path: Path) -> None:
         frames=16,
         hop_s=1.5,
         fast_decode=True,
+        only={"/v/a.mp4": ((0.0, 1.0),)},
         top_k=3,
         batch_size=8,
         device="cpu",
@@ -280,6 +283,31 @@ def test_a_distance_of_windows_is_given_once(job: Job) -> None:
     assert done.stderr.splitlines()[-1] == line
 
 
+def test_an_unusable_file_of_ranges_ends_in_one_line_before_the_job(job: Job, tmp_path: Path) -> None:
+    (tmp_path / "e.csv").write_text("video,start_s,end_s\n/v/a.mp4,2,1\n")
+    done = vtag("--only", str(tmp_path / "e.csv"))
+    assert (done.exit_code, job.config) == (1, None)
+    line = f"vtag: {tmp_path}/e.csv, line 2 is no moment: give a video, start_s, and an end_s after it, in seconds"
+    assert done.stderr.splitlines() == [line]
+
+
+@pytest.mark.parametrize(
+    ("missing", "line"),
+    [
+        (1, "vtag: note: 1 video of --only is not in the inputs; the first is /v/x.mp4"),
+        (1200, "vtag: note: 1,200 videos of --only are not in the inputs; the first is /v/x.mp4"),
+    ],
+)
+def test_videos_of_ranges_that_are_not_found_are_noted_also_when_quiet(
+    job: Job, monkeypatch: pytest.MonkeyPatch, missing: int, line: str
+) -> None:
+    plan = SimpleNamespace(todo=(), only=Selection(2, 3, 4, missing, "/v/x.mp4"))
+    monkeypatch.setattr(jobs.tagging.plan, "make_plan", lambda config, on_found: plan)
+    assert line in vtag().stderr.splitlines()
+    assert vtag("-q").stderr.splitlines() == [line]
+    assert vtag("--json").stderr == ""
+
+
 def test_too_much_overlap_is_a_usage_error(job: Job, model_file: Path) -> None:
     done = vtag("--model", str(model_file), "--overlap", "0.99")
     assert done.exit_code == 2
@@ -352,7 +380,7 @@ def test_dry_run_only_prints_what_would_be_done(job: Job, monkeypatch: pytest.Mo
         "3 files that are not videos (.jpg 3)",
     ):
         assert part in text, part
-    expected = {"event": "dry-run", **counts, **rest, "unlisted": [], "left_out": {".jpg": 3}}
+    expected = {"event": "dry-run", **counts, **rest, "unlisted": [], "left_out": {".jpg": 3}, "only": None}
     assert json.loads(vtag("--dry-run", "--json").stdout) == expected
 
 

@@ -78,6 +78,8 @@ LINES: Mapping[str, Sequence[tuple[str, str]]] = {
         ("paths", "run {video} --out {out} --model {x}"),
         ("paths", "run {video} --out {out} --model i3d-kinetics400 --weights {x} --dry-run"),
         ("texts", "run {video} --out {out} --ext {x} --exclude {x} --include {x} --dry-run"),
+        ("paths", "run {video} --out {out} --only {x} --dry-run"),
+        ("results", "run {video} --out {out} --only {x} --dry-run"),
         ("results", "run {video} --out {x}"),
         ("results", "run {video} --out {x} --overwrite"),
         ("results", "run {video} --out {x} --dry-run --prune"),
@@ -212,6 +214,7 @@ ACCEPTED = (
     "cnn3d-lstm starts from scratch",
     "has no ood_score",
     "has no embeddings",
+    "no video of --only is in the inputs",
 )
 """Messages about the other arguments, for odd things that are allowed."""
 

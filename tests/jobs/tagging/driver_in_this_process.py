@@ -1,6 +1,5 @@
 """A replacement of the Ray driver: videos are decoded and classified by the real code, but in this process."""
 
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import pyarrow as pa
 
 from jobs.archive.video import Video
 from jobs.tagging.decoding import decode
+from jobs.tagging.pipeline import video_table
 from jobs.tagging.prediction import Predictor
 from jobs.tagging.tag_archive import TaggingSettings
 from tagger import ModelSource, Sampling
@@ -48,6 +48,6 @@ class DriverInThisProcess:
         predict = Predictor(source, None, sampling, "cpu", 1, settings.top_k, None, "fp32", settings.embeddings)
         for number, video in zip(numbers, videos, strict=True):
             self.read.append(Path(video.path).name)
-            batch = pa.table({"video": [number], "path": [os.fsencode(video.path)], "was_listed": [True]})
+            batch = video_table([video], [number])
             for table in decode(batch, sampling=sampling, preprocessing=source.info.preprocessing, span_windows=4):
                 yield predict(table)

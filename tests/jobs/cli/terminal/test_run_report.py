@@ -2,7 +2,7 @@
 
 import io
 import subprocess
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import duckdb
@@ -13,6 +13,7 @@ import pytest
 from rich.console import Console
 
 from jobs.archive.folders import FolderProblem
+from jobs.archive.selection import Selection
 from jobs.archive.video import Failure
 from jobs.cli.terminal.run_report import (
     duckdb_query,
@@ -203,3 +204,13 @@ def test_background_is_a_share_of_its_own_and_not_among_the_most_frequent_labels
     values = summary_json(some)
     assert values["top_labels"][0] == values["background"] == {"label": "background", "segments": 2400, "seconds": 5040}
     assert "Most frequent labels" not in shown(replace(some, top_labels=(background,)))
+
+
+def test_the_summary_says_what_ranges_choose() -> None:
+    chosen = Selection(videos=2, ranges=3, left_out=1200, missing=1, first_missing="/v/x.mp4")
+    text = " ".join(shown(replace(SUMMARY, only=chosen), 120).split())
+    assert "Ranges 3 ranges of 2 videos; 1,200 other videos left out; 1 video not in the inputs" in text
+    assert summary_json(replace(SUMMARY, only=chosen))["only"] == asdict(chosen)
+    text = " ".join(shown(replace(SUMMARY, only=Selection(1, 1, 0, 0, None)), 120).split())
+    assert "Ranges 1 range of 1 video Video time" in text
+    assert "Ranges" not in shown(SUMMARY)
