@@ -68,6 +68,11 @@ class Sampling:
         return self.window_s if self.hop_s is None else self.hop_s
 
     @property
+    def has_pauses(self) -> bool:
+        """Whether there are stretches between windows that no window shows."""
+        return self.effective_hop_s > self.window_s
+
+    @property
     def lookback(self) -> int:
         """Samples before the start of a window by which it may have to be shifted back, if it is the last of a video.
 
@@ -262,6 +267,17 @@ class WindowCutter(Generic[Pixels]):
             if window.index < count and wanted.next(window.index) == window.index:
                 self._fill(window, end_s - TIME_TOLERANCE_S, last)
                 yield self._emit(window, end_s, last)
+
+    def needed(self, ends_s: Sequence[float], pixels: Sequence[Pixels]) -> Iterator[Pixels]:
+        """Yields those of ``pixels`` that windows need. Frames are shown until ``ends_s``; the last is always needed.
+
+        Afterwards all windows of the video are cut: use a cutter of its own.
+        """
+        for end_s, each in zip(ends_s[:-1], pixels[:-1], strict=True):
+            if self.needs(end_s):
+                deque(self.push(end_s, each), maxlen=0)
+                yield each
+        yield pixels[-1]
 
     def _opens_s(self, index: int) -> float:
         """Returns a time in seconds at which a window has no sample yet. It never falls from window to window."""

@@ -22,6 +22,7 @@ from tagger.video.readers.fast_reader import FastReader
 from tagger.video.readers.nvdec_reader import NVDEC_CODECS, NvdecReader
 from tagger.video.readers.pyav_reader import PyAVReader
 from tagger.video.readers.reader import DecoderName, Reader, WantedReader
+from tagger.video.readers.sparse_reader import Plan, SparseReader
 
 DECORD_CONTAINERS = frozenset({"mp4", "mov", "m4a", "3gp", "3g2", "matroska", "webm", "avi", "flv", "asf"})
 DRAIN_LIMIT_BYTES = 256 * 2**20
@@ -47,6 +48,10 @@ FAST_CODECS = frozenset({"h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4"})
 """Codecs with frames that no other frame refers to, and with a decoder that can skip them."""
 
 
+WHOLE_DECODERS: dict[DecoderName, DecoderName] = {"pyav-sparse": "pyav", "pyav-sparse-fast": "pyav-fast"}
+"""The decoders that decode parts of a video, and those that decode the whole video instead."""
+
+
 @dataclass(frozen=True)
 class Choice:
     """A reader. ``reason`` says why it is not the preferred reader, if it is not."""
@@ -66,6 +71,7 @@ def choose_reader(
     drained_bytes: int | None,
     *,
     fast: bool = False,
+    sparse: bool = False,
     nvdec: bool = False,
     wanted: WantedReader = "auto",
 ) -> Choice:
@@ -73,10 +79,21 @@ def choose_reader(
 
     ``drained_bytes`` is the size of all frames that will be sampled, None when it is not known. All frames of decord
     must be read before anything waits, because an idle decord reader uses a whole core. So a video whose frames do not
-    fit into memory is streamed with PyAV. ``fast`` skips frames that no other frame refers to, if the file has their
-    times. ``nvdec`` decodes on a GPU where possible, unless ``fast`` applies. ``wanted`` is the reader that the user
-    asks for. decord does not read what it would read wrong; the reason says why.
+    fit into memory is streamed with PyAV. ``fast`` skips frames that no other frame refers to, if the file has the
+    times of all frames. ``sparse`` decodes only the groups of pictures that have needed frames, if the file has the
+    times and no GPU decodes. ``nvdec`` decodes on a GPU where possible, unless ``fast`` applies. ``wanted`` is the
+    reader that the user asks for. decord does not read what it would read wrong; the reason says why.
     """
+    if sparse and wanted != "decord":
+        usual = choose_reader(facts, drained_bytes, fast=fast, nvdec=nvdec, wanted=wanted)
+        if usual.decoder == "pyav-nvdec":
+            return usual
+        if facts.container in FAST_CONTAINERS and not facts.is_truncated:
+            is_fast = usual.decoder == "pyav-fast"
+            return Choice("pyav-sparse-fast" if is_fast else "pyav-sparse", usual.reason if fast else None)
+        cut = "that are cut off" if facts.is_truncated else ""
+        slow = f"{facts.container} files {cut}".strip() + " are decoded whole, between the windows, too"
+        return Choice(usual.decoder, usual.reason or slow)
     if fast:
         if facts.container in FAST_CONTAINERS and facts.codec in FAST_CODECS and not facts.is_truncated:
             return Choice("pyav-fast")
@@ -119,8 +136,11 @@ def open_video(
     width: int,
     height: int,
     on_packet: Callable[[], None] = lambda: None,
+    plan: Plan | None = None,
 ) -> tuple[Reader, Choice]:
     """Opens a video with the chosen reader, frames scaled to ``width × height``. Falls back to PyAV.
+
+    ``plan`` is that of SparseReader, which needs one.
 
     Returns the reader and the choice that was used. Raises VideoError when PyAV cannot open the video, either.
     ``on_packet`` is called for each packet that is read, because opening a video may read the whole file.
@@ -130,10 +150,17 @@ def open_video(
             from tagger.video.readers.decord_reader import DecordReader
 
             return DecordReader(path, facts, width, height, on_packet), choice
+        if choice.decoder in WHOLE_DECODERS:
+            assert plan is not None
+            is_fast = choice.decoder == "pyav-sparse-fast"
+            return SparseReader(path, facts, width, height, plan, on_packet, fast=is_fast), choice
         if choice.decoder == "pyav-fast":
             return FastReader(path, facts, width, height, on_packet), choice
         if choice.decoder == "pyav-nvdec":
             return NvdecReader(path, facts, width, height, on_packet), choice
     except VideoError as error:
-        choice = Choice("pyav", one_line(str(error).removeprefix(f"{path}: ")))
+        reason = one_line(str(error).removeprefix(f"{path}: "))
+        if choice.decoder in WHOLE_DECODERS:
+            return open_video(path, facts, Choice(WHOLE_DECODERS[choice.decoder], reason), width, height, on_packet)
+        choice = Choice("pyav", reason)
     return PyAVReader(path, facts, width, height, on_packet), choice

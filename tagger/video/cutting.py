@@ -2,18 +2,18 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
 from tagger.errors import VideoError, one_line
 from tagger.preprocessing import Preprocessing
-from tagger.video.choose import Choice, choose_reader, open_video
+from tagger.video.choose import WHOLE_DECODERS, Choice, choose_reader, open_video
 from tagger.video.facts import VideoFacts, probe
 from tagger.video.readers.nvdec_reader import NvdecError
 from tagger.video.readers.reader import Frame, Gap, WantedReader
-from tagger.windows import Ranges, Sampling, Window, WindowCutter
+from tagger.video.readers.sparse_reader import SparseError
+from tagger.windows import TIME_TOLERANCE_S, Ranges, Sampling, Window, WindowCutter
 
 MAX_FRAME_S = 3600.0
 """The longest time in seconds that a single frame may be shown. A longer time counts as damage: one flipped bit in a
@@ -69,7 +69,9 @@ def choose_first_reader(
     # An upper bound: one frame for each sample of each window.
     samples = sampling.num_frames * sampling.window_count(facts.duration_s) if facts.duration_s else None
     drained_bytes = samples * frame_bytes if samples is not None else None
-    return choose_reader(facts, drained_bytes, fast=sampling.fast_decode, nvdec=nvdec, wanted=reader)
+    return choose_reader(
+        facts, drained_bytes, fast=sampling.fast_decode, sparse=sampling.has_pauses, nvdec=nvdec, wanted=reader
+    )
 
 
 def read_windows(
@@ -90,7 +92,7 @@ def read_windows(
     facts = probe(path)
     progress.on_facts(facts)
     choice = choice or choose_first_reader(facts, sampling, preprocessing, nvdec=nvdec, reader=wanted)
-    yielded = 0
+    last = -1
     if choice.decoder == "decord":
         try:
             # All frames are read before the first window is yielded, because an open decord reader must never wait.
@@ -106,16 +108,20 @@ def read_windows(
         else:
             yield from drained
             return
-    elif choice.decoder == "pyav-nvdec":
+    elif choice.decoder == "pyav-nvdec" or choice.decoder in WHOLE_DECODERS:
         try:
-            for item in _cut_windows(path, sampling, preprocessing, choice, facts, progress, only):
-                yield item
-                yielded += 1
+            for window, frames in _cut_windows(path, sampling, preprocessing, choice, facts, progress, only):
+                yield window, frames
+                last = window.index
             return
         except NvdecError as error:
             choice = Choice("pyav", one_line(f"decoding on the GPU failed ({error})"))
+        except SparseError as error:
+            choice = Choice(WHOLE_DECODERS[choice.decoder], one_line(f"it is decoded whole: {error}"))
     progress.gaps.clear()  # Those of a reading that begins again.
-    yield from islice(_cut_windows(path, sampling, preprocessing, choice, facts, progress, only), yielded, None)
+    for window, frames in _cut_windows(path, sampling, preprocessing, choice, facts, progress, only):
+        if window.index > last:
+            yield window, frames
 
 
 def _cut_windows(
@@ -130,10 +136,15 @@ def _cut_windows(
     # Reported before the file is opened, because opening may crash.
     progress.on_choice(choice)
     width, height = preprocessing.scaled(*facts.display_size)
-    reader, opened = open_video(path, facts, choice, width, height, progress.on_advance)
+
+    def plan(ends_s: np.ndarray) -> list[int]:
+        cutter: WindowCutter[int] = WindowCutter(sampling, _may_end_s(facts, sampling, float(ends_s[-1])), only)
+        return list(cutter.needed(ends_s.tolist(), range(len(ends_s))))
+
+    reader, opened = open_video(path, facts, choice, width, height, progress.on_advance, plan)
     if opened != choice:
         progress.on_choice(opened)
-    cutter: WindowCutter[np.ndarray] = WindowCutter(sampling, _may_end_s(facts, sampling), only)
+    cutter: WindowCutter[np.ndarray] = WindowCutter(sampling, _may_end_s(facts, sampling, reader.end_s), only)
 
     frame_count = 0
 
@@ -163,14 +174,18 @@ def _cut_windows(
         reader.close()
 
 
-def _may_end_s(facts: VideoFacts, sampling: Sampling) -> float:
+def _may_end_s(facts: VideoFacts, sampling: Sampling, end_s: float | None) -> float:
     """Returns the earliest time in seconds at which a video is expected to end; 0 when nothing is known.
+
+    ``end_s`` is its exact end, if that is known.
 
     It matters only where windows have pauses between them: there the samples before a window are of no other window,
     and to convert them for each would double the conversions. With a hop of 3 s, reading a 1080p video would take an
     eighth longer.
     """
-    if sampling.effective_hop_s <= sampling.window_s or facts.is_truncated or facts.duration_s is None:
+    if end_s is not None:
+        return end_s - 2 * TIME_TOLERANCE_S
+    if not sampling.has_pauses or facts.is_truncated or facts.duration_s is None:
         return 0.0
     return RELIABLE_SHARE * facts.duration_s
 

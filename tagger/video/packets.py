@@ -2,6 +2,8 @@
 
 import contextlib
 from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -11,6 +13,7 @@ from tagger.errors import VideoError
 from tagger.video.appended import next_video
 from tagger.video.container import ffmpeg_reason, open_container
 from tagger.video.damage import hole_check
+from tagger.video.packet_kinds import PacketKind, PacketKinds
 
 RATE_PACKETS = 1000
 RATE_BYTES = 64 * 2**20
@@ -45,23 +48,47 @@ def rate_varies(path: Path) -> bool | None:
     return bool(steps_s.max() - steps_s.min() > max(RATE_TOLERANCE_S, 2.1 * tick_s))
 
 
-def packet_times(path: Path, on_packet: Callable[[], None] = lambda: None) -> np.ndarray:
-    """Returns start and end in seconds of every frame of a video, ``[frames, 2] float64``, in presentation order.
+@dataclass(frozen=True)
+class PacketTable:
+    """The packets of a video that a decoder turns into one frame each, in stored order.
 
-    Reads the whole file, which may take long, and calls ``on_packet`` for each packet. Raises VideoError when a decoder
-    would not return one frame for each packet: packets have no times, are marked as damaged, have a hole, are cut out
-    by an edit list, or come before the first key frame, or another video is appended to the file.
+    ``ticks`` are their presentation times, ``[frames] int64``, in units of ``time_base``, and ``durations`` their
+    declared durations, 0 where there is none. ``entries``, ``[frames] bool``, are the packets at which decoding can
+    begin, and ``references``, ``[frames] bool``, those whose frame others may refer to. ``rate`` is the declared number
+    of frames per second.
     """
-    container, stream, _ = open_container(path)
-    ticks: list[tuple[int, int]] = []
+
+    ticks: np.ndarray
+    durations: np.ndarray
+    entries: np.ndarray
+    references: np.ndarray
+    time_base: Fraction
+    rate: float
+
+
+def read_packets(
+    path: Path, on_packet: Callable[[], None] = lambda: None, number: int | None = None, *, with_kinds: bool = False
+) -> PacketTable:
+    """Reads the packets of a video, of the stream ``number`` if it is given, and calls ``on_packet`` for each.
+
+    Reads the whole file, which may take long. ``entries`` and ``references`` are only found ``with_kinds``. Raises
+    VideoError when a decoder would not return one frame for each packet: packets have no times, are marked as damaged,
+    have a hole, are cut out by an edit list, or come before the first key frame, or another video is appended to the
+    file.
+    """
+    container, stream, _ = open_container(path, number=number)
+    ticks: list[int] = []
+    durations: list[int] = []
+    found: list[PacketKind] = []
     problem: str | None = None
     last_packet = 0
     with container:
-        rate = float(stream.average_rate or 25)
-        time_base = stream.time_base or 1
         has_hole = hole_check(stream.codec_context)
+        kinds = PacketKinds(stream.codec_context) if with_kinds else None
         if container.format.name == "avi" and stream.codec_context.has_b_frames:
             problem = "AVI has no times for B-frames"
+        elif kinds is not None and not kinds.is_known:
+            problem = f"where decoding of {stream.codec_context.name} can begin is not known"
         try:
             for packet in container.demux(stream):
                 on_packet()
@@ -70,27 +97,42 @@ def packet_times(path: Path, on_packet: Callable[[], None] = lambda: None) -> np
                 if not packet.size:
                     continue  # The last packet, which flushes decoders, or an empty AVI packet, which repeats a frame.
                 last_packet = packet.pos or last_packet
-                if has_hole(bytes(packet)):
+                content = bytes(packet)
+                if has_hole(content):
                     problem = "a packet has a hole"
                     break
-                problem = _packet_problem(packet, first_ticks=ticks[0][0] if ticks else None)
+                problem = _packet_problem(packet, first_ticks=ticks[0] if ticks else None)
                 if packet.pts is not None:
-                    ticks.append((packet.pts, packet.duration or 0))
+                    ticks.append(packet.pts)
+                    durations.append(packet.duration or 0)
+                    found.append(kinds.kind_of(packet, content) if kinds is not None else PacketKind())
         except (av.error.FFmpegError, ValueError) as error:
             problem = ffmpeg_reason(error)
         if not problem and next_video(path, container, 0, last_packet, on_packet) is not None:
             problem = "another video is appended to it"
+        time_base, rate = stream.time_base or Fraction(1), float(stream.average_rate or 25)
     if not problem and not ticks:
         problem = "there are no packets"
-    if not problem:
-        starts, durations = np.array(sorted(ticks)).T
-        if np.any(np.diff(starts) <= 0):
-            problem = "two frames have the same time"
+    if not problem and len(set(ticks)) < len(ticks):
+        problem = "two frames have the same time"
     if problem:
         raise VideoError("damaged", f"{path}: {problem}")
-    starts_s = starts * float(time_base)
-    step_s = starts_s[-1] - starts_s[-2] if len(starts_s) > 1 else 1 / rate
-    last_s = durations[-1] * float(time_base) or step_s
+    entries = np.array([kind.can_begin for kind in found])
+    top_layer = max(kind.layer for kind in found)
+    references = np.array([kind.is_reference or kind.layer < top_layer for kind in found])
+    return PacketTable(np.array(ticks), np.array(durations), entries, references, time_base, rate)
+
+
+def packet_times(path: Path, on_packet: Callable[[], None] = lambda: None) -> np.ndarray:
+    """Returns start and end in seconds of every frame of a video, ``[frames, 2] float64``, in presentation order.
+
+    Reads the whole file; ``on_packet`` and errors are those of ``read_packets``.
+    """
+    table = read_packets(path, on_packet)
+    order = np.argsort(table.ticks)
+    starts_s = table.ticks[order] * float(table.time_base)
+    step_s = starts_s[-1] - starts_s[-2] if len(starts_s) > 1 else 1 / table.rate
+    last_s = table.durations[order[-1]] * float(table.time_base) or step_s
     return np.stack([starts_s, np.append(starts_s[1:], starts_s[-1] + last_s)], axis=-1)
 
 

@@ -38,6 +38,7 @@ class DecordReader:
     """
 
     name: DecoderName = "decord"
+    end_s: float | None = None
 
     def __init__(
         self, path: Path, facts: VideoFacts, width: int, height: int, on_packet: Callable[[], None] = lambda: None

@@ -38,6 +38,7 @@ class PyAVReader:
     """
 
     name: DecoderName = "pyav"
+    end_s: float | None = None
     _scaled_format: str | None = "gbrp"
     """Pictures are scaled to planar RGB. swscale uses vector instructions for this: it takes half of the time of packed
     RGB and keeps the full width of the colour planes."""

@@ -6,7 +6,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-DecoderName = Literal["decord", "pyav", "pyav-fast", "pyav-nvdec"]
+DecoderName = Literal["decord", "pyav", "pyav-fast", "pyav-nvdec", "pyav-sparse", "pyav-sparse-fast"]
 
 WantedReader = Literal["auto", "pyav", "decord"]
 """A reader that a user asks for. ``auto``: the rule of ``tagger.video.choose`` decides."""
@@ -46,6 +46,8 @@ class Reader(Protocol):
     """An open video. Frames can be read once, in order. There is no seeking, because readers make errors in seeking."""
 
     name: DecoderName
+    end_s: float | None
+    """The end of the video in seconds from its first frame, if it is known before the frames are read."""
 
     def frames(self, needs: Needs) -> Iterator[Frame | Gap]:
         """Yields, in presentation order, the frames for which ``needs`` returns true. For the last frame it gets inf.

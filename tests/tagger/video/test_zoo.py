@@ -14,6 +14,7 @@ from tagger.video.choose import has_decord
 from tagger.windows import Sampling
 from tests.tagger.look_up import look_up
 from tests.tagger.reference import decode_all
+from tests.tagger.whole import assert_same_as_whole
 from tests.tagger.zoo import ZOO
 from tests.videos import encode, read_frame_number
 
@@ -93,6 +94,12 @@ def test_every_window_shows_what_a_plain_decode_shows_at_its_times(
         assert end.choice.decoder == "pyav"
         assert end.choice.reason and specimen.pyav in end.choice.reason
         assert str(path.parent) not in end.choice.reason
+
+
+@pytest.mark.parametrize("fast", [False, True], ids=["", "fast decoding"])
+@pytest.mark.parametrize("name", ZOO)
+def test_windows_with_pauses_show_what_decoding_the_whole_video_shows(name: str, fast: bool, path_of: PathOf) -> None:
+    assert_same_as_whole(path_of(name), Sampling(3, 1, target_fps=15.37, hop_s=0.83, fast_decode=fast))
 
 
 @pytest.mark.parametrize("name", [name for name, specimen in ZOO.items() if not specimen.is_legible])

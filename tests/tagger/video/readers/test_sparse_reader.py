@@ -1,0 +1,180 @@
+"""Tests of sparse decoding: only groups of pictures with needed frames are decoded, and the frames are the same."""
+
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tagger.clips import VideoEnd, read_spans
+from tagger.video.choose import WHOLE_DECODERS, Choice
+from tagger.video.packets import read_packets
+from tagger.windows import Sampling
+from tests.tagger.whole import PREPROCESSING, assert_same_as_whole, windows_of
+from tests.videos import encode
+
+SPARSE = Sampling(num_frames=4, sampling_rate=1, target_fps=10.0, hop_s=2.0)  # 0.4 s every 2 s
+SECOND = {"g": "30", "keyint_min": "30", "sc_threshold": "0", "bf": "2"}
+"""Options for H.264 with a key frame every second at 30 fps."""
+
+
+def end_of(path: Path, sampling: Sampling) -> VideoEnd:
+    *_, last = read_spans(path, sampling, PREPROCESSING)
+    assert last.end is not None
+    return last.end
+
+
+def damage(path: Path, seconds: range) -> Path:
+    """Overwrites the data of the frames in these seconds, but not the headers of their units, and returns the path."""
+    data = bytearray(path.read_bytes())
+    with av.open(str(path)) as container:
+        for packet in container.demux(video=0):
+            if packet.size > 200 and packet.pts is not None and int(packet.pts * packet.time_base) in seconds:
+                assert packet.pos is not None
+                data[packet.pos + 100 : packet.pos + packet.size - 50] = b"\xa5" * (packet.size - 150)
+    path.write_bytes(data)
+    return path
+
+
+X264 = st.builds(
+    lambda gop, b, b_pyramid, refs, is_open, refresh: {
+        "preset": "veryfast",
+        "x264-params": f"keyint={gop}:bframes={b}:b-pyramid={b_pyramid}:ref={refs}:open-gop={is_open}"
+        f":intra-refresh={refresh}:b-adapt=0",
+    },
+    st.integers(1, 50), st.integers(0, 4), st.sampled_from(["none", "strict", "normal"]), st.integers(1, 4),
+    st.integers(0, 1), st.sampled_from([0, 0, 0, 1]),
+)  # fmt: skip
+X265 = st.builds(
+    lambda gop, b, is_open, layers: {
+        "preset": "ultrafast",
+        "x265-params": f"log-level=none:keyint={gop}:min-keyint=1:bframes={b}:open-gop={is_open}"
+        f":temporal-layers={layers}",
+    },
+    st.integers(5, 40), st.integers(0, 4), st.integers(0, 1), st.integers(0, 3),
+)  # fmt: skip
+MPEG = st.builds(lambda gop, b: {"g": str(gop), "bf": str(b)}, st.integers(1, 40), st.integers(0, 2))
+VPX = st.builds(
+    lambda gop, lag: {"g": str(gop), "deadline": "good", "cpu-used": "5", "auto-alt-ref": "1", "lag-in-frames": lag},
+    st.integers(1, 40),
+    st.sampled_from(["0", "12"]),
+)
+VIDEOS = st.one_of(
+    st.tuples(st.just("libx264"), st.sampled_from(["a.mp4", "a.mkv", "a.flv"]), X264),
+    st.tuples(st.just("libx265"), st.sampled_from(["a.mp4", "a.mkv"]), X265),
+    st.tuples(st.sampled_from(["mpeg2video", "mpeg4"]), st.sampled_from(["a.mp4", "a.mkv"]), MPEG),
+    st.tuples(st.sampled_from(["libvpx", "libvpx-vp9"]), st.sampled_from(["a.webm", "a.mkv"]), VPX),
+)
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    video=VIDEOS,
+    rate=st.sampled_from([12, 25, 30]),
+    count=st.integers(1, 150),
+    samples=st.integers(1, 6),
+    pause=st.floats(0.05, 6),
+    fast=st.booleans(),
+)
+def test_any_codec_group_of_pictures_and_hop_gives_the_frames_of_sequential_decoding(
+    video: tuple[str, str, dict[str, str]],
+    rate: int,
+    count: int,
+    samples: int,
+    pause: float,
+    fast: bool,
+    tmp_path: Path,
+) -> None:
+    codec, name, options = video
+    path = encode(tmp_path / name, codec=codec, rate=rate, frames=count, width=64, options=options)
+    sampling = Sampling(samples, 2, 19.37, hop_s=samples * 2 / 19.37 + pause, fast_decode=fast)
+    choice = assert_same_as_whole(path, sampling)
+    assert choice.decoder in WHOLE_DECODERS, choice
+
+
+def test_damage_between_the_windows_is_not_seen(tmp_path: Path) -> None:
+    sound = encode(tmp_path / "sound.mp4", seconds=8, options=SECOND, width=320, height=240)
+    expected, *_ = windows_of(sound, SPARSE)
+    # Frames are needed at 0.0 to 0.3 s, 2.0 to 2.3 s, and so on, and at the end.
+    damaged = damage(sound, range(3, 4))
+    windows, progress, _ = windows_of(damaged, SPARSE)
+    assert progress.choice == Choice("pyav-sparse")
+    assert all(np.array_equal(found, wanted) for (_, found), (_, wanted) in zip(windows, expected, strict=True))
+    assert end_of(damaged, SPARSE).status == "ok"
+    whole = end_of(damaged, Sampling(num_frames=4, sampling_rate=1, target_fps=10.0))
+    assert whole.status == "partial", "the damage can be seen"
+
+
+def test_damage_in_a_window_is_reported_as_in_sequential_decoding(tmp_path: Path) -> None:
+    path = damage(encode(tmp_path / "a.mp4", seconds=8, options=SECOND, width=320, height=240), range(4, 5))
+    choice = assert_same_as_whole(path, SPARSE)
+    assert choice.decoder == "pyav" and choice.reason is not None and "it is decoded whole" in choice.reason
+    end = end_of(path, SPARSE)
+    assert end.status == "partial" and len(end.gaps) == 1
+
+
+@pytest.mark.parametrize(
+    ("pattern", "value"),
+    [(b"stss", b"free"), (b"stss\0\0\0\0\0\0\0\x06", b"stss\0\0\0\0\0\0\0\x01")],
+    ids=["all frames are key frames", "only the first frame is a key frame"],
+)
+def test_a_wrong_table_of_key_frames_does_no_harm(pattern: bytes, value: bytes, tmp_path: Path) -> None:
+    path = encode(tmp_path / "a.mp4", seconds=6, options=SECOND)
+    data = path.read_bytes()
+    assert data.count(pattern) == 1
+    path.write_bytes(data.replace(pattern, value))
+    assert assert_same_as_whole(path, SPARSE) == Choice("pyav-sparse")
+
+
+def test_decoding_begins_at_no_frame_of_a_gradual_refresh_but_the_first(tmp_path: Path) -> None:
+    options = {"x264-params": "keyint=20:intra-refresh=1"}
+    path = encode(tmp_path / "a.mp4", seconds=4, options=options)
+    with av.open(str(path)) as container:
+        assert sum(packet.is_keyframe for packet in container.demux(video=0)) > 1
+    assert np.flatnonzero(read_packets(path, with_kinds=True).entries).tolist() == [0]
+    assert_same_as_whole(path, SPARSE)
+
+
+def test_parameter_sets_that_change_are_not_skipped(tmp_path: Path) -> None:
+    def encoded(name: str, **options: Any) -> Path:
+        return encode(tmp_path / name, codec="libx264", seconds=3, options=SECOND | options)
+
+    # Parameter sets stand in the packets of raw H.264, and in those of the Matroska file that is made of it.
+    joined = tmp_path / "joined.h264"
+    parts = [encoded("a.h264"), encoded("b.h264", preset="medium"), encoded("c.h264")]
+    joined.write_bytes(b"".join(part.read_bytes() for part in parts))
+    path = tmp_path / "joined.mkv"
+    with av.open(str(joined), options={"framerate": "30"}) as opened, av.open(str(path), "w") as out:
+        stream = out.add_stream_from_template(opened.streams.video[0])
+        for number, packet in enumerate(opened.demux(video=0)):
+            if packet.size:
+                packet.stream, packet.time_base = stream, opened.streams.video[0].time_base
+                packet.pts = packet.dts = round(number / 30 / float(packet.time_base))
+                out.mux(packet)
+    assert np.flatnonzero(read_packets(path, with_kinds=True).entries).tolist() == [0, 30, 60]
+    assert_same_as_whole(path, SPARSE)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "reason"),
+    [
+        ("a.ts", {}, "mpegts files are decoded whole, between the windows, too"),
+        ("a.avi", {"codec": "mpeg4"}, "avi files are decoded whole, between the windows, too"),
+        ("a.mov", {"codec": "qtrle", "pixel_format": "rgb24"}, "where decoding of qtrle can begin is not known"),
+        ("cut.mp4", {"start_s": -0.5}, "an edit list cuts frames out"),
+    ],
+)
+def test_a_video_that_cannot_be_decoded_in_parts_is_decoded_whole_and_the_reason_is_given(
+    name: str, settings: dict[str, Any], reason: str, tmp_path: Path
+) -> None:
+    path = encode(tmp_path / name, seconds=3, **settings)
+    assert assert_same_as_whole(path, SPARSE) == Choice("pyav", reason)
+
+
+def test_windows_without_pauses_are_read_as_ever(tmp_path: Path) -> None:
+    path = encode(tmp_path / "a.mp4", seconds=3)
+    _, progress, _ = windows_of(path, Sampling(num_frames=4, sampling_rate=1, target_fps=10.0))
+    assert progress.choice == Choice("pyav")
