@@ -19,7 +19,7 @@ from tagger.system.end_with_parent import end_with_parent
 from tagger.video.choose import Choice
 from tagger.video.cutting import ReadProgress
 from tagger.video.facts import VideoFacts, probe
-from tagger.video.packets import rate_varies
+from tagger.video.packets.table import rate_varies
 from tagger.video.readers.nvdec_reader import nvdec_reads
 from tagger.windows import Sampling
 

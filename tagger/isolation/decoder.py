@@ -84,7 +84,7 @@ class DecoderProcess:
         return VideoFacts(**self._ask("probe", path, {"container"}))
 
     def rate_varies(self, path: bytes | str | Path) -> bool | None:
-        """Runs ``tagger.video.packets.rate_varies`` in the decoder process. Raises VideoError."""
+        """Runs ``tagger.video.packets.table.rate_varies`` in the decoder process. Raises VideoError."""
         varies: bool | None = self._ask("rate_varies", path, {"varies"})["varies"]
         return varies
 

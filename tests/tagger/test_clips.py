@@ -14,9 +14,9 @@ import pytest
 from tagger.clips import Span, read_spans, read_unstacked_spans
 from tagger.preprocessing import Preprocessing
 from tagger.video import cutting
-from tagger.video.choose import has_decord
+from tagger.video.choose import Choice, has_decord
 from tagger.video.cutting import ReadProgress
-from tagger.video.readers.reader import WantedReader
+from tagger.video.readers.reader import DecoderName, WantedReader
 from tagger.windows import Sampling, Window
 from tests.videos import encode, read_frame_number
 
@@ -202,13 +202,10 @@ def test_few_frames_that_claim_to_last_for_days_together_are_damage(tmp_path: Pa
     assert end.windows == 141
 
 
-@pytest.mark.parametrize("decord", [True, False])
-def test_a_reader_reports_progress_while_it_yields_no_frames(
-    decord: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if decord and not has_decord():
+@pytest.mark.parametrize("decoder", ["decord", "pyav", "pyav-fast", "pyav-sparse"])
+def test_a_reader_reports_progress_while_it_yields_no_frames(decoder: DecoderName, tmp_path: Path) -> None:
+    if decoder == "decord" and not has_decord():
         pytest.skip("decord has no wheel for this machine")
-    monkeypatch.setattr("tagger.video.choose.has_decord", lambda: decord)
     path = encode(tmp_path / "a.mp4", seconds=2)
     calls = 0
 
@@ -218,8 +215,9 @@ def test_a_reader_reports_progress_while_it_yields_no_frames(
             calls += 1
 
     progress = Watched()
-    list(read_unstacked_spans(path, replace(SAMPLING, hop_s=100.0), PREPROCESSING, progress=progress))
-    assert progress.choice is not None and progress.choice.decoder == ("decord" if decord else "pyav")
+    sampling = replace(SAMPLING, hop_s=100.0)
+    list(read_unstacked_spans(path, sampling, PREPROCESSING, choice=Choice(decoder), progress=progress))
+    assert progress.choice == Choice(decoder)
     # One call for each packet, and one for each frame.
     assert calls >= 120
 

@@ -12,7 +12,7 @@ import numpy as np
 from tagger.errors import VideoError
 from tagger.video.container import open_file
 from tagger.video.facts import VideoFacts
-from tagger.video.packets import packet_times
+from tagger.video.packets.table import packet_times
 from tagger.video.readers.decord_log import error_count
 from tagger.video.readers.reader import DecoderName, Frame, Needs
 

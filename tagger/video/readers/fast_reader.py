@@ -10,7 +10,7 @@ import numpy as np
 from tagger.errors import VideoError
 from tagger.video.damage import Damage
 from tagger.video.facts import VideoFacts
-from tagger.video.packets import packet_times
+from tagger.video.packets.table import packet_times
 from tagger.video.readers.pyav_reader import PyAVReader
 from tagger.video.readers.reader import DecoderName, Frame, Gap, Needs
 

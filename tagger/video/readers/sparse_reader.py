@@ -14,7 +14,7 @@ from tagger.video.clock import Clock
 from tagger.video.container import ffmpeg_reason
 from tagger.video.damage import ErrorLog
 from tagger.video.facts import VideoFacts
-from tagger.video.packets import PacketTable, read_packets
+from tagger.video.packets.table import PacketTable, read_packets
 from tagger.video.readers.fast_reader import H264_OPTIONS, ROUNDING_S, SKIP_OPTIONS
 from tagger.video.readers.pyav_reader import PyAVReader
 from tagger.video.readers.reader import DecoderName, Frame, Needs

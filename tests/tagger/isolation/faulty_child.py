@@ -82,7 +82,7 @@ class FaultyReader:
         self._reader = reader
         fault, _, at = path.stem.split("-")
         self._fault, self._at = FAULTS[fault], int(at)
-        self.name, self.close = reader.name, reader.close
+        self.name, self.end_s, self.close = reader.name, reader.end_s, reader.close
 
     def frames(self, needs: Needs) -> Iterator[Frame]:
         for number, frame in enumerate(self._reader.frames(needs)):

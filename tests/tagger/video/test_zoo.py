@@ -14,7 +14,7 @@ from tagger.video.choose import has_decord
 from tagger.windows import Sampling
 from tests.tagger.look_up import look_up
 from tests.tagger.reference import decode_all
-from tests.tagger.whole import assert_same_as_whole
+from tests.tagger.sequential import assert_same_as_whole
 from tests.tagger.zoo import ZOO
 from tests.videos import encode, read_frame_number
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from tagger.clips import VideoEnd, read_spans
 from tagger.video.choose import WHOLE_DECODERS, Choice
-from tagger.video.packets import read_packets
+from tagger.video.packets.table import read_packets
 from tagger.windows import Sampling
-from tests.tagger.whole import PREPROCESSING, assert_same_as_whole, windows_of
+from tests.tagger.sequential import PREPROCESSING, assert_same_as_whole, windows_of
 from tests.videos import encode
 
 SPARSE = Sampling(num_frames=4, sampling_rate=1, target_fps=10.0, hop_s=2.0)  # 0.4 s every 2 s

@@ -13,7 +13,7 @@ from tagger.errors import VideoError
 from tagger.video.appended import next_video
 from tagger.video.container import ffmpeg_reason, open_container
 from tagger.video.damage import hole_check
-from tagger.video.packet_kinds import PacketKind, PacketKinds
+from tagger.video.packets.kinds import PacketKind, PacketKinds
 
 RATE_PACKETS = 1000
 RATE_BYTES = 64 * 2**20
