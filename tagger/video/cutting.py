@@ -63,15 +63,15 @@ def choose_first_reader(
     *,
     nvdec: bool = False,
     reader: WantedReader = "auto",
+    only: Ranges | None = None,
 ) -> Choice:
-    """Chooses the reader that is tried first, with ``choose_reader``."""
+    """Chooses the reader that is tried first, with ``choose_reader``. ``only`` is as in ``WindowCutter``."""
     frame_bytes = math.prod(preprocessing.shape)
     # An upper bound: one frame for each sample of each window.
     samples = sampling.num_frames * sampling.window_count(facts.duration_s) if facts.duration_s else None
     drained_bytes = samples * frame_bytes if samples is not None else None
-    return choose_reader(
-        facts, drained_bytes, fast=sampling.fast_decode, sparse=sampling.has_pauses, nvdec=nvdec, wanted=reader
-    )
+    sparse = sampling.has_pauses or only is not None
+    return choose_reader(facts, drained_bytes, fast=sampling.fast_decode, sparse=sparse, nvdec=nvdec, wanted=reader)
 
 
 def read_windows(
@@ -91,7 +91,7 @@ def read_windows(
     """
     facts = probe(path)
     progress.on_facts(facts)
-    choice = choice or choose_first_reader(facts, sampling, preprocessing, nvdec=nvdec, reader=wanted)
+    choice = choice or choose_first_reader(facts, sampling, preprocessing, nvdec=nvdec, reader=wanted, only=only)
     last = -1
     if choice.decoder == "decord":
         try:

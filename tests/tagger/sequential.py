@@ -9,32 +9,32 @@ from tagger.errors import VideoError
 from tagger.preprocessing import Preprocessing
 from tagger.video.choose import WHOLE_DECODERS, Choice
 from tagger.video.cutting import ReadProgress, read_windows
-from tagger.windows import Sampling, Window
+from tagger.windows import Ranges, Sampling, Window
 
 PREPROCESSING = Preprocessing(size=64, resize=64)
 
 
 def windows_of(
-    path: Path, sampling: Sampling, choice: Choice | None = None
+    path: Path, sampling: Sampling, choice: Choice | None = None, only: Ranges | None = None
 ) -> tuple[list[tuple[Window, np.ndarray]], ReadProgress, str | None]:
     """Returns the windows of a video with their frames, the state of the reading at its end, and its error."""
     progress = ReadProgress()
     windows = []
     try:
-        for window, frames in read_windows(path, sampling, PREPROCESSING, choice, False, "pyav", progress):
+        for window, frames in read_windows(path, sampling, PREPROCESSING, choice, False, "pyav", progress, only):
             windows.append((window, np.stack(frames)))
     except VideoError as error:
         return windows, progress, str(error)
     return windows, progress, None
 
 
-def assert_same_as_whole(path: Path, sampling: Sampling) -> Choice:
+def assert_same_as_whole(path: Path, sampling: Sampling, only: Ranges | None = None) -> Choice:
     """Compares the windows of a video with those of decoding it whole. Returns the choice of the reader."""
-    windows, progress, error = windows_of(path, sampling)
+    windows, progress, error = windows_of(path, sampling, only=only)
     choice = progress.choice
     assert choice is not None
     whole = Choice(WHOLE_DECODERS.get(choice.decoder, choice.decoder))
-    expected, expected_progress, expected_error = windows_of(path, sampling, whole)
+    expected, expected_progress, expected_error = windows_of(path, sampling, whole, only)
     assert [window.index for window, _ in windows] == [window.index for window, _ in expected]
     for (window, frames), (expected_window, expected_frames) in zip(windows, expected, strict=True):
         assert (window.start_s, window.end_s) == pytest.approx((expected_window.start_s, expected_window.end_s))

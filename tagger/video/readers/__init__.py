@@ -1,1 +1,1 @@
-"""The readers of video: PyAV, decord, NVDEC, one that skips frames, one that decodes parts. They share one interface."""
+"""The readers of video: PyAV, decord, NVDEC, one that skips frames, one that decodes parts. All share an interface."""

@@ -78,6 +78,7 @@ VIDEOS = st.one_of(
     samples=st.integers(1, 6),
     pause=st.floats(0.05, 6),
     fast=st.booleans(),
+    only=st.none() | st.lists(st.tuples(st.floats(0, 6), st.floats(0.01, 2)), max_size=3),
 )
 def test_any_codec_group_of_pictures_and_hop_gives_the_frames_of_sequential_decoding(
     video: tuple[str, str, dict[str, str]],
@@ -86,12 +87,15 @@ def test_any_codec_group_of_pictures_and_hop_gives_the_frames_of_sequential_deco
     samples: int,
     pause: float,
     fast: bool,
+    only: list[tuple[float, float]] | None,
     tmp_path: Path,
 ) -> None:
     codec, name, options = video
     path = encode(tmp_path / name, codec=codec, rate=rate, frames=count, width=64, options=options)
-    sampling = Sampling(samples, 2, 19.37, hop_s=samples * 2 / 19.37 + pause, fast_decode=fast)
-    choice = assert_same_as_whole(path, sampling)
+    ranges = None if only is None else [(start_s, start_s + length_s) for start_s, length_s in only]
+    # With ranges, windows may also overlap.
+    hop_s = samples * 2 / 19.37 + pause if only is None else 2 / 19.37 + pause
+    choice = assert_same_as_whole(path, Sampling(samples, 2, 19.37, hop_s=hop_s, fast_decode=fast), ranges)
     assert choice.decoder in WHOLE_DECODERS, choice
 
 
