@@ -9,6 +9,7 @@ import click
 
 from jobs.cli.command.options import (
     COUNT,
+    Duration,
     device_option,
     examples,
     finite,
@@ -24,11 +25,19 @@ from jobs.cli.command.options import (
     epilog=examples(
         "vtag bench",
         "vtag bench /videos/one.mp4 --model i3d-kinetics400",
+        "vtag bench /videos --every 10s",
         "vtag bench /videos --seconds 2 --rounds 1 --json",
     ),
 )
 @click.argument("inputs", metavar="[VIDEO]...", nargs=-1)
 @model_options
+@click.option(
+    "--every",
+    "every_s",
+    metavar="TIME",
+    type=Duration(),
+    help="Time from one window to the next, as in `vtag run`: 10s, 500ms or 2min; by default there are no pauses.",
+)
 @click.option(
     "--seconds",
     metavar="SECONDS",
@@ -55,6 +64,7 @@ def bench(
     model: str,
     weights: Path | None,
     frames: int | None,
+    every_s: float | None,
     seconds: float,
     rounds: int,
     device: Literal["auto", "cpu", "cuda"],
@@ -87,6 +97,7 @@ def bench(
                 precision=precision,
                 seconds=seconds,
                 rounds=rounds,
+                hop_s=every_s,
                 verbose=verbose,
                 on_part=lambda part: status.update(f"Measuring {part}"),
             )

@@ -29,6 +29,7 @@ from jobs.measure.rates import fastest, medians, rates_of_fastest
 from jobs.storage.address import is_address
 from jobs.tagging.decode_trial import MIN_SPEEDUP, DecodeRate, measure_decoding
 from jobs.tagging.pipeline import Workers, choose_workers, tag_videos, windows_per_call
+from jobs.tagging.plan import with_hop
 from tagger.errors import VideoError
 from tagger.isolation import DecoderProcess
 from tagger.model_file import ModelInfo
@@ -36,6 +37,7 @@ from tagger.tagger import ModelSource
 from tagger.video.cutting import choose_first_reader
 from tagger.video.facts import VideoFacts
 from tagger.video.readers.reader import DecoderName
+from tagger.windows import Sampling
 
 if TYPE_CHECKING:
     from tagger.classifier import DeviceName, PrecisionName
@@ -55,13 +57,16 @@ def bench(
     precision: "PrecisionName" = "auto",
     seconds: float = 5.0,
     rounds: int = 3,
+    hop_s: float | None = None,
     verbose: bool = False,
     on_part: Callable[[str], None] = lambda part: None,
 ) -> Bench:
     """Measures with the first of ``videos``: each figure for about ``seconds``, the pipeline ``rounds`` times.
 
-    ``on_part`` gets the name of each measurement before it starts. Raises JobError when no video can be used.
+    ``hop_s`` is the time in seconds from one window to the next; without it, windows have no pauses. ``on_part`` gets
+    the name of each measurement before it starts. Raises JobError when no video can be used, and InputError.
     """
+    sampling = with_hop(source.info.sampling, hop_s)
     if any(is_address(video.path) for video in videos):
         raise JobError("vtag bench measures this machine with local videos; copy some from the bucket first")
     readable = list(itertools.islice(_readable(videos), MAX_VIDEOS))
@@ -76,6 +81,7 @@ def bench(
         precision,
         seconds,
         rounds,
+        sampling,
         on_event=on_part,
         address="local",
         verbose=verbose,
@@ -92,22 +98,23 @@ def _measure(
     precision: "PrecisionName",
     seconds: float,
     rounds: int,
+    sampling: Sampling,
 ) -> Bench:
     """The part of ``bench`` that runs in the Ray driver. Sends the name of each measurement before it starts."""
     info, facts = source.info, readable[0][1]
-    reader: DecoderName = choose_first_reader(facts, info.sampling, info.preprocessing).decoder
+    reader: DecoderName = choose_first_reader(facts, sampling, info.preprocessing).decoder
     workers = choose_workers(session.cpus, session.gpus, device)
     send_event("decoding")
     on_disk = [(video.path, facts) for video, facts in readable]
 
     def decoding(reader: DecoderName, cores: int) -> DecodeRate:
-        return measure_decoding(on_disk, info.sampling, info.preprocessing, reader, cores, seconds)
+        return measure_decoding(on_disk, sampling, info.preprocessing, reader, cores, seconds)
 
     # The first measurement is discarded: processes of Ray are still starting.
     decoding(reader, workers.cores)
     decode = [
         decoding(name, cores)
-        for name in _readers(info, *on_disk[0], on_gpu=workers.device == "cuda")
+        for name in _readers(info, sampling, *on_disk[0], on_gpu=workers.device == "cuda")
         for cores in sorted({1, workers.cores})
     ]
     if _gpu_decodes(decode, reader):
@@ -120,22 +127,25 @@ def _measure(
     # Enough windows that the end of the run, when some actors have none left, counts for little.
     each_s = 1 / fastest(decode, reader=reader).windows_per_s + 1 / fastest(models[0].rates).windows_per_s
     wanted = max(PIPELINE_FACTOR * seconds / each_s, 8 * rows * workers.actors)
-    enough = _repeat_to_length(readable, wanted * info.sampling.effective_hop_s)
+    enough = _repeat_to_length(readable, wanted * sampling.effective_hop_s)
+    lengths_s = {video.path: facts.duration_s or 0.0 for video, facts in readable}
+    video_s = sum(lengths_s[video.path] for video in enough)
     runs = []
     for number in range(1, rounds + 1):
         send_event(f"the pipeline, {number} of {rounds}")
-        runs.append(_run_pipeline(enough, source, workers, precision))
+        runs.append(_run_pipeline(enough, video_s, source, sampling, workers, precision))
         send_event(f"decoding and the model again, {number} of {rounds}")
         decode.append(decoding(reader, workers.cores))
         models.append(measure_model(source, workers, precision, seconds, alone=False))
     if precision == "auto" and models[0].precision != "fp32":
         send_event("the model in fp32")
         models.append(measure_model(source, workers, "fp32", seconds))
-    return _figures(source, workers, facts, reader, decode, models, transport, runs)
+    return _figures(source, sampling, workers, facts, reader, decode, models, transport, runs)
 
 
 def _figures(
     source: ModelSource,
+    sampling: Sampling,
     workers: Workers,
     facts: VideoFacts,
     reader: DecoderName,
@@ -169,6 +179,7 @@ def _figures(
         ceilings=tuple(_ceiling(*each, workers.device) for each in rates),
         pipelines=tuple(run.windows_per_s(*each) for run, each in zip(runs, rates, strict=True)),
         start_s=runs[0].start_s,
+        hop_s=sampling.effective_hop_s,
         video_s_per_window=runs[0].video_s / runs[0].windows,
     )
 
@@ -197,12 +208,12 @@ def _peaks(models: Sequence[ModelMeasure]) -> dict[str, float]:
     }
 
 
-def _readers(info: ModelInfo, path: str, facts: VideoFacts, on_gpu: bool) -> list[DecoderName]:
+def _readers(info: ModelInfo, sampling: Sampling, path: str, facts: VideoFacts, on_gpu: bool) -> list[DecoderName]:
     """Returns the readers that can read a video: the chosen one, PyAV, the one for --fast-decode, and the GPU's."""
-    chosen = choose_first_reader(facts, info.sampling, info.preprocessing)
-    fast = choose_first_reader(facts, replace(info.sampling, fast_decode=True), info.preprocessing)
+    chosen = choose_first_reader(facts, sampling, info.preprocessing)
+    fast = choose_first_reader(facts, replace(sampling, fast_decode=True), info.preprocessing)
     readers: list[DecoderName] = [chosen.decoder, "pyav", fast.decoder]
-    if on_gpu and choose_first_reader(facts, info.sampling, info.preprocessing, nvdec=True).decoder == "pyav-nvdec":
+    if on_gpu and choose_first_reader(facts, sampling, info.preprocessing, nvdec=True).decoder == "pyav-nvdec":
         with DecoderProcess() as decoder, contextlib.suppress(VideoError):
             readers += ["pyav-nvdec"] if decoder.nvdec_reads(path) else []
     return list(dict.fromkeys(readers))
@@ -231,7 +242,7 @@ def _readable(videos: Sequence[Video]) -> Iterator[tuple[Video, VideoFacts]]:
 
 @dataclass(frozen=True)
 class _Pipeline:
-    """One run of the whole pipeline: its windows and their length in seconds.
+    """One run of the whole pipeline: its windows, and the length of its videos in seconds.
 
     The first windows came back after ``start_s``. In the ``passed_s`` seconds after that, ``decoded`` windows were
     decoded and ``predicted`` windows were classified.
@@ -256,13 +267,18 @@ class _Pipeline:
 
 
 def _run_pipeline(
-    videos: Sequence[Video], source: ModelSource, workers: Workers, precision: "PrecisionName"
+    videos: Sequence[Video],
+    video_s: float,
+    source: ModelSource,
+    sampling: Sampling,
+    workers: Workers,
+    precision: "PrecisionName",
 ) -> _Pipeline:
-    """Tags the videos and discards the rows."""
+    """Tags the videos, which are ``video_s`` seconds long together, and discards the rows."""
     begun_s = time.time()
     tables = [
         (time.time(), table.filter(pc.is_valid(table["window"])))
-        for table in tag_videos(videos, source, source.info.sampling, workers, top_k=1, precision=precision)
+        for table in tag_videos(videos, source, sampling, workers, top_k=1, precision=precision)
     ]
     first_s = next((came_s for came_s, table in tables if table.num_rows), begun_s)
     rows = pa.concat_tables([table for _, table in tables])
@@ -271,7 +287,7 @@ def _run_pipeline(
         raise JobError("the videos are too short to measure with; name longer ones, or more --seconds")
     return _Pipeline(
         windows=rows.num_rows,
-        video_s=pc.sum(pc.subtract(rows["end_s"], rows["start_s"])).as_py(),
+        video_s=video_s,
         decoded=pc.sum(pc.greater(rows["decoded_at"], first_s)).as_py(),
         predicted=pc.sum(pc.greater(rows["predicted_at"], first_s)).as_py(),
         passed_s=passed_s,

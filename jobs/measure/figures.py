@@ -33,7 +33,8 @@ class Bench:
     times is the median. ``gflop_per_window`` is the arithmetic of the model, ``gflop_per_s`` the peak of all actors
     together, by precision. ``ceilings`` and ``pipelines`` have one item per round, in windows per second: what decoding
     and the model allowed together, and what the pipeline reached. ``start_s`` is the time until the first windows of
-    the first pipeline came back; no rate includes it. ``video_s_per_window`` is the length of video per window.
+    the first pipeline came back; no rate includes it. Windows start every ``hop_s``
+    seconds. ``video_s_per_window`` is the length of video per window.
     """
 
     model_name: str
@@ -51,6 +52,7 @@ class Bench:
     ceilings: tuple[float, ...]
     pipelines: tuple[float, ...]
     start_s: float
+    hop_s: float
     video_s_per_window: float
 
     @property
@@ -92,7 +94,8 @@ class Bench:
     @property
     def cores_for_model(self) -> float:
         """Number of cores whose decoding, exact and without a GPU, keeps up with all actors."""
-        one = fastest(self.decode, reader="pyav", cores=1)
+        is_sparse = any(rate.reader == "pyav-sparse" for rate in self.decode)
+        one = fastest(self.decode, reader="pyav-sparse" if is_sparse else "pyav", cores=1)
         return self.model_windows_per_s / one.windows_per_s
 
     @property

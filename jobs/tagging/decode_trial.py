@@ -156,9 +156,12 @@ def _decode(
             decoder.nvdec_reads(videos[0][0])
         started_s = time.perf_counter()
         for path, facts in itertools.cycle(videos):
+            reached_s = 0.0
             for span in decoder.spans(path, sampling, preprocessing, choice=Choice(reader)):
                 windows += len(span.windows)
-                frames += sum(window.end_s - window.start_s for window in span.windows) * (facts.fps or 0.0)
+                until_s = max([reached_s, *(window.end_s for window in span.windows)])
+                frames += (until_s - reached_s) * (facts.fps or 0.0)
+                reached_s = until_s
                 # decord decodes a whole video before it returns the first windows.
                 if time.perf_counter() - started_s >= seconds and (reader != "decord" or span.end is not None):
                     passed_s = time.perf_counter() - started_s

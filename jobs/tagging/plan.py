@@ -103,6 +103,14 @@ class DryRun:
     only: Selection | None = None
 
 
+def with_hop(sampling: Sampling, hop_s: float | None) -> Sampling:
+    """Returns ``sampling`` with this distance of windows in seconds, or as it is. Raises InputError."""
+    try:
+        return sampling if hop_s is None else replace(sampling, hop_s=hop_s)
+    except ValueError as error:
+        raise InputError(str(error)) from None
+
+
 def make_plan(config: RunConfig, on_found: Callable[[int], None] = lambda found: None) -> Plan:
     """Plans a job without changing anything on disk (a model by name may be downloaded).
 
@@ -112,11 +120,7 @@ def make_plan(config: RunConfig, on_found: Callable[[int], None] = lambda found:
     output = choose_output(config.out, embeddings=config.embeddings)
     source = find_model(config.model, config.weights, frames=config.frames)
     sampling = replace(source.info.sampling, fast_decode=config.fast_decode or source.info.sampling.fast_decode)
-    if config.hop_s is not None:
-        try:
-            sampling = replace(sampling, hop_s=config.hop_s)
-        except ValueError as error:
-            raise InputError(str(error)) from None
+    sampling = with_hop(sampling, config.hop_s)
     top_k = min(config.top_k, len(source.info.labels))
     started = _read_started_run(output, overwrite=config.overwrite)
     base = None if config.overwrite or (started and started.replaces) else read_base(output)

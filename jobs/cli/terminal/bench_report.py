@@ -16,6 +16,9 @@ ADVICE = {
     ("cuda", "decoding"): "Decoding keeps the GPU waiting: more CPU cores for each GPU would help.",
 }
 
+FAST_DECODERS = ("pyav-fast", "pyav-sparse-fast")
+"""The readers of ``--fast-decode``."""
+
 MIN_FAST_DECODE_GAIN = 1.2
 """Minimum speed-up for which the report suggests ``--fast-decode``. Less is not worth the loss of exactness."""
 
@@ -47,7 +50,8 @@ def print_bench(measured: Bench, console: Console) -> None:
     rate = f" at {facts.fps:.5g} frames/s" if facts.fps else ""
     console.print(
         f"{measured.model_name} on {measured.device}, {count(measured.cores, 'core')}; {facts.width}×{facts.height} "
-        f"{facts.codec}{rate}; {measured.gflop_per_window:.1f} GFLOP a window; peak of matrix products: "
+        f"{facts.codec}{rate}; a window every {significant(measured.hop_s)} s; "
+        f"{measured.gflop_per_window:.1f} GFLOP a window; peak of matrix products: "
         + ", ".join(f"{peak:,.0f} GFLOP/s in {precision}" for precision, peak in measured.gflop_per_s.items()),
         highlight=False,
         markup=False,
@@ -69,7 +73,7 @@ def print_bench(measured: Bench, console: Console) -> None:
             f"At {facts.width}×{facts.height} the model keeps up with what {cores} cores decode.", highlight=False
         )
     console.print(ADVICE[measured.device, measured.bottleneck], highlight=False)
-    fast = max((rate.windows_per_s for rate in measured.decode if rate.reader == "pyav-fast"), default=0.0)
+    fast = max((rate.windows_per_s for rate in measured.decode if rate.reader in FAST_DECODERS), default=0.0)
     gain = fast / measured.decode_windows_per_s
     if measured.bottleneck == "decoding" and gain >= MIN_FAST_DECODE_GAIN:
         console.print(

@@ -44,6 +44,7 @@ MEASURED = Bench(
     ceilings=(9.0, 6.0, 9.2),
     pipelines=(8.1, 6.0, 8.1),
     start_s=8.2,
+    hop_s=2.0,
     video_s_per_window=2.0,
 )
 
@@ -149,6 +150,20 @@ def test_bench_measures_a_video_of_the_user(model_file: Path, tmp_path: Path) ->
     assert measured["reader"] == "pyav"
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("shared_ray")
+def test_bench_measures_sparse_windows(model_file: Path, tmp_path: Path) -> None:
+    video = encode(tmp_path / "video.mp4", seconds=20, rate=25)
+    options = ["--seconds", "0.2", "--rounds", "1", "--device", "cpu", "--every", "5s", "--json"]
+    result = CliRunner().invoke(main, ["bench", str(video), "--model", str(model_file), *options])
+    assert result.exit_code == 0, result.output
+    measured = json.loads(result.stdout)
+    assert measured["reader"] == "pyav-sparse" and measured["hop_s"] == 5
+    assert {each["reader"] for each in measured["decode"]} == {"pyav", "pyav-sparse", "pyav-sparse-fast"}
+    # Four windows are 20 s of video with their pauses.
+    assert measured["realtime"] / measured["pipeline_windows_per_s"] == pytest.approx(5)
+
+
 def test_no_readable_video_is_an_error_of_one_line(model_file: Path, tmp_path: Path) -> None:
     (tmp_path / "text.mp4").write_text("not a video")
     result = CliRunner().invoke(main, ["bench", str(tmp_path / "text.mp4"), "--model", str(model_file)])
@@ -156,6 +171,12 @@ def test_no_readable_video_is_an_error_of_one_line(model_file: Path, tmp_path: P
     assert result.stderr.strip().endswith(
         "none of the videos can be opened and has a known length; `vtag probe VIDEO` shows why"
     )
+
+
+def test_windows_closer_than_their_samples_are_an_error_of_one_line(model_file: Path) -> None:
+    result = CliRunner().invoke(main, ["bench", "--model", str(model_file), "--every", "1ms"])
+    assert result.exit_code == 1
+    assert result.stderr.strip().endswith("hop is 0.001 s; it must be at least one sample step, 0.133 s")
 
 
 def test_videos_in_a_bucket_are_an_error_of_one_line(model_file: Path, bucket: "Bucket") -> None:
