@@ -59,10 +59,18 @@ class PacketKinds:
         self._known_sets: set[bytes] | None = None
         self._extradata = decoder.extradata or b""
         self._changed = False
+        self._has_new_header = False
         self.is_known = self._units is not None or self._codec in (*_CHECKS, *INTRA_CODECS)
 
     def kind_of(self, packet: "av.Packet", content: bytes) -> PacketKind:
-        """Returns the kind of ``packet``, whose bytes are ``content``. Call it for every packet."""
+        """Returns the kind of ``packet``, whose bytes are ``content``. Call it for every packet.
+
+        A packet may bring another header, which is for all packets after it. From there on every packet is decoded.
+        """
+        if not self._has_new_header and packet.has_sidedata("new_extradata"):
+            self._has_new_header = bytes(packet.get_sidedata("new_extradata")) != self._extradata
+        if self._has_new_header:
+            return PacketKind()
         if self._units is not None:
             units = [unit for unit in self._units(content) if len(unit) > 1]
             return self._kind_of_units(units, is_key=packet.is_keyframe)

@@ -162,6 +162,36 @@ def test_parameter_sets_that_change_are_not_skipped(tmp_path: Path) -> None:
     assert_same_as_whole(path, SPARSE)
 
 
+def tags_of(path: Path) -> list[tuple[int, int, bytes]]:
+    """Returns the type, the time in milliseconds and the body of each tag of an FLV file (FLV 10.1, annex E.4)."""
+    data, at, tags = path.read_bytes(), 13, []
+    while at < len(data):
+        size, time_ms = (int.from_bytes(data[at + i : at + i + 3], "big") for i in (1, 4))
+        tags.append((data[at], time_ms, data[at + 11 : at + 11 + size]))
+        at += 11 + size + 4
+    return tags
+
+
+def test_a_header_that_changes_in_the_middle_is_not_skipped(tmp_path: Path) -> None:
+    # The parts decode without errors with the header of the other, but to other colours.
+    options = SECOND | {"bf": "0"}
+    parts = [
+        encode(tmp_path / f"{offset}.flv", seconds=3, options=options | {"x264-params": f"chroma-qp-offset={offset}"})
+        for offset in (0, 6)
+    ]
+    path, is_end = tmp_path / "joined.flv", b"\x17\x02"
+    data = parts[0].read_bytes()[:13]
+    for start_ms, part in ((0, parts[0]), (3100, parts[1])):
+        for kind, time_ms, body in tags_of(part):
+            if kind == 9 and body[:2] != is_end:
+                size, shown_ms = (value.to_bytes(3, "big") for value in (len(body), start_ms + time_ms))
+                head = bytes([kind, *size, *shown_ms, 0, 0, 0, 0])
+                data += head + body + (len(head) + len(body)).to_bytes(4, "big")
+    path.write_bytes(data)
+    assert np.flatnonzero(read_packets(path, with_kinds=True).entries).tolist() == [0, 30, 60]
+    assert assert_same_as_whole(path, SPARSE, [(4.3, 5.0)]) == Choice("pyav-sparse")
+
+
 @pytest.mark.parametrize(
     ("name", "settings", "reason"),
     [
