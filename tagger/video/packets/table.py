@@ -80,6 +80,8 @@ def read_packets(
     ticks: list[int] = []
     durations: list[int] = []
     found: list[PacketKind] = []
+    # Equal kinds are one object, because a long video has millions of packets.
+    known: dict[PacketKind, PacketKind] = {}
     problem: str | None = None
     last_packet = 0
     with container:
@@ -105,7 +107,8 @@ def read_packets(
                 if packet.pts is not None:
                     ticks.append(packet.pts)
                     durations.append(packet.duration or 0)
-                    found.append(kinds.kind_of(packet, content) if kinds is not None else PacketKind())
+                    kind = kinds.kind_of(packet, content) if kinds is not None else PacketKind()
+                    found.append(known.setdefault(kind, kind))
         except (av.error.FFmpegError, ValueError) as error:
             problem = ffmpeg_reason(error)
         if not problem and next_video(path, container, 0, last_packet, on_packet) is not None:

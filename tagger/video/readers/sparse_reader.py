@@ -201,11 +201,12 @@ def _parts(
 
 def _until_next_entry(ticks: np.ndarray, entries: np.ndarray, packet: int) -> int:
     """Returns the number of the last packet whose frame is shown up to the next entry point after ``packet``."""
-    following = entries[np.searchsorted(entries, packet, side="right") :]
-    later = following[ticks[following] > ticks[packet]]
-    if not len(later):
+    at = int(np.searchsorted(entries, packet, side="right"))
+    while at < len(entries) and ticks[entries[at]] <= ticks[packet]:
+        at += 1
+    if at == len(entries):
         return len(ticks) - 1
-    until = entry = int(later[0])
+    until = entry = int(entries[at])
     while until + 1 < len(ticks) and ticks[until + 1] < ticks[entry]:
         until += 1
     return until
