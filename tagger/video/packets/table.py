@@ -73,8 +73,8 @@ def read_packets(
 
     Reads the whole file, which may take long. ``entries`` and ``references`` are only found ``with_kinds``. Raises
     VideoError when a decoder would not return one frame for each packet: packets have no times, are marked as damaged,
-    have a hole, are cut out by an edit list, or come before the first key frame, or another video is appended to the
-    file.
+    are encrypted, have a hole, are cut out by an edit list, or come before the first key frame, or another video is
+    appended to the file.
     """
     container, stream, _ = open_container(path, number=number)
     ticks: list[int] = []
@@ -148,6 +148,8 @@ def _packet_problem(packet: "av.Packet", first_ticks: int | None) -> str | None:
         return "frames have no times"
     if packet.is_corrupt:
         return "a packet is marked as damaged"
+    if packet.has_sidedata("encryption_info"):
+        return "a packet is encrypted"
     if packet.is_discard:
         return "an edit list cuts frames out"
     if first_ticks is None and not packet.is_keyframe:

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tagger.clips import VideoEnd, read_spans
+from tagger.errors import VideoError
 from tagger.video.choose import WHOLE_DECODERS, Choice
 from tagger.video.packets.table import read_packets
 from tagger.windows import Sampling
@@ -190,6 +191,14 @@ def test_a_header_that_changes_in_the_middle_is_not_skipped(tmp_path: Path) -> N
     path.write_bytes(data)
     assert np.flatnonzero(read_packets(path, with_kinds=True).entries).tolist() == [0, 30, 60]
     assert assert_same_as_whole(path, SPARSE, [(4.3, 5.0)]) == Choice("pyav-sparse")
+
+
+def test_encrypted_packets_are_not_decoded_in_parts(tmp_path: Path) -> None:
+    # A file may be encrypted after a clear beginning, so opening it is no check.
+    protection = {"encryption_scheme": "cenc-aes-ctr", "encryption_key": "0" * 32, "encryption_kid": "1" * 32}
+    path = encode(tmp_path / "a.mp4", seconds=1, container_options=protection)
+    with pytest.raises(VideoError, match="a packet is encrypted"):
+        read_packets(path, with_kinds=True)
 
 
 @pytest.mark.parametrize(
