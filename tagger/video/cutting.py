@@ -139,7 +139,12 @@ def _cut_windows(
 
     def plan(ends_s: np.ndarray) -> list[int]:
         cutter: WindowCutter[int] = WindowCutter(sampling, _may_end_s(facts, sampling, float(ends_s[-1])), only)
-        return list(cutter.needed(ends_s.tolist(), range(len(ends_s))))
+        numbers = []
+        for number in cutter.needed(ends_s.tolist(), range(len(ends_s))):
+            # A long video takes seconds.
+            progress.on_advance()
+            numbers.append(number)
+        return numbers
 
     reader, opened = open_video(path, facts, choice, width, height, progress.on_advance, plan)
     if opened != choice:

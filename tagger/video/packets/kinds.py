@@ -32,6 +32,9 @@ B-pictures, to which no picture refers (ISO/IEC 13818-2, 6.2 and 6.3.9)."""
 MPEG4_PICTURE, MPEG4_I, MPEG4_B = b"\0\0\1\xb6", 0, 2
 """The start code of a picture in MPEG-4 part 2, and the types of I-pictures and B-pictures (ISO/IEC 14496-2, 6.2.5)."""
 
+MPEG4_LAYERS = range(0x20, 0x30)
+"""The numbers of start codes of the parameters of a layer in MPEG-4 part 2 (video_object_layer_start_code)."""
+
 AV1_SEQUENCE, AV1_FRAMES = 1, frozenset({3, 6})
 """Types of units in AV1: a sequence header, and units that begin with a frame header (AV1 specification, 6.2.2)."""
 
@@ -76,23 +79,20 @@ class PacketKinds:
             return self._kind_of_units(units, is_key=packet.is_keyframe)
         if self._codec in INTRA_CODECS:
             return PacketKind(packet.is_keyframe)
+        if self._codec == "mpeg4":
+            self._note_sets({part for part in content.split(b"\0\0\1") if part[:1] and part[0] in MPEG4_LAYERS})
+            if self._changed:
+                return PacketKind()
         kind = _CHECKS[self._codec](content) if self._codec in _CHECKS else PacketKind()
         return kind if packet.is_keyframe or not kind.can_begin else PacketKind()
 
     def _kind_of_units(self, units: list[bytes], *, is_key: bool) -> PacketKind:
-        """Returns the kind of a packet of H.264 or HEVC.
-
-        Parameter sets in packets stay valid for later packets. So after sets that are neither in the header of the file
-        nor in the first packet, decoding does not begin again.
-        """
+        """Returns the kind of a packet of H.264 or HEVC."""
         is_h264 = self._codec == "h264"
         kinds = [unit[0] & 0x1F if is_h264 else unit[0] >> 1 & 0x3F for unit in units]
         set_kinds = H264_SETS if is_h264 else HEVC_SETS
         sets = {unit.rstrip(b"\0") for unit, kind in zip(units, kinds, strict=True) if kind in set_kinds}
-        if self._known_sets is None:
-            self._known_sets = sets
-        elif sets and not self._changed:
-            self._changed = any(each not in self._known_sets and each not in self._extradata for each in sets)
+        self._note_sets(sets)
         if is_h264:
             slices = [unit for unit, kind in zip(units, kinds, strict=True) if kind in H264_SLICES]
             # nal_ref_idc is 0 in all slices of a frame, or in none.
@@ -104,6 +104,16 @@ class PacketKinds:
             layer = (slices[0][1] & 7) - 1 if slices else 0
             can_begin = any(kind in HEVC_ENTRIES for kind in kinds)
         return PacketKind(can_begin and is_key and not self._changed, is_reference or bool(sets), layer)
+
+    def _note_sets(self, sets: set[bytes]) -> None:
+        """Notes the parameter sets of a packet, which stay valid for later packets.
+
+        After sets that are neither in the header of the file nor in the first packet, decoding does not begin again.
+        """
+        if self._known_sets is None:
+            self._known_sets = sets
+        elif sets and not self._changed:
+            self._changed = any(each not in self._known_sets and each not in self._extradata for each in sets)
 
 
 def _unit_splitter(decoder: "av.VideoCodecContext") -> Callable[[bytes], Iterator[bytes]]:

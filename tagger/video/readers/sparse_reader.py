@@ -12,7 +12,7 @@ import numpy as np
 from tagger.errors import VideoError
 from tagger.video.clock import Clock
 from tagger.video.container import ffmpeg_reason
-from tagger.video.damage import ErrorLog
+from tagger.video.damage import ErrorLog, checked_packets
 from tagger.video.facts import VideoFacts
 from tagger.video.packets.table import PacketTable, read_packets
 from tagger.video.readers.fast_reader import H264_OPTIONS, ROUNDING_S, SKIP_OPTIONS
@@ -81,7 +81,8 @@ class SparseReader(PyAVReader):
 
     def _needed_frames(self) -> Iterator[tuple[int, av.VideoFrame]]:
         """Yields the number of each needed frame, with the frame, or with fast decoding the nearest decoded one."""
-        packets = (packet for packet in self._container.demux(self._stream) if packet.size)
+        checked = checked_packets(self._container, self._stream)
+        packets = ((packet, is_lost) for packet, is_lost in checked if packet.size)
         for part in self._parts:
             waiting = deque(part.numbers)
             before: _Numbered | None = None
@@ -95,7 +96,7 @@ class SparseReader(PyAVReader):
             is_end = part.until == len(self._table.ticks) - 1
             for number in waiting:
                 if before is None or not (self._is_fast and is_end):
-                    raise SparseError(f"the frame at {self._starts_s[number]:.2f} s is missing")
+                    raise SparseError(f"the packet at {self._starts_s[number]:.2f} s gives no frame")
                 yield number, before[1]
 
     def _nearest(self, number: int, before: "_Numbered | None", after: "_Numbered") -> av.VideoFrame:
@@ -103,11 +104,11 @@ class SparseReader(PyAVReader):
         if after[0] == number:
             return after[1]
         if not self._is_fast or before is None:
-            raise SparseError(f"the frame at {self._starts_s[number]:.2f} s is missing")
+            raise SparseError(f"the packet at {self._starts_s[number]:.2f} s gives no frame")
         middle_s = (self._starts_s[before[0]] + self._starts_s[after[0]]) / 2 + ROUNDING_S
         return before[1] if self._starts_s[number] <= middle_s else after[1]
 
-    def _decoded_part(self, part: "_Part", packets: "Iterator[av.Packet]") -> Iterator["_Numbered"]:
+    def _decoded_part(self, part: "_Part", packets: "Iterator[tuple[av.Packet, bool]]") -> Iterator["_Numbered"]:
         """Decodes a part of the video and yields its frames with their numbers."""
         decoder, ticks = self._stream.codec_context, self._table.ticks
         log = ErrorLog()
@@ -125,13 +126,15 @@ class SparseReader(PyAVReader):
                 yield found, frame
 
         try:
-            for packet in packets:
+            for packet, is_lost in packets:
                 number, self._packet = self._packet, self._packet + 1
                 self._on_packet()
                 if packet.pts != ticks[number]:
                     raise SparseError("the packets have changed")
                 # Frames that are stored after the entry point but shown before it may refer to older ones.
                 if number >= part.begin and packet.pts >= ticks[part.begin] and self._is_decoded[number]:
+                    if is_lost:
+                        raise SparseError("its data are damaged")
                     yield from numbered(decoder.decode(packet))
                 if number == part.until:
                     break
