@@ -234,15 +234,20 @@ def _current(file: Location) -> tuple[Location, str | None]:
 
     It is the lock file, or the file of a job that takes it over right now.
     """
+    lock_file = file
     text = _read(file)
     while text is not None:
         successor = _successor(file, text)
         if successor == file:
             raise OutputError(f"{file} is damaged; remove it when no vtag run writes there")
         following = _read(successor)
-        if following is None:
+        if following is not None:
+            file, text = successor, following
+        elif _read(file) == text:
             break
-        file, text = successor, following
+        else:
+            # Between the two looks, the successor has become the lock file, or the holder has written a heartbeat.
+            file, text = lock_file, _read(lock_file)
     return file, text
 
 

@@ -469,6 +469,23 @@ class TestOfAJobThatWasKilledWhileItTookALockOver:
             pass
         assert str(caught.value) == refusal(folder, successor)
 
+    def test_it_is_named_if_it_takes_over_between_two_looks(
+        self, folder: Path, quick: None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        write(folder, ELSEWHERE)
+        successor = this_process()
+        claim = folder / ".lock-after-t.tmp"
+        claim.write_text(json.dumps(successor))
+        original = lock._read
+
+        def read_after_the_takeover(file: Location) -> str | None:
+            if file.name == claim.name and claim.exists():
+                claim.replace(folder / "lock.json")
+            return original(file)
+
+        monkeypatch.setattr(lock, "_read", read_after_the_takeover)
+        assert lock._current(locate(folder / "lock.json"))[1] == json.dumps(successor)
+
     def test_a_job_that_is_late_with_an_old_claim_is_refused(
         self, folder: Path, quick: None, monkeypatch: pytest.MonkeyPatch
     ) -> None:
