@@ -33,8 +33,8 @@ class Bench:
     times is the median. ``gflop_per_window`` is the arithmetic of the model, ``gflop_per_s`` the peak of all actors
     together, by precision. ``ceilings`` and ``pipelines`` have one item per round, in windows per second: what decoding
     and the model allowed together, and what the pipeline reached. ``start_s`` is the time until the first windows of
-    the first pipeline came back; no rate includes it. Windows start every ``hop_s``
-    seconds. ``video_s_per_window`` is the length of video per window.
+    the first pipeline came back; no rate includes it. Windows start every ``hop_s`` seconds. ``video_s_per_window`` is
+    the length of video per window.
     """
 
     model_name: str
