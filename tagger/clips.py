@@ -16,7 +16,7 @@ from tagger.video.cutting import ReadProgress, gaps_error, read_windows
 from tagger.video.facts import VideoFacts
 from tagger.video.readers.reader import WantedReader
 from tagger.video.watched_file import take_read_error
-from tagger.windows import Ranges, Sampling, Window
+from tagger.windows import Part, Ranges, Sampling, Window
 
 Status = Literal["ok", "partial", "failed"]
 
@@ -85,17 +85,18 @@ def read_spans(
     nvdec: bool = False,
     reader: WantedReader = "auto",
     only: Ranges | None = None,
+    part: Part | None = None,
 ) -> Iterator[Span]:
     """Reads a video and yields its windows in order, up to ``span_windows`` at a time. The last span has the end.
 
     Never raises because of a video: for a video that cannot be read, the ``end`` of the last span gives the reason. If
     the decoder crashes, this process crashes, too. ``tagger.isolation`` reads videos in a separate process instead.
     ``nvdec`` and ``reader`` are passed on to ``choose_reader``. With ``only``, the windows come that show something of
-    these ranges (see ``WindowCutter``).
+    these ranges (see ``WindowCutter``). With ``part``, only the windows of this part come (see ``read_windows``).
     """
     begun_s = time.process_time()
     spans = read_unstacked_spans(
-        path, sampling, preprocessing, span_windows=span_windows, nvdec=nvdec, reader=reader, only=only
+        path, sampling, preprocessing, span_windows=span_windows, nvdec=nvdec, reader=reader, only=only, part=part
     )
     for span in spans:
         clips = np.empty((len(span.windows), sampling.num_frames, *preprocessing.shape), np.uint8)
@@ -116,11 +117,12 @@ def read_unstacked_spans(
     reader: WantedReader = "auto",
     progress: ReadProgress | None = None,
     only: Ranges | None = None,
+    part: Part | None = None,
 ) -> Iterator[UnstackedSpan]:
     """Reads a video like ``read_spans``, but leaves the clips unstacked.
 
     ``choice`` overrides the automatic choice of a reader. ``nvdec`` and ``reader`` are passed on to ``choose_reader``.
-    ``progress`` is notified while the video is read. ``only`` is as in ``read_spans``.
+    ``progress`` is notified while the video is read. ``only`` and ``part`` are as in ``read_spans``.
     """
     path = Path(path)
     started = time.perf_counter()
@@ -132,7 +134,7 @@ def read_unstacked_spans(
     failure: VideoError | None = None
     take_read_error(path)  # One that is left from an earlier reading.
     try:
-        for window, frames in read_windows(path, sampling, preprocessing, choice, nvdec, reader, progress, only):
+        for window, frames in read_windows(path, sampling, preprocessing, choice, nvdec, reader, progress, only, part):
             # One window is held back so that the last span, which has the end, also has a window.
             if len(pending) == span_windows:
                 span, pending = _span(pending), []

@@ -133,23 +133,50 @@ def merged_ranges(ranges: Iterable[tuple[float, float]]) -> tuple[tuple[float, f
     return tuple(merged)
 
 
+ALL_WINDOWS = range(NEVER)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a video that is cut into ``of`` parts with about equal numbers of windows. ``index`` counts from 0."""
+
+    index: int
+    of: int
+
+    def windows(self, sampling: Sampling, duration_s: float) -> range:
+        """Returns the numbers of its windows, in a video that declares ``duration_s``. The last part has no end."""
+        count = sampling.window_count(duration_s)
+        is_last = self.index == self.of - 1
+        return range(count * self.index // self.of, NEVER if is_last else count * (self.index + 1) // self.of)
+
+
 class WantedWindows:
     """The windows that show more than TIME_TOLERANCE_S of one of the ``only`` ranges; without ranges, all windows.
 
-    No window shows anything after ``end_s``, the end of the video.
+    No window shows anything after ``end_s``, the end of the video. Only those with the numbers ``within`` are wanted.
     """
 
-    def __init__(self, sampling: Sampling, only: Ranges | None, end_s: float = FOREVER_S):
+    def __init__(
+        self, sampling: Sampling, only: Ranges | None, end_s: float = FOREVER_S, *, within: range = ALL_WINDOWS
+    ):
         # Groups of consecutive windows, in order: the number of the first window of each, and that after its last one.
-        self._firsts = [0] if only is None else []
-        self._stops = [NEVER] if only is None else []
+        self._firsts: list[int] = []
+        self._stops: list[int] = []
+        groups = [ALL_WINDOWS] if only is None else []
         for each in merged_ranges(only or ()):
             start_s, until_s = (min(time_s, end_s, FOREVER_S) for time_s in each)
-            windows = _windows_showing(sampling, start_s, until_s)
-            first = max(windows.start, *self._stops[-1:], 0)
-            if first < windows.stop:
+            groups.append(_windows_showing(sampling, start_s, until_s))
+        for windows in groups:
+            first = max(windows.start, within.start, *self._stops[-1:])
+            stop = min(windows.stop, within.stop)
+            if first < stop:
                 self._firsts.append(first)
-                self._stops.append(windows.stop)
+                self._stops.append(stop)
+
+    @property
+    def stop(self) -> int:
+        """The number after that of the last wanted window; 0 if there is none."""
+        return self._stops[-1] if self._stops else 0
 
     def next(self, window: int) -> int:
         """Returns the number of the first wanted window from ``window`` on; NEVER if there is none."""
@@ -205,19 +232,32 @@ class WindowCutter(Generic[Pixels]):
     video is expected to end, take no such samples.
 
     With ``only``, the windows come out that show something of these ranges (see ``WantedWindows``), the same as without
-    it. The others need no frames.
+    it, and of these only those with the numbers ``within``. The others need no frames.
     """
 
-    def __init__(self, sampling: Sampling, may_end_s: float = 0.0, only: Ranges | None = None):
+    def __init__(
+        self,
+        sampling: Sampling,
+        may_end_s: float = 0.0,
+        only: Ranges | None = None,
+        *,
+        within: range = ALL_WINDOWS,
+    ):
         self._sampling = sampling
         self._may_end_s = may_end_s
         self._only = only
-        self._wanted = WantedWindows(sampling, only)
+        self._within = within
+        self._wanted = WantedWindows(sampling, only, within=within)
         self._open: deque[_OpenWindow[Pixels]] = deque()
         self._next = self._wanted.next(0)
         """The number of the window that is opened next."""
         self._begin_s = -TIME_TOLERANCE_S
         """The earliest time of a sample: the start of the video, or the end of the last gap."""
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all windows that are wanted have come out."""
+        return not self._open and self._next == NEVER
 
     def needs(self, shown_until_s: float) -> bool:
         """Checks whether the next frame, shown until ``shown_until_s``, contains a sample time of a window."""
@@ -241,11 +281,16 @@ class WindowCutter(Generic[Pixels]):
         while True:
             for window in self._open:
                 self._fill(window, limit_s, pixels)
-            while self._open and self._is_complete(self._open[0], shown_until_s):
-                yield self._emit(self._open.popleft(), shown_until_s, pixels)
+            yield from self.reach(shown_until_s)
             if self._opens_s(self._next) >= limit_s:
                 return
             self._open_next()
+
+    def reach(self, until_s: float) -> Iterator[tuple[Window, list[Pixels]]]:
+        """Yields the windows that are complete if the video goes on until ``until_s``."""
+        while self._open and self._is_complete(self._open[0], until_s):
+            window = self._open.popleft()
+            yield self._emit(window, until_s, window.frames[-1])
 
     def lose(self, from_s: float, until_s: float) -> None:
         """Leaves out the windows that touch a stretch which cannot be read. The next frame starts at ``until_s``."""
@@ -259,7 +304,7 @@ class WindowCutter(Generic[Pixels]):
         """Takes the last frame, which ends at ``end_s``, and yields the remaining windows."""
         count = self._sampling.window_count(end_s)
         # A range after the end of the video is in none of the windows that reach past it.
-        wanted = WantedWindows(self._sampling, self._only, end_s)
+        wanted = WantedWindows(self._sampling, self._only, end_s, within=self._within)
         while self._open or self._next < count:
             if not self._open:
                 self._open_next()
@@ -268,16 +313,20 @@ class WindowCutter(Generic[Pixels]):
                 self._fill(window, end_s - TIME_TOLERANCE_S, last)
                 yield self._emit(window, end_s, last)
 
-    def needed(self, ends_s: Sequence[float], pixels: Sequence[Pixels]) -> Iterator[Pixels]:
-        """Yields those of ``pixels`` that windows need. Frames are shown until ``ends_s``; the last is always needed.
+    def needed(self, ends_s: Sequence[float], pixels: Sequence[Pixels], *, has_end: bool = True) -> Iterator[Pixels]:
+        """Yields those of ``pixels`` that windows need. Frames are shown until ``ends_s``.
 
-        Afterwards all windows of the video are cut: use a cutter of its own.
+        If the video ``has_end`` there, its last frame is always needed. Afterwards all windows are cut: use a cutter of
+        its own.
         """
-        for end_s, each in zip(ends_s[:-1], pixels[:-1], strict=True):
+        until = len(ends_s) - has_end
+        for end_s, each in zip(ends_s[:until], pixels[:until], strict=True):
+            if self.is_done:
+                break
             if self.needs(end_s):
                 deque(self.push(end_s, each), maxlen=0)
                 yield each
-        yield pixels[-1]
+        yield from pixels[until:]
 
     def _opens_s(self, index: int) -> float:
         """Returns a time in seconds at which a window has no sample yet. It never falls from window to window."""

@@ -1,7 +1,7 @@
 """Collects result rows, which come back in any order, until a video is finished."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import numpy as np
@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs.archive.video import Failure, Version, Video
-from jobs.tagging.transport import SEGMENTS_SCHEMA, end_from_json
+from jobs.tagging.transport import SEGMENTS_SCHEMA, PartEnd
 from tagger.clips import VideoEnd
 
 
@@ -19,7 +19,8 @@ class FinishedVideo:
 
     ``version`` is the version of the file that was read, None when the file was not found. ``segments`` are rows of
     SEGMENTS_SCHEMA, in order, with their embeddings if the run has them. ``number`` is the number of the video in the
-    job. ``attempts`` is the number of runs that have read this version of the video.
+    job. ``attempts`` is the number of runs that have read this version of the video. ``parts`` is the number of parts
+    that it was read in.
     """
 
     video: Video
@@ -29,6 +30,7 @@ class FinishedVideo:
     predict_s: float
     number: int = 0
     attempts: int = 1
+    parts: int = 1
 
     @property
     def failure(self) -> Failure | None:
@@ -66,15 +68,25 @@ class TimeSpent:
 class _OpenVideo:
     slices: list[pa.Table] = field(default_factory=list)
     rows: int = 0
-    reached_s: float = 0.0
-    end: VideoEnd | None = None
-    version: Version | None = None
+    video_s: float = 0.0
+    """The seconds of the video that are tagged, as far as it is known before it is finished."""
+    reached_s: dict[int, float] = field(default_factory=dict)
+    """The ends of stretches of windows that came back, by the numbers of the windows after them."""
+    ends: dict[int, PartEnd] = field(default_factory=dict)
+    """The ends of its parts, by their numbers."""
+
+    @property
+    def may_be_complete(self) -> bool:
+        """Whether all parts have ended, and as many rows have come back as there are windows."""
+        ends = list(self.ends.values())
+        return bool(ends) and len(ends) == ends[0].part.of and self.rows >= sum(end.end.windows for end in ends)
 
 
 class Collector:
     """Collects the rows of unfinished videos. A video is finished when its end and all its windows have come back.
 
-    Duplicate rows are dropped: when a worker dies, its work is repeated.
+    A video may be read in parts at the same time. It is finished when all parts are. Duplicate rows are dropped: when a
+    worker dies, its work is repeated.
     """
 
     def __init__(self, videos: Sequence[Video]):
@@ -105,33 +117,48 @@ class Collector:
         video = self._open.setdefault(number, _OpenVideo())
         ends = rows["end"]
         if ends.null_count < len(ends):
-            video.end, video.version = end_from_json(ends.drop_null()[-1].as_py())
+            for text in ends.drop_null().to_pylist():
+                end = PartEnd.from_json(text)
+                video.ends[end.part.index] = end
         if rows["window"].null_count:
             rows = rows.filter(pc.is_valid(rows["window"]))
         if rows.num_rows:
             video.slices.append(rows)
             video.rows += rows.num_rows
             self.windows += rows.num_rows
-            # Windows may overlap, so their lengths do not add up: progress is the end of the last window.
-            reached_s = rows["end_s"][-1].as_py()
-            self.video_s += max(reached_s - video.reached_s, 0.0)
-            video.reached_s = max(reached_s, video.reached_s)
-        return video.end is not None and video.rows >= video.end.windows
+            self._advance(video, rows)
+        return video.may_be_complete
+
+    def _advance(self, video: _OpenVideo, rows: pa.Table) -> None:
+        """Counts the seconds of consecutive rows. Windows may overlap, so their lengths do not add up."""
+        windows, end_s = rows["window"], rows["end_s"][-1].as_py()
+        begin_s = video.reached_s.pop(windows[0].as_py(), rows["start_s"][0].as_py())
+        video.reached_s[windows[-1].as_py() + 1] = end_s
+        self._count(video, end_s - begin_s)
+
+    def _count(self, video: _OpenVideo, video_s: float) -> None:
+        video.video_s += video_s
+        self.video_s += video_s
 
     def _finish(self, number: int) -> FinishedVideo | None:
         video = self._open[number]
-        assert video.end is not None
         segments = pa.concat_tables(video.slices) if video.slices else SEGMENTS_SCHEMA.empty_table()
         windows, first = np.unique(segments["window"].to_numpy(), return_index=True)
-        if len(windows) != video.end.windows:
+        ends = [video.ends[part] for part in sorted(video.ends)]
+        if len(windows) != sum(end.end.windows for end in ends):
             return None
         if not np.array_equal(first, np.arange(len(segments))):
             segments = segments.take(first)
+        if len(segments):
+            self._count(video, segments["end_s"][-1].as_py() - video.video_s)
         self.windows -= video.rows - len(windows)
         del self._open[number]
         self._is_finished[number] = True
         predict_s = pc.sum(segments["predict_s"]).as_py() or 0.0
-        return FinishedVideo(self._videos[number], video.version, segments, video.end, predict_s, number=number)
+        end, version = joined(ends)
+        return FinishedVideo(
+            self._videos[number], version, segments, end, predict_s, number=number, parts=ends[0].part.of
+        )
 
     def forget_unfinished(self, numbers: Iterable[int]) -> list[int]:
         """Returns those of ``numbers`` whose videos are not finished, and forgets their rows."""
@@ -139,7 +166,7 @@ class Collector:
         for number in unfinished:
             if (video := self._open.pop(number, None)) is not None:
                 self.windows -= video.rows
-                self.video_s -= video.reached_s
+                self.video_s -= video.video_s
         return unfinished
 
     def reopen(self, video: FinishedVideo) -> None:
@@ -148,3 +175,31 @@ class Collector:
         self.windows -= len(video.segments)
         if len(video.segments):
             self.video_s -= video.segments["end_s"][-1].as_py()
+
+
+def joined(ends: Sequence[PartEnd]) -> tuple[VideoEnd, Version | None]:
+    """Returns how a video ended that was read in parts, and the version that was read. ``ends`` are in order.
+
+    The first part that was not read completely gives status and error: the video must be read whole then.
+    """
+    first = ends[0]
+    if len(ends) == 1:
+        return first.end, first.version
+    bad = next((each for each in ends if each.end.status != "ok"), first)
+    end, windows = bad.end, sum(each.end.windows for each in ends)
+    if any(each.version != first.version for each in ends) and end.status == "ok":
+        end = replace(end, error_kind="changed", error="it was written to while it was read in parts")
+    if end.error_kind is not None:
+        end = replace(end, status="partial" if windows else "failed")
+    facts = first.end.facts
+    if facts is not None:
+        durations_s = [each.end.facts.duration_s or 0.0 for each in ends if each.end.facts is not None]
+        facts = replace(facts, duration_s=max(durations_s))
+    end = replace(
+        end,
+        windows=windows,
+        facts=facts,
+        choice=first.end.choice,
+        decode_s=sum(each.end.decode_s for each in ends),
+    )
+    return end, first.version

@@ -26,7 +26,7 @@ from tagger.errors import VideoError, doing, one_line
 from tagger.isolation import decoder_of_this_thread
 from tagger.preprocessing import Preprocessing
 from tagger.video.readers.reader import WantedReader
-from tagger.windows import Ranges, Sampling
+from tagger.windows import NEVER, Part, Ranges, Sampling
 
 MAX_FAILURES_IN_A_ROW = 5
 """Number of videos in a row that are out of reach of a process, after which its node decodes no more."""
@@ -82,25 +82,37 @@ def decode(
     """Reads the videos of ``batch`` one after the other and yields their spans as tables of WINDOWS_SCHEMA.
 
     Raises OutOfReachError when videos in a row are out of reach of this node. ``was_listed`` is a column of ``batch``:
-    the video was there when the archive was listed. The column ``only``, if there is one, has the ranges to tag.
+    the video was there when the archive was listed. The column ``only``, if there is one, has the ranges to tag. The
+    columns ``part`` and ``parts`` say which part of a video is read, of how many.
 
     With ``nvdec``, the GPU decodes the videos that it can. ``reader`` is the one that the user asks for (see
     ``tagger.video.choose.choose_reader``).
     """
     node = this_node()
-    columns = [batch[name].to_pylist() for name in ("video", "path", "was_listed")]
+    columns = [batch[name].to_pylist() for name in ("video", "path", "was_listed", "part", "parts")]
     columns.append(batch["only"].to_pylist() if "only" in batch.schema.names else [None] * batch.num_rows)
-    for number, path, was_listed, only in zip(*columns, strict=True):
+    for number, path, was_listed, index, parts, only in zip(*columns, strict=True):
+        part = Part(index, parts)
+        first, stop = NEVER, 0
         name = os.fsdecode(path)
         started = time.perf_counter()
         with doing("reading", name):
             spans = read_video(
-                name, sampling, preprocessing, span_windows=span_windows, nvdec=nvdec, reader=reader, only=only
+                name,
+                sampling,
+                preprocessing,
+                span_windows=span_windows,
+                nvdec=nvdec,
+                reader=reader,
+                only=only,
+                part=part if parts > 1 else None,
             )
             for span, version in spans:
+                if span.windows:
+                    first, stop = min(first, span.windows[0].index), span.windows[-1].index + 1
                 if span.end is not None:
                     _reach.check(name, span.end, was_listed=was_listed, node=node)
-                yield span_to_table(number, span, time.perf_counter() - started, version)
+                yield span_to_table(number, span, time.perf_counter() - started, version, part, min(first, stop), stop)
                 started = time.perf_counter()
 
 
@@ -113,6 +125,7 @@ def read_video(
     nvdec: bool = False,
     reader: WantedReader = "auto",
     only: Ranges | None = None,
+    part: Part | None = None,
 ) -> Iterator[tuple[Span, Version | None]]:
     """Yields the spans of a video, given by path or address; the last span comes with the version that was read.
 
@@ -138,6 +151,7 @@ def read_video(
             nvdec=nvdec,
             reader=reader,
             only=only,
+            part=part,
         )
         for span in spans:
             if span.end is None:

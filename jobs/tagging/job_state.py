@@ -15,6 +15,7 @@ from jobs.tagging.committer import Committer
 from jobs.tagging.pipeline import DECODING_GPU_SHARE, Workers
 from jobs.tagging.plan import Plan
 from jobs.tagging.summary import Efficiency, Phase, Progress
+from tagger.errors import one_line
 
 MAX_TRIES = 3
 """Number of times that a job reads a video whose storage fails."""
@@ -32,7 +33,9 @@ class JobState:
     ``started_s``, ``began_s``, ``first_row_s`` and ``reported_s`` are times on the monotonic clock; ``tagging_s`` is a
     duration. All are in seconds.
 
-    ``waiting`` are videos whose storage failed, and which will be read again. ``avoided`` are the ids of nodes that
+    ``waiting`` are videos whose storage failed, and which will be read again. ``unsplit`` are the reasons why
+    videos are not read in parts again, by their numbers, and ``failed_in_parts`` those that have not been read again.
+    ``avoided`` are the ids of nodes that
     cannot reach the videos. ``kept_failures`` are failures that did not replace the earlier rows of the videos, and
     ``attempts_of_kept`` their attempts, by name, if the videos have not changed since.
     """
@@ -52,6 +55,8 @@ class JobState:
     last_failure: Failure | None = None
     reported_s: float = 0.0
     waiting: list[FinishedVideo] = field(default_factory=list)
+    unsplit: dict[int, str] = field(default_factory=dict)
+    failed_in_parts: list[FinishedVideo] = field(default_factory=list)
     avoided: set[str] = field(default_factory=set)
     kept_failures: list[Failure] = field(default_factory=list)
     attempts_of_kept: dict[str, int] = field(default_factory=dict)
@@ -89,13 +94,21 @@ class JobState:
 
     def collect(self, table: pa.Table) -> list[FinishedVideo]:
         """Takes rows that came back and returns the videos that they complete. Reports progress at the first rows."""
-        finished = [replace(video, attempts=self._attempts(video)) for video in self.collector.add(table)]
+        finished = [self._explained(video) for video in self.collector.add(table)]
         if self.first_row_s is None:
             self.first_row_s, self.collector.spent = time.monotonic(), TimeSpent(since=time.time())
             self.report()
         elif (passed_s := time.monotonic() - self.first_row_s) >= MIN_EFFICIENCY_S:
             self.efficiency = self._efficiency(passed_s)
         return finished
+
+    def _explained(self, video: FinishedVideo) -> FinishedVideo:
+        """Adds the attempts of a video, and why it was not read in parts if that failed before."""
+        end, choice = video.end, video.end.choice
+        if choice is not None and (reason := self.unsplit.get(video.number)) is not None and video.parts == 1:
+            reason = f"{choice.reason}; {reason}" if choice.reason else reason
+            end = replace(end, choice=replace(choice, reason=reason))
+        return replace(video, end=end, attempts=self._attempts(video))
 
     def _attempts(self, video: FinishedVideo) -> int:
         earlier = self.plan.changes.earlier.get(video_name(video.video.path))
@@ -112,6 +125,21 @@ class JobState:
             model=spent.predict_cpu_s / (workers.cores * passed_s),
             gpu=min(spent.predict_s / (gpus * passed_s), 1.0) if workers.device == "cuda" else None,
         )
+
+    def must_read_whole(self, video: FinishedVideo) -> bool:
+        """Returns whether a video was read in parts, and some of them failed. One decoder will read all of it."""
+        if video.parts == 1 or video.end.status == "ok":
+            return False
+        self.unsplit[video.number] = one_line(f"it is decoded whole: {video.end.error}")
+        self.failed_in_parts.append(video)
+        return True
+
+    def take_failed_in_parts(self) -> list[int]:
+        """Returns the numbers of the videos that are to be read whole, and forgets what was read of them."""
+        taken, self.failed_in_parts = self.failed_in_parts, []
+        for video in taken:
+            self.collector.reopen(video)
+        return sorted(video.number for video in taken)
 
     def postpone(self, video: FinishedVideo) -> bool:
         """Postpones a video whose storage failed, to be read again later. Returns whether it did."""

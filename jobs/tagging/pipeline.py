@@ -5,8 +5,9 @@ Frames go from the decoding tasks to the actors through Ray's object store and n
 
 import math
 import os
-from collections.abc import Collection, Generator, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import pyarrow as pa
@@ -14,14 +15,16 @@ import pyarrow as pa
 from jobs.archive.video import Video
 from jobs.cluster.ray_data import tables
 from jobs.cluster.ray_versions import avoid_in_all_steps, avoiding, retries
+from jobs.storage.address import is_address
 from jobs.tagging.decoding import decode
 from jobs.tagging.prediction import Predictor
+from jobs.tagging.transport import WHOLE_VIDEO
 from tagger.errors import VtagError
 from tagger.model_file import ModelInfo
 from tagger.models.registry import ARCHITECTURES
 from tagger.tagger import ModelSource
 from tagger.video.readers.reader import WantedReader
-from tagger.windows import Sampling
+from tagger.windows import Part, Sampling
 
 if TYPE_CHECKING:
     from ray.data import Dataset
@@ -43,6 +46,10 @@ SPAN_WINDOWS = 16
 
 TASKS_PER_DECODER = 4
 """Number of tasks that a decoder's share of the remaining videos makes (see ``task_sizes``)."""
+
+MIN_PART_BYTES = 64 * 2**20
+"""Minimum size of a part of a video in bytes: some 30 seconds of decoding. Each part costs up to 1.5 s more: it opens
+the file, and decodes from the key frame before its first window and to the end of its last one."""
 
 VIDEOS_PER_TASK = 64
 """Maximum number of videos in a decoding task. A task costs the Ray driver about as much as a row. Each task takes 1 to
@@ -164,14 +171,17 @@ def tag_videos(
     numbers: Sequence[int] | None = None,
     reader: WantedReader = "auto",
     avoided: Collection[str] = (),
+    parts: Mapping[int, Sequence[Part]] = MappingProxyType({}),
     embeddings: bool = False,
 ) -> Generator[pa.Table]:
     """Tags ``videos`` and yields tables of SEGMENTS_SCHEMA, with ``embeddings`` if wanted, as they come back, in any
     order.
 
     Their column ``video`` has the ``numbers`` of the videos; without them, videos count from 0. The nodes with an id in
-    ``avoided`` do not decode. Every window comes back once, and every video, also an unreadable one, has exactly one
-    row with an ``end``. When a process or a machine dies, its unfinished work is repeated. Needs a running Ray.
+    ``avoided`` do not decode. Long videos are decoded in parts at the same time. Of videos with numbers in ``parts``,
+    only these parts are read. Every window comes back once, and every part of a video, also of an unreadable one, has
+    exactly one row with an ``end``. When a process or a machine dies, its unfinished work is repeated. Needs a running
+    Ray.
 
     Raises ModelFileError when the model file has changed. Raises OutOfReachError when videos are out of reach of a
     node: rows that have not come back are then lost, and Ray ends the tasks that still run.
@@ -182,10 +192,22 @@ def tag_videos(
     _configure(workers, rows * clip_bytes)
     avoid_in_all_steps(avoided)
     sizes = list(task_sizes(len(videos), workers.decoders))
-    blocks = videos_in_blocks(videos, sizes, numbers if numbers is not None else range(len(videos)))
+    numbers = numbers if numbers is not None else range(len(videos))
+    counts = [1] * len(videos)
+    if not workers.decoder_gpus and reader != "decord":
+        counts = numbers_of_parts(videos, workers.decoders)
+    read = [parts.get(number) or parts_of(count) for number, count in zip(numbers, counts, strict=True)]
+    blocks = videos_in_blocks(videos, sizes, numbers, read)
     span_windows = min(rows, SPAN_WINDOWS // preprocessing.crops)
     windows = _decoding_step(
-        blocks, source, sampling, workers, span_windows=span_windows, tasks=len(sizes), reader=reader, avoided=avoided
+        blocks,
+        source,
+        sampling,
+        workers,
+        span_windows=span_windows,
+        tasks=len(sizes) + sum(map(len, read)) - len(read),
+        reader=reader,
+        avoided=avoided,
     )
     settings = {"precision": precision, "top_k": top_k, "batch_size": batch_size, "embeddings": embeddings}
     segments = _model_step(windows, source, sampling, workers, rows=rows, settings=settings)
@@ -277,27 +299,58 @@ def task_sizes(videos: int, decoders: int) -> Iterator[int]:
         videos -= size
 
 
+def numbers_of_parts(videos: Sequence[Video], decoders: int) -> list[int]:
+    """Returns the number of parts of each video that ``decoders`` decode at the same time.
+
+    A part has at least MIN_PART_BYTES, and no less than the share of the remaining bytes that a task may have (see
+    ``task_sizes``). So the last long videos are cut finely, and all decoders are busy to the end. Videos in buckets are
+    not cut, because each part would copy all of its video.
+    """
+    left = sum(video.size for video in videos)
+    counts = []
+    for video in videos:
+        part_bytes = max(left / (TASKS_PER_DECODER * decoders), MIN_PART_BYTES)
+        is_cut = decoders > 1 and not is_address(video.path)
+        counts.append(max(1, int(video.size / part_bytes)) if is_cut else 1)
+        left -= video.size
+    return counts
+
+
+def parts_of(count: int) -> list[Part]:
+    """Returns all parts of a video with ``count`` parts."""
+    return [Part(index, count) for index in range(count)]
+
+
 def chunk_size(decoders: int) -> int:
     """Returns the number of videos in a chunk. Chunks bound the memory of the Ray driver."""
     return max(VIDEOS_PER_CHUNK, VIDEOS_PER_DECODER * decoders)
 
 
-def videos_in_blocks(videos: Sequence[Video], sizes: Sequence[int], numbers: Sequence[int]) -> "Dataset":
-    """Returns a data set of ``video_table``, in blocks of the ``sizes``."""
+def videos_in_blocks(
+    videos: Sequence[Video], sizes: Sequence[int], numbers: Sequence[int], parts: Sequence[Sequence[Part]]
+) -> "Dataset":
+    """Returns a data set of ``video_table``, in blocks of the ``sizes``. Each of the ``parts`` of a video that is cut
+    has a block of its own.
+    """
     import ray
 
     blocks = []
     first = 0
     for size in sizes:
-        part = slice(first, first + size)
-        blocks.append(video_table(videos[part], numbers[part]))
+        of_block = range(first, first + size)
+        whole = [at for at in of_block if parts[at] == [WHOLE_VIDEO]]
+        if whole:
+            blocks.append(video_table([videos[at] for at in whole], [numbers[at] for at in whole]))
+        for at in of_block:
+            if at not in whole:
+                blocks += [video_table([videos[at]], [numbers[at]], part) for part in parts[at]]
         first += size
     # Not from_arrow: it starts a task for each block, and each task waits for a whole CPU.
     return ray.data.from_blocks(blocks)
 
 
-def video_table(videos: Sequence[Video], numbers: Sequence[int]) -> pa.Table:
-    """Returns the ``numbers`` and names of videos, for ``decode``.
+def video_table(videos: Sequence[Video], numbers: Sequence[int], part: Part = WHOLE_VIDEO) -> pa.Table:
+    """Returns the ``numbers`` and names of videos, for ``decode``, which reads a ``part`` of each.
 
     ``was_listed`` says whether a video was there at the time of listing. If only ranges of videos are to be tagged,
     they are in a further column, ``only``.
@@ -307,6 +360,8 @@ def video_table(videos: Sequence[Video], numbers: Sequence[int]) -> pa.Table:
         # Names are sent as bytes: they need not be valid UTF-8.
         "path": pa.array([os.fsencode(video.path) for video in videos], pa.binary()),
         "was_listed": pa.array([bool(video.size or video.mtime_ns) for video in videos]),
+        "part": pa.array([part.index] * len(videos)),
+        "parts": pa.array([part.of] * len(videos)),
     }
     if any(video.only is not None for video in videos):
         columns["only"] = pa.array([video.only for video in videos], RANGES)

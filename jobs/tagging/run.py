@@ -29,6 +29,7 @@ from jobs.tagging.rows import Revision, revised
 from jobs.tagging.run_config import RunConfig
 from jobs.tagging.summary import Progress, Summary
 from jobs.tagging.tag_archive import CutOff, TaggingSettings, tag_archive
+from jobs.tagging.transport import WHOLE_VIDEO
 from tagger.errors import OutputError, doing
 
 REPORT_S = 1.0
@@ -242,7 +243,8 @@ def _tag(plan: Plan, ledger: Ledger, job: JobState, lock: Lock) -> None:
 def _tag_in_chunks(driver: RayDriver, committer: Committer, job: JobState) -> None:
     """Tags the videos in chunks, so that no process has to hold the whole list at once.
 
-    When a node cannot reach the videos, its chunk ends early, and the unfinished videos are the next chunk.
+    When a node cannot reach the videos, its chunk ends early, and the unfinished videos are the next chunk. So are
+    videos that must be read whole.
     """
     plan, config = job.plan, job.plan.config
     settings = TaggingSettings(
@@ -264,8 +266,9 @@ def _tag_in_chunks(driver: RayDriver, committer: Committer, job: JobState) -> No
             left.append(numbers[size:])
         numbers = numbers[:size]
         chunk = [plan.todo[number] for number in numbers]
+        parts = {number: [WHOLE_VIDEO] for number in numbers if number in job.unsplit}
         work = tag_archive, chunk, numbers, plan.source, plan.sampling, settings, job.workers
-        for event in driver.events(*work, avoided, timeout_s=REPORT_S):
+        for event in driver.events(*work, avoided, parts, timeout_s=REPORT_S):
             if event is not None:
                 _handle(event, committer, job)
             committer.commit_when_due()
@@ -273,6 +276,8 @@ def _tag_in_chunks(driver: RayDriver, committer: Committer, job: JobState) -> No
                 job.report()
         if job.avoided > avoided and (unfinished := job.collector.forget_unfinished(numbers)):
             left.append(unfinished)
+        if job.failed_in_parts:
+            left.append(job.take_failed_in_parts())
         if not left and job.waiting:
             left.append(job.take_waiting())
             _wait(next(waits_s, RETRY_WAITS_S[-1]), job, committer)
@@ -297,7 +302,7 @@ def _handle(event: Workers | CutOff | pa.Table, committer: Committer, job: JobSt
         job.avoided |= event.nodes
         return
     for video in job.collect(event):
-        if job.postpone(video):
+        if job.must_read_whole(video) or job.postpone(video):
             continue
         if not job.keeps_earlier_rows(video):
             committer.add(video)

@@ -1,7 +1,8 @@
 """The work of the Ray driver for ``vtag run``: spreads the videos over the machines and sends back the rows."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from jobs.archive.gone import can_be_opened
@@ -14,7 +15,7 @@ from jobs.tagging.decoding import OutOfReachError
 from jobs.tagging.pipeline import Workers, choose_workers, tag_videos
 from tagger.tagger import ModelSource
 from tagger.video.readers.reader import WantedReader
-from tagger.windows import Sampling
+from tagger.windows import Part, Sampling
 
 if TYPE_CHECKING:
     from tagger.classifier import DeviceName, PrecisionName
@@ -54,6 +55,7 @@ def tag_archive(
     settings: TaggingSettings,
     workers: Workers | None = None,
     avoided: Collection[str] = (),
+    parts: Mapping[int, Sequence[Part]] = MappingProxyType({}),
 ) -> None:
     """Tags ``videos``, a chunk of a job. Sends the Workers, then tables of SEGMENTS_SCHEMA as they come back.
 
@@ -73,6 +75,7 @@ def tag_archive(
         numbers=numbers,
         reader=settings.reader,
         avoided=avoided,
+        parts=parts,
         top_k=settings.top_k,
         batch_size=settings.batch_size,
         precision=settings.precision,

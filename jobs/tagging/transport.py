@@ -7,7 +7,7 @@ ended; a video without any window is a single row without a clip. Rows of severa
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,9 @@ import pyarrow as pa
 from jobs.archive.video import Version
 from tagger.clips import Span, VideoEnd
 from tagger.segments import Segment
+from tagger.windows import Part
+
+WHOLE_VIDEO = Part(0, 1)
 
 _ROW = [
     pa.field("video", pa.int64(), nullable=False),
@@ -31,8 +34,7 @@ _ROW = [
 WINDOWS_SCHEMA = pa.schema([*_ROW, pa.field("clip", pa.large_binary())])
 """From decoding to prediction. ``video`` is the video's number in the job. ``decode_s`` is the row's share of the time
 to copy, fingerprint and decode, and ``decode_cpu_s`` its share of the decoder's CPU time. ``decoded_at`` is the end of
-decoding, in seconds since 1970. ``end`` is JSON, set on the last row of a video: how the video ended, and which version
-of it was read."""
+decoding, in seconds since 1970. ``end`` is JSON, set on the last row of a video, or of a part of it: a PartEnd."""
 
 SEGMENTS_SCHEMA = pa.schema(
     [
@@ -49,12 +51,45 @@ SEGMENTS_SCHEMA = pa.schema(
 ``embedding``: fixed-size lists of float16, null in a row without a window."""
 
 
-def span_to_table(video: int, span: Span, decode_s: float, version: Version | None = None) -> pa.Table:
+@dataclass(frozen=True)
+class PartEnd:
+    """How the reading of a video, or of a part of it, ended, and which version of the file was read.
+
+    All windows that were read have numbers from ``first`` to before ``stop``.
+    """
+
+    end: VideoEnd
+    version: Version | None = None
+    part: Part = WHOLE_VIDEO
+    first: int = 0
+    stop: int = 0
+
+    def to_json(self) -> str:
+        """Returns a value of the column ``end``."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "PartEnd":
+        """Parses a value of the column ``end``."""
+        values = json.loads(text)
+        version, part = values["version"], Part(**values["part"])
+        end = VideoEnd.from_json(values["end"])
+        return cls(end, None if version is None else Version(**version), part, values["first"], values["stop"])
+
+
+def span_to_table(
+    video: int,
+    span: Span,
+    decode_s: float,
+    version: Version | None = None,
+    part: Part = WHOLE_VIDEO,
+    first: int = 0,
+    stop: int = 0,
+) -> pa.Table:
     """Returns the rows of one span without copying its clips.
 
-    ``decode_s`` is the time to copy, fingerprint and decode for the whole span.
-
-    ``version`` is the version of the file that was read. It is part of the column ``end``.
+    ``decode_s`` is the time to copy, fingerprint and decode for the whole span. ``version`` is the version of the file
+    that was read, and ``part``, ``first`` and ``stop`` are as in ``PartEnd``; they are in the column ``end``.
     """
     windows = span.windows
     rows = max(len(windows), 1)
@@ -67,7 +102,7 @@ def span_to_table(video: int, span: Span, decode_s: float, version: Version | No
         clips = pa.nulls(1, pa.large_binary())
     end = None
     if span.end is not None:
-        end = json.dumps({"end": asdict(span.end), "version": None if version is None else asdict(version)})
+        end = PartEnd(span.end, version, part, first, stop).to_json()
     columns: list[list[Any]] = [
         [video] * rows,
         [window.index for window in windows] or [None],
@@ -134,10 +169,3 @@ def segments_table(
     return rows.append_column(
         "embedding", pa.FixedSizeListArray.from_arrays(flat, embeddings.shape[1], mask=pa.array(lacks))
     )
-
-
-def end_from_json(text: str) -> tuple[VideoEnd, Version | None]:
-    """Parses a value of the column ``end``: how the video ended, and which version of it was read."""
-    values = json.loads(text)
-    version = values["version"]
-    return VideoEnd.from_json(values["end"]), None if version is None else Version(**version)

@@ -21,7 +21,7 @@ from tagger.video.cutting import ReadProgress
 from tagger.video.facts import VideoFacts, probe
 from tagger.video.packets.table import rate_varies
 from tagger.video.readers.nvdec_reader import nvdec_reads
-from tagger.windows import Sampling
+from tagger.windows import Part, Sampling
 
 STDERR = 2
 
@@ -106,6 +106,7 @@ def _read(channel: socket.socket, counter: ProgressCounter, buffers: Sequence[Cl
         reader=request["reader"],
         progress=_ReportedProgress(channel, counter),
         only=request["only"],
+        part=None if request["part"] is None else Part(**request["part"]),
     )
     buffer = buffers[request["buffer"]]
     begun_s = time.process_time()

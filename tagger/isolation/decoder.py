@@ -17,7 +17,7 @@ from tagger.preprocessing import Preprocessing
 from tagger.video.choose import Choice
 from tagger.video.facts import VideoFacts
 from tagger.video.readers.reader import WantedReader
-from tagger.windows import Ranges, Sampling, WantedWindows, Window
+from tagger.windows import Part, Ranges, Sampling, WantedWindows, Window
 
 REQUESTS_PER_PROCESS = 1000
 """Requests after which a process is replaced, which takes 0.2 s. Its memory grows by some kB with each video (4 kB for
@@ -128,16 +128,18 @@ class DecoderProcess:
         nvdec: bool = False,
         reader: WantedReader = "auto",
         only: Ranges | None = None,
+        part: Part | None = None,
     ) -> Iterator[Span]:
         """Yields the windows of a video like ``read_spans``. Never raises because of a video.
 
         ``choice`` overrides the automatic choice of a reader. ``nvdec`` and ``reader`` are passed on to
-        ``choose_reader``. ``only`` is as in ``read_spans``.
+        ``choose_reader``. ``only`` and ``part`` are as in ``read_spans``.
 
         The process decodes up to one span ahead. When it crashes, hangs or runs out of memory, the video is tried once
         more from the start, with PyAV in a new process. Windows that were yielded already are left out. The error of
         the first try is the ``reason`` in the choice of the second. When the second try fails, too, the end has the
-        error kind ``crashed``, ``timeout`` or ``memory``. Raises VtagError when no process can be started.
+        error kind ``crashed``, ``timeout`` or ``memory``. A part of a video is tried once. Raises VtagError when no
+        process can be started.
 
         Clips are in memory shared with the process. The memory is reused when the array and all of its views are gone.
         """
@@ -152,13 +154,18 @@ class DecoderProcess:
             "nvdec": nvdec,
             "reader": reader,
             "only": only,
+            "part": None if part is None else asdict(part),
         }
         shape = (sampling.num_frames, *preprocessing.shape)
         try:
-            yield from self._try(request, shape, progress, is_last_try=False)
+            yield from self._try(request, shape, progress, is_last_try=part is not None)
             return
         except DecoderProcessError as failure:
             first = failure
+        if part is not None:
+            error = f"{path}: the decoder {first}"
+            yield Span((), np.empty((0, *shape), np.uint8), _failed_end(progress, first, error))
+            return
         choice = _retry_choice(progress.choice, first)
         # Windows are sent one by one, so that few are lost if the second try fails, too.
         request |= {"choice": asdict(choice), "span_windows": 1}

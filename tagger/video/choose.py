@@ -18,11 +18,13 @@ from pathlib import Path
 
 from tagger.errors import VideoError, one_line
 from tagger.video.facts import VideoFacts
+from tagger.video.packets.kinds import KNOWN_CODECS
+from tagger.video.packets.table import Stretch
 from tagger.video.readers.fast_reader import FastReader
 from tagger.video.readers.nvdec_reader import NVDEC_CODECS, NvdecReader
 from tagger.video.readers.pyav_reader import PyAVReader
 from tagger.video.readers.reader import DecoderName, Reader, WantedReader
-from tagger.video.readers.sparse_reader import Plan, SparseReader
+from tagger.video.readers.sparse_reader import SEEKING_CONTAINERS, Plan, SparseError, SparseReader
 
 DECORD_CONTAINERS = frozenset({"mp4", "mov", "m4a", "3gp", "3g2", "matroska", "webm", "avi", "flv", "asf"})
 DRAIN_LIMIT_BYTES = 256 * 2**20
@@ -47,6 +49,9 @@ FAST_CONTAINERS = DECORD_CONTAINERS - {"avi", "asf"}
 FAST_CODECS = frozenset({"h264", "hevc", "mpeg1video", "mpeg2video", "mpeg4"})
 """Codecs with frames that no other frame refers to, and with a decoder that can skip them."""
 
+
+PART_DECODERS: frozenset[DecoderName] = frozenset({"pyav", "pyav-fast", "pyav-sparse", "pyav-sparse-fast"})
+"""The decoders that give the same windows when several of them read a part of a video each."""
 
 WHOLE_DECODERS: dict[DecoderName, DecoderName] = {"pyav-sparse": "pyav", "pyav-sparse-fast": "pyav-fast"}
 """The decoders that decode parts of a video, and those that decode the whole video instead."""
@@ -127,6 +132,42 @@ def choose_reader(
     elif drained_bytes > DRAIN_LIMIT_BYTES:
         reason = "too long for decord, which must hold all frames in memory"
     return Choice("decord") if reason is None else Choice("pyav", reason)
+
+
+def why_not_in_parts(facts: VideoFacts, choice: Choice) -> str | None:
+    """Returns why a video cannot be read in parts by several decoders with ``choice``; None if it can.
+
+    The container must find a packet by its time, and the times of frames must not depend on frames before them.
+    """
+    if choice.decoder not in PART_DECODERS:
+        return f"{choice.decoder} does not read parts of a video"
+    if facts.container not in SEEKING_CONTAINERS:
+        return f"{facts.container} files are not read in parts"
+    if facts.is_truncated:
+        return "files that are cut off are not read in parts"
+    if facts.container not in ("matroska", "webm") and not facts.frames:
+        return "fragmented files are not read in parts"
+    if facts.codec not in KNOWN_CODECS:
+        return f"where decoding of {facts.codec} can begin is not known"
+    return None if facts.duration_s else "it declares no duration"
+
+
+def open_part(
+    path: Path,
+    facts: VideoFacts,
+    choice: Choice,
+    width: int,
+    height: int,
+    on_packet: Callable[[], None],
+    plan: Plan,
+    stretch: Stretch,
+) -> SparseReader:
+    """Opens a stretch of a video for a choice among PART_DECODERS. Raises SparseError when it cannot be read alone."""
+    is_dense, is_fast = choice.decoder not in WHOLE_DECODERS, choice.decoder.endswith("fast")
+    try:
+        return SparseReader(path, facts, width, height, plan, on_packet, fast=is_fast, dense=is_dense, stretch=stretch)
+    except VideoError as error:
+        raise SparseError(one_line(str(error).removeprefix(f"{path}: "))) from error
 
 
 def open_video(

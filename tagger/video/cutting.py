@@ -2,18 +2,30 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from tagger.errors import VideoError, one_line
 from tagger.preprocessing import Preprocessing
-from tagger.video.choose import WHOLE_DECODERS, Choice, choose_reader, open_video
+from tagger.video.choose import WHOLE_DECODERS, Choice, choose_reader, open_part, open_video, why_not_in_parts
 from tagger.video.facts import VideoFacts, probe
+from tagger.video.packets.table import WHOLE, Stretch
 from tagger.video.readers.nvdec_reader import NvdecError
-from tagger.video.readers.reader import Frame, Gap, WantedReader
+from tagger.video.readers.reader import Frame, Gap, Reader, WantedReader
 from tagger.video.readers.sparse_reader import SparseError
-from tagger.windows import TIME_TOLERANCE_S, Ranges, Sampling, Window, WindowCutter
+from tagger.windows import (
+    ALL_WINDOWS,
+    NEVER,
+    TIME_TOLERANCE_S,
+    Part,
+    Ranges,
+    Sampling,
+    WantedWindows,
+    Window,
+    WindowCutter,
+)
 
 MAX_FRAME_S = 3600.0
 """The longest time in seconds that a single frame may be shown. A longer time counts as damage: one flipped bit in a
@@ -83,15 +95,28 @@ def read_windows(
     wanted: WantedReader,
     progress: ReadProgress,
     only: Ranges | None = None,
+    part: Part | None = None,
 ) -> Iterator[tuple[Window, list[np.ndarray]]]:
     """Yields the windows of a video, each with its frames, ``[H, W, 3] uint8``. Raises any error of a reader.
 
     ``choice`` overrides the automatic choice of a reader, for which ``nvdec`` and ``wanted`` are as in
     ``choose_reader``. ``only`` is as in ``WindowCutter``.
+
+    With ``part``, the windows of a part come out. SparseError is raised when they may differ from those of the whole
+    video. If the file tells before that it cannot be read in parts, all windows are of the first part, and the choice
+    of the reader has the reason.
     """
     facts = probe(path)
     progress.on_facts(facts)
     choice = choice or choose_first_reader(facts, sampling, preprocessing, nvdec=nvdec, reader=wanted, only=only)
+    if part is not None:
+        reason = why_not_in_parts(facts, choice)
+        if reason is None:
+            yield from _cut_part(path, sampling, preprocessing, choice, facts, progress, only, part)
+            return
+        if part.index:
+            return
+        choice = Choice(choice.decoder, f"{choice.reason}; {reason}" if choice.reason else reason)
     last = -1
     if choice.decoder == "decord":
         try:
@@ -124,6 +149,41 @@ def read_windows(
             yield window, frames
 
 
+def _cut_part(
+    path: Path,
+    sampling: Sampling,
+    preprocessing: Preprocessing,
+    choice: Choice,
+    facts: VideoFacts,
+    progress: ReadProgress,
+    only: Ranges | None,
+    part: Part,
+) -> Iterator[tuple[Window, list[np.ndarray]]]:
+    """Yields the windows of a part of a video. The last part reads on to the end, whose time no other part needs."""
+    assert facts.duration_s is not None
+    within = part.windows(sampling, facts.duration_s)
+    is_last = within.stop == NEVER
+    wanted = WantedWindows(sampling, only, within=within)
+    first = wanted.next(0)
+    if first == NEVER:
+        if not is_last:
+            progress.on_choice(choice)
+            return
+        first = within.start
+    from_s = max(0.0, sampling.sample_s(first, -sampling.lookback))
+    until_s = math.inf if is_last else sampling.start_s(wanted.stop - 1) + sampling.window_s
+    stretch = _Stretch(Stretch(from_s, until_s), within)
+    yield from _cut_windows(path, sampling, preprocessing, choice, facts, progress, only, stretch)
+
+
+@dataclass(frozen=True)
+class _Stretch:
+    """The part of a video that is cut into windows: its time, and the numbers of its windows."""
+
+    time: Stretch = WHOLE
+    windows: range = ALL_WINDOWS
+
+
 def _cut_windows(
     path: Path,
     sampling: Sampling,
@@ -132,24 +192,33 @@ def _cut_windows(
     facts: VideoFacts,
     progress: ReadProgress,
     only: Ranges | None,
+    stretch: _Stretch | None = None,
 ) -> Iterator[tuple[Window, list[np.ndarray]]]:
     # Reported before the file is opened, because opening may crash.
     progress.on_choice(choice)
     width, height = preprocessing.scaled(*facts.display_size)
+    within = ALL_WINDOWS if stretch is None else stretch.windows
 
-    def plan(ends_s: np.ndarray) -> list[int]:
-        cutter: WindowCutter[int] = WindowCutter(sampling, _may_end_s(facts, sampling, float(ends_s[-1])), only)
+    def plan(ends_s: np.ndarray, has_end: bool) -> list[int]:
+        may_end_s = _may_end_s(facts, sampling, float(ends_s[-1]))
+        cutter: WindowCutter[int] = WindowCutter(sampling, may_end_s, only, within=within)
         numbers = []
-        for number in cutter.needed(ends_s.tolist(), range(len(ends_s))):
+        for number in cutter.needed(ends_s.tolist(), range(len(ends_s)), has_end=has_end):
             # A long video takes seconds.
             progress.on_advance()
             numbers.append(number)
         return numbers
 
-    reader, opened = open_video(path, facts, choice, width, height, progress.on_advance, plan)
-    if opened != choice:
-        progress.on_choice(opened)
-    cutter: WindowCutter[np.ndarray] = WindowCutter(sampling, _may_end_s(facts, sampling, reader.end_s), only)
+    reader: Reader
+    if stretch is not None:
+        reader = open_part(path, facts, choice, width, height, progress.on_advance, plan, stretch.time)
+    else:
+        reader, opened = open_video(path, facts, choice, width, height, progress.on_advance, plan)
+        if opened != choice:
+            progress.on_choice(opened)
+    may_end_s = _may_end_s(facts, sampling, reader.end_s)
+    cutter: WindowCutter[np.ndarray] = WindowCutter(sampling, may_end_s, only, within=within)
+    begin_s = 0.0 if stretch is None else stretch.time.from_s
 
     frame_count = 0
 
@@ -168,13 +237,20 @@ def _cut_windows(
                     raise VideoError("damaged", f"{gaps_error(path, progress)}; the rest was not read")
                 continue
             pixels = np.ascontiguousarray(preprocessing.crop(frame.pixels))
-            problem = _time_problem(frame, frame_count)
+            problem = _time_problem(frame, frame_count, begin_s)
+            if problem and stretch is not None:
+                raise SparseError(problem)
             if problem:
                 progress.duration_s = frame.start_s + sampling.step_s
                 yield from cutter.finish(progress.duration_s, pixels)
                 raise VideoError("damaged", f"{path}: {problem}")
             progress.duration_s = frame.end_s
             yield from (cutter.finish if frame.is_last else cutter.push)(frame.end_s, pixels)
+            if cutter.is_done and within.stop != NEVER:
+                break
+        else:
+            if stretch is not None and reader.end_s is not None:
+                yield from cutter.reach(reader.end_s)
     finally:
         reader.close()
 
@@ -212,11 +288,12 @@ def gaps_error(path: Path, progress: ReadProgress) -> VideoError | None:
     return VideoError("damaged", f"{path}: {lost} of {until_s:.1f} s cannot be read, first at {first_s:.1f} s")
 
 
-def _time_problem(frame: Frame, frame_count: int) -> str | None:
-    """Returns why the time of ``frame``, number ``frame_count`` of the video, is impossible; None if it is possible."""
+def _time_problem(frame: Frame, frame_count: int, begin_s: float) -> str | None:
+    """Returns why the time of ``frame`` is impossible; None if it is possible. It is number ``frame_count`` since
+    ``begin_s``."""
     shown_s = frame.end_s - frame.start_s
     if shown_s > MAX_FRAME_S:
         return f"one frame, at {frame.start_s:.2f} s, claims to last {shown_s / 3600:,.0f} h"
-    if frame.end_s > max(LONG_VIDEO_S, MAX_MEAN_FRAME_S * frame_count):
+    if frame.end_s > max(LONG_VIDEO_S, begin_s + MAX_MEAN_FRAME_S * frame_count):
         return f"its first {frame_count} frames claim to last {frame.end_s / 3600:,.0f} h"
     return None

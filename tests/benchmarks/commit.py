@@ -5,13 +5,11 @@ a run become one sorted file. Each runs in a separate process, so that their pea
 """
 
 import argparse
-import json
 import multiprocessing
 import resource
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +23,7 @@ from jobs.result.publish import publish
 from jobs.tagging.collector import Collector, FinishedVideo
 from jobs.tagging.committer import COMMIT_ROWS, COMMIT_VIDEOS
 from jobs.tagging.rows import result_tables
-from jobs.tagging.transport import SEGMENTS_SCHEMA
+from jobs.tagging.transport import SEGMENTS_SCHEMA, PartEnd
 from tagger import Sampling
 from tagger.clips import VideoEnd
 from tagger.schema import TAGS_SCHEMA, VIDEOS_SCHEMA, embeddings_schema
@@ -101,7 +99,7 @@ def actors_tables(videos: list[Video], per_video: int, per_table: int, size: int
     """Yields rows of ``videos`` in tables like those of the actors."""
     end = VideoEnd("ok", per_video, decode_s=1.0)
     version = Version(10**7, 10**18, "s1:" + "0" * 64)
-    last = json.dumps({"end": asdict(end), "version": asdict(version)})
+    last = PartEnd(end, version).to_json()
     for number in range(len(videos)):
         windows = np.arange(per_video, dtype=np.int32)
         columns = {

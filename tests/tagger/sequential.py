@@ -9,19 +9,23 @@ from tagger.errors import VideoError
 from tagger.preprocessing import Preprocessing
 from tagger.video.choose import WHOLE_DECODERS, Choice
 from tagger.video.cutting import ReadProgress, read_windows
-from tagger.windows import Ranges, Sampling, Window
+from tagger.windows import Part, Ranges, Sampling, Window
 
 PREPROCESSING = Preprocessing(size=64, resize=64)
 
 
 def windows_of(
-    path: Path, sampling: Sampling, choice: Choice | None = None, only: Ranges | None = None
+    path: Path,
+    sampling: Sampling,
+    choice: Choice | None = None,
+    only: Ranges | None = None,
+    part: Part | None = None,
 ) -> tuple[list[tuple[Window, np.ndarray]], ReadProgress, str | None]:
     """Returns the windows of a video with their frames, the state of the reading at its end, and its error."""
     progress = ReadProgress()
     windows = []
     try:
-        for window, frames in read_windows(path, sampling, PREPROCESSING, choice, False, "pyav", progress, only):
+        for window, frames in read_windows(path, sampling, PREPROCESSING, choice, False, "pyav", progress, only, part):
             windows.append((window, np.stack(frames)))
     except VideoError as error:
         return windows, progress, str(error)
@@ -42,3 +46,20 @@ def assert_same_as_whole(path: Path, sampling: Sampling, only: Ranges | None = N
     assert progress.duration_s == pytest.approx(expected_progress.duration_s)
     assert (progress.gaps, error) == (expected_progress.gaps, expected_error)
     return choice
+
+
+def assert_parts_are_same_as_whole(path: Path, sampling: Sampling, parts: int, only: Ranges | None = None) -> None:
+    """Compares the windows of the parts of a video with those of one decoder. Raises SparseError as a part does."""
+    expected, whole, error = windows_of(path, sampling, only=only)
+    windows, duration_s = [], 0.0
+    for index in range(parts):
+        found, progress, part_error = windows_of(path, sampling, only=only, part=Part(index, parts))
+        assert part_error is None
+        windows += found
+        duration_s = max(duration_s, progress.duration_s)
+    assert [window.index for window, _ in windows] == [window.index for window, _ in expected]
+    for (window, frames), (expected_window, expected_frames) in zip(windows, expected, strict=True):
+        assert (window.start_s, window.end_s) == pytest.approx((expected_window.start_s, expected_window.end_s))
+        assert np.array_equal(frames, expected_frames), f"window {window.index}"
+    assert duration_s == pytest.approx(whole.duration_s)
+    assert error is None

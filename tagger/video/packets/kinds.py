@@ -196,3 +196,6 @@ _CHECKS: dict[str, Callable[[bytes], PacketKind]] = {
     "av1": _av1_kind,
 }
 """Functions that tell the kind of a packet, which is not empty."""
+
+KNOWN_CODECS = frozenset({"h264", "hevc", *_CHECKS}) | INTRA_CODECS
+"""Codecs of which it is known where decoding can begin."""

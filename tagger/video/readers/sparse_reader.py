@@ -1,5 +1,6 @@
 """The sparse reader. It decodes only the groups of pictures that have needed frames."""
 
+import itertools
 import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -14,14 +15,20 @@ from tagger.video.clock import Clock
 from tagger.video.container import ffmpeg_reason
 from tagger.video.damage import ErrorLog, checked_packets
 from tagger.video.facts import VideoFacts
-from tagger.video.packets.table import PacketTable, read_packets
+from tagger.video.packets.table import WHOLE, PacketTable, Stretch, read_packets
 from tagger.video.readers.fast_reader import H264_OPTIONS, ROUNDING_S, SKIP_OPTIONS
 from tagger.video.readers.pyav_reader import PyAVReader
 from tagger.video.readers.reader import DecoderName, Frame, Needs
 
-Plan = Callable[[np.ndarray], list[int]]
-"""Takes the ends of all frames of a video in seconds, ``[frames] float64``, and returns the numbers of those that are
-needed, in order, the last frame among them."""
+Plan = Callable[[np.ndarray, bool], list[int]]
+"""Takes the ends of the frames of a video, or of a stretch of it, in seconds, ``[frames] float64``, and whether its
+last frame is among them. Returns the numbers of the frames that are needed, in order; the last frame always is."""
+
+SEEKING_CONTAINERS = frozenset({"mp4", "mov", "m4a", "3gp", "3g2", "matroska", "webm"})
+"""Containers that find a packet by its time without reading all packets before it."""
+
+MIN_SEEK_PACKETS = 500
+"""Minimum number of packets that are skipped by seeking. Reading and dropping fewer packets takes less time."""
 
 
 class SparseError(Exception):
@@ -36,7 +43,11 @@ class SparseReader(PyAVReader):
     ``PacketKinds``), and reading raises SparseError when a needed frame does not come or is damaged. Damage in groups
     that are not decoded is not detected.
 
-    With ``fast``, frames that no other frame refers to are not decoded, as in FastReader.
+    With ``fast``, frames that no other frame refers to are not decoded, as in FastReader. With ``dense``, all other
+    frames are, from the first to the last needed one, so that damage in them is detected.
+
+    With a ``stretch``, only the packets around it are read. The container finds the first of them by its time, and its
+    own time shows that it is the right one. ``end_s`` is then a time up to which the video goes on at least.
     """
 
     name: DecoderName = "pyav-sparse"
@@ -51,17 +62,22 @@ class SparseReader(PyAVReader):
         on_packet: Callable[[], None] = lambda: None,
         *,
         fast: bool = False,
+        dense: bool = False,
+        stretch: Stretch = WHOLE,
     ):
-        self._table = read_packets(path, on_packet, facts.stream, with_kinds=True)
+        self._table = read_packets(path, on_packet, facts.stream, with_kinds=True, stretch=stretch)
         self._order = np.argsort(self._table.ticks)
-        self._starts_s, self.end_s = _placed(self._table, self._order, facts.container)
-        self._ends_s = np.append(self._starts_s[1:], self.end_s)
-        needed = plan(self._ends_s)
-        self._parts = _parts(self._table, self._order, needed, path, past_next_entry=fast)
-        self._is_decoded = self._table.references.copy()
+        self._starts_s, end_s = _placed(self._table, self._order, facts.container)
+        has_end = self._table.has_end
+        self._ends_s = np.append(self._starts_s[1:], end_s) if has_end else self._starts_s[1:]
+        self.end_s = float(self._ends_s[-1])
+        needed = plan(self._ends_s, has_end)
+        self._parts = _parts(self._table, self._order, needed, path, past_next_entry=fast, joined=dense)
+        self._is_decoded = np.ones_like(self._table.references) if dense else self._table.references.copy()
         self._is_decoded[self._order[needed]] = True
         self._is_fast = fast
-        self._packet = 0
+        self._seeks = facts.container in SEEKING_CONTAINERS
+        self._packet = 0 if self._table.has_start else -1
         super().__init__(path, facts, width, height, on_packet)
         if fast:
             self._scaled_format = None
@@ -70,7 +86,7 @@ class SparseReader(PyAVReader):
 
     def frames(self, needs: Needs) -> Iterator[Frame]:
         """See Reader.frames."""
-        asked, last = 0, len(self._ends_s) - 1
+        asked, last = 0, len(self._ends_s) - 1 if self._table.has_end else -1
         for number, frame in self._needed_frames():
             until_s = math.inf if number == last else float(self._ends_s[number])
             if any(needs(float(end_s)) for end_s in self._ends_s[asked:number]) or not needs(until_s):
@@ -81,9 +97,10 @@ class SparseReader(PyAVReader):
 
     def _needed_frames(self) -> Iterator[tuple[int, av.VideoFrame]]:
         """Yields the number of each needed frame, with the frame, or with fast decoding the nearest decoded one."""
-        checked = checked_packets(self._container, self._stream)
-        packets = ((packet, is_lost) for packet, is_lost in checked if packet.size)
+        packets = self._packets()
         for part in self._parts:
+            if self._packet < 0 or (self._seeks and part.begin - self._packet >= MIN_SEEK_PACKETS):
+                packets = self._packets_from(part.begin)
             waiting = deque(part.numbers)
             before: _Numbered | None = None
             for decoded in self._decoded_part(part, packets):
@@ -93,11 +110,36 @@ class SparseReader(PyAVReader):
                 before = decoded
                 if not waiting:
                     break
-            is_end = part.until == len(self._table.ticks) - 1
+            is_end = self._table.has_end and part.until == len(self._table.ticks) - 1
             for number in waiting:
                 if before is None or not (self._is_fast and is_end):
                     raise SparseError(f"the packet at {self._starts_s[number]:.2f} s gives no frame")
                 yield number, before[1]
+
+    def _packets(self) -> "Iterator[tuple[av.Packet, bool]]":
+        checked = checked_packets(self._container, self._stream)
+        return ((packet, is_lost) for packet, is_lost in checked if packet.size)
+
+    def _packets_from(self, begin: int) -> "Iterator[tuple[av.Packet, bool]]":
+        """Seeks, and returns the packets from a packet of the table on that is no later than number ``begin``."""
+        self._container.seek(int(self._table.seek_ticks[begin]), stream=self._stream)
+        packets = self._packets()
+        for packet, is_lost in packets:
+            self._on_packet()
+            found = self._number_of(packet)
+            if found is None:
+                continue  # The container went back to before the table.
+            self._packet = int(self._order[found])
+            if self._packet > begin:
+                raise SparseError("seeking does not find the packet that it was asked for")
+            return itertools.chain([(packet, is_lost)], packets)
+        raise SparseError("the packets have changed")
+
+    def _number_of(self, item: "av.Packet | av.VideoFrame") -> int | None:
+        """Returns the number, in order of presentation, of the frame with the time of a packet or frame."""
+        ticks = self._table.ticks
+        found = len(ticks) if item.pts is None else int(np.searchsorted(ticks, item.pts, sorter=self._order))
+        return found if found < len(ticks) and ticks[self._order[found]] == item.pts else None
 
     def _nearest(self, number: int, before: "_Numbered | None", after: "_Numbered") -> av.VideoFrame:
         """Returns the decoded frame whose start is nearest to that of a frame; if two are equally near, the first."""
@@ -117,8 +159,8 @@ class SparseReader(PyAVReader):
         def numbered(frames: "list[av.VideoFrame]") -> Iterator[_Numbered]:
             nonlocal last
             for frame in frames:
-                found = -1 if frame.pts is None else int(np.searchsorted(ticks, frame.pts, sorter=self._order))
-                if found in (-1, len(ticks)) or ticks[self._order[found]] != frame.pts or found <= last:
+                found = self._number_of(frame)
+                if found is None or found <= last:
                     raise SparseError("a frame has an unexpected time")
                 if frame.is_corrupt or log.has_new_damage():
                     raise SparseError(f"the frame at {self._starts_s[found]:.2f} s is damaged")
@@ -162,6 +204,7 @@ def _placed(table: PacketTable, order: np.ndarray, container: str) -> tuple[np.n
     """Returns the starts of all frames in seconds, ``[frames] float64``, and the end of the last, by the same clock."""
     clock = Clock(container, table.rate)
     tick_s = table.time_base
+    clock.begin(table.origin * tick_s.numerator / tick_s.denominator)
     times = [
         (ticks * tick_s.numerator / tick_s.denominator, duration * tick_s.numerator / tick_s.denominator or None)
         for ticks, duration in zip(table.ticks[order].tolist(), table.durations[order].tolist(), strict=True)
@@ -171,13 +214,13 @@ def _placed(table: PacketTable, order: np.ndarray, container: str) -> tuple[np.n
 
 
 def _parts(
-    table: PacketTable, order: np.ndarray, needed: Sequence[int], path: Path, *, past_next_entry: bool
+    table: PacketTable, order: np.ndarray, needed: Sequence[int], path: Path, *, past_next_entry: bool, joined: bool
 ) -> list[_Part]:
     """Returns the parts of a video that must be decoded for the ``needed`` frames.
 
     A part begins at the last entry point that is stored, and shown, no later than its first needed frame. With
     ``past_next_entry`` it goes on to the next entry point, so that the decoded frames on both sides of a needed one
-    are there.
+    are there. If they are ``joined``, there is one part.
     """
     ticks = table.ticks
     entries = np.flatnonzero(table.entries)
@@ -192,7 +235,7 @@ def _parts(
         begin, until = int(entries[at]), packet
         if past_next_entry and packet != begin:
             until = _until_next_entry(ticks, entries, packet)
-        if parts and begin <= parts[-1].until + 1:
+        if parts and (joined or begin <= parts[-1].until + 1):
             if begin < parts[-1].begin:
                 raise VideoError("damaged", f"{path}: its frames are stored in an unusual order")
             parts[-1].until = max(parts[-1].until, until)

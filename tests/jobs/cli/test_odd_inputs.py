@@ -4,7 +4,6 @@ Each command line is tried with each odd thing in the place of ``{x}``. It ends 
 thing, and never with the name of an exception. Ray is left out.
 """
 
-import os
 import re
 import shutil
 import tempfile
@@ -13,7 +12,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NoReturn
 
-import pyarrow as pa
 import pytest
 
 import jobs.browse.report.thumbnails
@@ -34,6 +32,7 @@ from jobs.cli import COMMANDS, main
 from jobs.cli.terminal.wording import printable
 from jobs.result.identity import RunIdentity
 from jobs.tagging.decoding import decode
+from jobs.tagging.pipeline import video_table
 from jobs.tagging.transport import segments_table
 from tagger import find_model
 from tagger.errors import VideoError
@@ -248,8 +247,7 @@ class DriverWithoutRay:
 
     def events(self, work: object, videos: Sequence[Video], numbers: Sequence[int], *others: Any, **_: object) -> Any:
         """Yields the rows of ``videos``."""
-        columns = {"video": list(numbers), "path": [os.fsencode(video.path) for video in videos]}
-        batch = pa.table(columns | {"was_listed": [bool(video.size) for video in videos]})
+        batch = video_table(videos, numbers)
         source, sampling = others[:2]
         for table in decode(batch, sampling=sampling, preprocessing=source.info.preprocessing, span_windows=16):
             yield segments_table(table, [], 0.1, 0.1)

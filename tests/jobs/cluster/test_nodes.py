@@ -27,7 +27,7 @@ from jobs.tagging.collector import Collector
 from jobs.tagging.decoding import MAX_FAILURES_IN_A_ROW, OutOfReachError, decode
 from jobs.tagging.pipeline import Workers, choose_workers, tag_videos
 from jobs.tagging.tag_archive import CutOff, TaggingSettings, tag_archive
-from jobs.tagging.transport import end_from_json
+from jobs.tagging.transport import PartEnd
 from tagger import find_model
 from tagger.errors import ModelFileError
 from tagger.tagger import ModelSource
@@ -90,7 +90,8 @@ def tag(
     def add(table: pa.Table) -> None:
         for row in table.drop_columns(TIMES).to_pylist():
             if row["end"] is not None:
-                end, version = end_from_json(row["end"])
+                read = PartEnd.from_json(row["end"])
+                end, version = read.end, read.version
                 row["end"] = (replace(end, decode_s=0.0), version)
             key = (row["video"], row["window"])
             assert rows.setdefault(key, row) == row

@@ -12,7 +12,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from jobs.tagging.plan import make_plan
 from jobs.tagging.run import run_job
 from jobs.tagging.run_config import MaxPrune, RunConfig
 from jobs.tagging.tag_archive import TaggingSettings
-from jobs.tagging.transport import SEGMENTS_SCHEMA
+from jobs.tagging.transport import SEGMENTS_SCHEMA, PartEnd
 from tagger.clips import VideoEnd
 from tagger.tagger import ModelSource, find_model
 from tests.jobs.result.embedded import add_embeddings, check_embeddings
@@ -64,7 +64,7 @@ def rows_of(number: int, video: Video) -> pa.Table:
             "predict_s": 0.1,
             "top_labels": [chr(byte), "other"],
             "top_confidences": [0.75, 0.25],
-            "end": json.dumps({"end": asdict(end), "version": asdict(version)}) if i == len(data) - 1 else None,
+            "end": PartEnd(end, version).to_json() if i == len(data) - 1 else None,
         }
         for i, byte in enumerate(data)
     ]

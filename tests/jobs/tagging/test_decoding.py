@@ -14,7 +14,7 @@ from jobs.archive.video import Version
 from jobs.storage import staging
 from jobs.tagging import decoding
 from jobs.tagging.decoding import MAX_FAILURES_IN_A_ROW, OutOfReachError, Reach, decode
-from jobs.tagging.transport import end_from_json
+from jobs.tagging.transport import PartEnd
 from tagger.clips import Span, VideoEnd
 from tagger.isolation import decoder_of_this_thread
 from tagger.isolation.process import Process
@@ -40,6 +40,8 @@ def tables_of_videos(was_listed: dict[str, bool]) -> Iterator[pa.Table]:
             "video": list(range(len(was_listed))),
             "path": [os.fsencode(name) for name in was_listed],
             "was_listed": list(was_listed.values()),
+            "part": [0] * len(was_listed),
+            "parts": [1] * len(was_listed),
         }
     )
     return decode(batch, sampling=Sampling(), preprocessing=Preprocessing(32, 32), span_windows=1)
@@ -47,7 +49,8 @@ def tables_of_videos(was_listed: dict[str, bool]) -> Iterator[pa.Table]:
 
 def ends(*names: str) -> list[tuple[VideoEnd, Version | None]]:
     column = pa.concat_tables(tables(*names)).column("end")
-    return [end_from_json(text) for text in column.to_pylist() if text is not None]
+    read = [PartEnd.from_json(text) for text in column.to_pylist() if text is not None]
+    return [(each.end, each.version) for each in read]
 
 
 def version_of(path: Path) -> Version:
@@ -148,7 +151,8 @@ def test_a_video_that_is_written_to_while_it_is_read_has_changed(
         rows += table.to_pylist()
         if moment == "after the first window" and len(rows) == 1:
             path.write_bytes(other)
-    end, version = end_from_json(rows[-1]["end"])
+    read = PartEnd.from_json(rows[-1]["end"])
+    end, version = read.end, read.version
     assert (end.status, end.error_kind) == ("partial", "changed")
     assert end.windows == len(rows)
     assert version == Version(before.st_size, before.st_mtime_ns, None)

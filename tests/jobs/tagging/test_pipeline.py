@@ -17,9 +17,13 @@ from jobs.cluster.ray_driver import RayDriver, SendEvent, run_on_ray
 from jobs.cluster.ray_session import RaySession
 from jobs.tagging.collector import Collector
 from jobs.tagging.pipeline import (
+    MIN_PART_BYTES,
+    TASKS_PER_DECODER,
     VIDEOS_PER_TASK,
     choose_workers,
     chunk_size,
+    numbers_of_parts,
+    parts_of,
     tag_videos,
     task_sizes,
     videos_in_blocks,
@@ -170,20 +174,46 @@ def test_the_tasks_of_a_part_of_an_archive_start_in_bounded_time(decoders: int, 
     assert 0.0015 * tasks <= seconds  # A task costs up to 1.5 ms.
 
 
-def names_of_blocks(session: RaySession, send_event: SendEvent, videos: list[Video], sizes: list[int]) -> None:
-    for block in videos_in_blocks(videos, sizes, range(10, 10 + len(videos))).iter_batches(
+def names_of_blocks(
+    session: RaySession, send_event: SendEvent, videos: list[Video], sizes: list[int], counts: list[int]
+) -> None:
+    for block in videos_in_blocks(videos, sizes, range(10, 10 + len(videos)), list(map(parts_of, counts))).iter_batches(
         batch_size=None, batch_format="pyarrow"
     ):
-        send_event([block[name].to_pylist() for name in ("video", "path", "was_listed")])
+        send_event([block[name].to_pylist() for name in ("video", "path", "was_listed", "part", "parts")])
 
 
 def test_names_that_are_not_utf8_are_kept_and_blocks_have_the_sizes_of_the_tasks(shared_ray: str) -> None:
     videos = [Video(f"{number}\udcff.mp4", number, 0) for number in range(6)]
     found: list[Any] = []
-    run_on_ray("tagging", names_of_blocks, videos, [3, 2, 1], on_event=found.append)
+    run_on_ray("tagging", names_of_blocks, videos, [3, 2, 1], [1, 2, 1, 1, 1, 3], on_event=found.append)
     names = [os.fsencode(video.path) for video in videos]
     assert sorted(found) == [
-        [[10, 11, 12], names[:3], [False, True, True]],
-        [[13, 14], names[3:5], [True, True]],
-        [[15], names[5:], [True]],
+        [[10, 12], [names[0], names[2]], [False, True], [0, 0], [1, 1]],
+        *([[11], [names[1]], [True], [part], [2]] for part in range(2)),
+        [[13, 14], names[3:5], [True, True], [0, 0], [1, 1]],
+        *([[15], [names[5]], [True], [part], [3]] for part in range(3)),
     ]
+
+
+SIZES = st.lists(st.integers(0, 2**40), max_size=50)
+
+
+@given(SIZES, st.integers(1, 1000))
+def test_parts_are_large_and_no_task_has_more_than_its_share_of_what_remains(sizes: list[int], decoders: int) -> None:
+    counts = numbers_of_parts([Video(f"{number}.mp4", size, 1) for number, size in enumerate(sizes)], decoders)
+    for at, (size, count) in enumerate(zip(sizes, counts, strict=True)):
+        assert count == 1 or size / count >= MIN_PART_BYTES
+        if decoders > 1:
+            assert size / count < 2 * max(MIN_PART_BYTES, sum(sizes[at:]) / (TASKS_PER_DECODER * decoders))
+
+
+def test_the_last_long_videos_are_cut_finely_so_that_all_decoders_work_to_the_end() -> None:
+    gigabytes = [Video(f"{number}.mp4", 2**30, 1) for number in range(20)]
+    assert numbers_of_parts(gigabytes, 2) == [1] * 16 + [2, 2, 4, 8]
+    assert numbers_of_parts(gigabytes[:1], 16) == [16]
+
+
+@pytest.mark.parametrize(("path", "decoders"), [("s3://bucket/a.mp4", 8), ("/a.mp4", 1)])
+def test_videos_in_buckets_and_those_of_a_single_core_are_not_cut(path: str, decoders: int) -> None:
+    assert numbers_of_parts([Video(path, 2**40, 1)], decoders) == [1]

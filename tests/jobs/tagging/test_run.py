@@ -1,4 +1,3 @@
-import json
 import math
 import os
 import shutil
@@ -6,7 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -32,7 +31,7 @@ from jobs.tagging.rows import result_tables
 from jobs.tagging.run import run_job
 from jobs.tagging.run_config import MaxFailures, RunConfig
 from jobs.tagging.summary import Progress
-from jobs.tagging.transport import SEGMENTS_SCHEMA
+from jobs.tagging.transport import SEGMENTS_SCHEMA, PartEnd
 from tagger.classifier import PrecisionName, choose_precision
 from tagger.clips import VideoEnd
 from tagger.errors import InputError, OutputError
@@ -186,9 +185,9 @@ class AllVideosAtOnce(DriverWithoutRay):
     """All videos come back in one table, and none of them could be read."""
 
     def events(self, work: object, videos: Sequence[Video], *_: object, timeout_s: float) -> Iterator[pa.Table]:
-        failed = asdict(VideoEnd("failed", 0, error_kind="empty", error="empty"))
-        versions = [asdict(Version(video.size, video.mtime_ns, None)) for video in videos]
-        ends = [json.dumps({"end": failed, "version": version}) for version in versions]
+        failed = VideoEnd("failed", 0, error_kind="empty", error="empty")
+        versions = [Version(video.size, video.mtime_ns, None) for video in videos]
+        ends = [PartEnd(failed, version).to_json() for version in versions]
         rows = [{"video": number, "end": end} for number, end in enumerate(ends)]
         times = ("decode_s", "decode_cpu_s", "decoded_at", "predict_s", "predict_cpu_s", "predicted_at")
         yield pa.Table.from_pylist([row | dict.fromkeys(times, 0.0) for row in rows], SEGMENTS_SCHEMA)

@@ -3,7 +3,7 @@
 import json
 import pickle
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from jobs.tagging.plan import make_plan
 from jobs.tagging.run import run_job
 from jobs.tagging.run_config import RunConfig
 from jobs.tagging.summary import Summary
-from jobs.tagging.transport import SEGMENTS_SCHEMA
+from jobs.tagging.transport import SEGMENTS_SCHEMA, PartEnd
 from tagger.clips import VideoEnd
 from tagger.errors import ErrorKind
 from tests.jobs.tagging.killed import DriverWithoutRay, rows_of
@@ -36,7 +36,7 @@ Fails = Callable[[str, str, int], ErrorKind | None]
 
 
 def failed_rows(number: int, end: VideoEnd) -> pa.Table:
-    row = {"video": number, "end": json.dumps({"end": asdict(end), "version": None})}
+    row = {"video": number, "end": PartEnd(end).to_json()}
     return pa.Table.from_pylist([row], SEGMENTS_SCHEMA)
 
 

@@ -7,8 +7,8 @@ from jobs.archive.video import Version
 from jobs.tagging.transport import (
     SEGMENTS_SCHEMA,
     WINDOWS_SCHEMA,
+    PartEnd,
     clips_of,
-    end_from_json,
     segments_table,
     span_to_table,
 )
@@ -59,7 +59,7 @@ def test_only_the_last_row_of_a_video_has_its_end_and_its_version() -> None:
     version = Version(2**40, 1_700_000_000_123_456_789, "s1:0123")
     column = span_to_table(0, make_span(0, 3, END), 0.3, version)["end"].to_pylist()
     assert column[:2] == [None, None]
-    assert end_from_json(column[2]) == (END, version)
+    assert PartEnd.from_json(column[2]) == PartEnd(END, version)
 
 
 def test_a_video_without_windows_is_one_row_without_a_clip() -> None:
@@ -67,7 +67,7 @@ def test_a_video_without_windows_is_one_row_without_a_clip() -> None:
     table = span_to_table(5, make_span(0, 0, end), 0.1)
     (row,) = table.to_pylist()
     assert (row["video"], row["window"], row["clip"]) == (5, None, None)
-    assert end_from_json(row["end"]) == (end, None)
+    assert PartEnd.from_json(row["end"]) == PartEnd(end)
 
 
 def test_segments_replace_the_clips_of_their_rows() -> None:

@@ -23,7 +23,7 @@ import pyarrow as pa
 import pytest
 
 from jobs.tagging.decoding import decode
-from jobs.tagging.transport import end_from_json
+from jobs.tagging.transport import PartEnd
 from tagger.clips import Span, VideoEnd, read_spans
 from tagger.errors import VideoError, VtagError
 from tagger.isolation import DecoderProcess, Limits, decoder_of_this_thread
@@ -439,7 +439,7 @@ def test_the_library_training_and_the_job_decode_in_isolation(
         "source": SimpleNamespace(info=SimpleNamespace(preprocessing=PREPROCESSING)),
         "classifier": SimpleNamespace(classify=lambda clips: (np.full((len(clips), 2), 0.5, np.float32), None)),
     }
-    batch = pa.table({"video": [7], "path": [os.fsencode(path)], "was_listed": [True]})
+    batch = pa.table({"video": [7], "path": [os.fsencode(path)], "was_listed": [True], "part": [0], "parts": [1]})
     clip = LabelledClip(path, "a", "g", "file")
 
     def tag() -> VideoEnd:
@@ -452,7 +452,7 @@ def test_the_library_training_and_the_job_decode_in_isolation(
 
     def run() -> VideoEnd:
         tables = list(decode(batch, sampling=SAMPLING, preprocessing=PREPROCESSING, span_windows=1))
-        return end_from_json(tables[-1]["end"].to_pylist()[-1])[0]
+        return PartEnd.from_json(tables[-1]["end"].to_pylist()[-1]).end
 
     for work in (tag, train, run):
         # A new thread gets a new decoder process.
