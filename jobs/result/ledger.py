@@ -4,7 +4,8 @@
 ``part-000000.tags.parquet`` and ``part-000000.videos.parquet``, and with embeddings a third,
 ``part-000000.embeddings.parquet``: rows of finished videos, with the schemas of the result. The videos part is written
 last and completes the commit. Other files of a part do not count without it, and the next commit overwrites them.
-``moved.json`` has the old and new names of moved videos. ``log-000.jsonl`` has the events with
+``moved.json`` has the old and new names of moved videos. ``kept-000000.parquet`` has rows of videos that are not
+finished, which count only until the run is finished. ``log-000.jsonl`` has the events with
 their times, in a new file for each start of the job.
 """
 
@@ -34,6 +35,9 @@ moved videos."""
 LEDGER_PART = re.compile(r"part-(\d{6,})\.(tags|videos|embeddings)\.parquet")
 """The file names of a part: its number and its table."""
 
+KEPT = re.compile(r"kept-(\d{6,})\.parquet")
+"""The file names of rows of videos that are not finished."""
+
 MOVED = "moved.json"
 
 LOG_INTERVAL_S = 30.0
@@ -51,6 +55,7 @@ class Ledger:
         self.folder = folder
         self._check_lock = check_lock
         self._next_part = len(committed_parts(folder))
+        self._next_kept = len(kept_tables(folder))
         started = read_started_run(folder)
         assert started is not None, "there is no plan; use Ledger.open"
         self.run_id = started.run_id
@@ -104,6 +109,12 @@ class Ledger:
         self._next_part += 1
         self.log("committed", part=part.videos.name, videos=videos.num_rows, segments=tags.num_rows)
 
+    def keep(self, rows: pa.Table) -> None:
+        """Keeps rows of videos that are not finished, for the same run if it is interrupted."""
+        self._check_lock()
+        self.folder.child(f"kept-{self._next_kept:06d}.parquet").write_table(rows)
+        self._next_kept += 1
+
     def move(self, new_names: Mapping[str, str]) -> None:
         """Notes moved videos, before their rows are committed: ``new_names`` by old names."""
         if not new_names:
@@ -147,6 +158,11 @@ def committed_parts(folder: Location) -> list[TableFiles]:
     if numbers != list(range(len(numbers))) or not all(file.name in names for part in found for file in part.files):
         raise OutputError(f"{folder} lacks parts that were committed to it; remove it, and its videos are tagged again")
     return found
+
+
+def kept_tables(folder: Location) -> list[Location]:
+    """Returns the files with rows of videos that are not finished, in the order in which they were written."""
+    return [folder.child(name) for name in sorted(filter(KEPT.fullmatch, folder.names()))]
 
 
 def read_moved(folder: Location) -> dict[str, str]:
@@ -198,7 +214,9 @@ def remove(folder: Location) -> None:
 
     The plan is removed first: a half-removed folder is no run.
     """
-    mine = re.compile(rf"plan\.json|moved\.json|{LEDGER_PART.pattern}|log-\d+\.jsonl|error-[\w.-]+\.txt|\..*\.tmp")
+    mine = re.compile(
+        rf"plan\.json|moved\.json|{LEDGER_PART.pattern}|{KEPT.pattern}|log-\d+\.jsonl|error-[\w.-]+\.txt|\..*\.tmp"
+    )
     for name in sorted(folder.names(), key=lambda name: name != "plan.json"):
         if mine.fullmatch(name):
             folder.child(name).delete()

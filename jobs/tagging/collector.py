@@ -8,7 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs.archive.video import Failure, Version, Video
+from jobs.archive.video import Failure, Version, Video, video_name
+from jobs.tagging.finished_parts import FinishedPart
 from jobs.tagging.transport import SEGMENTS_SCHEMA, PartEnd
 from tagger.clips import VideoEnd
 
@@ -74,6 +75,8 @@ class _OpenVideo:
     """The ends of stretches of windows that came back, by the numbers of the windows after them."""
     ends: dict[int, PartEnd] = field(default_factory=dict)
     """The ends of its parts, by their numbers."""
+    kept: set[int] = field(default_factory=set)
+    """The numbers of its parts that were complete."""
 
     @property
     def may_be_complete(self) -> bool:
@@ -96,6 +99,16 @@ class Collector:
         self.windows = 0
         self.video_s = 0.0
         self.spent = TimeSpent()
+        self._parts: list[FinishedPart] = []
+
+    def keep(self, number: int, parts: Sequence[FinishedPart]) -> FinishedVideo | None:
+        """Takes ``parts`` of a video from an interrupted run, and returns the video if they are all of it."""
+        video = self._open.setdefault(number, _OpenVideo())
+        for part in parts:
+            video.ends[part.end.part.index] = part.end
+            video.kept.add(part.end.part.index)
+            self._add_rows(video, part.rows)
+        return self._finish(number) if video.may_be_complete else None
 
     def add(self, table: pa.Table) -> list[FinishedVideo]:
         """Takes rows of SEGMENTS_SCHEMA and returns the videos that they complete."""
@@ -106,14 +119,24 @@ class Collector:
         finished = []
         for start, stop in pairwise(edges):
             number = int(numbers[start])
-            if not self._is_finished[number] and self._add(number, table.slice(start, stop - start)):
-                done = self._finish(number)
-                if done is not None:
-                    finished.append(done)
+            if self._is_finished[number]:
+                continue
+            video = self._add(number, table.slice(start, stop - start))
+            done = self._finish(number) if video.may_be_complete else None
+            if done is not None:
+                finished.append(done)
+            else:
+                for index in video.ends.keys() - video.kept:
+                    self._note_part(number, video, video.ends[index])
         return finished
 
-    def _add(self, number: int, rows: pa.Table) -> bool:
-        """Takes rows of one video; returns whether it may be complete."""
+    def take_parts(self) -> list[FinishedPart]:
+        """Returns the parts that have been completed since the last call, of videos that are not finished."""
+        taken, self._parts = self._parts, []
+        return taken
+
+    def _add(self, number: int, rows: pa.Table) -> _OpenVideo:
+        """Takes rows of one video."""
         video = self._open.setdefault(number, _OpenVideo())
         ends = rows["end"]
         if ends.null_count < len(ends):
@@ -122,12 +145,29 @@ class Collector:
                 video.ends[end.part.index] = end
         if rows["window"].null_count:
             rows = rows.filter(pc.is_valid(rows["window"]))
+        self._add_rows(video, rows)
+        return video
+
+    def _add_rows(self, video: _OpenVideo, rows: pa.Table) -> None:
         if rows.num_rows:
             video.slices.append(rows)
             video.rows += rows.num_rows
             self.windows += rows.num_rows
             self._advance(video, rows)
-        return video.may_be_complete
+
+    def _note_part(self, number: int, video: _OpenVideo, end: PartEnd) -> None:
+        """Notes a part that has ended, if all of its windows have come back."""
+        if end.part.of == 1 or end.end.status != "ok":
+            return
+        found = []
+        for rows in video.slices:
+            windows = rows["window"].to_numpy()
+            found.append(rows.filter(pa.array((windows >= end.first) & (windows < end.stop))))
+        rows = pa.concat_tables(found) if found else SEGMENTS_SCHEMA.empty_table()
+        windows, first = np.unique(rows["window"].to_numpy(), return_index=True)
+        if len(windows) == end.end.windows:
+            video.kept.add(end.part.index)
+            self._parts.append(FinishedPart(video_name(self._videos[number].path), end, rows.take(first)))
 
     def _advance(self, video: _OpenVideo, rows: pa.Table) -> None:
         """Counts the seconds of consecutive rows. Windows may overlap, so their lengths do not add up."""

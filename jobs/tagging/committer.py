@@ -1,12 +1,15 @@
 """Commits finished videos in small batches while a job runs, and the rest when it ends."""
 
 import time
+from collections.abc import Iterable
 
+from jobs.archive.video import video_name
 from jobs.errors import reason, what_failed
 from jobs.result.ledger import Ledger
 from jobs.result.lock import Lock
 from jobs.storage.location import Location
 from jobs.tagging.collector import FinishedVideo
+from jobs.tagging.finished_parts import FinishedPart, parts_table
 from jobs.tagging.rows import result_tables
 from tagger.errors import OutputError, doing, work_of
 
@@ -29,6 +32,7 @@ class Committer:
         self._ledger = ledger
         self._lock = lock
         self._waiting: list[FinishedVideo] = []
+        self._parts: list[FinishedPart] = []
         self._rows = 0
         self._committed_s = time.monotonic()
 
@@ -43,6 +47,10 @@ class Committer:
         self._waiting.append(video)
         self._rows += len(video.segments)
 
+    def add_parts(self, parts: Iterable[FinishedPart]) -> None:
+        """Takes finished parts of videos. They are kept with the next commit if their videos are not finished then."""
+        self._parts += parts
+
     def commit_when_due(self) -> None:
         """Commits when enough videos or segments wait, or COMMIT_S after the last commit."""
         due_s = self._committed_s + COMMIT_S
@@ -56,10 +64,14 @@ class Committer:
             if self._waiting:
                 with doing("writing finished videos to", self._ledger.folder):
                     self._ledger.commit(*result_tables(self._waiting, self._ledger.embedding_size))
+            finished = {video_name(video.video.path) for video in self._waiting}
+            if parts := [part for part in self._parts if part.name not in finished]:
+                with doing("writing finished parts of videos to", self._ledger.folder):
+                    self._ledger.keep(parts_table(parts))
         except OSError as error:
             raise explained(error, self._ledger.folder) from error
         self.committed += len(self._waiting)
-        self._waiting = []
+        self._waiting, self._parts = [], []
         self._rows = 0
         self._committed_s = time.monotonic()
 

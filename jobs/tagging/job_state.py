@@ -94,7 +94,7 @@ class JobState:
 
     def collect(self, table: pa.Table) -> list[FinishedVideo]:
         """Takes rows that came back and returns the videos that they complete. Reports progress at the first rows."""
-        finished = [self._explained(video) for video in self.collector.add(table)]
+        finished = [self.explained(video) for video in self.collector.add(table)]
         if self.first_row_s is None:
             self.first_row_s, self.collector.spent = time.monotonic(), TimeSpent(since=time.time())
             self.report()
@@ -102,7 +102,7 @@ class JobState:
             self.efficiency = self._efficiency(passed_s)
         return finished
 
-    def _explained(self, video: FinishedVideo) -> FinishedVideo:
+    def explained(self, video: FinishedVideo) -> FinishedVideo:
         """Adds the attempts of a video, and why it was not read in parts if that failed before."""
         end, choice = video.end, video.end.choice
         if choice is not None and (reason := self.unsplit.get(video.number)) is not None and video.parts == 1:

@@ -21,9 +21,11 @@ from jobs.result.output import Output
 from jobs.result.publish import ResultCounts, count_rows, publish
 from jobs.result.published import Result, complete, is_complete
 from jobs.storage.location import Location, is_address
+from jobs.tagging.collector import FinishedVideo
 from jobs.tagging.committer import Committer, explained
+from jobs.tagging.finished_parts import parts_of_version, read_parts
 from jobs.tagging.job_state import JobState
-from jobs.tagging.pipeline import Workers, chunk_size
+from jobs.tagging.pipeline import Workers, chunk_size, parts_of
 from jobs.tagging.plan import Plan, read_base
 from jobs.tagging.rows import Revision, revised
 from jobs.tagging.run_config import RunConfig
@@ -31,6 +33,7 @@ from jobs.tagging.summary import Progress, Summary
 from jobs.tagging.tag_archive import CutOff, TaggingSettings, tag_archive
 from jobs.tagging.transport import WHOLE_VIDEO
 from tagger.errors import OutputError, doing
+from tagger.windows import Part
 
 REPORT_S = 1.0
 """Seconds between two progress reports while no video is finished."""
@@ -232,7 +235,7 @@ def _tag(plan: Plan, ledger: Ledger, job: JobState, lock: Lock) -> None:
     config = plan.config
     with job.driver or RayDriver("tagging", address=config.address, verbose=config.verbose) as driver:
         with Committer(ledger, lock) as job.committer:
-            _tag_in_chunks(driver, job.committer, job)
+            _tag_in_chunks(driver, job.committer, job, ledger.folder)
         job.tagging_s = time.monotonic() - job.began_s if job.began_s is not None else 0.0
     if job.done != len(plan.todo):
         raise WorkerError(
@@ -240,7 +243,7 @@ def _tag(plan: Plan, ledger: Ledger, job: JobState, lock: Lock) -> None:
         )
 
 
-def _tag_in_chunks(driver: RayDriver, committer: Committer, job: JobState) -> None:
+def _tag_in_chunks(driver: RayDriver, committer: Committer, job: JobState, run_folder: Location) -> None:
     """Tags the videos in chunks, so that no process has to hold the whole list at once.
 
     When a node cannot reach the videos, its chunk ends early, and the unfinished videos are the next chunk. So are
@@ -266,9 +269,10 @@ def _tag_in_chunks(driver: RayDriver, committer: Committer, job: JobState) -> No
             left.append(numbers[size:])
         numbers = numbers[:size]
         chunk = [plan.todo[number] for number in numbers]
-        parts = {number: [WHOLE_VIDEO] for number in numbers if number in job.unsplit}
+        numbers, parts = _take_kept_parts(run_folder, numbers, committer, job)
+        chunk = [plan.todo[number] for number in numbers]
         work = tag_archive, chunk, numbers, plan.source, plan.sampling, settings, job.workers
-        for event in driver.events(*work, avoided, parts, timeout_s=REPORT_S):
+        for event in driver.events(*work, avoided, parts, timeout_s=REPORT_S) if numbers else ():
             if event is not None:
                 _handle(event, committer, job)
             committer.commit_when_due()
@@ -281,6 +285,31 @@ def _tag_in_chunks(driver: RayDriver, committer: Committer, job: JobState) -> No
         if not left and job.waiting:
             left.append(job.take_waiting())
             _wait(next(waits_s, RETRY_WAITS_S[-1]), job, committer)
+
+
+def _take_kept_parts(
+    run_folder: Location, numbers: Sequence[int], committer: Committer, job: JobState
+) -> tuple[list[int], dict[int, list[Part]]]:
+    """Takes the parts of videos that this run has kept, so that they are not decoded again.
+
+    Returns the numbers of the videos that must be read, and of which of them only these parts.
+    """
+    kept = read_parts(run_folder)
+    parts = {number: [WHOLE_VIDEO] for number in numbers if number in job.unsplit}
+    finished = set()
+    for number in numbers if kept else ():
+        video = job.plan.todo[number]
+        found = parts_of_version(kept.get(video_name(video.path), ()), video)
+        if not found or number in parts:
+            continue
+        done = job.collector.keep(number, found)
+        if done is not None:
+            finished.add(number)
+            _finish(job.explained(done), committer, job)
+            continue
+        known = {part.end.part.index for part in found}
+        parts[number] = [part for part in parts_of(found[0].end.part.of) if part.index not in known]
+    return [number for number in numbers if number not in finished], parts
 
 
 def _wait(seconds: float, job: JobState, committer: Committer) -> None:
@@ -302,13 +331,19 @@ def _handle(event: Workers | CutOff | pa.Table, committer: Committer, job: JobSt
         job.avoided |= event.nodes
         return
     for video in job.collect(event):
-        if job.must_read_whole(video) or job.postpone(video):
-            continue
-        if not job.keeps_earlier_rows(video):
-            committer.add(video)
-        job.note(video)
+        _finish(video, committer, job)
+    committer.add_parts(job.collector.take_parts())
     if job.plan.config.max_failures.is_exceeded(job.failed, job.done):
         raise _too_many_failures(job)
+
+
+def _finish(video: FinishedVideo, committer: Committer, job: JobState) -> None:
+    """Takes a video whose windows have all come back."""
+    if job.must_read_whole(video) or job.postpone(video):
+        return
+    if not job.keeps_earlier_rows(video):
+        committer.add(video)
+    job.note(video)
 
 
 def _too_many_failures(job: JobState) -> JobError:

@@ -3,7 +3,7 @@
 Videos are decoded and classified in this process, without Ray, unless a test says otherwise.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,15 @@ from jobs.archive.listing import find_videos
 from jobs.archive.video import Video
 from jobs.cluster.ray_driver import SendEvent, run_on_ray
 from jobs.cluster.ray_session import RaySession
+from jobs.errors import Interrupted, WorkerError
 from jobs.tagging.collector import Collector
 from jobs.tagging.pipeline import MIN_PART_BYTES, choose_workers, tag_videos
 from jobs.tagging.plan import make_plan
 from jobs.tagging.run import run_job
 from jobs.tagging.run_config import RunConfig
+from jobs.tagging.summary import Progress
 from tagger import find_model
+from tagger.errors import OutputError
 from tagger.tagger import ModelSource
 from tests.jobs.tagging.driver_in_this_process import DriverInThisProcess
 from tests.tagger.encodings import SECOND, damage
@@ -117,6 +120,76 @@ def test_a_long_file_that_cannot_be_cut_is_read_by_one_decoder_and_the_reason_is
     assert long.pop("decoder_reason") == "fragmented files are not read in parts"
     assert whole_long.pop("decoder_reason") is None
     assert (tags, long) == (whole_tags, whole_long)
+
+
+def interrupt_after(parts: int, read: list[str]) -> Callable[[Progress], None]:
+    """Returns a report of progress that interrupts a job when it reads the part after these."""
+
+    def report(progress: Progress) -> None:
+        if len(read) > parts:
+            raise KeyboardInterrupt
+
+    return report
+
+
+@pytest.mark.parametrize("embeddings", [False, True])
+def test_an_interrupted_job_decodes_no_finished_part_again(
+    config: RunConfig, read: list[str], embeddings: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = replace(config, embeddings=embeddings)
+    for parts in (2, 3):
+        monkeypatch.setattr("jobs.tagging.run.REPORT_S", 0.0)
+        with pytest.raises(Interrupted):
+            run_job(make_plan(config), interrupt_after(parts, read))
+        assert not config.out.exists()
+    before = len(read)
+    summary = run_job(make_plan(config))
+    assert read[before:].count("long.mp4") == 1 and summary.ok == 2
+    assert result(config) == whole_result(config, monkeypatch)
+    assert [path.name for path in config.out.parent.iterdir() if path.is_dir()] == ["videos"]
+
+
+def test_a_video_of_which_all_parts_were_kept_is_not_decoded_again(
+    config: RunConfig, read: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as killed:
+        # As if the job was killed after the last part, before the video was committed.
+        killed.setattr("jobs.tagging.committer.COMMIT_S", 0.0)
+        killed.setattr(Collector, "_finish", lambda *_: None)
+        with pytest.raises(WorkerError, match="only 0 of 2 videos came back"):
+            run_job(make_plan(config))
+    read.clear()
+    assert run_job(make_plan(config)).ok == 2
+    assert read == ["short.mp4"]
+    assert result(config) == whole_result(config, monkeypatch)
+
+
+def test_parts_of_an_older_version_of_a_video_are_not_used(
+    config: RunConfig, archive: Path, read: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobs.tagging.run.REPORT_S", 0.0)
+    with pytest.raises(Interrupted):
+        run_job(make_plan(config), interrupt_after(3, read))
+    path = encode(archive / "long.mp4", seconds=20, options=SECOND, width=320, height=240)
+    enlarged(path, 4 * MIN_PART_BYTES)
+    read.clear()
+    assert run_job(make_plan(config)).ok == 2
+    assert read.count("long.mp4") == 4
+    assert result(config) == whole_result(config, monkeypatch)
+
+
+def test_damaged_kept_parts_end_the_job_in_one_line(
+    config: RunConfig, read: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobs.tagging.run.REPORT_S", 0.0)
+    with pytest.raises(Interrupted):
+        run_job(make_plan(config), interrupt_after(2, read))
+    (kept,) = config.out.parent.rglob("kept-*.parquet")
+    kept.write_bytes(b"PAR1")
+    with pytest.raises(
+        OutputError, match=r"kept-000000\.parquet cannot be read: .* cut off; if it is damaged, remove it"
+    ):
+        run_job(make_plan(config))
 
 
 def collect_parts(
