@@ -10,8 +10,8 @@ import pyarrow as pa
 from jobs.archive.gone import was_deleted
 from jobs.archive.video import STORAGE_KINDS, Failure, video_name
 from jobs.cluster.ray_driver import RayDriver
-from jobs.tagging.collector import Collector, FinishedVideo, TimeSpent
-from jobs.tagging.committer import Committer
+from jobs.tagging.finished.collector import Collector, FinishedVideo, TimeSpent
+from jobs.tagging.finished.committer import Committer
 from jobs.tagging.pipeline import DECODING_GPU_SHARE, Workers
 from jobs.tagging.plan import Plan
 from jobs.tagging.summary import Efficiency, Phase, Progress

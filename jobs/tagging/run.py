@@ -21,13 +21,13 @@ from jobs.result.output import Output
 from jobs.result.publish import ResultCounts, count_rows, publish
 from jobs.result.published import Result, complete, is_complete
 from jobs.storage.location import Location, is_address
-from jobs.tagging.collector import FinishedVideo
-from jobs.tagging.committer import Committer, explained
-from jobs.tagging.finished_parts import parts_of_version, read_parts
+from jobs.tagging.finished.collector import FinishedVideo
+from jobs.tagging.finished.committer import Committer, explained
+from jobs.tagging.finished.kept_parts import parts_of_version, read_parts
+from jobs.tagging.finished.rows import Revision, revised
 from jobs.tagging.job_state import JobState
 from jobs.tagging.pipeline import Workers, chunk_size, parts_of
 from jobs.tagging.plan import Plan, read_base
-from jobs.tagging.rows import Revision, revised
 from jobs.tagging.run_config import RunConfig
 from jobs.tagging.summary import Progress, Summary
 from jobs.tagging.tag_archive import CutOff, TaggingSettings, tag_archive

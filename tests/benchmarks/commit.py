@@ -20,9 +20,9 @@ from jobs.result.identity import RunIdentity
 from jobs.result.ledger import Ledger, committed_parts
 from jobs.result.output import Output, choose_output
 from jobs.result.publish import publish
-from jobs.tagging.collector import Collector, FinishedVideo
-from jobs.tagging.committer import COMMIT_ROWS, COMMIT_VIDEOS
-from jobs.tagging.rows import result_tables
+from jobs.tagging.finished.collector import Collector, FinishedVideo
+from jobs.tagging.finished.committer import COMMIT_ROWS, COMMIT_VIDEOS
+from jobs.tagging.finished.rows import result_tables
 from jobs.tagging.transport import SEGMENTS_SCHEMA, PartEnd
 from tagger import Sampling
 from tagger.clips import VideoEnd

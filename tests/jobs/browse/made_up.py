@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from jobs.browse.segments import Segments, TopLabels
-from jobs.tagging.collector import FinishedVideo
+from jobs.tagging.finished.collector import FinishedVideo
 from jobs.tagging.transport import SEGMENTS_SCHEMA
 from tests.jobs.result.finished import make_finished
 

@@ -14,7 +14,7 @@ from click.testing import Result
 from jobs.browse.exporting.formats import FORMATS, OneFile
 from jobs.cli import main
 from jobs.cli.questions.export import A_FILE_PER_VIDEO, IN_ONE_FILE
-from jobs.tagging.collector import FinishedVideo
+from jobs.tagging.finished.collector import FinishedVideo
 from tests.click_runner import CliRunner
 from tests.jobs.browse.made_up import make_video
 from tests.jobs.browse.teaching.taught_archive import make_archive

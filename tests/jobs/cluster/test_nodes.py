@@ -23,8 +23,8 @@ from jobs.cluster.ray_driver import SendEvent, run_on_ray
 from jobs.cluster.ray_session import RaySession
 from jobs.errors import JobError
 from jobs.tagging import pipeline
-from jobs.tagging.collector import Collector
 from jobs.tagging.decoding import MAX_FAILURES_IN_A_ROW, OutOfReachError, decode
+from jobs.tagging.finished.collector import Collector
 from jobs.tagging.pipeline import Workers, choose_workers, tag_videos
 from jobs.tagging.tag_archive import CutOff, TaggingSettings, tag_archive
 from jobs.tagging.transport import PartEnd

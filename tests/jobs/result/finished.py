@@ -12,8 +12,8 @@ from jobs.result.ledger import Ledger, committed_parts, remove
 from jobs.result.output import Output, choose_output
 from jobs.result.publish import ResultCounts, publish
 from jobs.result.published import read_result
-from jobs.tagging.collector import FinishedVideo
-from jobs.tagging.rows import result_tables
+from jobs.tagging.finished.collector import FinishedVideo
+from jobs.tagging.finished.rows import result_tables
 from jobs.tagging.transport import SEGMENTS_SCHEMA
 from tagger import Sampling
 from tagger.clips import VideoEnd

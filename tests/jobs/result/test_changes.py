@@ -7,7 +7,7 @@ from jobs.archive.video import Video
 from jobs.result.changes import Changes, Records, find_changes, read_records
 from jobs.result.ledger import committed_parts
 from jobs.result.output import choose_output
-from jobs.tagging.collector import FinishedVideo
+from jobs.tagging.finished.collector import FinishedVideo
 from tagger.clips import VideoEnd
 from tests.jobs.result.finished import commit_to, make_finished
 

@@ -21,7 +21,7 @@ from jobs.result.publish import publish
 from jobs.result.published import UnusableResultError, complete, read_result
 from jobs.result.rewrite.compact import compact
 from jobs.result.verify import verify
-from jobs.tagging.rows import result_tables
+from jobs.tagging.finished.rows import result_tables
 from tagger.errors import OutputError
 from tagger.schema import embeddings_schema
 from tests.jobs.result.embedded import add_embeddings, check_embeddings, vector_of, vectors_of

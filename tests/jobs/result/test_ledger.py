@@ -8,7 +8,7 @@ import pytest
 from jobs.result.changes import read_records
 from jobs.result.ledger import Ledger, committed_parts, read_moved, read_started_run, remove
 from jobs.result.output import Output, choose_output
-from jobs.tagging.rows import result_tables
+from jobs.tagging.finished.rows import result_tables
 from tagger.errors import OutputError
 from tagger.schema import TAGS_SCHEMA, VIDEOS_SCHEMA
 from tests.jobs.result.finished import IDENTITY, commit_to, make_finished

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from jobs.result.merge import TableFiles, merge
 from jobs.storage.location import locate
-from jobs.tagging.collector import FinishedVideo
-from jobs.tagging.rows import tags_table, videos_table
+from jobs.tagging.finished.collector import FinishedVideo
+from jobs.tagging.finished.rows import tags_table, videos_table
 from tagger.errors import OutputError
 from tagger.schema import TAGS_SCHEMA, VIDEOS_SCHEMA
 from tests.jobs.result.finished import make_finished

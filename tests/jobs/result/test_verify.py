@@ -11,7 +11,7 @@ import pytest
 from jobs.result.output import choose_output
 from jobs.result.published import read_result
 from jobs.result.verify import DamagedError, Verdict, verify
-from jobs.tagging.collector import FinishedVideo
+from jobs.tagging.finished.collector import FinishedVideo
 from tagger.errors import OutputError
 from tests.jobs.result.finished import commit_to, make_finished, publish_to
 

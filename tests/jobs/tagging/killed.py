@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import jobs.archive.fingerprint
-import jobs.tagging.committer
+import jobs.tagging.finished.committer
 import jobs.tagging.run
 from jobs.archive.video import Version, Video
 from jobs.result.verify import verify
@@ -103,7 +103,7 @@ class DriverWithoutRay:
 def prepare() -> None:
     """Replaces Ray and decoding, and makes the job commit each video."""
     vars(jobs.tagging.run).update(RayDriver=DriverWithoutRay)
-    vars(jobs.tagging.committer).update(COMMIT_VIDEOS=1)
+    vars(jobs.tagging.finished.committer).update(COMMIT_VIDEOS=1)
     vars(jobs.archive.fingerprint).update(fingerprint=lambda path: "s1:" + Path(path).read_bytes().hex())
     pa.set_cpu_count(1)
     pa.set_io_thread_count(1)

@@ -8,8 +8,8 @@ from jobs.result.changes import read_records
 from jobs.result.ledger import Ledger, committed_parts
 from jobs.result.lock import Lock, locked
 from jobs.result.output import choose_output
-from jobs.tagging import committer
-from jobs.tagging.committer import COMMIT_S, Committer
+from jobs.tagging.finished import committer
+from jobs.tagging.finished.committer import COMMIT_S, Committer
 from tagger.errors import OutputError
 from tests.jobs.result.finished import IDENTITY, make_finished
 

@@ -13,8 +13,8 @@ from jobs.archive.video import Video
 from jobs.cluster.ray_driver import SendEvent, run_on_ray
 from jobs.cluster.ray_session import RaySession
 from jobs.tagging import decode_trial
-from jobs.tagging.collector import Collector
 from jobs.tagging.decode_trial import MIN_SPEEDUP, TRIAL_MIN_BYTES, DecodeRate, nvdec_is_faster, should_use_nvdec
+from jobs.tagging.finished.collector import Collector
 from jobs.tagging.pipeline import choose_workers, tag_videos
 from tagger import Preprocessing, Sampling, find_model
 from tagger.errors import VtagError

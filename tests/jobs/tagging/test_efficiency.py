@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from jobs.tagging import job_state
-from jobs.tagging.collector import TimeSpent
+from jobs.tagging.finished.collector import TimeSpent
 from jobs.tagging.pipeline import choose_workers
 from jobs.tagging.plan import make_plan
 from jobs.tagging.run_config import RunConfig

@@ -51,10 +51,10 @@ def test_a_job_killed_at_any_step_of_commit_or_publication_gives_the_same_result
 JOB = """
 import sys
 from pathlib import Path
-import jobs.tagging.committer
+import jobs.tagging.finished.committer
 from jobs import RunConfig, make_plan, run_job
 
-jobs.tagging.committer.COMMIT_VIDEOS = 2
+jobs.tagging.finished.committer.COMMIT_VIDEOS = 2
 run_job(make_plan(RunConfig((sys.argv[1],), Path(sys.argv[2]), model=sys.argv[3], device="cpu")))
 """
 

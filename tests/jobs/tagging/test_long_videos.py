@@ -16,7 +16,7 @@ from jobs.archive.video import Video
 from jobs.cluster.ray_driver import SendEvent, run_on_ray
 from jobs.cluster.ray_session import RaySession
 from jobs.errors import Interrupted, WorkerError
-from jobs.tagging.collector import Collector
+from jobs.tagging.finished.collector import Collector
 from jobs.tagging.pipeline import MIN_PART_BYTES, choose_workers, tag_videos
 from jobs.tagging.plan import make_plan
 from jobs.tagging.run import run_job
@@ -154,7 +154,7 @@ def test_a_video_of_which_all_parts_were_kept_is_not_decoded_again(
 ) -> None:
     with monkeypatch.context() as killed:
         # As if the job was killed after the last part, before the video was committed.
-        killed.setattr("jobs.tagging.committer.COMMIT_S", 0.0)
+        killed.setattr("jobs.tagging.finished.committer.COMMIT_S", 0.0)
         killed.setattr(Collector, "_finish", lambda *_: None)
         with pytest.raises(WorkerError, match="only 0 of 2 videos came back"):
             run_job(make_plan(config))

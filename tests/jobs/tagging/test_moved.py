@@ -234,7 +234,7 @@ def test_a_moved_video_with_an_error_that_may_pass_is_tried_again_by_the_next_ru
 
 
 def test_a_moved_video_that_had_failed_is_named_by_its_new_path(done: RunConfig, archive: Path) -> None:
-    from jobs.tagging.rows import Revision, result_tables, revised
+    from jobs.tagging.finished.rows import Revision, result_tables, revised
     from tests.jobs.result.finished import make_finished
 
     videos, tags, _ = result_tables([make_finished("/old/a.mp4", ""), make_finished("/old/b.mp4", "ab")])

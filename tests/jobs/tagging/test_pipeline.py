@@ -15,7 +15,7 @@ from jobs.archive.listing import find_videos
 from jobs.archive.video import Video
 from jobs.cluster.ray_driver import RayDriver, SendEvent, run_on_ray
 from jobs.cluster.ray_session import RaySession
-from jobs.tagging.collector import Collector
+from jobs.tagging.finished.collector import Collector
 from jobs.tagging.pipeline import (
     MIN_PART_BYTES,
     TASKS_PER_DECODER,

@@ -61,8 +61,4 @@ def parts_of_version(parts: Sequence[FinishedPart], video: Video) -> list[Finish
         and part.end.version is not None
         and (part.end.version.size, part.end.version.mtime_ns) == (video.size, video.mtime_ns)
     ]
-    newest = right[-1:]
-    same = [
-        part for part in right if (part.end.part.of, part.end.version) == (newest[0].end.part.of, newest[0].end.version)
-    ]
-    return list({part.end.part.index: part for part in same}.values())
+    return list({part.end.part.index: part for part in right if part.end.part.of == right[-1].end.part.of}.values())

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs.archive.video import Version, video_name
-from jobs.tagging.collector import FinishedVideo
+from jobs.tagging.finished.collector import FinishedVideo
 from jobs.tagging.transport import SEGMENTS_SCHEMA
 from tagger.errors import one_line
 from tagger.schema import TAGS_SCHEMA, VIDEOS_SCHEMA, embeddings_schema

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs.archive.video import Failure, Version, Video, video_name
-from jobs.tagging.finished_parts import FinishedPart
+from jobs.tagging.finished.kept_parts import FinishedPart
 from jobs.tagging.transport import SEGMENTS_SCHEMA, PartEnd
 from tagger.clips import VideoEnd
 
@@ -227,7 +227,8 @@ def joined(ends: Sequence[PartEnd]) -> tuple[VideoEnd, Version | None]:
         return first.end, first.version
     bad = next((each for each in ends if each.end.status != "ok"), first)
     end, windows = bad.end, sum(each.end.windows for each in ends)
-    if any(each.version != first.version for each in ends) and end.status == "ok":
+    stamps = {each.version and (each.version.size, each.version.mtime_ns) for each in ends}
+    if len(stamps) > 1 and end.status == "ok":
         end = replace(end, error_kind="changed", error="it was written to while it was read in parts")
     if end.error_kind is not None:
         end = replace(end, status="partial" if windows else "failed")

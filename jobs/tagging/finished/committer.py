@@ -8,9 +8,9 @@ from jobs.errors import reason, what_failed
 from jobs.result.ledger import Ledger
 from jobs.result.lock import Lock
 from jobs.storage.location import Location
-from jobs.tagging.collector import FinishedVideo
-from jobs.tagging.finished_parts import FinishedPart, parts_table
-from jobs.tagging.rows import result_tables
+from jobs.tagging.finished.collector import FinishedVideo
+from jobs.tagging.finished.kept_parts import FinishedPart, parts_table
+from jobs.tagging.finished.rows import result_tables
 from tagger.errors import OutputError, doing, work_of
 
 COMMIT_VIDEOS = 1000
