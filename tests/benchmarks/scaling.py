@@ -1,11 +1,12 @@
 """Measures whether twice the cores do twice the work: one CPU worker, two on one machine, and one on each of two.
 
-    python -m tests.benchmarks.scaling [--rounds N] [--videos N] [--json FILE]
+    python -m tests.benchmarks.scaling [--rounds N] [--videos N] [--long] [--json FILE]
 
-Tags copies of a minute of 320×240 video with the built-in model on local Ray clusters. The single worker has one core
-for everything, Ray and the driver included. Prints windows per second, medians over the rounds, their share of the rate
-of as many single workers, and the efficiency that `vtag run` reports. The two machines are two Ray nodes on this
-machine: the cost of a network between them is not measured.
+Tags copies of a minute of 320×240 video with the built-in model on local Ray clusters, or with ``--long`` a single
+1080p video with a key frame every second. The single worker has one core for everything, Ray and the driver included.
+Prints windows per second, medians over the rounds, their share of the rate of as many single workers, and the
+efficiency that `vtag run` reports. The two machines are two Ray nodes on this machine: the cost of a network between
+them is not measured.
 """
 
 import json
@@ -16,10 +17,12 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 
-from tests.benchmarks.isolation import encode_minute
+from jobs.measure.sample_video import RATE, make_sample
+from tests.benchmarks.isolation import encode_minute, join
 from tests.benchmarks.loop import copies, rate_and_summary
 
 
@@ -36,16 +39,20 @@ class Layout:
         return sum(self.nodes)
 
 
+LONG: dict[str, Any] = {"size": "1920x1080", "options": {"preset": "veryfast", "g": str(RATE), "bf": "2"}}
+"""Settings for the sample of a long video."""
+
 LAYOUTS = (Layout("1 worker", (1,)), Layout("2 workers", (2,)), Layout("2 nodes", (1, 1)))
 
 
 @click.command()
 @click.option("--rounds", default=3, show_default=True)
 @click.option("--videos", default=10, show_default=True, help="Minutes of video for each core.")
+@click.option("--long", "is_long", is_flag=True, help="A single video of so many minutes, for all clusters.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Also write the figures to this file.")
 @click.option("--one", type=int, hidden=True, help="Measure this layout, in this process.")
 @click.option("--folder", type=click.Path(path_type=Path), hidden=True)
-def main(rounds: int, videos: int, json_file: Path | None, one: int | None, folder: Path | None) -> None:
+def main(rounds: int, videos: int, is_long: bool, json_file: Path | None, one: int | None, folder: Path | None) -> None:
     """Measures and prints."""
     if one is not None and folder is not None:
         click.echo(json.dumps(measure(LAYOUTS[one], folder)))
@@ -53,10 +60,14 @@ def main(rounds: int, videos: int, json_file: Path | None, one: int | None, fold
     rates: dict[str, list[float]] = {layout.name: [] for layout in LAYOUTS}
     efficiencies: dict[str, list[float]] = {layout.name: [] for layout in LAYOUTS}
     with tempfile.TemporaryDirectory(prefix="vtag-scaling-") as name:
-        minute = encode_minute(Path(name))
+        minute = make_sample(Path(name, "minute.mp4"), **LONG) if is_long else encode_minute(Path(name))
+        if is_long:
+            long = Path(name, "long")
+            long.mkdir()
+            join(minute, long / "long.mp4", videos)
         for number in range(rounds):
             for index, layout in enumerate(LAYOUTS):
-                source = copies(minute, Path(name, str(layout.cores)), videos * layout.cores)
+                source = long if is_long else copies(minute, Path(name, str(layout.cores)), videos * layout.cores)
                 command = [sys.executable, "-m", "tests.benchmarks.scaling", "--one", str(index), "--folder", source]
                 # A separate process, whose children inherit the cores that it may use.
                 done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
