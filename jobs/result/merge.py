@@ -80,6 +80,11 @@ class _Outline:
     last: str
     marks: tuple[tuple[str, int], ...]
 
+    def may_have(self, names: pa.Array) -> bool:
+        """Returns whether some of the sorted ``names`` are between the first and the last."""
+        at = bisect.bisect_left(range(len(names)), self.first, key=lambda i: names[i].as_py())
+        return at < len(names) and names[at].as_py() <= self.last
+
 
 def merge(
     sources: Sequence[TableFiles],
@@ -90,9 +95,10 @@ def merge(
 ) -> Iterator[Merged]:
     """Yields the rows of ``sources`` in ascending ranges of videos. For a video in two sources, the later one counts.
 
-    ``keep``: the names of the videos to keep; None keeps all. ``embedding_size`` is the number of values of the
-    embeddings; None leaves them out. A range has about ``range_rows`` rows. Raises OutputError when the tags of a
-    source do not fit its videos, the embeddings do not fit the tags, or a source cannot be read.
+    ``keep``: the names of the videos to keep; None keeps all. Ranges without any of them are not read.
+    ``embedding_size`` is the number of values of the embeddings; None leaves them out. A range has about ``range_rows``
+    rows. Raises OutputError when the tags of a source do not fit its videos, the embeddings do not fit the tags, or a
+    source cannot be read.
     """
     range_rows = range_rows or (RANGE_ROWS if embedding_size is None else EMBEDDED_RANGE_ROWS)
     if keep is not None:
@@ -101,13 +107,15 @@ def merge(
         outlines = list(pool.map(lambda source: _outline(source, range_rows // 4), sources))
         low = ""
         for high in _bounds(outlines, range_rows):
+            names = None if keep is None else _names_in_range(keep, low, high)
             range_sources = [
                 _SourceInRange(number, source, is_whole=low < outline.first and (high is None or outline.last <= high))
                 for number, (source, outline) in enumerate(zip(sources, outlines, strict=True))
                 if outline is not None and low < outline.last and (high is None or outline.first <= high)
+                if names is None or outline.may_have(names)
             ]
-            names = None if keep is None else _names_in_range(keep, low, high)
-            yield _merge_range(pool, range_sources, low, high, names, embedding_size)
+            if range_sources:
+                yield _merge_range(pool, range_sources, low, high, names, embedding_size)
             low = high or low
 
 
@@ -188,7 +196,10 @@ def _merge_range(
     embedding_size: int | None,
 ) -> Merged:
     chosen = pc.field("video") > low
-    if high is not None:
+    if keep is not None:
+        # A few videos of a range are in few row groups.
+        chosen = (pc.field("video") >= keep[0]) & (pc.field("video") <= keep[-1])
+    elif high is not None:
         chosen = chosen & (pc.field("video") <= high)
     videos = _read(pool, range_sources, "videos", VIDEOS_SCHEMA, chosen)
     if len(range_sources) > 1:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from jobs.result.merge import TableFiles
 from jobs.result.output import Output
+from jobs.result.totals import Totals
 from jobs.storage.location import Location
 from jobs.storage.replace import give_second_name
 
@@ -27,12 +28,16 @@ LISTED_NAME = re.compile(r"part-(\d{5,})\.(?:tags|videos|embeddings)\.parquet")
 
 @dataclass(frozen=True)
 class Part:
-    """Part files of a folder, one for each table, about the same videos. ``number`` is in their names."""
+    """Part files of a folder, one for each table, about the same videos. ``number`` is in their names.
+
+    ``totals`` is None when an older version of vtag wrote the manifest.
+    """
 
     number: int
     videos: int
     segments: int
     has_embeddings: bool = False
+    totals: Totals | None = None
 
     @property
     def name(self) -> str:

@@ -1,9 +1,8 @@
 """Publishes a result: merges the rows of a run and of the earlier result, adds metadata, and replaces the files."""
 
 import contextlib
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,6 +15,7 @@ from jobs.result.merge import EMBEDDINGS_GROUP_ROWS, ROW_GROUP_ROWS, Merged, Tab
 from jobs.result.output import Output
 from jobs.result.parts import Part, next_number, remove_left_overs, show
 from jobs.result.published import Result, kept_numbers, list_files, write_manifest
+from jobs.result.totals import Totals
 from jobs.storage.location import Location, parquet_writer
 from jobs.storage.replace import replace_together
 from tagger.errors import OutputError
@@ -42,16 +42,10 @@ class LabelCount:
 
 
 @dataclass
-class ResultCounts:
+class ResultCounts(Totals):
     """The counts of a result. ``failures`` are those of the current run, not of earlier ones."""
 
-    videos: int = 0
-    statuses: Counter[str] = field(default_factory=Counter)
-    segments: int = 0
-    video_s: float = 0.0
     failures: list[Failure] = field(default_factory=list)
-    labels: Counter[str] = field(default_factory=Counter)
-    label_s: Counter[str] = field(default_factory=Counter)
 
     @property
     def top_labels(self) -> tuple[LabelCount, ...]:
@@ -69,18 +63,12 @@ class ResultCounts:
 
     def add(self, merged: Merged, first_new: int) -> None:
         """Adds rows to the counts. Sources from number ``first_new`` on are those of this run."""
-        videos, tags = merged.videos, merged.tags
-        self.videos += videos.num_rows
-        self.segments += tags.num_rows
-        self.statuses.update({row["values"]: row["counts"] for row in pc.value_counts(videos["status"]).to_pylist()})
-        self.video_s += pc.sum(videos["duration_s"]).as_py() or 0.0
+        videos = merged.videos
+        self.add_videos(videos)
+        self.add_tags(merged.tags)
         is_bad = pc.and_(pc.not_equal(videos["status"], "ok"), pa.array(merged.sources >= first_new))
         for row in videos.filter(is_bad).select(["video", "status", "error_kind", "error"]).to_pylist():
             self.failures.append(Failure(row["video"], row["status"], row["error_kind"], row["error"] or "unknown"))
-        table = pa.table({"label": tags["label"], "seconds": pc.subtract(tags["end_s"], tags["start_s"])})
-        for row in table.group_by("label").aggregate([("seconds", "count"), ("seconds", "sum")]).to_pylist():
-            self.labels[row["label"]] += row["seconds_count"]
-            self.label_s[row["label"]] += row["seconds_sum"]
 
 
 def publish(
@@ -112,12 +100,22 @@ def publish(
         raise OutputError(f"{what}: {reason(error)}; finished videos are kept, run the same command again") from error
 
 
-def count_rows(sources: Sequence[TableFiles]) -> ResultCounts:
-    """Counts the rows of ``sources``, none of them as new."""
+def count_result(result: Result) -> ResultCounts:
+    """Returns the counts of a published result, without failures. Reads rows only where there are no totals."""
     counts = ResultCounts()
-    for merged in merge(sources):
-        counts.add(merged, len(sources))
+    if not result.parts:
+        counts.add_totals(result.totals or _count_rows(result.sources))
+    for part, source in zip(result.parts, result.sources, strict=bool(result.parts)):
+        counts.add_totals(part.totals or _count_rows([source]))
     return counts
+
+
+def _count_rows(sources: Sequence[TableFiles]) -> Totals:
+    totals = Totals()
+    for merged in merge(sources):
+        totals.add_videos(merged.videos)
+        totals.add_tags(merged.tags)
+    return totals
 
 
 @dataclass(frozen=True)
@@ -172,6 +170,7 @@ def _publish_files(
         for merged in merge([*before, *new_tables], keep=keep, embedding_size=identity.embedding_size):
             writers.write(merged)
             counts.add(merged, len(before))
+        writers.tags.add_key_value_metadata(counts.to_metadata())
     if identity.embeddings is None and base is None and _is_of_a_result(output.embeddings):
         # They belong to the result that this one replaces.
         check_lock()
@@ -209,19 +208,24 @@ def _publish_folder(
     unchanged, rewritten = _split(output, base, new_tables, keep)
     first = number = next_number(output, previous)
     written: list[Part] = []
-    counts = count_rows([part.listed(output) for part in unchanged])
+    unchanged = [replace(part, totals=part.totals or _count_rows([part.listed(output)])) for part in unchanged]
+    counts = ResultCounts()
+    for part in unchanged:
+        assert part.totals is not None
+        counts.add_totals(part.totals)
     rows_per_file = EMBEDDED_ROWS_PER_FILE if has_embeddings else ROWS_PER_FILE
     sources = [*(part.listed(output) for part in rewritten), *new_tables]
     batches = merge(sources, keep=keep, embedding_size=identity.embedding_size)
     merged = next(batches, None)
     while merged is not None:
-        part = Part(number, 0, 0, has_embeddings)
+        part, totals = Part(number, 0, 0, has_embeddings), Totals()
         with _write_together(part.listed(output), identity, run_id, check_lock) as writers:
             while merged is not None and part.segments < rows_per_file:
                 writers.write(merged)
                 counts.add(merged, len(rewritten))
-                videos, segments = part.videos + merged.videos.num_rows, part.segments + merged.tags.num_rows
-                part = Part(number, videos, segments, has_embeddings)
+                totals.add_videos(merged.videos)
+                totals.add_tags(merged.tags)
+                part = Part(number, totals.videos, totals.segments, has_embeddings, totals)
                 merged = next(batches, None)
         written.append(part)
         number += 1

@@ -5,8 +5,9 @@ a reader of the manifest sees the old result or the new one.
 """
 
 import json
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 
@@ -17,6 +18,7 @@ from jobs.result.identity import RunIdentity, belongs_beside, from_metadata
 from jobs.result.merge import TableFiles
 from jobs.result.output import Output
 from jobs.result.parts import Part, show, shown_folders, shown_names
+from jobs.result.totals import Totals
 from jobs.storage.location import Location
 from jobs.storage.replace import give_second_name, replace_together
 from tagger.errors import OutputError
@@ -40,6 +42,7 @@ class Result:
 
     ``sources`` are its files, those of one part together. ``parts`` describes them; it is empty for a result in a
     single file. ``lost`` are files that the manifest names and that are gone. Their other names are in ``sources``.
+    ``totals`` are those of a single file, None when an older version of vtag wrote it.
     ``is_half_published``: publishing was interrupted, so the videos are of that run, the tags of the run before, and
     the embeddings of one of the two.
     """
@@ -50,6 +53,7 @@ class Result:
     parts: tuple[Part, ...] = ()
     lost: tuple[Location, ...] = ()
     is_half_published: bool = False
+    totals: Totals | None = None
 
 
 def read_result(output: Output) -> Result | None:
@@ -87,7 +91,9 @@ def _read_file(output: Output) -> Result | None:
             raise UnusableResultError(f"{output.embeddings}, which belongs to {output.out}, is missing")
         if not belongs_beside(_metadata(output.embeddings, embeddings_schema(identity.embedding_size)), tags):
             raise UnusableResultError(f"{output.tags} and {output.embeddings.name} beside it come from different runs")
-    return Result(identity, run_id, (files,), is_half_published=is_half_published)
+    with output.tags.parquet() as parquet:
+        totals = None if is_half_published else Totals.from_metadata(parquet.metadata.metadata)
+    return Result(identity, run_id, (files,), is_half_published=is_half_published, totals=totals)
 
 
 def _metadata(file: Location, schema: pa.Schema) -> dict[bytes, bytes] | None:
@@ -111,7 +117,7 @@ def _read_folder(output: Output) -> Result | None:
     has_embeddings = identity.embeddings is not None
     if manifest["format"] != (EMBEDDINGS_FORMAT if has_embeddings else MANIFEST_FORMAT):
         raise ValueError
-    parts = tuple(Part(part["number"], part["videos"], part["segments"], has_embeddings) for part in manifest["parts"])
+    parts = tuple(_part(entry, has_embeddings=has_embeddings) for entry in manifest["parts"])
     there = set(output.parts.names())
     sources, lost = [], []
     for part, entry in zip(parts, manifest["parts"], strict=True):
@@ -153,9 +159,14 @@ def write_manifest(
         path.write_text(json.dumps(manifest, indent=1) + "\n", "utf-8")
 
 
-def _entry(output: Output, part: Part) -> dict[str, int | str]:
+def _part(entry: Mapping[str, Any], *, has_embeddings: bool) -> Part:
+    totals = Totals.from_json(entry["totals"]) if "totals" in entry else None
+    return Part(entry["number"], entry["videos"], entry["segments"], has_embeddings, totals)
+
+
+def _entry(output: Output, part: Part) -> dict[str, Any]:
     files = part.listed(output)
-    entry: dict[str, int | str] = {
+    entry: dict[str, Any] = {
         "number": part.number,
         "tags_file": f"parts/{files.tags.name}",
         "videos_file": f"parts/{files.videos.name}",
@@ -164,6 +175,8 @@ def _entry(output: Output, part: Part) -> dict[str, int | str]:
     }
     if files.embeddings is not None:
         entry["embeddings_file"] = f"parts/{files.embeddings.name}"
+    if part.totals is not None:
+        entry["totals"] = part.totals.to_json()
     return entry
 
 

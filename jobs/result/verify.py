@@ -16,6 +16,7 @@ from jobs.result.merge import SEGMENT_KEY, TableFiles
 from jobs.result.output import Output, find_output
 from jobs.result.parts import Part, shown_names
 from jobs.result.published import Result, expected_names, read_result
+from jobs.result.totals import Totals
 from jobs.storage.location import Location
 from jobs.storage.replace import is_same_file
 from tagger.errors import OutputError
@@ -24,7 +25,7 @@ from tagger.schema import TAGS_SCHEMA, VIDEOS_SCHEMA, embeddings_schema
 BATCH_VIDEOS = 20_000
 """Number of rows of the videos table that are checked at a time."""
 
-COLUMNS = ["video", "segment", "start_s", "end_s"]
+COLUMNS = ["video", "segment", "start_s", "end_s", "label"]
 """Columns of the tags whose values are checked."""
 
 BATCH_EMBEDDINGS = 10_000
@@ -97,6 +98,7 @@ def _verify(output: Output, result: Result) -> Verdict:
             ranges.append((found.first, found.last, source))
             if result.parts:
                 _check_counts(found, source, result.parts[number])
+            _check_totals(found.totals, source, result.parts[number].totals if result.parts else result.totals)
         _check_no_duplicates(ranges)
         if output.is_folder:
             _check_shown(output, result)
@@ -116,11 +118,13 @@ class _Found:
     segments: int
     first: str
     last: str
+    totals: Totals
 
 
 def _check(source: TableFiles, identity: RunIdentity) -> _Found:
     """Reads all files of a source to the end and compares them. Raises DamagedError."""
     videos = segments = 0
+    totals = Totals()
     first = last = ""
     with contextlib.ExitStack() as stack:
         tags_file = stack.enter_context(source.tags.parquet())
@@ -143,6 +147,8 @@ def _check(source: TableFiles, identity: RunIdentity) -> _Found:
             # Windows outside of the ranges of --only are left out, too.
             has_gaps |= identity.only is not None
             found = tags.take(int(counts.sum()))
+            totals.add_videos(pa.table(batch))
+            totals.add_tags(found)
             _check_tags(found, names, counts, has_gaps, source.tags)
             if embeddings is not None:
                 _check_same(embeddings.take(found.num_rows), found, source)
@@ -158,7 +164,7 @@ def _check(source: TableFiles, identity: RunIdentity) -> _Found:
             raise DamagedError(
                 f"{source.embeddings} has more rows than {source.tags} has segments, from {rest['video'][0]} on"
             )
-    return _Found(videos, segments, first, last)
+    return _Found(videos, segments, first, last, totals)
 
 
 def _check_tags(tags: pa.Table, names: pa.Array, counts: np.ndarray, has_gaps: np.ndarray, file: Location) -> None:
@@ -266,6 +272,12 @@ def _check_no_duplicates(ranges: list[tuple[str, str, TableFiles]]) -> None:
 def _check_counts(found: _Found, source: TableFiles, part: Part) -> None:
     if (found.videos, found.segments) != (part.videos, part.segments):
         raise DamagedError(f"{source.videos} or its tags do not match the manifest")
+
+
+def _check_totals(found: Totals, source: TableFiles, kept: Totals | None) -> None:
+    """Raises DamagedError when the totals that were kept beside the rows are not those of the rows."""
+    if kept is not None and not found.is_same(kept):
+        raise DamagedError(f"{source.tags} and {source.videos.name} have other totals than those kept with them")
 
 
 def _check_shown(output: Output, result: Result) -> None:

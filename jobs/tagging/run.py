@@ -18,7 +18,7 @@ from jobs.result.ledger import Ledger, committed_parts, read_started_run, remove
 from jobs.result.lock import Lock, locked
 from jobs.result.merge import merge
 from jobs.result.output import Output
-from jobs.result.publish import ResultCounts, count_rows, publish
+from jobs.result.publish import ResultCounts, count_result, publish
 from jobs.result.published import Result, complete, is_complete
 from jobs.storage.location import Location, is_address
 from jobs.tagging.finished.collector import FinishedVideo
@@ -130,7 +130,7 @@ def _count_existing(output: Output, base: Result) -> ResultCounts:
             output.run_folder.delete_empty_folder()
     except OSError as error:
         raise explained(error, output.run_folder) from error
-    return count_rows(base.sources)
+    return count_result(base)
 
 
 def _tag_and_publish(plan: Plan, job: JobState) -> ResultCounts:

@@ -250,7 +250,8 @@ class TestAFolder:
     def test_its_part_files_read_as_one_table(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("jobs.result.publish.ROWS_PER_FILE", 4)
         monkeypatch.setattr("jobs.result.merge.RANGE_ROWS", 4)
-        publish_to(tmp_path / "result", *COMMITS)
+        commits = [*COMMITS, [make_finished("/v/x.mp4", "abc")]]
+        publish_to(tmp_path / "result", *commits)
         names = sorted(str(path.relative_to(tmp_path / "result")) for path in (tmp_path / "result").rglob("*.*"))
         assert names == [
             "manifest.json",
@@ -263,7 +264,7 @@ class TestAFolder:
             "videos/part-00000.parquet",
             "videos/part-00001.parquet",
         ]
-        publish_to(tmp_path / "t.parquet", *COMMITS)
+        publish_to(tmp_path / "t.parquet", *commits)
         assert pq.read_table(tmp_path / "result/tags").equals(pq.read_table(tmp_path / "t.parquet"))
 
     def test_the_manifest_lists_its_parts(self, tmp_path: Path) -> None:
@@ -277,6 +278,13 @@ class TestAFolder:
                 "videos_file": "parts/part-00000.videos.parquet",
                 "videos": 4,
                 "segments": 6,
+                "totals": {
+                    "videos": 4,
+                    "statuses": {"failed": 1, "ok": 3},
+                    "segments": 6,
+                    "video_s": 12.0,
+                    "labels": {"a": [2, 4.0], "b": [3, 6.0], "c": [1, 2.0]},
+                },
             }
         ]
         assert manifest["previous"] == []

@@ -10,7 +10,7 @@ import pytest
 
 from jobs.result.output import choose_output
 from jobs.result.published import read_result
-from jobs.result.verify import DamagedError, Verdict, verify
+from jobs.result.verify import Verdict, verify
 from jobs.tagging.finished.collector import FinishedVideo
 from tagger.errors import OutputError
 from tests.jobs.result.finished import commit_to, make_finished, publish_to
@@ -55,22 +55,8 @@ class TestAGoodResult:
         monkeypatch.setattr(
             "jobs.result.verify.read_result", lambda output: next(readings, None) or read_result(output)
         )
-        if out == "t.parquet":
-            monkeypatch.setattr(
-                "jobs.result.verify._check_no_duplicates", failing_once(DamagedError("half old, half new"))
-            )
         found = check(tmp_path / out)
         assert (found.problem, found.segments) == (None, 3)
-
-
-def failing_once(error: Exception):  # type: ignore[no-untyped-def]
-    errors = [error]
-
-    def fail(*_: object) -> None:
-        if errors:
-            raise errors.pop()
-
-    return fail
 
 
 def test_an_interrupted_publication_is_reported(tmp_path: Path) -> None:
