@@ -24,7 +24,7 @@ from jobs.browse.vectors.examples import read_examples
 from jobs.browse.vectors.like import search_like
 from jobs.browse.vectors.reading import computed, cosines, vector_size, vectors_at
 from jobs.browse.vectors.similar import find_similar
-from jobs.cli.questions.similar import MIN_SIMILARITY
+from jobs.cli.questions.similar import RANDOM_SIMILARITY
 from jobs.result.identity import RunIdentity, file_metadata
 from jobs.result.merge import EMBEDDINGS_GROUP_ROWS
 from jobs.result.output import find_output
@@ -113,7 +113,7 @@ def like(path: str) -> int:
 
 def similar(path: str) -> int:
     """Returns the number of similar stretches."""
-    return len(find_similar(open_result(path), MIN_SIMILARITY).stretches)
+    return len(find_similar(open_result(path), RANDOM_SIMILARITY).stretches)
 
 
 def clusters(path: str) -> int:
