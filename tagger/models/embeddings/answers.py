@@ -7,7 +7,8 @@ import numpy as np
 
 from tagger.errors import ModelFileError
 from tagger.model_file import ModelInfo, read_weights
-from tagger.models.embeddings.embedder import Embedder, values_of
+from tagger.models.embeddings.embedder import CONSTANT, Embedder
+from tagger.models.embeddings.half import to_float32
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,9 @@ class EmbeddingAnswers:
 
     def logits(self, embeddings: np.ndarray) -> np.ndarray:
         """Turns embeddings ``[n, size] float16`` into logits ``[n, classes] float32``, as ``Classifier.logits``."""
-        return values_of(embeddings.astype(np.float32)) @ self.weight.T + self.bias
+        numbers = to_float32(embeddings)
+        # As a dense layer on ``values_of``, but the scale is applied to the few logits.
+        return numbers[:, :-1] @ self.weight.T * (CONSTANT / numbers[:, -1:]) + self.bias
 
     def classify(self, embeddings: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """Turns embeddings ``[n, size] float16`` into what ``Classifier.classify`` returns for the windows.
