@@ -64,7 +64,7 @@ def read_result(output: Output) -> Result | None:
     try:
         return _read_folder(output) if output.is_folder else _read_file(output)
     except OSError as error:
-        raise OutputError(f"{output.out} cannot be read: {reason(error)}") from error
+        raise OutputError(f"{error.filename or output.out} cannot be read: {reason(error)}") from error
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UnusableResultError(
             f"{output.out} is no result of this version of vtag",
