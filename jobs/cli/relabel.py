@@ -53,13 +53,12 @@ def relabel(
     if overwrite == (out is not None):
         raise click.UsageError("give either --out PATH for a new result or --overwrite to replace the labels of TAGS.")
 
-    from jobs.browse.vectors.relabel import relabel
-    from tagger import find_model
+    from jobs.browse.vectors.relabel import find_answering_model, relabel
     from tagger.errors import doing
 
     keep(f"the result at {tags} is complete, and the same command labels it again")
     with doing("labelling", tags):
-        source = find_model(model)
+        source = find_answering_model(model)
         done = relabel(tags, source, out, top_k=top_k)
     if done is None:
         if as_json:

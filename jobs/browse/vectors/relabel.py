@@ -20,9 +20,10 @@ from jobs.result.rewrite.new_tags import rewrite_tags
 from jobs.storage.location import Location
 from jobs.tagging.run_config import RunConfig
 from tagger.errors import InputError, OutputError
-from tagger.models.embeddings.answers import EmbeddingAnswers
+from tagger.models.embeddings.answers import EmbeddingAnswers, no_answers
+from tagger.models.registry import KNOWN_MODELS
 from tagger.schema import TAGS_SCHEMA
-from tagger.tagger import ModelSource
+from tagger.tagger import ModelSource, find_model
 from tagger.windows import Sampling
 
 BATCH_ROWS = 4 * ROW_GROUP_ROWS
@@ -53,6 +54,14 @@ class Relabelled:
     changed: int = 0
     before: Counter[str] = field(default_factory=Counter)
     after: Counter[str] = field(default_factory=Counter)
+
+
+def find_answering_model(name: str) -> ModelSource:
+    """Finds the model ``name`` as ``find_model``, but refuses one that would be downloaded before it is refused."""
+    known = KNOWN_MODELS.get(name)
+    if known is not None and known.is_downloaded:
+        raise no_answers(name)
+    return find_model(name)
 
 
 def relabel(path: str, model: ModelSource, out: str | None = None, *, top_k: int | None = None) -> Relabelled | None:

@@ -11,6 +11,14 @@ from tagger.models.embeddings.embedder import CONSTANT, Embedder
 from tagger.models.embeddings.half import to_float32
 
 
+def no_answers(name: str) -> ModelFileError:
+    """Returns the error about a model whose embeddings are not fitted to it."""
+    return ModelFileError(
+        f"the answers of {name} cannot be computed from embeddings; train a model with this version of vtag train and "
+        "--head mean"
+    )
+
+
 @dataclass(frozen=True)
 class EmbeddingAnswers:
     """A model that classifies embeddings.
@@ -31,10 +39,7 @@ class EmbeddingAnswers:
         """
         space = info.embedding
         if space is None:
-            raise ModelFileError(
-                f"the answers of {name} cannot be computed from embeddings; train a model with this version of "
-                "vtag train and --head mean"
-            )
+            raise no_answers(name)
         if info.options.get("head") != "mean":
             raise ModelFileError(
                 f"{name} looks at the order of the frames, which embeddings do not keep; train a model with --head mean"

@@ -97,6 +97,8 @@ def test_a_model_that_cannot_answer_is_refused_in_one_line(tags: Path, tmp_path:
     for model, says in (
         (model_file, f"vtag: the answers of {model_file.stem} cannot be computed from embeddings"),
         (tmp_path / "none.safetensors", f"vtag: {tmp_path}/none.safetensors does not exist"),
+        # It is not downloaded first.
+        ("x3d-m-kinetics400", "vtag: the answers of x3d-m-kinetics400 cannot be computed from embeddings"),
     ):
         done = vtag("relabel", tags, "--model", model, "--overwrite")
         assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (1, "", 1)
