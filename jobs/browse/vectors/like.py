@@ -31,7 +31,8 @@ def search_like(
     begins = np.cumsum([0, *(len(example.vectors) for example in examples)])[:-1]
 
     def similarities(vectors: np.ndarray) -> np.ndarray:
-        found = np.maximum.reduceat(cosines(vectors, wanted), begins, axis=1)
+        # Vectors that were rounded to float16 may be a little longer than 1.
+        found = np.minimum(np.maximum.reduceat(cosines(vectors, wanted), begins, axis=1), 1)
         means = found[:, : len(like)].mean(axis=1)
         return means - found[:, len(like) :].mean(axis=1) if not_like else means
 

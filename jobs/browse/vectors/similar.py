@@ -196,7 +196,8 @@ def _merge(rows: _Rows, first: np.ndarray, second: np.ndarray, cosine: np.ndarra
     begins = np.flatnonzero(begins_new)
     lasts = np.append(begins[1:], len(first)) - 1
     counts = lasts - begins + 1
-    similarity = (np.add.reduceat(cosine.astype(np.float64), begins) / counts).astype(np.float32)
+    # Vectors that were rounded to float16 may be a little longer than 1.
+    similarity = np.minimum(np.add.reduceat(cosine.astype(np.float64), begins) / counts, 1).astype(np.float32)
     start_s, end_s = rows.start_s[first[begins]], rows.end_s[first[lasts]]
     other_start_s, other_end_s = rows.start_s[second[begins]], rows.end_s[second[lasts]]
     long = np.minimum(end_s - start_s, other_end_s - other_start_s) >= min_duration_s - TIME_TOLERANCE_S

@@ -10,6 +10,9 @@ import pytest
 
 from jobs.browse.segments import open_result
 from jobs.browse.vectors import similar
+from jobs.browse.vectors.examples import Example
+from jobs.browse.vectors.like import search_like
+from jobs.browse.vectors.reading import vectors_at
 from jobs.browse.vectors.similar import Similar, find_similar
 from jobs.cli import main
 from jobs.result.identity import RunIdentity
@@ -73,6 +76,17 @@ def test_a_stretch_that_was_copied_is_found_with_its_place_in_both_videos(result
     assert find(result) == [COPY, SHORT]
     found = find_similar(open_result(str(result)), 0.95).stretches.to_pylist()
     assert found[0]["segments"] == 4 and found[0]["similarity"] == pytest.approx(1, abs=0.02)
+
+
+def test_the_similarity_of_copies_is_at_most_1(tmp_path: Path) -> None:
+    path = publish(
+        tmp_path / "t.parquet", {f"/v/{n}-{copy}.mp4": SCENES[n : n + 1] for n in range(30) for copy in "ab"}
+    )
+    found = find_similar(open_result(str(path)), 0.95).stretches["similarity"].to_numpy()
+    assert len(found) == 30 and found.max() == 1 and found.min() > 0.998
+    for number in range(30):
+        example = Example("a copy", vectors_at(open_result(str(path)), np.array([2 * number])))
+        assert 0.998 < search_like(open_result(str(path)), [example], top=1)["similarity"][0].as_py() <= 1
 
 
 def test_short_stretches_are_left_out(result: Path) -> None:
