@@ -4,11 +4,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from tagger import ModelFileError, ModelInfo, Preprocessing, Sampling, find_model, save_model_file
+from tagger import ModelFileError, ModelInfo, Preprocessing, Sampling, find_model, load_model, save_model_file
 from tagger.model_file import EmbeddingSpace
+from tests.tagger.test_classifier import noise
 
 INFO = ModelInfo(
     "cnn3d-lstm",
@@ -45,3 +47,16 @@ def test_the_message_names_weights_that_are_missing(tmp_path: Path) -> None:
     save_model_file(tmp_path / "m.safetensors", INFO, {"head.dense.bias": torch.zeros(2)})
     with pytest.raises(ModelFileError, match=r"m\.safetensors does not hold the weights it describes"):
         find_model(str(tmp_path / "m.safetensors")).load_answers()
+
+
+def test_the_built_in_model_answers_from_its_embeddings_as_from_the_clips() -> None:
+    model = load_model(device="cpu")
+    clips = noise(3, 16, 224)
+    probabilities, scores, embeddings = model.classifier.classify_and_embed(clips)
+    found, found_scores = model.source.load_answers().classify(embeddings)
+    np.testing.assert_allclose(found, probabilities, atol=1e-3)
+    assert scores is not None and found_scores is not None
+    # The scores have steps of 0.001.
+    np.testing.assert_allclose(found_scores, scores, atol=0.005)
+    assert embeddings.dtype == np.float16 and embeddings.nbytes <= 3 * 1024
+    assert model.source.file_here.stat().st_size < 20e6
