@@ -52,6 +52,7 @@ def known_models() -> list[dict[str, Any]]:
 def describe(model: str) -> dict[str, Any]:
     """Returns the description of a model, without loading or downloading its weights. Raises ModelFileError."""
     from tagger import find_model
+    from tagger.models.embeddings.embedding import what_is_kept
     from tagger.models.registry import BUILTIN, KNOWN_MODELS
     from tagger.segments import BACKGROUND
 
@@ -61,10 +62,12 @@ def describe(model: str) -> dict[str, Any]:
         file = {"file": str(source.file), "bytes": source.file.stat().st_size, "sha256": source.hash}
         origin = {} if known is None else _origin(known)
         background = {"background class": True} if BACKGROUND in source.info.labels else {}
-        return {"name": source.name, **file, **origin, **asdict(source.info), **background}
+        kept = {"embeddings": what_is_kept(source.info)}
+        return {"name": source.name, **file, **origin, **asdict(source.info), **kept, **background}
     if known.is_downloaded:
         others = [asdict(sampling) for sampling in known.samplings[1:]]
-        return {**_row(known), **asdict(known.info()), **({"other samplings": others} if others else {})}
+        kept = {"embeddings": what_is_kept(known.info())}
+        return {**_row(known), **asdict(known.info()), **kept, **({"other samplings": others} if others else {})}
     return {**_row(known), "preprocessing": asdict(known.preprocessing)}
 
 
@@ -139,7 +142,8 @@ def _print_description(model: dict[str, Any], console: "Console") -> None:
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in model.items():
-        if value not in (None, {}, ()):
+        # ``embeddings`` says the same in words as ``embedding``.
+        if value not in (None, {}, ()) and name != "embedding":
             table.add_row(name, Text(_shown(name, value)))
     console.print(table, highlight=False)
 

@@ -41,6 +41,20 @@ def embedding_identity(info: ModelInfo) -> dict[str, Any]:
     return {"size": size, "version": EMBEDDING_VERSION, "space": space, "preprocessing": preprocessing}
 
 
+def what_is_kept(info: ModelInfo) -> str:
+    """Returns in words what the embeddings of a model keep of what its head sees, and what they serve."""
+    own = info.embedding
+    if own is None:
+        kept = f"they keep the average features in {EMBEDDING_SIZE} values, by a random projection"
+    elif info.options.get("head") != "mean":
+        kept = f"they keep the average features in {own.size} values, not their order, which the LSTM uses"
+    elif len(info.labels) >= own.size:
+        kept = f"they keep the average features in {own.size} values, not all that {len(info.labels)} classes use"
+    else:
+        return f"they keep all that the head uses, in {own.size} values"
+    return f"{kept}: for vtag search, similar, clusters and uncertain, not for vtag teach and relabel"
+
+
 def normalised_features(features: "torch.Tensor", crops: int = 1) -> "torch.Tensor":
     """Averages features over all but their channels, and normalises them as the head ``mean``: to ``[n, C]``.
 

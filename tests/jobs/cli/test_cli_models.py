@@ -10,7 +10,7 @@ from click.testing import Result
 from jobs.cli import main
 from tagger import read_model_info, save_model_file
 from tagger.file_content import file_hash
-from tagger.model_file import read_weights
+from tagger.model_file import EmbeddingSpace, read_weights
 from tagger.models.kinetics import KINETICS
 from tagger.models.registry import ARCHITECTURES, BUILTIN, KNOWN_MODELS
 from tests.click_runner import CliRunner
@@ -144,3 +144,23 @@ def test_a_model_with_the_label_background_has_a_background_class(model_file: Pa
     assert values["background class"] is True
     shown, values = described("Biking", "Swing", "Background of a stage")
     assert "background class" not in shown and "background class" not in values
+
+
+def test_a_description_says_what_embeddings_keep_of_the_model(model_file: Path, tmp_path: Path) -> None:
+    def kept(model: object) -> str:
+        return str(json.loads(vtag(str(model), "--json").stdout)["embeddings"])
+
+    assert kept(BUILTIN) == "they keep all that the head uses, in 384 values"
+    assert "embeddings        they keep all that the head uses" in vtag(BUILTIN).stdout
+    for_questions = ": for vtag search, similar, clusters and uncertain, not for vtag teach and relabel"
+    assert kept(KINETICS) == f"they keep the average features in 512 values, by a random projection{for_questions}"
+    info, weights = read_model_info(model_file), read_weights(model_file)
+    space = EmbeddingSpace(4, 8, "0123")
+    for head, labels, says in (
+        ("lstm", "ab", "not their order, which the LSTM uses"),
+        ("lstm-last", "ab", "not their order, which the LSTM uses"),
+        ("mean", "abcd", "not all that 4 classes use"),
+    ):
+        other = replace(info, options={"head": head}, labels=tuple(labels), embedding=space)
+        save_model_file(tmp_path / "m.safetensors", other, weights)
+        assert kept(tmp_path / "m.safetensors") == f"they keep the average features in 4 values, {says}{for_questions}"
