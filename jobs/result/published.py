@@ -64,7 +64,9 @@ def read_result(output: Output) -> Result | None:
     try:
         return _read_folder(output) if output.is_folder else _read_file(output)
     except OSError as error:
-        raise OutputError(f"{error.filename or output.out} cannot be read: {reason(error)}") from error
+        file, out = str(error.filename or output.out), str(output.out)
+        what = out if file == out else f"{file}, which belongs to {out},"
+        raise OutputError(f"{what} cannot be read: {reason(error)}") from error
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UnusableResultError(
             f"{output.out} is no result of this version of vtag",

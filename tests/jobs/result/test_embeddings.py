@@ -249,7 +249,7 @@ class TestVerify:
     def test_a_file_that_is_no_parquet_file_is_found(self, out: Path, file: Path) -> None:
         file.write_bytes(file.read_bytes()[:-3])
         if out.suffix:
-            with pytest.raises(OutputError, match=rf"^{file} cannot be read: it is no Parquet file, or it is cut off"):
+            with pytest.raises(OutputError, match=rf"^{file}, which belongs to {out}, cannot be read: it is no Pa"):
                 verify(str(out))
         else:
             assert "cannot be read" in self.problem(out)
