@@ -30,8 +30,8 @@ class JobState:
     """The state of a running job. Its methods report progress.
 
     ``workers`` and ``began_s`` are None until the workers are chosen, ``first_row_s`` until the first rows come back.
-    ``started_s``, ``began_s``, ``first_row_s`` and ``reported_s`` are times on the monotonic clock; ``tagging_s`` is a
-    duration. All are in seconds.
+    ``started_s``, ``began_s``, ``first_row_s`` and ``reported_s`` are times on the monotonic clock; ``tagging_s`` and
+    ``publishing_s`` are durations. All are in seconds.
 
     ``waiting`` are videos whose storage failed, and which will be read again. ``unsplit`` are the reasons why
     videos are not read in parts again, by their numbers, and ``failed_in_parts`` those that have not been read again.
@@ -49,6 +49,7 @@ class JobState:
     first_row_s: float | None = None
     efficiency: Efficiency | None = None
     tagging_s: float = 0.0
+    publishing_s: float = 0.0
     done: int = 0
     committer: Committer | None = None
     failed: int = 0

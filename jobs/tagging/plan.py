@@ -1,5 +1,6 @@
 """The plan of a job, made before anything is started."""
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -38,7 +39,8 @@ class Plan:
     is the id of an interrupted run that this job continues, and ``part_count`` the number of parts in its run folder.
     When ``run_id`` is None, the content of the run folder is removed. ``identity`` is what the rows depend on.
     ``unlisted`` are folders below the inputs that could not be listed. ``left_out`` counts the files that are not
-    videos, by extension. ``only`` is None when whole videos are tagged.
+    videos, by extension. ``only`` is None when whole videos are tagged. ``listing_s`` and ``comparing_s`` are the times
+    in seconds that the list of videos, and its comparison with the records, took.
     """
 
     config: RunConfig
@@ -57,6 +59,8 @@ class Plan:
     unlisted: tuple[FolderProblem, ...] = ()
     left_out: Mapping[str, int] = field(default_factory=dict)
     only: Selection | None = None
+    listing_s: float = 0.0
+    comparing_s: float = 0.0
 
     @property
     def is_done(self) -> bool:
@@ -134,6 +138,7 @@ def make_plan(config: RunConfig, on_found: Callable[[int], None] = lambda found:
     run_id, replaces = _interrupted_run(output, started, identity, overwrite=config.overwrite)
     if base is not None:
         _check_base(output, base, identity)
+    begun_s = time.monotonic()
     folders = Folders()
     videos: Sequence[Video] = find_videos(
         config.inputs,
@@ -144,6 +149,7 @@ def make_plan(config: RunConfig, on_found: Callable[[int], None] = lambda found:
         exclude=config.exclude,
         include=config.include,
     )
+    listed_s = time.monotonic()
     selection = None
     if ranges is not None:
         videos, selection = choose_videos(videos, ranges)
@@ -186,6 +192,8 @@ def make_plan(config: RunConfig, on_found: Callable[[int], None] = lambda found:
         unlisted=tuple(folders.problems),
         left_out=dict(folders.left_out.most_common()),
         only=selection,
+        listing_s=listed_s - begun_s,
+        comparing_s=time.monotonic() - listed_s,
     )
 
 

@@ -100,6 +100,9 @@ def run_job(
         windows_done=job.collector.windows,
         elapsed_s=time.monotonic() - job.started_s,
         tagging_s=job.tagging_s,
+        listing_s=plan.listing_s,
+        comparing_s=plan.comparing_s,
+        publishing_s=job.publishing_s,
         efficiency=job.efficiency,
         failures=tuple(
             sorted(
@@ -148,6 +151,7 @@ def _tag_and_publish(plan: Plan, job: JobState) -> ResultCounts:
                     kept = job.attempts_of_kept
                     _commit_revised(plan, ledger, {name: Revision(name, attempts=kept[name]) for name in kept})
                 job.report("publishing")
+                begun_s = time.monotonic()
                 lock.check()
                 job.pruning = plan.pruning.again()
                 with doing("publishing", plan.output.out):
@@ -166,6 +170,7 @@ def _tag_and_publish(plan: Plan, job: JobState) -> ResultCounts:
                 raise
             lock.check()
             remove(folder)
+            job.publishing_s = time.monotonic() - begun_s
     except OSError as error:
         raise explained(error, folder) from error
     finally:

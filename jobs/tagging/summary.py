@@ -64,7 +64,8 @@ class Summary:
 
     This job read the ``new``, ``changed`` and ``retried`` videos. ``tagged_s`` is the length of video that it tagged,
     and ``windows_done`` the number of windows. ``elapsed_s`` is the time of the whole job, ``tagging_s`` the part of it
-    from the start of the pipeline to its end. ``efficiency`` is None when the job was too short to measure.
+    from the start of the pipeline to its end. ``listing_s``, ``comparing_s`` (with the records of the result) and
+    ``publishing_s`` are other parts of it. ``efficiency`` is None when the job was too short to measure.
 
     ``failures`` are the videos that failed or were read only in part, also those from before an interruption. The job
     did not read the ``kept`` videos, which include the ``touched`` ones (same content, another modification time) and
@@ -105,3 +106,6 @@ class Summary:
     background: LabelCount = field(default_factory=lambda: LabelCount(BACKGROUND, 0, 0.0))
     embeddings_out: str | None = None
     only: Selection | None = None
+    listing_s: float = 0.0
+    comparing_s: float = 0.0
+    publishing_s: float = 0.0

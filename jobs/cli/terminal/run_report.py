@@ -89,6 +89,7 @@ def print_summary(summary: Summary, console: Console) -> None:
     if summary.background.segments:
         facts.add_row("Background", _background(summary))
     facts.add_row("Speed", speed(summary))
+    facts.add_row("Time", time_spent(summary))
     if summary.efficiency is not None:
         facts.add_row("Efficiency", efficiency(summary.efficiency))
     facts.add_row("Model", f"{summary.model}, windows of {summary.sampling}")
@@ -187,6 +188,12 @@ def summary_json(summary: Summary) -> dict[str, Any]:
     measured = summary.efficiency
     shares = None if measured is None else {**asdict(measured), "total": measured.total}
     return {**asdict(summary), "efficiency": shares, "duckdb": duckdb_query(summary.out)}
+
+
+def time_spent(summary: Summary) -> str:
+    """Returns where the time of the job went, as text."""
+    steps = ("listing", "comparing", "tagging", "publishing")
+    return " · ".join(f"{step} {getattr(summary, f'{step}_s'):.1f} s" for step in steps)
 
 
 def speed(summary: Summary) -> str:

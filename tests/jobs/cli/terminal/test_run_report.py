@@ -194,7 +194,7 @@ def test_background_is_a_share_of_its_own_and_not_among_the_most_frequent_labels
     background = LabelCount("background", 2400, 5040.0)
     others = tuple(LabelCount(f"Action {number}", 10, 20.0) for number in range(9))
     some = replace(SUMMARY, top_labels=(background, *others), background=background)
-    lines = shown(some).splitlines()
+    lines = [line.rstrip() for line in shown(some).splitlines()]
     assert "Background  75 % of the segments, 1.40 h: none of the model's classes" in lines
     # As many other labels as without background.
     assert [line.split()[:2] for line in lines if line.split()[:1] == ["Action"]] == [
@@ -214,3 +214,8 @@ def test_the_summary_says_what_ranges_choose() -> None:
     text = " ".join(shown(replace(SUMMARY, only=Selection(1, 1, 0, 0, None)), 120).split())
     assert "Ranges 1 range of 1 video Video time" in text
     assert "Ranges" not in shown(SUMMARY)
+
+
+def test_the_summary_says_where_the_time_went() -> None:
+    some = replace(SUMMARY, listing_s=1.25, comparing_s=0.04, publishing_s=12.0)
+    assert "Time        listing 1.2 s · comparing 0.0 s · tagging 320.0 s · publishing 12.0 s" in shown(some)
