@@ -218,4 +218,4 @@ def test_the_summary_says_what_ranges_choose() -> None:
 
 def test_the_summary_says_where_the_time_went() -> None:
     some = replace(SUMMARY, listing_s=1.25, comparing_s=0.04, publishing_s=12.0)
-    assert "Time        listing 1.2 s · comparing 0.0 s · tagging 320.0 s · publishing 12.0 s" in shown(some)
+    assert "Time        listing 1.2 s · comparing 0.0 s · tagging 320.0 s · publishing 12.0 s" in shown(some, 120)
