@@ -5,6 +5,7 @@ import glob
 import os
 import stat
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from jobs.archive.folders import Folders
@@ -13,6 +14,12 @@ from jobs.archive.sniff import is_other_file
 from jobs.archive.video import Video, stored_time_ns
 from jobs.errors import reason
 from tagger.errors import InputError
+
+READERS = 16
+"""Number of files that are looked at at the same time. On a network disk most of the time is waiting."""
+
+PATHS_PER_CALL = 32
+"""Number of files that a thread looks at in one call: on a local disk a call takes as long as looking at ten files."""
 
 
 def local_videos(text: str, rules: Rules, folders: Folders) -> Iterator[Video]:
@@ -114,47 +121,60 @@ def _walk(root: str, rules: Rules, folders: Folders, *, required: bool = True) -
     real = [root]
     links: list[str] = []
     visited: set[tuple[int, int]] = set()
-    while real or links:
-        folder = real.pop() if real else links.pop(0)
-        try:
-            status = Path(folder).stat()
-            if (status.st_dev, status.st_ino) in visited:
-                continue
-            visited.add((status.st_dev, status.st_ino))
-            with os.scandir(folder) as scan:
-                entries = sorted(scan, key=lambda entry: entry.name)
-        except FileNotFoundError:
-            continue  # Removed during the walk.
-        except OSError as error:
-            if folder == root and required:
-                raise InputError(f"the folder {folder} cannot be listed: {reason(error)}") from None
-            folders.fail(folder, reason(error))
-            continue
-        is_first = folders.enter(folder)
-        for entry in entries:
-            if rules.leave_out(folder, entry.name):
-                continue
+    with ThreadPoolExecutor(READERS) as pool:
+        while real or links:
+            folder = real.pop() if real else links.pop(0)
             try:
-                is_folder, is_link = entry.is_dir(follow_symlinks=False), entry.is_symlink()
-                # Pipes and devices are left out. A broken link is kept and reported as missing.
-                is_file = is_link or entry.is_file(follow_symlinks=False)
+                status = Path(folder).stat()
+                if (status.st_dev, status.st_ino) in visited:
+                    continue
+                visited.add((status.st_dev, status.st_ino))
+                with os.scandir(folder) as scan:
+                    entries = sorted(scan, key=lambda entry: entry.name)
+            except FileNotFoundError:
+                continue  # Removed during the walk.
             except OSError as error:
-                # Some file systems tell the kind of an entry only when asked for it.
-                folders.fail(entry.path, reason(error))
+                if folder == root and required:
+                    raise InputError(f"the folder {folder} cannot be listed: {reason(error)}") from None
+                folders.fail(folder, reason(error))
                 continue
-            if is_folder:
-                real.append(entry.path)
-            elif is_link and os.path.isdir(entry.path):  # noqa: PTH112 - called for every link
-                links.append(entry.path)
-            elif is_file and _is_video(entry.path, entry.name, rules):
-                folders.with_videos.add(folder)
-                yield _video(entry.path)
-            elif is_file and is_first:
-                folders.leave_out(entry.name)
+            is_first = folders.enter(folder)
+            found: list[str] = []
+            for entry in entries:
+                if rules.leave_out(folder, entry.name):
+                    continue
+                try:
+                    is_folder, is_link = entry.is_dir(follow_symlinks=False), entry.is_symlink()
+                    # Pipes and devices are left out. A broken link is kept and reported as missing.
+                    is_file = is_link or entry.is_file(follow_symlinks=False)
+                except OSError as error:
+                    # Some file systems tell the kind of an entry only when asked for it.
+                    folders.fail(entry.path, reason(error))
+                    continue
+                if is_folder:
+                    real.append(entry.path)
+                elif is_link and os.path.isdir(entry.path):  # noqa: PTH112 - called for every link
+                    links.append(entry.path)
+                elif is_file and _is_video(entry.path, entry.name, rules):
+                    folders.with_videos.add(folder)
+                    found.append(entry.path)
+                elif is_file and is_first:
+                    folders.leave_out(entry.name)
+            yield from _videos(found, pool)
 
 
 def _is_video(path: str, name: str, rules: Rules) -> bool:
     return rules.is_video(name) and not is_other_file(path, extension_of(name))
+
+
+def _videos(paths: Sequence[str], pool: ThreadPoolExecutor) -> Iterator[Video]:
+    """Yields the videos at ``paths``, in order. Those of a large folder are looked at by several threads."""
+    if len(paths) <= PATHS_PER_CALL:
+        yield from map(_video, paths)
+        return
+    calls = [paths[first : first + PATHS_PER_CALL] for first in range(0, len(paths), PATHS_PER_CALL)]
+    for videos in pool.map(lambda call: list(map(_video, call)), calls):
+        yield from videos
 
 
 def _video(path: str) -> Video:

@@ -1,12 +1,14 @@
 import io
 import os
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
-from jobs.archive import listing
+from jobs.archive import listing, local
 from jobs.archive.listing import find_videos
+from jobs.archive.video import Video
 from jobs.storage.location import locate
 from tagger.errors import InputError
 from tests.jobs.s3_server import Bucket, S3Server
@@ -308,3 +310,25 @@ def test_missing_credentials_are_an_error_of_one_line(
 def test_a_page_that_fails_twice_is_requested_again(filled: Bucket) -> None:
     filled.server.fail(2)
     assert len(keys(filled, "")) == 4
+
+
+def test_files_of_a_large_folder_are_looked_at_by_several_threads_and_stay_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"{number:03d}.mp4" for number in range(4 * local.PATHS_PER_CALL)]
+    for name in names:
+        (tmp_path / name).write_bytes(b"x")
+    video_of = local._video
+    # Each of the four threads waits until all four look at a file.
+    together = threading.Barrier(4, timeout=60)
+    first_names = set(names[:: local.PATHS_PER_CALL])
+
+    def look(path: str) -> Video:
+        if Path(path).name in first_names:
+            together.wait()
+        return video_of(path)
+
+    monkeypatch.setattr(local, "_video", look)
+    found = find_videos([str(tmp_path)])
+    assert [Path(video.path).name for video in found] == names
+    assert {video.size for video in found} == {1}
