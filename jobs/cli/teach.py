@@ -94,7 +94,7 @@ def _print(tags: str, taught: "Taught") -> None:
 
     table = Table(box=None, pad_edge=False)
     table.add_column("label", overflow="fold")
-    for heading in ("marks", "segments", "videos", "recall", "precision", "now of the archive"):
+    for heading in ("marks", "segments", "videos", "recall", "precision", "share of archive"):
         table.add_column(heading, justify="right", no_wrap=True)
     for each in taught.taught:
         marks = f"{each.marks:,}" + (f", not {each.denials:,}" if each.denials else "")

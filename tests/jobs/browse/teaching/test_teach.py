@@ -158,7 +158,7 @@ def test_the_table_says_what_was_taught_how_well_and_what_comes_next(file_archiv
     done = vtag(*arguments)
     assert (done.exit_code, done.stderr) == (0, "")
     lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
-    assert lines[0] == "label marks segments videos recall precision now of the archive"
+    assert lines[0] == "label marks segments videos recall precision share of archive"
     swings = len(marks_of(file_archive, "Swing", range(6)))
     assert [line.split()[0] for line in lines[1:4]] == ["Biking", "Diving", "Swing"]
     assert lines[3].startswith(f"Swing (new) {swings} {swings} 6 100 % 100 % ")
