@@ -13,6 +13,7 @@ from jobs.cli.command.endings import SOME_VIDEOS_FAILED, keep
 from jobs.cli.command.options import (
     COUNT,
     Duration,
+    address_option,
     device_option,
     examples,
     finite,
@@ -159,14 +160,7 @@ def _number_or_share(text: str) -> tuple[int | None, float | None]:
     show_default="automatic",
     help="Copies of the model that work in parallel.",
 )
-@click.option(
-    "--address",
-    metavar="ADDRESS",
-    envvar="RAY_ADDRESS",
-    show_envvar=True,
-    show_default="this machine",
-    help="Ray cluster to run on; local: this machine, even if RAY_ADDRESS is set.",
-)
+@address_option("to run on")
 @click.option(
     "--ext",
     "extensions",

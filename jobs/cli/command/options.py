@@ -107,6 +107,18 @@ def model_options(command: Command) -> Command:
     )(command)
 
 
+def address_option(use: str) -> Callable[[Command], Command]:
+    """``--address``, the Ray cluster. ``use`` says what it is used for: ``to run on``."""
+    return click.option(
+        "--address",
+        metavar="ADDRESS",
+        envvar="RAY_ADDRESS",
+        show_envvar=True,
+        show_default="this machine",
+        help=f"Ray cluster {use}; local: this machine, even if RAY_ADDRESS is set.",
+    )
+
+
 def precision_option(help: str) -> Callable[[Command], Command]:
     """``--precision``."""
     choice = click.Choice(["auto", "fp32", "bf16", "fp16"])

@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from jobs.cli.command.options import COUNT, Command, cache_size_option, device_option, finite, precision_option
+from jobs.cli.command.options import (
+    COUNT,
+    Command,
+    address_option,
+    cache_size_option,
+    device_option,
+    finite,
+    precision_option,
+)
 
 if TYPE_CHECKING:
     from training.data.training_plan import SplitName
@@ -328,13 +336,5 @@ def hardware_options(command: Command) -> Command:
             show_default="all",
             help="GPUs that all workers use together.",
         ),
-        click.option(
-            "--address",
-            metavar="ADDRESS",
-            envvar="RAY_ADDRESS",
-            show_envvar=True,
-            show_default="this machine",
-            help="Ray cluster to train on; local: this machine, even if RAY_ADDRESS is set. All machines of the "
-            "cluster must see DATA and the run folder under the same path.",
-        ),
+        address_option("to train on, whose machines must all see DATA and the run folder under the same path"),
     )

@@ -2,7 +2,7 @@
 
 import click
 
-from jobs.cli.command.options import examples, verbose_option
+from jobs.cli.command.options import address_option, examples, verbose_option
 from jobs.cli.command.report_with_progress import THUMBNAILS
 
 
@@ -30,14 +30,7 @@ from jobs.cli.command.report_with_progress import THUMBNAILS
     show_default=True,
     help="Largest number of pictures of strong moments, at most four of a video; 0: none, and no video is opened.",
 )
-@click.option(
-    "--address",
-    metavar="ADDRESS",
-    envvar="RAY_ADDRESS",
-    show_envvar=True,
-    show_default="this machine",
-    help="Ray cluster that makes the thumbnails; local: this machine, even if RAY_ADDRESS is set.",
-)
+@address_option("that makes the thumbnails")
 @click.option("-q", "--quiet", is_flag=True, help="Print neither progress nor the facts of the page.")
 @verbose_option
 def report(
