@@ -46,8 +46,12 @@ class RunIdentity:
     def difference(self, other: "RunIdentity") -> str | None:
         """Names the setting in which ``other`` differs; None when one result can hold the rows of both.
 
-        Models are compared by their hash: a user may give any name to a model.
+        Other ranges are named beside another setting. Models are compared by their hash: a user may give any name to a
+        model.
         """
+        return " and ".join(filter(None, (self._other_setting(other), self._other_ranges(other)))) or None
+
+    def _other_setting(self, other: "RunIdentity") -> str | None:
         if self.model_hash != other.model_hash:
             return f"another model ({other.model}, {other.model_hash[:12]})"
         if self.sampling != other.sampling:
@@ -56,13 +60,16 @@ class RunIdentity:
             return f"another top-k ({other.top_k})"
         if self.embeddings != other.embeddings:
             return NO_EMBEDDINGS if other.embeddings is None else "embeddings of another version of vtag"
-        if self.only != other.only:
-            if other.only is None:
-                return "whole videos, without --only"
-            ranges = f"--only of {other.only['ranges']:,} ranges, {other.only['sha256'][:12]}"
-            return f"ranges only ({ranges})" if self.only is None else f"other ranges ({ranges})"
-        assert replace(self, model=other.model) == other
+        assert replace(self, model=other.model, only=other.only) == other
         return None
+
+    def _other_ranges(self, other: "RunIdentity") -> str | None:
+        if self.only == other.only:
+            return None
+        if other.only is None:
+            return "whole videos, without --only"
+        ranges = f"--only of {other.only['ranges']:,} ranges, {other.only['sha256'][:12]}"
+        return f"ranges only ({ranges})" if self.only is None else f"other ranges ({ranges})"
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready form."""

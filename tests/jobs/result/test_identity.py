@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 
 from jobs.result.identity import RunIdentity, file_metadata, from_metadata
+from tagger import Sampling
 from tests.jobs.result.finished import EMBEDDED, IDENTITY
 
 ONLY = replace(EMBEDDED, only={"videos": 2, "ranges": 1300, "sha256": "0123456789abcdef" * 4})
@@ -23,3 +24,11 @@ def test_ranges_are_a_difference() -> None:
     assert other.difference(ONLY) == "other ranges (--only of 1,300 ranges, 0123456789ab)"
     assert EMBEDDED.difference(ONLY) == "ranges only (--only of 1,300 ranges, 0123456789ab)"
     assert ONLY.difference(EMBEDDED) == "whole videos, without --only"
+
+
+def test_ranges_are_named_beside_another_sampling() -> None:
+    other = replace(EMBEDDED, sampling=Sampling(hop_s=5.0).to_json())
+    assert ONLY.difference(other) == "another sampling (16×4 @ 30 fps, hop 5 s) and whole videos, without --only"
+    assert other.difference(ONLY) == (
+        "another sampling (16×4 @ 30 fps, hop 1 s) and ranges only (--only of 1,300 ranges, 0123456789ab)"
+    )
