@@ -1,5 +1,6 @@
 """The plan of a job, made before anything is started."""
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -109,6 +110,13 @@ class DryRun:
 
 def with_hop(sampling: Sampling, hop_s: float | None) -> Sampling:
     """Returns ``sampling`` with this distance of windows in seconds, or as it is. Raises InputError."""
+    if hop_s is not None and hop_s < sampling.step_s:
+        # Rounded up: a person who gives this number is not refused again.
+        least_s = math.ceil(sampling.step_s * 1000) / 1000
+        raise InputError(
+            f"windows every {hop_s:g} s are too close: with this model they can be {least_s:g} s apart or more, the "
+            "distance of two frames of a window"
+        )
     try:
         return sampling if hop_s is None else replace(sampling, hop_s=hop_s)
     except ValueError as error:
