@@ -313,9 +313,11 @@ def _run(ctx: click.Context, config: RunConfig, wants_report: bool, as_json: boo
 
     page = None
     if wants_report:
+        from jobs.browse.report.place import report_location
         from jobs.cli.command.report_with_progress import report_beside
 
-        page = report_beside(str(config.out))
+        shown = report_beside(str(config.out))
+        page = report_location(shown, "--report")
     summary = tag(config, as_json=as_json, quiet=quiet)
     bad = len(summary.failures)
     if as_json:
@@ -338,9 +340,10 @@ def _run(ctx: click.Context, config: RunConfig, wants_report: bool, as_json: boo
         from jobs.cli.command.report_with_progress import write_report
 
         silent = quiet or as_json
-        write_report(open_result(str(config.out)), page, address=config.address, quiet=silent, verbose=config.verbose)
+        finished = open_result(str(config.out))
+        write_report(finished, page, shown=shown, address=config.address, quiet=silent, verbose=config.verbose)
         if as_json:
-            click.echo(json.dumps({"event": "report", "path": str(page)}))
+            click.echo(json.dumps({"event": "report", "path": shown}))
     if bad or summary.unlisted:
         ctx.exit(SOME_VIDEOS_FAILED)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from jobs.archive.rules import is_skipped
 from jobs.errors import reason
+from jobs.storage.address import is_address
 from jobs.storage.location import Location, locate, temporary_path
 from tagger.errors import OutputError
 
@@ -52,6 +53,12 @@ class Output:
     def manifest(self) -> Location:
         """The file that lists the part files of a folder."""
         return self.out.child("manifest.json")
+
+
+def as_typed(place: Location, typed: str | Path) -> str:
+    """Returns a location near ``typed`` as a person would write it who typed that: relative to the folder, or whole."""
+    is_whole = is_address(typed) or Path(typed).is_absolute()
+    return place.address if is_whole else os.path.relpath(place.path)
 
 
 def find_output(path: str | Path) -> Output:

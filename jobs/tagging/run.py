@@ -1,10 +1,8 @@
 """Runs a planned job: collects the rows that come from Ray, commits finished videos, and publishes the result."""
 
 import contextlib
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 import pyarrow as pa
 
@@ -17,10 +15,10 @@ from jobs.result.changes import Changes
 from jobs.result.ledger import Ledger, committed_parts, read_started_run, remove
 from jobs.result.lock import Lock, locked
 from jobs.result.merge import merge
-from jobs.result.output import Output
+from jobs.result.output import Output, as_typed
 from jobs.result.publish import ResultCounts, count_result, publish
 from jobs.result.published import Result, complete, is_complete
-from jobs.storage.location import Location, is_address
+from jobs.storage.location import Location
 from jobs.tagging.finished.collector import FinishedVideo
 from jobs.tagging.finished.committer import Committer, explained
 from jobs.tagging.finished.kept_parts import parts_of_version, read_parts
@@ -28,7 +26,6 @@ from jobs.tagging.finished.rows import Revision, revised
 from jobs.tagging.job_state import JobState
 from jobs.tagging.pipeline import Workers, chunk_size, parts_of
 from jobs.tagging.plan import Plan, read_base
-from jobs.tagging.run_config import RunConfig
 from jobs.tagging.summary import Progress, Summary
 from jobs.tagging.tag_archive import CutOff, TaggingSettings, tag_archive
 from jobs.tagging.transport import WHOLE_VIDEO
@@ -75,8 +72,8 @@ def run_job(
     not_read = _revisions(changes).values()
     known = {revision.name for revision in not_read} | {failure.path for failure in job.kept_failures}
     return Summary(
-        out=_shown(plan.output.tags, plan.config),
-        videos_out=_shown(plan.output.videos, plan.config),
+        out=as_typed(plan.output.tags, plan.config.out),
+        videos_out=as_typed(plan.output.videos, plan.config.out),
         model=plan.source.name,
         sampling=str(plan.sampling),
         videos=counts.videos,
@@ -112,14 +109,9 @@ def run_job(
         ),
         top_labels=counts.top_labels,
         background=counts.background,
-        embeddings_out=_shown(plan.output.embeddings, plan.config) if plan.identity.embeddings else None,
+        embeddings_out=as_typed(plan.output.embeddings, plan.config.out) if plan.identity.embeddings else None,
         only=plan.only,
     )
-
-
-def _shown(place: Location, config: RunConfig) -> str:
-    """Returns the location as the user would write it."""
-    return place.address if is_address(place.address) or Path(config.out).is_absolute() else os.path.relpath(place.path)
 
 
 def _count_existing(output: Output, base: Result) -> ResultCounts:

@@ -14,26 +14,29 @@ THUMBNAILS = 800
 """Thumbnails of a page, unless the user wants another number: about 3 MB."""
 
 
-def report_beside(out: str) -> "Location":
-    """Returns the location of the page of a result at ``out``: ``NAME.report.html``. Raises OutputError."""
-    from jobs.browse.report.place import report_location
-    from jobs.result.output import find_output
+def report_beside(out: str) -> str:
+    """Returns the page of a result at ``out``, ``NAME.report.html``, as a person types it. Raises OutputError."""
+    from jobs.result.output import as_typed, find_output
 
     result = find_output(out).out
-    return report_location(str(result.beside(f"{result.name.removesuffix('.parquet')}.report.html")), "--report")
+    return as_typed(result.beside(f"{result.name.removesuffix('.parquet')}.report.html"), out)
 
 
 def write_report(
     finished: "FinishedResult",
     location: "Location",
     *,
+    shown: str,
     thumbnails: int = THUMBNAILS,
     base_url: str | None = None,
     address: str | None = None,
     quiet: bool = False,
     verbose: bool = False,
 ) -> None:
-    """Writes the page of ``finished`` to ``location``, atomically. Raises OutputError, InputError and JobError."""
+    """Writes the page of ``finished`` to ``location``, atomically. Raises OutputError, InputError and JobError.
+
+    ``shown`` is the location as the person typed it.
+    """
     from rich.console import Console
     from rich.progress import Progress
 
@@ -41,6 +44,7 @@ def write_report(
     from jobs.browse.report.gather import gather
     from jobs.browse.report.place import parse_base
     from jobs.browse.report.thumbnails import make_thumbnails, moments_by_video
+    from jobs.cli.terminal.wording import printable
     from jobs.errors import reason
     from tagger.errors import OutputError
 
@@ -50,16 +54,16 @@ def write_report(
         moments = moments_by_video(data, thumbnails)
     console = Console(stderr=True)
     console.quiet = quiet or not console.is_terminal
-    with Progress(console=console, transient=True) as bars, doing("making thumbnails for", location):
+    with Progress(console=console, transient=True) as bars, doing("making thumbnails for", shown):
         task = bars.add_task("Thumbnails", total=len(moments))
         pictures = make_thumbnails(data, moments, address=address, verbose=verbose, on_video=lambda: bars.advance(task))
     page = make_page(finished, data, pictures, base=base)
     try:
         location.write_text(page)
     except OSError as error:
-        raise OutputError(f"{location} cannot be written: {reason(error)}") from error
+        raise OutputError(f"{shown} cannot be written: {reason(error)}") from error
     if not quiet:
-        click.echo(f"{location}: {_facts(len(data.videos), len(data.segments), len(pictures.rows), len(page))}")
+        click.echo(f"{printable(shown)}: {_facts(len(data.videos), len(data.segments), len(pictures.rows), len(page))}")
 
 
 def _facts(videos: int, segments: int, thumbnails: int, size: int) -> str:

@@ -53,6 +53,7 @@ def report(
     write_report(
         finished,
         location,
+        shown=out,
         thumbnails=thumbnails,
         base_url=base_url,
         address=address,

@@ -12,6 +12,7 @@ from click.testing import Result
 from jobs.browse.report.packed_columns import unpack
 from jobs.browse.view.server import ViewServer
 from jobs.cli import main
+from jobs.cli.command.report_with_progress import report_beside
 from jobs.result.identity import RunIdentity
 from tagger import Sampling
 from tests.click_runner import CliRunner
@@ -66,6 +67,25 @@ def test_a_report_has_pictures_of_the_videos_that_can_be_read(tags: Path) -> Non
     assert columns["size"].sum() == len(pictures)
     assert pictures.startswith(b"\xff\xd8")
     assert "https://" not in re.sub(r"<script.*?</script>|<meta[^>]*>", "", page, flags=re.DOTALL)
+
+
+@pytest.mark.parametrize(
+    ("out", "page"),
+    [
+        ("t.parquet", "t.report.html"),
+        ("./sub/tags/", "sub/tags.report.html"),
+        ("/elsewhere/t.parquet", "/elsewhere/t.report.html"),
+        ("file:///elsewhere/t.parquet", "/elsewhere/t.report.html"),
+    ],
+)
+def test_the_page_beside_a_result_is_named_as_the_result_was_typed(out: str, page: str) -> None:
+    assert report_beside(out) == page
+
+
+def test_a_report_is_named_as_it_was_typed(tags: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tags.parent)
+    done = vtag("report", "tags.parquet", "--out", "report.html", "--thumbnails", 0)
+    assert done.stdout.startswith("report.html: 3 videos, 4 segments, 0 thumbnails, ")
 
 
 def test_a_report_replaces_a_report_and_no_other_file(tags: Path) -> None:
