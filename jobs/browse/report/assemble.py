@@ -90,6 +90,10 @@ def make_page(
         labels=labels_html(data.times, numbers),
         facts=facts_html(facts(finished, tagger.__version__)),
         unread=unread_html(data.videos),
+        save="Save marks.csv" if marks_file is None else "Save a copy",
+        save_key="save marks.csv"
+        if marks_file is None
+        else "save a copy of the marks, which are in their file already",
         blocks="\n".join(blocks),
         script=script,
     )

@@ -99,12 +99,14 @@ const marksChanged = () => {
   if (chosen.video >= 0) { redraw(chosen.video); drawInspector(); }
 };
 
+const marksName = () => (result.isServed ? result.marksFile.split("/").pop() : "marks.csv");
+
 const drawMarkTools = () => {
   const count = marks.count();
   const unknown = [...marks.byVideo.keys()].filter((name) => !result.number.has(name)).length;
   const others = unknown ? `, ${counted(unknown, "video")} not on this page` : "";
   const unsaved = marks.isKept ? ", not saved as a file" : ", not saved as a file, and this browser does not keep them";
-  const state = result.isServed ? ` in ${result.marksFile.split("/").pop()}` : marks.unsaved ? unsaved : "";
+  const state = result.isServed ? ` in ${marksName()}` : marks.unsaved ? unsaved : "";
   byId("mark-save").disabled = count === 0;
   byId("mark-count").textContent = count ? `${counted(count, "mark")} in ${counted(marks.byVideo.size, "video")}${others}${state}` : "No marks";
   byId("known").replaceChildren(...allLabels().sort().map((label) => element("option", { value: label })));
@@ -119,14 +121,15 @@ const forgetMarks = () => {
   for (const video of list.rows.keys()) redraw(video);
 };
 
+// A page that is served keeps the marks in their file, so a person saves a copy of it.
 const saveMarks = () => {
   if (!marks.count()) return;
   const url = URL.createObjectURL(new Blob([marks.csv()], { type: "text/csv" }));
-  element("a", { href: url, download: "marks.csv" }).click();
+  element("a", { href: url, download: marksName() }).click();
   setTimeout(() => URL.revokeObjectURL(url), 10000);
   marks.unsaved = 0;
   drawMarkTools();
-  say("marks.csv is saved.");
+  say(result.isServed ? `A copy of ${marksName()} is saved.` : `${marksName()} is saved.`);
 };
 
 const loadMarks = async (file) => {

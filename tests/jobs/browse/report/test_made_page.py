@@ -99,6 +99,8 @@ def test_a_page_that_is_served_may_ask_its_server_alone(finished: FinishedResult
     page = make_page(finished, data, marks_file="marks.csv")
     (policy,) = re.findall(r'Content-Security-Policy" content="([^"]*)"', page)
     assert "connect-src 'self'" in policy and "media-src 'self';" in policy and "http" not in policy
+    # It keeps its marks in a file itself.
+    assert "Save marks.csv" not in page and ">Save a copy</button>" in page
 
 
 @pytest.mark.parametrize(

@@ -231,6 +231,11 @@ def test_the_page_plays_every_file_and_saves_marks_itself(server: ViewServer, tm
         page.keys("\ue015", "\ue007")
         wait_for(lambda: "preview/1?" in page.js("return document.querySelector('video').src"))
         wait_for(lambda: page.js("return document.querySelector('video').videoWidth"))
+        # The marks are in their file, so what a person can save is a copy.
+        assert page.text("#mark-save") == "Save a copy"
+        page.keys("s")
+        wait_for((tmp_path / "marks.csv").exists)
+        assert (tmp_path / "marks.csv").read_text() == server.marks.path.read_text()
         again = Page(driver, server.url)
         assert again.text("#mark-count") == "3 marks in 2 videos, 1 video not on this page in marks.csv"
     server.marks.path.unlink()
