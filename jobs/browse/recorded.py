@@ -15,7 +15,8 @@ from jobs.storage.location import Location
 class Recorded:
     """A video when it was tagged; None is unknown.
 
-    ``size`` is in bytes. ``stream_start_s`` is the time of the first frame as players count it.
+    ``size`` is in bytes. ``stream_start_s`` is the time of the first frame as players count it. ``segments`` is their
+    number.
     """
 
     size: int | None = None
@@ -24,6 +25,7 @@ class Recorded:
     fps: float | None = None
     width: int | None = None
     height: int | None = None
+    segments: int | None = None
 
 
 COLUMNS = [field.name for field in fields(Recorded)]

@@ -3,13 +3,13 @@
 import csv
 import io
 import json
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from jobs.browse.importing.activitynet import database_marks
 from jobs.browse.importing.elan_file import document_marks
-from jobs.browse.importing.found_marks import FoundMark, marks_in
+from jobs.browse.importing.found_marks import FoundMark, LeftOut, place_marks
 from jobs.browse.importing.label_studio import csv_marks, is_export, task_marks
 from jobs.browse.importing.names import path_of
 from jobs.browse.marks import COLUMNS, DECIMALS, DENIAL, Mark, read_marks
@@ -48,17 +48,24 @@ def is_document(path: Path) -> bool:
     return _begin(path) == "<"
 
 
-def import_marks(found: Iterable[FoundMark], finished: FinishedResult | None) -> list[Mark]:
-    """Returns marks for ``vtag teach``: with the names of videos and the times in a result, or as they were found."""
+def import_marks(found: Iterable[FoundMark], finished: FinishedResult | None) -> tuple[list[Mark], Sequence[LeftOut]]:
+    """Returns marks for ``vtag teach``: with the names of videos and the times in a result, or as they were found.
+
+    Marks that no segment of the result can have come apart. Raises InputError when there are only such marks, and as
+    ``marks_in`` for a video that may be one of several.
+    """
     if finished is not None:
-        return marks_in(finished, list(found))
+        placed, left_out = place_marks(finished, list(found))
+        if left_out and not placed:
+            raise InputError(left_out[0].words)
+        return placed, left_out
     marks = []
     for mark in found:
         name = next(iter(mark.names), "")
         # An address is a name as it is; one of a server, or of a local file, stands for a path.
         is_path = not is_address(name) or name.startswith("file://")
         marks.append(Mark(mark.where, path_of(name) if is_path else name, mark.start_s, mark.end_s, mark.label))
-    return marks
+    return marks, ()
 
 
 def marks_text(marks: Iterable[Mark]) -> str:

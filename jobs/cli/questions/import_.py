@@ -59,12 +59,20 @@ def import_(
         with doing("reading", path):
             found += read_found(path, frame_rate, tiers)
     with doing("reading", tags or "the marks"):
-        marks = import_marks(found, None if tags is None else open_result(tags))
+        marks, left_out = import_marks(found, None if tags is None else open_result(tags))
     if out is None:
         click.echo(marks_text(marks), nl=False)
     else:
         write_one(locate(out), [marks_text(marks)], overwrite=overwrite)
         videos = len({mark.video for mark in marks})
         click.echo(f"{printable(out)}: {count(len(marks), 'mark')}, {count(videos, 'video')}")
+    for has_video, why in (
+        (False, "the result has no segments of the video"),
+        (True, "the time is outside of the video"),
+    ):
+        of_kind = [each.words for each in left_out if each.has_video == has_video]
+        if of_kind:
+            number = count(len(of_kind), "mark")
+            click.echo(f"vtag: note: {number} left out, because {why}; the first: {printable(of_kind[0])}", err=True)
     if not marks:
         click.echo(f"vtag: note: no marks in {printable(', '.join(map(str, files)))}", err=True)

@@ -9,7 +9,7 @@ import pyarrow as pa
 from jobs.browse.segments import Segments, TopLabels
 from jobs.tagging.finished.collector import FinishedVideo
 from jobs.tagging.transport import SEGMENTS_SCHEMA
-from tests.jobs.result.finished import make_finished
+from tests.jobs.result.finished import FACTS, make_finished
 
 LABELS = ("Biking", "Diving", "Swing", "background")
 
@@ -62,7 +62,10 @@ def make_video(
         }
         for number, known in enumerate(confidences)
     ]
-    return replace(make_finished(path, "a" * len(segments)), segments=pa.Table.from_pylist(segments, SEGMENTS_SCHEMA))
+    video = make_finished(path, "a" * len(segments))
+    end_s = hop_s * (len(segments) - 1) + window_s
+    end = replace(video.end, facts=replace(FACTS, duration_s=end_s))
+    return replace(video, segments=pa.Table.from_pylist(segments, SEGMENTS_SCHEMA), end=end)
 
 
 def with_vectors(video: FinishedVideo, vectors: np.ndarray) -> FinishedVideo:

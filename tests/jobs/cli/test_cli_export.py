@@ -205,6 +205,24 @@ def test_marks_are_printed_or_written(tags: Path, tmp_path: Path) -> None:
     assert done.stderr == f"vtag: note: no marks in {exported}\n"
 
 
+def test_marks_that_no_segment_can_have_are_counted_and_the_others_imported(tags: Path, tmp_path: Path) -> None:
+    file = tmp_path / "mine.csv"
+    rows = ["2024/a.mp4,1,2,Rowing", "2024/a.mp4,90,95,Rowing", "x.mp4,0,1,Rowing", "y.mp4,0,1,Rowing"]
+    file.write_text("\n".join(["video,start_s,end_s,label", *rows]))
+    done = vtag("import", file, "--tags", tags)
+    assert (done.exit_code, done.stdout.splitlines()[1:]) == (0, [f"{tmp_path}/v/2024/a.mp4,1.0,2.0,Rowing"])
+    assert done.stderr.splitlines() == [
+        f"vtag: note: 2 marks left out, because the result has no segments of the video; the first: {file}, line 4: "
+        f"{tags} has no video x.mp4; videos are found by the names of their files",
+        "vtag: note: 1 mark left out, because the time is outside of the video; the first: "
+        f"{file}, line 3 is after the end of {tmp_path}/v/2024/a.mp4, at 4 s",
+    ]
+    file.write_text("\n".join(["video,start_s,end_s,label", *rows[1:]]))
+    done = vtag("import", file, "--tags", tags)
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert done.stderr == f"vtag: {file}, line 2 is after the end of {tmp_path}/v/2024/a.mp4, at 4 s\n"
+
+
 def test_labels_made_elsewhere_teach_a_model(tmp_path: Path) -> None:
     archive = make_archive(tmp_path)
     database = {

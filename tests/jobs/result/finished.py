@@ -67,7 +67,9 @@ def make_finished(
 
 def starting_at(stream_start_s: float | None, video: FinishedVideo) -> FinishedVideo:
     """The video with another time of its first frame, as players count it."""
-    return replace(video, end=replace(video.end, facts=replace(FACTS, stream_start_s=stream_start_s)))
+    return replace(
+        video, end=replace(video.end, facts=replace(video.end.facts or FACTS, stream_start_s=stream_start_s))
+    )
 
 
 def commit_to(

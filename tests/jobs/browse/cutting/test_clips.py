@@ -93,7 +93,7 @@ def test_a_video_that_cannot_be_read_does_not_stop_the_others(tmp_path: Path, vi
 def test_a_video_of_another_size_than_when_it_was_tagged_is_not_cut(tmp_path: Path, video: Path) -> None:
     publish_to(tmp_path / "t.parquet", [make_video(str(video), [{"Biking": 0.9}])])
     recorded = read_recorded(open_result(str(tmp_path / "t.parquet")), [str(video), "/v/other.mp4"])
-    assert recorded == {str(video): Recorded(1000, 4.0, 0.0, 30.0, 96, 64)}
+    assert recorded == {str(video): Recorded(1000, 2.0, 0.0, 30.0, 96, 64, 1)}
     (found,) = cut_clips([Moment(str(video), 0.0, 1.0, "Biking", 0.9)], tmp_path / "clips", recorded=recorded)
     assert isinstance(found, Uncut) and found.reason.startswith("it has changed since it was tagged")
 

@@ -63,7 +63,7 @@ def test_rules_leave_segments_and_videos_out(tags: Path) -> None:
 
 def test_a_video_comes_with_what_the_result_records_of_it(tags: Path) -> None:
     found = {each.video: each for each in exported_videos(open_result(str(tags)), Rules(), events=False)}
-    assert found["/v/c.mp4"].recorded == Recorded(1000, 4.0, 1.4, 30.0, 96, 64)
+    assert found["/v/c.mp4"].recorded == Recorded(1000, 6.0, 1.4, 30.0, 96, 64, 3)
     assert (found["/v/c.mp4"].fps, found["/v/c.mp4"].labels) == (30.0, ["Biking", "Swing"])
 
 

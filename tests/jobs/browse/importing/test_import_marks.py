@@ -18,7 +18,7 @@ from jobs.browse.marks import Mark, read_marks
 from jobs.browse.segments import FinishedResult, open_result
 from tagger.errors import InputError
 from tests.jobs.browse.made_up import make_video
-from tests.jobs.result.finished import publish_to, starting_at
+from tests.jobs.result.finished import make_finished, publish_to, starting_at
 
 ODD = "Swing, \"high\" <&> 'ه' 🚴"
 
@@ -47,7 +47,7 @@ def imported(
     """The marks of files, as a reader of the CSV file of marks sees them."""
     found = [mark for path in paths for mark in read_found(path, **({"frame_rate": 24.0} | options))]
     text = paths[0].parent / "marks.csv"
-    text.write_text(marks_text(import_marks(found, finished)))
+    text.write_text(marks_text(import_marks(found, finished)[0]))
     return [(mark.video, mark.start_s, mark.end_s, mark.label) for mark in read_marks(text)]
 
 
@@ -101,7 +101,7 @@ def test_an_annotation_of_elan_without_a_value_has_the_label_of_its_tier(tmp_pat
     document.add_linked_file("file:///v/sound.wav", mimetype="audio/x-wav")
     document.add_linked_file("file:///v/a%20b.mp4", mimetype="video/mp4")
     document.to_file(tmp_path / "a.eaf")
-    (tmp_path / "marks.csv").write_text(marks_text(import_marks(read_found(tmp_path / "a.eaf", 24.0), None)))
+    (tmp_path / "marks.csv").write_text(marks_text(import_marks(read_found(tmp_path / "a.eaf", 24.0), None)[0]))
     first, second = read_marks(tmp_path / "marks.csv")
     assert (first.video, first.start_s, first.end_s, first.label) == ("/v/a b.mp4", 0.5, 1.5, "Rowing")
     assert (second.start_s, second.end_s, second.label, second.is_denial) == (0.0, 0.7, "Rowing", True)
@@ -115,9 +115,9 @@ def test_a_plain_list_of_marks_counts_from_the_first_frame(finished: FinishedRes
     ):
         imported(path, finished=finished)
     path.write_text("label;end_s;start_s;video\nnot Biking;1,5;0,5;2023/a b.mp4\n;2;1;c.mp4\n")
-    assert import_marks(read_found(path, 24.0), finished) == [
-        Mark(f"{path}, line 2", "/v/2023/a b.mp4", 0.5, 1.5, "Biking", is_denial=True)
-    ]
+    marks, left_out = import_marks(read_found(path, 24.0), finished)
+    assert marks == [Mark(f"{path}, line 2", "/v/2023/a b.mp4", 0.5, 1.5, "Biking", is_denial=True)]
+    assert left_out == []
 
 
 @pytest.mark.parametrize("video", ["/v/100% #fight?.mp4", "/v/a%20b.mp4", "is it?.mp4"])
@@ -205,7 +205,35 @@ def test_what_is_not_understood_is_refused_in_one_line(tmp_path: Path, content: 
     assert str(caught.value).startswith(f"{tmp_path}/{says}") and "\n" not in str(caught.value)
 
 
-def test_a_mark_before_the_first_frame_is_refused(finished: FinishedResult, tmp_path: Path) -> None:
+def test_marks_that_no_segment_can_have_are_left_out_and_told(tmp_path: Path) -> None:
+    late = starting_at(1.4, make_video("/v/a.mp4", [BIKING, BIKING]))
+    publish_to(tmp_path / "u.parquet", [late, make_finished("/v/broken.mp4", "")])
+    path = tmp_path / "a.json"
+    times = {"a": [[1, 1.4], [0, 2], [5.3, 99], [5.4, 6]], "broken": [[0, 1]], "other": [[0, 1]]}
+    path.write_text(
+        json.dumps(
+            {
+                "database": {
+                    video: {"annotations": [{"segment": segment, "label": "Rowing"} for segment in segments]}
+                    for video, segments in times.items()
+                }
+            }
+        )
+    )
+    marks, left_out = import_marks(read_found(path, 24.0), open_result(str(tmp_path / "u.parquet")))
+    assert [(mark.video, mark.start_s, mark.end_s) for mark in marks] == [
+        ("/v/a.mp4", 0.0, 0.6),
+        ("/v/a.mp4", 3.9, 97.6),
+    ]
+    assert [(each.has_video, each.words.removeprefix(f"{path}, video ")) for each in left_out] == [
+        (True, "a is before the first frame of /v/a.mp4, at 1.4 s"),
+        (True, "a is after the end of /v/a.mp4, at 5.4 s"),
+        (False, f"broken: {tmp_path}/u.parquet has no segments of /v/broken.mp4"),
+        (False, f"other: {tmp_path}/u.parquet has no video other; videos are found by the names of their files"),
+    ]
+
+
+def test_marks_are_refused_when_no_segment_can_have_any_of_them(finished: FinishedResult, tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     entry = {"annotations": [{"segment": [0.5, 1], "label": "Rowing"}]}
     path.write_text(json.dumps({"database": {"/v/2023/a b.mp4": entry}}))

@@ -126,7 +126,7 @@ def test_vtag_teach_takes_an_export(tmp_path: Path) -> None:
     (swing,) = found["taught"]
     assert (swing["label"], swing["marks"], swing["segments"], swing["videos"]) == ("Swing", swings, swings, 8)
     # By 2 frames per second the regions are after the end of the videos.
-    assert "has no segment from " in refusal(*arguments, "--frame-rate", "2")
+    assert "is after the end of /v/0.mp4, at 14 s" in refusal(*arguments, "--frame-rate", "2")
 
 
 def test_of_the_videos_of_the_result_only_those_that_are_wanted_are_kept(finished: FinishedResult) -> None:

@@ -51,7 +51,7 @@ def test_the_data_of_a_page_are_the_rows_of_the_result(data: ReportData) -> None
     assert [facts["labels"][number] for number in facts["ranked"]] == ["background", "Swing", NASTY]
     assert videos["segments"].tolist() == [0, 4, 3]
     assert videos["status"].tolist() == [2, 0, 0]
-    assert videos["duration_ms"].tolist() == [0, 4000, 4000]
+    assert videos["duration_ms"].tolist() == [0, 8000, 6000]
     assert videos["mtime_s"].tolist() == [1_700_000_000] * 3
     assert facts["kinds"] == ["empty"] and videos["kind"].tolist() == [1, 0, 0]
     assert facts["errors"] == {"0": f"/v/{NASTY}.mp4 is empty (0 bytes)"}
@@ -72,7 +72,7 @@ def test_the_data_of_a_page_are_the_rows_of_the_result(data: ReportData) -> None
 
 
 def test_the_first_part_says_what_matters(data: ReportData) -> None:
-    assert lead(data) == ("<b>0 min 8 s</b> in <b>3 videos</b> · 2 events of 2 labels · 1 video not read")
+    assert lead(data) == ("<b>0 min 14 s</b> in <b>3 videos</b> · 2 events of 2 labels · 1 video not read")
     assert "5 more videos did not fit" in lead(replace(data, left_out=5))
     rows = re.findall(r"<tr data.*?</tr>", labels_html(data.times, dict.fromkeys(data.labels, 0)))
     assert ["background" in row for row in rows] == [False, False, True]
