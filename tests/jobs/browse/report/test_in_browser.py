@@ -3,21 +3,25 @@
 import csv
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import numpy as np
 import pytest
 
 from jobs.browse.marks import read_marks
 from jobs.browse.report.assemble import make_page
 from jobs.browse.report.gather import gather
+from jobs.browse.report.page_data import Base
 from jobs.browse.segments import open_result
 from jobs.result.identity import RunIdentity
+from jobs.tagging.finished.collector import FinishedVideo
 from tagger import Sampling
-from tests.jobs.browse.made_up import make_video
+from tests.jobs.browse.made_up import make_video, with_vectors
 from tests.jobs.browse.report.browser import Page, browser, wait_for
-from tests.jobs.result.finished import make_finished, publish_to, starting_at
+from tests.jobs.result.finished import EMBEDDED, make_finished, publish_to, starting_at
 from tests.videos import encode
 
 BIKING, SWING, ODD, NOTHING = (
@@ -54,6 +58,15 @@ def driver(report: Path) -> Iterator[Any]:
     """A browser that saves files beside the report."""
     with browser(report.parent) as driver:
         yield driver
+
+
+def make_report(tags: Path, videos: list[FinishedVideo], identity: RunIdentity = IDENTITY) -> str:
+    """Writes a result and its page, and returns the address of the page."""
+    publish_to(tags, videos, identity=identity)
+    finished = open_result(str(tags))
+    page = tags.with_suffix(".html")
+    page.write_text(make_page(finished, gather(finished)), "utf-8")
+    return page.as_uri()
 
 
 @pytest.fixture
@@ -98,6 +111,47 @@ def test_filters_choose_videos_and_are_in_the_address(page: Page, report: Path) 
     page.open(f"{report.as_uri()}#sort=best&min=0.65&q=.MP4&at=b.mp4%402")
     assert page.videos()[0] == "space .mp4" and len(page.videos()) == 5
     assert page.text("#inspector h2") == "Swing 0.60"
+
+
+def test_dates_choose_videos(page: Page) -> None:
+    # The files are of 14 November 2023.
+    for field, day, shown in (
+        ("#f-from", "2023-11-10", 7),
+        ("#f-from", "2023-11-20", 0),
+        ("#f-from", "", 7),
+        ("#f-to", "2023-11-10", 0),
+        ("#f-to", "2023-11-20", 7),
+    ):
+        page.fill(field, day)
+        assert len(page.videos()) == shown
+        assert (page.text("#none") == "No video matches the filters.") == (shown == 0)
+
+
+@pytest.mark.parametrize(
+    ("order", "names"),
+    [
+        ("name", ["a", "b", "c"]),
+        ("length", ["c", "a", "b"]),
+        ("date", ["b", "c", "a"]),
+        ("best", ["b", "a", "c"]),
+        ("time", ["a", "b", "c"]),
+        ("doubt", ["c", "a", "b"]),
+    ],
+)
+def test_videos_are_in_the_chosen_order(page: Page, tmp_path: Path, order: str, names: list[str]) -> None:
+    shown = {
+        "a": (1, [{"Biking": 0.7, "Swing": 0.2}] * 2),
+        "b": (3, [{"Biking": 0.9, "Swing": 0.1}]),
+        "c": (2, [{"Biking": 0.5, "Swing": 0.4}, *[NOTHING] * 3]),
+    }
+    videos = []
+    for name, (day, confidences) in shown.items():
+        video = make_video(f"/v/{name}.mp4", confidences)
+        assert video.version is not None
+        version = replace(video.version, mtime_ns=day * 86_400_000_000_000)
+        videos.append(replace(video, video=replace(video.video, mtime_ns=version.mtime_ns), version=version))
+    page.open(f"{make_report(tmp_path / 't.parquet', videos)}#sort={order}")
+    assert page.videos() == [f"{name}.mp4" for name in names]
 
 
 def test_keys_choose_and_mark_and_the_marks_are_saved_for_vtag_teach(page: Page, report: Path) -> None:
@@ -166,6 +220,35 @@ def test_a_click_on_a_timeline_plays_the_video_from_there(page: Page) -> None:
     assert page.errors() == []
 
 
+def test_a_video_is_played_from_a_base_url(page: Page, tmp_path: Path) -> None:
+    (tmp_path / "copies").mkdir()
+    encode(tmp_path / "copies" / "100% #1?.mp4", seconds=2)
+    publish_to(tmp_path / "t.parquet", [make_video("/nowhere/100% #1?.mp4", [BIKING])], identity=IDENTITY)
+    finished = open_result(str(tmp_path / "t.parquet"))
+    base = Base("/nowhere/", f"{(tmp_path / 'copies').as_uri()}/")
+    (tmp_path / "t.html").write_text(make_page(finished, gather(finished), base=base), "utf-8")
+    page.open((tmp_path / "t.html").as_uri())
+    page.keys("\ue015", "\ue007")
+    wait_for(lambda: page.js("return document.querySelector('video')?.videoWidth"))
+    assert page.js("return document.querySelector('video').src") == (tmp_path / "copies/100% #1?.mp4").as_uri()
+
+
+def test_a_result_with_embeddings_has_the_command_that_finds_more_like_a_moment(page: Page, tmp_path: Path) -> None:
+    identity = replace(EMBEDDED, sampling=IDENTITY.sampling)
+    video = with_vectors(make_video("/v/a b.mp4", [BIKING, SWING]), np.eye(2, 8))
+    page.open(f"{make_report(tmp_path / 't.parquet', [video], identity)}#at=a%20b.mp4@2")
+    assert page.text("#inspector code") == f"vtag search {tmp_path}/t.parquet --like '/v/a b.mp4@3' --all"
+
+
+def test_labels_are_completed_old_and_new(page: Page) -> None:
+    page.keys("\ue015", "x")
+    page.js("document.getElementById('is').value = 'handstand'")
+    page.js("document.querySelector('#inspector form').requestSubmit()")
+    known = page.js("return [...document.querySelectorAll('#known option')].map((each) => each.value)")
+    assert known == ["</script><b>", "Biking", "Swing", "background", "handstand"]
+    assert page.js("return document.getElementById('is').getAttribute('list')") == "known"
+
+
 def test_a_video_that_the_browser_cannot_play_gets_a_command(page: Page) -> None:
     page.fill("#f-name", "c.mp4")
     page.keys("\ue015", "\ue007")
@@ -174,10 +257,8 @@ def test_a_video_that_the_browser_cannot_play_gets_a_command(page: Page) -> None
 
 def test_players_start_where_the_file_starts(page: Page, tmp_path: Path) -> None:
     video = starting_at(0.5, make_video("/v/a.mp4", [BIKING, SWING]))
-    publish_to(tmp_path / "t.parquet", [video], identity=IDENTITY)
-    finished = open_result(str(tmp_path / "t.parquet"))
-    (tmp_path / "t.html").write_text(make_page(finished, gather(finished)), "utf-8")
-    page.open(f"{(tmp_path / 't.html').as_uri()}#at=a.mp4@2")
+    address = make_report(tmp_path / "t.parquet", [video])
+    page.open(f"{address}#at=a.mp4@2")
     assert page.text("#inspector code") == "mpv --start=2.5 /v/a.mp4"
     marks = tmp_path / "exported.csv"
     marks.write_text("video,start_s,end_s,label,stream_start_s\n/v/a.mp4,2.5,4.5,Swing,0.5\n")
@@ -237,12 +318,10 @@ def test_nothing_is_wider_than_the_screen(page: Page, report: Path, width: int) 
 
 def test_a_narrow_screen_tells_videos_of_one_name_apart(page: Page, tmp_path: Path) -> None:
     names = ("/v/a.mp4", "/v/mon/clip.mp4", "/v/tue/clip.mp4")
-    publish_to(tmp_path / "t.parquet", [make_video(name, [BIKING]) for name in names], identity=IDENTITY)
-    finished = open_result(str(tmp_path / "t.parquet"))
-    (tmp_path / "t.html").write_text(make_page(finished, gather(finished)), "utf-8")
+    address = make_report(tmp_path / "t.parquet", [make_video(name, [BIKING]) for name in names])
     metrics = {"width": 390, "height": 800, "deviceScaleFactor": 1, "mobile": True}
     page.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-    page.open((tmp_path / "t.html").as_uri())
+    page.open(address)
     try:
         shown = page.js("return [...document.querySelectorAll('.name .folder')].map((each) => each.innerText)")
         padding = page.js("return getComputedStyle(document.querySelector('main')).paddingBottom")
@@ -257,10 +336,8 @@ def test_a_narrow_screen_tells_videos_of_one_name_apart(page: Page, tmp_path: Pa
 def test_the_time_of_all_videos_is_rounded(page: Page, tmp_path: Path) -> None:
     identity = RunIdentity("actions38", "abc123", Sampling(15, 4, hop_s=1.2).to_json(), 2)
     video = make_video("/v/a.mp4", [BIKING, SWING, SWING, SWING], hop_s=1.2)
-    publish_to(tmp_path / "t.parquet", [video], identity=identity)
-    finished = open_result(str(tmp_path / "t.parquet"))
-    (tmp_path / "t.html").write_text(make_page(finished, gather(finished)), "utf-8")
-    page.open((tmp_path / "t.html").as_uri())
+    address = make_report(tmp_path / "t.parquet", [video], identity)
+    page.open(address)
     assert page.text("#count") == "1 video · 4 segments · 0:06"
 
 
@@ -269,10 +346,8 @@ def test_marks_of_overlapping_windows_are_one_mark_and_never_contradict(
 ) -> None:
     video = make_video("/v/a.mp4", [BIKING, BIKING, SWING, SWING], hop_s=1.0)
     identity = RunIdentity("actions38", "abc123", Sampling(15, 4, hop_s=1.0).to_json(), 2)
-    publish_to(tmp_path / "t.parquet", [video], identity=identity)
-    finished = open_result(str(tmp_path / "t.parquet"))
-    (tmp_path / "t.html").write_text(make_page(finished, gather(finished)), "utf-8")
-    page.open((tmp_path / "t.html").as_uri())
+    address = make_report(tmp_path / "t.parquet", [video], identity)
+    page.open(address)
     assert page.text("#count") == "1 video · 4 segments · 0:05"
     page.keys("\ue015", "r", "\ue014", "r")
     assert page.text("#mark-count").startswith("1 mark in 1 video")

@@ -1,12 +1,15 @@
 """Small pictures of moments."""
 
 import io
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 import pytest
 
+from jobs.browse.cutting.source import Source
 from jobs.browse.report.picture import MAX_HEIGHT, MAX_WIDTH, pictures_of
 from tagger.errors import VideoError
 from tests.videos import encode, picture
@@ -40,6 +43,24 @@ def test_a_picture_is_upright_and_small(
     assert jpeg is not None
     assert decoded(jpeg).shape == (*shape, 3)
     assert shape[0] <= MAX_HEIGHT and shape[1] <= MAX_WIDTH
+
+
+def test_only_the_frames_from_the_key_frame_before_a_moment_are_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode(tmp_path / "a.mp4", seconds=20, rate=10, options={"g": "10"})
+    decoded_s: list[float] = []
+    frames = Source.frames
+
+    def counted(*given: Any) -> Iterator[tuple[Any, float]]:
+        for item, time_s in frames(*given):
+            decoded_s.append(time_s)
+            yield item, time_s
+
+    monkeypatch.setattr(Source, "frames", counted)
+    assert None not in pictures_of(tmp_path / "a.mp4", [12.5, 17.5], 20.0)
+    # Key frames are at whole seconds.
+    assert sorted({int(time_s) for time_s in decoded_s}) == [12, 17]
 
 
 def test_a_time_after_the_end_has_no_picture_and_a_text_is_no_video(tmp_path: Path) -> None:
