@@ -1,12 +1,16 @@
 """The server of ``vtag view``: what it serves, and to whom."""
 
+import contextlib
 import http.client
+import json
 import socket
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import av
+import numpy as np
 import pytest
 
 from jobs.browse.report.assemble import make_page
@@ -16,10 +20,11 @@ from jobs.browse.view.encoder import Encoder
 from jobs.browse.view.marks_file import MarksFile
 from jobs.browse.view.server import ViewServer, video_type
 from jobs.result.identity import RunIdentity
+from jobs.tagging.finished.collector import FinishedVideo
 from tagger import Sampling
-from tests.jobs.browse.made_up import make_video
+from tests.jobs.browse.made_up import make_video, with_vectors
 from tests.jobs.browse.report.browser import Page, browser, wait_for
-from tests.jobs.result.finished import publish_to
+from tests.jobs.result.finished import EMBEDDED, publish_to
 from tests.videos import encode
 
 IDENTITY = RunIdentity("actions38", "abc123", Sampling(15, 4).to_json(), 2)
@@ -44,16 +49,22 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ViewServer]:
     encode(folder / "b.avi", codec="mpeg4", seconds=4)
     (folder / "secret").write_text("secret")
     names = [str(folder / "a.mp4"), str(folder / "b.avi"), "s3://bucket/c.mp4"]
-    publish_to(folder / "t.parquet", [make_video(name, [{"Biking": 0.9}] * 2) for name in names], identity=IDENTITY)
+    with serving(folder, [make_video(name, [{"Biking": 0.9}] * 2) for name in names], IDENTITY) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def serving(folder: Path, videos: list[FinishedVideo], identity: RunIdentity) -> Iterator[ViewServer]:
+    """A server of a result of ``videos``, which keeps its marks in ``folder``."""
+    publish_to(folder / "t.parquet", videos, identity=identity)
     finished = open_result(str(folder / "t.parquet"))
     data, marks = gather(finished), MarksFile(folder / "marks.csv")
-    encoder = Encoder()
-    page = make_page(finished, data, marks_file="marks.csv")
-    with ViewServer(finished, data, page, marks, encoder) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield server
-        server.shutdown()
-    encoder.close()
+    with contextlib.closing(Encoder()) as encoder:
+        page = make_page(finished, data, marks_file="marks.csv")
+        with ViewServer(finished, data, page, marks, encoder) as server:
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            yield server
+            server.shutdown()
 
 
 def ask(
@@ -199,6 +210,36 @@ def test_a_moment_of_any_video_has_a_preview_and_a_picture(server: ViewServer, t
     for place in ("preview/1?start_ms=3000&end_ms=1000", "preview/1?start_ms=0&end_ms=10000000"):
         assert status(server, place) == 400
     assert status(server, "preview/1?start_ms=a&end_ms=3") == 404
+
+
+def test_hevc_has_a_preview(tmp_path: Path) -> None:
+    encode(tmp_path / "h.mkv", codec="libx265", seconds=2, width=320, height=240)
+    with serving(tmp_path, [make_video(str(tmp_path / "h.mkv"), [{"Biking": 0.9}])], IDENTITY) as server:
+        code, _, body = ask(server, "preview/0?start_ms=0&end_ms=1000")
+    assert code == 200
+    (tmp_path / "preview.mp4").write_bytes(body)
+    with av.open(str(tmp_path / "preview.mp4")) as file:
+        assert file.streams.video[0].codec_context.name == "h264"
+
+
+def test_moments_that_look_like_the_chosen_one_are_shown(tmp_path: Path) -> None:
+    names = [str(tmp_path / f"{letter}.mp4") for letter in "abc"]
+    for name in names:
+        encode(Path(name), seconds=4)
+    looks = [np.eye(8)[[0, 1]], np.eye(8)[[2, 0]], np.eye(8)[[3, 4]]]
+    shown = [{"Biking": 0.9}, {"Swing": 0.8}]
+    videos = [with_vectors(make_video(name, shown), rows) for name, rows in zip(names, looks, strict=True)]
+    identity = replace(EMBEDDED, sampling=IDENTITY.sampling)
+    with serving(tmp_path, videos, identity) as server, browser(tmp_path / "browser") as driver:
+        assert json.loads(ask(server, "like/0")[2])[0] == [3, 1.0]
+        assert status(server, "like/6") == 404
+        page = Page(driver, server.url)
+        page.keys("\ue015", "l")
+        wait_for(lambda: page.text("#inspector .found").strip() == "Swing 1.00")
+        wait_for(lambda: page.js("return document.querySelector('.found img').naturalWidth"))
+        page.click(".found")
+        assert page.text("#inspector .where").split("\n") == ["0:02.0 – 0:04.0", "b.mp4"]
+        assert page.errors() == []
 
 
 def test_a_video_that_is_gone_is_not_found(server: ViewServer, tmp_path: Path) -> None:
