@@ -1,7 +1,8 @@
 """Measures the page of a large result: its size, the time and memory to make it, and the time until it is shown.
 
 The result is that of ``tests.benchmarks.browse``. Its labels are random, so they are packed worse than those of
-footage. The pictures in the page are noise, as large as thumbnails. Headless Chromium shows the page.
+footage. The pictures in the page are noise, as large as thumbnails. Headless Chromium shows the page. With ``--result``
+it is the page that ``vtag report`` makes of a result that is there, with thumbnails of its videos.
 """
 
 import argparse
@@ -17,6 +18,8 @@ from jobs.browse.report.assemble import Thumbnails, make_page
 from jobs.browse.report.gather import ReportData, gather
 from jobs.browse.report.moments import strongest_rows
 from jobs.browse.segments import open_result
+from jobs.cli.command.report_with_progress import write_report
+from jobs.storage.location import locate
 from tests.benchmarks.browse import make_result
 from tests.jobs.browse.report.browser import Page, browser
 from training.report.plots import jpeg
@@ -35,8 +38,16 @@ def main() -> None:
     parser.add_argument("--labels", type=int, default=38, help="labels of the model")
     parser.add_argument("--thumbnails", type=int, default=800, help="pictures in the page")
     parser.add_argument("--rounds", type=int, default=3, help="how often the page is opened")
+    parser.add_argument("--result", metavar="TAGS", help="a result that is there, instead of a made-up one")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
+        if options.result is not None:
+            file = Path(folder, "report.html")
+            started = time.perf_counter()
+            write_report(open_result(options.result), locate(file), shown=options.result)
+            print(f"read, thumbnails and page made in {time.perf_counter() - started:.1f} s")
+            show(file, options.rounds)
+            return
         tags = str(Path(folder, "tags.parquet"))
         make_result(tags, options, None)
         started = time.perf_counter()
