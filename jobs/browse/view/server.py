@@ -8,12 +8,13 @@ import json
 import mimetypes
 import os
 import secrets
+import sys
 import threading
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 from urllib.parse import parse_qs, urlsplit
 
 from jobs.archive.video import video_path
@@ -82,6 +83,11 @@ class ViewServer(ThreadingHTTPServer):
         self.searching = threading.Lock()
         self.token = secrets.token_urlsafe(TOKEN_BYTES)
         super().__init__((HOST, port), _Handler)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Says nothing about a connection that the browser has reset, as when a page is closed while a video plays."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
     @property
     def url(self) -> str:

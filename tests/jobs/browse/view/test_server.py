@@ -4,10 +4,12 @@ import contextlib
 import http.client
 import json
 import socket
+import struct
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -124,6 +126,26 @@ def test_the_address_without_its_last_slash_leads_to_the_page(server: ViewServer
 def test_a_request_from_elsewhere_is_refused(server: ViewServer, headers: dict[str, str]) -> None:
     for place in ("", "video/0", "marks"):
         assert status(server, place, **headers) == 403
+
+
+def test_a_connection_that_the_browser_resets_prints_nothing(
+    server: ViewServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ended = threading.Event()
+    end = server.shutdown_request
+
+    def end_and_tell(request: Any) -> None:
+        end(request)
+        ended.set()
+
+    monkeypatch.setattr(server, "shutdown_request", end_and_tell)
+    connection = socket.create_connection(("127.0.0.1", server.server_port), timeout=60)
+    connection.sendall(b"GET /")
+    # Closing without lingering resets the connection.
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+    assert ended.wait(60)
+    assert capsys.readouterr().err == ""
 
 
 def test_an_address_that_is_none_is_refused(server: ViewServer) -> None:
