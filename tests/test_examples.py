@@ -130,6 +130,34 @@ def test_the_machines_of_kubernetes_have_the_same_image_and_volumes() -> None:
         assert container["image"] == "VTAG_IMAGE"
 
 
+NEEDED = {
+    "head": {"rayStartParams", "template"},
+    "workers": {"groupName", "minReplicas", "maxReplicas", "rayStartParams", "template"},
+}
+"""Fields that a group must have in KubeRay's schema (ray-operator/apis/ray/v1/raycluster_types.go)."""
+
+
+def test_the_job_of_kubernetes_has_the_fields_of_kuberays_schema() -> None:
+    job = yaml.safe_load((EXAMPLES / "deploy" / "rayjob.yaml").read_text())
+    assert (job["apiVersion"], job["kind"], set(job)) == (
+        "ray.io/v1",
+        "RayJob",
+        {"apiVersion", "kind", "metadata", "spec"},
+    )
+    assert set(job["spec"]) == {"entrypoint", "backoffLimit", "shutdownAfterJobFinishes", "rayClusterSpec"}
+    kinds = {name: type(job["spec"][name]) for name in ("entrypoint", "backoffLimit", "shutdownAfterJobFinishes")}
+    assert kinds == {"entrypoint": str, "backoffLimit": int, "shutdownAfterJobFinishes": bool}
+    cluster = job["spec"]["rayClusterSpec"]
+    assert set(cluster) == {"headGroupSpec", "workerGroupSpecs"}
+    head, (workers,) = cluster["headGroupSpec"], cluster["workerGroupSpecs"]
+    assert set(head) == NEEDED["head"] and set(workers) == {*NEEDED["workers"], "replicas"}
+    for group in (head, workers):
+        # Numbers would be refused: the schema asks for strings.
+        assert all(isinstance(value, str) for value in group["rayStartParams"].values())
+        assert set(group["template"]) == {"spec"}
+    assert workers["minReplicas"] <= workers["replicas"] <= workers["maxReplicas"]
+
+
 def test_a_slurm_job_starts_ray_on_all_its_machines_and_vtag_on_the_first(tmp_path: Path) -> None:
     programs = {"scontrol": 'printf "node7\\nnode8\\n"', "srun": 'printf "%s\\n" "$@"'}
     for name, line in programs.items():

@@ -106,7 +106,7 @@ const drawMarkTools = () => {
   const unknown = [...marks.byVideo.keys()].filter((name) => !result.number.has(name)).length;
   const others = unknown ? `, ${counted(unknown, "video")} not on this page` : "";
   const unsaved = marks.isKept ? ", not saved as a file" : ", not saved as a file, and this browser does not keep them";
-  const state = result.isServed ? ` in ${marksName()}` : marks.unsaved ? unsaved : "";
+  const state = result.isServed ? `, kept in ${marksName()}` : marks.unsaved ? unsaved : "";
   byId("mark-save").disabled = count === 0;
   byId("mark-count").textContent = count ? `${counted(count, "mark")} in ${counted(marks.byVideo.size, "video")}${others}${state}` : "No marks";
   byId("known").replaceChildren(...allLabels().sort().map((label) => element("option", { value: label })));

@@ -300,5 +300,5 @@ def test_the_page_plays_every_file_and_saves_marks_itself(server: ViewServer, tm
         wait_for((tmp_path / "marks.csv").exists)
         assert (tmp_path / "marks.csv").read_text() == server.marks.path.read_text()
         again = Page(driver, server.url)
-        assert again.text("#mark-count") == "3 marks in 2 videos, 1 video not on this page in marks.csv"
+        assert again.text("#mark-count") == "3 marks in 2 videos, 1 video not on this page, kept in marks.csv"
     server.marks.path.unlink()
