@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -175,6 +176,28 @@ def test_a_slurm_job_starts_ray_on_all_its_machines_and_vtag_on_the_first(tmp_pa
     assert (done.stdout.splitlines(), done.stderr) == (ray + vtag, "")
     wrong = subprocess.run([*script, "/videos"], capture_output=True, text=True, env=environment)
     assert (wrong.returncode, wrong.stderr) == (2, "usage: sbatch slurm.sh VIDEOS OUT\n")
+
+
+def test_the_container_is_made_of_what_there_is_and_of_any_base() -> None:
+    lines = (EXAMPLES / "deploy" / "Dockerfile").read_text().splitlines()
+    assert "FROM ${BASE}" in lines and sum(line.startswith("ARG BASE=") for line in lines) == 1
+    copied = [source for line in lines if line.startswith("COPY ") for source in line.split()[1:-1]]
+    assert {"pyproject.toml", "README.md", "tagger", "training", "jobs"} == set(copied)
+    assert all((EXAMPLES.parent / source).exists() for source in copied)
+
+
+def test_systemd_takes_the_units_of_the_job_every_night(tmp_path: Path) -> None:
+    if (analyze := shutil.which("systemd-analyze")) is None:
+        pytest.skip("systemd-analyze is not installed")
+    for name in ("vtag.service", "vtag.timer"):
+        # The command is not installed on this machine, and systemd looks for it.
+        text = (EXAMPLES / "deploy" / name).read_text().replace("/opt/vtag/.venv/bin/vtag", sys.executable)
+        (tmp_path / name).write_text(text)
+    units = [str(tmp_path / name) for name in ("vtag.timer", "vtag.service")]
+    done = subprocess.run([analyze, "verify", *units], capture_output=True, text=True)
+    # Other units of this machine may have faults of their own.
+    assert [line for line in done.stderr.splitlines() if "vtag" in line] == []
+    assert done.returncode == 0
 
 
 @pytest.mark.slow
