@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -32,6 +33,7 @@ from jobs.browse.exporting.texts.timeline import timeline_parts
 from jobs.errors import JobError
 from tagger.errors import one_line
 from tests.jobs.browse.exporting.made_up import NAMES, ODD, rows, video, videos
+from tests.videos import encode
 
 ODD_VIDEO = video(
     (1.4, 3.533333, ODD), (3.533333, 5.0, "Biking"), name='/v/it\'s "here", ه/a 🚴.mp4', stream_start_s=1.4
@@ -262,6 +264,21 @@ def test_fiftyone_has_timestamps_under_the_path_of_a_video(found: ExportedVideo)
             ]
         }
     }
+
+
+def test_fiftyone_imports_the_labels(tmp_path: Path) -> None:
+    data = pytest.importorskip("fiftyone.utils.data", reason="FiftyOne has an importer of its format")
+    path = encode(tmp_path / "a 🚴.mp4", seconds=6)
+    found = video((0.0, 2.0, ODD), (2.0, 5.0, "Biking"), name=str(path))
+    (tmp_path / "labels.json").write_text(joined(fiftyone_parts([found])), "utf-8")
+    labels = str(tmp_path / "labels.json")
+    with data.FiftyOneTemporalDetectionDatasetImporter(labels_path=labels, compute_metadata=True) as importer:
+        ((imported, _, label, _),) = importer
+    assert imported == str(path)
+    assert [(each.label, each.confidence) for each in label.detections] == [(ODD, 0.75), ("Biking", 0.75)]
+    # FiftyOne counts frames, from 1, and rounds times to them.
+    frames = np.array([list(each.support) for each in label.detections])
+    assert np.abs(frames - [[1, 61], [61, 151]]).max() <= 1
 
 
 def test_xmp_is_read_by_exiv2(tmp_path: Path) -> None:
