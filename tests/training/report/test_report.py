@@ -19,6 +19,7 @@ from training.fitting.trial import FoldResult, spread
 from training.report.page import Mistake, Picture, evaluation_report
 from training.report.plots import plot_confusion, plot_curves, plot_f1, plot_fold_curves, plot_reliability, png
 from training.report.report_folder import prepare_folder, write_folds
+from training.report.style import style_file
 
 PNG = b"\x89PNG\r\n\x1a\n"
 NASTY = '<script src="https://evil.example/x.js"></script>&"\'$x^2$[bold]'
@@ -96,6 +97,10 @@ def test_a_report_makes_no_requests_and_has_no_scripts() -> None:
     assert not any(name.startswith("on") or name == "style" for name, _ in page.attributes)
     assert not re.search(r"url\(|@import", page.text)
     assert any(value.startswith("default-src 'none'") for name, value in page.attributes if name == "content")
+
+
+def test_a_report_has_the_style_of_all_pages() -> None:
+    assert style_file("style.css") in page_of(predictions(class_names(6), margin=1)).text
 
 
 def test_names_of_classes_and_files_appear_as_they_are_and_are_never_markup() -> None:

@@ -20,6 +20,7 @@ from tagger import Sampling
 from tagger.errors import InputError
 from tests.jobs.browse.made_up import make_video
 from tests.jobs.result.finished import make_finished, publish_to
+from training.report.style import style_file
 
 IDENTITY = RunIdentity("actions38", "abc123", Sampling(15, 4).to_json(), 2)
 
@@ -71,7 +72,7 @@ def test_the_data_of_a_page_are_the_rows_of_the_result(data: ReportData) -> None
     assert [segments[f"other_{place}"][5] for place in range(OTHERS)] == [0] * OTHERS
 
 
-def test_the_first_part_says_what_matters(data: ReportData) -> None:
+def test_the_first_part_says_what_matters(finished: FinishedResult, data: ReportData) -> None:
     assert lead(data) == ("<b>0 min 14 s</b> in <b>3 videos</b> · 2 events of 2 labels · 1 video not read")
     assert "5 more videos did not fit" in lead(replace(data, left_out=5))
     rows = re.findall(r"<tr data.*?</tr>", labels_html(data.times, dict.fromkeys(data.labels, 0)))
@@ -80,6 +81,12 @@ def test_the_first_part_says_what_matters(data: ReportData) -> None:
     assert "&lt;/script&gt;&lt;b&gt;&quot;&amp;" in rows[1]
     assert unread_html(data.videos).count("<li>") == 2
     assert unread_html(data.videos.slice(1)) == ""
+    page = make_page(finished, data)
+    assert style_file("style.css") in page
+    assert "<dt>Model</dt><dd><bdi>actions38, SHA-256 abc123</bdi></dd>" in page
+    assert "<dt>Windows</dt><dd><bdi>15×4 @ 30 fps</bdi></dd>" in page
+    # In the words of the error, after the kind of it.
+    assert re.search(r"<b>empty</b>: 1 video not read<ul><li><bdi>/v/.* is empty \(0 bytes\)</bdi></li>", page)
 
 
 def test_a_page_names_its_own_script_and_style_and_allows_no_other(finished: FinishedResult, data: ReportData) -> None:
