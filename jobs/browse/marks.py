@@ -132,6 +132,11 @@ def parse_label(text: str, known: Collection[str] = ()) -> tuple[str, bool]:
     return (label[len(DENIAL) :].strip() if is_denial else label), is_denial
 
 
+def label_of(mark: Mark) -> str:
+    """Returns what a person writes into the column ``label`` for a mark."""
+    return f"{DENIAL}{mark.label}" if mark.is_denial else mark.label
+
+
 def _rows(path: Path) -> Iterator[Row]:
     """Yields the moments of a CSV file."""
     for where, row in read_rows(path, COLUMNS, (*COLUMNS[1:], STREAM_START)):

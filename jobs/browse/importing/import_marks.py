@@ -12,7 +12,7 @@ from jobs.browse.importing.elan_file import document_marks
 from jobs.browse.importing.found_marks import FoundMark, LeftOut, place_marks
 from jobs.browse.importing.label_studio import csv_marks, is_export, task_marks
 from jobs.browse.importing.names import path_of
-from jobs.browse.marks import COLUMNS, DECIMALS, DENIAL, Mark, read_marks
+from jobs.browse.marks import COLUMNS, DECIMALS, Mark, label_of, read_marks
 from jobs.browse.segments import FinishedResult
 from jobs.errors import reason
 from jobs.storage.address import is_address
@@ -77,11 +77,6 @@ def marks_text(marks: Iterable[Mark]) -> str:
         times = (round(time_s, DECIMALS) for time_s in (mark.start_s, mark.end_s))
         writer.writerow((mark.video, *times, label_of(mark)))
     return text.getvalue()
-
-
-def label_of(mark: Mark) -> str:
-    """Returns what a person writes into the column ``label`` for a mark."""
-    return f"{DENIAL}{mark.label}" if mark.is_denial else mark.label
 
 
 def _begin(path: Path) -> str:

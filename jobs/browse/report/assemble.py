@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.resources import files
@@ -10,6 +11,7 @@ from string import Template
 import numpy as np
 
 import tagger
+from jobs.browse.marks import Mark, label_of
 from jobs.browse.report.gather import ReportData
 from jobs.browse.report.overview import as_html, facts, facts_html, labels_html, lead, unread_html
 from jobs.browse.report.packed_columns import Column, as_text, pack
@@ -54,12 +56,13 @@ def make_page(
     thumbnails: Thumbnails = Thumbnails(),
     *,
     base: Base | None = None,
+    marks: Sequence[Mark] = (),
     marks_file: str | None = None,
 ) -> str:
     """Returns the page as HTML. All names and labels are escaped here.
 
-    ``base``: where videos are played from, if not from their own places. ``marks_file``: the page is one that
-    ``vtag view`` serves, and saves its marks there.
+    ``base``: where videos are played from, if not from their own places. ``marks``: the page begins with them.
+    ``marks_file``: the page is one that ``vtag view`` serves, and saves its marks there.
     """
     identity = finished.result.identity
     about = {
@@ -69,6 +72,7 @@ def make_page(
         "hasEmbeddings": identity.embeddings is not None,
         "windowMs": round(Sampling(**identity.sampling).window_s * 1000),
         "base": None if base is None else asdict(base),
+        "given": _given(marks),
         "isServed": marks_file is not None,
         "marksFile": marks_file,
     }
@@ -97,6 +101,14 @@ def make_page(
         blocks="\n".join(blocks),
         script=script,
     )
+
+
+def _given(marks: Sequence[Mark]) -> dict[str, object] | None:
+    """Returns the marks for the script: each with its times in ms. By their version, a browser adds them once."""
+    if not marks:
+        return None
+    rows = [[mark.video, round(mark.start_s * 1000), round(mark.end_s * 1000), label_of(mark)] for mark in marks]
+    return {"version": hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16], "rows": rows}
 
 
 def _file(name: str) -> str:

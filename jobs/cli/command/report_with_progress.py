@@ -7,6 +7,8 @@ import click
 from tagger.errors import doing
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from jobs.browse.segments import FinishedResult
     from jobs.storage.location import Location
 
@@ -29,17 +31,19 @@ def write_report(
     shown: str,
     thumbnails: int = THUMBNAILS,
     base_url: str | None = None,
+    marks_file: "Path | None" = None,
     address: str | None = None,
     quiet: bool = False,
     verbose: bool = False,
 ) -> None:
     """Writes the page of ``finished`` to ``location``, atomically. Raises OutputError, InputError and JobError.
 
-    ``shown`` is the location as the person typed it.
+    ``shown`` is the location as the person typed it. The page begins with the marks of ``marks_file``.
     """
     from rich.console import Console
     from rich.progress import Progress
 
+    from jobs.browse.marks import read_marks
     from jobs.browse.report.assemble import make_page
     from jobs.browse.report.gather import gather
     from jobs.browse.report.place import parse_base
@@ -48,6 +52,8 @@ def write_report(
     from jobs.errors import reason
     from tagger.errors import OutputError
 
+    # A file of marks that cannot be read is refused before a large result is.
+    marks = [] if marks_file is None else read_marks(marks_file)
     with doing("reading", finished.path):
         data = gather(finished)
         base = None if base_url is None else parse_base(base_url, data.videos["video"].to_pylist())
@@ -57,7 +63,7 @@ def write_report(
     with Progress(console=console, transient=True) as bars, doing("making thumbnails for", shown):
         task = bars.add_task("Thumbnails", total=len(moments))
         pictures = make_thumbnails(data, moments, address=address, verbose=verbose, on_video=lambda: bars.advance(task))
-    page = make_page(finished, data, pictures, base=base)
+    page = make_page(finished, data, pictures, base=base, marks=marks)
     try:
         location.write_text(page)
     except OSError as error:

@@ -1,5 +1,7 @@
 """``vtag report``: a result as one page."""
 
+from pathlib import Path
+
 import click
 
 from jobs.cli.command.options import address_option, examples, verbose_option
@@ -11,6 +13,7 @@ from jobs.cli.command.report_with_progress import THUMBNAILS
     epilog=examples(
         "vtag report tags.parquet --out report.html",
         "vtag report tags.parquet --out report.html --base-url https://nas/videos",
+        "vtag report tags.parquet --out report.html --marks marks.csv",
         "vtag report s3://bucket/tags --out report.html --thumbnails 0",
     ),
 )
@@ -21,6 +24,12 @@ from jobs.cli.command.report_with_progress import THUMBNAILS
     metavar="[FOLDER=]URL",
     help="Play videos from this address of FOLDER. Without FOLDER, it is that of the folder in which all videos are. "
     "By default, videos are played from their places on the disk.",
+)
+@click.option(
+    "--marks",
+    metavar="FILE.csv",
+    type=click.Path(path_type=Path),
+    help="Marks that the page begins with: a CSV file that the page saved, or another that `vtag teach` takes.",
 )
 @click.option(
     "--thumbnails",
@@ -34,7 +43,14 @@ from jobs.cli.command.report_with_progress import THUMBNAILS
 @click.option("-q", "--quiet", is_flag=True, help="Print neither progress nor the facts of the page.")
 @verbose_option
 def report(
-    tags: str, out: str, base_url: str | None, thumbnails: int, address: str | None, quiet: bool, verbose: bool
+    tags: str,
+    out: str,
+    base_url: str | None,
+    marks: Path | None,
+    thumbnails: int,
+    address: str | None,
+    quiet: bool,
+    verbose: bool,
 ) -> None:
     """Make one page of a result that any browser opens: the timeline of each video, filters, and marks.
 
@@ -56,6 +72,7 @@ def report(
         shown=out,
         thumbnails=thumbnails,
         base_url=base_url,
+        marks_file=marks,
         address=address,
         quiet=quiet,
         verbose=verbose,

@@ -136,6 +136,16 @@ def test_videos_are_played_from_a_base_url(tags: Path) -> None:
         assert done.exit_code == 1 and words in done.stderr
 
 
+def test_a_report_begins_with_the_marks_of_a_file(tags: Path) -> None:
+    out, marks = tags.parent / "report.html", tags.parent / "mine.csv"
+    marks.write_text("video;start_s;end_s;label\n/v/a.mp4;0,5;2;not Biking\n/v/a.mp4;2;3;\n")
+    assert vtag("report", tags, "--out", out, "--thumbnails", 0, "--marks", marks).exit_code == 0
+    assert facts_of(out)["given"]["rows"] == [["/v/a.mp4", 500, 2000, "not Biking"]]
+    marks.write_text("a,b\n")
+    done = vtag("report", tags, "--out", out, "--thumbnails", 0, "--marks", marks)
+    assert (done.exit_code, done.stderr) == (1, f"vtag: {marks} has no column 'video'; its columns are a, b\n")
+
+
 def test_a_result_without_any_segment_has_a_report(tmp_path: Path) -> None:
     publish_to(tmp_path / "t.parquet", [make_finished("/v/broken.mp4", "")], identity=IDENTITY)
     done = vtag("report", tmp_path / "t.parquet", "--out", tmp_path / "t.html")

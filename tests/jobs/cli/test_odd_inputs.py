@@ -147,6 +147,7 @@ LINES: Mapping[str, Sequence[tuple[str, str]]] = {
         ("paths", "report {result} --out {x} --thumbnails 0"),
         ("texts", "report {result} --out {page} --thumbnails 0 --base-url {x}"),
         ("numbers", "report {result} --out {page} --thumbnails={x}"),
+        ("paths", "report {result} --out {page} --thumbnails 0 --marks {x}"),
     ],
     "view": [
         *((kind, "view {x}") for kind in ("paths", "results")),

@@ -74,9 +74,16 @@ const marks = {
     try { localStorage.setItem(marks.key, marks.csv()); marks.isKept = true; } catch { marks.isKept = false; }
   },
 
-  // Reads the marks that the browser keeps. If it keeps none, marks stay until the page is closed.
-  restore(key) {
+  // Reads the marks that the browser keeps. If it keeps none, marks stay until the page is closed. Marks that came with
+  // the page are added once, below those that the browser keeps: later they may have been cleared.
+  restore(key, given = null) {
     marks.key = key;
-    try { marks.load(localStorage.getItem(key) || "video,start_s,end_s,label\n"); } catch { /* Nothing that this page wrote. */ }
+    const stored = (name) => { try { return localStorage.getItem(name); } catch { return null; } };
+    const isNew = given && stored(`${key} given`) !== given.version;
+    if (isNew) for (const mark of given.rows) marks.put(...mark);
+    try { marks.load(stored(key) || "video,start_s,end_s,label\n"); } catch { /* Nothing that this page wrote. */ }
+    if (!isNew) return;
+    marks.keep();
+    try { localStorage.setItem(`${key} given`, given.version); } catch { /* They are added again when the page is opened. */ }
   },
 };

@@ -281,7 +281,7 @@ const begin = async () => {
   await readResult();
   await thumbnails.read();
   readTheme();
-  marks.restore(`vtag marks ${result.tags}`);
+  marks.restore(`vtag marks ${result.tags}`, result.given);
   if (result.isServed) await loadFromServer();
   const at = filterFromAddress();
   byId("loading").remove();

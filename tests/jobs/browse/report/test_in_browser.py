@@ -11,7 +11,7 @@ from urllib.parse import quote
 import numpy as np
 import pytest
 
-from jobs.browse.marks import read_marks
+from jobs.browse.marks import Mark, read_marks
 from jobs.browse.report.assemble import make_page
 from jobs.browse.report.gather import gather
 from jobs.browse.report.page_data import Base
@@ -206,6 +206,30 @@ def test_marks_stay_in_the_browser_and_are_loaded_from_a_file(page: Page, report
     assert page.videos() == ["b.mp4"]
     page.keys("\ue015", "c")
     assert page.text("#mark-count").startswith("3 marks")
+
+
+def test_marks_that_come_with_the_page_are_added_once_and_replace_none(page: Page, tmp_path: Path) -> None:
+    publish_to(tmp_path / "t.parquet", [make_video("/v/a.mp4", [BIKING, SWING, SWING])], identity=IDENTITY)
+    finished = open_result(str(tmp_path / "t.parquet"))
+
+    def open_with(*marks: Mark) -> None:
+        (tmp_path / "t.html").write_text(make_page(finished, gather(finished), marks=marks), "utf-8")
+        page.open((tmp_path / "t.html").as_uri())
+
+    first = Mark("", "/v/a.mp4", 0.0, 4.0, "Biking")
+    open_with()
+    page.keys("\ue015", "w")
+    open_with(first, Mark("", "/v/a.mp4", 4.0, 6.0, "Biking", is_denial=True))
+    kept = "video,start_s,end_s,label\n/v/a.mp4,0,2,not Biking\n/v/a.mp4,2,4,Biking\n/v/a.mp4,4,6,not Biking\n"
+    assert (
+        page.js("return localStorage.getItem(Object.keys(localStorage).find((key) => !key.endsWith(' given')))") == kept
+    )
+    assert page.text("#mark-count") == "3 marks in 1 video"
+    page.keys("\ue015", "\ue014", "c")
+    page.open((tmp_path / "t.html").as_uri())
+    assert page.text("#mark-count") == "2 marks in 1 video"
+    open_with(first)
+    assert page.text("#mark-count") == "3 marks in 1 video"
 
 
 def test_a_click_on_a_timeline_plays_the_video_from_there(page: Page) -> None:
