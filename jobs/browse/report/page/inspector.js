@@ -17,7 +17,7 @@ const drawInspector = () => {
   if (video < 0) { place.replaceChildren(element("p", { class: "hint", id: "hint" }, "Choose a moment on a timeline. ", element("kbd", {}, "?"), " shows the keys.")); keepFocus(); return; }
   const parts = [element("button", { type: "button", id: "close", onclick: () => choose(-1, -1) }, "Close")];
   if (row < 0) {
-    parts.push(element("h2", {}, element("bdi", {}, visible(result.names[video]))), ...problemOf(video));
+    parts.push(element("h2", {}, pathOf(result.names[video])), ...problemOf(video));
   } else {
     parts.push(...momentParts(video, row));
   }
@@ -38,7 +38,7 @@ const momentParts = (video, row) => {
   const several = last > first ? `, ${last - first + 1} segments` : "";
   return [
     element("h2", {}, swatch(result.segments.label[row]), element("bdi", {}, visible(labelOf(row))), ` ${confidence(row).toFixed(2)}`),
-    element("p", { class: "where" }, `${range}${several}`, element("br"), element("bdi", {}, visible(result.names[video]))),
+    element("p", { class: "where" }, `${range}${several}`, element("br"), pathOf(result.names[video])),
     screenOf(video, row),
     element("div", { class: "buttons" }, element("button", { type: "button", id: "play", onclick: () => play() }, "Play from here"),
       element("button", { type: "button", id: "event", onclick: () => chooseEvent() }, "Whole event")),

@@ -55,7 +55,7 @@ const makeRow = (video, place) => {
   const label = element("div", { class: "name", title: full },
     element("bdi", { class: "file" }, visible(name.slice(cut))),
     result.videos.status[video] ? element("span", { class: "problem" }, isFailed ? `not read: ${result.kinds[result.videos.kind[video] - 1]}` : `read in part: ${result.kinds[result.videos.kind[video] - 1]}`) : facts,
-    element("span", { class: "more folder" }, element("bdi", {}, visible(name.slice(0, cut)))));
+    element("span", { class: "more folder" }, pathOf(name.slice(0, cut))));
   const canvas = element("canvas", { class: "bar", "aria-hidden": "true" });
   const pictures = thumbnails.of(video).map((one) => element("button", { type: "button", tabindex: "-1", "data-row": one.row },
     element("img", { loading: "lazy", onerror: (event) => event.target.parentElement.remove(), src: thumbnails.url(one), alt: `${visible(labelOf(one.row))} at ${clock(result.segments.start_ms[one.row])}`, title: `${visible(labelOf(one.row))} ${confidence(one.row).toFixed(2)} at ${clock(result.segments.start_ms[one.row])}` })));

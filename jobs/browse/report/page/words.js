@@ -62,6 +62,8 @@ const element = (tag, attributes = {}, ...children) => {
   made.append(...children);
   return made;
 };
+// A path reads from left to right, also where a part of it, by itself, reads from right to left.
+const pathOf = (name) => element("span", { dir: "ltr" }, ...visible(name).split("/").flatMap((part, at) => [at ? "/" : "", ...(part ? [element("bdi", {}, part)] : [])]));
 const say = (text) => { byId("said").textContent = text; };
 
 const copyButton = (text) => {

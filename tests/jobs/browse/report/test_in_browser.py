@@ -113,6 +113,17 @@ def test_filters_choose_videos_and_are_in_the_address(page: Page, report: Path) 
     assert page.text("#inspector h2") == "Swing 0.60"
 
 
+def test_a_path_reads_from_left_to_right_and_each_part_of_it_as_it_does_itself(page: Page, tmp_path: Path) -> None:
+    names = ("/v/2025/שלום/עולם.mp4", "/v/b.mp4")
+    address = make_report(tmp_path / "t.parquet", [make_video(name, [BIKING]) for name in names])
+    page.open(f"{address}#at={quote('2025/שלום/עולם.mp4')}@0")
+    for place, expected in (("#inspector .where", ["2025", "שלום", "עולם.mp4"]), (".row .folder", ["2025", "שלום"])):
+        parts = "return [...document.querySelectorAll(`${arguments[0]} [dir=ltr] bdi`)]"
+        assert page.js(f"{parts}.map((one) => one.innerText)", place) == expected
+        lefts = page.js(f"{parts}.map((one) => one.offsetLeft)", place)
+        assert lefts == sorted(set(lefts))
+
+
 def test_dates_choose_videos(page: Page) -> None:
     # The files are of 14 November 2023.
     for field, day, shown in (
