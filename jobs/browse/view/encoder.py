@@ -32,15 +32,17 @@ class _Workers:
     """A few processes. ``end`` ends them, whatever they are doing."""
 
     def __init__(self) -> None:
-        # The processes end when the first of these sockets closes.
-        self._lifelines = socket.socketpair()
+        # A process ends when the first socket of its pair closes. Each has a pair of its own, because the kernel
+        # signals the end of a socket to one process only.
+        self._lifelines = [socket.socketpair() for _ in range(PROCESSES)]
         # Forked processes would have the threads' locks of this one.
         context = get_context("spawn")
-        self.pool = ProcessPoolExecutor(PROCESSES, context, initializer=_begin, initargs=(self._lifelines[1],))
+        theirs, taken = [pair[1] for pair in self._lifelines], context.Value("i", 0)
+        self.pool = ProcessPoolExecutor(PROCESSES, context, initializer=_begin, initargs=(theirs, taken))
 
     def end(self) -> None:
         self.pool.shutdown(wait=False, cancel_futures=True)
-        for lifeline in self._lifelines:
+        for lifeline in itertools.chain.from_iterable(self._lifelines):
             lifeline.close()
 
 
@@ -114,8 +116,11 @@ _lifelines: list[socket.socket] = []
 """Keeps the socket of a process open."""
 
 
-def _begin(lifeline: socket.socket) -> None:
-    """Makes a process end with its parent, and leave Ctrl-C to it."""
+def _begin(lifelines: list[socket.socket], taken: Any) -> None:
+    """Makes a process end with its parent, and leave Ctrl-C to it. ``taken`` counts the processes that have begun."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with taken.get_lock():
+        lifeline = lifelines[taken.value]
+        taken.value += 1
     _lifelines.append(lifeline)
     end_with_parent(lifeline.fileno())

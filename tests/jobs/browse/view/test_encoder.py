@@ -1,6 +1,7 @@
 """Pictures and previews in processes of their own."""
 
 import contextlib
+import threading
 import time
 from pathlib import Path
 
@@ -31,6 +32,35 @@ def test_a_process_that_dies_is_replaced_and_none_stays(tmp_path: Path) -> None:
     finally:
         encoder.close()
     _, alive = psutil.wait_procs(spawned(before), 30)
+    assert not alive
+
+
+def when_there_is(path: Path, times_s: list[float], _: object) -> list[bytes]:
+    """Returns a picture: at once for the time 0, else when there is a file at ``path``."""
+    while times_s[0] and not path.exists():
+        time.sleep(0.02)
+    return [b"a picture"]
+
+
+def test_all_processes_end_also_when_the_last_one_waits_for_work_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobs.browse.view.encoder.pictures_of", when_there_is)
+    before = set(psutil.Process().children(recursive=True))
+    encoder = Encoder()
+    assert encoder.picture(tmp_path / "a", 0, None)
+    # The first process is busy, so the second picture is made by another one, which is then the first that waits.
+    busy = threading.Thread(target=encoder.picture, args=(tmp_path / "a", 1, None))
+    busy.start()
+    assert encoder.picture(tmp_path / "a", 0, None)
+    (tmp_path / "a").touch()
+    busy.join()
+    helpers = spawned(before)
+    assert len(helpers) == PROCESSES
+    encoder.close()
+    _, alive = psutil.wait_procs(helpers, 30)
+    for process in alive:
+        process.kill()
     assert not alive
 
 
