@@ -162,9 +162,24 @@ def make_results(folder: Path) -> dict[str, str]:
     folder.mkdir()
     found = {}
 
+    # All are copies of two, of a folder and of one file: a publication takes many times as long as a copy.
+    originals = folder.with_name(f"{folder.name}-originals")
+    originals.mkdir()
+    for original in ("t", "t.parquet"):
+        publish_to(originals / original, [make_finished("/v/a.mp4"), make_finished("/v/b.mp4")])
+
     def publish(name: str, ending: str = "") -> Path:
         path = folder / (name.replace(" ", "-") + ending)
-        publish_to(path, [make_finished("/v/a.mp4"), make_finished("/v/b.mp4")])
+        if ending:
+            for table in ("", ".videos"):
+                shutil.copy(originals / f"t{table}.parquet", path.with_suffix(f"{table}.parquet"))
+        else:
+            shutil.copytree(originals / "t", path)
+            # As in the original, a part is one file with two names.
+            for table in ("tags", "videos"):
+                part = path / f"{table}/part-00000.parquet"
+                part.unlink()
+                part.hardlink_to(path / f"parts/part-00000.{table}.parquet")
         found[name] = str(path)
         return path
 

@@ -371,13 +371,18 @@ def good(tmp_path: Path, archive: Archive) -> dict[str, str]:
     }
 
 
+def is_like_a_class(name: str) -> bool:
+    """Tells whether a name has capitals inside, as no English word has."""
+    return sum(map(str.isupper, name)) > 1
+
+
 def names_of_exceptions() -> set[str]:
     """Returns the names of all exceptions that are loaded and that are no English words."""
     classes, found = [BaseException], set()
     while classes:
         found.update(new := set(classes.pop().__subclasses__()).difference(found))
         classes += new
-    return {error.__name__ for error in found if sum(map(str.isupper, error.__name__)) > 1}
+    return {error.__name__ for error in found if is_like_a_class(error.__name__)}
 
 
 def problems(arguments: Sequence[str], thing: str, content: bytes | None = None) -> list[str]:
@@ -388,8 +393,9 @@ def problems(arguments: Sequence[str], thing: str, content: bytes | None = None)
     found = []
     if done.exit_code not in (0, 1, 2, 3):
         found.append(f"exit status {done.exit_code}")
-    if words := set(re.findall(r"\w+", done.output)) & names_of_exceptions():
-        found.append(f"names {', '.join(words)}")
+    words = {word for word in re.findall(r"\w+", done.output) if is_like_a_class(word)}
+    if words and (named := words & names_of_exceptions()):
+        found.append(f"names {', '.join(named)}")
     for text in ("Traceback", "unexpected error", "[Errno", "[errno"):
         if text in done.output:
             found.append(f"says {text}")
