@@ -26,6 +26,10 @@ LISTED_NAME = re.compile(r"part-(\d{5,})\.(?:tags|videos|embeddings)\.parquet")
 """The name of a part file in the manifest."""
 
 
+FEW_PARTS = 8
+"""Number of parts from which on small ones are merged with new ones."""
+
+
 @dataclass(frozen=True)
 class Part:
     """Part files of a folder, one for each table, about the same videos. ``number`` is in their names.
@@ -60,6 +64,23 @@ class Part:
             output.videos.child(self.name),
             output.embeddings.child(self.name) if self.has_embeddings else None,
         )
+
+
+def without_small(parts: Sequence[Part], segments: int, limit: int) -> tuple[list[Part], list[Part]]:
+    """Divides ``parts`` into those that stay and those to be merged with a new part of ``segments``.
+
+    Few parts stay as they are. Of FEW_PARTS or more, those of less than twice the size of the new part are merged with
+    it, the smallest first, up to ``limit`` segments. So the number of parts grows with the logarithm of the number of
+    runs, and so does the number of times that a row is written again.
+    """
+    small: list[Part] = []
+    is_many = segments and len(parts) >= FEW_PARTS
+    for part in sorted(parts, key=lambda part: part.segments) if is_many else ():
+        if part.segments >= 2 * segments or segments + part.segments > limit:
+            break
+        small.append(part)
+        segments += part.segments
+    return [part for part in parts if part not in small], small
 
 
 def shown_folders(output: Output) -> tuple[Location, ...]:

@@ -13,7 +13,7 @@ from jobs.errors import reason, what_failed
 from jobs.result.identity import RunIdentity, file_metadata, from_metadata
 from jobs.result.merge import EMBEDDINGS_GROUP_ROWS, ROW_GROUP_ROWS, Merged, TableFiles, merge
 from jobs.result.output import Output
-from jobs.result.parts import Part, next_number, remove_left_overs, show
+from jobs.result.parts import Part, next_number, remove_left_overs, show, without_small
 from jobs.result.published import Result, kept_numbers, list_files, write_manifest
 from jobs.result.totals import Totals
 from jobs.storage.location import Location, parquet_writer
@@ -206,6 +206,10 @@ def _publish_folder(
         list_files(output, base)
     previous = kept_numbers(output, run_id)
     unchanged, rewritten = _split(output, base, new_tables, keep)
+    segments = sum(part.segments for part in rewritten) + _segments_in(new_tables)
+    rows_per_file = EMBEDDED_ROWS_PER_FILE if has_embeddings else ROWS_PER_FILE
+    unchanged, small = without_small(unchanged, segments, rows_per_file)
+    rewritten += small
     first = number = next_number(output, previous)
     written: list[Part] = []
     unchanged = [replace(part, totals=part.totals or _count_rows([part.listed(output)])) for part in unchanged]
@@ -213,7 +217,6 @@ def _publish_folder(
     for part in unchanged:
         assert part.totals is not None
         counts.add_totals(part.totals)
-    rows_per_file = EMBEDDED_ROWS_PER_FILE if has_embeddings else ROWS_PER_FILE
     sources = [*(part.listed(output) for part in rewritten), *new_tables]
     batches = merge(sources, keep=keep, embedding_size=identity.embedding_size)
     merged = next(batches, None)
@@ -278,6 +281,14 @@ def _split(
             stays = bool(pc.all(pc.is_in(names, keep)).as_py())
         (unchanged if stays else rewritten).append(part)
     return unchanged, rewritten
+
+
+def _segments_in(tables: Sequence[TableFiles]) -> int:
+    count = 0
+    for files in tables:
+        with files.tags.parquet() as file:
+            count += file.metadata.num_rows
+    return count
 
 
 def _names(source: TableFiles) -> pa.Array:

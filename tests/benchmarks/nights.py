@@ -2,9 +2,10 @@
 
     python -m tests.benchmarks.nights [--videos N] [--nights N] [--per-night N]
 
-Publishes a first run of many videos, and then a small run for each night. Then measures: comparing a list of videos with
-the records, a query by DuckDB over all segments, a night that finds nothing new, and publishing one more night. ``vtag
-compact`` merges the parts, and the same is measured again. Prints seconds, medians of three.
+Publishes a first run of many videos, and then a small run for each night. Then measures: comparing a list of videos
+with the records, a query by DuckDB over all segments, a night that finds nothing new, and publishing one more night.
+``vtag compact`` merges the parts, and the same is measured again. Prints seconds, medians of three, and numbers of
+parts.
 """
 
 import statistics
@@ -53,6 +54,7 @@ def main(videos: int, nights: int, per_night: int) -> None:
         before = _measure(output, known, per_night)
         compact(str(output.out.path))
         after = _measure(output, known + 3 * per_night, per_night)
+    print(f"parts: {before.pop('parts'):.0f}, and {after.pop('parts'):.0f} after compact")
     print(
         f"{videos:,} videos and {nights} nights of {per_night}: seconds with a part for each night, and after compact"
     )
@@ -74,6 +76,7 @@ def _measure(output: Output, known: int, per_night: int) -> dict[str, float]:
     def nothing_new() -> None:
         assert count_result(_result(output)).videos == known
 
+    parts = len(_result(output).parts)
     seconds = {step.__name__: _median(step) for step in (compare, query, nothing_new)}
     nights = iter(range(known, known + 3 * per_night, per_night))
 
@@ -81,7 +84,7 @@ def _measure(output: Output, known: int, per_night: int) -> dict[str, float]:
         first = next(nights)
         _night(output, range(first, first + per_night))
 
-    return {**seconds, "publish": _median(publish_night)}
+    return {**seconds, "publish": _median(publish_night), "parts": parts}
 
 
 def _median(step: Callable[[], None]) -> float:

@@ -1,6 +1,7 @@
 """Promises to the readers of a result that is a folder: of its manifest, and of ``*.parquet``."""
 
 import json
+import math
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,12 @@ import duckdb
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from jobs.result.ledger import committed_parts, remove
 from jobs.result.output import choose_output
+from jobs.result.parts import FEW_PARTS, Part, without_small
 from jobs.result.publish import publish
 from jobs.result.published import complete, read_result
 from jobs.result.rewrite.compact import compact
@@ -360,3 +364,33 @@ def test_in_a_bucket_both_names_are_objects(bucket: Bucket) -> None:
     assert locate(f"{out}/{part['tags_file']}").parquet().read()["label"].to_pylist() == ["a"]
     assert bucket.get("result/tags/part-00001.parquet") == bucket.get("result/parts/part-00001.tags.parquet")
     assert verify(out).problem is None
+
+
+@given(nights=st.lists(st.integers(1, 30), min_size=1, max_size=200))
+def test_the_number_of_parts_grows_with_the_logarithm_of_the_number_of_runs(nights: list[int]) -> None:
+    parts: list[Part] = []
+    for number, segments in enumerate(nights):
+        stay, small = without_small(parts, segments, 10**9)
+        parts = [*stay, Part(number, 1, segments + sum(part.segments for part in small))]
+        assert len(parts) <= FEW_PARTS + 1 + math.log2(sum(nights[: number + 1]))
+    assert sum(part.segments for part in parts) == sum(nights)
+
+
+def test_small_parts_are_merged_as_they_come_and_no_row_is_lost(tmp_path: Path) -> None:
+    for night in range(20):
+        publish_to(tmp_path / "result", [make_finished(f"/v/{night % 7}-{night}.mp4", "ab")])
+    result = read_result(choose_output(tmp_path / "result"))
+    assert result is not None
+    assert sorted(part.segments for part in result.parts) == [2, 2, 2, 34]
+    assert verify(str(tmp_path / "result")).problem is None
+    assert pq.read_table(tmp_path / "result/tags").num_rows == 40
+
+
+@pytest.mark.parametrize(
+    ("segments", "limit", "merged"),
+    [(5, 1000, 0), (6, 1000, FEW_PARTS), (6, 30, 2), (0, 1000, 0)],
+)
+def test_parts_stay_that_are_twice_as_large_or_would_become_too_large(segments: int, limit: int, merged: int) -> None:
+    parts = [Part(number, 1, 10) for number in range(FEW_PARTS)]
+    assert without_small(parts, segments, limit) == (parts[merged:], parts[:merged])
+    assert without_small(parts[1:], segments, limit) == (parts[1:], []), "few parts stay"
