@@ -1,5 +1,6 @@
 """The program of a decoder process. It reads one video after the other, on request of its parent."""
 
+import contextlib
 import os
 import resource
 import socket
@@ -7,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,7 @@ from tagger.system.end_with_parent import end_with_parent
 from tagger.video.choose import Choice
 from tagger.video.cutting import ReadProgress
 from tagger.video.facts import VideoFacts, probe
+from tagger.video.fetched_file import BlockCache, FetchedFile, fetching
 from tagger.video.packets.table import rate_varies
 from tagger.video.readers.nvdec_reader import nvdec_reads
 from tagger.windows import Part, Sampling
@@ -93,11 +96,29 @@ def _answer(path: Path, ask: Callable[[Path], Message]) -> Message:
 
 
 def _read(channel: socket.socket, counter: ProgressCounter, buffers: Sequence[ClipBuffer], request: Message) -> None:
+    path, cache = Path(request["read"]), request["cache"]
+    with contextlib.ExitStack() as stack:
+        if cache is not None:
+            file = FetchedFile(BlockCache(**cache), path.stat().st_size, partial(_fetch, channel))
+            stack.enter_context(fetching(path, file))
+        _read_spans(channel, counter, buffers, request, path)
+
+
+def _fetch(channel: socket.socket, block: int, slot: int) -> None:
+    """Asks the parent for a block of the video. If it cannot get the block, it ends this process."""
+    send(channel, {"fetch": [block, slot]})
+    if receive(channel) is None:
+        raise SystemExit
+
+
+def _read_spans(
+    channel: socket.socket, counter: ProgressCounter, buffers: Sequence[ClipBuffer], request: Message, path: Path
+) -> None:
     choice = request["choice"]
     sampling = Sampling(**request["sampling"])
     preprocessing = Preprocessing.from_json(request["preprocessing"])
     spans = read_unstacked_spans(
-        Path(request["read"]),
+        path,
         sampling,
         preprocessing,
         span_windows=request["span_windows"],

@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from tagger.clips import Span, VideoEnd
-from tagger.errors import VideoError, VtagError, one_line
+from tagger.errors import ErrorKind, VideoError, VtagError, one_line
 from tagger.isolation.channel import Message
 from tagger.isolation.process import DecoderProcessError, Limits, Process
 from tagger.preprocessing import Preprocessing
 from tagger.video.choose import Choice
 from tagger.video.facts import VideoFacts
+from tagger.video.fetched_file import Blocks
 from tagger.video.readers.reader import WantedReader
 from tagger.windows import Part, Ranges, Sampling, WantedWindows, Window
 
@@ -129,6 +130,7 @@ class DecoderProcess:
         reader: WantedReader = "auto",
         only: Ranges | None = None,
         part: Part | None = None,
+        blocks: Blocks | None = None,
     ) -> Iterator[Span]:
         """Yields the windows of a video like ``read_spans``. Never raises because of a video.
 
@@ -140,6 +142,10 @@ class DecoderProcess:
         the first try is the ``reason`` in the choice of the second. When the second try fails, too, the end has the
         error kind ``crashed``, ``timeout`` or ``memory``. A part of a video is tried once. Raises VtagError when no
         process can be started.
+
+        With ``blocks``, the file at ``path`` is an empty one of the right size, and the process asks for the blocks
+        that it reads. When one cannot be fetched, the video ends with that error, and the process is replaced. Other
+        errors of ``fetch`` are raised.
 
         Clips are in memory shared with the process. The memory is reused when the array and all of its views are gone.
         """
@@ -155,30 +161,44 @@ class DecoderProcess:
             "reader": reader,
             "only": only,
             "part": None if part is None else asdict(part),
+            "cache": None if blocks is None else asdict(blocks.cache),
         }
         shape = (sampling.num_frames, *preprocessing.shape)
         try:
-            yield from self._try(request, shape, progress, is_last_try=part is not None)
+            yield from self._try(request, shape, progress, blocks, is_last_try=part is not None)
+            return
+        except VideoError as failure:
+            yield _failed_span(progress, shape, failure.kind, str(failure))
             return
         except DecoderProcessError as failure:
             first = failure
         if part is not None:
-            error = f"{path}: the decoder {first}"
-            yield Span((), np.empty((0, *shape), np.uint8), _failed_end(progress, first, error))
+            yield _failed_span(progress, shape, first.kind, f"{path}: the decoder {first}")
             return
         choice = _retry_choice(progress.choice, first)
         # Windows are sent one by one, so that few are lost if the second try fails, too.
         request |= {"choice": asdict(choice), "span_windows": 1}
         try:
-            yield from self._try(request, shape, progress, is_last_try=True)
+            yield from self._try(request, shape, progress, blocks, is_last_try=True)
+        except VideoError as failure:
+            yield _failed_span(progress, shape, failure.kind, str(failure))
         except DecoderProcessError as failure:
             error = f"{path}: the decoder {first}; tried again with PyAV, it {failure}"
-            yield Span((), np.empty((0, *shape), np.uint8), _failed_end(progress, failure, error))
+            yield _failed_span(progress, shape, failure.kind, error)
 
     def _try(
-        self, request: Message, shape: tuple[int, int, int, int], progress: _Progress, *, is_last_try: bool
+        self,
+        request: Message,
+        shape: tuple[int, int, int, int],
+        progress: _Progress,
+        blocks: Blocks | None,
+        *,
+        is_last_try: bool,
     ) -> Iterator[Span]:
-        """Reads a video once, leaving out the windows that ``progress`` has. Raises DecoderProcessError."""
+        """Reads a video once, leaving out the windows that ``progress`` has.
+
+        Raises DecoderProcessError, and VideoError when one of the ``blocks`` cannot be fetched.
+        """
         process = self._ready_process()
         process.busy = True
         waited_s = process.waited_s
@@ -188,6 +208,10 @@ class DecoderProcess:
             process.send(request | {"buffer": process.next_buffer((max_windows, *shape))})
             while process.busy:
                 message = process.receive()
+                if "fetch" in message and blocks is not None:
+                    _fetch(message, blocks)
+                    process.send({"fetched": True})
+                    continue
                 if "windows" not in message:
                     _record(message, progress)
                     continue
@@ -263,6 +287,15 @@ def _record(message: Message, progress: _Progress) -> None:
         raise DecoderProcessError("crashed", "sent an invalid message") from None
 
 
+def _fetch(message: Message, blocks: Blocks) -> None:
+    """Fetches the block that the child asks for. Raises VideoError."""
+    match message["fetch"]:
+        case [int(block), int(slot)] if block >= 0 and 0 <= slot < blocks.cache.slots:
+            blocks.fetch(block, slot)
+        case _:
+            raise DecoderProcessError("crashed", "sent an invalid message")
+
+
 def _parse(message: Message, expected: int, max_windows: int) -> tuple[list[Window], VideoEnd | None, float]:
     """Reads the windows of a span, at most ``max_windows``, from number ``expected`` on, its end and its CPU time."""
     try:
@@ -304,18 +337,19 @@ def _merge_end(end: VideoEnd, progress: _Progress) -> VideoEnd:
     )
 
 
-def _failed_end(progress: _Progress, failure: DecoderProcessError, error: str) -> VideoEnd:
-    """Makes the end of a video for which both tries failed."""
+def _failed_span(progress: _Progress, shape: tuple[int, ...], kind: ErrorKind, error: str) -> Span:
+    """Makes the last span of a video that could not be read to its end."""
     facts = progress.facts
     if progress.windows and facts is not None:
         facts = replace(facts, duration_s=progress.end_s)
-    return VideoEnd(
+    end = VideoEnd(
         status="partial" if progress.windows else "failed",
         windows=progress.windows,
         facts=facts,
         choice=progress.choice,
-        error_kind=failure.kind,
+        error_kind=kind,
         error=one_line(error),
         decode_s=progress.failed_tries_s,
         gaps=tuple(progress.gaps),
     )
+    return Span((), np.empty((0, *shape), np.uint8), end)

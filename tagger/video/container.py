@@ -12,6 +12,7 @@ from av.codec.hwaccel import HWAccel
 
 from tagger.errors import ErrorKind, VideoError
 from tagger.video.damage import STUFFED_CODECS
+from tagger.video.fetched_file import fetched_file
 from tagger.video.playlists import REFERRING_FORMATS, playlist_kind
 from tagger.video.pyav_versions import TOLERANT_OPEN_OPTIONS
 from tagger.video.truncation import mp4_end
@@ -59,7 +60,8 @@ def open_file(path: Path, start: int = 0) -> tuple[int, bytes]:
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise VideoError("not_video", f"{path} is not a regular file")
-        head = os.pread(descriptor, HEAD_BYTES, start)
+        fetched = fetched_file(path)
+        head = os.pread(descriptor, HEAD_BYTES, start) if fetched is None else fetched.read(start, HEAD_BYTES)
         if not head:
             raise VideoError("empty", f"{path} is empty (0 bytes)")
     except OSError as error:

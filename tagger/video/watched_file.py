@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from tagger.video.fetched_file import fetched_file
+
 _errors: dict[Path, OSError] = {}
 """The first read error of each path."""
 
@@ -15,7 +17,8 @@ def take_read_error(path: Path) -> OSError | None:
 class WatchedFile:
     """An open file in the form that ``av.open`` reads. For FFmpeg, the file ends where the storage fails.
 
-    ``descriptor`` is duplicated. With ``start`` and ``end``, only the bytes between them are the file.
+    ``descriptor`` is duplicated. The bytes of a file that is fetched in blocks come from the blocks. With ``start`` and
+    ``end``, only the bytes between them are the file.
     """
 
     def __init__(self, path: Path, descriptor: int, start: int = 0, end: int | None = None):
@@ -28,7 +31,12 @@ class WatchedFile:
         try:
             if self._end is not None:
                 count = min(count, max(0, self._end - self._file.tell()))
-            return self._file.read(count)
+            fetched = fetched_file(self._path)
+            if fetched is None:
+                return self._file.read(count)
+            data = fetched.read(self._file.tell(), count)
+            self._file.seek(len(data), os.SEEK_CUR)
+            return data
         except OSError as error:
             _errors.setdefault(self._path, error)
             return b""

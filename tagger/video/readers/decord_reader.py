@@ -12,6 +12,7 @@ import numpy as np
 from tagger.errors import VideoError
 from tagger.video.container import open_file
 from tagger.video.facts import VideoFacts
+from tagger.video.fetched_file import fetched_file
 from tagger.video.packets.table import packet_times
 from tagger.video.readers.decord_log import error_count
 from tagger.video.readers.reader import DecoderName, Frame, Needs
@@ -43,6 +44,8 @@ class DecordReader:
     def __init__(
         self, path: Path, facts: VideoFacts, width: int, height: int, on_packet: Callable[[], None] = lambda: None
     ):
+        if fetched_file(path) is not None:
+            raise VideoError("unsupported", f"{path}: decord reads no files that are fetched in blocks")
         import decord
 
         decord.logging.set_level(decord.logging.FATAL)
