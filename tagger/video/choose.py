@@ -11,12 +11,14 @@ packets after opening, and watches for errors while reading.
 """
 
 import importlib.util
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from tagger.errors import VideoError, one_line
+from tagger.video.container import open_file
 from tagger.video.facts import VideoFacts
 from tagger.video.packets.kinds import KNOWN_CODECS
 from tagger.video.packets.table import Stretch
@@ -25,6 +27,7 @@ from tagger.video.readers.nvdec_reader import NVDEC_CODECS, NvdecReader
 from tagger.video.readers.pyav_reader import PyAVReader
 from tagger.video.readers.reader import DecoderName, Reader, WantedReader
 from tagger.video.readers.sparse_reader import SEEKING_CONTAINERS, Plan, SparseError, SparseReader
+from tagger.video.truncation import EBML_HEADER
 
 DECORD_CONTAINERS = frozenset({"mp4", "mov", "m4a", "3gp", "3g2", "matroska", "webm", "avi", "flv", "asf"})
 DRAIN_LIMIT_BYTES = 256 * 2**20
@@ -55,6 +58,12 @@ PART_DECODERS: frozenset[DecoderName] = frozenset({"pyav", "pyav-fast", "pyav-sp
 
 WHOLE_DECODERS: dict[DecoderName, DecoderName] = {"pyav-sparse": "pyav", "pyav-sparse-fast": "pyav-fast"}
 """The decoders that decode parts of a video, and those that decode the whole video instead."""
+
+FRAGMENTED = "fragmented files are not read in parts"
+"""Why a fragmented MP4 is decoded whole."""
+
+MATROSKA_CUES = b"\x1c\x53\xbb\x6b"
+"""The identifier of the index, which the list at the start of a Matroska file names (RFC 9559, 5.1.1 and 5.1.5)."""
 
 
 @dataclass(frozen=True)
@@ -134,6 +143,21 @@ def choose_reader(
     return Choice("decord") if reason is None else Choice("pyav", reason)
 
 
+def why_no_index(path: Path) -> str | None:
+    """Returns why a video has no index by which its parts are found; None if it may have one. Raises VideoError.
+
+    Reads the first bytes only. Without an index, FFmpeg would read all fragments of an MP4 to open it, and all clusters
+    of a Matroska file up to the part.
+    """
+    descriptor, head = open_file(path)
+    os.close(descriptor)
+    if head[4:8] == b"ftyp" and b"moof" in head:
+        return FRAGMENTED
+    if head.startswith(EBML_HEADER) and MATROSKA_CUES not in head:
+        return "Matroska files without an index are not read in parts"
+    return None
+
+
 def why_not_in_parts(facts: VideoFacts, choice: Choice) -> str | None:
     """Returns why a video cannot be read in parts by several decoders with ``choice``; None if it can.
 
@@ -146,7 +170,7 @@ def why_not_in_parts(facts: VideoFacts, choice: Choice) -> str | None:
     if facts.is_truncated:
         return "files that are cut off are not read in parts"
     if facts.container not in ("matroska", "webm") and not facts.frames:
-        return "fragmented files are not read in parts"
+        return FRAGMENTED
     if facts.codec not in KNOWN_CODECS:
         return f"where decoding of {facts.codec} can begin is not known"
     return None if facts.duration_s else "it declares no duration"

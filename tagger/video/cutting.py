@@ -9,7 +9,15 @@ import numpy as np
 
 from tagger.errors import VideoError, one_line
 from tagger.preprocessing import Preprocessing
-from tagger.video.choose import WHOLE_DECODERS, Choice, choose_reader, open_part, open_video, why_not_in_parts
+from tagger.video.choose import (
+    WHOLE_DECODERS,
+    Choice,
+    choose_reader,
+    open_part,
+    open_video,
+    why_no_index,
+    why_not_in_parts,
+)
 from tagger.video.facts import VideoFacts, probe
 from tagger.video.packets.table import WHOLE, Stretch
 from tagger.video.readers.nvdec_reader import NvdecError
@@ -106,11 +114,14 @@ def read_windows(
     video. If the file tells before that it cannot be read in parts, all windows are of the first part, and the choice
     of the reader has the reason.
     """
+    reason = None if part is None else why_no_index(path)
+    if reason is not None and part is not None and part.index:
+        return
     facts = probe(path)
     progress.on_facts(facts)
     choice = choice or choose_first_reader(facts, sampling, preprocessing, nvdec=nvdec, reader=wanted, only=only)
     if part is not None:
-        reason = why_not_in_parts(facts, choice)
+        reason = reason or why_not_in_parts(facts, choice)
         if reason is None:
             yield from _cut_part(path, sampling, preprocessing, choice, facts, progress, only, part)
             return

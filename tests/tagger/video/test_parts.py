@@ -106,6 +106,7 @@ def test_a_long_pause_between_windows_is_skipped_by_seeking(name: str, tmp_path:
         ("a.flv", {}, "flv files are not read in parts"),
         ("a.avi", {"codec": "mpeg4"}, "avi files are not read in parts"),
         ("a.mp4", {"container_options": {"movflags": "frag_keyframe+empty_moov"}}, "fragmented files are not"),
+        ("a.mkv", {"container_options": {"live": "1"}}, "Matroska files without an index are not read in parts"),
         ("a.mov", {"codec": "qtrle", "pixel_format": "rgb24"}, "where decoding of qtrle can begin is not known"),
     ],
 )
