@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from jobs.archive.fingerprint import fingerprint
+from jobs.archive.fingerprint import current_fingerprint, fingerprint
 from jobs.archive.gone import can_be_opened, was_deleted
 from jobs.archive.video import Version, stored_time_ns
 from jobs.cluster.nodes import this_node
@@ -22,7 +22,7 @@ from jobs.errors import JobError
 from jobs.storage.staging import StagedVideo, staged
 from jobs.tagging.transport import span_to_table
 from tagger.clips import Span, VideoEnd
-from tagger.errors import VideoError, doing, one_line
+from tagger.errors import ErrorKind, VideoError, doing, one_line
 from tagger.isolation import decoder_of_this_thread
 from tagger.preprocessing import Preprocessing
 from tagger.video.readers.reader import WantedReader
@@ -135,7 +135,7 @@ def read_video(
     """
     with contextlib.ExitStack() as stack:
         try:
-            video = stack.enter_context(staged(name))
+            video = stack.enter_context(staged(name, 1 if part is None else part.of))
         except VideoError as error:
             shape = (0, sampling.num_frames, *preprocessing.shape)
             end = VideoEnd("failed", 0, error_kind=error.kind, error=one_line(str(error)))
@@ -143,16 +143,18 @@ def read_video(
             return
         before = _stamp(video.path)
         # One fingerprint is enough: it reads 64 MiB of a large video.
-        content = _fingerprint(video.path) if part is None or part.index == 0 else None
+        content = _fingerprint(video) if part is None or part.index == 0 else None
         spans = decoder_of_this_thread().spans(
             video.path,
             sampling,
             preprocessing,
             span_windows=span_windows,
             nvdec=nvdec,
-            reader=reader,
+            # decord reads whole files only.
+            reader="pyav" if video.blocks is not None and reader == "auto" and not nvdec else reader,
             only=only,
             part=part,
+            blocks=video.blocks,
         )
         for span in spans:
             if span.end is None:
@@ -160,7 +162,11 @@ def read_video(
                 continue
             end = _with_original_name(video, span.end)
             if _stamp(video.path) != before:
-                end = _changed(video, end)
+                end = _failed(end, "changed", f"{video.name} was written to, or removed, while it was read")
+            try:
+                video.check_unchanged()
+            except VideoError as error:
+                end = _failed(end, error.kind, str(error))
             stamp = video.original_version or before
             is_whole = content is not None and end.error_kind != "changed"
             yield replace(span, end=end), stamp and Version(*stamp, content if is_whole else None)
@@ -175,17 +181,18 @@ def _stamp(path: str) -> tuple[int, int] | None:
     return status.st_size, stored_time_ns(status.st_mtime_ns)
 
 
-def _fingerprint(path: str) -> str | None:
+def _fingerprint(video: StagedVideo) -> str | None:
+    if video.blocks is not None:
+        return current_fingerprint(video.name)
     try:
-        return fingerprint(path)
+        return fingerprint(video.path)
     except (OSError, ValueError):
         # The reader of the video meets the same error and reports it.
         return None
 
 
-def _changed(video: StagedVideo, end: VideoEnd) -> VideoEnd:
-    error = one_line(f"{video.name} was written to, or removed, while it was read")
-    return replace(end, status="partial" if end.windows else "failed", error_kind="changed", error=error)
+def _failed(end: VideoEnd, kind: ErrorKind, error: str) -> VideoEnd:
+    return replace(end, status="partial" if end.windows else "failed", error_kind=kind, error=one_line(error))
 
 
 def _with_original_name(video: StagedVideo, end: VideoEnd) -> VideoEnd:

@@ -15,7 +15,6 @@ import pyarrow as pa
 from jobs.archive.video import Video
 from jobs.cluster.ray_data import tables
 from jobs.cluster.ray_versions import avoid_in_all_steps, avoiding, retries
-from jobs.storage.address import is_address
 from jobs.tagging.decoding import decode
 from jobs.tagging.prediction import Predictor
 from jobs.tagging.transport import WHOLE_VIDEO
@@ -303,15 +302,13 @@ def numbers_of_parts(videos: Sequence[Video], decoders: int) -> list[int]:
     """Returns the number of parts of each video that ``decoders`` decode at the same time.
 
     A part has at least MIN_PART_BYTES, and no less than the share of the remaining bytes that a task may have (see
-    ``task_sizes``). So the last long videos are cut finely, and all decoders are busy to the end. Videos in buckets are
-    not cut, because each part would copy all of its video.
+    ``task_sizes``). So the last long videos are cut finely, and all decoders are busy to the end.
     """
     left = sum(video.size for video in videos)
     counts = []
     for video in videos:
         part_bytes = max(left / (TASKS_PER_DECODER * decoders), MIN_PART_BYTES)
-        is_cut = decoders > 1 and not is_address(video.path)
-        counts.append(max(1, int(video.size / part_bytes)) if is_cut else 1)
+        counts.append(max(1, int(video.size / part_bytes)) if decoders > 1 else 1)
         left -= video.size
     return counts
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import av
 from av.error import FFmpegError
 
-from jobs.storage.staging import FULL
+from jobs.storage.room import FULL
 from tagger.errors import VideoError
 from tagger.video.container import ffmpeg_reason
 

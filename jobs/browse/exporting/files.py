@@ -10,7 +10,7 @@ from jobs.browse.exporting.places import Mirror
 from jobs.errors import reason
 from jobs.storage.address import is_address
 from jobs.storage.location import Location, locate
-from jobs.storage.staging import FULL
+from jobs.storage.room import FULL
 from tagger.errors import OutputError, VideoError
 
 REPLACE = "--overwrite replaces it"

@@ -14,10 +14,11 @@ import pytest
 from pyarrow import fs
 
 from jobs.errors import JobError
-from jobs.storage import staging
+from jobs.storage import room, staging
 from jobs.storage.file_systems import StorageError
 from jobs.storage.location import Location
-from jobs.storage.staging import PREFIX, StagedVideo, staged
+from jobs.storage.room import PREFIX
+from jobs.storage.staging import StagedVideo, staged
 from tagger.errors import VideoError
 
 ADDRESS = "s3://bucket/some/clip.webm"
@@ -26,8 +27,8 @@ MB = 1_000_000
 
 PROGRAM = """
 import os, sys
-from jobs.storage import staging
-with staging._folder() as folder:
+from jobs.storage.room import own_folder
+with own_folder() as folder:
     with (folder / "video.mp4").open("wb") as file:
         file.write(os.urandom(int(sys.argv[2])))
         file.truncate(int(sys.argv[1]))
@@ -40,11 +41,11 @@ WORKERS = """
 import contextlib, json, multiprocessing, os, sys, time
 from pathlib import Path
 from types import SimpleNamespace
-from jobs.storage import staging
+from jobs.storage import room, staging
 
-staging.WAIT_S = 0.01
+room.WAIT_S = 0.01
 if int(sys.argv[2]):
-    staging._disk = lambda: SimpleNamespace(f_frsize=1, f_blocks=10**9, f_bfree=10**9, f_bavail=10**9)
+    room.disk_of_copies = lambda: SimpleNamespace(f_frsize=1, f_blocks=10**9, f_bfree=10**9, f_bavail=10**9)
 
 def work(results):
     for _ in range(5):
@@ -151,7 +152,7 @@ def disk_with(monkeypatch: pytest.MonkeyPatch, folder: Path, *, total: int, used
         free = total - used - copies
         return SimpleNamespace(f_frsize=1, f_blocks=total, f_bfree=free, f_bavail=free)
 
-    monkeypatch.setattr(staging, "_disk", disk)
+    monkeypatch.setattr(room, "disk_of_copies", disk)
 
 
 class Worker:
@@ -205,7 +206,7 @@ def finish_while_waiting(monkeypatch: pytest.MonkeyPatch, *workers: Worker) -> l
         workers[len(waits)].finish()
         waits.append(seconds)
 
-    monkeypatch.setattr(staging.time, "sleep", wait)
+    monkeypatch.setattr(room.time, "sleep", wait)
     return waits
 
 
@@ -298,7 +299,7 @@ def test_the_copy_of_a_worker_that_dies_makes_room(
         worker.process.kill()
         worker.process.wait()
 
-    monkeypatch.setattr(staging.time, "sleep", kill)
+    monkeypatch.setattr(room.time, "sleep", kill)
     with staged(video):
         assert not worker.folder.exists()
 
@@ -320,7 +321,7 @@ def test_workers_look_for_room_one_after_the_other(folder: Path, monkeypatch: py
             fcntl.flock(turn, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return SimpleNamespace(f_frsize=1, f_blocks=9 * MB, f_bfree=9 * MB, f_bavail=9 * MB)
 
-    monkeypatch.setattr(staging, "_disk", look)
+    monkeypatch.setattr(room, "disk_of_copies", look)
     try:
         with staged(video):
             fcntl.flock(turn, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -12,6 +12,7 @@ from pyarrow import fs
 from jobs.archive.fingerprint import fingerprint
 from jobs.archive.video import Version
 from jobs.storage import staging
+from jobs.storage.room import PREFIX
 from jobs.tagging import decoding
 from jobs.tagging.decoding import MAX_FAILURES_IN_A_ROW, OutOfReachError, Reach, decode
 from jobs.tagging.transport import PartEnd
@@ -181,7 +182,7 @@ def test_a_video_in_a_bucket_has_the_version_of_the_bucket_and_messages_name_its
     assert (partial.error_kind, partial.status) == ("damaged", "partial")
     assert cut_version == Version(cut.stat().st_size, 10**18, fingerprint(cut))
     assert partial.error is not None and partial.error.startswith("s3://bucket/cut.mp4")
-    assert staging.PREFIX not in repr((read, partial, missing))
+    assert PREFIX not in repr((read, partial, missing))
     assert (missing.error_kind, no_version) == ("missing", None)
     assert len(copies) == 3 and not any(path.exists() for path in copies)
 

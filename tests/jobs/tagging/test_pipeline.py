@@ -214,6 +214,7 @@ def test_the_last_long_videos_are_cut_finely_so_that_all_decoders_work_to_the_en
     assert numbers_of_parts(gigabytes[:1], 16) == [16]
 
 
-@pytest.mark.parametrize(("path", "decoders"), [("s3://bucket/a.mp4", 8), ("/a.mp4", 1)])
-def test_videos_in_buckets_and_those_of_a_single_core_are_not_cut(path: str, decoders: int) -> None:
-    assert numbers_of_parts([Video(path, 2**40, 1)], decoders) == [1]
+@pytest.mark.parametrize("path", ["s3://bucket/a.mp4", "/a.mp4"])
+def test_a_single_core_reads_a_video_whole_and_so_does_each_one_whose_size_is_unknown(path: str) -> None:
+    assert numbers_of_parts([Video(path, 2**40, 1)], 8) == [32]
+    assert numbers_of_parts([Video(path, 2**40, 1)], 1) == numbers_of_parts([Video(path, 0, 0)], 8) == [1]
