@@ -23,7 +23,7 @@ ErrorKind = Literal[
 """Why a video has no rows, or only some of its rows. A closed set, written to the ``error_kind`` column.
 
 ``missing``: no such file. ``permission``: the file cannot be opened. ``unreachable``: the bucket or server did not
-deliver the file, after all retries, or it is larger than the local disk that it is copied to. ``io``: the disk, the
+deliver the file, after all retries, or the local disk has no room for what is read of it. ``io``: the disk, the
 mount or the bucket failed while the file was read, or did not answer in time; the file may be whole. ``empty``: zero
 bytes. ``not_video``: not a regular file, a playlist, or no known format. ``no_video_stream``: only audio, subtitles or
 pictures. ``unsupported``: no decoder for the codec, or a size that vtag does not read. ``encrypted``: the key of a
