@@ -111,7 +111,11 @@ def _in_blocks(name: str, path: Path, of: int) -> Iterator[StagedVideo]:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
         slots = slots_for(info.size, of)
         with cache.open("wb") as file:
-            Room(name, cache).wait_for(file.fileno(), min(slots * BLOCK_BYTES, info.size))
+            try:
+                Room(name, cache).wait_for(file.fileno(), min(slots * BLOCK_BYTES, info.size))
+            except TooLargeError:
+                slots = slots_for(info.size, 1)  # Blocks that are read twice are then fetched twice.
+                Room(name, cache).wait_for(file.fileno(), min(slots * BLOCK_BYTES, info.size))
         # In a folder of its own, because its size is no promise to take room.
         path = path.parent / "whole" / path.name
         path.parent.mkdir()

@@ -4,6 +4,7 @@ Most tests use a folder with an address, from which bytes are fetched as from a 
 """
 
 import errno
+import math
 import os
 import shutil
 import tempfile
@@ -229,9 +230,10 @@ def test_a_part_of_a_video_that_is_larger_than_the_disk_is_read(
     storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = storage.put("a.mkv")
-    small_disk(monkeypatch, path.stat().st_size // 2)
-    assert read(address(path), Part(1, PARTS)).end.status == "ok"
-    small_disk(monkeypatch, path.stat().st_size // 20)
+    for disk in (path.stat().st_size // 2, MORE_BLOCKS * BLOCK_BYTES):
+        small_disk(monkeypatch, disk)
+        assert read(address(path), Part(1, PARTS)).end.status == "ok"
+    small_disk(monkeypatch, (MORE_BLOCKS - 1) * BLOCK_BYTES)
     end = read(address(path), Part(1, PARTS)).end
     assert end.error_kind == "unreachable" and "set TMPDIR to a folder on a larger disk" in str(end.error)
 
@@ -377,6 +379,8 @@ def test_a_job_tags_a_video_in_a_bucket_that_is_larger_than_the_disk_in_parts(
     monkeypatch.setattr("jobs.tagging.run.RayDriver", DriverInThisProcess)
     monkeypatch.setattr(DriverInThisProcess, "read", [])
     monkeypatch.setattr(DriverInThisProcess, "decoders", 2)
+    # There are no workers whose efficiency could be told, however long it takes.
+    monkeypatch.setattr("jobs.tagging.job_state.MIN_EFFICIENCY_S", math.inf)
     monkeypatch.setattr("jobs.tagging.pipeline.MIN_PART_BYTES", path.stat().st_size // PARTS)
     config = RunConfig((f"{bucket.address}/{name}",), tmp_path / "tags.parquet", model=str(model_file), device="cpu")
     with monkeypatch.context() as small:
