@@ -55,7 +55,9 @@ class Ledger:
         self.folder = folder
         self._check_lock = check_lock
         self._next_part = len(committed_parts(folder))
-        self._next_kept = len(kept_tables(folder))
+        kept = [int(match[1]) for name in folder.names() if (match := KEPT.fullmatch(name))]
+        # Not their number: a damaged one may have been removed.
+        self._next_kept = max(kept, default=-1) + 1
         started = read_started_run(folder)
         assert started is not None, "there is no plan; use Ledger.open"
         self.run_id = started.run_id

@@ -2,11 +2,12 @@ import json
 import os
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from jobs.result.changes import read_records
-from jobs.result.ledger import Ledger, committed_parts, read_moved, read_started_run, remove
+from jobs.result.ledger import Ledger, committed_parts, kept_tables, read_moved, read_started_run, remove
 from jobs.result.output import Output, choose_output
 from jobs.tagging.finished.rows import result_tables
 from tagger.errors import OutputError
@@ -124,6 +125,16 @@ def test_a_log_that_cannot_be_written_does_not_stop_a_commit(ledger: Ledger) -> 
     Path(ledger.folder.path, "log-000.jsonl").mkdir()
     ledger.commit(*result_tables([make_finished("/v/a.mp4")]))
     assert len(committed_parts(ledger.folder)) == 1
+
+
+def test_rows_are_kept_beside_those_that_are_left_when_a_damaged_file_was_removed(ledger: Ledger) -> None:
+    rows = pa.table({"window": [1]})
+    ledger.keep(rows)
+    ledger.keep(rows)
+    (first, second) = kept_tables(ledger.folder)
+    first.delete()
+    Ledger(ledger.folder).keep(rows)
+    assert [file.name for file in kept_tables(ledger.folder)] == [second.name, "kept-000002.parquet"]
 
 
 def test_removing_a_run_leaves_the_lock_and_other_files(ledger: Ledger) -> None:
