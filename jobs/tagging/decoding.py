@@ -49,6 +49,7 @@ class Reach:
 
     def __init__(self) -> None:
         self._failures_in_a_row = 0
+        self._last: str | None = None
 
     def check(self, name: str, end: VideoEnd, *, was_listed: bool, node: str | None) -> None:
         """Notes how a video ended. Raises OutOfReachError after MAX_FAILURES_IN_A_ROW, and counts anew."""
@@ -56,7 +57,10 @@ class Reach:
             is_out_of_reach = was_listed and not was_deleted(name)
         else:
             is_out_of_reach = end.error_kind == "io" and not can_be_opened(name)
-        self._failures_in_a_row = self._failures_in_a_row + 1 if is_out_of_reach else 0
+        if not is_out_of_reach:
+            self._failures_in_a_row, self._last = 0, None
+        elif name != self._last:  # Another part of the same video is no further failure.
+            self._failures_in_a_row, self._last = self._failures_in_a_row + 1, name
         if self._failures_in_a_row >= MAX_FAILURES_IN_A_ROW:
             self._failures_in_a_row = 0
             error = OutOfReachError(
@@ -102,7 +106,8 @@ def decode(
                 sampling,
                 preprocessing,
                 span_windows=span_windows,
-                nvdec=nvdec,
+                # The other parts, which an earlier run has kept, were not decoded on a GPU.
+                nvdec=nvdec and parts == 1,
                 reader=reader,
                 only=only,
                 part=part if parts > 1 else None,

@@ -113,6 +113,12 @@ def test_videos_that_were_not_there_before_or_were_deleted_are_not_out_of_reach(
     assert len(ends(*names)) == len(names)
 
 
+def test_parts_of_one_video_out_of_reach_count_once(names: list[str]) -> None:
+    reach, end = Reach(), VideoEnd("failed", 0, error_kind="missing", error="it is missing")
+    for _ in range(2 * MAX_FAILURES_IN_A_ROW):
+        reach.check(names[0], end, was_listed=True, node=None)
+
+
 @pytest.mark.parametrize("can_be_opened", [True, False])
 def test_a_file_that_cannot_be_read_is_out_of_reach_only_if_it_cannot_be_opened(
     can_be_opened: bool, names: list[str], monkeypatch: pytest.MonkeyPatch
