@@ -265,7 +265,6 @@ def _tag_in_chunks(driver: RayDriver, committer: Committer, job: JobState, run_f
         if numbers[size:]:
             left.append(numbers[size:])
         numbers = numbers[:size]
-        chunk = [plan.todo[number] for number in numbers]
         numbers, parts = _take_kept_parts(run_folder, numbers, committer, job)
         chunk = [plan.todo[number] for number in numbers]
         work = tag_archive, chunk, numbers, plan.source, plan.sampling, settings, job.workers
@@ -291,7 +290,7 @@ def _take_kept_parts(
 
     Returns the numbers of the videos that must be read, and of which of them only these parts.
     """
-    kept = read_parts(run_folder)
+    kept = read_parts(run_folder, {video_name(job.plan.todo[number].path) for number in numbers})
     parts = {number: [WHOLE_VIDEO] for number in numbers if number in job.unsplit}
     finished = set()
     for number in numbers if kept else ():

@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -35,15 +35,19 @@ def parts_table(parts: Sequence[FinishedPart]) -> pa.Table:
     return rows.replace_schema_metadata({PARTS: json.dumps(described)})
 
 
-def read_parts(folder: Location) -> dict[str, list[FinishedPart]]:
-    """Returns the parts that are kept in a run folder, by the names of their videos. Raises OutputError."""
+def read_parts(folder: Location, names: Collection[str]) -> dict[str, list[FinishedPart]]:
+    """Returns the parts of the videos called ``names`` that are kept in a run folder, by name. Raises OutputError."""
     found: dict[str, list[FinishedPart]] = defaultdict(list)
     for file in kept_tables(folder):
         try:
-            rows = file.parquet().read()
-            first = 0
-            for name, end, count in json.loads(rows.schema.metadata[PARTS]):
-                found[name].append(FinishedPart(name, PartEnd.from_json(end), rows.slice(first, count)))
+            parquet = file.parquet()
+            described = json.loads(parquet.schema_arrow.metadata[PARTS])
+            if not any(name in names for name, _, _ in described):
+                continue
+            rows, first = parquet.read(), 0
+            for name, end, count in described:
+                if name in names:
+                    found[name].append(FinishedPart(name, PartEnd.from_json(end), rows.slice(first, count)))
                 first += count
         except (OSError, ValueError, KeyError, TypeError) as error:
             why = reason(error) if isinstance(error, OSError) else "it has no list of parts"
