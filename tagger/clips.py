@@ -27,8 +27,9 @@ class VideoEnd:
 
     ``ok``: read to its end. ``partial``: the windows that touch no damage are kept. ``failed``: no window at all.
     ``gaps`` are the starts and ends in seconds of stretches that cannot be read, with frames after them. ``facts`` is
-    None when the file could not be opened. ``decode_s`` is the time spent reading in seconds, without
-    the time that the reader waited for its caller.
+    None when the file could not be opened. ``decode_s`` is the time spent reading in seconds, without the time that the
+    reader waited for its caller. ``positions`` are those of the first and last packet of a part in the file, None when
+    the video was not read in parts.
     """
 
     status: Status
@@ -39,6 +40,7 @@ class VideoEnd:
     error: str | None = None
     decode_s: float = 0.0
     gaps: tuple[tuple[float, float], ...] = ()
+    positions: tuple[int, int] | None = None
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "VideoEnd":
@@ -46,7 +48,14 @@ class VideoEnd:
         facts, choice = values["facts"], values["choice"]
         facts = None if facts is None else VideoFacts(**facts)
         gaps = tuple((start_s, end_s) for start_s, end_s in values.get("gaps", ()))
-        return cls(**{**values, "facts": facts, "choice": None if choice is None else Choice(**choice), "gaps": gaps})
+        positions = values.get("positions")
+        restored = {
+            "facts": facts,
+            "choice": None if choice is None else Choice(**choice),
+            "gaps": gaps,
+            "positions": None if positions is None else tuple(positions),
+        }
+        return cls(**values | restored)
 
 
 @dataclass(frozen=True)
@@ -168,6 +177,7 @@ def read_unstacked_spans(
         error=one_line(str(failure)) if failure else None,
         decode_s=time.perf_counter() - started - caller_s,
         gaps=tuple((gap.start_s, gap.end_s) for gap in progress.gaps),
+        positions=progress.positions,
     )
     yield _span(pending, end)
 

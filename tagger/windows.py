@@ -173,11 +173,6 @@ class WantedWindows:
                 self._firsts.append(first)
                 self._stops.append(stop)
 
-    @property
-    def stop(self) -> int:
-        """The number after that of the last wanted window; 0 if there is none."""
-        return self._stops[-1] if self._stops else 0
-
     def next(self, window: int) -> int:
         """Returns the number of the first wanted window from ``window`` on; NEVER if there is none."""
         group = bisect_right(self._stops, window)

@@ -30,7 +30,6 @@ from tagger.windows import (
     Part,
     Ranges,
     Sampling,
-    WantedWindows,
     Window,
     WindowCutter,
 )
@@ -63,6 +62,8 @@ class ReadProgress:
         self.choice: Choice | None = None
         self.duration_s = 0.0
         self.gaps: list[Gap] = []
+        self.positions: tuple[int, int] | None = None
+        """Those of the first and last packet of a part in the file; None when the video is not read in parts."""
 
     def on_facts(self, facts: VideoFacts) -> None:
         """Called when the video has been opened."""
@@ -170,19 +171,17 @@ def _cut_part(
     only: Ranges | None,
     part: Part,
 ) -> Iterator[tuple[Window, list[np.ndarray]]]:
-    """Yields the windows of a part of a video. The last part reads on to the end, whose time no other part needs."""
+    """Yields the windows of a part of a video. The last part reads on to the end, whose time no other part needs.
+
+    All packets up to the next part are read, even if few of its windows are wanted: damage is found, and the parts
+    follow each other in the file.
+    """
     assert facts.duration_s is not None
     within = part.windows(sampling, facts.duration_s)
-    is_last = within.stop == NEVER
-    wanted = WantedWindows(sampling, only, within=within)
-    first = wanted.next(0)
-    if first == NEVER:
-        if not is_last:
-            progress.on_choice(choice)
-            return
-        first = within.start
-    from_s = max(0.0, sampling.sample_s(first, -sampling.lookback))
-    until_s = math.inf if is_last else sampling.start_s(wanted.stop - 1) + sampling.window_s
+    from_s = max(0.0, sampling.sample_s(within.start, -sampling.lookback))
+    until_s = math.inf
+    if within.stop != NEVER:
+        until_s = max(sampling.start_s(within.stop), sampling.start_s(within.stop - 1) + sampling.window_s)
     stretch = _Stretch(Stretch(from_s, until_s), within)
     yield from _cut_windows(path, sampling, preprocessing, choice, facts, progress, only, stretch)
 
@@ -223,6 +222,7 @@ def _cut_windows(
     reader: Reader
     if stretch is not None:
         reader = open_part(path, facts, choice, width, height, progress.on_advance, plan, stretch.time)
+        progress.positions = reader.positions
     else:
         reader, opened = open_video(path, facts, choice, width, height, progress.on_advance, plan)
         if opened != choice:
@@ -257,11 +257,8 @@ def _cut_windows(
                 raise VideoError("damaged", f"{path}: {problem}")
             progress.duration_s = frame.end_s
             yield from (cutter.finish if frame.is_last else cutter.push)(frame.end_s, pixels)
-            if cutter.is_done and within.stop != NEVER:
-                break
-        else:
-            if stretch is not None and reader.end_s is not None:
-                yield from cutter.reach(reader.end_s)
+        if stretch is not None and reader.end_s is not None:
+            yield from cutter.reach(reader.end_s)
     finally:
         reader.close()
 

@@ -1,5 +1,6 @@
 """The windows of a video, compared with those of decoding the whole video one frame after the other."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -51,15 +52,19 @@ def assert_same_as_whole(path: Path, sampling: Sampling, only: Ranges | None = N
 def assert_parts_are_same_as_whole(path: Path, sampling: Sampling, parts: int, only: Ranges | None = None) -> None:
     """Compares the windows of the parts of a video with those of one decoder. Raises SparseError as a part does."""
     expected, whole, error = windows_of(path, sampling, only=only)
-    windows, duration_s = [], 0.0
+    windows, duration_s, positions = [], 0.0, []
     for index in range(parts):
         found, progress, part_error = windows_of(path, sampling, only=only, part=Part(index, parts))
         assert part_error is None
         windows += found
         duration_s = max(duration_s, progress.duration_s)
+        positions.append(progress.positions)
     assert [window.index for window, _ in windows] == [window.index for window, _ in expected]
     for (window, frames), (expected_window, expected_frames) in zip(windows, expected, strict=True):
         assert (window.start_s, window.end_s) == pytest.approx((expected_window.start_s, expected_window.end_s))
         assert np.array_equal(frames, expected_frames), f"window {window.index}"
     assert duration_s == pytest.approx(whole.duration_s)
-    assert error is None
+    assert (error, whole.gaps) == (None, [])
+    read = [each for each in positions if each is not None]
+    assert not read or len(read) == parts
+    assert all(after[0] <= before[1] for before, after in pairwise(read)), "parts do not follow each other"

@@ -12,6 +12,7 @@ from jobs.archive.video import Failure, Version, Video, video_name
 from jobs.tagging.finished.kept_parts import FinishedPart
 from jobs.tagging.transport import SEGMENTS_SCHEMA, PartEnd
 from tagger.clips import VideoEnd
+from tagger.windows import merged_ranges
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,9 @@ class _OpenVideo:
     video_s: float = 0.0
     """The seconds of the video that are tagged, as far as it is known before it is finished."""
     reached_s: dict[int, float] = field(default_factory=dict)
-    """The ends of stretches of windows that came back, by the numbers of the windows after them."""
+    """The ends of windows that came back, by the numbers of the windows after them."""
+    tagged: tuple[tuple[float, float], ...] = ()
+    """The ranges of the video that came back, in seconds."""
     ends: dict[int, PartEnd] = field(default_factory=dict)
     """The ends of its parts, by their numbers."""
     kept: set[int] = field(default_factory=set)
@@ -170,11 +173,12 @@ class Collector:
             self._parts.append(FinishedPart(video_name(self._videos[number].path), end, rows.take(first)))
 
     def _advance(self, video: _OpenVideo, rows: pa.Table) -> None:
-        """Counts the seconds of consecutive rows. Windows may overlap, so their lengths do not add up."""
+        """Counts the seconds of consecutive rows. Windows may overlap, and rows may come back twice."""
         windows, end_s = rows["window"], rows["end_s"][-1].as_py()
-        begin_s = video.reached_s.pop(windows[0].as_py(), rows["start_s"][0].as_py())
+        begin_s = video.reached_s.get(windows[0].as_py(), rows["start_s"][0].as_py())
         video.reached_s[windows[-1].as_py() + 1] = end_s
-        self._count(video, end_s - begin_s)
+        video.tagged = merged_ranges([*video.tagged, (begin_s, end_s)])
+        self._count(video, sum(end_s - begin_s for begin_s, end_s in video.tagged) - video.video_s)
 
     def _count(self, video: _OpenVideo, video_s: float) -> None:
         video.video_s += video_s
@@ -185,7 +189,8 @@ class Collector:
         segments = pa.concat_tables(video.slices) if video.slices else SEGMENTS_SCHEMA.empty_table()
         windows, first = np.unique(segments["window"].to_numpy(), return_index=True)
         ends = [video.ends[part] for part in sorted(video.ends)]
-        if len(windows) != sum(end.end.windows for end in ends):
+        # Parts that do not fit together may have windows twice, or none.
+        if not why_not_joined(ends) and len(windows) != sum(end.end.windows for end in ends):
             return None
         if not np.array_equal(first, np.arange(len(segments))):
             segments = segments.take(first)
@@ -227,9 +232,8 @@ def joined(ends: Sequence[PartEnd]) -> tuple[VideoEnd, Version | None]:
         return first.end, first.version
     bad = next((each for each in ends if each.end.status != "ok"), first)
     end, windows = bad.end, sum(each.end.windows for each in ends)
-    stamps = {each.version and (each.version.size, each.version.mtime_ns) for each in ends}
-    if len(stamps) > 1 and end.status == "ok":
-        end = replace(end, error_kind="changed", error="it was written to while it was read in parts")
+    if end.status == "ok" and (reason := why_not_joined(ends)) is not None:
+        end = replace(end, error_kind="changed", error=reason)
     if end.error_kind is not None:
         end = replace(end, status="partial" if windows else "failed")
     facts = first.end.facts
@@ -244,3 +248,22 @@ def joined(ends: Sequence[PartEnd]) -> tuple[VideoEnd, Version | None]:
         decode_s=sum(each.end.decode_s for each in ends),
     )
     return end, first.version
+
+
+def why_not_joined(ends: Sequence[PartEnd]) -> str | None:
+    """Returns why parts that were read completely are not one video; None if they are. ``ends`` are in order.
+
+    Each part must begin in the file where the part before it ends, or earlier. Otherwise a clock that jumps back has
+    misled the search for the beginning of a part. Parts from nodes or runs with different readers do not fit together
+    where one reader has read the video whole.
+    """
+    if any(each.end.status != "ok" for each in ends):
+        return None
+    if len({each.version and (each.version.size, each.version.mtime_ns) for each in ends}) > 1:
+        return "it was written to while it was read in parts"
+    positions = [each.end.positions for each in ends if each.end.positions is not None]
+    if positions and len(positions) < len(ends):
+        return "some of its parts were read by a reader that does not read parts"
+    if any(after[0] > before[1] for before, after in pairwise(positions)):
+        return "its parts do not follow each other in the file"
+    return None

@@ -13,7 +13,7 @@ import numpy as np
 from tagger.errors import VideoError
 from tagger.video.appended import next_video
 from tagger.video.container import ffmpeg_reason, open_container
-from tagger.video.damage import hole_check
+from tagger.video.damage import ErrorLog, hole_check
 from tagger.video.packets.kinds import PacketKind, PacketKinds
 
 RATE_PACKETS = 1000
@@ -78,7 +78,7 @@ class PacketTable:
     finds them. ``entries``, ``[frames] bool``, are the packets at which decoding can begin, and ``references``,
     ``[frames] bool``, those whose frame others may refer to. ``origin`` is the presentation time of the first frame of
     the video. ``rate`` is the declared number of frames per second. ``has_start`` and ``has_end``: the first packet of
-    the video is in the table, and the last one.
+    the video is in the table, and the last one. ``positions`` are those of the first and last packet in the file.
     """
 
     ticks: np.ndarray
@@ -91,6 +91,7 @@ class PacketTable:
     rate: float
     has_start: bool
     has_end: bool
+    positions: tuple[int, int]
 
 
 def read_packets(
@@ -107,7 +108,7 @@ def read_packets(
     frame than its last. ``entries`` and ``references`` are only found ``with_kinds``, which a stretch needs. Raises
     VideoError when a decoder would not return one frame for each packet: packets have no times, are marked as damaged,
     are encrypted, have a hole, are cut out by an edit list, or come before the first key frame, or another video is
-    appended to the file; and when decoding cannot begin before the stretch.
+    appended to the file; when frames are stored in an unusual order; and when decoding cannot begin before the stretch.
     """
     container, stream, _ = open_container(path, number=number)
     with container:
@@ -119,9 +120,10 @@ def read_packets(
             packets = container.demux(stream)
             if not problem and stretch.from_s > 0:
                 packets = reading.packets_of_stretch(packets)
+            log = ErrorLog()
             for packet in packets:
                 if not problem and packet.size:
-                    problem = reading.add(packet)
+                    problem = "the container is damaged" if log.has_new_damage() else reading.add(packet)
                 if problem or reading.is_complete:
                     has_end = False
                     break
@@ -149,6 +151,7 @@ def read_packets(
         rate,
         has_start=reading.ticks[0] == reading.origin,
         has_end=has_end,
+        positions=(reading.first_position or 0, reading.last_position),
     )
 
 
@@ -169,6 +172,7 @@ class _Reading:
         self.seek_ticks: list[int] = []
         self.found: list[PacketKind] = []
         self.origin: int | None = None
+        self.first_position: int | None = None
         self.last_position = 0
         self.problem: str | None = None
         self._container, self._stream, self._stretch, self._on_packet = container, stream, stretch, on_packet
@@ -178,6 +182,7 @@ class _Reading:
         # Equal kinds are one object, because a long video has millions of packets.
         self._known: dict[PacketKind, PacketKind] = {}
         self._entry_after: int | None = None
+        self._latest = self._entry = self._earliest = -math.inf
         if container.format.name == "avi" and decoder.has_b_frames:
             self.problem = "AVI has no times for B-frames"
         elif self._kinds is not None and not self._kinds.is_known:
@@ -187,7 +192,11 @@ class _Reading:
         """Takes a packet of the table. Returns why the table would be wrong; None if it would not."""
         self._on_packet()
         self.last_position = packet.pos or self.last_position
+        if self.first_position is None:
+            self.first_position = packet.pos
         problem, kind = self._kind_of(packet)
+        if problem is None and self._is_out_of_order(packet.pts or 0, is_entry=kind.can_begin):
+            problem = "its frames are stored in an unusual order"
         if problem is None and packet.pts is not None:
             self.ticks.append(packet.pts)
             self.durations.append(packet.duration or 0)
@@ -196,6 +205,20 @@ class _Reading:
             if kind.can_begin and self._entry_after is None and self._start_s(packet.pts) > self._stretch.until_s:
                 self._entry_after = packet.pts
         return problem
+
+    def _is_out_of_order(self, ticks: int, *, is_entry: bool) -> bool:
+        """Checks whether the clock jumps back at the packet that is read next.
+
+        Frames that are stored before an entry are shown before it. Those that are stored after it are shown after it,
+        but the first of them may be shown between the entry before and this one.
+        """
+        is_late = is_entry and self._latest >= ticks
+        if is_entry:
+            self._earliest, self._entry = self._entry, ticks
+        elif ticks > self._entry:
+            self._earliest = self._entry
+        self._latest = max(self._latest, ticks)
+        return is_late or ticks < self._earliest
 
     def _kind_of(self, packet: "av.Packet") -> tuple[str | None, PacketKind]:
         content = bytes(packet)
@@ -253,6 +276,10 @@ class _Reading:
         """Returns why the whole table would be wrong; None if it would not."""
         if not self.ticks:
             return "there are no packets"
+        if self._start_s(self.ticks[0]) > self._stretch.from_s:
+            return "seeking does not find the packet that it was asked for"
+        if self.first_position is None and not self._stretch.is_whole:
+            return "the positions of its packets are not known"
         return "two frames have the same time" if len(set(self.ticks)) < len(self.ticks) else None
 
 
@@ -263,7 +290,8 @@ def packet_times(path: Path, on_packet: Callable[[], None] = lambda: None) -> np
     """
     table = read_packets(path, on_packet)
     order = np.argsort(table.ticks)
-    starts_s = table.ticks[order] * float(table.time_base)
+    # The same floating-point numbers as those of decoded frames.
+    starts_s = table.ticks[order] * table.time_base.numerator / table.time_base.denominator
     step_s = starts_s[-1] - starts_s[-2] if len(starts_s) > 1 else 1 / table.rate
     last_s = table.durations[order[-1]] * float(table.time_base) or step_s
     return np.stack([starts_s, np.append(starts_s[1:], starts_s[-1] + last_s)], axis=-1)

@@ -44,10 +44,11 @@ class SparseReader(PyAVReader):
     that are not decoded is not detected.
 
     With ``fast``, frames that no other frame refers to are not decoded, as in FastReader. With ``dense``, all other
-    frames are, from the first to the last needed one, so that damage in them is detected.
+    frames of the stretch are, so that damage in them is detected.
 
     With a ``stretch``, only the packets around it are read. The container finds the first of them by its time, and its
     own time shows that it is the right one. ``end_s`` is then a time up to which the video goes on at least.
+    ``positions`` are those of the first and last packet of the stretch in the file.
     """
 
     name: DecoderName = "pyav-sparse"
@@ -71,8 +72,16 @@ class SparseReader(PyAVReader):
         has_end = self._table.has_end
         self._ends_s = np.append(self._starts_s[1:], end_s) if has_end else self._starts_s[1:]
         self.end_s = float(self._ends_s[-1])
+        self.positions = self._table.positions
         needed = plan(self._ends_s, has_end)
-        self._parts = _parts(self._table, self._order, needed, path, past_next_entry=fast, joined=dense)
+        self._parts = _parts(self._table, self._order, needed, path, past_next_entry=fast)
+        if dense:
+            first, last = np.searchsorted(self._starts_s, [stretch.from_s, stretch.until_s])
+            begin = min([max(first - 1, 0), *needed])
+            shown = range(begin, max([begin + 1, last, *(number + 1 for number in needed)]))
+            around = _parts(self._table, self._order, shown, path, past_next_entry=fast)
+            self._parts = [_Part(around[0].begin, around[-1].until, needed)]
+        self._is_dense = dense
         self._is_decoded = np.ones_like(self._table.references) if dense else self._table.references.copy()
         self._is_decoded[self._order[needed]] = True
         self._is_fast = fast
@@ -108,7 +117,7 @@ class SparseReader(PyAVReader):
                     number = waiting.popleft()
                     yield number, self._nearest(number, before, decoded)
                 before = decoded
-                if not waiting:
+                if not waiting and not self._is_dense:
                     break
             is_end = self._table.has_end and part.until == len(self._table.ticks) - 1
             for number in waiting:
@@ -214,13 +223,13 @@ def _placed(table: PacketTable, order: np.ndarray, container: str) -> tuple[np.n
 
 
 def _parts(
-    table: PacketTable, order: np.ndarray, needed: Sequence[int], path: Path, *, past_next_entry: bool, joined: bool
+    table: PacketTable, order: np.ndarray, needed: Sequence[int], path: Path, *, past_next_entry: bool
 ) -> list[_Part]:
     """Returns the parts of a video that must be decoded for the ``needed`` frames.
 
     A part begins at the last entry point that is stored, and shown, no later than its first needed frame. With
     ``past_next_entry`` it goes on to the next entry point, so that the decoded frames on both sides of a needed one
-    are there. If they are ``joined``, there is one part.
+    are there.
     """
     ticks = table.ticks
     entries = np.flatnonzero(table.entries)
@@ -235,7 +244,7 @@ def _parts(
         begin, until = int(entries[at]), packet
         if past_next_entry and packet != begin:
             until = _until_next_entry(ticks, entries, packet)
-        if parts and (joined or begin <= parts[-1].until + 1):
+        if parts and begin <= parts[-1].until + 1:
             if begin < parts[-1].begin:
                 raise VideoError("damaged", f"{path}: its frames are stored in an unusual order")
             parts[-1].until = max(parts[-1].until, until)

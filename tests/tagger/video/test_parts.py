@@ -1,10 +1,14 @@
 """Tests of reading a video in parts: together they give the same windows as one decoder, frame by frame."""
 
+import re
 import struct
+from dataclasses import replace
+from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -118,6 +122,86 @@ def test_a_video_that_cannot_be_read_in_parts_is_of_the_first_part(
     _, progress, _ = windows_of(path, DENSE, part=Part(0, 3))
     assert progress.choice is not None and progress.choice.decoder == "pyav"
     assert reason in str(progress.choice.reason)
+
+
+def elements(data: bytes, name: bytes) -> list[int]:
+    """Returns the positions behind the ids ``name`` of elements of Matroska."""
+    return [found.end() for found in re.finditer(re.escape(name), data)]
+
+
+def test_a_wrong_index_gives_no_wrong_frames(tmp_path: Path) -> None:
+    path = encode(tmp_path / "a.mkv", seconds=20, options=SECOND, container_options={"cluster_time_limit": "1000"})
+    data = bytearray(path.read_bytes())
+    begin = data.rindex(b"\x1c\x53\xbb\x6b")
+    # The elements CueClusterPosition (RFC 9559, 5.1.5.1.2.2) with two bytes: all name the same cluster, at 6 s.
+    cues = [at for at in elements(data, b"\xf1\x82") if at > begin]
+    for at in cues:
+        data[at : at + 2] = data[cues[-1] : cues[-1] + 2]
+    path.write_bytes(data)
+    with pytest.raises(SparseError, match="seeking does not find the packet"):
+        windows_of(path, DENSE, part=Part(1, 5))
+
+
+def with_a_clock_that_jumps_back(path: Path, back_ms: int) -> Path:
+    """Sets the times of the last half of the clusters back (Timestamp, RFC 9559, 5.1.3.1), and returns ``path``."""
+    data = bytearray(path.read_bytes())
+    clusters = elements(data, b"\x1f\x43\xb6\x75")
+    for at in clusters[len(clusters) // 2 :]:
+        begin = data.index(b"\xe7", at) + 2
+        end = begin + (data[begin - 1] & 0x7F)
+        data[begin:end] = (int.from_bytes(data[begin:end]) - back_ms).to_bytes(end - begin)
+    path.write_bytes(data)
+    return path
+
+
+def test_parts_around_a_clock_that_jumps_back_are_not_read_or_do_not_follow_each_other(tmp_path: Path) -> None:
+    options = {"cluster_time_limit": "1000"}
+    path = encode(tmp_path / "a.mkv", seconds=40, options=SECOND, container_options=options, width=64)
+    with_a_clock_that_jumps_back(path, 7013)
+    with pytest.raises((SparseError, AssertionError), match=r"unusual order|follow each other"):
+        assert_parts_are_same_as_whole(path, DENSE, 5)
+
+
+def packet_near(path: Path, time_s: float) -> tuple[int, int]:
+    """Returns the position in the file and the size of the first packet from a time on."""
+    with av.open(str(path)) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size > 100]
+    found = next(packet for packet in packets if (packet.pts or 0) * packet.time_base >= time_s)
+    assert found.pos is not None
+    return found.pos, found.size
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
+def test_damage_before_the_next_part_is_found_though_no_window_shows_it(name: str, tmp_path: Path) -> None:
+    path = encode(tmp_path / name, codec="mjpeg", seconds=8)
+    data = bytearray(path.read_bytes())
+    at, size = packet_near(path, 3.8)
+    data[at + size - 100 : at + size] = bytes(100)
+    path.write_bytes(data)
+    # A window of one frame begins every second, and the second part begins at 4 s.
+    sampling = Sampling(num_frames=1, sampling_rate=1, target_fps=1.0)
+    _, whole, _ = windows_of(path, sampling)
+    assert len(whole.gaps) == 1
+    with pytest.raises(SparseError, match=r"its data are damaged|decoding of a part failed"):
+        windows_of(path, sampling, part=Part(0, 2))
+
+
+def test_a_hole_between_wanted_ranges_is_found(tmp_path: Path) -> None:
+    path = encode(tmp_path / "a.mp4", seconds=8, options=SECOND)
+    at, _ = packet_near(path, 3.0)
+    data = bytearray(path.read_bytes())
+    data[at + 30 : at + 80] = bytes(50)
+    path.write_bytes(data)
+    with pytest.raises(SparseError, match="a packet has a hole"):
+        windows_of(path, DENSE, only=[(0.0, 1.0), (7.0, 8.0)], part=Part(0, 2))
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+def test_a_frame_that_starts_exactly_at_a_tolerated_time_is_of_the_same_window(parts: int, tmp_path: Path) -> None:
+    # Frame 30 starts at 1.001 s, one millisecond after a sample.
+    options = SECOND | {"preset": "veryfast", "g": "12", "bf": "3", "b_strategy": "0"}
+    path = encode(tmp_path / "a.mp4", seconds=8, rate=Fraction(30000, 1001), options=options)
+    assert_parts_are_same_as_whole(path, replace(DENSE, fast_decode=True), parts)
 
 
 def test_damage_in_a_part_means_that_the_video_must_be_read_whole(tmp_path: Path) -> None:
