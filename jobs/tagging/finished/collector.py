@@ -202,7 +202,13 @@ class Collector:
         predict_s = pc.sum(segments["predict_s"]).as_py() or 0.0
         end, version = joined(ends)
         return FinishedVideo(
-            self._videos[number], version, segments, end, predict_s, number=number, parts=ends[0].part.of
+            self._videos[number],
+            version,
+            segments,
+            end,
+            predict_s,
+            number=number,
+            parts=1 if was_read_whole(ends) else ends[0].part.of,
         )
 
     def forget_unfinished(self, numbers: Iterable[int]) -> list[int]:
@@ -228,8 +234,8 @@ def joined(ends: Sequence[PartEnd]) -> tuple[VideoEnd, Version | None]:
     The first part that was not read completely gives status and error: the video must be read whole then.
     """
     first = ends[0]
-    if len(ends) == 1:
-        return first.end, first.version
+    if was_read_whole(ends):
+        return replace(first.end, decode_s=sum(each.end.decode_s for each in ends)), first.version
     bad = next((each for each in ends if each.end.status != "ok"), first)
     end, windows = bad.end, sum(each.end.windows for each in ends)
     if end.status == "ok" and (reason := why_not_joined(ends)) is not None:
@@ -248,6 +254,17 @@ def joined(ends: Sequence[PartEnd]) -> tuple[VideoEnd, Version | None]:
         decode_s=sum(each.end.decode_s for each in ends),
     )
     return end, first.version
+
+
+def was_read_whole(ends: Sequence[PartEnd]) -> bool:
+    """Returns whether the first part is the whole video, because it cannot be read in parts. ``ends`` are in order.
+
+    A decoder that failed is not tried again with a part of a video, so that the video must be read once more then.
+    """
+    is_tried_again = len(ends) > 1 and ends[0].end.error_kind not in (None, "damaged")
+    return not is_tried_again and all(
+        each.end.positions is None and (each is ends[0] or each.end.status == "ok") for each in ends
+    )
 
 
 def why_not_joined(ends: Sequence[PartEnd]) -> str | None:

@@ -11,6 +11,7 @@ from jobs.archive.video import Version, Video
 from jobs.tagging.finished.collector import Collector, FinishedVideo
 from jobs.tagging.transport import SEGMENTS_SCHEMA, PartEnd
 from tagger.clips import VideoEnd
+from tagger.errors import ErrorKind
 from tagger.video.choose import Choice
 from tagger.windows import Part
 
@@ -69,6 +70,16 @@ def test_parts_of_readers_that_do_not_fit_together_are_read_whole(first_is_whole
         tables.append(table.set_column(1, "window", pa.nulls(1, pa.int32())))
     video = collected(*tables)
     assert video.failure is not None and "a reader that does not read parts" in video.failure.reason
+
+
+@pytest.mark.parametrize(("kind", "parts"), [("damaged", 1), ("crashed", 2)])
+def test_a_damaged_video_that_cannot_be_read_in_parts_is_not_read_again(kind: ErrorKind, parts: int) -> None:
+    partial = VideoEnd("partial", 2, error_kind=kind, error="it is cut off", decode_s=2.0)
+    rest = rows([0], PartEnd(VideoEnd("ok", 0, decode_s=0.5), VERSION, Part(1, 2)))
+    rest = rest.set_column(1, SEGMENTS_SCHEMA.field("window"), pa.nulls(1, pa.int32()))
+    video = collected(rest, rows([0, 1], PartEnd(partial, VERSION, Part(0, 2), 0, 2)))
+    assert (video.parts, video.end.status, video.end.error) == (parts, "partial", "it is cut off")
+    assert (video.end.windows, video.end.decode_s) == (2, 2.5)
 
 
 def test_rows_that_come_back_twice_count_once_in_the_progress() -> None:
