@@ -33,10 +33,11 @@ class JobState:
     ``started_s``, ``began_s``, ``first_row_s`` and ``reported_s`` are times on the monotonic clock; ``tagging_s`` and
     ``publishing_s`` are durations. All are in seconds.
 
-    ``waiting`` are videos whose storage failed, and which will be read again. ``unsplit`` are the reasons why videos are
-    not read in parts again, by their numbers, and ``failed_in_parts`` those that have not been read again. ``avoided``
-    are the ids of nodes that cannot reach the videos. ``kept_failures`` are failures that did not replace the earlier
-    rows of the videos, and ``attempts_of_kept`` their attempts, by name, if the videos have not changed since.
+    ``waiting`` are videos whose storage failed, and which will be read again. ``unsplit`` are the reasons why videos
+    are not read in parts again, by their numbers, and ``failed_in_parts`` those that have not been read again.
+    ``avoided`` are the ids of nodes that cannot reach the videos. ``kept_failures`` are failures that did not replace
+    the earlier rows of the videos, and ``attempts_of_kept`` their attempts, by name, if the videos have not changed
+    since.
     """
 
     plan: Plan
