@@ -114,7 +114,7 @@ def with_hop(sampling: Sampling, hop_s: float | None) -> Sampling:
         # Rounded up: a person who gives this number is not refused again.
         least_s = math.ceil(sampling.step_s * 1000) / 1000
         raise InputError(
-            f"windows every {hop_s:g} s are too close: with this model they can be {least_s:g} s apart or more, the "
+            f"windows every {hop_s} s are too close: with this model they can be {least_s:g} s apart or more, the "
             "distance of two frames of a window"
         )
     try:
