@@ -61,11 +61,9 @@ class ResultCounts(Totals):
     def _count(self, label: str) -> LabelCount:
         return LabelCount(label, self.labels[label], self.label_s[label])
 
-    def add(self, merged: Merged, first_new: int) -> None:
-        """Adds rows to the counts. Sources from number ``first_new`` on are those of this run."""
+    def add_failures(self, merged: Merged, first_new: int) -> None:
+        """Adds the failures among rows. Sources from number ``first_new`` on are those of this run."""
         videos = merged.videos
-        self.add_videos(videos)
-        self.add_tags(merged.tags)
         is_bad = pc.and_(pc.not_equal(videos["status"], "ok"), pa.array(merged.sources >= first_new))
         for row in videos.filter(is_bad).select(["video", "status", "error_kind", "error"]).to_pylist():
             self.failures.append(Failure(row["video"], row["status"], row["error_kind"], row["error"] or "unknown"))
@@ -169,7 +167,9 @@ def _publish_files(
     with _write_together(files, identity, run_id, check_lock) as writers:
         for merged in merge([*before, *new_tables], keep=keep, embedding_size=identity.embedding_size):
             writers.write(merged)
-            counts.add(merged, len(before))
+            counts.add_videos(merged.videos)
+            counts.add_tags(merged.tags)
+            counts.add_failures(merged, len(before))
         writers.tags.add_key_value_metadata(counts.to_metadata())
     if identity.embeddings is None and base is None and _is_of_a_result(output.embeddings):
         # They belong to the result that this one replaces.
@@ -225,11 +225,12 @@ def _publish_folder(
         with _write_together(part.listed(output), identity, run_id, check_lock) as writers:
             while merged is not None and part.segments < rows_per_file:
                 writers.write(merged)
-                counts.add(merged, len(rewritten))
+                counts.add_failures(merged, len(rewritten))
                 totals.add_videos(merged.videos)
                 totals.add_tags(merged.tags)
                 part = Part(number, totals.videos, totals.segments, has_embeddings, totals)
                 merged = next(batches, None)
+        counts.add_totals(totals)
         written.append(part)
         number += 1
     publish_parts(output, identity, run_id, [*unchanged, *written], previous, first, check_lock, keeps_previous)

@@ -19,7 +19,7 @@ from tagger.video.choose import (
     why_not_in_parts,
 )
 from tagger.video.facts import VideoFacts, probe
-from tagger.video.packets.table import WHOLE, Stretch
+from tagger.video.packets.table import Stretch
 from tagger.video.readers.nvdec_reader import NvdecError
 from tagger.video.readers.reader import Frame, Gap, Reader, WantedReader
 from tagger.video.readers.sparse_reader import SparseError
@@ -181,8 +181,8 @@ def _cut_part(
 class _Stretch:
     """The part of a video that is cut into windows: its time, and the numbers of its windows."""
 
-    time: Stretch = WHOLE
-    windows: range = ALL_WINDOWS
+    time: Stretch
+    windows: range
 
 
 def _cut_windows(

@@ -74,13 +74,14 @@ class SparseReader(PyAVReader):
         self.end_s = float(self._ends_s[-1])
         self.positions = self._table.positions
         needed = plan(self._ends_s, has_end)
-        self._parts = _parts(self._table, self._order, needed, path, past_next_entry=fast)
         if dense:
             first, last = np.searchsorted(self._starts_s, [stretch.from_s, stretch.until_s])
             begin = min([max(first - 1, 0), *needed])
             shown = range(begin, max([begin + 1, last, *(number + 1 for number in needed)]))
             around = _parts(self._table, self._order, shown, path, past_next_entry=fast)
             self._parts = [_Part(around[0].begin, around[-1].until, needed)]
+        else:
+            self._parts = _parts(self._table, self._order, needed, path, past_next_entry=fast)
         self._is_dense = dense
         self._is_decoded = np.ones_like(self._table.references) if dense else self._table.references.copy()
         self._is_decoded[self._order[needed]] = True
