@@ -131,15 +131,15 @@ def picture(number: int, width: int, height: int) -> np.ndarray:
         raise ValueError(f"frame numbers have {BITS} bits, got {number}")
     if min(width, height) < 2 * CELLS:
         return np.full((height, width, 3), 20 + number * 83 % 216, np.uint8)
-    y, x = np.mgrid[:height, :width]
-    light = np.zeros((height, width))
     side = min(width, height)
     top, left = (height - side) // 2, (width - side) // 2
     cell = np.arange(side) * CELLS // side
-    light[top : top + side, left : left + side] = 180 * _board(number)[cell[:, None], cell]
-    red = _wave((x - 3 * number) / 64)
-    green = _wave((y - 2 * number) / 64)
-    return np.stack([light + 70 * red, light + 50 * green, light], axis=-1).round().clip(0, 255).astype(np.uint8)
+    is_light = np.zeros((height, width), bool)
+    is_light[top : top + side, left : left + side] = _board(number)[cell[:, None], cell]
+    # Red has the same values in every row, and green in every column.
+    red = 70 * _wave((np.arange(width) - 3 * number) / 64)
+    green = 50 * _wave((np.arange(height) - 2 * number) / 64)[:, None]
+    return np.stack([_lit(is_light, red), _lit(is_light, green), _lit(is_light, np.zeros(1))], axis=-1)
 
 
 def read_frame_number(pixels: np.ndarray) -> int:
@@ -164,6 +164,12 @@ def _board(number: int) -> np.ndarray:
     check = (number * 7 + (number >> 4) * 3 + (number >> 8) * 5 + 0b0110) % 16
     bits = [number >> i & 1 for i in range(BITS)] + [check >> i & 1 for i in range(4)]
     return np.array(bits).reshape(CELLS, CELLS)
+
+
+def _lit(is_light: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Adds 180 to the ``values`` of a colour where the board is light: ``[height, width] uint8``."""
+    dark, light = (part.round().clip(0, 255).astype(np.uint8) for part in (values, 180 + values))
+    return np.where(is_light, light, dark)
 
 
 def _wave(phase: np.ndarray) -> np.ndarray:
