@@ -4,6 +4,7 @@ This is a separate program: each attempt is a fork of it, and only a process wit
 video is decoded here: the rows of a file are made from its bytes.
 """
 
+import gc
 import json
 import os
 import shutil
@@ -16,7 +17,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+# pyarrow imports the next three when it first needs them: once here, instead of in every fork.
+import pandas  # noqa: F401
 import pyarrow as pa
+import pyarrow.acero
+import pyarrow.dataset  # noqa: F401
 import pyarrow.parquet as pq
 
 import jobs.archive.fingerprint
@@ -101,12 +106,16 @@ class DriverWithoutRay:
 
 
 def prepare() -> None:
-    """Replaces Ray and decoding, and makes the job commit each video."""
+    """Replaces Ray and decoding, makes the job commit each video, and waits for no disk."""
     vars(jobs.tagging.run).update(RayDriver=DriverWithoutRay)
     vars(jobs.tagging.finished.committer).update(COMMIT_VIDEOS=1)
     vars(jobs.archive.fingerprint).update(fingerprint=lambda path: "s1:" + Path(path).read_bytes().hex())
+    # A killed process loses nothing that it has written: only a power cut would.
+    vars(os).update(fsync=lambda _: None)
     pa.set_cpu_count(1)
     pa.set_io_thread_count(1)
+    # Forks do not copy the pages of these objects when they collect garbage.
+    gc.freeze()
 
 
 def fork(work: Any) -> int:
