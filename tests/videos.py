@@ -8,6 +8,7 @@ picture.
 import struct
 from collections.abc import Sequence
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 
 import av
@@ -147,16 +148,22 @@ def read_frame_number(pixels: np.ndarray) -> int:
     side = min(pixels.shape[:2])
     top, left = (pixels.shape[0] - side) // 2, (pixels.shape[1] - side) // 2
     square = pixels[top : top + side, left : left + side].astype(float).mean(axis=-1)
-    board = np.zeros((CELLS, CELLS), dtype=int)
-    for row in range(CELLS):
-        for column in range(CELLS):
-            # The middle half of a cell: its edges are blurred by compression and scaling.
-            inside = [slice(round((i + 0.25) * side / CELLS), round((i + 0.75) * side / CELLS)) for i in (row, column)]
-            board[row, column] = square[tuple(inside)].mean() > 110
+    inside = _middles(side)
+    board = (inside @ square @ inside.T > 110).astype(int)
     number = sum(int(bit) << i for i, bit in enumerate(board.ravel()[:BITS]))
     if not np.array_equal(board, _board(number)):
         raise ValueError(f"no frame number can be read from the picture:\n{board}")
     return number
+
+
+@cache
+def _middles(side: int) -> np.ndarray:
+    """``[CELLS, side]``: each row averages the middle half of a cell. Its edges are blurred by compression and scaling."""
+    means = np.zeros((CELLS, side))
+    for cell in range(CELLS):
+        first, end = (round((cell + part) * side / CELLS) for part in (0.25, 0.75))
+        means[cell, first:end] = 1 / (end - first)
+    return means
 
 
 def _board(number: int) -> np.ndarray:

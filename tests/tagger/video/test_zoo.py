@@ -1,6 +1,7 @@
 """Tests with every kind of video: each window shows the same frames as a plain decode of the whole video."""
 
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from tagger.preprocessing import Preprocessing
 from tagger.video.choose import has_decord
 from tagger.windows import Sampling
 from tests.tagger.look_up import look_up
-from tests.tagger.reference import decode_all
+from tests.tagger.reference import ReferenceFrame, decode_all
 from tests.tagger.sequential import assert_same_as_whole
 from tests.tagger.zoo import ZOO
 from tests.videos import encode, read_frame_number
@@ -39,6 +40,12 @@ def path_of(tmp_path_factory: pytest.TempPathFactory) -> PathOf:
     return path_of
 
 
+@lru_cache(maxsize=1)
+def plain_decode(path: Path, name: str) -> tuple[list[ReferenceFrame], float]:
+    """The frames of a video and its end in seconds, for all tests of it that follow each other."""
+    return decode_all(path, ZOO[name], PREPROCESSING)
+
+
 @pytest.mark.parametrize("with_decord", [True, False], ids=["by the rule", "without decord"])
 @pytest.mark.parametrize("name", ZOO)
 def test_every_window_shows_what_a_plain_decode_shows_at_its_times(
@@ -49,7 +56,7 @@ def test_every_window_shows_what_a_plain_decode_shows_at_its_times(
     if not with_decord:
         monkeypatch.setattr("tagger.video.choose.has_decord", lambda: False)
     specimen, path = ZOO[name], path_of(name)
-    frames, end_s = decode_all(path, specimen, PREPROCESSING)
+    frames, end_s = plain_decode(path, name)
     if specimen.shown is not None and specimen.is_legible:
         assert [frame.number for frame in frames] == [number for _, number in specimen.shown]
         assert [frame.start_s for frame in frames] == pytest.approx([s for s, _ in specimen.shown], abs=1.1e-3)
