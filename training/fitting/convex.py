@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from sklearn.model_selection import StratifiedGroupKFold
 from torch import nn
 from torch.nn import functional
 
@@ -175,6 +174,9 @@ def _held_out_logits(
     A window is left out if its layer was trained without its class. There are none if the groups, or the windows of
     every class, are fewer than the folds.
     """
+    # Takes more than a second of a core, which every process of every other training would spend, too.
+    from sklearn.model_selection import StratifiedGroupKFold
+
     labels = windows.labels.cpu().numpy()
     logits = torch.zeros(len(labels), layer.out_features, device=windows.labels.device)
     if min(len(set(groups)), np.bincount(labels).max()) < FOLDS:
