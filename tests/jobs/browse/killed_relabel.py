@@ -1,4 +1,4 @@
-"""Kills a relabelling before each of its disk operations, repeats it, and compares the results: see test_relabel.py.
+"""Kills a relabelling before each change of the disk, repeats it, and compares the results: see test_relabel.py.
 
 This is a separate program: each attempt is a fork of it, and only a process without threads can be forked safely.
 """

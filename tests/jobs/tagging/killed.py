@@ -1,4 +1,4 @@
-"""Kills a job before each of its disk operations, runs it again, and compares the results: see test_killed.py.
+"""Kills a job before each operation that changes the disk, runs it again, and compares the results: see test_killed.py.
 
 This is a separate program: each attempt is a fork of it, and only a process without threads can be forked safely. No
 video is decoded here: the rows of a file are made from its bytes.
@@ -21,7 +21,7 @@ from typing import Any
 import pandas  # noqa: F401
 import pyarrow as pa
 import pyarrow.acero
-import pyarrow.dataset  # noqa: F401
+import pyarrow.dataset
 import pyarrow.parquet as pq
 
 import jobs.archive.fingerprint
@@ -44,7 +44,10 @@ TABLES = ("tags", "videos", "embeddings")
 LOG = "read.log"
 FIRST_MODEL, OTHER_MODEL = "first.safetensors", "other.safetensors"
 OPERATIONS = ("open", "os.rename", "os.link", "os.remove", "os.mkdir", "os.rmdir", "")
-"""The audit events that are operations on a disk; an empty one stands for an operation without an event."""
+"""The audit events that are operations on a disk; an empty one stands for an operation without an event.
+
+A job that is killed before it reads a file, or before fsync, leaves the same files as before its next operation.
+"""
 
 
 def rows_of(number: int, video: Video) -> pa.Table:
@@ -134,7 +137,7 @@ def fork(work: Any) -> int:
 
 
 def kill_at(step: int, folder: Path) -> None:
-    """Makes this process kill itself right before its ``step``-th operation on ``folder``."""
+    """Makes this process kill itself right before the ``step``-th operation by which it changes ``folder``."""
     count = 0
     main = threading.get_ident()
 
@@ -142,6 +145,8 @@ def kill_at(step: int, folder: Path) -> None:
         nonlocal count
         if event in OPERATIONS and threading.get_ident() == main:
             if event and not str(arguments[0]).startswith(str(folder)):
+                return
+            if event == "open" and arguments[2] & os.O_ACCMODE == os.O_RDONLY:
                 return
             count += 1
             if count == step:
@@ -158,7 +163,6 @@ def kill_at(step: int, folder: Path) -> None:
 
     # Operations inside pyarrow raise no audit event.
     for owner, name in (
-        (os, "fsync"),
         (Location, "delete"),
         (pq.ParquetWriter, "write_table"),
         (pq.ParquetWriter, "close"),

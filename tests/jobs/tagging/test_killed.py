@@ -23,17 +23,17 @@ from tests.videos import encode
 @pytest.mark.parametrize(
     ("start", "steps", "videos", "embeddings"),
     [
-        ("no result", 60, 3, "without"),
-        ("grown archive", 60, 2, "without"),
-        ("moved video", 60, 1, "without"),
-        ("failing videos", 60, 2, "without"),
-        ("lost video", 20, 0, "without"),
-        ("grown archive", 80, 2, "with"),
-        ("moved video", 80, 1, "with"),
-        ("failing videos", 80, 2, "with"),
-        ("relabelled archive", 80, 2, "with"),
-        ("overwritten", 80, 3, "added"),
-        ("overwritten", 60, 3, "dropped"),
+        ("no result", 50, 3, "without"),
+        ("grown archive", 50, 2, "without"),
+        ("moved video", 40, 1, "without"),
+        ("failing videos", 40, 2, "without"),
+        ("lost video", 15, 0, "without"),
+        ("grown archive", 60, 2, "with"),
+        ("moved video", 50, 1, "with"),
+        ("failing videos", 50, 2, "with"),
+        ("relabelled archive", 60, 2, "with"),
+        ("overwritten", 60, 3, "added"),
+        ("overwritten", 50, 3, "dropped"),
     ],
 )
 @pytest.mark.parametrize("out", ["tags.parquet", "result"])
@@ -55,7 +55,7 @@ import jobs.tagging.finished.committer
 from jobs import RunConfig, make_plan, run_job
 
 jobs.tagging.finished.committer.COMMIT_VIDEOS = 2
-run_job(make_plan(RunConfig((sys.argv[1],), Path(sys.argv[2]), model=sys.argv[3], device="cpu")))
+run_job(make_plan(RunConfig((sys.argv[1],), Path(sys.argv[2]), model=sys.argv[3], device="cpu", actors=1)))
 """
 
 
@@ -85,7 +85,7 @@ def test_a_real_job_killed_several_times_gives_the_result_of_an_undisturbed_one(
         _, alive = psutil.wait_procs(workers, timeout=60)
         assert [child for child in alive if child.status() != psutil.STATUS_ZOMBIE] == []
         kept = len(list(run.glob("part-*.videos.parquet")))
-    config = RunConfig((str(archive),), out, model=str(model_file), device="cpu")
+    config = RunConfig((str(archive),), out, model=str(model_file), device="cpu", actors=1)
     plan = make_plan(config)
     assert plan.changes.unchanged >= 4
     summary = run_job(plan)
