@@ -84,6 +84,7 @@ def test_a_video_is_probed(rights: Sequence[str], folder: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("one_core")
 @pytest.mark.parametrize("home", HOMES)
 def test_a_job_publishes_its_result(home: str | None, rights: Sequence[str], folder: Path) -> None:
     video = encode(folder / "a.mp4", seconds=3)

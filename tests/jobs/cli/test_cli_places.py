@@ -38,6 +38,7 @@ class TestRemovedFolder:
         )
 
     @pytest.mark.slow
+    @pytest.mark.usefixtures("one_core")
     def test_a_job_runs_as_anywhere_else(self, tmp_path: Path) -> None:
         video = encode(tmp_path / "a.mp4", seconds=3)
         done = in_a_removed_folder(tmp_path, "run", video, "--out", tmp_path / "t.parquet", "--address", "local")
@@ -46,6 +47,7 @@ class TestRemovedFolder:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("one_core")
 def test_a_job_runs_when_tmpdir_is_too_long_for_sockets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / ("long" * 20)
     folder.mkdir()

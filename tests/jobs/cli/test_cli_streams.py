@@ -47,6 +47,7 @@ def test_a_job_publishes_its_result(closed: str, options: list[str], tmp_path: P
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("one_core")
 @pytest.mark.parametrize("closed", CLOSED)
 def test_a_job_on_ray_publishes_its_result(closed: str, tmp_path: Path) -> None:
     video, out = encode(tmp_path / "a.mp4", seconds=3), tmp_path / "t.parquet"

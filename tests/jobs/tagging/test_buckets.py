@@ -44,9 +44,8 @@ def config(bucket: Bucket, archive: Path, model_file: Path) -> RunConfig:
     for path in archive.rglob("*"):
         if path.is_file():
             bucket.put(f"in/50% of {path.relative_to(archive)}", path.read_bytes())
-    return RunConfig(
-        (f"{bucket.address}/in",), f"{bucket.address}/out/tags.parquet", model=str(model_file), top_k=3, device="cpu"
-    )
+    out = f"{bucket.address}/out/tags.parquet"
+    return RunConfig((f"{bucket.address}/in",), out, model=str(model_file), top_k=3, device="cpu", actors=1)
 
 
 def run(config: RunConfig) -> Summary:

@@ -27,7 +27,7 @@ class TestThroughRay:
     def test_a_video_that_grows_all_the_time_has_changed_and_the_others_are_complete(
         self, folder: Path, model_file: Path, tmp_path: Path
     ) -> None:
-        config = RunConfig((str(folder),), tmp_path / "tags.parquet", model=str(model_file), device="cpu")
+        config = RunConfig((str(folder),), tmp_path / "tags.parquet", model=str(model_file), device="cpu", actors=1)
         plan = make_plan(config)
         is_over = threading.Event()
 
@@ -56,7 +56,7 @@ class TestThroughRay:
     def test_a_video_that_grew_before_it_is_read_is_recorded_as_it_was_read(
         self, folder: Path, model_file: Path, tmp_path: Path
     ) -> None:
-        config = RunConfig((str(folder),), tmp_path / "tags.parquet", model=str(model_file), device="cpu")
+        config = RunConfig((str(folder),), tmp_path / "tags.parquet", model=str(model_file), device="cpu", actors=1)
         plan = make_plan(config)
         encode(folder / "b.ts", seconds=10)
         summary = run_job(plan)

@@ -41,7 +41,9 @@ from tests.jobs.tagging.killed import DriverWithoutRay, rows_of
 
 @pytest.fixture
 def config(archive: Path, model_file: Path, tmp_path: Path) -> RunConfig:
-    return RunConfig((str(archive),), tmp_path / "tags.parquet", model=str(model_file), top_k=3, device="cpu")
+    """A job with one actor: each imports torch, which takes four seconds of a core."""
+    out = tmp_path / "tags.parquet"
+    return RunConfig((str(archive),), out, model=str(model_file), top_k=3, device="cpu", actors=1)
 
 
 def stop_after(videos: int):  # type: ignore[no-untyped-def]
@@ -59,7 +61,7 @@ class TestThroughRay:
         seen: list[Progress] = []
         # The precision that vtag would not choose on this machine.
         precision: PrecisionName = "fp32" if choose_precision(torch.device("cpu")) != torch.float32 else "bf16"
-        summary = run_job(make_plan(replace(config, precision=precision, embeddings=True)), seen.append)
+        summary = run_job(make_plan(replace(config, precision=precision, embeddings=True, actors=None)), seen.append)
 
         library = tagger.load_model(str(model_file), device="cpu", precision=precision)
         tags = pq.read_table(config.out).to_pylist()
@@ -460,7 +462,8 @@ def stop(progress):
         sys.stdin.readline()
 
 try:
-    run_job(make_plan(RunConfig((sys.argv[1],), Path(sys.argv[2]), model=sys.argv[3], top_k=3, device="cpu")), stop)
+    config = RunConfig((sys.argv[1],), Path(sys.argv[2]), model=sys.argv[3], top_k=3, device="cpu", actors=1)
+    run_job(make_plan(config), stop)
 except Interrupted as interrupted:
     print(interrupted)
 """

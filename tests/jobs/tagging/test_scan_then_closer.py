@@ -24,14 +24,15 @@ def test_events_of_a_sparse_scan_are_looked_at_again_with_overlap(tmp_path: Path
     for name in ("a.mp4", "b.mp4", "c.mp4"):
         encode(videos / name, seconds=16, rate=10)
     scan, closer, csv = tmp_path / "scan.parquet", tmp_path / "closer.parquet", tmp_path / "events.csv"
-    vtag("run", videos, "--out", scan, "--model", model_file, "--every", "5s")
+    settings = ("--model", model_file, "--actors", "1")
+    vtag("run", videos, "--out", scan, *settings, "--every", "5s")
     assert [row["start_s"] for row in pq.read_table(scan).to_pylist()] == [0.0, 5.0, 10.0, 15.0] * 3
 
     lines = vtag("events", scan, "--csv").splitlines()
     wanted = [line for line in lines if "b.mp4,5.0," in line or "c.mp4,15.0," in line]
     assert len(wanted) == 2
     csv.write_text("\n".join([lines[0], *wanted]))
-    command = ("run", videos, "--out", closer, "--model", model_file, "--overlap", "0.5", "--only", csv)
+    command = ("run", videos, "--out", closer, *settings, "--overlap", "0.5", "--only", csv)
     printed = " ".join(vtag(*command).split())
     assert "Ranges 2 ranges of 2 videos; 1 other video left out" in printed
 
