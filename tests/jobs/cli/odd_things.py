@@ -11,6 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from jobs.result.identity import RunIdentity
 from jobs.result.output import choose_output
 from tests.jobs.result.finished import commit_to, make_finished, publish_to
 
@@ -157,8 +158,11 @@ def damage(file: Path, how: str) -> None:
     REPLACE[how](file, content)
 
 
-def make_results(folder: Path) -> dict[str, str]:
-    """Makes results and run folders in ``folder``, each damaged in one way; returns their paths by the damage."""
+def make_results(folder: Path, identity: RunIdentity) -> dict[str, str]:
+    """Makes results and run folders of ``identity`` in ``folder``, each damaged in one way.
+
+    Returns their paths by the damage.
+    """
     folder.mkdir()
     found = {}
 
@@ -166,7 +170,7 @@ def make_results(folder: Path) -> dict[str, str]:
     originals = folder.with_name(f"{folder.name}-originals")
     originals.mkdir()
     for original in ("t", "t.parquet"):
-        publish_to(originals / original, [make_finished("/v/a.mp4"), make_finished("/v/b.mp4")])
+        publish_to(originals / original, [make_finished("/v/a.mp4"), make_finished("/v/b.mp4")], identity=identity)
 
     def publish(name: str, ending: str = "") -> Path:
         path = folder / (name.replace(" ", "-") + ending)
@@ -205,12 +209,12 @@ def make_results(folder: Path) -> dict[str, str]:
             single = publish(f"{table} in one file: {how}", ".parquet")
             damage({"tags": single, "videos": single.with_name(f"{single.stem}.videos.parquet")}[table], how)
             interrupted = folder / f"interrupted-{table}-{how.replace(' ', '-')}.parquet"
-            commit_to(choose_output(interrupted), [make_finished("/v/a.mp4")])
+            commit_to(choose_output(interrupted), [make_finished("/v/a.mp4")], identity=identity)
             damage(Path(f"{interrupted}.run") / f"part-000000.{table}.parquet", how)
             found[f"{table} of a run folder: {how}"] = str(interrupted)
     for name, part_name in (("gap", "part-000009"), ("huge number", f"part-{'9' * 20}")):
         out = folder / f"{name.replace(' ', '-')}.parquet"
-        commit_to(choose_output(out), [make_finished("/v/a.mp4")])
+        commit_to(choose_output(out), [make_finished("/v/a.mp4")], identity=identity)
         for table in ("tags", "videos"):
             shutil.move(f"{out}.run/part-000000.{table}.parquet", f"{out}.run/{part_name}.{table}.parquet")
         found[f"parts of a run folder: {name}"] = str(out)
