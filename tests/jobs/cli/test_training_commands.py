@@ -19,6 +19,8 @@ from tagger import load_model, read_model_info
 from tagger.file_content import file_hash
 from tests.click_runner import CliRunner
 from tests.training.trees import CLASSES, hash_of, ucf11_tree, ucf101_tree, write_clip
+from training import Split, TrainConfig, TrainResult, Watch, train
+from training.data.data_set import DataSet
 from training.inputs.clip_cache import ENDING
 
 pytestmark = pytest.mark.usefixtures("shared_ray")
@@ -26,6 +28,18 @@ pytestmark = pytest.mark.usefixtures("shared_ray")
 
 def vtag(*arguments: object) -> Result:
     return CliRunner().invoke(main, [str(argument) for argument in arguments], terminal_width=120)
+
+
+@pytest.fixture
+def without_ray_train(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trains in this process. The other tests train on Ray, where each training starts six processes with torch."""
+
+    def train_here(
+        data: DataSet, split: Split, config: TrainConfig, *, watch: Watch, finish: bool, **_: object
+    ) -> TrainResult:
+        return train(data, split, config, watch=watch, finish=finish)
+
+    monkeypatch.setattr("jobs.training.ray_train.train_with_ray", train_here)
 
 
 class Unsafe:
@@ -242,6 +256,7 @@ def test_official_lists_split_a_data_set(tree: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("without_ray_train")
 def test_a_split_at_random_is_scored_next_to_one_by_group_with_a_warning(tree: Path, tmp_path: Path) -> None:
     out = tmp_path / "model.safetensors"
     trained = vtag(
@@ -291,6 +306,7 @@ def test_leave_one_group_out_trains_a_model_for_each_group_of_ucf11(tmp_path: Pa
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("without_ray_train")
 def test_a_model_of_three_crops_is_trained_described_scored_and_tags(tree: Path, tmp_path: Path) -> None:
     out, tags = tmp_path / "three.safetensors", tmp_path / "tags.parquet"
     trained = vtag(
@@ -302,7 +318,7 @@ def test_a_model_of_three_crops_is_trained_described_scored_and_tags(tree: Path,
     described = " ".join(vtag("models", out).output.split())
     assert "shorter side to 112, three crops 112×112: both ends and the middle" in described
     assert json.loads(vtag("evaluate", out, tree, "--json", "-").output)["videos"]["examples"] == 2
-    tagged = vtag("run", tree, "--model", out, "--out", tags, "-q")
+    tagged = vtag("run", tree, "--model", out, "--out", tags, "-q", "--actors", 1)
     assert tagged.exit_code == 0, tagged.output
     rows = pq.read_table(tags).to_pylist()
     for path, (segment,) in ((row["video"], load_model(str(out)).tag(row["video"])) for row in rows[:2]):
@@ -312,6 +328,7 @@ def test_a_model_of_three_crops_is_trained_described_scored_and_tags(tree: Path,
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("without_ray_train")
 def test_the_textbook_3d_cnn_is_trained_described_scored_compared_and_tags(tree: Path, tmp_path: Path) -> None:
     textbook, usual = tmp_path / "textbook.safetensors", tmp_path / "usual.safetensors"
     quick = ("--model", "cnn3d-lstm", "--epochs", 1, "--train-frames", 2, "--val-groups", "04", "--test-groups", "05")
@@ -327,7 +344,7 @@ def test_the_textbook_3d_cnn_is_trained_described_scored_compared_and_tags(tree:
     compared = json.loads(vtag("compare", textbook, usual, tree, "--json").output)
     gflops = [model["cost"]["gflop_per_window"] for model in compared["models"]]
     assert gflops[0] > 10 * gflops[1]
-    tagged = vtag("run", tree, "--model", textbook, "--out", tmp_path / "tags.parquet", "-q")
+    tagged = vtag("run", tree, "--model", textbook, "--out", tmp_path / "tags.parquet", "-q", "--actors", 1)
     assert tagged.exit_code == 0, tagged.output
     assert len(set(pq.read_table(tmp_path / "tags.parquet")["video"].to_pylist())) == 10
 
