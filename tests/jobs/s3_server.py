@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any
 
 import boto3
-from moto.server import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
+from moto.server import MotoRequestHandler, create_backend_app
 from werkzeug.serving import make_server
 
 ERROR = "<?xml version='1.0' encoding='UTF-8'?><Error><Code>{0}</Code><Message>{1}</Message></Error>"
@@ -144,7 +144,8 @@ class Bucket:
 @contextmanager
 def s3_server() -> Iterator[S3Server]:
     """A server on a free port."""
-    app = DomainDispatcherApplication(create_backend_app)
+    # Chosen here: otherwise the server looks for the service again at each request, among two hundred.
+    app = create_backend_app("s3")
     server = S3Server()
     running = make_server(
         "127.0.0.1",
