@@ -2,7 +2,6 @@
 
 import os
 import signal
-from collections.abc import Iterator
 
 # Two threads that share two cores with anything else spend most of their time waiting for each other: the forward pass
 # of an LSTM took 580 ms instead of 7.5 ms on a busy machine. Set before torch is imported, and passed on to children.
@@ -19,22 +18,6 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile("repeatable", deadline=None, derandomize=True)
 settings.register_profile("search", deadline=None, max_examples=1000)
 settings.load_profile("repeatable")
-
-
-@pytest.fixture(scope="session")
-def ray_address() -> Iterator[str]:
-    """The address of a Ray with two CPUs that all tests share: starting one for each test takes five seconds."""
-    from tests.clusters import cluster
-
-    with cluster(2) as nodes:
-        yield nodes.address
-
-
-@pytest.fixture
-def shared_ray(ray_address: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Makes every job of a test join the shared Ray; gives its address."""
-    monkeypatch.setenv("RAY_ADDRESS", ray_address)
-    return ray_address
 
 
 @pytest.fixture

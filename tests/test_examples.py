@@ -20,6 +20,7 @@ import yaml
 
 from jobs.cli.run import run
 from tagger import TAGS_SCHEMA, VIDEOS_SCHEMA
+from tests.clusters import cluster
 from tests.jobs.result.embedded import vector_of
 from tests.jobs.result.finished import EMBEDDED, make_finished, publish_to
 from tests.videos import encode
@@ -201,12 +202,14 @@ def test_systemd_takes_the_units_of_the_job_every_night(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_script_tags_an_archive_on_a_cluster(tmp_path: Path, shared_ray: str) -> None:
+def test_a_script_tags_an_archive_on_a_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "videos").mkdir()
     encode(tmp_path / "videos" / "a.mp4", seconds=3)
     (tmp_path / "videos" / "b.mp4").write_text("no video")
     script = [sys.executable, str(EXAMPLES / "deploy" / "cluster_job.py"), "videos", "tags.parquet"]
-    done = subprocess.run(script, capture_output=True, text=True, cwd=tmp_path)
+    with cluster(2) as nodes:
+        monkeypatch.setenv("RAY_ADDRESS", nodes.address)
+        done = subprocess.run(script, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 3, done.stderr
     assert done.stdout.splitlines()[0] == "tags.parquet: 2 videos, 0.0 hours, 2 segments"
     assert done.stderr.startswith(f"{tmp_path}/videos/b.mp4: ")

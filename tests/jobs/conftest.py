@@ -1,4 +1,4 @@
-"""Fixtures: a small model, a small archive, a bucket and a cluster."""
+"""Fixtures: a small model, a small archive, a bucket, a Ray and a cluster."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,6 +47,23 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="package")
+def ray_address() -> Iterator[str]:
+    """The address of a Ray with two CPUs that the tests of jobs share: starting one for each takes five seconds.
+
+    It ends with these tests, because an idle Ray takes a twentieth of a core.
+    """
+    with cluster(2) as nodes:
+        yield nodes.address
+
+
+@pytest.fixture
+def shared_ray(ray_address: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Makes every job of a test join the shared Ray; gives its address."""
+    monkeypatch.setenv("RAY_ADDRESS", ray_address)
+    return ray_address
+
+
 @pytest.fixture(scope="session")
 def s3() -> "Iterator[S3Server]":
     """A server of the S3 protocol."""
@@ -65,7 +82,7 @@ def bucket(s3: "S3Server", monkeypatch: pytest.MonkeyPatch) -> "Iterator[Bucket]
     s3.recover()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def address() -> Iterator[str]:
     """The address of a cluster of two nodes with one CPU each."""
     with cluster(1, 1) as nodes:
