@@ -158,7 +158,7 @@ def read_frame_number(pixels: np.ndarray) -> int:
 
 @cache
 def _middles(side: int) -> np.ndarray:
-    """``[CELLS, side]``: each row averages the middle half of a cell. Its edges are blurred by compression and scaling."""
+    """``[CELLS, side]``: each row averages the middle half of a cell. Compression and scaling blur its edges."""
     means = np.zeros((CELLS, side))
     for cell in range(CELLS):
         first, end = (round((cell + part) * side / CELLS) for part in (0.25, 0.75))
