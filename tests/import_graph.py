@@ -5,7 +5,7 @@ Imports under ``TYPE_CHECKING`` and inside functions count as well: a reader fol
 
 import ast
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -45,6 +45,9 @@ PACKAGES = tuple(FLOORS)
 """Each package may import from those before it."""
 
 PRINTERS = {"click", "rich"}
+
+SLOW = {"pandas", "sklearn", "torchvision"}
+"""Libraries that take up to two seconds of a core to import, in each process of a job or a training."""
 
 COMMAND_FOLDERS = (["cli"], ["cli", "questions"])
 
@@ -145,6 +148,25 @@ def repeated_names(files: Mapping[str, Path]) -> list[str]:
     return [" and ".join(found) for found in places.values() if len(found) > 1]
 
 
+def imports_one_of(node: ast.AST, libraries: Container[str]) -> bool:
+    """Tells whether a node of a module imports one of the libraries, or something in it."""
+    match node:
+        case ast.Import(names=names):
+            return any(alias.name.split(".")[0] in libraries for alias in names)
+        case ast.ImportFrom(module=str(module)):
+            return module.split(".")[0] in libraries
+    return False
+
+
+def slow_modules(files: Mapping[str, Path]) -> list[str]:
+    """Returns the modules that import one of ``SLOW`` whenever they are imported, and not only in a function."""
+    return [
+        module
+        for module, path in files.items()
+        if any(imports_one_of(node, SLOW) for node in ast.parse(path.read_text("utf-8")).body)
+    ]
+
+
 def printing_modules(files: Mapping[str, Path]) -> list[str]:
     """Returns the modules outside of ``jobs.cli`` that call ``print`` or import click or rich."""
 
@@ -152,11 +174,7 @@ def printing_modules(files: Mapping[str, Path]) -> list[str]:
         match node:
             case ast.Call(func=ast.Name(id="print")):
                 return True
-            case ast.Import(names=names):
-                return any(alias.name.split(".")[0] in PRINTERS for alias in names)
-            case ast.ImportFrom(module=str(module)):
-                return module.split(".")[0] in PRINTERS
-        return False
+        return imports_one_of(node, PRINTERS)
 
     return [
         module

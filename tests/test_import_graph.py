@@ -12,6 +12,7 @@ from tests.import_graph import (
     modules,
     printing_modules,
     repeated_names,
+    slow_modules,
     upward_imports,
 )
 
@@ -35,6 +36,10 @@ def test_no_folder_is_crowded() -> None:
 
 def test_no_package_has_two_modules_of_one_name() -> None:
     assert not repeated_names(FILES)
+
+
+def test_slow_libraries_are_imported_only_by_functions_that_use_them() -> None:
+    assert not slow_modules(FILES)
 
 
 def test_only_the_command_line_prints() -> None:
@@ -104,6 +109,14 @@ def test_two_modules_of_one_name_are_found_in_one_package_only(tmp_path: Path) -
     assert not repeated_names(write(tmp_path, sources))
     sources = {"jobs/b/report.py": "", "jobs/b/__init__.py": ""}
     assert repeated_names(write(tmp_path, sources)) == ["jobs.a.report and jobs.b.report"]
+
+
+def test_modules_that_always_import_a_slow_library_are_found(tmp_path: Path) -> None:
+    sources = {
+        "tagger/a.py": "from sklearn.model_selection import GroupKFold",
+        "tagger/b.py": "def f():\n    import sklearn",
+    }
+    assert slow_modules(write(tmp_path, sources)) == ["tagger.a"]
 
 
 def test_modules_that_print_are_found_outside_the_command_line(tmp_path: Path) -> None:
