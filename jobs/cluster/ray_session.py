@@ -18,6 +18,8 @@ from tagger.system.home import has_writable_home
 CONNECT_TIMEOUT_S = 10.0
 """Seconds to wait for a cluster to accept a connection."""
 
+_KINDS_OF_RESOURCES = ("CPU", "GPU", "MEMORY", "OBJECT_STORE_MEMORY")
+
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -34,6 +36,10 @@ _ENVIRONMENT = {
     # starts. With these values it looks every 50 ms, for half a minute in all.
     "RAY_raylet_client_connect_timeout_milliseconds": "50",
     "RAY_raylet_client_num_connect_attempts": "600",
+    # Ray Data asks for more machines while its own are busy. From then on it takes the CPUs that a machine has beside
+    # those that it asked for as a whole number: on two cores it sees 1.1 CPUs, and runs one decoder at a time. The
+    # number of decoders and models follows from the machines that are there, so it need not ask.
+    **{f"RAY_DATA_DEFAULT_CLUSTER_SCALING_UP_{kind}_UTIL_THRESHOLD": "1000" for kind in _KINDS_OF_RESOURCES},
 }
 
 

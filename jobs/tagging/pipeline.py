@@ -46,9 +46,12 @@ SPAN_WINDOWS = 16
 TASKS_PER_DECODER = 4
 """Number of tasks that a decoder's share of the remaining videos makes (see ``task_sizes``)."""
 
-MIN_PART_BYTES = 64 * 2**20
-"""Minimum size of a part of a video in bytes: some 30 seconds of decoding. Each part costs up to 1.5 s more: it opens
-the file, and decodes from the key frame before its first window and to the end of its last one."""
+MIN_PART_BYTES = 32 * 2**20
+"""Minimum mean size of the parts of a video in bytes: some ten seconds of decoding. Each part costs 0.3 s more: it
+opens the file, and decodes from the key frame before its first window and to the end of its last one."""
+
+MAX_PART_BYTES = 2**30
+"""Maximum mean size of the parts of a video in bytes, because an interrupted job decodes unfinished parts again."""
 
 VIDEOS_PER_TASK = 64
 """Maximum number of videos in a decoding task. A task costs the Ray driver about as much as a row. Each task takes 1 to
@@ -301,13 +304,15 @@ def task_sizes(videos: int, decoders: int) -> Iterator[int]:
 def numbers_of_parts(videos: Sequence[Video], decoders: int) -> list[int]:
     """Returns the number of parts of each video that ``decoders`` decode at the same time.
 
-    A part has at least MIN_PART_BYTES, and no less than the share of the remaining bytes that a task may have (see
-    ``task_sizes``). So the last long videos are cut finely, and all decoders are busy to the end.
+    Parts have at least MIN_PART_BYTES, and no less than the share of the remaining bytes that a task may have (see
+    ``task_sizes``), or MAX_PART_BYTES; a mean over the video, whose last parts are smaller (see ``Part``). So the last
+    long videos are cut finely, and all decoders are busy to the end.
     """
     left = sum(video.size for video in videos)
     counts = []
     for video in videos:
-        part_bytes = max(left / (TASKS_PER_DECODER * decoders), MIN_PART_BYTES)
+        share = left / (TASKS_PER_DECODER * decoders)
+        part_bytes = max(min(share, MAX_PART_BYTES), MIN_PART_BYTES)
         counts.append(max(1, int(video.size / part_bytes)) if decoders > 1 else 1)
         left -= video.size
     return counts

@@ -272,7 +272,7 @@ def why_not_joined(ends: Sequence[PartEnd]) -> str | None:
 
     Each part must begin in the file where the part before it ends, or earlier. Otherwise a clock that jumps back has
     misled the search for the beginning of a part. Parts from nodes or runs with different readers do not fit together
-    where one reader has read the video whole.
+    where one reader has read the video whole, nor parts of an earlier vtag, which cut videos in another way.
     """
     if any(each.end.status != "ok" for each in ends):
         return None
@@ -283,4 +283,6 @@ def why_not_joined(ends: Sequence[PartEnd]) -> str | None:
         return "some of its parts were read by a reader that does not read parts"
     if any(after[0] > before[1] for before, after in pairwise(positions)):
         return "its parts do not follow each other in the file"
+    if any(after.first < before.stop for before, after in pairwise(each for each in ends if each.end.windows)):
+        return "its parts overlap"
     return None

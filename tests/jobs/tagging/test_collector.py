@@ -58,6 +58,11 @@ def test_parts_with_a_stretch_of_the_file_between_them_are_read_whole() -> None:
     assert video.failure is not None and "do not follow each other" in video.failure.reason
 
 
+def test_parts_that_overlap_are_read_whole() -> None:
+    video = collected(rows([0, 1, 2], part_end(0, 0, 3, (0, 60))), rows([2, 3], part_end(1, 2, 4, (50, 99))))
+    assert video.failure is not None and "overlap" in video.failure.reason
+
+
 @pytest.mark.parametrize("first_is_whole", [True, False])
 def test_parts_of_readers_that_do_not_fit_together_are_read_whole(first_is_whole: bool) -> None:
     # The first part has all windows if its reader reads no parts, and other parts have none.

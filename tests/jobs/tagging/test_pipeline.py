@@ -1,3 +1,4 @@
+import heapq
 import math
 import os
 import threading
@@ -17,6 +18,7 @@ from jobs.cluster.ray_driver import RayDriver, SendEvent, run_on_ray
 from jobs.cluster.ray_session import RaySession
 from jobs.tagging.finished.collector import Collector
 from jobs.tagging.pipeline import (
+    MAX_PART_BYTES,
     MIN_PART_BYTES,
     TASKS_PER_DECODER,
     VIDEOS_PER_TASK,
@@ -30,10 +32,11 @@ from jobs.tagging.pipeline import (
     windows_per_call,
 )
 from jobs.tagging.prediction import Predictor
-from tagger import find_model
+from tagger import Sampling, find_model
 from tagger.errors import VtagError
 from tagger.models.registry import ARCHITECTURES
 from tagger.tagger import ModelSource
+from tagger.windows import Part
 
 
 @given(
@@ -205,16 +208,27 @@ def test_parts_are_large_and_no_task_has_more_than_its_share_of_what_remains(siz
     for at, (size, count) in enumerate(zip(sizes, counts, strict=True)):
         assert count == 1 or size / count >= MIN_PART_BYTES
         if decoders > 1:
-            assert size / count < 2 * max(MIN_PART_BYTES, sum(sizes[at:]) / (TASKS_PER_DECODER * decoders))
+            share = sum(sizes[at:]) / (TASKS_PER_DECODER * decoders)
+            assert size / count < 2 * max(MIN_PART_BYTES, min(share, MAX_PART_BYTES))
 
 
 def test_the_last_long_videos_are_cut_finely_so_that_all_decoders_work_to_the_end() -> None:
     gigabytes = [Video(f"{number}.mp4", 2**30, 1) for number in range(20)]
     assert numbers_of_parts(gigabytes, 2) == [1] * 16 + [2, 2, 4, 8]
-    assert numbers_of_parts(gigabytes[:1], 16) == [16]
+    assert numbers_of_parts(gigabytes[:1], 16) == [32]
+
+
+@given(windows=st.integers(1000, 100_000), decoders=st.integers(2, 16))
+def test_decoders_of_a_single_long_video_finish_together(windows: int, decoders: int) -> None:
+    (of,) = numbers_of_parts([Video("a.mp4", 2**31, 1)], decoders)
+    busy = [0] * decoders
+    for index in range(of):
+        part = Part(index, of).windows(Sampling(), windows * Sampling().window_s)
+        heapq.heapreplace(busy, busy[0] + min(part.stop, windows) - part.start)
+    assert max(busy) - min(busy) <= 0.12 * windows / decoders + 2
 
 
 @pytest.mark.parametrize("path", ["s3://bucket/a.mp4", "/a.mp4"])
 def test_a_single_core_reads_a_video_whole_and_so_does_each_one_whose_size_is_unknown(path: str) -> None:
-    assert numbers_of_parts([Video(path, 2**40, 1)], 8) == [32]
+    assert numbers_of_parts([Video(path, 2**40, 1)], 8) == [1024]
     assert numbers_of_parts([Video(path, 2**40, 1)], 1) == numbers_of_parts([Video(path, 0, 0)], 8) == [1]

@@ -27,12 +27,23 @@ DENSE = Sampling(num_frames=4, sampling_rate=1, target_fps=10.0)
 
 
 @given(duration_s=st.floats(0.1, 1e5), of=st.integers(1, 40))
-def test_parts_have_all_windows_once_and_about_equally_many(duration_s: float, of: int) -> None:
+def test_parts_have_all_windows_once_and_become_smaller(duration_s: float, of: int) -> None:
     ranges = [Part(index, of).windows(DENSE, duration_s) for index in range(of)]
     assert ranges[0].start == 0 and ranges[-1].stop == NEVER
     assert all(before.stop == after.start for before, after in pairwise(ranges))
-    counts = [len(each) for each in ranges[:-1]] + [DENSE.window_count(duration_s) - ranges[-1].start]
-    assert max(counts) - min(counts) <= 1
+    windows = DENSE.window_count(duration_s)
+    counts = [len(each) for each in ranges[:-1]] + [windows - ranges[-1].start]
+    assert all(after <= before + 1 for before, after in pairwise(counts))
+    assert max(counts) <= 2 * windows / of + 1
+
+
+def test_two_parts_are_equal_and_the_last_of_eight_is_a_fortieth() -> None:
+    def counts(of: int) -> list[int]:
+        starts = [Part(index, of).windows(DENSE, 400.0).start for index in range(of)]
+        return [after - before for before, after in pairwise([*starts, 1000])]
+
+    assert counts(2) == [500, 500]
+    assert counts(8) == [227, 198, 169, 140, 110, 81, 52, 23]
 
 
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -139,7 +150,7 @@ def test_a_wrong_index_gives_no_wrong_frames(tmp_path: Path) -> None:
         data[at : at + 2] = data[cues[-1] : cues[-1] + 2]
     path.write_bytes(data)
     with pytest.raises(SparseError, match="seeking does not find the packet"):
-        windows_of(path, DENSE, part=Part(1, 5))
+        windows_of(path, DENSE, part=Part(1, 8))
 
 
 def with_a_clock_that_jumps_back(path: Path, back_ms: int) -> Path:
