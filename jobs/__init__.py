@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from jobs.archive.video import Failure, Video
     from jobs.errors import Interrupted, JobError
     from jobs.result.publish import LabelCount
-    from jobs.tagging.plan import DryRun, Plan, dry_run, make_plan
+    from jobs.tagging.dry_run import DryRun, dry_run
+    from jobs.tagging.plan import Plan, make_plan
     from jobs.tagging.run import run_job
     from jobs.tagging.run_config import RunConfig
     from jobs.tagging.summary import Progress, Summary
@@ -43,9 +44,9 @@ _LAZY = {
     "Progress": "tagging.summary",
     "Summary": "tagging.summary",
     "find_videos": "archive.listing",
-    "DryRun": "tagging.plan",
+    "DryRun": "tagging.dry_run",
     "Plan": "tagging.plan",
-    "dry_run": "tagging.plan",
+    "dry_run": "tagging.dry_run",
     "make_plan": "tagging.plan",
     "run_job": "tagging.run",
 }

@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 from jobs.archive.folders import FolderProblem, Folders
@@ -18,18 +17,13 @@ from jobs.result.ledger import StartedRun, committed_parts, read_moved, read_sta
 from jobs.result.output import Output, choose_output
 from jobs.result.pruning import Pruning, find_pruning
 from jobs.result.published import Result, UnusableResultError, read_result
-from jobs.storage.address import is_address
 from jobs.tagging.run_config import RunConfig
-from tagger.errors import InputError, OutputError, VideoError
-from tagger.isolation import decoder_of_this_thread
+from tagger.errors import InputError, OutputError
 from tagger.tagger import ModelSource, find_model
-from tagger.windows import Sampling, WantedWindows
+from tagger.windows import Sampling
 
 PRUNED_SHOWN = 3
 """Number of videos named in the error about a prune that is too large."""
-
-PROBES = 8
-"""Number of processes that open videos at the same time. On a network disk they wait most of the time."""
 
 
 @dataclass(frozen=True)
@@ -71,41 +65,6 @@ class Plan:
         """
         work = self.todo or self.changes.touched or self.changes.moved or self.pruning.gone or self.run_id is not None
         return self.base is not None and not work
-
-
-@dataclass(frozen=True)
-class DryRun:
-    """The figures that ``vtag run --dry-run`` shows.
-
-    ``videos`` is the number of videos in the inputs. The job would read the ``new``, ``changed`` and ``retried`` ones,
-    but not the ``kept`` ones. ``kept`` includes the ``touched`` videos, which have the same content and another
-    modification time, and the ``moved`` ones, which have the same content and another name. ``gone`` videos are in the
-    result but not in the inputs. The job would remove ``pruned`` of them and, with ``--prune``, keep ``unknown`` ones,
-    which are not certainly gone. ``unlisted`` folders could not be listed. ``left_out`` counts the files that are not
-    videos, by extension.
-
-    ``unreadable`` videos cannot be opened. The job would tag ``video_s`` seconds of video in ``windows`` windows.
-    ``unopened`` videos are in buckets and would have to be copied first, so ``unreadable``, ``video_s`` and ``windows``
-    do not include them. ``only`` is None when whole videos are tagged.
-    """
-
-    videos: int
-    new: int
-    changed: int
-    retried: int
-    touched: int
-    moved: int
-    kept: int
-    gone: int
-    pruned: int
-    unknown: int
-    unlisted: tuple[FolderProblem, ...]
-    left_out: Mapping[str, int]
-    unreadable: int
-    unopened: int
-    video_s: float
-    windows: int
-    only: Selection | None = None
 
 
 def with_hop(sampling: Sampling, hop_s: float | None) -> Sampling:
@@ -325,51 +284,3 @@ def _check_base(output: Output, base: Result, identity: RunIdentity) -> None:
                 f"{output.manifest} lists {lacking[0]}, which is missing; "
                 "use --overwrite to start over, or choose another --out"
             )
-
-
-def dry_run(plan: Plan, on_probed: Callable[[int], None] = lambda probed: None) -> DryRun:
-    """Opens every local video that is still to be tagged and adds up lengths and windows.
-
-    ``on_probed`` gets the number of videos opened so far.
-    """
-
-    def windows_of(video: Video) -> tuple[float, int] | None:
-        try:
-            facts = decoder_of_this_thread().probe(video.path)
-        except VideoError:  # The run will report it in the video's row.
-            return None
-        duration_s = facts.duration_s or 0.0
-        count = plan.sampling.window_count(duration_s)
-        return duration_s, WantedWindows(plan.sampling, video.only, duration_s).count(count)
-
-    here = [video for video in plan.todo if not is_address(video.path)]
-    unreadable = windows = 0
-    video_s = 0.0
-    with ThreadPoolExecutor(max_workers=min(PROBES, max(1, len(here)))) as pool:
-        for probed, found in enumerate(pool.map(windows_of, here), start=1):
-            if found is None:
-                unreadable += 1
-            else:
-                video_s += found[0]
-                windows += found[1]
-            on_probed(probed)
-    changes = plan.changes
-    return DryRun(
-        videos=len(plan.videos),
-        new=len(changes.new),
-        changed=len(changes.changed),
-        retried=len(changes.retried),
-        touched=len(changes.touched),
-        moved=len(changes.moved),
-        kept=changes.kept,
-        gone=changes.gone,
-        pruned=len(plan.pruning.gone),
-        unknown=plan.pruning.unknown,
-        unlisted=plan.unlisted,
-        left_out=plan.left_out,
-        unreadable=unreadable,
-        unopened=len(plan.todo) - len(here),
-        video_s=video_s,
-        windows=windows,
-        only=plan.only,
-    )

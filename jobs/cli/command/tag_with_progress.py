@@ -18,7 +18,7 @@ from jobs.tagging.summary import Progress, Summary
 from tagger.errors import doing
 
 if TYPE_CHECKING:
-    from jobs.tagging.plan import DryRun
+    from jobs.tagging.dry_run import DryRun
 
 LISTING_REPORT_S = 5.0
 """Seconds between two messages about a slow listing."""
@@ -75,7 +75,8 @@ def dry_run_with_progress(config: RunConfig, *, quiet: bool = False) -> "DryRun"
     from rich.console import Console
     from rich.progress import Progress as Bars
 
-    from jobs.tagging.plan import dry_run, make_plan
+    from jobs.tagging.dry_run import dry_run
+    from jobs.tagging.plan import make_plan
 
     with doing("planning the job for", config.out):
         plan = make_plan(config, _listing_reporter(quiet))

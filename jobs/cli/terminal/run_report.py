@@ -20,7 +20,7 @@ from tagger.errors import ErrorKind
 from tagger.segments import BACKGROUND
 
 if TYPE_CHECKING:
-    from jobs.tagging.plan import DryRun
+    from jobs.tagging.dry_run import DryRun
 
 EXAMPLES_SHOWN = 3
 """Number of videos that the summary names for each kind of failure."""

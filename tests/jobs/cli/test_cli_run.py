@@ -13,6 +13,7 @@ import rich.progress
 from click.testing import Result
 
 import jobs.cluster.ray_driver
+import jobs.tagging.dry_run
 import jobs.tagging.plan
 import jobs.tagging.run
 from jobs.archive.folders import FolderProblem
@@ -364,8 +365,8 @@ def test_dry_run_only_prints_what_would_be_done(job: Job, monkeypatch: pytest.Mo
         "pruned": 0,
     }
     rest = {"unknown": 0, "unreadable": 1, "unopened": 2, "video_s": 7200.0, "windows": 3375}
-    found = jobs.tagging.plan.DryRun(**counts, **rest, unlisted=(), left_out={".jpg": 3})
-    monkeypatch.setattr(jobs.tagging.plan, "dry_run", lambda plan, on_probed: found)
+    found = jobs.tagging.dry_run.DryRun(**counts, **rest, unlisted=(), left_out={".jpg": 3})
+    monkeypatch.setattr(jobs.tagging.dry_run, "dry_run", lambda plan, on_probed: found)
     job.ending = AssertionError("the job must not run")
     done = vtag("--dry-run")
     assert done.exit_code == 0
@@ -388,8 +389,8 @@ def test_exit_3_of_a_dry_run_when_a_folder_cannot_be_listed(job: Job, monkeypatc
     names = ("videos", "new", "changed", "retried", "touched", "moved", "kept", "gone", "pruned", "unknown")
     counts = dict.fromkeys((*names, "unreadable", "unopened", "windows"), 0)
     problem = FolderProblem("/v/closed", "permission denied")
-    found = jobs.tagging.plan.DryRun(**counts, video_s=0.0, unlisted=(problem,), left_out={})
-    monkeypatch.setattr(jobs.tagging.plan, "dry_run", lambda plan, on_probed: found)
+    found = jobs.tagging.dry_run.DryRun(**counts, video_s=0.0, unlisted=(problem,), left_out={})
+    monkeypatch.setattr(jobs.tagging.dry_run, "dry_run", lambda plan, on_probed: found)
     done = vtag("--dry-run")
     assert done.exit_code == 3
     assert "1 folder cannot be listed /v/closed: permission denied" in " ".join(done.stdout.split())
@@ -398,7 +399,7 @@ def test_exit_3_of_a_dry_run_when_a_folder_cannot_be_listed(job: Job, monkeypatc
 def test_the_bar_of_a_dry_run_counts_only_videos_that_are_opened(monkeypatch: pytest.MonkeyPatch) -> None:
     plan = SimpleNamespace(todo=[Video(path, 1, 1) for path in ("/v/a.mp4", "/v/b.mp4", "s3://bucket/c.mp4")])
     monkeypatch.setattr(jobs.tagging.plan, "make_plan", lambda config, on_found: plan)
-    monkeypatch.setattr(jobs.tagging.plan, "dry_run", lambda plan, on_probed: None)
+    monkeypatch.setattr(jobs.tagging.dry_run, "dry_run", lambda plan, on_probed: None)
     totals: list[int] = []
     monkeypatch.setattr(rich.progress.Progress, "add_task", lambda self, title, total: totals.append(total))
     dry_run_with_progress(RunConfig(inputs=("/v", "s3://bucket"), out="t.parquet"), quiet=True)

@@ -23,7 +23,7 @@ import jobs.cli.demo
 import jobs.cluster.ray_driver
 import jobs.measure.bench
 import jobs.result.lock
-import jobs.tagging.plan
+import jobs.tagging.dry_run
 import jobs.tagging.run
 import tagger
 import training.data.inventory
@@ -300,7 +300,7 @@ def without_heavy_work(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         (jobs.result.lock, "SETTLE_S", 0.01),
         (jobs.cli.demo, "demo_clips", lambda: [tmp_path / "video.mp4"]),
         (jobs.measure.bench, "DecoderProcess", Decoder),
-        (jobs.tagging.plan, "decoder_of_this_thread", Decoder),
+        (jobs.tagging.dry_run, "decoder_of_this_thread", Decoder),
         (training.data.inventory, "decoder_of_this_thread", Decoder),
         (jobs.cli.command.train_with_progress, "train_model", prepare_training),
         (tagger, "load_model", find_tagger),

@@ -13,7 +13,8 @@ from jobs.result.ledger import read_moved
 from jobs.result.output import choose_output
 from jobs.result.verify import verify
 from jobs.tagging import run
-from jobs.tagging.plan import dry_run, make_plan
+from jobs.tagging.dry_run import dry_run
+from jobs.tagging.plan import make_plan
 from jobs.tagging.run import run_job
 from jobs.tagging.run_config import RunConfig
 from jobs.tagging.summary import Summary

@@ -17,7 +17,8 @@ from jobs.result.output import find_output
 from jobs.result.published import read_result
 from jobs.result.rewrite.compact import compact
 from jobs.result.verify import verify
-from jobs.tagging.plan import dry_run, make_plan
+from jobs.tagging.dry_run import dry_run
+from jobs.tagging.plan import make_plan
 from jobs.tagging.run import run_job
 from jobs.tagging.run_config import MaxPrune, RunConfig
 from tagger.errors import InputError, OutputError

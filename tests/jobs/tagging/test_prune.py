@@ -7,7 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs.archive.folders import FolderProblem
-from jobs.tagging.plan import dry_run, make_plan
+from jobs.tagging.dry_run import dry_run
+from jobs.tagging.plan import make_plan
 from jobs.tagging.run import run_job
 from jobs.tagging.run_config import MaxPrune, RunConfig
 from jobs.tagging.summary import Summary

@@ -24,10 +24,11 @@ from jobs.result.identity import file_metadata
 from jobs.result.ledger import Ledger, remove
 from jobs.result.rewrite.compact import compact
 from jobs.result.verify import verify
+from jobs.tagging.dry_run import DryRun, dry_run
 from jobs.tagging.finished.collector import FinishedVideo
 from jobs.tagging.finished.rows import result_tables
 from jobs.tagging.pipeline import Workers, choose_workers
-from jobs.tagging.plan import DryRun, dry_run, make_plan
+from jobs.tagging.plan import make_plan
 from jobs.tagging.run import run_job
 from jobs.tagging.run_config import MaxFailures, RunConfig
 from jobs.tagging.summary import Progress
