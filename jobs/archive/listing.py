@@ -11,6 +11,7 @@ from jobs.archive.lists import names_in_list
 from jobs.archive.local import local_videos, videos_of_line
 from jobs.archive.rules import Rules
 from jobs.archive.video import Video
+from jobs.archive.videos import CollectedVideos, Videos
 from jobs.errors import reason
 from jobs.storage.address import is_address
 from tagger.errors import InputError, doing
@@ -29,8 +30,8 @@ def find_videos(
     null: bool = False,
     exclude: Sequence[str] = (),
     include: Sequence[str] = (),
-) -> list[Video]:
-    """Returns the videos of ``inputs``, sorted by path, each path once.
+) -> Videos:
+    """Returns the videos of ``inputs``, sorted by name (see ``video_name``), each once.
 
     An input is a file, a folder (searched recursively) or a glob, as a path or as an address such as
     ``s3://bucket/videos``; or it is a list: ``@list.txt``, or ``-`` for standard input. Folders and globs give files
@@ -43,12 +44,12 @@ def find_videos(
     more = {"." + extension.lower().lstrip(".") for extension in extensions}
     rules = Rules(VIDEO_EXTENSIONS | more, tuple(exclude), tuple(include))
     record = Folders() if folders is None else folders
-    found: list[Video] = []
+    found = CollectedVideos()
     for text in inputs:
         before = len(found)
         with doing("listing", _name(text)):
             for video in _videos(text, rules, record, null):
-                found.append(video)
+                found.add(video)
                 if len(found) % REPORT_EVERY == 0:
                     on_found(len(found))
         problems = record.problems
@@ -58,11 +59,9 @@ def find_videos(
             raise InputError(
                 f"{_name(text)} holds no videos; files with an unusual ending are found with --ext, as in --ext .bin"
             )
-    # As bytes, since file names need not be text.
-    found.sort(key=lambda video: os.fsencode(video.path))
-    unique = [video for i, video in enumerate(found) if i == 0 or video.path != found[i - 1].path]
-    on_found(len(unique))
-    return unique
+    videos = found.sorted()
+    on_found(len(videos))
+    return videos
 
 
 def _videos(text: str, rules: Rules, folders: Folders, null: bool) -> Iterator[Video]:

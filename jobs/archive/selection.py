@@ -4,12 +4,15 @@ import hashlib
 import json
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from jobs.archive.local import absolute
-from jobs.archive.video import Video, VideoRanges, video_name, video_path
+from jobs.archive.video import VideoRanges, video_name, video_path
+from jobs.archive.videos import Videos
 from jobs.storage.address import is_address
 from tagger.errors import InputError, one_line
 from tagger.windows import merged_ranges
@@ -57,19 +60,15 @@ def recorded_ranges(named: VideoRanges) -> dict[str, Any]:
     return {"videos": len(named), "ranges": ranges, "sha256": hashlib.sha256(text.encode()).hexdigest()}
 
 
-def choose_videos(videos: Iterable[Video], named: VideoRanges) -> tuple[Sequence[Video], Selection]:
+def choose_videos(videos: Videos, named: VideoRanges) -> tuple[Videos, Selection]:
     """Returns those of the ``videos`` that have ranges, with their ranges. Raises InputError when none of them has."""
-    chosen, found, left_out = [], set(), 0
-    for video in videos:
-        name = video_name(video.path)
-        if name in named:
-            found.add(name)
-            chosen.append(replace(video, only=named[name]))
-        else:
-            left_out += 1
+    is_named = pc.is_in(videos.names, pa.array(list(named), pa.large_string()))
+    chosen = videos.filter(is_named.to_numpy(zero_copy_only=False)).with_ranges(named)
+    found = set(chosen.names.to_pylist())
     missing = [name for name in named if name not in found]
-    if not chosen:
+    if not found:
         more = f"; the first of {len(missing):,} is {one_line(missing[0])}"
         raise InputError(f"no video of --only is in the inputs{more}")
     ranges = sum(len(named[name]) for name in found)
+    left_out = len(videos) - len(chosen)
     return chosen, Selection(len(found), ranges, left_out, len(missing), missing[0] if missing else None)

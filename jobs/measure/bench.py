@@ -120,7 +120,7 @@ def _measure(
     if _gpu_decodes(decode, reader):
         reader, workers = "pyav-nvdec", choose_workers(session.cpus, session.gpus, device, nvdec=True)
     send_event("transport")
-    rows = windows_per_call(info, workers.device)
+    rows = windows_per_call(info, workers.device, workers.actors)
     transport = measure_transport(source, rows)
     send_event("the model")
     models = [measure_model(source, workers, precision, seconds)]

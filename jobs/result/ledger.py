@@ -5,7 +5,8 @@
 ``part-000000.embeddings.parquet``: rows of finished videos, with the schemas of the result. The videos part is written
 last and completes the commit. Other files of a part do not count without it, and the next commit overwrites them.
 ``moved.json`` has the old and new names of moved videos. ``kept-000000.parquet`` has rows of videos that are not
-finished, which count only until the run is finished. ``log-000.jsonl`` has the events with
+finished, and ``contents-000000.parquet`` fingerprints of videos that are not read; both count only until the run is
+finished. ``log-000.jsonl`` has the events with
 their times, in a new file for each start of the job.
 """
 
@@ -14,8 +15,8 @@ import json
 import re
 import time
 import uuid
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -38,6 +39,9 @@ LEDGER_PART = re.compile(r"part-(\d{6,})\.(tags|videos|embeddings)\.parquet")
 KEPT = re.compile(r"kept-(\d{6,})\.parquet")
 """The file names of rows of videos that are not finished."""
 
+CONTENTS = re.compile(r"contents-(\d{6,})\.parquet")
+"""The file names of fingerprints."""
+
 MOVED = "moved.json"
 
 LOG_INTERVAL_S = 30.0
@@ -55,9 +59,8 @@ class Ledger:
         self.folder = folder
         self._check_lock = check_lock
         self._next_part = len(committed_parts(folder))
-        kept = [int(match[1]) for name in folder.names() if (match := KEPT.fullmatch(name))]
-        # Not their number: a damaged one may have been removed.
-        self._next_kept = max(kept, default=-1) + 1
+        self._next_kept = _next_number(folder, KEPT)
+        self._next_contents = _next_number(folder, CONTENTS)
         started = read_started_run(folder)
         assert started is not None, "there is no plan; use Ledger.open"
         self.run_id = started.run_id
@@ -117,6 +120,15 @@ class Ledger:
         self.folder.child(f"kept-{self._next_kept:06d}.parquet").write_table(rows)
         self._next_kept += 1
 
+    def note(self, contents: Sequence["Content"]) -> None:
+        """Notes the content of videos, for the same run if it is interrupted."""
+        if not contents:
+            return
+        self._check_lock()
+        table = pa.Table.from_pylist([asdict(content) for content in contents])
+        self.folder.child(f"contents-{self._next_contents:06d}.parquet").write_table(table)
+        self._next_contents += 1
+
     def move(self, new_names: Mapping[str, str]) -> None:
         """Notes moved videos, before their rows are committed: ``new_names`` by old names."""
         if not new_names:
@@ -138,6 +150,39 @@ class Ledger:
             if time.monotonic() - self._log_written_s >= LOG_INTERVAL_S or event != "committed":
                 self._log.write_text("".join(self._lines))
                 self._log_written_s = time.monotonic()
+
+
+@dataclass(frozen=True)
+class Content:
+    """The fingerprint of a version of a video: its name, size in bytes, and modification time in nanoseconds."""
+
+    video: str
+    size: int
+    mtime_ns: int
+    fingerprint: str
+
+
+def read_contents(folder: Location) -> dict[tuple[str, int, int], str]:
+    """Reads the fingerprints that a run has noted, by name, size and modification time. Raises OutputError."""
+    found: dict[tuple[str, int, int], str] = {}
+    for file in _numbered(folder, CONTENTS):
+        try:
+            columns = file.parquet().read().to_pydict()
+            versions = zip(columns["video"], columns["size"], columns["mtime_ns"], strict=True)
+            found.update(zip(versions, columns["fingerprint"], strict=True))
+        except (OSError, KeyError) as error:
+            why = reason(error) if isinstance(error, OSError) else f"it has no column {error}"
+            raise OutputError(f"{file} cannot be read: {why}; if it is damaged, remove it") from error
+    return found
+
+
+def _numbered(folder: Location, pattern: re.Pattern[str]) -> list[Location]:
+    return [folder.child(name) for name in sorted(filter(pattern.fullmatch, folder.names()))]
+
+
+def _next_number(folder: Location, pattern: re.Pattern[str]) -> int:
+    """Returns the number of the next file. Not the number of files: a damaged one may have been removed."""
+    return 1 + max((int(match[1]) for name in folder.names() if (match := pattern.fullmatch(name))), default=-1)
 
 
 def part_files(folder: Location, number: int, *, embeddings: bool) -> TableFiles:
@@ -164,7 +209,7 @@ def committed_parts(folder: Location) -> list[TableFiles]:
 
 def kept_tables(folder: Location) -> list[Location]:
     """Returns the files with rows of videos that are not finished, in the order in which they were written."""
-    return [folder.child(name) for name in sorted(filter(KEPT.fullmatch, folder.names()))]
+    return _numbered(folder, KEPT)
 
 
 def read_moved(folder: Location) -> dict[str, str]:
@@ -217,7 +262,7 @@ def remove(folder: Location) -> None:
     The plan is removed first: a half-removed folder is no run.
     """
     mine = re.compile(
-        rf"plan\.json|moved\.json|{LEDGER_PART.pattern}|{KEPT.pattern}|log-\d+\.jsonl|error-[\w.-]+\.txt|\..*\.tmp"
+        rf"plan\.json|moved\.json|{LEDGER_PART.pattern}|{KEPT.pattern}|{CONTENTS.pattern}|log-\d+\.jsonl|error-[\w.-]+\.txt|\..*\.tmp"
     )
     for name in sorted(folder.names(), key=lambda name: name != "plan.json"):
         if mine.fullmatch(name):

@@ -90,12 +90,14 @@ def merge(
     sources: Sequence[TableFiles],
     *,
     keep: pa.Array | None = None,
+    drop: pa.Array | None = None,
     embedding_size: int | None = None,
     range_rows: int | None = None,
 ) -> Iterator[Merged]:
     """Yields the rows of ``sources`` in ascending ranges of videos. For a video in two sources, the later one counts.
 
-    ``keep``: the names of the videos to keep; None keeps all. Ranges without any of them are not read.
+    ``keep``: the names of the videos to keep; None keeps all. Ranges without any of them are not read. ``drop``: the
+    names of videos to leave out.
     ``embedding_size`` is the number of values of the embeddings; None leaves them out. A range has about ``range_rows``
     rows. Raises OutputError when the tags of a source do not fit its videos, the embeddings do not fit the tags, or a
     source cannot be read.
@@ -115,7 +117,7 @@ def merge(
                 if names is None or outline.may_have(names)
             ]
             if range_sources:
-                yield _merge_range(pool, range_sources, low, high, names, embedding_size)
+                yield _merge_range(pool, range_sources, low, high, names, drop, embedding_size)
             low = high or low
 
 
@@ -193,6 +195,7 @@ def _merge_range(
     low: str,
     high: str | None,
     keep: pa.Array | None,
+    drop: pa.Array | None,
     embedding_size: int | None,
 ) -> Merged:
     chosen = pc.field("video") > low
@@ -209,13 +212,17 @@ def _merge_range(
         if len(names):
             is_first[1:] = pc.not_equal(names[1:], names[:-1]).to_numpy(zero_copy_only=False)
         videos = videos.filter(pa.array(is_first))
+    is_whole = keep is None
     if keep is not None:
         videos = videos.filter(pc.is_in(videos["video"], keep))
+    if drop is not None and pc.any(is_dropped := pc.is_in(videos["video"], drop)).as_py():
+        videos = videos.filter(pc.invert(is_dropped))
+        is_whole = False
 
     def read_segments(table: Literal["tags", "embeddings"], schema: pa.Schema) -> pa.Table:
         """Returns the rows that belong to ``videos``, each from the source of its video."""
         rows = _read(pool, range_sources, table, schema, chosen)
-        if len(range_sources) > 1 or keep is not None:
+        if len(range_sources) > 1 or not is_whole:
             at = pc.index_in(rows["video"], videos["video"].combine_chunks())
             counting = videos["source"].combine_chunks().take(at.combine_chunks())
             rows = rows.filter(pc.equal(counting, rows["source"].combine_chunks()))

@@ -1,7 +1,7 @@
 """Publishes a result: merges the rows of a run and of the earlier result, adds metadata, and replaces the files."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
@@ -76,23 +76,26 @@ def publish(
     base: Result | None,
     new_tables: Sequence[TableFiles],
     *,
-    keep: pa.Array | None = None,
+    drop: pa.Array | None = None,
+    replaced: Collection[int] | None = None,
     check_lock: Callable[[], None] = lambda: None,
     keeps_previous: bool = True,
 ) -> ResultCounts:
     """Publishes the ``new_tables`` of a run, with the rows of ``base`` that they do not replace, at ``output``.
 
-    ``keep``: the names of the videos to keep; None keeps all. ``check_lock`` is called before each file is put in
-    place, and raises OutputError when another job holds the output now. ``keeps_previous``: part files that were in the
-    result until now stay for one more publication.
+    ``drop``: the names of the videos whose rows leave the result. ``replaced``: the numbers of the sources of ``base``
+    that may have rows of these videos or of those in ``new_tables``; None for all. The names in other sources are not
+    read. ``check_lock`` is called before each file is put in place, and raises OutputError when another job holds the
+    output now. ``keeps_previous``: part files that were in the result until now stay for one more publication.
 
     Raises OutputError when the output cannot be written. Then nothing is lost, and the call can be repeated. A repeated
     call gives the same result.
     """
     try:
         if output.is_folder:
-            return _publish_folder(output, identity, run_id, base, new_tables, keep, check_lock, keeps_previous)
-        return _publish_files(output, identity, run_id, base, new_tables, keep, check_lock)
+            changed = drop, replaced
+            return _publish_folder(output, identity, run_id, base, new_tables, *changed, check_lock, keeps_previous)
+        return _publish_files(output, identity, run_id, base, new_tables, drop, check_lock)
     except OSError as error:
         what = what_failed(error, f"{output.out} cannot be written")
         raise OutputError(f"{what}: {reason(error)}; finished videos are kept, run the same command again") from error
@@ -155,17 +158,18 @@ def _publish_files(
     run_id: str,
     base: Result | None,
     new_tables: Sequence[TableFiles],
-    keep: pa.Array | None,
+    drop: pa.Array | None,
     check_lock: Callable[[], None],
 ) -> ResultCounts:
     before = base.sources if base is not None else ()
-    if keep is None and base is not None and base.is_half_published:
+    keep = None
+    if base is not None and base.is_half_published:
         # The tags may still have rows of videos that the interrupted run pruned.
         keep = pa.concat_arrays([_names(source) for source in (*before, *new_tables)])
     counts = ResultCounts()
     files = TableFiles(output.tags, output.videos, output.embeddings if identity.embeddings else None)
     with _write_together(files, identity, run_id, check_lock) as writers:
-        for merged in merge([*before, *new_tables], keep=keep, embedding_size=identity.embedding_size):
+        for merged in merge([*before, *new_tables], keep=keep, drop=drop, embedding_size=identity.embedding_size):
             writers.write(merged)
             counts.add_videos(merged.videos)
             counts.add_tags(merged.tags)
@@ -194,7 +198,8 @@ def _publish_folder(
     run_id: str,
     base: Result | None,
     new_tables: Sequence[TableFiles],
-    keep: pa.Array | None,
+    drop: pa.Array | None,
+    replaced: Collection[int] | None,
     check_lock: Callable[[], None],
     keeps_previous: bool,
 ) -> ResultCounts:
@@ -205,7 +210,7 @@ def _publish_folder(
     if base is not None:
         list_files(output, base)
     previous = kept_numbers(output, run_id)
-    unchanged, rewritten = _split(output, base, new_tables, keep)
+    unchanged, rewritten = _split(output, base, new_tables, drop, replaced)
     segments = sum(part.segments for part in rewritten) + _segments_in(new_tables)
     rows_per_file = EMBEDDED_ROWS_PER_FILE if has_embeddings else ROWS_PER_FILE
     unchanged, small = without_small(unchanged, segments, rows_per_file)
@@ -218,7 +223,7 @@ def _publish_folder(
         assert part.totals is not None
         counts.add_totals(part.totals)
     sources = [*(part.listed(output) for part in rewritten), *new_tables]
-    batches = merge(sources, keep=keep, embedding_size=identity.embedding_size)
+    batches = merge(sources, drop=drop, embedding_size=identity.embedding_size)
     merged = next(batches, None)
     while merged is not None:
         part, totals = Part(number, 0, 0, has_embeddings), Totals()
@@ -264,24 +269,24 @@ def publish_parts(
 
 
 def _split(
-    output: Output, base: Result | None, new_tables: Sequence[TableFiles], keep: pa.Array | None
+    output: Output,
+    base: Result | None,
+    new_tables: Sequence[TableFiles],
+    drop: pa.Array | None,
+    replaced: Collection[int] | None,
 ) -> tuple[list[Part], list[Part]]:
     """Divides the parts of ``base`` into those that stay unchanged and those that must be rewritten.
 
-    A part must be rewritten when a video in it was read again or is pruned.
+    A part must be rewritten when a video in it was read again or leaves the result.
     """
     if base is None:
         return [], []
-    new = pa.concat_arrays([_names(pair) for pair in new_tables]) if new_tables else pa.array([], pa.string())
-    unchanged: list[Part] = []
+    suspects = [part for number, part in enumerate(base.parts) if replaced is None or number in replaced]
     rewritten: list[Part] = []
-    for part in base.parts:
-        names = _names(part.listed(output))
-        stays = not pc.any(pc.is_in(names, new)).as_py()
-        if stays and keep is not None:
-            stays = bool(pc.all(pc.is_in(names, keep)).as_py())
-        (unchanged if stays else rewritten).append(part)
-    return unchanged, rewritten
+    if suspects:
+        outdated = pa.concat_arrays([pa.array([], pa.string()) if drop is None else drop, *map(_names, new_tables)])
+        rewritten = [part for part in suspects if pc.any(pc.is_in(_names(part.listed(output)), outdated)).as_py()]
+    return [part for part in base.parts if part not in rewritten], rewritten
 
 
 def _segments_in(tables: Sequence[TableFiles]) -> int:

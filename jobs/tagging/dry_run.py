@@ -22,11 +22,12 @@ class DryRun:
     """The figures that ``vtag run --dry-run`` shows.
 
     ``videos`` is the number of videos in the inputs. The job would read the ``new``, ``changed`` and ``retried`` ones,
-    but not the ``kept`` ones. ``kept`` includes the ``touched`` videos, which have the same content and another
-    modification time, and the ``moved`` ones, which have the same content and another name. ``gone`` videos are in the
-    result but not in the inputs. The job would remove ``pruned`` of them and, with ``--prune``, keep ``unknown`` ones,
-    which are not certainly gone. ``unlisted`` folders could not be listed. ``left_out`` counts the files that are not
-    videos, by extension.
+    but not the ``kept`` ones. It would compare the content of the ``unsure`` ones first, which have the size of a video
+    in the result, and another modification time or name: it may read them or keep them. Without reading them, none is
+    counted as ``touched`` (same content, another modification time) or ``moved`` (same content, another name). ``gone``
+    videos are in the result but not in the inputs. The job would remove ``pruned`` of them and, with ``--prune``, keep
+    ``unknown`` ones, which are not certainly gone. ``unlisted`` folders could not be listed. ``left_out`` counts the
+    files that are not videos, by extension.
 
     ``unreadable`` videos cannot be opened. The job would tag ``video_s`` seconds of video in ``windows`` windows.
     ``unopened`` videos are in buckets and would have to be copied first, so ``unreadable``, ``video_s`` and ``windows``
@@ -50,6 +51,7 @@ class DryRun:
     video_s: float
     windows: int
     only: Selection | None = None
+    unsure: int = 0
 
 
 def dry_run(plan: Plan, on_probed: Callable[[int], None] = lambda probed: None) -> DryRun:
@@ -97,4 +99,5 @@ def dry_run(plan: Plan, on_probed: Callable[[int], None] = lambda probed: None) 
         video_s=video_s,
         windows=windows,
         only=plan.only,
+        unsure=len(changes.unsure),
     )

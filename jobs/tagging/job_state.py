@@ -30,8 +30,8 @@ class JobState:
     """The state of a running job. Its methods report progress.
 
     ``workers`` and ``began_s`` are None until the workers are chosen, ``first_row_s`` until the first rows come back.
-    ``started_s``, ``began_s``, ``first_row_s`` and ``reported_s`` are times on the monotonic clock; ``tagging_s`` and
-    ``publishing_s`` are durations. All are in seconds.
+    ``started_s``, ``began_s``, ``first_row_s`` and ``reported_s`` are times on the monotonic clock; ``comparing_s``,
+    ``tagging_s`` and ``publishing_s`` are durations. All are in seconds.
 
     ``waiting`` are videos whose storage failed, and which will be read again. ``unsplit`` are the reasons why videos
     are not read in parts again, by their numbers, and ``failed_in_parts`` those that have not been read again.
@@ -50,6 +50,8 @@ class JobState:
     efficiency: Efficiency | None = None
     tagging_s: float = 0.0
     publishing_s: float = 0.0
+    compared: int = 0
+    comparing_s: float = 0.0
     done: int = 0
     committer: Committer | None = None
     failed: int = 0
@@ -64,8 +66,13 @@ class JobState:
     _tries: Counter[int] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
-        self.collector = Collector(self.plan.todo)
-        self.pruning = self.plan.pruning
+        self.take_plan(self.plan)
+
+    def take_plan(self, plan: Plan) -> None:
+        """Goes on with a plan. Nothing has been read yet."""
+        self.plan = plan
+        self.collector = Collector(plan.todo)
+        self.pruning = plan.pruning
 
     def report(self, phase: Phase | None = None) -> None:
         """Reports the progress of the job. Without ``phase``, the job is starting or tagging."""
@@ -81,7 +88,9 @@ class JobState:
             Progress(
                 phase=phase or ("starting" if self.first_row_s is None else "tagging"),
                 videos_total=len(self.plan.videos),
-                videos_kept=len(self.plan.videos) - len(self.plan.todo),
+                videos_kept=len(self.plan.videos) - len(self.plan.todo) - len(self.plan.changes.unsure),
+                videos_unsure=len(self.plan.changes.unsure),
+                videos_compared=self.compared,
                 videos_done=self.done,
                 videos_failed=self.failed,
                 video_s=self.collector.video_s,

@@ -30,8 +30,13 @@ if TYPE_CHECKING:
 
     from tagger.classifier import PrecisionName
 
-WINDOWS_PER_CALL = 32
-"""Number of windows per call of an actor on a GPU: two of the largest batches (tagger/cuda.py)."""
+WINDOWS_PER_CALL, MAX_WINDOWS_PER_GPU_CALL = 32, 128
+"""Number of windows per call of an actor on a GPU: two of the largest batches (tagger/cuda.py). With many actors it is
+larger, because each call costs the Ray driver the same time."""
+
+ACTORS_WITH_SHORT_CALLS = 16
+"""Number of actors on GPUs up to which calls have WINDOWS_PER_CALL windows. With 150 windows/s of each actor, the Ray
+driver then handles 75 calls a second; with 200 actors and 128 windows, 240."""
 
 GFLOP_PER_CALL = 120
 """Arithmetic of one call of an actor on a CPU: a call takes half a second to two seconds. Each call costs the Ray
@@ -113,10 +118,11 @@ class Workers:
         return self.decoders
 
 
-def windows_per_call(info: ModelInfo, device: str) -> int:
-    """Returns the number of windows that an actor takes per call."""
+def windows_per_call(info: ModelInfo, device: str, actors: int = 1) -> int:
+    """Returns the number of windows that one of ``actors`` actors takes per call."""
     if device == "cuda":
-        return WINDOWS_PER_CALL // info.preprocessing.crops
+        windows = WINDOWS_PER_CALL * max(1, actors // ACTORS_WITH_SHORT_CALLS)
+        return min(windows, MAX_WINDOWS_PER_GPU_CALL) // info.preprocessing.crops
     if info.architecture not in ARCHITECTURES:
         return MIN_WINDOWS_PER_CALL  # The actors report the unknown architecture when they build it.
     windows = round(GFLOP_PER_CALL / ARCHITECTURES[info.architecture].gflop_of(info))
@@ -189,7 +195,7 @@ def tag_videos(
     node: rows that have not come back are then lost, and Ray ends the tasks that still run.
     """
     preprocessing = source.info.preprocessing
-    rows = batch_size or windows_per_call(source.info, workers.device)
+    rows = batch_size or windows_per_call(source.info, workers.device, workers.actors)
     clip_bytes = sampling.num_frames * math.prod(preprocessing.shape)
     _configure(workers, rows * clip_bytes)
     avoid_in_all_steps(avoided)

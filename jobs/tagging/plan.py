@@ -2,20 +2,24 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+
+import pyarrow as pa
 
 from jobs.archive.folders import FolderProblem, Folders
 from jobs.archive.gone import find_absent
 from jobs.archive.listing import find_videos
 from jobs.archive.selection import Selection, choose_videos, named_ranges, recorded_ranges
-from jobs.archive.video import Video, video_name
+from jobs.archive.videos import Videos
 from jobs.errors import reason
-from jobs.result.changes import Changes, Records, find_changes, read_records
+from jobs.result.compare.changes import Changes, find_changes, settled
+from jobs.result.compare.pruning import Pruning, find_pruning
+from jobs.result.compare.records import Records, read_records
+from jobs.result.compare.runs import find_names
 from jobs.result.identity import NO_EMBEDDINGS, RunIdentity
 from jobs.result.ledger import StartedRun, committed_parts, read_moved, read_started_run
 from jobs.result.output import Output, choose_output
-from jobs.result.pruning import Pruning, find_pruning
 from jobs.result.published import Result, UnusableResultError, read_result
 from jobs.tagging.run_config import RunConfig
 from tagger.errors import InputError, OutputError
@@ -33,15 +37,18 @@ class Plan:
     ``base`` is the result that it adds to, None when there is none or it is to be replaced (``replaces``). ``run_id``
     is the id of an interrupted run that this job continues, and ``part_count`` the number of parts in its run folder.
     When ``run_id`` is None, the content of the run folder is removed. ``identity`` is what the rows depend on.
-    ``unlisted`` are folders below the inputs that could not be listed. ``left_out`` counts the files that are not
-    videos, by extension. ``only`` is None when whole videos are tagged. ``listing_s`` and ``comparing_s`` are the times
-    in seconds that the list of videos, and its comparison with the records, took.
+    ``records`` is the number of videos in the result and the run folder. ``replaced`` are the numbers of the sources of
+    ``base`` with rows that may leave the result. ``unlisted`` are folders below the inputs that could not be listed.
+    ``left_out`` counts the files that are not videos, by extension. ``only`` is None when whole videos are tagged.
+    ``listing_s`` and ``comparing_s`` are the times in seconds that the list of videos, and its comparison with the
+    records, took.
     """
 
     config: RunConfig
-    videos: tuple[Video, ...]
-    todo: tuple[Video, ...]
+    videos: Videos
+    todo: Videos
     changes: Changes
+    records: int
     source: ModelSource
     sampling: Sampling
     output: Output
@@ -51,6 +58,7 @@ class Plan:
     run_id: str | None
     part_count: int
     pruning: Pruning
+    replaced: frozenset[int] = frozenset()
     unlisted: tuple[FolderProblem, ...] = ()
     left_out: Mapping[str, int] = field(default_factory=dict)
     only: Selection | None = None
@@ -63,8 +71,9 @@ class Plan:
 
         False after an interrupted run: its publication may be incomplete, even when no video is left.
         """
-        work = self.todo or self.changes.touched or self.changes.moved or self.pruning.gone or self.run_id is not None
-        return self.base is not None and not work
+        changes = self.changes
+        work = self.todo or changes.touched or changes.moved or changes.unsure or self.pruning.gone
+        return self.base is not None and not work and self.run_id is None
 
 
 def with_hop(sampling: Sampling, hop_s: float | None) -> Sampling:
@@ -107,7 +116,7 @@ def make_plan(config: RunConfig, on_found: Callable[[int], None] = lambda found:
         _check_base(output, base, identity)
     begun_s = time.monotonic()
     folders = Folders()
-    videos: Sequence[Video] = find_videos(
+    videos = find_videos(
         config.inputs,
         config.extensions,
         on_found,
@@ -134,19 +143,23 @@ def make_plan(config: RunConfig, on_found: Callable[[int], None] = lambda found:
             place = error.filename or output.out
             raise OutputError(f"{place} cannot be read: {reason(error)}; use --overwrite to start over") from error
         # The run folder of an interrupted --overwrite is damaged: the run starts over.
-        run_id, committed, records, moved_before = None, [], Records(), {}
+        run_id, committed, records, moved_before = None, [], read_records([]), {}
     moved = _moved_before(moved_before, records, videos)
-    for old_name in moved:
-        records.rows.pop(old_name, None)
+    records.forget(moved)
     # A moved video may have other ranges than the one whose rows it would take over.
     absent = find_absent if ranges is None else lambda names: []
-    changes = find_changes(videos, records, retry_failed=config.retry_failed, absent=absent)
-    moved += [move.old_name for move in changes.moved]
-    return Plan(
+    changes, not_listed = find_changes(videos, records, retry_failed=config.retry_failed, absent=absent)
+    pruning = Pruning(moved=tuple(moved.to_pylist()))
+    if config.prune:
+        undecided = [origin.name for origin in changes.unsure.origins]
+        pruning = find_pruning(records.names(not_listed), undecided, pruning.moved, changes.gone, folders)
+    leaving = records.find(pruning.drop)
+    plan = Plan(
         config=config,
-        videos=tuple(videos),
-        todo=tuple(changes.todo),
+        videos=videos,
+        todo=changes.todo,
         changes=changes,
+        records=len(records),
         source=source,
         sampling=sampling,
         output=output,
@@ -155,58 +168,55 @@ def make_plan(config: RunConfig, on_found: Callable[[int], None] = lambda found:
         replaces=replaces,
         run_id=run_id,
         part_count=len(committed),
-        pruning=_pruning(config, output, videos, records, changes.gone, moved, folders),
+        pruning=pruning,
+        replaced=changes.replaced | records.source_numbers(leaving[leaving >= 0]),
         unlisted=tuple(folders.problems),
         left_out=dict(folders.left_out.most_common()),
         only=selection,
         listing_s=listed_s - begun_s,
         comparing_s=time.monotonic() - listed_s,
     )
+    return plan if changes.unsure else settle(plan, lambda path: None)
 
 
-def _moved_before(new_names: Mapping[str, str], records: Records, videos: Sequence[Video]) -> list[str]:
-    """Returns the names that videos moved by an interrupted run have no more: the old ones, and the new ones of videos
-    that were moved back since.
+def settle(plan: Plan, fingerprint: Callable[[str], str | None]) -> Plan:
+    """Returns the plan after the content of all unsure videos is known: see ``settled``.
+
+    Raises OutputError when ``--max-prune`` allows fewer gone videos.
     """
-    if not new_names:
-        return []
-    listed = {video_name(video.path) for video in videos}
+    changes = settled(plan.changes, fingerprint)
+    moved = [move.old_name for move in changes.moved]
+    pruning = plan.pruning.settled(moved, changes.gone if plan.config.prune else 0)
+    gone = pruning.gone
+    if plan.config.max_prune.is_exceeded(len(gone), plan.records):
+        examples = ", ".join(gone[:PRUNED_SHOWN]) + (" ..." if len(gone) > PRUNED_SHOWN else "")
+        raise OutputError(
+            f"--prune would remove {len(gone)} of {plan.records} videos from {plan.output.out}, more than "
+            f"{plan.config.max_prune} of them: {examples}; if they are really gone, allow it with --max-prune "
+            f"{len(gone)}"
+        )
+    return replace(plan, changes=changes, todo=changes.todo, pruning=pruning)
+
+
+def _moved_before(new_names: Mapping[str, str], records: Records, videos: Videos) -> pa.Array:
+    """Returns the names that videos moved by an interrupted run have no more: the old ones, and the new ones of videos
+    that were moved back since. Sorted.
+    """
+    names = pa.array(sorted({*new_names, *new_names.values()}), pa.string())
+    are_listed, are_recorded = find_names(names, [videos.names]) >= 0, records.find(names) >= 0
+    listed = set(names.filter(pa.array(are_listed)).to_pylist())
+    recorded = set(names.filter(pa.array(are_recorded)).to_pylist())
     left: list[str] = []
     back: set[str] = set()
     for old, new in new_names.items():
-        if new not in records.rows:
+        if new not in recorded:
             continue  # The run was interrupted before it committed the rows.
         if old in listed or old in back:
             if new not in listed:
                 back.add(new)
         else:
             left.append(old)
-    return [*left, *back]
-
-
-def _pruning(
-    config: RunConfig,
-    output: Output,
-    videos: Sequence[Video],
-    records: Records,
-    gone_count: int,
-    moved: Sequence[str],
-    folders: Folders,
-) -> Pruning:
-    """Returns the names that leave the result. Raises OutputError when ``--max-prune`` allows fewer gone videos."""
-    prune = config.prune and gone_count > 0
-    if not prune and not moved:
-        return Pruning()
-    listed = {video_name(video.path) for video in videos}
-    pruning = find_pruning(records.rows.keys(), listed, moved, gone_count if prune else 0, folders)
-    gone = pruning.gone
-    if config.max_prune.is_exceeded(len(gone), len(records.rows)):
-        examples = ", ".join(gone[:PRUNED_SHOWN]) + (" ..." if len(gone) > PRUNED_SHOWN else "")
-        raise OutputError(
-            f"--prune would remove {len(gone)} of {len(records.rows)} videos from {output.out}, more than "
-            f"{config.max_prune} of them: {examples}; if they are really gone, allow it with --max-prune {len(gone)}"
-        )
-    return pruning
+    return pa.array(sorted({*left, *back}), pa.string())
 
 
 def _read_started_run(output: Output, *, overwrite: bool) -> StartedRun | None:

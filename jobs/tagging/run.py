@@ -11,7 +11,7 @@ from jobs.archive.video import video_name
 from jobs.cluster.ray_driver import RayDriver
 from jobs.cluster.termination import Sigterm
 from jobs.errors import Interrupted, JobError, WorkerError
-from jobs.result.changes import Changes
+from jobs.result.compare.changes import Changes
 from jobs.result.ledger import Ledger, committed_parts, read_started_run, remove
 from jobs.result.lock import Lock, locked
 from jobs.result.merge import merge
@@ -19,13 +19,14 @@ from jobs.result.output import Output, as_typed
 from jobs.result.publish import ResultCounts, count_result, publish
 from jobs.result.published import Result, complete, is_complete
 from jobs.storage.location import Location
+from jobs.tagging.contents import take_fingerprints
 from jobs.tagging.finished.collector import FinishedVideo
 from jobs.tagging.finished.committer import Committer, explained
 from jobs.tagging.finished.kept_parts import parts_of_version, read_parts
 from jobs.tagging.finished.rows import Revision, revised
 from jobs.tagging.job_state import JobState
 from jobs.tagging.pipeline import Workers, chunk_size, parts_of
-from jobs.tagging.plan import Plan, read_base
+from jobs.tagging.plan import Plan, read_base, settle
 from jobs.tagging.summary import Progress, Summary
 from jobs.tagging.tag_archive import CutOff, TaggingSettings, tag_archive
 from jobs.tagging.transport import WHOLE_VIDEO
@@ -62,12 +63,12 @@ def run_job(
                 counts = _tag_and_publish(plan, job)
     except KeyboardInterrupt:
         committed = job.committer.committed if job.committer else 0
-        kept = plan.changes.kept + committed
+        kept = job.plan.changes.kept + committed
         raise Interrupted(
             f"interrupted; {kept} of {len(plan.videos)} videos are finished and kept in {plan.output.run_folder}, "
             "and the same command continues from there"
         ) from None
-    changes = plan.changes
+    changes = job.plan.changes
     # The run writes the rows of touched and moved videos again, but does not read the videos.
     not_read = _revisions(changes).values()
     known = {revision.name for revision in not_read} | {failure.path for failure in job.kept_failures}
@@ -98,7 +99,7 @@ def run_job(
         elapsed_s=time.monotonic() - job.started_s,
         tagging_s=job.tagging_s,
         listing_s=plan.listing_s,
-        comparing_s=plan.comparing_s,
+        comparing_s=plan.comparing_s + job.comparing_s,
         publishing_s=job.publishing_s,
         efficiency=job.efficiency,
         failures=tuple(
@@ -136,12 +137,14 @@ def _tag_and_publish(plan: Plan, job: JobState) -> ResultCounts:
             _check_unchanged(plan)
             ledger = _open_ledger(plan, lock)
             try:
-                ledger.move({move.old_name: video_name(move.video.path) for move in plan.changes.moved})
-                _commit_revised(plan, ledger, _revisions(plan.changes))
-                if plan.todo:
-                    _tag(plan, ledger, job, lock)
-                    kept = job.attempts_of_kept
-                    _commit_revised(plan, ledger, {name: Revision(name, attempts=kept[name]) for name in kept})
+                with contextlib.ExitStack() as drivers:
+                    plan = _compare(job, ledger, drivers)
+                    ledger.move({move.old_name: video_name(move.video.path) for move in plan.changes.moved})
+                    _commit_revised(plan, ledger, _revisions(plan.changes))
+                    if plan.todo:
+                        _tag(job, ledger, _driver(job, drivers), lock)
+                kept = job.attempts_of_kept
+                _commit_revised(plan, ledger, {name: Revision(name, attempts=kept[name]) for name in kept})
                 job.report("publishing")
                 begun_s = time.monotonic()
                 lock.check()
@@ -153,7 +156,8 @@ def _tag_and_publish(plan: Plan, job: JobState) -> ResultCounts:
                         ledger.run_id,
                         plan.base,
                         committed_parts(folder),
-                        keep=job.pruning.keep,
+                        drop=job.pruning.drop,
+                        replaced=plan.replaced,
                         check_lock=lock.check,
                     )
             except BaseException as error:
@@ -202,8 +206,7 @@ def _open_ledger(plan: Plan, lock: Lock) -> Ledger:
         new=len(changes.new),
         changed=len(changes.changed),
         retried=len(changes.retried),
-        touched=len(changes.touched),
-        moved=len(changes.moved),
+        unsure=len(changes.unsure),
         kept=changes.unchanged,
         gone=changes.gone,
     )
@@ -221,22 +224,56 @@ def _commit_revised(plan: Plan, ledger: Ledger, revisions: Mapping[str, Revision
     """Commits the existing rows of videos with new values."""
     if not revisions:
         return
-    sources = [*(plan.base.sources if plan.base else ()), *committed_parts(plan.output.run_folder)]
+    earlier = plan.base.sources if plan.base else ()
+    sources = [source for number, source in enumerate(earlier) if number in plan.replaced]
+    sources += committed_parts(plan.output.run_folder)
     for merged in merge(sources, keep=pa.array(revisions), embedding_size=plan.identity.embedding_size):
         if merged.videos.num_rows:
             ledger.commit(*revised(merged.videos, merged.tags, merged.embeddings, revisions))
 
 
-def _tag(plan: Plan, ledger: Ledger, job: JobState, lock: Lock) -> None:
+def _driver(job: JobState, drivers: contextlib.ExitStack) -> RayDriver:
+    """Returns the driver of the job, which is closed with ``drivers``."""
+    config = job.plan.config
+    job.driver = job.driver or RayDriver("tagging", address=config.address, verbose=config.verbose)
+    return drivers.enter_context(job.driver)
+
+
+def _compare(job: JobState, ledger: Ledger, drivers: contextlib.ExitStack) -> Plan:
+    """Compares the content of videos with that in the records where it decides. Returns the plan after that."""
+    plan, begun_s = job.plan, time.monotonic()
+    if not plan.changes.unsure:
+        return plan
+
+    def report(compared: int) -> None:
+        job.compared = compared
+        if time.monotonic() - job.reported_s >= REPORT_S:
+            job.report("comparing")
+
+    job.report("comparing")
+    with doing("comparing the content of videos for", plan.output.out):
+        contents = take_fingerprints(plan.changes.unsure.videos, ledger, lambda: _driver(job, drivers), report)
+    job.take_plan(settle(plan, contents.get))
+    job.comparing_s = time.monotonic() - begun_s
+    changes = job.plan.changes
+    ledger.log(
+        "compared",
+        new=len(changes.new),
+        changed=len(changes.changed),
+        touched=len(changes.touched),
+        moved=len(changes.moved),
+    )
+    return job.plan
+
+
+def _tag(job: JobState, ledger: Ledger, driver: RayDriver, lock: Lock) -> None:
     """Tags the videos that are still to be done and commits them."""
-    config = plan.config
-    with job.driver or RayDriver("tagging", address=config.address, verbose=config.verbose) as driver:
-        with Committer(ledger, lock) as job.committer:
-            _tag_in_chunks(driver, job.committer, job, ledger.folder)
-        job.tagging_s = time.monotonic() - job.began_s if job.began_s is not None else 0.0
-    if job.done != len(plan.todo):
+    with Committer(ledger, lock) as job.committer:
+        _tag_in_chunks(driver, job.committer, job, ledger.folder)
+    job.tagging_s = time.monotonic() - job.began_s if job.began_s is not None else 0.0
+    if job.done != len(job.plan.todo):
         raise WorkerError(
-            f"only {job.done} of {len(plan.todo)} videos came back; run the same command again for the rest"
+            f"only {job.done} of {len(job.plan.todo)} videos came back; run the same command again for the rest"
         )
 
 

@@ -10,7 +10,7 @@ from jobs.archive.video import Failure
 from jobs.result.publish import LabelCount
 from tagger.segments import BACKGROUND
 
-Phase = Literal["starting", "tagging", "publishing"]
+Phase = Literal["starting", "comparing", "tagging", "publishing"]
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,8 @@ class Progress:
     """A snapshot of a running job, made whenever a video is finished and about once a second.
 
     ``videos_total`` counts the videos of the inputs. ``videos_kept`` of them were finished before and are not read
-    again; ``videos_done`` does not include them. ``decode_busy`` and ``predict_busy`` are the shares of time, 0 to 1,
+    again; ``videos_done`` does not include them. The content of ``videos_unsure`` ones decides whether they are read;
+    that of ``videos_compared`` of them is known. ``decode_busy`` and ``predict_busy`` are the shares of time, 0 to 1,
     that the decoding workers and the model actors spent working since the first result.
     """
 
@@ -33,6 +34,8 @@ class Progress:
     decode_busy: float = 0.0
     predict_busy: float = 0.0
     last_failure: Failure | None = None
+    videos_unsure: int = 0
+    videos_compared: int = 0
 
 
 @dataclass(frozen=True)

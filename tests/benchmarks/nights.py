@@ -4,14 +4,15 @@
 
 Publishes a first run of many videos, and then a small run for each night. Then measures: comparing a list of videos
 with the records, a query by DuckDB over all segments, a night that finds nothing new, and publishing one more night.
-``vtag compact`` merges the parts, and the same is measured again. Prints seconds, medians of three, and numbers of
-parts.
+``vtag compact`` merges the parts, and the same is measured again. Prints seconds and megabytes read, medians of three,
+and numbers of parts.
 """
 
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
@@ -19,19 +20,18 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from jobs.archive.video import Version, Video
-from jobs.result.changes import find_changes, read_records
+from jobs.archive.video import Video
+from jobs.archive.videos import Videos
+from jobs.result.compare.changes import find_changes
+from jobs.result.compare.records import read_records
 from jobs.result.identity import RunIdentity
 from jobs.result.ledger import Ledger, committed_parts, remove
 from jobs.result.output import Output, choose_output
 from jobs.result.publish import count_result, publish
 from jobs.result.published import Result, read_result
 from jobs.result.rewrite.compact import compact
-from jobs.tagging.finished.collector import FinishedVideo
-from jobs.tagging.finished.rows import result_tables
-from jobs.tagging.transport import SEGMENTS_SCHEMA
 from tagger import Sampling
-from tagger.clips import VideoEnd
+from tagger.schema import TAGS_SCHEMA, VIDEOS_SCHEMA
 
 IDENTITY = RunIdentity("benchmark", "0", Sampling().to_json(), 5)
 SEGMENTS = 10
@@ -54,19 +54,29 @@ def main(videos: int, nights: int, per_night: int) -> None:
         before = _measure(output, known, per_night)
         compact(str(output.out.path))
         after = _measure(output, known + 3 * per_night, per_night)
-    print(f"parts: {before.pop('parts'):.0f}, and {after.pop('parts'):.0f} after compact")
-    print(
-        f"{videos:,} videos and {nights} nights of {per_night}: seconds with a part for each night, and after compact"
-    )
-    for step, seconds in before.items():
-        print(f"{step:12} {seconds:7.3f} {after[step]:7.3f}  {seconds / after[step]:5.2f} times")
+    print(f"parts: {before.parts}, and {after.parts} after compact")
+    print(f"{videos:,} videos and {nights} nights of {per_night}: seconds and MB read, and the same after compact")
+    for step, (seconds, megabytes) in before.steps.items():
+        seconds_after, megabytes_after = after.steps[step]
+        print(
+            f"{step:13} {seconds:7.3f} s {megabytes:7.1f} MB  {seconds_after:7.3f} s {megabytes_after:7.1f} MB  "
+            f"{seconds / seconds_after:5.2f} times"
+        )
 
 
-def _measure(output: Output, known: int, per_night: int) -> dict[str, float]:
-    listing = [_video(number) for number in range(known + per_night)]
+@dataclass(frozen=True)
+class Measured:
+    """The number of parts of a result, and seconds and megabytes read by step."""
+
+    parts: int
+    steps: dict[str, tuple[float, float]]
+
+
+def _measure(output: Output, known: int, per_night: int) -> Measured:
+    listing = Videos.of(map(_video, range(known + per_night)))
 
     def compare() -> None:
-        changes = find_changes(listing, read_records(_result(output).sources))
+        changes, _ = find_changes(listing, read_records(_result(output).sources))
         assert len(changes.new) == per_night
 
     def query() -> None:
@@ -77,23 +87,30 @@ def _measure(output: Output, known: int, per_night: int) -> dict[str, float]:
         assert count_result(_result(output)).videos == known
 
     parts = len(_result(output).parts)
-    seconds = {step.__name__: _median(step) for step in (compare, query, nothing_new)}
+    steps = {step.__name__: _median(step) for step in (compare, query, nothing_new)}
     nights = iter(range(known, known + 3 * per_night, per_night))
 
     def publish_night() -> None:
         first = next(nights)
         _night(output, range(first, first + per_night))
 
-    return {**seconds, "publish": _median(publish_night), "parts": parts}
+    return Measured(parts, {**steps, "publish_night": _median(publish_night)})
 
 
-def _median(step: Callable[[], None]) -> float:
-    seconds = []
+def _median(step: Callable[[], None]) -> tuple[float, float]:
+    """Returns the seconds of a step and the megabytes that it reads, also from files in memory."""
+    seconds, megabytes = [], []
     for _ in range(3):
-        begun_s = time.perf_counter()
+        begun_s, before = time.perf_counter(), _bytes_read()
         step()
         seconds.append(time.perf_counter() - begun_s)
-    return statistics.median(seconds)
+        megabytes.append((_bytes_read() - before) / 1e6)
+    return statistics.median(seconds), statistics.median(megabytes)
+
+
+def _bytes_read() -> int:
+    """Returns the number of bytes that this process has read from files."""
+    return int(Path("/proc/self/io").read_text().split()[1])
 
 
 def _result(output: Output) -> Result:
@@ -111,28 +128,50 @@ def _night(output: Output, numbers: range) -> None:
     """Publishes a run that tagged the videos with these numbers."""
     ledger = Ledger.open(output.run_folder, IDENTITY)
     for first in range(numbers.start, numbers.stop, 10_000):
-        finished = [_finished(number) for number in range(first, min(first + 10_000, numbers.stop))]
-        ledger.commit(*result_tables(finished))
-    publish(output, IDENTITY, ledger.run_id, read_result(output), committed_parts(output.run_folder))
+        ledger.commit(*_tables(range(first, min(first + 10_000, numbers.stop))))
+    # The comparison has found that all videos are new.
+    new = committed_parts(output.run_folder)
+    publish(output, IDENTITY, ledger.run_id, read_result(output), new, replaced=())
     remove(output.run_folder)
     output.run_folder.delete_empty_folder()
 
 
-def _finished(number: int) -> FinishedVideo:
-    video, starts_s = _video(number), np.arange(SEGMENTS) * 2.0
-    segments = pa.table(
-        {
-            **{name: pa.nulls(SEGMENTS, SEGMENTS_SCHEMA.field(name).type) for name in SEGMENTS_SCHEMA.names},
-            "window": pa.array(np.arange(SEGMENTS, dtype=np.int32)),
-            "start_s": pa.array(starts_s),
-            "end_s": pa.array(starts_s + 2),
-            "top_labels": pa.array([[f"label {(number + i) % 40}"] for i in range(SEGMENTS)]),
-            "top_confidences": pa.array([[0.5]] * SEGMENTS, pa.list_(pa.float32())),
-        },
-        schema=SEGMENTS_SCHEMA,
+def _tables(numbers: range) -> tuple[pa.Table, pa.Table]:
+    """Returns the rows of finished videos with these numbers: a row for each, and SEGMENTS rows of segments."""
+    videos = Videos.of(map(_video, numbers))
+    count, segments = len(videos), len(videos) * SEGMENTS
+    columns = {field.name: pa.nulls(count, field.type) for field in VIDEOS_SCHEMA}
+    columns |= {
+        "video": videos.names.cast(pa.string()),
+        "size": pa.array(videos.sizes),
+        "mtime_ns": pa.array(videos.mtimes_ns),
+        "fingerprint": pa.array([f"s1:{size:064x}" for size in videos.sizes.tolist()]),
+        "segments": pa.array(np.full(count, SEGMENTS, np.int32)),
+        "status": pa.array(["ok"] * count),
+        "attempts": pa.array(np.ones(count, np.int32)),
+        "duration_s": pa.array(np.full(count, 2.0 * SEGMENTS)),
+        "decode_s": pa.array(np.zeros(count)),
+        "predict_s": pa.array(np.zeros(count)),
+    }
+    starts_s = np.tile(np.arange(SEGMENTS) * 2.0, count)
+    labels = pa.array([f"label {number % 40}" for number in range(segments)])
+    offsets = pa.array(np.arange(segments + 1, dtype=np.int32))
+    confidences = pa.array(np.full(segments, 0.5, np.float32))
+    tags = {
+        "video": columns["video"].take(pa.array(np.repeat(np.arange(count), SEGMENTS))),
+        "segment": pa.array(np.tile(np.arange(SEGMENTS, dtype=np.int32), count)),
+        "start_s": pa.array(starts_s),
+        "end_s": pa.array(starts_s + 2),
+        "label": labels,
+        "confidence": confidences,
+        "ood_score": confidences,
+        "top_labels": pa.ListArray.from_arrays(offsets, labels),
+        "top_confidences": pa.ListArray.from_arrays(offsets, confidences),
+    }
+    return (
+        pa.table([columns[field.name] for field in VIDEOS_SCHEMA], schema=VIDEOS_SCHEMA),
+        pa.table([tags[field.name] for field in TAGS_SCHEMA], names=TAGS_SCHEMA.names).cast(TAGS_SCHEMA),
     )
-    version = Version(video.size, video.mtime_ns, f"s1:{number:064x}")
-    return FinishedVideo(video, version, segments, VideoEnd("ok", SEGMENTS), 0.1)
 
 
 if __name__ == "__main__":

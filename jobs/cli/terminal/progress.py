@@ -112,7 +112,7 @@ class SilentView:
 
 
 class _Schedule:
-    """Decides when a snapshot is due: at each new phase, and every ``every_s`` seconds of job time during tagging."""
+    """Decides when a snapshot is due: at each new phase, and every ``every_s`` seconds of job time in a long one."""
 
     def __init__(self, every_s: float):
         self._every_s = every_s
@@ -120,7 +120,8 @@ class _Schedule:
         self._due_s = 0.0
 
     def is_due(self, progress: Progress) -> bool:
-        if progress.phase == self._phase and (self._phase != "tagging" or progress.elapsed_s < self._due_s):
+        is_long = progress.phase in ("comparing", "tagging")
+        if progress.phase == self._phase and not (is_long and progress.elapsed_s >= self._due_s):
             return False
         self._phase = progress.phase
         self._due_s = progress.elapsed_s + self._every_s
@@ -154,10 +155,17 @@ def _state(progress: Progress, pace: Pace | None) -> str:
     match progress.phase:
         case "starting":
             return f"starting, {_workload(progress)}"
+        case "comparing":
+            return _compared(progress)
         case "publishing":
             return "writing the result"
     left = [f"{clock(pace.left_s)} left"] if pace and pace.left_s is not None else []
     return ", ".join([f"{_done(progress)} ({percent(share_done(progress))})", *left, *measures(progress, pace)])
+
+
+def _compared(progress: Progress) -> str:
+    unsure = count(progress.videos_unsure, "video")
+    return f"comparing the content of {unsure} with another time or place, {progress.videos_compared:,} done"
 
 
 def _workload(progress: Progress) -> str:
@@ -236,6 +244,8 @@ def draw(progress: Progress, pace: Pace | None) -> RenderableType:
     """Returns the picture of a running job: its phase, or a bar with the measures and the last failure."""
     if progress.phase == "starting":
         return Spinner("dots", f"Starting: {_workload(progress)}")
+    if progress.phase == "comparing":
+        return Spinner("dots", _compared(progress).capitalize())
     if progress.phase == "publishing":
         return Spinner("dots", "Writing the result")
     bar = Table.grid(padding=(0, 2), expand=True)

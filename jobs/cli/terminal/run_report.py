@@ -236,6 +236,7 @@ def video_counts(found: "Summary | DryRun") -> str:
         (found.kept - found.touched - found.moved, "kept"),
         (found.touched, "kept with a new modification time but the same content"),
         (found.moved, "moved or renamed, and kept"),
+        (getattr(found, "unsure", 0), "to be compared, with another modification time or name"),
     ]
     return ", ".join(f"{number:,} {what}" for number, what in parts if number) or "none"
 

@@ -118,9 +118,9 @@ class Collector:
         self.spent = self.spent.with_rows(table)
         numbers = table["video"].to_numpy()
         # Rows of one video are adjacent, in the order of decoding.
-        edges = [*np.flatnonzero(np.diff(numbers, prepend=-1)).tolist(), len(numbers)]
+        edges = [0, *(np.flatnonzero(numbers[1:] != numbers[:-1]) + 1).tolist(), len(numbers)]
         finished = []
-        for start, stop in pairwise(edges):
+        for start, stop in pairwise(edges if len(numbers) else ()):
             number = int(numbers[start])
             if self._is_finished[number]:
                 continue

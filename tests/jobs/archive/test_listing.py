@@ -182,7 +182,7 @@ def test_objects_carry_their_address_size_and_time_in_whole_seconds(filled: Buck
     assert (video.path, video.size) == (f"{filled.address}/b.mp4", 5)
     assert video.mtime_ns > 0
     assert video.mtime_ns % 10**9 == 0
-    assert find_videos([f"{filled.address}/*.mp4"]) == [video], "however it was found"
+    assert list(find_videos([f"{filled.address}/*.mp4"])) == [video], "however it was found"
 
 
 def test_more_endings_can_be_searched_for_in_a_bucket(filled: Bucket) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from jobs.archive.selection import Selection, choose_videos, named_ranges, recorded_ranges
 from jobs.archive.video import Video
+from jobs.archive.videos import Videos
 from tagger.errors import InputError
 
 
@@ -54,14 +55,14 @@ def test_what_is_recorded_depends_on_names_and_ranges_not_on_their_order() -> No
 
 
 def test_videos_without_ranges_are_left_out_and_ranges_without_a_video_are_counted() -> None:
-    videos = [Video(f"/v/{name}.mp4", 1, 2) for name in "abc"]
+    videos = Videos.of(Video(f"/v/{name}.mp4", 1, 2) for name in "abc")
     named = named_ranges({"/v/b.mp4": [(0, 1), (3, 4)], "/v/x.mp4": [(0, 1)], "/v/gone.mp4": [(0, 1)]})
     chosen, selection = choose_videos(videos, named)
-    assert chosen == [Video("/v/b.mp4", 1, 2, ((0, 1), (3, 4)))]
+    assert list(chosen) == [Video("/v/b.mp4", 1, 2, ((0, 1), (3, 4)))]
     assert selection == Selection(videos=1, ranges=2, left_out=2, missing=2, first_missing="/v/gone.mp4")
 
 
 def test_without_any_video_the_first_is_named() -> None:
     named = named_ranges({"/v/x.mp4": [(0, 1)], "/v/y.mp4": [(0, 1)]})
     with pytest.raises(InputError, match=r"no video of --only is in the inputs; the first of 2 is /v/x\.mp4"):
-        choose_videos([Video("/v/a.mp4", 1, 2)], named)
+        choose_videos(Videos.of([Video("/v/a.mp4", 1, 2)]), named)

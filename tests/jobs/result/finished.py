@@ -92,16 +92,16 @@ def commit_to(
 def publish_to(
     out: Path | str,
     *commits: list[FinishedVideo],
-    keep: list[str] | None = None,
+    drop: list[str] | None = None,
     identity: RunIdentity = IDENTITY,
     replaces: bool = False,
 ) -> ResultCounts:
     """Publishes a run that finishes ``commits`` to the result at ``out``, or that ``replaces`` it."""
     output = choose_output(out)
     ledger = commit_to(output, *commits, replaces=replaces, identity=identity)
-    names = None if keep is None else pa.array(keep, pa.string())
+    names = None if drop is None else pa.array(drop, pa.string())
     base = None if replaces else read_result(output)
-    published = publish(output, identity, ledger.run_id, base, committed_parts(output.run_folder), keep=names)
+    published = publish(output, identity, ledger.run_id, base, committed_parts(output.run_folder), drop=names)
     remove(output.run_folder)
     output.run_folder.delete_empty_folder()
     return published

@@ -1,10 +1,14 @@
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from jobs.archive.fingerprint import current_fingerprint
 from jobs.archive.video import Video
-from jobs.result.changes import Changes, Records, find_changes, read_records
+from jobs.archive.videos import Videos
+from jobs.result.compare.changes import Changes, find_changes, settled
+from jobs.result.compare.records import Records, read_records
 from jobs.result.ledger import committed_parts
 from jobs.result.output import choose_output
 from jobs.tagging.finished.collector import FinishedVideo
@@ -19,6 +23,17 @@ def fail_when_read(path: str) -> str | None:
     raise AssertionError(f"{path} need not be opened")
 
 
+def compare(
+    videos: list[Video],
+    records: Records,
+    *,
+    retry_failed: bool = False,
+    read_fingerprint: Callable[[str], str | None] = current_fingerprint,
+) -> Changes:
+    changes, _ = find_changes(Videos.of(videos), records, retry_failed=retry_failed)
+    return settled(changes, read_fingerprint)
+
+
 @pytest.fixture
 def records(tmp_path: Path) -> Records:
     output = choose_output(tmp_path / "t.parquet")
@@ -30,9 +45,9 @@ def records(tmp_path: Path) -> Records:
 
 
 def test_an_unchanged_video_is_kept_without_being_opened(records: Records) -> None:
-    changes = find_changes([DONE.video, BAD.video], records, read_fingerprint=fail_when_read)
+    changes = compare([DONE.video, BAD.video], records, read_fingerprint=fail_when_read)
     assert changes == Changes(unchanged=2, gone=2)
-    assert changes.todo == []
+    assert not changes.todo
 
 
 def test_an_error_that_may_pass_is_tried_again_by_the_next_run_and_not_by_this_one(tmp_path: Path) -> None:
@@ -40,21 +55,21 @@ def test_an_error_that_may_pass_is_tried_again_by_the_next_run_and_not_by_this_o
     video = replace(BAD, end=replace(BAD.end, error_kind="crashed"))
     commit_to(output, [video])
     parts = committed_parts(output.run_folder)
-    assert find_changes([video.video], read_records(parts)).retried == (video.video,)
-    assert find_changes([video.video], read_records((), parts)).unchanged == 1
-    again = find_changes([video.video], read_records((), parts), retry_failed=True)
-    assert (again.retried, again.earlier[video.video.path].attempts) == ((video.video,), 1)
+    assert compare([video.video], read_records(parts)).retried == Videos.of([video.video])
+    assert compare([video.video], read_records((), parts)).unchanged == 1
+    again = compare([video.video], read_records((), parts), retry_failed=True)
+    assert (list(again.retried), again.earlier[video.video.path].attempts) == ([video.video], 1)
 
 
 def test_a_video_without_a_record_is_new(records: Records) -> None:
     new = Video("/v/new.mp4", 5, 7)
-    assert find_changes([new], records, read_fingerprint=fail_when_read) == Changes(new=(new,), gone=4)
-    assert find_changes([new], Records()).todo == [new]
+    assert compare([new], records, read_fingerprint=fail_when_read) == Changes(new=Videos.of([new]), gone=4)
+    assert list(compare([new], read_records([])).todo) == [new]
 
 
 def test_a_video_of_another_size_has_changed(records: Records) -> None:
     video = replace(DONE.video, size=1001)
-    assert find_changes([video], records, read_fingerprint=fail_when_read).changed == (video,)
+    assert compare([video], records, read_fingerprint=fail_when_read).changed == Videos.of([video])
 
 
 # File systems store times to the nanosecond.
@@ -62,20 +77,20 @@ def test_a_video_of_another_size_has_changed(records: Records) -> None:
 def test_with_another_modification_time_the_content_decides(records: Records, later_ns: int) -> None:
     assert DONE.version is not None
     video = replace(DONE.video, mtime_ns=DONE.video.mtime_ns + later_ns)
-    same = find_changes([video], records, read_fingerprint=lambda path: DONE.version and DONE.version.fingerprint)
-    assert (same.touched, same.todo) == ((video,), [])
+    same = compare([video], records, read_fingerprint=lambda path: DONE.version and DONE.version.fingerprint)
+    assert (list(same.touched), list(same.todo)) == ([video], [])
     for other in ("something else", None):
-        assert find_changes([video], records, read_fingerprint=lambda path, other=other: other).changed == (video,)
+        assert compare([video], records, read_fingerprint=lambda path, other=other: other).changed == Videos.of([video])
 
 
 def test_a_video_that_changed_while_it_was_read_is_read_again(records: Records) -> None:
     video = make_finished("/v/growing.mp4").video
-    assert find_changes([video], records, read_fingerprint=fail_when_read).changed == (video,)
+    assert compare([video], records, read_fingerprint=fail_when_read).changed == Videos.of([video])
 
 
 def test_a_video_that_could_not_be_read_is_tried_again_only_when_asked(records: Records) -> None:
-    changes = find_changes([DONE.video, BAD.video], records, retry_failed=True, read_fingerprint=fail_when_read)
-    assert (changes.retried, changes.unchanged, changes.todo) == ((BAD.video,), 1, [BAD.video])
+    changes = compare([DONE.video, BAD.video], records, retry_failed=True, read_fingerprint=fail_when_read)
+    assert (list(changes.retried), changes.unchanged, list(changes.todo)) == ([BAD.video], 1, [BAD.video])
 
 
 def test_the_content_of_real_files_is_compared(tmp_path: Path) -> None:
@@ -93,10 +108,10 @@ def test_the_content_of_real_files_is_compared(tmp_path: Path) -> None:
     records = read_records(committed_parts(output.run_folder))
     os.utime(file, ns=(1, 1))
     video = Video(str(file), status.st_size, 1)
-    assert find_changes([video], records).touched == (video,)
+    assert compare([video], records).touched == Videos.of([video])
     file.write_bytes(b"Content")
-    assert find_changes([video], records).changed == (video,)
-    assert find_changes([replace(video, path=str(tmp_path / "gone.mp4"))], records).new
+    assert compare([video], records).changed == Videos.of([video])
+    assert compare([replace(video, path=str(tmp_path / "gone.mp4"))], records).new
 
 
 def test_a_missing_video_is_kept_until_it_appears(tmp_path: Path) -> None:
@@ -104,15 +119,15 @@ def test_a_missing_video_is_kept_until_it_appears(tmp_path: Path) -> None:
     missing: FinishedVideo = replace(make_finished("/v/a.mp4", ""), version=None, video=Video("/v/a.mp4", 0, 0))
     commit_to(output, [missing])
     records = read_records(committed_parts(output.run_folder))
-    assert find_changes([Video("/v/a.mp4", 0, 0)], records, read_fingerprint=fail_when_read).unchanged == 1
+    assert compare([Video("/v/a.mp4", 0, 0)], records, read_fingerprint=fail_when_read).unchanged == 1
     there = Video("/v/a.mp4", 9, 9)
-    assert find_changes([there], records, read_fingerprint=fail_when_read).changed == (there,)
+    assert compare([there], records, read_fingerprint=fail_when_read).changed == Videos.of([there])
 
 
 def test_a_listed_video_that_was_removed_is_gone_and_not_read_again(records: Records) -> None:
     missing = replace(DONE.video, size=0, mtime_ns=0)
-    changes = find_changes([missing, BAD.video], records, retry_failed=True, read_fingerprint=fail_when_read)
-    assert (changes.todo, changes.missing, changes.gone) == ([BAD.video], (missing,), 3)
+    changes = compare([missing, BAD.video], records, retry_failed=True, read_fingerprint=fail_when_read)
+    assert (list(changes.todo), list(changes.missing), changes.gone) == ([BAD.video], [missing], 3)
 
 
 def test_the_later_record_counts(tmp_path: Path) -> None:
@@ -120,5 +135,5 @@ def test_the_later_record_counts(tmp_path: Path) -> None:
     old, new = make_finished("/v/a.mp4", mtime_ns=1), make_finished("/v/a.mp4", mtime_ns=2)
     commit_to(output, [old], [new])
     records = read_records(committed_parts(output.run_folder))
-    assert find_changes([new.video], records, read_fingerprint=fail_when_read).unchanged == 1
-    assert find_changes([old.video], records, read_fingerprint=lambda path: "x").changed == (old.video,)
+    assert compare([new.video], records, read_fingerprint=fail_when_read).unchanged == 1
+    assert compare([old.video], records, read_fingerprint=lambda path: "x").changed == Videos.of([old.video])

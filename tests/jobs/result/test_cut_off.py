@@ -33,8 +33,8 @@ def objects(bucket: Bucket, prefix: str) -> dict[str, bytes]:
 
 def publish_run(output: Output, identity: RunIdentity, run_id: str) -> None:
     """Publishes the run in the run folder. It prunes the video c."""
-    keep = pa.array(["/v/a.mp4", "/v/b.mp4"])
-    publish(output, identity, run_id, read_result(output), committed_parts(output.run_folder), keep=keep)
+    drop = pa.array(["/v/c.mp4"])
+    publish(output, identity, run_id, read_result(output), committed_parts(output.run_folder), drop=drop)
 
 
 @pytest.mark.slow

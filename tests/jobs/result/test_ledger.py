@@ -2,11 +2,12 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from jobs.result.changes import read_records
+from jobs.result.compare.records import read_records
 from jobs.result.ledger import Ledger, committed_parts, kept_tables, read_moved, read_started_run, remove
 from jobs.result.output import Output, choose_output
 from jobs.tagging.finished.rows import result_tables
@@ -30,7 +31,8 @@ def folder_of(ledger: Ledger) -> Path:
 
 
 def recorded(ledger: Ledger) -> list[str]:
-    return sorted(read_records(committed_parts(ledger.folder)).rows)
+    records = read_records(committed_parts(ledger.folder))
+    return sorted(records.names(np.flatnonzero(records.counts)))
 
 
 def test_a_new_run_folder_holds_the_identity_of_the_run(ledger: Ledger) -> None:

@@ -30,10 +30,13 @@ def write(folder: Path, number: int, videos: list[FinishedVideo], row_group_size
 
 
 def merged(
-    sources: list[TableFiles], keep: list[str] | None = None, range_rows: int = 100_000
+    sources: list[TableFiles],
+    keep: list[str] | None = None,
+    drop: list[str] | None = None,
+    range_rows: int = 100_000,
 ) -> tuple[pa.Table, pa.Table]:
-    names = None if keep is None else pa.array(keep, pa.string())
-    ranges = list(merge(sources, keep=names, range_rows=range_rows))
+    kept, dropped = (None if names is None else pa.array(names, pa.string()) for names in (keep, drop))
+    ranges = list(merge(sources, keep=kept, drop=dropped, range_rows=range_rows))
     videos = pa.concat_tables([VIDEOS_SCHEMA.empty_table(), *(found.videos for found in ranges)])
     tags = pa.concat_tables([TAGS_SCHEMA.empty_table(), *(found.tags for found in ranges)])
     return videos, tags
@@ -48,10 +51,11 @@ NAMES = st.text("ab/é日🎬", min_size=1, max_size=3)
     sources=st.lists(st.dictionaries(NAMES, st.text("xyz", max_size=4), max_size=12), max_size=5),
     range_rows=st.integers(4, 40),
     row_group_size=st.integers(1, 8),
-    prune=st.booleans(),
+    keeps=st.booleans(),
+    drops=st.booleans(),
 )
 def test_every_video_is_there_once_as_the_last_source_has_it(
-    sources: list[dict[str, str]], range_rows: int, row_group_size: int, prune: bool, tmp_path: Path
+    sources: list[dict[str, str]], range_rows: int, row_group_size: int, keeps: bool, drops: bool, tmp_path: Path
 ) -> None:
     written = [
         write(tmp_path, number, [make_finished(name, labels) for name, labels in source.items()], row_group_size)
@@ -60,10 +64,15 @@ def test_every_video_is_there_once_as_the_last_source_has_it(
     last: dict[str, str] = {}
     for source in sources:
         last |= source
-    keep = sorted(last, reverse=True)[::2] if prune else None
-    expected = {name: labels for name, labels in last.items() if keep is None or name in keep}
+    keep = sorted(last, reverse=True)[::2] if keeps else None
+    drop = sorted(last)[::3] if drops else None
+    expected = {
+        name: labels
+        for name, labels in last.items()
+        if (keep is None or name in keep) and (drop is None or name not in drop)
+    }
 
-    videos, tags = merged(written, keep, range_rows)
+    videos, tags = merged(written, keep, drop, range_rows)
     in_order = [make_finished(name, expected[name]) for name in sorted(expected)]
     assert videos.equals(videos_table(in_order))
     assert tags.equals(tags_table(in_order))

@@ -94,7 +94,7 @@ class TestReadersOfTheManifest:
 
     def test_the_files_of_pruned_videos_stay_for_one_more_publication(self, result: Path) -> None:
         yesterday = read_manifest(result)
-        publish_to(result, keep=["/v/c.mp4"])
+        publish_to(result, drop=["/v/a.mp4", "/v/b.mp4"])
         assert (listed(result, yesterday), listed(result, read_manifest(result)), shown(result)) == ("aabc", "c", "c")
 
     def test_a_publication_that_is_repeated_after_an_interruption_removes_no_files_of_the_manifest_before(

@@ -206,7 +206,7 @@ class TestAResultGrows:
 
     def test_only_pruning_removes_videos(self, tmp_path: Path, out: str) -> None:
         publish_to(tmp_path / out, *COMMITS)
-        publish_to(tmp_path / out, [make_finished("/v/e.mp4", "e")], keep=["/v/b.mp4", "/v/e.mp4"])
+        publish_to(tmp_path / out, [make_finished("/v/e.mp4", "e")], drop=["/v/a.mp4", "/v/c.mp4", "/v/d.mp4"])
         output = choose_output(tmp_path / out)
         assert sorted(labels_in(Path(output.tags.path))) == [("/v/b.mp4", "a"), ("/v/b.mp4", "c"), ("/v/e.mp4", "e")]
         assert sorted(pq.read_table(output.videos.path)["video"].to_pylist()) == ["/v/b.mp4", "/v/e.mp4"]
@@ -240,7 +240,8 @@ def test_an_interrupted_publication_that_pruned_is_repaired_also_without_pruning
     old = (tmp_path / "t.parquet").read_bytes()
     output = choose_output(tmp_path / "t.parquet")
     ledger = commit_to(output)
-    publish(output, IDENTITY, ledger.run_id, read_result(output), [], keep=pa.array(["/v/b.mp4"]))
+    drop = pa.array(["/v/a.mp4", "/v/c.mp4", "/v/d.mp4"])
+    publish(output, IDENTITY, ledger.run_id, read_result(output), [], drop=drop)
     (tmp_path / "t.parquet").write_bytes(old)
     publish(output, IDENTITY, ledger.run_id, read_result(output), [])
     assert sorted(labels_in(tmp_path / "t.parquet")) == [("/v/b.mp4", "a"), ("/v/b.mp4", "c")]

@@ -89,6 +89,12 @@ def test_a_call_has_few_windows_when_each_takes_long() -> None:
     assert windows_per_call(three, "cuda") == 10
 
 
+def test_many_actors_on_gpus_take_larger_calls_because_each_call_costs_the_driver_the_same() -> None:
+    i3d = ARCHITECTURES["i3d-kinetics400"].info()
+    assert [windows_per_call(i3d, "cuda", actors) for actors in (2, 31, 32, 48, 200)] == [32, 32, 64, 96, 128]
+    assert windows_per_call(i3d, "cpu", 200) == 4
+
+
 def test_the_windows_of_a_call_follow_from_the_options_of_the_model() -> None:
     builtin = find_model().info
     assert windows_per_call(builtin, "cpu") == 5

@@ -19,7 +19,7 @@ import torch
 import tagger
 from jobs.archive.video import Version, Video
 from jobs.errors import Interrupted, JobError
-from jobs.result.changes import Changes
+from jobs.result.compare.changes import Changes
 from jobs.result.identity import file_metadata
 from jobs.result.ledger import Ledger, remove
 from jobs.result.rewrite.compact import compact
@@ -299,7 +299,7 @@ def test_a_job_whose_videos_are_all_finished_publishes_without_starting_ray(
 class TestOverwrite:
     def test_overwrite_reads_finished_videos_again(self, config: RunConfig) -> None:
         finish_all(config)
-        assert make_plan(config).todo == ()
+        assert not make_plan(config).todo
         again = make_plan(replace(config, overwrite=True))
         assert (again.todo, again.run_id) == (again.videos, None)
 
@@ -307,7 +307,7 @@ class TestOverwrite:
         again = make_plan(replace(config, overwrite=True))
         Ledger.open(again.output.run_folder, again.identity, replaces=True)
         finish_all(config)
-        assert make_plan(replace(config, overwrite=True)).todo == ()
+        assert not make_plan(replace(config, overwrite=True)).todo
         assert make_plan(config).replaces, "also without the option, because there is no result to lose"
 
     def test_a_run_without_overwrite_does_not_finish_an_interrupted_one_over_a_result(self, config: RunConfig) -> None:
@@ -377,7 +377,7 @@ class TestNothingToDo:
         summary = run_job(make_plan(listed))
         assert (summary.videos, summary.new, summary.changed, summary.gone) == (before.videos, 0, 0, before.videos)
         (tmp_path / "away").rename(disk)
-        assert make_plan(listed).todo == ()
+        assert not make_plan(listed).todo
 
 
 @pytest.mark.parametrize("table", ["tags", "videos"])

@@ -132,6 +132,19 @@ def test_json_events_parse_and_no_failure_is_left_out() -> None:
     assert events[2]["videos_done"] == 1
 
 
+def test_a_long_comparison_is_shown_as_it_goes_on() -> None:
+    stream = io.StringIO()
+    comparing = Progress("comparing", 5000, videos_unsure=4000)
+    with LineView(stream) as view:
+        for done, elapsed_s in ((0, 0), (10, 1), (2500, 10.5)):
+            view(replace(comparing, videos_compared=done, elapsed_s=elapsed_s))
+    assert stream.getvalue().splitlines() == [
+        "vtag: comparing the content of 4,000 videos with another time or place, 0 done",
+        "vtag: comparing the content of 4,000 videos with another time or place, 2,500 done",
+    ]
+    assert "Comparing the content of 4,000 videos" in rendered(draw(comparing, None), 120)[0]
+
+
 def test_the_silent_view_is_silent(capfd: pytest.CaptureFixture[str]) -> None:
     with SilentView() as view:
         view(AT_110_S)
