@@ -33,6 +33,7 @@ FLOORS = {
         ("result", "cluster"),
         ("tagging", "training"),
         ("browse",),
+        ("watching",),
         ("measure",),
         ("cli.terminal",),
         ("cli.command",),

@@ -4,6 +4,7 @@ import os
 import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from jobs.archive.folders import Folders
@@ -21,6 +22,15 @@ REPORT_EVERY = 1000
 """Number of videos found between two progress reports."""
 
 
+@dataclass(frozen=True)
+class Listing:
+    """The videos of a job's inputs, sorted by name, the folders that were listed, and the seconds that this took."""
+
+    videos: Videos
+    folders: Folders
+    seconds: float = 0.0
+
+
 def find_videos(
     inputs: Iterable[str],
     extensions: Sequence[str] = (),
@@ -30,6 +40,7 @@ def find_videos(
     null: bool = False,
     exclude: Sequence[str] = (),
     include: Sequence[str] = (),
+    may_be_empty: bool = False,
 ) -> Videos:
     """Returns the videos of ``inputs``, sorted by name (see ``video_name``), each once.
 
@@ -39,7 +50,8 @@ def find_videos(
     any extension. Raises InputError for an input that is missing or matches nothing. A missing path in a list is kept,
     with size and time 0, so that the job reports it by name. ``on_found`` gets the number of videos found so far.
     ``folders`` is filled with the folders below the inputs; without it, a folder that cannot be listed is an
-    InputError. ``null`` is that of ``names_in_list``, ``exclude`` and ``include`` are those of ``Rules``.
+    InputError. ``null`` is that of ``names_in_list``, ``exclude`` and ``include`` are those of ``Rules``. With
+    ``may_be_empty``, an input that can be read may be without videos.
     """
     more = {"." + extension.lower().lstrip(".") for extension in extensions}
     rules = Rules(VIDEO_EXTENSIONS | more, tuple(exclude), tuple(include))
@@ -53,9 +65,9 @@ def find_videos(
                 if len(found) % REPORT_EVERY == 0:
                     on_found(len(found))
         problems = record.problems
-        if problems and (folders is None or len(found) == before):
+        if problems and (folders is None or (len(found) == before and not may_be_empty)):
             raise InputError(f"{problems[0].path} cannot be listed: {problems[0].reason}")
-        if len(found) == before:
+        if len(found) == before and not may_be_empty:
             raise InputError(
                 f"{_name(text)} holds no videos; files with an unusual ending are found with --ext, as in --ext .bin"
             )

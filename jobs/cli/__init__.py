@@ -11,6 +11,7 @@ from jobs.cli.command.versions import print_versions
 
 COMMANDS = {
     "run": "jobs.cli.run:run",
+    "watch": "jobs.cli.watch:watch",
     "demo": "jobs.cli.demo:demo",
     "verify": "jobs.cli.verify:verify",
     "compact": "jobs.cli.compact:compact",

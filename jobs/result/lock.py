@@ -44,6 +44,14 @@ RECORD_BYTES = 1024
 """Bytes that are written at each heartbeat. The file keeps its length, so no reader finds it cut off."""
 
 
+class InUseError(OutputError):
+    """An output that another job is writing. ``problem`` is the message without what a user can do."""
+
+    def __init__(self, problem: str):
+        super().__init__(f"{problem}; wait for it, or choose another --out")
+        self.problem = problem
+
+
 class Lock:
     """A lock that this process holds."""
 
@@ -111,6 +119,11 @@ def locked(folder: Location) -> Iterator[Lock]:
         yield lock
     finally:
         lock.release()
+
+
+def check_free(folder: Location) -> None:
+    """Raises InUseError when another job holds the lock of a run folder, OSError when that cannot be read."""
+    _wait_until_free(folder.child("lock.json"))
 
 
 def _acquire(folder: Location, file: Location) -> Lock:
@@ -323,8 +336,5 @@ def _output_name(file: Location) -> str:
     return file.parent.address.removesuffix(".run")
 
 
-def _refused(file: Location, holder: Holder | None) -> OutputError:
-    return OutputError(
-        f"{_output_name(file)} is being written by another vtag run ({describe(holder)}); wait for it, or choose "
-        "another --out"
-    )
+def _refused(file: Location, holder: Holder | None) -> InUseError:
+    return InUseError(f"{_output_name(file)} is being written by another vtag run ({describe(holder)})")

@@ -43,6 +43,7 @@ class JobState:
     plan: Plan
     on_progress: Callable[[Progress], None]
     driver: RayDriver | None = None
+    keep_driver: bool = False
     started_s: float = field(default_factory=time.monotonic)
     workers: Workers | None = None
     began_s: float | None = None

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from jobs.archive.folders import FolderProblem, Folders
 from jobs.archive.gone import find_absent
-from jobs.archive.listing import find_videos
+from jobs.archive.listing import Listing, find_videos
 from jobs.archive.selection import Selection, choose_videos, named_ranges, recorded_ranges
 from jobs.archive.videos import Videos
 from jobs.errors import reason
@@ -91,11 +91,14 @@ def with_hop(sampling: Sampling, hop_s: float | None) -> Sampling:
         raise InputError(str(error)) from None
 
 
-def make_plan(config: RunConfig, on_found: Callable[[int], None] = lambda found: None) -> Plan:
+def make_plan(
+    config: RunConfig, on_found: Callable[[int], None] = lambda found: None, listing: Listing | None = None
+) -> Plan:
     """Plans a job without changing anything on disk (a model by name may be downloaded).
 
     Rows get embeddings if ``config`` or the result to extend says so. ``on_found`` gets the number of videos found so
-    far. Raises InputError, OutputError, ModelFileError or WeightsError.
+    far. ``listing`` is a listing of the inputs that was made before; without it they are listed here. Raises
+    InputError, OutputError, ModelFileError or WeightsError.
     """
     output = choose_output(config.out, embeddings=config.embeddings)
     source = find_model(config.model, config.weights, frames=config.frames)
@@ -114,17 +117,8 @@ def make_plan(config: RunConfig, on_found: Callable[[int], None] = lambda found:
     run_id, replaces = _interrupted_run(output, started, identity, overwrite=config.overwrite)
     if base is not None:
         _check_base(output, base, identity)
-    begun_s = time.monotonic()
-    folders = Folders()
-    videos = find_videos(
-        config.inputs,
-        config.extensions,
-        on_found,
-        folders,
-        null=config.null,
-        exclude=config.exclude,
-        include=config.include,
-    )
+    listing = listing or list_inputs(config, on_found)
+    videos, folders = listing.videos, listing.folders
     listed_s = time.monotonic()
     selection = None
     if ranges is not None:
@@ -173,10 +167,29 @@ def make_plan(config: RunConfig, on_found: Callable[[int], None] = lambda found:
         unlisted=tuple(folders.problems),
         left_out=dict(folders.left_out.most_common()),
         only=selection,
-        listing_s=listed_s - begun_s,
+        listing_s=listing.seconds,
         comparing_s=time.monotonic() - listed_s,
     )
     return plan if changes.unsure else settle(plan, lambda path: None)
+
+
+def list_inputs(
+    config: RunConfig, on_found: Callable[[int], None] = lambda found: None, *, may_be_empty: bool = False
+) -> Listing:
+    """Lists the inputs. ``may_be_empty`` is that of ``find_videos``. Raises InputError."""
+    begun_s = time.monotonic()
+    folders = Folders()
+    videos = find_videos(
+        config.inputs,
+        config.extensions,
+        on_found,
+        folders,
+        null=config.null,
+        exclude=config.exclude,
+        include=config.include,
+        may_be_empty=may_be_empty,
+    )
+    return Listing(videos, folders, time.monotonic() - begun_s)
 
 
 def settle(plan: Plan, fingerprint: Callable[[str], str | None]) -> Plan:

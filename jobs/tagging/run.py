@@ -45,16 +45,19 @@ def run_job(
     plan: Plan,
     on_progress: Callable[[Progress], None] = lambda progress: None,
     driver: RayDriver | None = None,
+    *,
+    keep_driver: bool = False,
 ) -> Summary:
     """Tags the videos of ``plan`` and publishes the result. ``on_progress`` is called in this thread.
 
-    ``driver`` is a driver that was started earlier, while the plan was made.
+    ``driver`` is a driver that was started earlier, while the plan was made. It is closed when all videos are tagged;
+    with ``keep_driver`` it stays open for the next job, unless an error ends the tagging.
 
     Raises Interrupted on Ctrl-C and SIGTERM, JobError when the model or the workers fail, OutputError when results
     cannot be written or another job writes to the same place. Finished videos are then kept in the run folder, and a
     new plan from the same config continues.
     """
-    job = JobState(plan, on_progress, driver)
+    job = JobState(plan, on_progress, driver, keep_driver)
     try:
         with Sigterm():
             if plan.base and plan.is_done:
@@ -143,6 +146,8 @@ def _tag_and_publish(plan: Plan, job: JobState) -> ResultCounts:
                     _commit_revised(plan, ledger, _revisions(plan.changes))
                     if plan.todo:
                         _tag(job, ledger, _driver(job, drivers), lock)
+                    if job.keep_driver:
+                        drivers.pop_all()
                 kept = job.attempts_of_kept
                 _commit_revised(plan, ledger, {name: Revision(name, attempts=kept[name]) for name in kept})
                 job.report("publishing")

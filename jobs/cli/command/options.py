@@ -21,6 +21,13 @@ def examples(*lines: str) -> str:
     return "\n  ".join(["\b\nExamples:", *lines])
 
 
+def add_options(command: Command, *options: Callable[[Any], Any]) -> Command:
+    """Adds options to a command, in the order in which its help lists them."""
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 COUNT = click.IntRange(1, 1_000_000)
 """The range of an option that counts windows, epochs or processes."""
 

@@ -14,7 +14,7 @@ from jobs.errors import Interrupted
 from jobs.result.output import find_output
 from jobs.storage.address import is_address
 from jobs.tagging.run_config import RunConfig
-from jobs.tagging.summary import Progress, Summary
+from jobs.tagging.summary import Summary
 from tagger.errors import doing
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def tag(config: RunConfig, *, as_json: bool = False, quiet: bool = False) -> Sum
     _announce(quiet or as_json)
     words = f"the result at {config.out} is safe: finished videos are kept, and the same command continues"
     keep(words, find_output(config.out).run_folder)
-    from jobs.cli.terminal.progress import choose_view
+    from jobs.cli.terminal.progress import choose_view, until_it_fails
     from jobs.cluster.ray_driver import RayDriver
     from jobs.tagging.plan import make_plan
     from jobs.tagging.run import run_job
@@ -48,24 +48,9 @@ def tag(config: RunConfig, *, as_json: bool = False, quiet: bool = False) -> Sum
             _warn_of_missing(plan.only)
         try:
             with choose_view(as_json=as_json, quiet=quiet) as view, doing("tagging videos for", config.out):
-                return run_job(plan, _until_it_fails(view), driver)
+                return run_job(plan, until_it_fails(view), driver)
         except Interrupted as interrupted:
             raise InterruptedEnding(str(interrupted)) from None
-
-
-def _until_it_fails(view: Callable[[Progress], None]) -> Callable[[Progress], None]:
-    """Returns ``view`` without its errors: when the reader is gone, as with ``| head -1``, the job continues unseen."""
-    is_open = True
-
-    def show(progress: Progress) -> None:
-        nonlocal is_open
-        if is_open:
-            try:
-                view(progress)
-            except OSError:
-                is_open = False
-
-    return show
 
 
 def dry_run_with_progress(config: RunConfig, *, quiet: bool = False) -> "DryRun":

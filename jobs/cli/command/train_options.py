@@ -1,14 +1,14 @@
 """The options of ``vtag train``: for the network, the optimizer, the split and the hardware."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import click
 
 from jobs.cli.command.options import (
     COUNT,
     Command,
+    add_options,
     address_option,
     cache_size_option,
     device_option,
@@ -61,16 +61,9 @@ def _parse_number(ctx: click.Context, param: click.Parameter, text: str | None) 
     return None if text is None else int(text)
 
 
-def _decorate(command: Command, *decorators: Callable[[Any], Any]) -> Command:
-    """Adds options to a command, in the order in which its help lists them."""
-    for decorator in reversed(decorators):
-        command = decorator(command)
-    return command
-
-
 def network_options(command: Command) -> Command:
     """Adds the options for the network: what to train, and from which pretrained weights."""
-    return _decorate(
+    return add_options(
         command,
         click.option(
             "--model",
@@ -173,7 +166,7 @@ def network_options(command: Command) -> Command:
 
 def optimizer_options(command: Command) -> Command:
     """Adds the options for the optimizer and its schedule."""
-    return _decorate(
+    return add_options(
         command,
         click.option(
             "--epochs",
@@ -265,7 +258,7 @@ def optimizer_options(command: Command) -> Command:
 
 def split_options(command: Command) -> Command:
     """Adds the options for the split into training, validation and test clips."""
-    return _decorate(
+    return add_options(
         command,
         click.option(
             "--split",
@@ -319,7 +312,7 @@ def split_options(command: Command) -> Command:
 
 def hardware_options(command: Command) -> Command:
     """Adds the options for devices and workers."""
-    return _decorate(
+    return add_options(
         command,
         device_option,
         click.option(

@@ -6,6 +6,7 @@ standard output.
 
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -129,12 +130,12 @@ class _Schedule:
 
 
 class LineView(SilentView):
-    """Writes a plain line every ten seconds, for logs."""
+    """Writes a plain line every ten seconds, or ``every_s``, for logs."""
 
-    def __init__(self, stream: TextIO):
+    def __init__(self, stream: TextIO, every_s: float = LINE_EVERY_S):
         self._stream = stream
         self._pace = PaceMeter()
-        self._schedule = _Schedule(LINE_EVERY_S)
+        self._schedule = _Schedule(every_s)
         self._failure: Failure | None = None
 
     def __call__(self, progress: Progress) -> None:
@@ -277,3 +278,18 @@ def choose_view(*, as_json: bool = False, quiet: bool = False) -> View:
         return JsonView(sys.stdout)
     console = Console(stderr=True)
     return LiveView(console) if console.is_terminal and not console.is_dumb_terminal else LineView(sys.stderr)
+
+
+def until_it_fails(view: Callable[[Progress], None]) -> Callable[[Progress], None]:
+    """Returns ``view`` without its errors: when the reader is gone, as with ``| head -1``, the job continues unseen."""
+    is_open = True
+
+    def show(progress: Progress) -> None:
+        nonlocal is_open
+        if is_open:
+            try:
+                view(progress)
+            except OSError:
+                is_open = False
+
+    return show

@@ -65,7 +65,7 @@ def test_examples_use_only_options_that_the_command_has(name: str) -> None:
         assert used <= known, example
 
 
-@pytest.mark.parametrize("name", ["run", "report", "train"])
+@pytest.mark.parametrize("name", ["run", "watch", "report", "train"])
 def test_the_address_of_a_cluster_is_the_same_option_everywhere(name: str) -> None:
     (option,) = [each for each in find_command(name).params if "--address" in each.opts]
     assert isinstance(option, click.Option) and option.help is not None
@@ -75,7 +75,7 @@ def test_the_address_of_a_cluster_is_the_same_option_everywhere(name: str) -> No
 
 
 def test_all_commands_are_listed_in_the_order_in_which_they_are_needed() -> None:
-    names = ["run", "demo", "verify", "compact", "events", "search", "similar", "clusters", "uncertain", "cut"]
+    names = ["run", "watch", "demo", "verify", "compact", "events", "search", "similar", "clusters", "uncertain", "cut"]
     names += ["export", "import", "report", "view", "teach", "relabel", "probe", "models", "train", "evaluate"]
     names += ["compare", "bench"]
     assert list(COMMANDS) == names
@@ -87,6 +87,7 @@ def test_all_commands_are_listed_in_the_order_in_which_they_are_needed() -> None
     [
         ["--help"],
         ["run", "-h"],
+        ["watch", "-h"],
         ["demo", "-h"],
         ["models", "-h"],
         ["probe", "-h"],

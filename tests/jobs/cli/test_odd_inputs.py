@@ -14,6 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NoReturn
 
+import click
 import pytest
 
 import jobs.browse.report.thumbnails
@@ -25,6 +26,8 @@ import jobs.measure.bench
 import jobs.result.lock
 import jobs.tagging.dry_run
 import jobs.tagging.run
+import jobs.watching.folder
+import jobs.watching.job_runner
 import tagger
 import training.data.inventory
 import training.evaluation.cost
@@ -85,6 +88,12 @@ LINES: Mapping[str, Sequence[tuple[str, str]]] = {
         ("results", "run {video} --out {x} --model {mine} --overwrite"),
         ("results", "run {video} --out {x} --model {mine} --dry-run --prune"),
         *(("numbers", f"run {{video}} --out {{out}} --dry-run {option}={{x}}") for option in RUN_NUMBERS),
+    ],
+    "watch": [
+        ("paths", "watch {x} --out {out}"),
+        ("paths", "watch {clips} --out {x} --settle 1ms"),
+        ("results", "watch {clips} --out {x} --settle 1ms"),
+        ("numbers", "watch {clips} --out {out} --settle={x}"),
     ],
     "demo": [("paths", "demo --out {x}")],
     "verify": [("paths", "verify {x}"), ("results", "verify {x}")],
@@ -280,6 +289,11 @@ def prepare_training(plan: TrainingPlan, config: TrainConfig, *_: object, **__: 
             pass
 
 
+def end_watch(*_: object) -> NoReturn:
+    """Ends ``vtag watch`` after the first look at its folder."""
+    raise click.exceptions.Exit(0)
+
+
 def find_tagger(model: str, **_: object) -> SimpleNamespace:
     """Finds a model without loading it."""
     source = find_model(model)
@@ -295,6 +309,8 @@ def without_heavy_work(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for owner, name, replacement in (
         (jobs.cluster.ray_driver, "RayDriver", DriverWithoutRay),
         (jobs.tagging.run, "RayDriver", DriverWithoutRay),
+        (jobs.watching.job_runner, "RayDriver", DriverWithoutRay),
+        (jobs.watching.folder.SystemClock, "sleep", end_watch),
         (jobs.tagging.run, "RETRY_WAITS_S", (0.0, 0.0)),
         (jobs.result.lock, "HEARTBEAT_S", 0.01),
         (jobs.result.lock, "SETTLE_S", 0.01),
