@@ -220,7 +220,7 @@ def test_few_blocks_are_enough_to_read_a_whole_video(
 
 def test_a_part_keeps_the_blocks_of_one_and_a_half_parts_and_a_whole_video_few() -> None:
     block = remote_blocks.BLOCK_BYTES
-    assert slots_for(1000 * block, 10) == 150 + MORE_BLOCKS
+    assert slots_for(1000 * block, 10) == 300 + MORE_BLOCKS
     assert slots_for(1000 * block - 1, 1) == MORE_BLOCKS
     assert slots_for(7 * block + 1, 2) == 8
     assert slots_for(0, 1) == 0
