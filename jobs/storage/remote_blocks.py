@@ -20,8 +20,9 @@ MORE_BLOCKS = 16
 def slots_for(size: int, of: int) -> int:
     """Returns the number of blocks that are kept for one of the parts ``of`` a video of ``size`` bytes.
 
-    A part is read twice, first its packets and then its frames. The first parts are up to twice as long as the mean, and
-    a part may have more bytes a second than others. A whole video is read in order, for which few blocks are enough.
+    A part is read twice, first its packets and then its frames. The first parts are up to twice as long as the mean,
+    and a part may have more bytes a second than others. A whole video is read in order, for which few blocks are
+    enough.
     """
     of_part = math.ceil(3 * size / of / BLOCK_BYTES) if of > 1 else 0
     return min(math.ceil(size / BLOCK_BYTES), of_part + MORE_BLOCKS)
