@@ -277,7 +277,7 @@ def test_the_last_layers_of_a_backbone_learn_and_the_file_has_their_new_weights(
 
 
 @pytest.mark.slow
-def test_i3d_lstm_starts_from_a_kinetics_checkpoint_and_the_result_tags(tree: Path, tmp_path: Path) -> None:
+def test_i3d_lstm_starts_from_a_kinetics_checkpoint_and_the_result_tags(small_tree: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
     checkpoint = tmp_path / "I3D_8x8_R50.pyth"
     shapes = I3D_CHECKPOINT.shapes()
@@ -287,7 +287,7 @@ def test_i3d_lstm_starts_from_a_kinetics_checkpoint_and_the_result_tags(tree: Pa
         for name, shape in shapes.items()
     }
     torch.save({"model_state": state}, checkpoint)
-    data = read_data_set(tree)
+    data = read_data_set(small_tree)
     split = split_by_group(data, seed=1)
     out = tmp_path / "i3d.safetensors"
     loop = LoopSettings(epochs=2, batch_size=4)
