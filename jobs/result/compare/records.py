@@ -88,7 +88,8 @@ class Records:
 def read_records(sources: Sequence[TableFiles], this_run: Sequence[TableFiles] = ()) -> Records:
     """Reads the records in ``sources``, those of earlier runs, and in ``this_run``.
 
-    For a video in several of them, the last one counts. A run tries a video once. Raises OSError.
+    A video is in one of the ``sources`` at most, and may be in several of ``this_run``: the last of all counts. A run
+    tries a video once. Raises OSError.
     """
     files = (*sources, *this_run)
     with ThreadPoolExecutor(READERS) as pool:
@@ -110,7 +111,7 @@ def read_records(sources: Sequence[TableFiles], this_run: Sequence[TableFiles] =
         may_pass,
         columns["attempts"].to_numpy(),
         columns["segments"].to_numpy(),
-        ~repeated_names(runs) if len(files) > 1 else np.ones(sum(rows), bool),
+        ~repeated_names(runs) if this_run else np.ones(sum(rows), bool),
     )
 
 

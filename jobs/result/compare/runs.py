@@ -22,8 +22,8 @@ def find_names(names: pa.Array, runs: Sequence[pa.Array]) -> np.ndarray:
     found = np.full(len(names), -1, np.int64)
     first_rows = _first_rows(runs)
     for (start, stop), *slices in _ranges([names, *runs]):
-        values, rows = _last_run_first(runs, slices, first_rows)
-        if start < stop and len(values):
+        if start < stop:
+            values, rows = _last_run_first(runs, slices, first_rows)
             at = pc.index_in(names[start:stop].cast(pa.large_string()), value_set=values)
             found[start:stop][at.is_valid().to_numpy(zero_copy_only=False)] = rows[at.drop_null().to_numpy()]
     return found
