@@ -59,7 +59,7 @@ def small_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def trained(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Split, TrainResult]:
     out = tmp_path_factory.mktemp("model") / "moves.safetensors"
-    return out, *train_on(tree, out, train_frames=4)
+    return out, *train_on(tree, out)
 
 
 def test_a_3d_cnn_learns_from_scratch(trained: tuple[Path, Split, TrainResult]) -> None:
