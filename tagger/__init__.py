@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tagger.classifier import Classifier
     from tagger.clips import Span, VideoEnd, read_spans
     from tagger.inspection import Inspection, inspect_video
+    from tagger.live.watch import LiveSegment, watch
     from tagger.model_file import ModelInfo, read_model_info, save_model_file
     from tagger.ood import OODCalibration
     from tagger.preprocessing import Preprocessing
@@ -39,6 +40,7 @@ __all__ = [
     "DataSetError",
     "InputError",
     "Inspection",
+    "LiveSegment",
     "ModelFileError",
     "ModelInfo",
     "ModelSource",
@@ -61,6 +63,7 @@ __all__ = [
     "read_model_info",
     "read_spans",
     "save_model_file",
+    "watch",
 ]
 
 _LAZY = {
@@ -71,6 +74,8 @@ _LAZY = {
     "read_spans": "clips",
     "Inspection": "inspection",
     "inspect_video": "inspection",
+    "LiveSegment": "live.watch",
+    "watch": "live.watch",
     "ModelInfo": "model_file",
     "read_model_info": "model_file",
     "save_model_file": "model_file",

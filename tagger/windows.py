@@ -296,6 +296,23 @@ class WindowCutter(Generic[Pixels]):
             window = self._open.popleft()
             yield self._emit(window, until_s, window.frames[-1])
 
+    def is_ending(self, shown_until_s: float) -> bool:
+        """Checks whether a window will be complete with a frame that is shown until ``shown_until_s``."""
+        return bool(self._open) and self._ends_by(self._open[0], shown_until_s)
+
+    def foresee(self, shown_until_s: float, pixels: Pixels) -> Iterator[tuple[Window, list[Pixels]]]:
+        """Yields the windows that end with the newest frame, which is expected to be shown until ``shown_until_s``.
+
+        So a window of a live picture comes out with its last frame, not with the frame after it. The frame is pushed
+        afterwards as any other, when its end is known.
+        """
+        while self.is_ending(shown_until_s):
+            window = self._open[0]
+            self._fill(window, shown_until_s - TIME_TOLERANCE_S, pixels)
+            if not self._is_full(window):
+                return
+            yield self._emit(self._open.popleft(), math.inf, pixels)
+
     def lose(self, from_s: float, until_s: float) -> None:
         """Leaves out the windows that touch a stretch which cannot be read. The next frame starts at ``until_s``."""
         while self._open and not self._is_complete(self._open[-1], from_s + TIME_TOLERANCE_S):
@@ -358,8 +375,13 @@ class WindowCutter(Generic[Pixels]):
             window.frames.append(pixels)
 
     def _is_complete(self, window: _OpenWindow[Pixels], reached_s: float) -> bool:
-        is_full = len(window.frames) == window.before + self._sampling.num_frames
-        return is_full and self._sampling.start_s(window.index) + self._sampling.window_s <= reached_s
+        return self._is_full(window) and self._sampling.start_s(window.index) + self._sampling.window_s <= reached_s
+
+    def _is_full(self, window: _OpenWindow[Pixels]) -> bool:
+        return len(window.frames) == window.before + self._sampling.num_frames
+
+    def _ends_by(self, window: _OpenWindow[Pixels], time_s: float) -> bool:
+        return self._sampling.start_s(window.index) + self._sampling.window_s <= time_s + TIME_TOLERANCE_S
 
     def _emit(self, window: _OpenWindow[Pixels], end_s: float, last: Pixels) -> tuple[Window, list[Pixels]]:
         start_s = self._sampling.start_s(window.index)

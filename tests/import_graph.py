@@ -24,6 +24,7 @@ FLOORS = {
         ("cuda",),
         ("classifier",),
         ("inspection", "tagger"),
+        ("live",),
     ),
     "training": (("distributed",), ("data",), ("inputs",), ("evaluation",), ("teaching",), ("fitting",), ("report",)),
     "jobs": (

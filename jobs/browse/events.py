@@ -71,11 +71,10 @@ def find_events(finished: FinishedResult, rules: Rules) -> Iterator[pa.Table]:
 def events_of(segments: Segments, rules: Rules) -> pa.Table:
     """Returns the events of whole videos as a table of EVENTS_SCHEMA. Votes and smoothing need ``segments.top``."""
     video = segments.video()
-    until_s = _stretch_ends(segments)
+    until_s = stretch_ends(segments)
     label, confidence = segments.label, segments.confidence
     if segments.top is not None:
-        first, last = _voters(segments, until_s, rules.smooth // 2)
-        label, confidence = _vote(segments.top, first, last, len(segments.labels))
+        label, confidence = vote(segments, until_s, rules.smooth)
     lowest = np.array([rules.lowest_confidence(name) for name in segments.labels], np.float32)
     rows = np.flatnonzero(confidence >= lowest[label])
     events = _Events(
@@ -147,7 +146,17 @@ class _Events:
         return (self.video, self.label, self.start_s, self.end_s, self.segments, self.total, self.peak)
 
 
-def _stretch_ends(segments: Segments) -> np.ndarray:
+def vote(segments: Segments, until_s: np.ndarray, smooth: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the label of each stretch and its mean probability, ``[n]`` each. ``until_s`` are the ends of stretches.
+
+    ``smooth`` is as in ``Rules``. The segments have their best labels.
+    """
+    assert segments.top is not None
+    first, last = _voters(segments, until_s, smooth // 2)
+    return _vote(segments.top, first, last, len(segments.labels))
+
+
+def stretch_ends(segments: Segments) -> np.ndarray:
     """Returns the end of the stretch of each segment in seconds, ``[n] float64``."""
     until_s = segments.end_s.copy()
     next_s = np.append(segments.start_s[1:], np.inf)

@@ -1,6 +1,6 @@
-"""``vtag watch``: tags the videos of a folder as they arrive."""
+"""``vtag watch``: tags a live picture while it is shown, or the videos of a folder as they arrive."""
 
-import os
+import contextlib
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -8,55 +8,75 @@ from typing import Any
 import click
 
 from jobs.cli.command.endings import InterruptedEnding, keep
-from jobs.cli.command.options import Duration, examples, json_option, model_options, verbose_option
+from jobs.cli.command.options import examples, json_option, model_options, refuse_unused, verbose_option
 from jobs.cli.command.tagging_options import hop_options, prune_options, tagging_options
-from jobs.storage.address import is_address
+from jobs.cli.command.watch_options import OF_FOLDER, OF_PICTURE, picture_options, settle_option
+from jobs.storage.address import is_address, split
 from jobs.tagging.run_config import RunConfig
+from tagger.errors import doing
 
 
 @click.command(
-    short_help="Tag the videos of a folder as they arrive.",
+    short_help="Tag a camera, a stream, or what arrives in a folder.",
     epilog=examples(
-        "vtag watch /videos --out tags",
-        "vtag watch /videos --out tags --model my.safetensors --settle 30s",
-        "vtag watch s3://bucket/videos --out s3://bucket/tags --json",
+        "vtag watch 0 --page",
+        "vtag watch rtsp://camera.local/1 --model x3d-m-kinetics400 --out seen",
+        "vtag watch rtsp://camera.local/1 --on biking --exec 'notify-send bike'",
+        "vtag watch clip.mp4 --pace",
+        "vtag watch /videos --out tags --settle 30s",
     ),
 )
-@click.argument("source", metavar="SOURCE")
+@click.argument("source")
 @click.option(
     "--out",
     metavar="PATH",
-    required=True,
-    help="Where to write the result: FILE.parquet for one file, any other name for a folder of part files; also "
-    "s3://BUCKET/... An existing result is extended.",
-)
-@click.option(
-    "--settle",
-    "settle_s",
-    metavar="TIME",
-    type=Duration(),
-    default="5s",
-    show_default=True,
-    help="A video is complete when it has not changed for this time, and no program has it open for writing.",
+    help="Where to write the result, which is extended if it is there. A folder as SOURCE needs it: FILE.parquet for "
+    "one file, any other name for a folder of part files; also s3://BUCKET/... The segments of a picture are kept in a "
+    "folder.",
 )
 @model_options
 @hop_options
+@picture_options
+@settle_option
 @tagging_options
 @prune_options
-@json_option("Print progress, summaries and notes as JSON lines on standard output.")
-@click.option("-q", "--quiet", is_flag=True, help="Print only notes and failures.")
+@json_option("Print JSON lines on standard output: segments, changes of the label, jobs, and what happens to SOURCE.")
+@click.option("-q", "--quiet", is_flag=True, help="Print only changes of the label; of a folder, notes and failures.")
 @verbose_option
-def watch(source: str, out: str, settle_s: float, as_json: bool, quiet: bool, **options: Any) -> None:
-    """Tag the videos of a folder as they arrive: those that are there, then each new or changed one.
+@click.pass_context
+def watch(ctx: click.Context, source: str, out: str | None, as_json: bool, quiet: bool, **options: Any) -> None:
+    """Tag a live picture: windows slide over it, and a line tells each change of the label. Or tag the videos of a
+    folder: those that are there, then each new or changed one.
 
-    SOURCE is a folder (watched to the bottom) or an address (s3://bucket/videos). Videos that arrive together are one
-    job, which is that of `vtag run`.
+    A picture is a camera (/dev/video0, or its number), an address (rtsp://, rtmp://, http:// or https:// with HLS,
+    MJPEG or a video, udp:// or tcp:// with MPEG-TS), - for standard input, or a file. A camera or stream that is lost
+    is opened again. Its windows overlap by half, if not --hop, --every or --overlap says otherwise. Ray is not used.
 
-    The command runs until Ctrl-C or SIGTERM. Given again, it continues: nothing is lost or tagged twice.
+    A folder (watched to the bottom) or the address of one (s3://bucket/videos) needs --out. Videos that arrive together
+    are one job, which is that of `vtag run`.
+
+    The command runs until Ctrl-C or SIGTERM. Given again, it continues with the same --out: nothing is lost.
     """
-    if not is_address(source) and os.path.lexists(source) and not Path(source).is_dir():
-        raise click.UsageError(f"{source!r} is not a folder; vtag run tags single files.")
+    own_options = {name: options.pop(name) for name in OF_PICTURE}
+    if not _is_folder(source):
+        refuse_unused(ctx, True, OF_FOLDER, "SOURCE is no folder")
+        refuse_unused(ctx, out is None, ["roll_s"], "there is no --out")
+        own_options |= {name: value for name, value in options.items() if name not in (*OF_FOLDER, "verbose")}
+        _watch_picture(ctx, source, out, as_json, quiet, **own_options)
+        return
+    refuse_unused(ctx, True, OF_PICTURE, "SOURCE is a folder")
+    if out is None:
+        kind = "the address of a folder, not of a stream" if is_address(source) else "a folder"
+        raise click.UsageError(f"{source!r} is {kind}; also give --out, where the result is written.")
+    settle_s = options.pop("settle_s")
     _watch_folder(RunConfig(inputs=(source,), out=out, **options), settle_s, as_json, quiet)
+
+
+def _is_folder(source: str) -> bool:
+    """Checks whether a source is a folder, or an address that is no picture."""
+    from tagger.live.source import PROTOCOLS
+
+    return split(source)[0] not in PROTOCOLS if is_address(source) else Path(source).is_dir()
 
 
 def _watch_folder(config: RunConfig, settle_s: float, as_json: bool, quiet: bool) -> None:
@@ -78,3 +98,46 @@ def _watch_folder(config: RunConfig, settle_s: float, as_json: bool, quiet: bool
         )
     except Interrupted as interrupted:
         raise InterruptedEnding(str(interrupted)) from None
+
+
+def _watch_picture(
+    ctx: click.Context,
+    source: str,
+    out: str | None,
+    as_json: bool,
+    quiet: bool,
+    *,
+    labels: tuple[str, ...],
+    command: str | None,
+    wants_page: bool,
+    port: int,
+    **options: Any,
+) -> None:
+    """Watches a picture. ``options`` are further fields of ``WatchConfig``."""
+    if bool(labels) != (command is not None):
+        raise click.UsageError("--on and --exec belong together; give both.")
+    refuse_unused(ctx, command is None, ["in_shell"], "there is no --exec")
+    refuse_unused(ctx, not wants_page, ["port"], "there is no --page")
+    from jobs.cli.terminal.watch_view import JsonView, print_summary, watch_view
+    from jobs.errors import Interrupted
+    from jobs.watching.live_page import LivePage, serving
+    from jobs.watching.watch_job import WatchConfig, prepare, run_watch
+
+    keep("" if out is None else f"the finished parts in {out} are safe, and the same command continues")
+    try:
+        with doing("watching", source):
+            loaded = prepare(WatchConfig(source=source, out=out, labels=labels, command=command, **options))
+            with contextlib.ExitStack() as stack:
+                page = LivePage(loaded.source.name) if wants_page else None
+                if page is not None:
+                    url = stack.enter_context(serving(page, port))
+                    click.echo(f"vtag: the picture is at {url}", err=True)
+                view = stack.enter_context(watch_view(as_json=as_json, quiet=quiet))
+                views = [view] if page is None else [view, page]
+                summary = run_watch(loaded, views, None if page is None else page.on_picture)
+    except Interrupted as interrupted:
+        raise InterruptedEnding(str(interrupted)) from None
+    if isinstance(view, JsonView):
+        view.summary(summary)
+    elif not quiet:
+        print_summary(summary, out)

@@ -1,1 +1,1 @@
-"""Watches a folder or bucket, and tags the videos that arrive as soon as they are complete."""
+"""``vtag watch``: tags the videos of a folder as they arrive, and live pictures while they are shown."""

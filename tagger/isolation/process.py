@@ -29,7 +29,7 @@ from tagger.isolation.shared_memory import (
 from tagger.system.limits import usable_memory_bytes
 
 CHILD_MODULE = "tagger.isolation.child"
-"""The module that the process runs."""
+"""The module that a process runs which reads files."""
 
 START_TIMEOUT_S = 120.0
 """Seconds to wait for a new process to load its decoders. On a busy machine with a cold disk this takes some
@@ -71,11 +71,12 @@ class DecoderProcessError(Exception):
 class Process:
     """A running decoder process. It ends with ``end()``, with this object or with this process, whichever is first.
 
-    It is killed, because it has no state to save. ``busy`` is true while it answers a request. ``requests`` counts its
-    requests. ``waited_s`` is the time in seconds that this process has waited for its answers.
+    It runs ``module``, with the descriptor ``stdin`` as its standard input. It is killed, because it has no state to
+    save. ``busy`` is true while it answers a request. ``requests`` counts its requests. ``waited_s`` is the time in
+    seconds that this process has waited for its answers.
     """
 
-    def __init__(self, limits: Limits):
+    def __init__(self, limits: Limits, module: str = CHILD_MODULE, stdin: int = subprocess.DEVNULL):
         self.limits = limits
         self.busy = False
         self.requests = 0
@@ -96,9 +97,9 @@ class Process:
                 copies.callback(os.close, fd)
             try:
                 self._process = subprocess.Popen(
-                    [sys.executable, "-P", "-m", CHILD_MODULE, str(limits.memory_bytes), *map(str, fds)],
+                    [sys.executable, "-P", "-m", module, str(limits.memory_bytes), *map(str, fds)],
                     pass_fds=fds,
-                    stdin=subprocess.DEVNULL,
+                    stdin=stdin,
                     stdout=subprocess.DEVNULL,
                     stderr=self._stderr,
                     env=_environment(),
@@ -115,6 +116,10 @@ class Process:
             os.getpid(),
         )
         self._wait_until_ready()
+
+    def kill(self) -> None:
+        """Kills the process. A thread that waits for its answers gets DecoderProcessError."""
+        self._process.kill()
 
     def end(self) -> None:
         """Ends the process. May be called more than once."""

@@ -104,7 +104,7 @@ def _open_descriptor(
         raise VideoError("not_video", f"{path} is {playlist}, which refers to other files; tag those instead")
     options = {
         "protocol_whitelist": "data,crypto",
-        "format_whitelist": _allowed_formats(),
+        "format_whitelist": allowed_formats(),
         "max_streams": str(MAX_STREAMS),
         "max_pixels": str(MAX_PIXELS),
     }
@@ -144,9 +144,10 @@ def _open(
 
 
 @cache
-def _allowed_formats() -> str:
-    """Returns all formats that FFmpeg reads, except those that refer to other files."""
-    return ",".join(sorted({name for names in av.formats_available for name in names.split(",")} - REFERRING_FORMATS))
+def allowed_formats(*more: str) -> str:
+    """Returns all formats that FFmpeg reads, except those that refer to other files and are not among ``more``."""
+    refused = REFERRING_FORMATS.difference(more)
+    return ",".join(sorted({name for names in av.formats_available for name in names.split(",")} - refused))
 
 
 def _video_stream(
@@ -158,6 +159,12 @@ def _video_stream(
     if is_picture or not streams:
         raise VideoError("no_video_stream", f"{path} {'is a picture' if is_picture else 'has no video stream'}")
     stream = next((s for s in streams if s.index == number), None) or _first_with_frames(container, streams)
+    check_stream(stream, str(path))
+    return stream
+
+
+def check_stream(stream: "av.video.stream.VideoStream", path: str) -> None:
+    """Raises VideoError for a stream that vtag does not decode, and sets the limits of its decoder."""
     if stream.codec_context is None:
         raise VideoError("unsupported", f"{path}: FFmpeg has no decoder for its codec")
     width, height = stream.codec_context.width, stream.codec_context.height
@@ -175,7 +182,6 @@ def _video_stream(
     }
     # A job runs one decoder per core, so more threads would only add context switches.
     stream.codec_context.thread_count = 1
-    return stream
 
 
 def _first_with_frames(

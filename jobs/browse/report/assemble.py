@@ -87,7 +87,7 @@ def make_page(
     script = f'(() => {{\n"use strict";\n{"".join(map(_file, SCRIPTS))}}})();'
     numbers = {label: number for number, label in enumerate(data.labels)}
     return Template(_file("page.html")).substitute(
-        policy=_policy(style, script, is_served=marks_file is not None),
+        policy=content_policy(style, script, is_served=marks_file is not None),
         title=as_html(find_output(finished.path).out.name or finished.path),
         style=style,
         lead=lead(data),
@@ -119,7 +119,7 @@ def _block(name: str, content: bytes) -> str:
     return f'<script type="text/plain" id="{name}">{as_text(content)}</script>'
 
 
-def _policy(style: str, script: str, *, is_served: bool) -> str:
+def content_policy(style: str, script: str, *, is_served: bool) -> str:
     """Returns the Content-Security-Policy: this script and this style alone, and videos from their places."""
     own = "'self'" if is_served else "file: http: https:"
     policy = {

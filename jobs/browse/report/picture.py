@@ -11,6 +11,7 @@ from jobs.browse.cutting.seeking import shown_from
 from jobs.browse.cutting.source import Source
 from jobs.browse.cutting.times import has_steady_clock
 from tagger.errors import VideoError
+from tagger.live.jpeg import TIME_BASE, jpeg_of_frame
 from tagger.video.facts import orientation
 
 if TYPE_CHECKING:
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
 
 MAX_WIDTH, MAX_HEIGHT = 160, 90
 """A picture fits into these pixels."""
-
-TIME_BASE = Fraction(1, 25)
-"""Any will do for a single picture."""
 
 QUALITY = 7
 """The quantiser of the JPEG, from 2, the best, to 31."""
@@ -57,11 +55,7 @@ def jpeg_of(frame: "VideoFrame", pixel_aspect: Fraction) -> bytes:
         graph = upright_graph(small, TIME_BASE, "yuvj420p", turn, is_mirrored=is_mirrored)
         graph.vpush(small)
         small = graph.vpull()
-    encoder = av.CodecContext.create("mjpeg", "w")
-    encoder.width, encoder.height, encoder.pix_fmt = small.width, small.height, "yuvj420p"
-    encoder.time_base = TIME_BASE
-    encoder.options = {"qmin": str(QUALITY), "qmax": str(QUALITY), "color_range": "pc"}
-    return b"".join(bytes(packet) for packet in [*encoder.encode(small), *encoder.encode(None)])
+    return jpeg_of_frame(small, QUALITY)
 
 
 def _even(size: float) -> int:

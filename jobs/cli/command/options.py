@@ -66,11 +66,34 @@ def seconds_option(name: str, help: str) -> Callable[[Command], Command]:
     return click.option(name, metavar="SECONDS", type=kind, callback=finite, default=0, help=help)
 
 
+def _odd(ctx: click.Context, param: click.Parameter, value: int) -> int:
+    if value % 2 == 0:
+        raise click.BadParameter(f"{value} is even; give an odd number, for as many windows before as after.")
+    return value
+
+
+def smooth_option(command: Command) -> Command:
+    """``--smooth``."""
+    return click.option(
+        "--smooth",
+        metavar="N",
+        type=COUNT,
+        default=1,
+        show_default=True,
+        callback=_odd,
+        help="Average the probabilities of each label over N neighbouring windows, an odd number.",
+    )(command)
+
+
 def refuse_unused(ctx: click.Context, is_unused: bool, options: Sequence[str], why: str) -> None:
-    """Raises UsageError when ``is_unused`` and the command line has one of ``options``; ``why`` is the reason."""
-    for option in options:
-        if is_unused and ctx.get_parameter_source(option) is ParameterSource.COMMANDLINE:
-            raise click.UsageError(f"--{option.replace('_', '-')} would change nothing: {why}.")
+    """Raises UsageError when ``is_unused`` and the command line has one of ``options``; ``why`` is the reason.
+
+    ``options`` are the names that the command gets.
+    """
+    for parameter in ctx.command.params:
+        is_given = ctx.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
+        if is_unused and is_given and parameter.name in options:
+            raise click.UsageError(f"{max(parameter.opts, key=len)} would change nothing: {why}.")
 
 
 def _remember_verbose(ctx: click.Context, param: click.Parameter, value: bool) -> bool:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
-from jobs.cli.command.options import COUNT, seconds_option
+from jobs.cli.command.options import seconds_option, smooth_option
 
 if TYPE_CHECKING:
     from jobs.browse.events import Rules
@@ -87,15 +87,7 @@ def _options(noun: str) -> list[Callable[[Any], Any]]:
         click.option(
             "--label", "labels", metavar="LABEL", multiple=True, help=f"Only {noun} of this label; can be repeated."
         ),
-        click.option(
-            "--smooth",
-            metavar="N",
-            type=COUNT,
-            default=1,
-            show_default=True,
-            callback=_odd,
-            help="Average the probabilities of each label over N neighbouring windows, an odd number.",
-        ),
+        smooth_option,
         click.option(
             "--min-confidence",
             metavar="X|FILE.csv",
@@ -107,9 +99,3 @@ def _options(noun: str) -> list[Callable[[Any], Any]]:
         seconds_option("--max-gap", "Merge events of one label with a gap of at most SECONDS between them."),
         click.option("--no-background", is_flag=True, help=f"Leave out {noun} of the label background."),
     ]
-
-
-def _odd(ctx: click.Context, param: click.Parameter, value: int) -> int:
-    if value % 2 == 0:
-        raise click.BadParameter(f"{value} is even; give an odd number, for as many windows before as after.")
-    return value

@@ -2,13 +2,13 @@
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 from av.codec.hwaccel import HWAccel
-from av.video.reformatter import VideoReformatter
 
 from tagger.errors import VideoError
 from tagger.video.appended import next_video
@@ -18,17 +18,20 @@ from tagger.video.damage import Damage
 from tagger.video.facts import VideoFacts
 from tagger.video.frames import decoded_frames
 from tagger.video.readers.reader import DecoderName, Frame, Gap, Needs
-
-UNSCALED_FORMATS = frozenset({"yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuva420p"})
-"""Formats that are converted directly to packed RGB when no scaling is needed. The pixel values are the same as with
-planar RGB, for which swscale leaves some columns at the right edge unwritten at widths such as 72 and 340."""
+from tagger.video.readers.upright_pixels import UprightPixels
 
 
-UNSPECIFIED_COLOUR = 2
-"""Number of an unspecified matrix, of unspecified primaries and of an unspecified transfer (ISO/IEC 23091-2)."""
+@dataclass(frozen=True)
+class TimedFrame:
+    """A decoded frame, shown from ``start_s`` to ``end_s``, in seconds from the first frame of the video.
 
-UNSPECIFIED_RANGE, KNOWN_RANGES = 0, (0, 1, 2)
-"""FFmpeg's numbers of colour ranges: unspecified, limited, full."""
+    ``is_last`` marks the last frame of the video.
+    """
+
+    frame: av.VideoFrame
+    start_s: float
+    end_s: float
+    is_last: bool = False
 
 
 class PyAVReader:
@@ -60,14 +63,18 @@ class PyAVReader:
         self._clock = Clock(facts.container, float(self._stream.average_rate or 25))
         self._container_name = facts.container
         self._repeated_until_s: float | None = None
-        # Created once, because they prepare tables. They use one thread, because there is a decoder for each core.
-        self._scaler, self._packer = VideoReformatter(), VideoReformatter()
-        self._quarter_turns = facts.rotation // 90
-        self._is_mirrored = facts.is_mirrored
-        self._width, self._height = (height, width) if self._quarter_turns % 2 else (width, height)
+        self._upright = UprightPixels(width, height, facts.rotation, is_mirrored=facts.is_mirrored)
 
     def frames(self, needs: Needs) -> Iterator[Frame | Gap]:
         """See Reader.frames."""
+        for each in self.timed_frames():
+            if isinstance(each, Gap):
+                yield each
+            elif needs(math.inf if each.is_last else each.end_s):
+                yield Frame(each.start_s, each.end_s, self._pixels(each.frame), each.is_last)
+
+    def timed_frames(self) -> Iterator[TimedFrame | Gap]:
+        """Yields all good frames, and a Gap where frames are lost. Otherwise as ``frames``."""
         clock = self._clock
         held: av.VideoFrame | None = None
         held_s = 0.0
@@ -80,21 +87,20 @@ class PyAVReader:
             if held is None and damage is not None and damage.first_packet is not None:
                 clock.begin(self._time_s(damage.first_packet))
             due_s = clock.end_s()
-            start_s = clock.start_s(time_s, _duration_s(frame), is_key=bool(frame.key_frame))
+            start_s = clock.start_s(time_s, duration_s(frame), is_key=bool(frame.key_frame))
             if held is not None or damage is not None:
                 gap = Gap(min(due_s, start_s), start_s) if damage is not None else None
-                until_s = start_s if gap is None else gap.start_s
-                if held is not None and needs(until_s):
-                    yield Frame(held_s, until_s, self._pixels(held), is_last=False)
+                if held is not None:
+                    yield TimedFrame(held, held_s, start_s if gap is None else gap.start_s)
                 if gap is not None:
                     yield gap
                     damage = None
             held, held_s = frame, start_s
-        if held is not None and needs(math.inf):
+        if held is not None:
             end_s = clock.end_s()
             if self._repeated_until_s is not None:
                 end_s = max(end_s, clock.until_s(self._repeated_until_s))
-            yield Frame(held_s, end_s, self._pixels(held), is_last=True)
+            yield TimedFrame(held, held_s, end_s, is_last=True)
         if damage is not None:
             raise VideoError("damaged", f"{self._path}: {damage.reason}")
 
@@ -137,30 +143,10 @@ class PyAVReader:
         return None if ticks is None or not frame.time_base else _seconds(ticks, frame.time_base)
 
     def _pixels(self, frame: av.VideoFrame) -> np.ndarray:
-        is_scaled = (frame.width, frame.height) != (self._width, self._height)
-        if is_scaled or frame.format.name not in UNSCALED_FORMATS:
-            frame = _reformat(self._scaler, frame, self._width, self._height, self._scaled_format)
-        pixels: np.ndarray = _reformat(self._packer, frame, None, None, "rgb24").to_ndarray()
-        if self._is_mirrored:
-            pixels = np.ascontiguousarray(pixels[:, ::-1])
-        # np.rot90 rotates counter-clockwise.
-        return np.ascontiguousarray(np.rot90(pixels, -self._quarter_turns)) if self._quarter_turns else pixels
+        return self._upright(frame, self._scaled_format)
 
 
-def _reformat(
-    reformatter: VideoReformatter, frame: av.VideoFrame, width: int | None, height: int | None, name: str | None
-) -> av.VideoFrame:
-    """Scales and converts a frame. Colour tags that FFmpeg's scaler does not know are read as unspecified."""
-    try:
-        return reformatter.reformat(frame, width, height, name, interpolation="BICUBIC", threads=1)
-    except (av.error.FFmpegError, OSError):
-        frame.colorspace = frame.color_primaries = frame.color_trc = UNSPECIFIED_COLOUR
-        if frame.color_range not in KNOWN_RANGES:
-            frame.color_range = UNSPECIFIED_RANGE
-        return reformatter.reformat(frame, width, height, name, interpolation="BICUBIC", threads=1)
-
-
-def _duration_s(frame: av.VideoFrame) -> float | None:
+def duration_s(frame: av.VideoFrame) -> float | None:
     """Returns the declared duration of a frame in seconds; None if there is none."""
     return _seconds(frame.duration, frame.time_base) if frame.duration and frame.time_base else None
 

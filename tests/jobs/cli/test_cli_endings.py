@@ -160,7 +160,7 @@ def test_verify_promises_nothing(temporary: Path, tmp_path: Path, monkeypatch: p
 
 ARGUMENTS = {
     "run": ["v", "--out", "t.parquet"],
-    "watch": ["v", "--out", "t.parquet"],
+    "watch": ["v"],
     "demo": [],
     "verify": ["t"],
     "compact": ["t"],

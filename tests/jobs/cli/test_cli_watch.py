@@ -79,13 +79,6 @@ def test_options_are_those_of_run(configs: list[tuple[RunConfig, float]], tmp_pa
     assert (config.exclude, config.prune, config.top_k) == (("x",), True, 3)
 
 
-def test_a_file_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "a.mp4").touch()
-    done = CliRunner().invoke(main, ["watch", str(tmp_path / "a.mp4"), "--out", "t"])
-    assert done.exit_code == 2
-    assert "is not a folder; vtag run tags single files" in done.stderr
-
-
 def test_the_line_of_a_job_names_what_was_done_without_reading_a_video() -> None:
     done = JobDone(replace(GOOD, moved=2, touched=1, pruned=3, windows_done=0), 0, ())
     assert job_lines(done, NOON) == [

@@ -28,7 +28,9 @@ import jobs.tagging.dry_run
 import jobs.tagging.run
 import jobs.watching.folder
 import jobs.watching.job_runner
+import jobs.watching.watch_job
 import tagger
+import tagger.tagger
 import training.data.inventory
 import training.evaluation.cost
 import training.evaluation.evaluate
@@ -62,6 +64,8 @@ TRAIN_NUMBERS = (
 
 RUN_NUMBERS = ["--hop", "--every", "--overlap", "--top-k", "--batch-size", "--actors", "--max-failures", "--max-prune"]
 
+WATCH_NUMBERS = ["--hop", "--smooth", "--min-confidence", "--top-k", "--roll", "--port"]
+
 QUESTION_NUMBERS = {
     "events": ("--smooth", "--min-confidence", "--min-duration", "--max-gap"),
     "search": ("--top", "--max-ood"),
@@ -94,6 +98,13 @@ LINES: Mapping[str, Sequence[tuple[str, str]]] = {
         ("paths", "watch {clips} --out {x} --settle 1ms"),
         ("results", "watch {clips} --out {x} --settle 1ms"),
         ("numbers", "watch {clips} --out {out} --settle={x}"),
+        ("paths", "watch {x}"),
+        ("texts", "watch {video} --on {x} --exec true"),
+        ("paths", "watch {video} --out {x}"),
+        ("results", "watch {video} --out {x}"),
+        ("paths", "watch {video} --model {x}"),
+        ("paths", "watch {video} --min-confidence {x}"),
+        *(("numbers", f"watch {{video}} {option}={{x}}") for option in WATCH_NUMBERS),
     ],
     "demo": [("paths", "demo --out {x}")],
     "verify": [("paths", "verify {x}"), ("results", "verify {x}")],
@@ -320,6 +331,8 @@ def without_heavy_work(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         (training.data.inventory, "decoder_of_this_thread", Decoder),
         (jobs.cli.command.train_with_progress, "train_model", prepare_training),
         (tagger, "load_model", find_tagger),
+        (tagger.tagger, "Tagger", lambda source, *_: SimpleNamespace(source=source, labels=source.info.labels)),
+        (jobs.watching.watch_job, "watch_source", lambda *_, **__: (segment for segment in ())),
         (training.evaluation.evaluate, "decode_clips", lambda *_: iter(())),
         (training.evaluation.evaluate, "clip_arrays", lambda *_: iter(())),
         (training.evaluation.cost, "measure_costs", lambda taggers: []),

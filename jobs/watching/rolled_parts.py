@@ -1,0 +1,168 @@
+"""Keeps the segments of a live picture as a result in a folder, a part every few minutes."""
+
+import contextlib
+import itertools
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Sequence
+from datetime import UTC, timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from jobs.result.identity import RunIdentity, file_metadata
+from jobs.result.merge import TableFiles
+from jobs.result.output import Output, choose_output
+from jobs.result.publish import publish
+from jobs.result.published import Result, complete, read_result
+from jobs.result.rewrite.exclusive import rewriting
+from jobs.storage.location import locate
+from tagger.errors import OutputError
+from tagger.live.watch import LiveSegment
+from tagger.schema import TAGS_SCHEMA, VIDEOS_SCHEMA
+from tagger.tagger import ModelSource
+from tagger.windows import Sampling
+
+now_s = time.monotonic
+"""The clock by which parts are rolled."""
+
+NOT_SEEN = "not all of it was seen and classified"
+
+
+class RolledParts:
+    """Writes segments to the folder ``out``. A context: the last part is written at its end.
+
+    Each part is a video of its own in the result. Its name is the source and the time at which it begins, from which
+    its seconds count. Parts are published by a thread, so the picture does not wait. Raises OutputError when ``out``
+    cannot hold them, or cannot be written.
+    """
+
+    def __init__(self, out: str, source: str, model: ModelSource, sampling: Sampling, top_k: int, roll_s: float):
+        self._output = choose_output(out)
+        if not self._output.is_folder:
+            raise OutputError(f"--out {out} is one file; a live picture is kept in a folder: leave out .parquet")
+        self._source = source
+        self._identity = RunIdentity(model.name, model.hash, sampling.to_json(), top_k)
+        self._run_id = uuid.uuid4().hex
+        self._roll_s = roll_s
+        self._rows: list[LiveSegment] = []
+        self._begun_s = 0.0
+        self._publishing: threading.Thread | None = None
+        self._failure: BaseException | None = None
+        self._held = contextlib.ExitStack()
+        _read_base(self._output, self._identity)
+
+    def __enter__(self) -> Self:
+        self._check_lock = self._held.enter_context(rewriting(self._output, self._output))
+        complete(self._output)
+        _read_base(self._output, self._identity)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        with self._held:
+            self.roll()
+            self.finish_publishing()
+
+    def add(self, segment: LiveSegment) -> None:
+        """Adds a segment to the open part, and publishes the part when it is due."""
+        if not self._rows:
+            self._begun_s = now_s()
+        self._rows.append(segment)
+        self.roll_if_due()
+
+    def roll_if_due(self) -> None:
+        """Publishes the open part when it is old enough."""
+        if self._rows and now_s() - self._begun_s >= self._roll_s:
+            self.roll()
+
+    def roll(self) -> None:
+        """Begins to publish the open part, if it has rows."""
+        if not self._rows:
+            return
+        self.finish_publishing()
+        rows, self._rows = self._rows, []
+        self._publishing = threading.Thread(target=self._publish, args=(rows,), name="vtag-publish")
+        self._publishing.start()
+
+    def finish_publishing(self) -> None:
+        """Waits until the last part is published. Raises OutputError if it could not be."""
+        if self._publishing is not None:
+            self._publishing.join()
+            self._publishing = None
+        if self._failure is not None:
+            failure, self._failure = self._failure, None
+            raise failure
+
+    def _publish(self, rows: Sequence[LiveSegment]) -> None:
+        try:
+            with tempfile.TemporaryDirectory(prefix="vtag-watch-") as folder:
+                files = _write(rows, self._source, Path(folder), file_metadata(self._identity, self._run_id))
+                base = read_result(self._output)
+                publish(self._output, self._identity, self._run_id, base, [files], check_lock=self._check_lock)
+        except BaseException as error:
+            self._failure = error
+
+
+def _read_base(output: Output, identity: RunIdentity) -> Result | None:
+    base = read_result(output)
+    difference = None if base is None else identity.difference(base.identity)
+    if difference:
+        raise OutputError(f"{output.out} was made with {difference}; choose another --out")
+    return base
+
+
+def _write(rows: Sequence[LiveSegment], source: str, folder: Path, metadata: dict[str, str]) -> TableFiles:
+    first, last = rows[0], rows[-1]
+    begun_at = first.ended_at - timedelta(seconds=first.end_s - first.start_s)
+    time_of = begun_at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    name = f"{source}@{time_of}"
+    tags = [
+        {
+            "video": name,
+            "segment": row.index - first.index,
+            "start_s": row.start_s - first.start_s,
+            "end_s": row.end_s - first.start_s,
+            "label": row.label,
+            "confidence": row.confidence,
+            "ood_score": row.ood_score,
+            "top_labels": list(row.top_labels),
+            "top_confidences": list(row.top_confidences),
+        }
+        for row in rows
+    ]
+    gaps = [
+        (before.end_s - first.start_s, max(before.end_s, after.start_s) - first.start_s)
+        for before, after in itertools.pairwise(rows)
+        if after.index != before.index + 1
+    ]
+    duration_s = last.end_s - first.start_s
+    ended_ns = int(last.ended_at.timestamp() * 1e6) * 1000
+    video: dict[str, Any] = {
+        "video": name,
+        "mtime": ended_ns // 1000,
+        "mtime_ns": ended_ns,
+        "duration_s": duration_s,
+        "stream_start_s": 0.0,
+        "read_s": duration_s - sum(end_s - start_s for start_s, end_s in gaps),
+        "gaps": [{"start_s": start_s, "end_s": end_s} for start_s, end_s in gaps],
+        "segments": len(rows),
+        "status": "partial" if gaps else "ok",
+        "error_kind": "io" if gaps else None,
+        "error": f"{name}: {NOT_SEEN}" if gaps else None,
+        "attempts": 1,
+        "decoder": "pyav",
+        "decode_s": 0.0,
+        "predict_s": sum(row.model_s for row in rows),
+    }
+    files = folder / "tags.parquet", folder / "videos.parquet"
+    tables = pa.Table.from_pylist(tags, TAGS_SCHEMA), pa.Table.from_pylist([video], VIDEOS_SCHEMA)
+    for file, table in zip(files, tables, strict=True):
+        pq.write_table(table.replace_schema_metadata(metadata), file)
+    return TableFiles(*map(locate, files))

@@ -1,0 +1,196 @@
+"""``vtag watch``: what a person types, and sees."""
+
+import io
+import json
+import os
+import re
+import signal
+import threading
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from click.testing import Result
+from rich.console import Console
+
+import tagger.tagger
+from jobs.browse.events import Rules
+from jobs.cli import main
+from jobs.cli.terminal.watch_view import LiveBar, PlainView, note_line
+from jobs.watching.commands import Failed
+from tagger.live.inbox import Lost, Opened
+from tagger.live.watch import Dropped, Retry
+from tests.click_runner import CliRunner
+from tests.jobs.watching.made_up import SAMPLING as MADE_UP_SAMPLING
+from tests.jobs.watching.made_up import labelled
+from tests.jobs.watching.test_smoother import smoothed
+from tests.tagger.live.fake_model import LABELS, fake_tagger
+from tests.videos import encode
+
+CHANGE = re.compile(r"\d\d:\d\d:\d\d +[\d.]+ s  (dark|light|-) +0\.\d\d")
+
+
+@pytest.fixture(autouse=True)
+def free_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that costs nothing, with the labels dark and light."""
+    source = SimpleNamespace(name="free", hash="abc123", info=fake_tagger().source.info)
+
+    def load(found: Any, device: str, precision: str) -> Any:
+        loaded = fake_tagger()
+        loaded.source.name, loaded.source.hash = found.name, found.hash
+        return loaded
+
+    monkeypatch.setattr(tagger.tagger, "find_model", lambda *_, **__: source)
+    monkeypatch.setattr(tagger.tagger, "Tagger", load)
+
+
+@pytest.fixture
+def video(tmp_path: Path) -> Path:
+    return encode(tmp_path / "a.mp4", seconds=3)
+
+
+def vtag(*arguments: object) -> Result:
+    return CliRunner().invoke(main, ["watch", *map(str, arguments)])
+
+
+def test_a_file_is_watched_and_each_change_is_a_line(video: Path) -> None:
+    done = vtag(video)
+    assert done.exit_code == 0, done.output
+    assert all(CHANGE.fullmatch(line) for line in done.stdout.splitlines()) and done.stdout
+    assert done.stderr == f"vtag: watching mp4, h264, 96×64\nvtag: the end of {video}: 11 segments\n"
+    quiet = vtag(video, "-q")
+    assert (quiet.exit_code, quiet.stderr) == (0, "")
+
+
+def test_json_lines_have_the_time_of_the_stream_and_of_the_day(video: Path) -> None:
+    lines = [json.loads(line) for line in vtag(video, "--json", "--every", "1s").stdout.splitlines()]
+    assert [line["event"] for line in lines[:3]] == ["opened", "change", "segment"]
+    segments = [line for line in lines if line["event"] == "segment"]
+    assert [line["start_s"] for line in segments] == [0.0, 1.0, 2.0]
+    for line in segments:
+        assert line["ended_at"].startswith("20") and line["ended_at"].endswith("+00:00")
+        assert line["latency_s"] >= 0 and line["label"] in LABELS
+    assert lines[-1] == {
+        "event": "summary",
+        "source": str(video),
+        "segments": 3,
+        "dropped": 0,
+        "lost": 0,
+        "commands": 0,
+    }
+
+
+def test_segments_are_kept_and_the_commands_for_results_take_them(video: Path, tmp_path: Path) -> None:
+    out = tmp_path / "seen"
+    for _ in range(2):
+        done = vtag(video, "--out", out)
+        assert done.exit_code == 0, done.output
+    assert done.stderr.endswith(f": 11 segments; kept in {out}\n")
+    checked = CliRunner().invoke(main, ["verify", str(out)])
+    assert checked.exit_code == 0 and "2 videos, 22 segments, complete" in checked.stdout
+
+
+def test_a_label_runs_a_command(video: Path, tmp_path: Path) -> None:
+    done = vtag(video, "--on", "DARK", "--on", "light", "--exec", f"touch {tmp_path}/seen", "--json")
+    assert json.loads(done.stdout.splitlines()[-1])["commands"] >= 1
+    until = time.monotonic() + 30
+    while not (tmp_path / "seen").exists():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def test_a_page_is_served_while_it_is_watched(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from jobs.watching.live_page import LivePage
+
+    pictures: list[bytes] = []
+    monkeypatch.setattr(LivePage, "on_picture", lambda page, picture: pictures.append(picture))
+    done = vtag(video, "--page")
+    assert re.search(r"vtag: the picture is at http://127\.0\.0\.1:\d+/[\w-]{32}/\n", done.stderr)
+    assert pictures and pictures[0].startswith(b"\xff\xd8")
+
+
+def test_sigterm_ends_it_as_ctrl_c_does_and_rows_are_kept(
+    video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "seen"
+
+    def terminate(view: PlainView, segment: Any) -> None:
+        if segment.index == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(PlainView, "segment", terminate)
+    done = vtag(video, "--out", out)
+    assert done.exit_code == 130
+    kept = f"all segments until now are kept in {out}, and the same command continues"
+    assert done.stderr.splitlines()[-1] == f"vtag: interrupted; {kept}"
+    checked = CliRunner().invoke(main, ["verify", str(out)])
+    assert re.search(r"1 video, [34] segments, complete", checked.stdout)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("vtag-")]
+    assert not Path(f"{out}.run").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["nothing.mp4"], 1, "nothing.mp4 cannot be watched: no such file or directory"),
+        (["/dev/video973"], 1, "there is no camera /dev/video973"),
+        (["s3://b/v"], 2, "'s3://b/v' is the address of a folder, not of a stream; also give --out"),
+        (["."], 2, "'.' is a folder; also give --out"),
+        ([".", "--page"], 2, "--page would change nothing: SOURCE is a folder"),
+        (["{video}", "--settle", "1s"], 2, "--settle would change nothing: SOURCE is no folder"),
+        (["{video}", "--ext", "x"], 2, "--ext would change nothing: SOURCE is no folder"),
+        (["{video}", "--on", "dark"], 2, "--on and --exec belong together"),
+        (["{video}", "--exec", "true"], 2, "--on and --exec belong together"),
+        (["{video}", "--on", "drak", "--exec", "true"], 1, "free has no label 'drak'; did you mean dark?"),
+        (["{video}", "--on", "dark", "--exec", "echo 'a"], 1, "--exec echo 'a is no command"),
+        (["{video}", "--every", "10ms"], 1, "windows every 0.01 s are too close"),
+        (["{video}", "--smooth", "2"], 2, "2 is even"),
+        (["{video}", "--shell"], 2, "--shell would change nothing"),
+        (["{video}", "--roll", "1min"], 2, "--roll would change nothing"),
+        (["{video}", "--port", "1"], 2, "--port would change nothing"),
+        (["{video}", "--out", "t.parquet"], 1, "is one file; a live picture is kept in a folder"),
+        (["{video}", "--min-confidence", "7"], 1, "7 is no confidence"),
+    ],
+)
+def test_a_mistake_is_told_in_one_line(
+    arguments: list[str], status: int, message: str, video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(video.parent)
+    done = vtag(*(argument.format(video=video) for argument in arguments))
+    assert done.exit_code == status
+    assert message in done.stderr.splitlines()[-1]
+    assert not done.stdout and "Traceback" not in done.stderr
+
+
+def test_notes_are_one_line_each() -> None:
+    assert note_line(Opened("rtsp", "h264", 1920, 1080)) == "watching rtsp, h264, 1920×1080"
+    assert note_line(Retry("connection refused", 4.0)) == "the picture is lost: connection refused; trying again in 4 s"
+    assert note_line(Dropped(1)) == "the model does not keep up: 1 window dropped"
+    assert note_line(Lost("no picture came for 2.0 s")) == "not all of the picture was seen: no picture came for 2.0 s"
+    assert note_line(Failed("the command ended with exit status 1")) == "the command ended with exit status 1"
+
+
+def test_dropped_windows_do_not_fill_the_screen(capsys: pytest.CaptureFixture[str]) -> None:
+    view = PlainView()
+    for _ in range(500):
+        view.note(Dropped(3))
+    assert capsys.readouterr().err == "vtag: the model does not keep up: 3 windows dropped\n"
+
+
+def test_the_bar_shows_the_last_minute_and_lines_stay_above_it() -> None:
+    console = Console(width=60, force_terminal=True, color_system=None, record=True, file=io.StringIO())
+    bar = LiveBar(console)
+    segments = labelled(*["Biking"] * 30, *["Swing"] * 40)
+    moments = smoothed(segments, Rules(), MADE_UP_SAMPLING)
+    bar.change(moments[0])
+    for segment in segments:
+        bar.moment(moments[segment.index])
+        bar.segment(segment)
+    console.print(bar.draw(60))
+    change, cells, legend, newest = console.export_text().splitlines()
+    assert "Biking" in change and "0.80" in change
+    assert set(cells) == {"█"} and len(cells) == 60
+    assert legend.split() == ["█", "Biking", "█", "Swing"]
+    assert newest.rstrip() == "Swing 0.80 · 250 ms behind"

@@ -1,0 +1,177 @@
+"""A live picture is kept as a result in a folder."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import duckdb
+import pytest
+from click.testing import Result
+
+from jobs.cli import main
+from jobs.result.output import find_output
+from jobs.result.verify import verify
+from jobs.watching import rolled_parts
+from jobs.watching.rolled_parts import RolledParts
+from tagger import OutputError, Sampling
+from tests.click_runner import CliRunner
+from tests.jobs.watching.made_up import SAMPLING, labelled
+
+MODEL: Any = SimpleNamespace(name="actions38", hash="abc123")
+
+SOURCE = "rtsp://camera/1"
+
+
+def parts(out: Path, roll_s: float = 600.0, sampling: Sampling = SAMPLING) -> RolledParts:
+    return RolledParts(str(out), SOURCE, MODEL, sampling, 3, roll_s)
+
+
+def vtag(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def videos(out: Path) -> list[tuple[str, str, int]]:
+    return duckdb.sql(f"SELECT video, status, segments FROM '{out}/videos/*.parquet' ORDER BY 1").fetchall()
+
+
+def test_each_part_is_a_video_that_begins_at_its_time(tmp_path: Path) -> None:
+    out = tmp_path / "seen"
+    segments = labelled("Biking", "Biking", "Diving", "Swing", "Swing")
+    with parts(out) as kept:
+        for number, segment in enumerate(segments):
+            kept.add(segment)
+            if number == 2:
+                kept.roll()
+    assert videos(out) == [
+        (f"{SOURCE}@2026-11-30T12:00:00.000Z", "ok", 3),
+        (f"{SOURCE}@2026-11-30T12:00:03.000Z", "ok", 2),
+    ]
+    rows = duckdb.sql(f"SELECT segment, start_s, end_s, label FROM '{out}/tags/*.parquet' ORDER BY video, 1").fetchall()
+    assert rows[2:4] == [(2, 2.0, 4.0, "Diving"), (0, 0.0, 2.0, "Swing")]
+    assert verify(str(out)).problem is None
+    assert not Path(f"{out}.run").exists()
+
+
+def test_the_commands_for_results_take_it(tmp_path: Path) -> None:
+    out = tmp_path / "seen"
+    with parts(out) as kept:
+        for segment in labelled("Biking", "Biking", "Diving", "Swing"):
+            kept.add(segment)
+    for command in (
+        ["verify", out],
+        ["events", out, "--csv"],
+        ["search", out, "biking"],
+        ["uncertain", out],
+        ["export", out, "--format", "csv"],
+        ["report", out, "--out", tmp_path / "r.html"],
+        ["compact", out],
+    ):
+        done = vtag(*command)
+        assert done.exit_code == 0, (command, done.output)
+    assert f"{SOURCE}@2026-11-30T12:00:00.000Z" in vtag("events", out, "--csv").stdout
+    assert "Biking" in (tmp_path / "r.html").read_text()
+
+
+def test_what_was_not_seen_is_a_gap(tmp_path: Path) -> None:
+    out = tmp_path / "seen"
+    segments = [*labelled("Biking", "Biking"), *labelled("Biking", first=9), *labelled("Swing", first=11)]
+    with parts(out) as kept:
+        for segment in segments:
+            kept.add(segment)
+    assert verify(str(out)).problem is None
+    (row,) = duckdb.sql(f"SELECT status, gaps, read_s, duration_s FROM '{out}/videos/*.parquet'").fetchall()
+    assert row[0] == "partial"
+    assert row[1] == [{"start_s": 3.0, "end_s": 9.0}, {"start_s": 11.0, "end_s": 11.0}]
+    assert row[2:] == (7.0, 13.0)
+    # The events do not reach over what was not seen.
+    events = vtag("events", out, "--csv").stdout.splitlines()[1:]
+    assert [line.split(",")[1:4] for line in events] == [
+        ["0.0", "3.0", "Biking"],
+        ["9.0", "11.0", "Biking"],
+        ["11.0", "13.0", "Swing"],
+    ]
+
+
+def test_a_restart_goes_on_with_the_folder(tmp_path: Path) -> None:
+    out = tmp_path / "seen"
+    for first in (0, 100):
+        with parts(out) as kept:
+            for segment in labelled("Biking", "Swing", first=first):
+                kept.add(segment)
+    assert [segments for *_, segments in videos(out)] == [2, 2]
+    assert verify(str(out)).problem is None
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from tests.jobs.watching.made_up import labelled
+from tests.jobs.watching.test_rolled_parts import parts
+with parts(Path(sys.argv[1])) as kept:
+    for segment in labelled("Biking", "Swing"):
+        kept.add(segment)
+    kept.roll()
+    kept.finish_publishing()
+    kept.add(labelled("Diving", first=2)[0])
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_kill_loses_the_open_part_only_and_a_restart_goes_on(tmp_path: Path) -> None:
+    out = tmp_path / "seen"
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(out)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert [segments for *_, segments in videos(out)] == [2] and verify(str(out)).problem is None
+    with parts(out) as kept:
+        kept.add(labelled("Diving", first=50)[0])
+    assert [segments for *_, segments in videos(out)] == [2, 1] and verify(str(out)).problem is None
+
+
+def test_parts_are_rolled_by_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s = 0.0
+    monkeypatch.setattr(rolled_parts, "now_s", lambda: now_s)
+    with parts(tmp_path / "seen", roll_s=5.0) as kept:
+        for segment in labelled(*["Biking"] * 12):
+            kept.add(segment)
+            now_s += 1.0
+    assert [segments for *_, segments in videos(tmp_path / "seen")] == [6, 6]
+
+
+def test_many_small_parts_are_merged(tmp_path: Path) -> None:
+    out = tmp_path / "seen"
+    with parts(out, roll_s=0.0) as kept:
+        for segment in labelled(*["Biking"] * 20):
+            kept.add(segment)
+    assert len(videos(out)) == 20
+    assert len(list((out / "tags").iterdir())) < 10
+
+
+def test_nothing_seen_makes_no_result(tmp_path: Path) -> None:
+    with parts(tmp_path / "seen"):
+        pass
+    assert not (tmp_path / "seen").exists() and not (tmp_path / "seen.run").exists()
+
+
+def test_an_output_that_does_not_fit_is_told_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"is one file; a live picture is kept in a folder: leave out \.parquet"):
+        parts(tmp_path / "t.parquet")
+    with parts(tmp_path / "seen") as kept:
+        kept.add(labelled("Biking")[0])
+    with pytest.raises(OutputError, match=r"seen was made with another sampling .*; choose another --out"):
+        parts(tmp_path / "seen", sampling=Sampling(15, 4, hop_s=0.5))
+    with parts(tmp_path / "seen"), pytest.raises(OutputError, match="is being written"), parts(tmp_path / "seen"):
+        pass
+
+
+def test_an_error_of_the_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OutputError("the disk is full")
+
+    monkeypatch.setattr(rolled_parts, "publish", full)
+    with pytest.raises(OutputError, match="the disk is full"), parts(tmp_path / "seen", roll_s=0.0) as kept:
+        for segment in labelled("Biking", "Biking", "Biking"):
+            kept.add(segment)
+    assert find_output(tmp_path / "seen").run_folder.names() == []

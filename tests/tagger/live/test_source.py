@@ -1,0 +1,82 @@
+"""What may be watched, and what FFmpeg may open for it."""
+
+from pathlib import Path
+
+import pytest
+
+from tagger.errors import InputError
+from tagger.live.source import LiveSource, parse_source
+
+
+@pytest.mark.parametrize(
+    ("text", "protocols"),
+    [
+        ("rtsp://camera/1", {"rtsp", "tcp"}),
+        ("rtmp://host/app/key", {"rtmp", "tcp"}),
+        ("http://host/a.m3u8", {"http", "tcp"}),
+        ("https://host/a.m3u8", {"https", "tls", "tcp", "http", "crypto"}),
+        ("tcp://127.0.0.1:9000", {"tcp"}),
+        ("udp://127.0.0.1:9000", {"udp"}),
+        ("HTTP://host/a", {"http", "tcp"}),
+    ],
+)
+def test_an_address_opens_its_own_protocol_and_no_file(text: str, protocols: set[str]) -> None:
+    source = parse_source(text)
+    assert (source.kind, source.address) == ("stream", text)
+    assert set(source.protocols.split(",")) == protocols
+    assert not protocols & {"file", "concat", "subfile", "data", "pipe", "fd", "async", "cache"}
+
+
+@pytest.mark.parametrize("text", ["http://host/a", "tcp://host:1", "rtsp://host/1"])
+def test_formats_that_refer_to_files_stay_closed(text: str) -> None:
+    assert not {"concat", "image2", "dash", "sdp", "lavfi"} & set(parse_source(text).formats)
+
+
+def test_a_password_is_not_shown() -> None:
+    source = parse_source("rtsp://ada:secret@camera:8554/1?x=2")
+    assert source.name == "rtsp://ada@camera:8554/1?x=2"
+    assert "secret" in source.address
+
+
+def test_a_pipe_and_a_file_are_watched(tmp_path: Path) -> None:
+    (tmp_path / "12").write_bytes(b"x")
+    assert parse_source("-").kind == "pipe"
+    source = parse_source(str(tmp_path / "12"))
+    assert (source.kind, source.address) == ("file", str(tmp_path / "12"))
+
+
+def test_a_source_survives_the_way_to_its_process() -> None:
+    import json
+
+    source = parse_source("rtsp://camera/1")
+    assert LiveSource.from_json(json.loads(json.dumps(source.to_json()))) == source
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("no such file", "no such file cannot be watched: no such file or directory"),
+        ("", "the source is empty"),
+        ("/dev/video973", "there is no camera /dev/video973; this machine has"),
+        ("973", "there is no camera /dev/video973; this machine has"),
+        ("/dev/null", "/dev/null is not a regular file"),
+        ("file:///etc/passwd", "vtag watches no file:// addresses, but rtsp://"),
+        ("concat://a|b", "vtag watches no concat:// addresses"),
+        ("srt://host:1", "vtag watches no srt:// addresses"),
+        ("http://", "http:// is not a complete address; give http://HOST/..."),
+        ("udp://127.0.0.1", "is not a complete address; give udp://HOST:PORT"),
+        ("tcp://host:99999", "is not a complete address"),
+        ("http://host/a\nb", "is not a complete address"),
+        ("a\0b", "cannot be watched"),
+    ],
+)
+def test_what_cannot_be_watched_is_told_in_one_line(text: str, message: str) -> None:
+    with pytest.raises(InputError) as found:
+        parse_source(text)
+    assert message in str(found.value)
+    assert "\n" not in str(found.value)
+
+
+def test_a_folder_is_no_picture(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="is a folder"):
+        parse_source(str(tmp_path))
