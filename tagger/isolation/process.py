@@ -71,12 +71,12 @@ class DecoderProcessError(Exception):
 class Process:
     """A running decoder process. It ends with ``end()``, with this object or with this process, whichever is first.
 
-    It runs ``module``, with the descriptor ``stdin`` as its standard input. It is killed, because it has no state to
-    save. ``busy`` is true while it answers a request. ``requests`` counts its requests. ``waited_s`` is the time in
-    seconds that this process has waited for its answers.
+    It runs ``module``, or else CHILD_MODULE, with the descriptor ``stdin`` as its standard input. It is killed, because
+    it has no state to save. ``busy`` is true while it answers a request. ``requests`` counts its requests. ``waited_s``
+    is the time in seconds that this process has waited for its answers.
     """
 
-    def __init__(self, limits: Limits, module: str = CHILD_MODULE, stdin: int = subprocess.DEVNULL):
+    def __init__(self, limits: Limits, module: str | None = None, stdin: int = subprocess.DEVNULL):
         self.limits = limits
         self.busy = False
         self.requests = 0
@@ -97,7 +97,7 @@ class Process:
                 copies.callback(os.close, fd)
             try:
                 self._process = subprocess.Popen(
-                    [sys.executable, "-P", "-m", module, str(limits.memory_bytes), *map(str, fds)],
+                    [sys.executable, "-P", "-m", module or CHILD_MODULE, str(limits.memory_bytes), *map(str, fds)],
                     pass_fds=fds,
                     stdin=stdin,
                     stdout=subprocess.DEVNULL,

@@ -94,7 +94,7 @@ LINES: Mapping[str, Sequence[tuple[str, str]]] = {
         *(("numbers", f"run {{video}} --out {{out}} --dry-run {option}={{x}}") for option in RUN_NUMBERS),
     ],
     "watch": [
-        ("paths", "watch {x} --out {out}"),
+        ("paths", "watch {x} --out seen"),
         ("paths", "watch {clips} --out {x} --settle 1ms"),
         ("results", "watch {clips} --out {x} --settle 1ms"),
         ("numbers", "watch {clips} --out {out} --settle={x}"),
