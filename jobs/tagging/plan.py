@@ -170,7 +170,11 @@ def make_plan(
         listing_s=listing.seconds,
         comparing_s=time.monotonic() - listed_s,
     )
-    return plan if changes.unsure else settle(plan, lambda path: None)
+    if not changes.unsure:
+        return settle(plan, lambda path: None)
+    # The comparison may take hours, and only adds to them.
+    _check_pruning(plan)
+    return plan
 
 
 def list_inputs(
@@ -200,15 +204,22 @@ def settle(plan: Plan, fingerprint: Callable[[str], str | None]) -> Plan:
     changes = settled(plan.changes, fingerprint)
     moved = [move.old_name for move in changes.moved]
     pruning = plan.pruning.settled(moved, changes.gone if plan.config.prune else 0)
-    gone = pruning.gone
+    plan = replace(plan, changes=changes, todo=changes.todo, pruning=pruning)
+    _check_pruning(plan)
+    return plan
+
+
+def _check_pruning(plan: Plan) -> None:
+    """Raises OutputError when more videos would be removed than ``--max-prune`` allows."""
+    gone, undecided = plan.pruning.gone, len(plan.pruning.undecided)
     if plan.config.max_prune.is_exceeded(len(gone), plan.records):
         examples = ", ".join(gone[:PRUNED_SHOWN]) + (" ..." if len(gone) > PRUNED_SHOWN else "")
+        more = f" and up to {undecided} more" if undecided else ""
         raise OutputError(
-            f"--prune would remove {len(gone)} of {plan.records} videos from {plan.output.out}, more than "
+            f"--prune would remove {len(gone)}{more} of {plan.records} videos from {plan.output.out}, more than "
             f"{plan.config.max_prune} of them: {examples}; if they are really gone, allow it with --max-prune "
-            f"{len(gone)}"
+            f"{len(gone) + undecided}"
         )
-    return replace(plan, changes=changes, todo=changes.todo, pruning=pruning)
 
 
 def _moved_before(new_names: Mapping[str, str], records: Records, videos: Videos) -> pa.Array:

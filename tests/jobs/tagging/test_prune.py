@@ -91,6 +91,17 @@ def test_a_prune_of_more_than_a_tenth_stops_and_names_the_way_to_allow_it(done: 
     assert counts(run_job(make_plan(replace(done, max_prune=MaxPrune(videos=3)))))["pruned"] == 3
 
 
+def test_a_prune_that_is_too_large_stops_before_any_content_is_compared(done: RunConfig, archive: Path) -> None:
+    (archive / "disk/06.mp4").write_text("longer")
+    run_job(make_plan(done))
+    for number in (3, 4, 5):
+        (archive / f"disk/{number:02d}.mp4").unlink()
+    (archive / "disk/06.mp4").rename(archive / "disk/new name.mp4")
+    with pytest.raises(OutputError, match=r"--prune would remove 3 and up to 1 more of 20 .*--max-prune 4$"):
+        make_plan(done)
+    assert not done.out.with_name(f"{done.out.name}.run").exists()
+
+
 def test_a_video_that_comes_back_before_the_result_is_published_stays(done: RunConfig, archive: Path) -> None:
     for name in ("disk/03.mp4", "other/12.mp4"):
         (archive / name).rename(archive.parent / Path(name).name)
