@@ -24,7 +24,8 @@ class DryRun:
     ``videos`` is the number of videos in the inputs. The job would read the ``new``, ``changed`` and ``retried`` ones,
     but not the ``kept`` ones. It would compare the content of the ``unsure`` ones first, which have the size of a video
     in the result, and another modification time or name: it may read them or keep them. Without reading them, none is
-    counted as ``touched`` (same content, another modification time) or ``moved`` (same content, another name). ``gone``
+    counted as ``touched`` (same content, another modification time) or ``moved`` (same content, another name).
+    ``moved_or_gone`` videos of the result are not at their places, and may have become unsure ones. ``gone`` other
     videos are in the result but not in the inputs. The job would remove ``pruned`` of them and, with ``--prune``, keep
     ``unknown`` ones, which are not certainly gone. ``unlisted`` folders could not be listed. ``left_out`` counts the
     files that are not videos, by extension.
@@ -52,6 +53,7 @@ class DryRun:
     windows: int
     only: Selection | None = None
     unsure: int = 0
+    moved_or_gone: int = 0
 
 
 def dry_run(plan: Plan, on_probed: Callable[[int], None] = lambda probed: None) -> DryRun:
@@ -100,4 +102,5 @@ def dry_run(plan: Plan, on_probed: Callable[[int], None] = lambda probed: None) 
         windows=windows,
         only=plan.only,
         unsure=len(changes.unsure),
+        moved_or_gone=len(changes.unsure.origins),
     )

@@ -131,6 +131,9 @@ def print_dry_run(found: "DryRun", console: Console) -> None:
     facts.add_row("Videos", f"{found.videos:,}: {video_counts(found)}")
     if found.gone:
         facts.add_row("Gone", _gone(found, "to be removed from the result"))
+    if found.moved_or_gone:
+        words = f"{count(found.moved_or_gone, 'video')} of the result; the content of those to be compared decides"
+        facts.add_row("Moved or gone", words)
     if found.only is not None:
         facts.add_row("Ranges", _only(found.only))
     if found.unlisted:

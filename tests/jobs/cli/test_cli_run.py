@@ -364,7 +364,8 @@ def test_dry_run_only_prints_what_would_be_done(job: Job, monkeypatch: pytest.Mo
         "gone": 3,
         "pruned": 0,
     }
-    rest = {"unknown": 0, "unreadable": 1, "unopened": 2, "video_s": 7200.0, "windows": 3375, "unsure": 2}
+    compared = {"unsure": 2, "moved_or_gone": 4}
+    rest = {"unknown": 0, "unreadable": 1, "unopened": 2, "video_s": 7200.0, "windows": 3375, **compared}
     found = jobs.tagging.dry_run.DryRun(**counts, **rest, unlisted=(), left_out={".jpg": 3})
     monkeypatch.setattr(jobs.tagging.dry_run, "dry_run", lambda plan, on_probed: found)
     job.ending = AssertionError("the job must not run")
@@ -376,6 +377,7 @@ def test_dry_run_only_prints_what_would_be_done(job: Job, monkeypatch: pytest.Mo
         "12: 5 new, 1 changed, 2 tried again, 3 kept, 1 kept with a new modification time but the same content",
         "3 videos no longer in the inputs, still in the result (--prune removes them)",
         "2 to be compared, with another modification time or name",
+        "4 videos of the result; the content of those to be compared decides",
         "1 video cannot be opened",
         "2 videos in buckets: opening a video would mean copying it first",
         "2.00 h of video, 3,375 windows",
