@@ -105,6 +105,8 @@ def merge(
     range_rows = range_rows or (RANGE_ROWS if embedding_size is None else EMBEDDED_RANGE_ROWS)
     if keep is not None:
         keep = keep.take(pc.array_sort_indices(keep))
+    if drop is not None:
+        drop = drop.take(pc.array_sort_indices(drop))
     with ThreadPoolExecutor(READERS) as pool:
         outlines = list(pool.map(lambda source: _outline(source, range_rows // 4), sources))
         low = ""
@@ -117,7 +119,8 @@ def merge(
                 if names is None or outline.may_have(names)
             ]
             if range_sources:
-                yield _merge_range(pool, range_sources, low, high, names, drop, embedding_size)
+                dropped = None if drop is None else _names_in_range(drop, low, high)
+                yield _merge_range(pool, range_sources, low, high, names, dropped, embedding_size)
             low = high or low
 
 
@@ -133,7 +136,7 @@ class _SourceInRange:
 def _names_in_range(names: pa.Array, low: str, high: str | None) -> pa.Array:
     """Returns the part of the sorted ``names`` that is above ``low`` and not above ``high``.
 
-    Filtering a range by all of ten million names would take seconds, for each range.
+    Looking up a range in all of ten million names would take seconds, for each range.
     """
 
     def up_to(bound: str) -> int:
@@ -215,7 +218,7 @@ def _merge_range(
     is_whole = keep is None
     if keep is not None:
         videos = videos.filter(pc.is_in(videos["video"], keep))
-    if drop is not None and pc.any(is_dropped := pc.is_in(videos["video"], drop)).as_py():
+    if drop is not None and len(drop) and pc.any(is_dropped := pc.is_in(videos["video"], drop)).as_py():
         videos = videos.filter(pc.invert(is_dropped))
         is_whole = False
 
