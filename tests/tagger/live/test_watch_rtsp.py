@@ -1,7 +1,7 @@
 """A network camera: RTSP from a small server.
 
 The server is the package aio-rtsp-toolkit of PyPI. It is not among the packages that the tests install, because it
-installs modules with names such as ``log_util`` beside its own.
+installs modules with names such as ``log_util`` beside its own. ``.ci/run`` installs it in a folder apart.
 """
 
 import contextlib
