@@ -357,7 +357,8 @@ def test_a_pipe_is_watched_to_its_end_and_may_pause() -> None:
         assert process.stdin and process.stdout
         process.stdin.write(data[: len(data) * 3 // 4])
         process.stdin.flush()
-        assert process.stdout.readline() == b"0\n"
+        # On a busy machine, the first windows may be dropped.
+        assert int(process.stdout.readline()) < 4
         threading.Event().wait(0.6)
         process.stdin.write(data[len(data) * 3 // 4 :])
         process.stdin.close()
