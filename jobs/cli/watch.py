@@ -66,8 +66,10 @@ def watch(ctx: click.Context, source: str, out: str | None, as_json: bool, quiet
         return
     refuse_unused(ctx, True, OF_PICTURE, "SOURCE is a folder")
     if out is None:
+        from tagger.live.source import without_secrets
+
         kind = "the address of a folder, not of a stream" if is_address(source) else "a folder"
-        raise click.UsageError(f"{source!r} is {kind}; also give --out, where the result is written.")
+        raise click.UsageError(f"{without_secrets(source)!r} is {kind}; also give --out, where the result is written.")
     settle_s = options.pop("settle_s")
     _watch_folder(RunConfig(inputs=(source,), out=out, **options), settle_s, as_json, quiet)
 
@@ -122,10 +124,11 @@ def _watch_picture(
     from jobs.errors import Interrupted
     from jobs.watching.live_page import LivePage, serving
     from jobs.watching.watch_job import WatchConfig, prepare, run_watch
+    from tagger.live.source import without_secrets
 
     keep("" if out is None else f"the finished parts in {out} are safe, and the same command continues")
     try:
-        with doing("watching", source):
+        with doing("watching", without_secrets(source)):
             loaded = prepare(WatchConfig(source=source, out=out, labels=labels, command=command, **options))
             with contextlib.ExitStack() as stack:
                 page = LivePage(loaded.source.name) if wants_page else None

@@ -31,14 +31,22 @@ SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
 CAMERA = re.compile(r"/dev/video\d+")
 
+PASSWORD = re.compile(r"(://[^:/?#@]*):.*@")
+"""The password of an address, even if it has characters that no password of an address may have."""
+
+SECRET = re.compile(r"((?:pass|pwd|psw|secret|token|key|auth|sig)[a-z]*=)[^&;#]*", re.IGNORECASE)
+"""A secret in the path or the query of an address, as in ``/video?user=ada&password=...``."""
+
+HIDDEN = "***"
+
 
 @dataclass(frozen=True)
 class LiveSource:
     """A source that has been checked, but not opened.
 
-    ``name`` is for people: it has no password. ``address`` is what FFmpeg opens, with the format ``format`` if it is
-    not found by itself. ``protocols`` and ``formats`` are all that FFmpeg may use besides formats that refer to nothing
-    else, and ``options`` are further options of FFmpeg.
+    ``name`` is for people: it has no password and no other secret. ``address`` is what FFmpeg opens, with the format
+    ``format`` if it is not found by itself. ``protocols`` and ``formats`` are all that FFmpeg may use besides formats
+    that refer to nothing else, and ``options`` are further options of FFmpeg.
     """
 
     name: str
@@ -96,21 +104,33 @@ def _camera(device: str) -> LiveSource:
     return LiveSource(device, "camera", device, format="v4l2", formats=("v4l2", "video4linux2"))
 
 
+def without_secrets(address: str) -> str:
+    """Returns an address for a message, without its password and other secrets. It may be no address at all."""
+    return _without_secret_values(PASSWORD.sub(r"\1@", address))
+
+
+def _without_secret_values(address: str) -> str:
+    return SECRET.sub(rf"\1{HIDDEN}", address)
+
+
 def _stream(text: str, scheme: str) -> LiveSource:
     if scheme not in PROTOCOLS:
         known = ", ".join(f"{name}://" for name in PROTOCOLS)
-        raise InputError(f"{one_line(text)}: vtag watches no {scheme}:// addresses, but {known}, cameras, files and -")
+        shown = one_line(without_secrets(text))
+        raise InputError(f"{shown}: vtag watches no {scheme}:// addresses, but {known}, cameras, files and -")
     try:
         parts = urlsplit(text)
-        is_complete = bool(parts.hostname) and (scheme not in ("udp", "tcp") or parts.port is not None)
+        port = parts.port  # A port that is no number is an error.
+        is_complete = bool(parts.hostname) and (scheme not in ("udp", "tcp") or port is not None)
     except ValueError:
         is_complete = False
     if not is_complete or any(character.isspace() or not character.isprintable() for character in text):
-        port = ":PORT" if scheme in ("udp", "tcp") else "/..."
-        raise InputError(f"{one_line(text)} is not a complete address; give {scheme}://HOST{port}")
+        rest = ":PORT" if scheme in ("udp", "tcp") else "/..."
+        shown = one_line(without_secrets(text))
+        raise InputError(f"{shown} is not a complete address; give {scheme}://HOST{rest}")
     user = f"{parts.username}@" if parts.username else ""
     host = parts.netloc.rpartition("@")[2]
-    name = urlunsplit((parts.scheme, user + host, parts.path, parts.query, parts.fragment))
+    name = _without_secret_values(urlunsplit((parts.scheme, user + host, parts.path, parts.query, parts.fragment)))
     # Over UDP, packets would be lost without a sign; behind many routers, none would arrive.
     options = (("rtsp_transport", "tcp"),) if scheme in ("rtsp", "rtsps") else ()
     return LiveSource(name, "stream", text, None, PROTOCOLS[scheme], STREAM_FORMATS.get(scheme, ()), options)

@@ -12,6 +12,7 @@ from pathlib import Path
 import tagger
 from jobs.errors import WorkerError
 from jobs.storage.address import is_address
+from tagger.live.source import without_secrets
 
 
 def story_of(error: BaseException) -> str:
@@ -19,7 +20,7 @@ def story_of(error: BaseException) -> str:
     log = error.log if isinstance(error, WorkerError) else ""
     return (
         f"vtag {tagger.__version__}, Python {platform.python_version()}, {platform.platform()}\n"
-        f"{datetime.now(UTC).isoformat(timespec='seconds')}\n{shlex.join(sys.argv)}\n\n"
+        f"{datetime.now(UTC).isoformat(timespec='seconds')}\n{shlex.join(map(without_secrets, sys.argv))}\n\n"
         f"{''.join(traceback.format_exception(error))}" + (f"\nThe log of Ray and its workers:\n{log}" if log else "")
     )
 

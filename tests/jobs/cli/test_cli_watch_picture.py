@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
@@ -18,6 +19,7 @@ from rich.console import Console
 import tagger.tagger
 from jobs.browse.events import Rules
 from jobs.cli import main
+from jobs.cli.command.story import story_of
 from jobs.cli.terminal.watch_view import LiveBar, PlainView, note_line
 from jobs.watching.commands import Failed
 from tagger.live.inbox import Lost, Opened
@@ -162,6 +164,20 @@ def test_a_mistake_is_told_in_one_line(
     assert done.exit_code == status
     assert message in done.stderr.splitlines()[-1]
     assert not done.stdout and "Traceback" not in done.stderr
+
+
+def test_no_error_shows_a_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    address = "rtsp://ada:hunter2@camera/1?token=hunter2"
+    monkeypatch.setattr(sys, "argv", ["vtag", "watch", address])
+    assert "rtsp://ada@camera/1?token=***" in story_of(KeyError("deep down")) and "hunter2" not in story_of(KeyError())
+    assert "hunter2" not in vtag("ftp://ada:hunter2@host/1").output
+
+    def fail(*_: object, **__: object) -> None:
+        raise KeyError("deep down")
+
+    monkeypatch.setattr(tagger.tagger, "Tagger", fail)
+    assert "while watching rtsp://ada@camera/1?token=***;" in (done := vtag(address)).stderr
+    assert "hunter2" not in done.output
 
 
 def test_notes_are_one_line_each() -> None:

@@ -38,6 +38,30 @@ def test_a_password_is_not_shown() -> None:
     assert "secret" in source.address
 
 
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("http://camera/a?usr=ada&pwd=secret&channel=1", "http://camera/a?usr=ada&pwd=***&channel=1"),
+        ("http://camera/a?access_token=secret#1", "http://camera/a?access_token=***#1"),
+        ("rtsp://camera/user=ada&Password=secret&channel=1", "rtsp://camera/user=ada&Password=***&channel=1"),
+        ("http://camera:80/a@b?channel=1", "http://camera:80/a@b?channel=1"),
+    ],
+)
+def test_a_secret_in_an_address_is_not_shown(text: str, name: str) -> None:
+    source = parse_source(text)
+    assert (source.name, source.address) == (name, text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["srt://ada:secret@host", "rtsp://ada:secret@host:x/1", "http://ada:a/secret@host/1", "http:///?token=secret"],
+)
+def test_no_error_shows_a_secret(text: str) -> None:
+    with pytest.raises(InputError) as found:
+        parse_source(text)
+    assert "secret" not in str(found.value)
+
+
 def test_a_pipe_and_a_file_are_watched(tmp_path: Path) -> None:
     (tmp_path / "12").write_bytes(b"x")
     assert parse_source("-").kind == "pipe"
