@@ -17,7 +17,7 @@ STDERR = 2
 
 @dataclass(frozen=True)
 class Failed:
-    """A command that could not be run, or was left out, and why."""
+    """A command that could not be run, or was left out, or segments that cannot be written now, and why."""
 
     reason: str
 

@@ -7,6 +7,7 @@ import threading
 import time
 import uuid
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, timedelta
 from pathlib import Path
 from types import TracebackType
@@ -15,12 +16,14 @@ from typing import Any, Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from jobs.errors import reason, what_failed
 from jobs.result.identity import RunIdentity, file_metadata
 from jobs.result.merge import TableFiles
 from jobs.result.output import Output, choose_output
 from jobs.result.publish import publish
 from jobs.result.published import Result, complete, read_result
 from jobs.result.rewrite.exclusive import rewriting
+from jobs.storage.file_systems import StorageError
 from jobs.storage.location import locate
 from tagger.errors import OutputError
 from tagger.live.watch import LiveSegment
@@ -31,15 +34,30 @@ from tagger.windows import Sampling
 now_s = time.monotonic
 """The clock by which parts are rolled."""
 
+RETRY_S = 60.0
+"""Seconds after which rows that could not be written are tried again, or the time of a part if that is shorter."""
+
+MOST_ROWS = 200_000
+"""Rows that are kept while they cannot be written: those of two days, at one each second."""
+
 NOT_SEEN = "not all of it was seen and classified"
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """Rows that could not be published, and why."""
+
+    rows: list[LiveSegment]
+    error: BaseException
 
 
 class RolledParts:
     """Writes segments to the folder ``out``. A context: the last part is written at its end.
 
     Each part is a video of its own in the result. Its name is the source and the time at which it begins, from which
-    its seconds count. Parts are published by a thread, so the picture does not wait. Raises OutputError when ``out``
-    cannot hold them, or cannot be written.
+    its seconds count. Parts are published by a thread, so the picture does not wait. The rows of a part that cannot be
+    written, as when the disk is full, are kept and tried again with those of the next part. Raises OutputError when
+    ``out`` cannot hold them, for errors that do not pass, at more than MOST_ROWS, and for rows left at the end.
     """
 
     def __init__(self, out: str, source: str, model: ModelSource, sampling: Sampling, top_k: int, roll_s: float):
@@ -51,9 +69,10 @@ class RolledParts:
         self._run_id = uuid.uuid4().hex
         self._roll_s = roll_s
         self._rows: list[LiveSegment] = []
-        self._begun_s = 0.0
+        self._due_s = 0.0
         self._publishing: threading.Thread | None = None
-        self._failure: BaseException | None = None
+        self._failure: _Failure | None = None
+        self._trouble: str | None = None
         self._held = contextlib.ExitStack()
         _read_base(self._output, self._identity)
 
@@ -67,47 +86,75 @@ class RolledParts:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         with self._held:
+            self.finish_publishing()
             self.roll()
             self.finish_publishing()
+            if self._rows:
+                raise OutputError(f"{self._trouble}; {len(self._rows):,} segments are lost")
 
-    def add(self, segment: LiveSegment) -> None:
-        """Adds a segment to the open part, and publishes the part when it is due."""
+    def add(self, segment: LiveSegment) -> str | None:
+        """Adds a segment to the open part. Does what ``roll_if_due`` does."""
         if not self._rows:
-            self._begun_s = now_s()
+            self._due_s = now_s() + self._roll_s
         self._rows.append(segment)
-        self.roll_if_due()
+        return self.roll_if_due()
 
-    def roll_if_due(self) -> None:
-        """Publishes the open part when it is old enough."""
-        if self._rows and now_s() - self._begun_s >= self._roll_s:
-            self.roll()
+    def roll_if_due(self) -> str | None:
+        """Begins to publish the open part when it is old enough. Returns a new reason why the last one is kept."""
+        trouble = None
+        if self._publishing is not None and not self._publishing.is_alive():
+            trouble = self.finish_publishing()
+        if self._rows and now_s() >= self._due_s:
+            trouble = self.roll() or trouble
+        return trouble
 
-    def roll(self) -> None:
-        """Begins to publish the open part, if it has rows."""
-        if not self._rows:
-            return
-        self.finish_publishing()
-        rows, self._rows = self._rows, []
-        self._publishing = threading.Thread(target=self._publish, args=(rows,), name="vtag-publish")
-        self._publishing.start()
+    def roll(self) -> str | None:
+        """Begins to publish the open part, if it has rows. Waits until the one before is published."""
+        trouble = self.finish_publishing()
+        if self._rows and (trouble is None or now_s() >= self._due_s):
+            rows, self._rows = self._rows, []
+            self._publishing = threading.Thread(target=self._publish, args=(rows,), name="vtag-publish")
+            self._publishing.start()
+        return trouble
 
-    def finish_publishing(self) -> None:
-        """Waits until the last part is published. Raises OutputError if it could not be."""
-        if self._publishing is not None:
-            self._publishing.join()
-            self._publishing = None
-        if self._failure is not None:
-            failure, self._failure = self._failure, None
-            raise failure
+    def finish_publishing(self) -> str | None:
+        """Waits until the last part is published. Returns the reason why it could not be, if that is a new one."""
+        if self._publishing is None:
+            return None
+        self._publishing.join()
+        self._publishing = None
+        failure, self._failure = self._failure, None
+        if failure is None:
+            self._trouble = None
+            return None
+        if not _may_pass(failure.error):
+            raise failure.error
+        self._rows = [*failure.rows, *self._rows]
+        self._due_s = now_s() + min(self._roll_s, RETRY_S)
+        before, self._trouble = self._trouble, _words(failure.error, self._output)
+        if len(self._rows) > MOST_ROWS:
+            raise OutputError(self._trouble)
+        return None if self._trouble == before else f"{self._trouble}; the segments are kept, and vtag tries again"
 
-    def _publish(self, rows: Sequence[LiveSegment]) -> None:
+    def _publish(self, rows: list[LiveSegment]) -> None:
         try:
             with tempfile.TemporaryDirectory(prefix="vtag-watch-") as folder:
                 files = _write(rows, self._source, Path(folder), file_metadata(self._identity, self._run_id))
                 base = read_result(self._output)
                 publish(self._output, self._identity, self._run_id, base, [files], check_lock=self._check_lock)
         except BaseException as error:
-            self._failure = error
+            self._failure = _Failure(rows, error)
+
+
+def _may_pass(error: BaseException) -> bool:
+    return isinstance(error, OSError | StorageError) or isinstance(error.__cause__, OSError)
+
+
+def _words(error: BaseException, output: Output) -> str:
+    cause = error if isinstance(error, OSError) else error.__cause__
+    if isinstance(cause, OSError):
+        return f"{what_failed(cause, f'{output.out} cannot be written')}: {reason(cause)}"
+    return str(error)
 
 
 def _read_base(output: Output, identity: RunIdentity) -> Result | None:

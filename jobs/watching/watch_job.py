@@ -151,8 +151,8 @@ def _watch(
                 summary.dropped += event.windows
             summary.lost += isinstance(event, Retry)
             note(event)
-            if parts is not None:
-                parts.roll_if_due()
+            if parts is not None and (trouble := parts.roll_if_due()) is not None:
+                note(Failed(trouble))
 
         def show(moments: list[Moment]) -> None:
             nonlocal label
@@ -185,6 +185,6 @@ def _watch(
                 for view in views:
                     view.segment(segment)
                 summary.segments += 1
-                if parts is not None:
-                    parts.add(segment)
+                if parts is not None and (trouble := parts.add(segment)) is not None:
+                    note(Failed(trouble))
         show(smoother.finish())

@@ -1,5 +1,7 @@
 """A live picture is kept as a result in a folder."""
 
+import errno
+import os
 import signal
 import subprocess
 import sys
@@ -13,6 +15,7 @@ from click.testing import Result
 
 from jobs.cli import main
 from jobs.result.output import find_output
+from jobs.result.publish import publish
 from jobs.result.verify import verify
 from jobs.watching import rolled_parts
 from jobs.watching.rolled_parts import RolledParts
@@ -166,12 +169,75 @@ def test_an_output_that_does_not_fit_is_told_in_one_line(tmp_path: Path) -> None
         pass
 
 
-def test_an_error_of_the_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object, **__: object) -> None:
-        raise OutputError("the disk is full")
+class Disk:
+    """Stands in for ``publish``. A full disk has room again after some ``failures``."""
 
-    monkeypatch.setattr(rolled_parts, "publish", full)
-    with pytest.raises(OutputError, match="the disk is full"), parts(tmp_path / "seen", roll_s=0.0) as kept:
+    def __init__(self, failures: int):
+        self.failures = failures
+
+    def __call__(self, *arguments: Any, **options: Any) -> None:
+        if self.failures == 0:
+            publish(*arguments, **options)
+            return
+        self.failures -= 1
+        try:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as full:
+            raise OutputError("the disk is full; run the same command again") from full
+
+
+def watch_on(disk: Disk, out: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Adds a segment in each second; returns what is told. A part has 5 seconds."""
+    now_s = 0.0
+    monkeypatch.setattr(rolled_parts, "now_s", lambda: now_s)
+    monkeypatch.setattr(rolled_parts, "publish", disk)
+    told: list[str | None] = []
+    with parts(out, roll_s=5.0) as kept:
+        for segment in labelled(*["Biking"] * 30):
+            told.append(kept.add(segment))
+            now_s += 1.0
+    return [line for line in told if line is not None]
+
+
+def test_rows_wait_while_the_disk_is_full_and_none_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "seen"
+    told = watch_on(Disk(failures=2), out, monkeypatch)
+    assert told == [f"{out} cannot be written: no space left on device; the segments are kept, and vtag tries again"]
+    assert sum(segments for *_, segments in videos(out)) == 30
+    assert {status for _, status, _ in videos(out)} == {"ok"} and verify(str(out)).problem is None
+
+
+def test_a_publication_that_failed_at_its_end_is_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "seen"
+    disk = Disk(failures=1)
+
+    def publish_and_fail(*arguments: Any, **options: Any) -> None:
+        publish(*arguments, **options)
+        disk(*arguments, **options)
+
+    monkeypatch.setattr(rolled_parts, "publish", publish_and_fail)
+    with parts(out) as kept:
+        for segment in labelled("Biking", "Swing"):
+            kept.add(segment)
+            kept.roll()
+    assert videos(out) == [(f"{SOURCE}@2026-11-30T12:00:00.000Z", "ok", 2)] and verify(str(out)).problem is None
+
+
+def test_rows_that_are_left_at_the_end_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(OutputError, match=r"seen cannot be written: no space left on device; 30 segments are lost"):
+        watch_on(Disk(failures=1000), tmp_path / "seen", monkeypatch)
+    monkeypatch.setattr(rolled_parts, "MOST_ROWS", 9)
+    with pytest.raises(OutputError, match=r"seen cannot be written: no space left on device"):
+        watch_on(Disk(failures=1000), tmp_path / "seen", monkeypatch)
+    assert find_output(tmp_path / "seen").run_folder.names() == []
+
+
+def test_an_error_that_does_not_pass_ends_the_watch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lost(*_: object, **__: object) -> None:
+        raise OutputError("another job has taken the lock")
+
+    monkeypatch.setattr(rolled_parts, "publish", lost)
+    with pytest.raises(OutputError, match="has taken the lock"), parts(tmp_path / "seen", roll_s=0.0) as kept:
         for segment in labelled("Biking", "Biking", "Biking"):
             kept.add(segment)
     assert find_output(tmp_path / "seen").run_folder.names() == []
