@@ -120,16 +120,17 @@ def _watch_picture(
         raise click.UsageError("--on and --exec belong together; give both.")
     refuse_unused(ctx, command is None, ["in_shell"], "there is no --exec")
     refuse_unused(ctx, not wants_page, ["port"], "there is no --page")
-    from jobs.cli.terminal.watch_view import JsonView, print_summary, watch_view
+    from jobs.cli.terminal.watch_view import json_summary, print_summary, watch_view
     from jobs.errors import Interrupted
     from jobs.watching.live_page import LivePage, serving
-    from jobs.watching.watch_job import WatchConfig, prepare, run_watch
+    from jobs.watching.watch_job import WatchConfig, WatchSummary, prepare, run_watch
     from tagger.live.source import without_secrets
 
     keep("" if out is None else f"the finished parts in {out} are safe, and the same command continues")
-    try:
-        with doing("watching", without_secrets(source)):
-            loaded = prepare(WatchConfig(source=source, out=out, labels=labels, command=command, **options))
+    with doing("watching", without_secrets(source)):
+        loaded = prepare(WatchConfig(source=source, out=out, labels=labels, command=command, **options))
+        summary = WatchSummary(loaded.source.name)
+        try:
             with contextlib.ExitStack() as stack:
                 page = LivePage(loaded.source.name) if wants_page else None
                 if page is not None:
@@ -137,10 +138,11 @@ def _watch_picture(
                     click.echo(f"vtag: the picture is at {url}", err=True)
                 view = stack.enter_context(watch_view(as_json=as_json, quiet=quiet))
                 views = [view] if page is None else [view, page]
-                summary = run_watch(loaded, views, None if page is None else page.on_picture)
-    except Interrupted as interrupted:
-        raise InterruptedEnding(str(interrupted)) from None
-    if isinstance(view, JsonView):
-        view.summary(summary)
-    elif not quiet:
+                run_watch(loaded, views, summary, None if page is None else page.on_picture)
+        except Interrupted as interrupted:
+            raise InterruptedEnding(str(interrupted)) from None
+        finally:
+            if as_json and not quiet:
+                json_summary(summary)
+    if not (as_json or quiet):
         print_summary(summary, out)

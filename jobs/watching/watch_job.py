@@ -114,13 +114,16 @@ def prepare(config: WatchConfig) -> LoadedWatch:
 
 
 def run_watch(
-    loaded: LoadedWatch, views: Sequence[WatchView], on_picture: Callable[[bytes], None] | None = None
-) -> WatchSummary:
-    """Watches a source to its end. ``on_picture`` gets a JPEG of the picture, a few in a second, in another thread.
+    loaded: LoadedWatch,
+    views: Sequence[WatchView],
+    summary: WatchSummary,
+    on_picture: Callable[[bytes], None] | None = None,
+) -> None:
+    """Watches a source to its end, and counts in ``summary``. ``on_picture`` gets a JPEG of the picture, a few in a
+    second, in another thread.
 
     Raises VtagError, and Interrupted at Ctrl-C and SIGTERM; rows are kept all the same.
     """
-    summary = WatchSummary(loaded.source.name)
     try:
         with Sigterm():
             _watch(loaded, views, on_picture, summary)
@@ -128,7 +131,6 @@ def run_watch(
         out = loaded.config.out
         kept = "" if out is None else f"; all segments until now are kept in {out}, and the same command continues"
         raise Interrupted(f"interrupted{kept}") from None
-    return summary
 
 
 def _watch(
@@ -181,10 +183,12 @@ def _watch(
         )
         with contextlib.closing(segments):
             for segment in segments:
+                summary.segments += 1
+                # It is kept first: a view may end the watch, as a pipe does that is closed.
+                trouble = None if parts is None else parts.add(segment)
                 show(smoother.push(segment))
                 for view in views:
                     view.segment(segment)
-                summary.segments += 1
-                if parts is not None and (trouble := parts.add(segment)) is not None:
+                if trouble is not None:
                     note(Failed(trouble))
         show(smoother.finish())

@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import datetime
-from typing import Any
 
 import click
 from rich.console import Console, Group, RenderableType
@@ -74,7 +73,7 @@ class _DroppedLines:
 
 
 class PlainView:
-    """Writes changes to standard output and notes to standard error, a line each. ``quiet``: no notes but losses."""
+    """Writes changes to standard output and notes to standard error, a line each. ``quiet``: no notes."""
 
     def __init__(self, *, quiet: bool = False):
         self._quiet = quiet
@@ -98,13 +97,17 @@ class PlainView:
 
 
 class JsonView:
-    """Writes a JSON line for each segment, each change and each note."""
+    """Writes a JSON line for each segment, each change and each note. ``quiet``: only for changes."""
+
+    def __init__(self, *, quiet: bool = False):
+        self._quiet = quiet
 
     def segment(self, segment: LiveSegment) -> None:
         """Writes the segment, with the time at which its last frame came."""
         values = asdict(segment)
         del values["ended_at"]
-        self._write("segment", values | {"ended_at": _iso(segment.ended_at)})
+        if not self._quiet:
+            write_event(sys.stdout, "segment", values | {"ended_at": _iso(segment.ended_at)})
 
     def moment(self, moment: Moment) -> None:
         """Writes nothing: a moment is a segment, or a change."""
@@ -112,18 +115,12 @@ class JsonView:
     def change(self, moment: Moment) -> None:
         """Writes the change."""
         values = {"label": moment.label, "confidence": round(moment.confidence, 6), "start_s": moment.start_s}
-        self._write("change", values | {"started_at": _iso(moment.started_at)})
+        write_event(sys.stdout, "change", values | {"started_at": _iso(moment.started_at)})
 
     def note(self, note: Note) -> None:
         """Writes the note, as an event that has the name of its kind."""
-        self._write(type(note).__name__.lower(), asdict(note))
-
-    def summary(self, summary: WatchSummary) -> None:
-        """Writes the last line."""
-        self._write("summary", asdict(summary))
-
-    def _write(self, event: str, values: dict[str, Any]) -> None:
-        write_event(sys.stdout, event, values)
+        if not self._quiet:
+            write_event(sys.stdout, type(note).__name__.lower(), asdict(note))
 
 
 def _iso(time_of: datetime) -> str:
@@ -186,13 +183,18 @@ def watch_view(*, as_json: bool, quiet: bool) -> Iterator[WatchView]:
     """Yields the view for a program, for a terminal, or for a file or pipe."""
     console = Console()
     if as_json:
-        yield JsonView()
+        yield JsonView(quiet=quiet)
     elif console.is_terminal and not console.is_dumb_terminal and not quiet:
         bar = LiveBar(console)
         with bar.live:
             yield bar
     else:
         yield PlainView(quiet=quiet)
+
+
+def json_summary(summary: WatchSummary) -> None:
+    """Writes the last JSON line."""
+    write_event(sys.stdout, "summary", asdict(summary))
 
 
 def print_summary(summary: WatchSummary, out: str | None) -> None:

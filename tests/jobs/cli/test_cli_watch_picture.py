@@ -1,5 +1,6 @@
 """``vtag watch``: what a person types, and sees."""
 
+import errno
 import io
 import json
 import os
@@ -20,7 +21,7 @@ import tagger.tagger
 from jobs.browse.events import Rules
 from jobs.cli import main
 from jobs.cli.command.story import story_of
-from jobs.cli.terminal.watch_view import LiveBar, PlainView, note_line
+from jobs.cli.terminal.watch_view import JsonView, LiveBar, PlainView, note_line
 from jobs.watching.commands import Failed
 from tagger.live.inbox import Lost, Opened
 from tagger.live.watch import Dropped, Retry
@@ -82,6 +83,33 @@ def test_json_lines_have_the_time_of_the_stream_and_of_the_day(video: Path) -> N
         "lost": 0,
         "commands": 0,
     }
+
+
+def test_quiet_json_lines_are_changes_only(video: Path) -> None:
+    lines = [json.loads(line) for line in vtag(video, "--json", "-q").stdout.splitlines()]
+    assert {line["event"] for line in lines} == {"change"}
+
+
+def test_ctrl_c_ends_json_lines_with_the_summary(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(view: JsonView, segment: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(JsonView, "segment", interrupt)
+    done = vtag(video, "--json")
+    assert done.exit_code == 130
+    last = json.loads(done.stdout.splitlines()[-1])
+    assert (last["event"], last["segments"]) == ("summary", 1)
+
+
+def test_a_segment_is_kept_when_its_line_cannot_be_written(
+    video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def close(view: PlainView, moment: Any) -> None:
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    monkeypatch.setattr(PlainView, "change", close)
+    assert vtag(video, "--out", tmp_path / "seen").exit_code == 1
+    assert "1 video, 1 segment, complete" in CliRunner().invoke(main, ["verify", str(tmp_path / "seen")]).stdout
 
 
 def test_segments_are_kept_and_the_commands_for_results_take_them(video: Path, tmp_path: Path) -> None:
