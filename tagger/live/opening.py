@@ -83,7 +83,7 @@ def lost_reason(error: Exception, timeout_s: float) -> str:
     if isinstance(error, av.error.InvalidDataError):
         return "it gives nothing that is a video"
     if isinstance(error, VideoError):
-        return str(error).removeprefix("it: ").removeprefix("it ")
+        return str(error).removeprefix("it: ")
     number = getattr(error, "errno", None)
     if number in REASONS:
         return REASONS[number]

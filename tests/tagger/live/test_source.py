@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+import av
 import pytest
 
-from tagger.errors import InputError
+from tagger.errors import InputError, VideoError
+from tagger.live.opening import lost_reason
 from tagger.live.source import LiveSource, parse_source
 
 
@@ -99,6 +101,12 @@ def test_what_cannot_be_watched_is_told_in_one_line(text: str, message: str) -> 
         parse_source(text)
     assert message in str(found.value)
     assert "\n" not in str(found.value)
+
+
+def test_a_source_is_lost_for_a_reason_that_is_a_sentence() -> None:
+    assert lost_reason(VideoError("no_video_stream", "it has no picture"), 10.0) == "it has no picture"
+    assert lost_reason(VideoError("unsupported", "it: FFmpeg has no decoder"), 10.0) == "FFmpeg has no decoder"
+    assert lost_reason(av.error.ExitError(1, "Immediate exit requested"), 10.0) == "no data came for 10 s"
 
 
 def test_a_folder_is_no_picture(tmp_path: Path) -> None:
