@@ -66,7 +66,6 @@ class RolledParts:
             raise OutputError(f"--out {out} is one file; a live picture is kept in a folder: leave out .parquet")
         self._source = source
         self._identity = RunIdentity(model.name, model.hash, sampling.to_json(), top_k)
-        self._run_id = uuid.uuid4().hex
         self._roll_s = roll_s
         self._rows: list[LiveSegment] = []
         self._due_s = 0.0
@@ -137,11 +136,13 @@ class RolledParts:
         return None if self._trouble == before else f"{self._trouble}; the segments are kept, and vtag tries again"
 
     def _publish(self, rows: list[LiveSegment]) -> None:
+        # Each publication is a run of its own: files that a run has replaced stay until the next run.
+        run_id = uuid.uuid4().hex
         try:
             with tempfile.TemporaryDirectory(prefix="vtag-watch-") as folder:
-                files = _write(rows, self._source, Path(folder), file_metadata(self._identity, self._run_id))
+                files = _write(rows, self._source, Path(folder), file_metadata(self._identity, run_id))
                 base = read_result(self._output)
-                publish(self._output, self._identity, self._run_id, base, [files], check_lock=self._check_lock)
+                publish(self._output, self._identity, run_id, base, [files], check_lock=self._check_lock)
         except BaseException as error:
             self._failure = _Failure(rows, error)
 

@@ -150,6 +150,8 @@ def test_many_small_parts_are_merged(tmp_path: Path) -> None:
             kept.add(segment)
     assert len(videos(out)) == 20
     assert len(list((out / "tags").iterdir())) < 10
+    # Those of the publication before stay for programs that read them.
+    assert len(list((out / "parts").iterdir())) < 2 * 20
 
 
 def test_nothing_seen_makes_no_result(tmp_path: Path) -> None:
