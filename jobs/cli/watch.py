@@ -66,9 +66,10 @@ def watch(ctx: click.Context, source: str, out: str | None, as_json: bool, quiet
         return
     refuse_unused(ctx, True, OF_PICTURE, "SOURCE is a folder")
     if out is None:
-        from tagger.live.source import without_secrets
+        from tagger.live.source import PROTOCOLS, without_secrets
 
-        kind = "the address of a folder, not of a stream" if is_address(source) else "a folder"
+        streams = f"the address of a folder, not of a stream ({', '.join(PROTOCOLS)})"
+        kind = streams if is_address(source) else "a folder"
         raise click.UsageError(f"{without_secrets(source)!r} is {kind}; also give --out, where the result is written.")
     settle_s = options.pop("settle_s")
     _watch_folder(RunConfig(inputs=(source,), out=out, **options), settle_s, as_json, quiet)

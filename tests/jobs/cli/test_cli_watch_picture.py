@@ -166,7 +166,11 @@ def test_sigterm_ends_it_as_ctrl_c_does_and_rows_are_kept(
     [
         (["nothing.mp4"], 1, "nothing.mp4 cannot be watched: no such file or directory"),
         (["/dev/video973"], 1, "there is no camera /dev/video973"),
-        (["s3://b/v"], 2, "'s3://b/v' is the address of a folder, not of a stream; also give --out"),
+        (
+            ["s3://b/v"],
+            2,
+            "'s3://b/v' is the address of a folder, not of a stream (rtsp, rtsps, rtmp, rtmps, http, https, tcp, udp)",
+        ),
         (["."], 2, "'.' is a folder; also give --out"),
         ([".", "--page"], 2, "--page would change nothing: SOURCE is a folder"),
         (["{video}", "--settle", "1s"], 2, "--settle would change nothing: SOURCE is no folder"),
