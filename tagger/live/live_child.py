@@ -18,7 +18,7 @@ from tagger.isolation.channel import Message, receive, send
 from tagger.isolation.child import set_limits
 from tagger.isolation.shared_memory import ClipBuffer, ProgressCounter
 from tagger.live.jpeg import jpeg_of_frame
-from tagger.live.opening import lost_reason, open_source
+from tagger.live.opening import is_recording, lost_reason, open_source
 from tagger.live.sliding import Cut, FittedPixels, slide, slide_exactly
 from tagger.live.source import LiveSource
 from tagger.live.stream_frames import StreamFrames
@@ -118,8 +118,8 @@ class _Watching:
             aspect = stream.sample_aspect_ratio
             pixels = FittedPixels(self._preprocessing, None if aspect is None else float(aspect))
             self._give(slide(self._shown(self._placed(timed, cutter)), cutter, pixels))
-            # A recording that a server gives ends as a file does; a live picture has no length.
-            return is_pipe or container.duration is not None
+            # A recording that a server gives ends as a file does.
+            return is_pipe or is_recording(container)
 
     def _placed(self, timed: StreamFrames, cutter: WindowCutter[np.ndarray]) -> Iterator[TimedFrame | Gap]:
         """Yields frames with times since the first frame of the first connection."""

@@ -76,6 +76,11 @@ def open_source(
     return container, streams[0]
 
 
+def is_recording(container: "av.container.InputContainer") -> bool:
+    """Checks whether a stream has a length. A live picture has none, or 0 in the header of its FLV or MP4."""
+    return (container.duration or 0) > 0
+
+
 def lost_reason(error: Exception, timeout_s: float) -> str:
     """Returns why a source could not be opened or read any more, as the end of a sentence."""
     if isinstance(error, av.error.ExitError):

@@ -8,6 +8,7 @@ import av
 from av.format import Flags
 
 from tagger.errors import VideoError
+from tagger.live.opening import is_recording
 from tagger.video.clock import Clock
 from tagger.video.damage import ErrorLog
 from tagger.video.readers.pyav_reader import TimedFrame, duration_s
@@ -44,7 +45,9 @@ class StreamFrames:
         self._stall_s = stall_s
         has_times = not container.format.flags & cast(int, Flags.no_timestamps.value)
         self._by_arrival = is_live and not has_times
-        self._clock = Clock(container.format.name.split(",")[0], float(stream.average_rate or 25))
+        # A live picture that pauses so long is lost.
+        jumps = is_live and has_times and not is_recording(container)
+        self._clock = Clock(container.format.name.split(",")[0], float(stream.average_rate or 25), is_live=jumps)
         self._before: tuple[float, float | None, tuple[int, int]] | None = None
         """The start of the frame before, its time in the stream, and its size."""
         self.gap_reason: str | None = None

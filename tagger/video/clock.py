@@ -10,12 +10,12 @@ JUMP_BACK_S, JUMP_AHEAD_S = 1.0, 10.0
 class Clock:
     """Gives each decoded frame of a video its start, in seconds from the first frame. Starts always grow.
 
-    In a container without joins, only a jump back is a join: a jump ahead is a long pause. ``rate`` is the declared
-    number of frames per second.
+    In a container without joins, only a jump back is a join: a jump ahead is a long pause, if the picture is not
+    ``is_live``. ``rate`` is the declared number of frames per second.
     """
 
-    def __init__(self, container: str, rate: float):
-        self._jumps_ahead = container in JOINED_CONTAINERS
+    def __init__(self, container: str, rate: float, *, is_live: bool = False):
+        self._jumps_ahead = is_live or container in JOINED_CONTAINERS
         self._origin_s: float | None = None
         self._first_s = 0.0
         self._origin_before_s = 0.0

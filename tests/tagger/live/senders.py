@@ -30,9 +30,12 @@ def transport_stream(
     height: int = 48,
     codec: str = "mpeg2video",
     jump: tuple[float, float] = (math.inf, 0.0),
+    container: str = "mpegts",
 ) -> bytes:
-    """Returns an MPEG transport stream. See ``packets_of_a_stream``."""
-    return b"".join(packets_of_a_stream(seconds, width, height, start_s=start_s, codec=codec, jump=jump))
+    """Returns an MPEG transport stream, or one in another container. See ``packets_of_a_stream``."""
+    return b"".join(
+        packets_of_a_stream(seconds, width, height, start_s=start_s, codec=codec, jump=jump, format=container)
+    )
 
 
 def packets_of_a_stream(
@@ -43,8 +46,9 @@ def packets_of_a_stream(
     start_s: float = 0.0,
     codec: str = "mpeg2video",
     jump: tuple[float, float] = (math.inf, 0.0),
+    format: str = "mpegts",
 ) -> list[bytes]:
-    """Returns an MPEG transport stream, cut into what belongs to each frame.
+    """Returns a stream, by default an MPEG transport stream, cut into what belongs to each frame.
 
     All times begin at ``start_s``. The clock has a ``jump`` after some seconds, by some seconds.
     """
@@ -57,7 +61,7 @@ def packets_of_a_stream(
         file.truncate()
         return data
 
-    with av.open(Unseekable(file), "w", format="mpegts", options={"flush_packets": "1"}) as container:
+    with av.open(Unseekable(file), "w", format=format, options={"flush_packets": "1"}) as container:
         options = {"tune": "zerolatency", "preset": "ultrafast", "g": "15"} if codec == "libx264" else {"g": "15"}
         stream = container.add_stream(codec, rate=RATE, options=options)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"

@@ -106,8 +106,9 @@ def test_windows_of_a_transport_stream_over_tcp_slide() -> None:
         assert watched.events == [Opened("mpegts", "h264", 64, 48)]
 
 
-def test_a_stream_that_ends_is_opened_again_and_its_time_goes_on(short_pauses: list[float]) -> None:
-    data = transport_stream(1.5)
+@pytest.mark.parametrize("container", ["mpegts", "flv"])
+def test_a_stream_that_ends_is_opened_again_and_its_time_goes_on(container: str, short_pauses: list[float]) -> None:
+    data = transport_stream(1.5, codec="mpeg2video" if container == "mpegts" else "libx264", container=container)
     with tcp_server(data, data) as address, watching(address) as watched:
         segments = watched.take(8)
         check_times(segments)
@@ -182,8 +183,9 @@ def test_a_jump_of_the_clock_begins_new_windows(start_s: float) -> None:
         assert not any(segment.start_s < 1.1 and segment.end_s > 1.35 for segment in segments)
 
 
-def test_a_jump_of_the_clock_alone_is_noticed() -> None:
-    data = transport_stream(3, codec="libx264", jump=(1.2, 100.0))
+@pytest.mark.parametrize("container", ["mpegts", "flv"])
+def test_a_jump_of_the_clock_alone_is_noticed(container: str) -> None:
+    data = transport_stream(3, codec="libx264", jump=(1.2, 100.0), container=container)
     with tcp_server(data) as address, watching(address) as watched:
         segments = watched.take(6)
         check_times(segments)
