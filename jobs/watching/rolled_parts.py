@@ -16,6 +16,7 @@ from typing import Any, Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from jobs.archive.video import video_name
 from jobs.errors import reason, what_failed
 from jobs.result.identity import RunIdentity, file_metadata
 from jobs.result.merge import TableFiles
@@ -64,7 +65,7 @@ class RolledParts:
         self._output = choose_output(out)
         if not self._output.is_folder:
             raise OutputError(f"--out {out} is one file; a live picture is kept in a folder: leave out .parquet")
-        self._source = source
+        self._source = _recorded(source)
         self._identity = RunIdentity(model.name, model.hash, sampling.to_json(), top_k)
         self._roll_s = roll_s
         self._rows: list[LiveSegment] = []
@@ -145,6 +146,17 @@ class RolledParts:
                 publish(self._output, self._identity, run_id, base, [files], check_lock=self._check_lock)
         except BaseException as error:
             self._failure = _Failure(rows, error)
+
+
+def _recorded(source: str) -> str:
+    """Returns the name of a source in a result.
+
+    A path becomes an address: else a job with ``--prune`` would look for the part as a file of that folder.
+    """
+    name = video_name(source)
+    if name.startswith("/"):
+        return f"live://{name}"
+    return name.replace("file://", "live://", 1) if name != source else name
 
 
 def _may_pass(error: BaseException) -> bool:

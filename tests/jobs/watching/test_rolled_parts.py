@@ -13,6 +13,8 @@ import duckdb
 import pytest
 from click.testing import Result
 
+from jobs.archive.folders import Folders
+from jobs.archive.gone import find_gone
 from jobs.cli import main
 from jobs.result.output import find_output
 from jobs.result.publish import publish
@@ -38,6 +40,17 @@ def vtag(*arguments: object) -> Result:
 
 def videos(out: Path) -> list[tuple[str, str, int]]:
     return duckdb.sql(f"SELECT video, status, segments FROM '{out}/videos/*.parquet' ORDER BY 1").fetchall()
+
+
+@pytest.mark.parametrize(("source", "name"), [("a.mp4", "a.mp4"), (os.fsdecode(b"a \xff.mp4"), "a%20%FF.mp4")])
+def test_a_part_of_a_file_is_not_taken_for_a_video_that_is_gone(source: str, name: str, tmp_path: Path) -> None:
+    path, out = tmp_path / source, tmp_path / "seen"
+    with RolledParts(str(out), str(path), MODEL, SAMPLING, 3, 600.0) as kept:
+        kept.add(labelled("Biking")[0])
+    ((video, *_),) = videos(out)
+    assert video == f"live://{tmp_path}/{name}@2026-11-30T12:00:00.000Z"
+    assert verify(str(out)).problem is None
+    assert find_gone([f"{path}@2026", video], Folders(with_videos={str(tmp_path)})) == [f"{path}@2026"]
 
 
 def test_each_part_is_a_video_that_begins_at_its_time(tmp_path: Path) -> None:
