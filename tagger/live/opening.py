@@ -27,7 +27,7 @@ REASONS = {
 
 
 class Pipe(io.RawIOBase):
-    """Standard input as a file for FFmpeg. It waits for data as long as it takes, and calls ``on_wait`` meanwhile."""
+    """Standard input as a file for FFmpeg. It waits for data, and calls ``on_wait`` each second."""
 
     def __init__(self, on_wait: Callable[[], None]):
         self._on_wait = on_wait

@@ -79,7 +79,7 @@ def watch(
     loaded model. ``hop_s`` is the distance between window starts in seconds, by default half a window.
 
     A camera or stream that is lost, for example because it gave no data for ``stall_s`` seconds, is opened again after
-    a growing pause. When the model does not keep up, windows are dropped, evenly. ``on_event`` is told of both.
+    a growing pause. When the model does not keep up, windows are dropped, evenly. ``on_event`` gets a note of both.
     ``on_picture`` gets a JPEG of the picture every ``picture_every_s`` seconds, in another thread.
 
     Close the generator (``contextlib.closing``) to end earlier. Raises InputError for a source that is none, VideoError

@@ -202,7 +202,7 @@ class Disk:
 
 
 def watch_on(disk: Disk, out: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Adds a segment in each second; returns what is told. A part has 5 seconds."""
+    """Adds a segment in each second; returns the notes. A part has 5 seconds."""
     now_s = 0.0
     monkeypatch.setattr(rolled_parts, "now_s", lambda: now_s)
     monkeypatch.setattr(rolled_parts, "publish", disk)
