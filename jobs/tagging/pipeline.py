@@ -35,8 +35,8 @@ WINDOWS_PER_CALL, MAX_WINDOWS_PER_GPU_CALL = 32, 128
 larger, because each call costs the Ray driver the same time."""
 
 ACTORS_WITH_SHORT_CALLS = 16
-"""Number of actors on GPUs up to which calls have WINDOWS_PER_CALL windows. With 150 windows/s of each actor, the Ray
-driver then handles 75 calls a second; with 200 actors and 128 windows, 240."""
+"""Number of actors on GPUs for which a call has WINDOWS_PER_CALL windows. Twice as many actors have calls of twice as
+many windows. With 150 windows/s of each, 16 actors make 75 calls a second; 200 actors make 240, of 128 windows."""
 
 GFLOP_PER_CALL = 120
 """Arithmetic of one call of an actor on a CPU: a call takes half a second to two seconds. Each call costs the Ray

@@ -23,10 +23,6 @@ from tagger.models.registry import BUILTIN
 if TYPE_CHECKING:
     from tagger.tagger import Tagger
 
-DEFAULT_ROLL_S = 600.0
-
-PICTURE_EVERY_S = 0.2
-
 
 @dataclass(frozen=True)
 class WatchConfig:
@@ -44,7 +40,7 @@ class WatchConfig:
     min_confidence: tuple[str, ...] = ()
     pace: bool = False
     out: str | None = None
-    roll_s: float = DEFAULT_ROLL_S
+    roll_s: float = 600.0
     labels: tuple[str, ...] = ()
     command: str | None = None
     in_shell: bool = False
@@ -179,7 +175,6 @@ def _watch(
             top_k=config.top_k,
             on_event=on_event,
             on_picture=on_picture,
-            picture_every_s=PICTURE_EVERY_S,
         )
         with contextlib.closing(segments):
             for segment in segments:
