@@ -21,6 +21,8 @@ from tagger.live.watch import Event, Retry
 from tests.tagger.live.fake_model import fake_tagger
 from tests.videos import encode
 
+pytestmark = pytest.mark.usefixtures("nothing_dropped")
+
 SERVER = """
 import asyncio, sys
 import aio_rtsp_toolkit.server as server

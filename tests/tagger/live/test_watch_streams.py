@@ -34,6 +34,8 @@ from tests.tagger.live.senders import (
     transport_stream,
 )
 
+pytestmark = pytest.mark.usefixtures("nothing_dropped")
+
 HOP_S = SAMPLING.window_s / 2
 
 STALL_S = 10.0
@@ -73,13 +75,6 @@ class Watched:
     @property
     def losses(self) -> list[str]:
         return [event.reason for event in self.events if isinstance(event, Lost)]
-
-
-@pytest.fixture(autouse=True)
-def nothing_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lets sources wait for the model, because the machine of a test may be busy."""
-    usual = connection_module.Inbox
-    monkeypatch.setattr(connection_module, "Inbox", lambda *, dropping: usual(dropping=False))
 
 
 @contextlib.contextmanager
