@@ -25,10 +25,11 @@ from jobs.tagging.finished.committer import Committer, explained
 from jobs.tagging.finished.kept_parts import parts_of_version, read_parts
 from jobs.tagging.finished.rows import Revision, revised
 from jobs.tagging.job_state import JobState
-from jobs.tagging.pipeline import Workers, chunk_size, parts_of
+from jobs.tagging.pipeline import Workers
 from jobs.tagging.plan import Plan, read_base, settle
 from jobs.tagging.summary import Progress, Summary
 from jobs.tagging.tag_archive import CutOff, TaggingSettings, tag_archive
+from jobs.tagging.tasks import chunk_size, parts_of
 from jobs.tagging.transport import WHOLE_VIDEO
 from tagger.errors import OutputError, doing
 from tagger.windows import Part

@@ -28,7 +28,8 @@ from tagger.video.facts import probe
 from tagger.video.readers.pyav_reader import PyAVReader, TimedFrame
 from tagger.video.readers.reader import Gap
 from tagger.video.readers.upright_pixels import UprightPixels
-from tagger.windows import Sampling, WindowCutter
+from tagger.window_cutter import WindowCutter
+from tagger.windows import Sampling
 
 NAP_S = 0.5
 """Longest sleep in seconds between two signs of life, while a file is shown at its own pace."""

@@ -10,7 +10,8 @@ from tagger.video.facts import USUAL_PIXEL_ASPECTS, orientation
 from tagger.video.readers.pyav_reader import TimedFrame
 from tagger.video.readers.reader import Gap
 from tagger.video.readers.upright_pixels import UprightPixels
-from tagger.windows import Window, WindowCutter
+from tagger.window_cutter import WindowCutter
+from tagger.windows import Window
 
 Cut = Iterator[tuple[Window, list[np.ndarray]]]
 

@@ -23,7 +23,8 @@ from tagger.video.packets.table import Stretch
 from tagger.video.readers.nvdec_reader import NvdecError
 from tagger.video.readers.reader import Frame, Gap, Reader, WantedReader
 from tagger.video.readers.sparse_reader import SparseError
-from tagger.windows import ALL_WINDOWS, NEVER, TIME_TOLERANCE_S, Part, Ranges, Sampling, Window, WindowCutter
+from tagger.window_cutter import WindowCutter
+from tagger.windows import ALL_WINDOWS, NEVER, TIME_TOLERANCE_S, Part, Ranges, Sampling, Window
 
 MAX_FRAME_S = 3600.0
 """The longest time in seconds that a single frame may be shown. A longer time counts as damage: one flipped bit in a

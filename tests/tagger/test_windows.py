@@ -9,7 +9,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from tagger.windows import NEVER, TIME_TOLERANCE_S, Ranges, Sampling, WantedWindows, Window, WindowCutter, merged_ranges
+from tagger.window_cutter import WindowCutter
+from tagger.windows import NEVER, TIME_TOLERANCE_S, Ranges, Sampling, WantedWindows, Window, merged_ranges
 from tests.tagger.look_up import frame_at, look_up
 
 SAMPLINGS = st.builds(

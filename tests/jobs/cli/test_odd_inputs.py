@@ -39,7 +39,7 @@ from jobs.cli import COMMANDS, main
 from jobs.cli.terminal.wording import printable
 from jobs.result.identity import RunIdentity
 from jobs.tagging.decoding import decode
-from jobs.tagging.pipeline import video_table
+from jobs.tagging.tasks import video_table
 from jobs.tagging.transport import segments_table
 from tagger import ModelSource, find_model
 from tagger.errors import VideoError

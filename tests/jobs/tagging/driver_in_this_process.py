@@ -7,9 +7,9 @@ import pyarrow as pa
 
 from jobs.archive.video import Video
 from jobs.tagging.decoding import decode
-from jobs.tagging.pipeline import numbers_of_parts, parts_of, video_table
 from jobs.tagging.prediction import Predictor
 from jobs.tagging.tag_archive import TaggingSettings
+from jobs.tagging.tasks import numbers_of_parts, parts_of, video_table
 from tagger import ModelSource, Sampling
 from tagger.windows import Part
 

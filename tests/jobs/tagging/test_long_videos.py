@@ -17,11 +17,12 @@ from jobs.cluster.ray_driver import SendEvent, run_on_ray
 from jobs.cluster.ray_session import RaySession
 from jobs.errors import Interrupted, WorkerError
 from jobs.tagging.finished.collector import Collector
-from jobs.tagging.pipeline import MIN_PART_BYTES, choose_workers, tag_videos
+from jobs.tagging.pipeline import choose_workers, tag_videos
 from jobs.tagging.plan import make_plan
 from jobs.tagging.run import run_job
 from jobs.tagging.run_config import RunConfig
 from jobs.tagging.summary import Progress
+from jobs.tagging.tasks import MIN_PART_BYTES
 from tagger import find_model
 from tagger.errors import OutputError
 from tagger.tagger import ModelSource

@@ -381,7 +381,7 @@ def test_a_job_tags_a_video_in_a_bucket_that_is_larger_than_the_disk_in_parts(
     monkeypatch.setattr(DriverInThisProcess, "decoders", 2)
     # There are no workers whose efficiency could be told, however long it takes.
     monkeypatch.setattr("jobs.tagging.job_state.MIN_EFFICIENCY_S", math.inf)
-    monkeypatch.setattr("jobs.tagging.pipeline.MIN_PART_BYTES", path.stat().st_size // PARTS)
+    monkeypatch.setattr("jobs.tagging.tasks.MIN_PART_BYTES", path.stat().st_size // PARTS)
     config = RunConfig((f"{bucket.address}/{name}",), tmp_path / "tags.parquet", model=str(model_file), device="cpu")
     with monkeypatch.context() as small:
         small_disk(small, path.stat().st_size * 2 // 3)

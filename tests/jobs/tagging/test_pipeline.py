@@ -17,21 +17,19 @@ from jobs.archive.video import Video
 from jobs.cluster.ray_driver import RayDriver, SendEvent, run_on_ray
 from jobs.cluster.ray_session import RaySession
 from jobs.tagging.finished.collector import Collector
-from jobs.tagging.pipeline import (
+from jobs.tagging.pipeline import choose_workers, tag_videos, windows_per_call
+from jobs.tagging.prediction import Predictor
+from jobs.tagging.tasks import (
     MAX_PART_BYTES,
     MIN_PART_BYTES,
     TASKS_PER_DECODER,
     VIDEOS_PER_TASK,
-    choose_workers,
     chunk_size,
     numbers_of_parts,
     parts_of,
-    tag_videos,
     task_sizes,
     videos_in_blocks,
-    windows_per_call,
 )
-from jobs.tagging.prediction import Predictor
 from tagger import Sampling, find_model
 from tagger.errors import VtagError
 from tagger.models.registry import ARCHITECTURES

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from tagger.live.sliding import slide, slide_exactly
 from tagger.video.readers.pyav_reader import TimedFrame
 from tagger.video.readers.reader import Gap
-from tagger.windows import TIME_TOLERANCE_S, Sampling, WindowCutter
+from tagger.window_cutter import WindowCutter
+from tagger.windows import TIME_TOLERANCE_S, Sampling
 
 SAMPLING = Sampling(8, 4, hop_s=8 * 4 / 30 / 2)
 
