@@ -15,6 +15,7 @@ Graph = Mapping[str, set[str]]
 FLOORS = {
     "tagger": (
         ("errors", "file_content", "windows", "preprocessing", "schema", "ood"),
+        ("window_cutter",),
         ("system",),
         ("video",),
         ("clips", "segments"),
