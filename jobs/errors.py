@@ -21,7 +21,7 @@ class WorkerError(JobError):
 
 
 class Interrupted(VtagError):  # noqa: N818 - an outcome rather than an error
-    """A job that was stopped by Ctrl-C or SIGTERM. The message says what is kept and how to continue."""
+    """A job that was stopped by Ctrl-C, SIGTERM or SIGHUP. The message says what is kept and how to continue."""
 
 
 _BEFORE_THE_MESSAGE = re.compile(

@@ -41,7 +41,8 @@ Exit status:
   1    error
   2    wrong usage
   3    finished, but some videos failed or were read only in part
-  130  interrupted by Ctrl-C or SIGTERM
+  130  interrupted by Ctrl-C, SIGTERM or SIGHUP
+  129  ended by force, 9 s after SIGHUP
   143  ended by force, 9 s after SIGTERM
 """
 

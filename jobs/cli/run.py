@@ -42,7 +42,7 @@ from jobs.tagging.run_config import MaxFailures, MaxPrune, RunConfig
     "s3://BUCKET/... An existing result is extended.",
 )
 @model_options
-@hop_options
+@hop_options()
 @click.option(
     "--only",
     "only_file",

@@ -1,1 +1,1 @@
-"""Ray: its driver process, the nodes of a cluster, and the end of a job on SIGTERM."""
+"""Ray: its driver process, the nodes of a cluster, and the end of a job on SIGTERM and SIGHUP."""

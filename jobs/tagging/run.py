@@ -9,7 +9,7 @@ import pyarrow as pa
 import tagger
 from jobs.archive.video import video_name
 from jobs.cluster.ray_driver import RayDriver
-from jobs.cluster.termination import Sigterm
+from jobs.cluster.termination import Termination
 from jobs.errors import Interrupted, JobError, WorkerError
 from jobs.result.compare.changes import Changes
 from jobs.result.ledger import Ledger, committed_parts, read_started_run, remove
@@ -54,13 +54,13 @@ def run_job(
     ``driver`` is a driver that was started earlier, while the plan was made. It is closed when all videos are tagged;
     with ``keep_driver`` it stays open for the next job, unless an error ends the tagging.
 
-    Raises Interrupted on Ctrl-C and SIGTERM, JobError when the model or the workers fail, OutputError when results
-    cannot be written or another job writes to the same place. Finished videos are then kept in the run folder, and a
-    new plan from the same config continues.
+    Raises Interrupted on Ctrl-C, SIGTERM and SIGHUP, JobError when the model or the workers fail, OutputError when
+    results cannot be written or another job writes to the same place. Finished videos are then kept in the run folder,
+    and a new plan from the same config continues.
     """
     job = JobState(plan, on_progress, driver, keep_driver)
     try:
-        with Sigterm():
+        with Termination():
             if plan.base and plan.is_done:
                 counts = _count_existing(plan.output, plan.base)
             else:

@@ -19,7 +19,7 @@ from jobs.cluster.memory import keep_freed_memory
 from jobs.cluster.nodes import check_nodes, on_this_node
 from jobs.cluster.ray_driver import SendEvent, explain, run_on_ray
 from jobs.cluster.ray_session import RaySession
-from jobs.cluster.termination import Sigterm
+from jobs.cluster.termination import Termination
 from jobs.errors import JobError
 from jobs.training.board import open_board
 from jobs.training.ray_ingest import ingest_clips
@@ -71,7 +71,7 @@ def train_with_ray(
     config = with_absolute_paths(config)
     # Missing weights are reported before Ray is started.
     network = starting_network(config, data.labels)
-    with Sigterm():
+    with Termination():
         result: TrainResult = run_on_ray(
             "training",
             train_on_session,

@@ -3,7 +3,7 @@
 import os
 import shlex
 import subprocess
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from jobs.watching.smoother import Moment
@@ -40,16 +40,15 @@ class Commands:
             raise InputError(f"--exec {one_line(command)} is no command: {str(error).lower()}") from None
         if not self._command:
             raise InputError("--exec has an empty command")
-        self._running: list[subprocess.Popen[bytes]] = []
+        self._running: list[tuple[str, subprocess.Popen[bytes]]] = []
         self.started = 0
 
     def begin(self, moment: Moment) -> Failed | None:
         """Runs the command if the moment has one of the labels. Returns why it could not, if it could not."""
-        if moment.label not in self._labels:
+        if moment.label is None or moment.label not in self._labels:
             return None
-        failed = self.failures()
-        if len(self._running) >= MOST:
-            return Failed(f"{MOST} commands are still running; this one was left out")
+        if sum(process.poll() is None for _, process in self._running) >= MOST:
+            return Failed(f"the command for {moment.label} was left out: {MOST} commands are still running")
         environment = {
             **os.environ,
             "VTAG_SOURCE": self._source,
@@ -69,14 +68,19 @@ class Commands:
                 process_group=0,
             )
         except (OSError, ValueError) as error:
-            return Failed(f"the command cannot be run: {getattr(error, 'strerror', None) or error}".lower())
+            why = str(getattr(error, "strerror", None) or error).lower()
+            return Failed(f"the command for {moment.label} cannot be run: {why}")
         self.started += 1
-        self._running.append(process)
-        return failed
+        self._running.append((moment.label, process))
+        return None
 
     def failures(self) -> Failed | None:
-        """Forgets the commands that have ended. Returns the failure of one of them."""
-        ended = [process for process in self._running if process.poll() is not None]
-        self._running = [process for process in self._running if process.returncode is None]
-        bad: Sequence[int] = [process.returncode for process in ended if process.returncode]
-        return Failed(f"the command ended with exit status {bad[-1]}") if bad else None
+        """Forgets the commands that have ended. Returns those that failed, if any did."""
+        ended = [(label, process) for label, process in self._running if process.poll() is not None]
+        self._running = [(label, process) for label, process in self._running if process.returncode is None]
+        bad = [
+            f"the command for {label} ended with exit status {process.returncode}"
+            for label, process in ended
+            if process.returncode
+        ]
+        return Failed("; ".join(bad)) if bad else None

@@ -11,7 +11,7 @@ from typing import NoReturn, Protocol
 from jobs.archive.folders import FolderProblem
 from jobs.archive.listing import Listing
 from jobs.archive.videos import Videos
-from jobs.cluster.termination import Sigterm
+from jobs.cluster.termination import Termination
 from jobs.errors import Interrupted, reason
 from jobs.storage.address import is_address
 from jobs.tagging.plan import list_inputs
@@ -89,12 +89,12 @@ def watch_folder(config: RunConfig, *, settle_s: float, on_event: OnEvent, show_
     """Tags the videos in ``config.inputs``, one folder or address, and all that arrive there, until it is interrupted.
 
     A video is tagged when it has not changed for ``settle_s`` seconds and no program writes to it. ``on_event`` is
-    called in this thread. Raises Interrupted on Ctrl-C and SIGTERM, and as ``vtag run`` does what no waiting can mend:
-    an input that is missing at the start, a result of another model, or a Ray that fails again and again.
+    called in this thread. Raises Interrupted on Ctrl-C, SIGTERM and SIGHUP, and as ``vtag run`` does what no waiting
+    can mend: an input that is missing at the start, a result of another model, or a Ray that fails again and again.
     """
     folder = config.inputs[0]
     look_s = LOOK_AT_BUCKET_S if is_address(folder) else min(LOOK_S, settle_s)
-    with Sigterm(), contextlib.closing(JobRunner(config, show_progress)) as runner:
+    with Termination(), contextlib.closing(JobRunner(config, show_progress)) as runner:
         try:
             runner.prepare()
             runner.check()

@@ -83,7 +83,7 @@ class JobRunner:
         """Tags what is new and changed in ``listing``, as ``vtag run`` does.
 
         Raises TryAgainError for an output that another job writes, a full disk, a Ray that dies and, once a job has
-        finished, for storage that fails; Interrupted on Ctrl-C and SIGTERM; and the errors of ``make_plan`` and
+        finished, for storage that fails; Interrupted on Ctrl-C, SIGTERM and SIGHUP; and the errors of ``make_plan`` and
         ``run_job`` for what does not pass.
         """
         plan = self._plan(listing)

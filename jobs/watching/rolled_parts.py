@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import math
 import tempfile
 import threading
 import time
@@ -56,9 +57,10 @@ class RolledParts:
     """Writes segments to the folder ``out``. A context: the last part is written at its end.
 
     Each part is a video of its own in the result. Its name is the source and the time at which it begins, from which
-    its seconds count. Parts are published by a thread, so the picture does not wait. The rows of a part that cannot be
-    written, as when the disk is full, are kept and tried again with those of the next part. Raises OutputError when
-    ``out`` cannot hold them, for errors that do not pass, at more than MOST_ROWS, and for rows left at the end.
+    its seconds count. Windows overlap; a part ends where the next one begins, and so do its last rows. Parts are
+    published by a thread, so the picture does not wait. The rows of a part that cannot be written, as when the disk is
+    full, are kept and tried again with those of the next part. Raises OutputError when ``out`` cannot hold them, for
+    errors that do not pass, at more than MOST_ROWS, and for rows left at the end.
     """
 
     def __init__(self, out: str, source: str, model: ModelSource, sampling: Sampling, top_k: int, roll_s: float):
@@ -67,9 +69,10 @@ class RolledParts:
             raise OutputError(f"--out {out} is one file; a live picture is kept in a folder: leave out .parquet")
         self._source = _recorded(source)
         self._identity = RunIdentity(model.name, model.hash, sampling.to_json(), top_k)
+        self._window_s = sampling.window_s
         self._roll_s = roll_s
         self._rows: list[LiveSegment] = []
-        self._due_s = 0.0
+        self._due_s = self._added_s = 0.0
         self._publishing: threading.Thread | None = None
         self._failure: _Failure | None = None
         self._trouble: str | None = None
@@ -93,27 +96,42 @@ class RolledParts:
                 raise OutputError(f"{self._trouble}; {len(self._rows):,} segments are lost")
 
     def add(self, segment: LiveSegment) -> str | None:
-        """Adds a segment to the open part. Does what ``roll_if_due`` does."""
+        """Adds a segment to the open part, or begins to publish that and opens the next one, when it is old enough.
+
+        Returns a new reason why a part that could not be published is kept.
+        """
+        trouble = self._roll_if_due(segment.start_s)
         if not self._rows:
             self._due_s = now_s() + self._roll_s
         self._rows.append(segment)
-        return self.roll_if_due()
+        self._added_s = now_s()
+        return trouble
 
-    def roll_if_due(self) -> str | None:
-        """Begins to publish the open part when it is old enough. Returns a new reason why the last one is kept."""
+    def roll_if_quiet(self) -> str | None:
+        """Begins to publish the open part when it is old enough and no segment has come for a window's time.
+
+        A segment that came later would overlap it no more. Returns what ``add`` returns.
+        """
+        return self._roll_if_due(math.inf if now_s() >= self._added_s + self._window_s else None)
+
+    def _roll_if_due(self, until_s: float | None) -> str | None:
+        """Rolls at ``until_s`` if it is time; None: it is not known where the next part will begin."""
         trouble = None
         if self._publishing is not None and not self._publishing.is_alive():
             trouble = self.finish_publishing()
-        if self._rows and now_s() >= self._due_s:
-            trouble = self.roll() or trouble
+        if self._rows and now_s() >= self._due_s and until_s is not None:
+            trouble = self.roll(until_s) or trouble
         return trouble
 
-    def roll(self) -> str | None:
-        """Begins to publish the open part, if it has rows. Waits until the one before is published."""
+    def roll(self, until_s: float = math.inf) -> str | None:
+        """Begins to publish the open part, if it has rows. Waits until the one before is published.
+
+        ``until_s`` is the end of the part in seconds of the stream, if its last windows reach further.
+        """
         trouble = self.finish_publishing()
         if self._rows and (trouble is None or now_s() >= self._due_s):
             rows, self._rows = self._rows, []
-            self._publishing = threading.Thread(target=self._publish, args=(rows,), name="vtag-publish")
+            self._publishing = threading.Thread(target=self._publish, args=(rows, until_s), name="vtag-publish")
             self._publishing.start()
         return trouble
 
@@ -136,12 +154,12 @@ class RolledParts:
             raise OutputError(self._trouble)
         return None if self._trouble == before else f"{self._trouble}; the segments are kept, and vtag tries again"
 
-    def _publish(self, rows: list[LiveSegment]) -> None:
+    def _publish(self, rows: list[LiveSegment], until_s: float) -> None:
         # Each publication is a run of its own: files that a run has replaced stay until the next run.
         run_id = uuid.uuid4().hex
         try:
             with tempfile.TemporaryDirectory(prefix="vtag-watch-") as folder:
-                files = _write(rows, self._source, Path(folder), file_metadata(self._identity, run_id))
+                files = _write(rows, until_s, self._source, Path(folder), file_metadata(self._identity, run_id))
                 base = read_result(self._output)
                 publish(self._output, self._identity, run_id, base, [files], check_lock=self._check_lock)
         except BaseException as error:
@@ -178,8 +196,11 @@ def _read_base(output: Output, identity: RunIdentity) -> Result | None:
     return base
 
 
-def _write(rows: Sequence[LiveSegment], source: str, folder: Path, metadata: dict[str, str]) -> TableFiles:
+def _write(
+    rows: Sequence[LiveSegment], until_s: float, source: str, folder: Path, metadata: dict[str, str]
+) -> TableFiles:
     first, last = rows[0], rows[-1]
+    ends_s = [min(row.end_s, until_s) for row in rows]
     begun_at = first.ended_at - timedelta(seconds=first.end_s - first.start_s)
     time_of = begun_at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     name = f"{source}@{time_of}"
@@ -188,21 +209,21 @@ def _write(rows: Sequence[LiveSegment], source: str, folder: Path, metadata: dic
             "video": name,
             "segment": row.index - first.index,
             "start_s": row.start_s - first.start_s,
-            "end_s": row.end_s - first.start_s,
+            "end_s": end_s - first.start_s,
             "label": row.label,
             "confidence": row.confidence,
             "ood_score": row.ood_score,
             "top_labels": list(row.top_labels),
             "top_confidences": list(row.top_confidences),
         }
-        for row in rows
+        for row, end_s in zip(rows, ends_s, strict=True)
     ]
     gaps = [
-        (before.end_s - first.start_s, max(before.end_s, after.start_s) - first.start_s)
-        for before, after in itertools.pairwise(rows)
+        (end_s - first.start_s, max(end_s, after.start_s) - first.start_s)
+        for (before, after), end_s in zip(itertools.pairwise(rows), ends_s, strict=False)
         if after.index != before.index + 1
     ]
-    duration_s = last.end_s - first.start_s
+    duration_s = ends_s[-1] - first.start_s
     ended_ns = int(last.ended_at.timestamp() * 1e6) * 1000
     video: dict[str, Any] = {
         "video": name,

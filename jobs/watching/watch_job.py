@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from jobs.browse.events import Rules
 from jobs.browse.labels import find_label
 from jobs.browse.thresholds import read_thresholds
-from jobs.cluster.termination import Sigterm
+from jobs.cluster.termination import Termination
 from jobs.errors import Interrupted
 from jobs.tagging.plan import with_hop
 from jobs.watching.commands import Commands, Failed
@@ -118,72 +118,96 @@ def run_watch(
     """Watches a source to its end, and counts in ``summary``. ``on_picture`` gets a JPEG of the picture, a few in a
     second, in another thread.
 
-    Raises VtagError, and Interrupted at Ctrl-C and SIGTERM; rows are kept all the same.
+    Raises VtagError, and Interrupted at Ctrl-C, SIGTERM and SIGHUP; rows are kept all the same.
     """
     try:
-        with Sigterm():
-            _watch(loaded, views, on_picture, summary)
+        with Termination():
+            _Watching(loaded, views, summary).run(on_picture)
     except KeyboardInterrupt:
         out = loaded.config.out
         kept = "" if out is None else f"; all segments until now are kept in {out}, and the same command continues"
         raise Interrupted(f"interrupted{kept}") from None
 
 
-def _watch(
-    loaded: LoadedWatch, views: Sequence[WatchView], on_picture: Callable[[bytes], None] | None, summary: WatchSummary
-) -> None:
-    config, source, tagger = loaded.config, loaded.source, loaded.tagger
-    wanted, parts = loaded.wanted, loaded.parts
-    smoother = Smoother(wanted.sampling, tagger.labels, loaded.rules)
-    label: str | None = None
-    with contextlib.ExitStack() as stack:
-        if parts is not None:
-            stack.enter_context(parts)
+class _Watching:
+    """What is known while a source is watched."""
 
-        def note(what: Note) -> None:
-            for view in views:
-                view.note(what)
+    def __init__(self, loaded: LoadedWatch, views: Sequence[WatchView], summary: WatchSummary):
+        self._loaded, self._views, self._summary = loaded, views, summary
+        self._parts, self._commands = loaded.parts, loaded.commands
+        self._smoother = Smoother(loaded.wanted.sampling, loaded.tagger.labels, loaded.rules)
+        self._label: str | None = None
+        self._is_back = False
 
-        def on_event(event: Event) -> None:
-            if isinstance(event, Dropped):
-                summary.dropped += event.windows
-            summary.lost += isinstance(event, Retry)
-            note(event)
-            if parts is not None and (trouble := parts.roll_if_due()) is not None:
-                note(Failed(trouble))
+    def run(self, on_picture: Callable[[bytes], None] | None) -> None:
+        with self._parts or contextlib.nullcontext():
+            segments = watch_source(
+                self._loaded.source,
+                self._loaded.tagger,
+                self._loaded.wanted,
+                top_k=self._loaded.config.top_k,
+                on_event=self._on_event,
+                on_picture=on_picture,
+                on_idle=self._on_idle,
+            )
+            with contextlib.closing(segments):
+                for segment in segments:
+                    self._take(segment)
+            self._show(self._smoother.finish())
+            self._note_failed_commands()
 
-        def show(moments: list[Moment]) -> None:
-            nonlocal label
-            for moment in moments:
-                for view in views:
-                    view.moment(moment)
-                if moment.label == label:
-                    continue
-                label = moment.label
-                for view in views:
-                    view.change(moment)
-                if loaded.commands is not None:
-                    failed = loaded.commands.begin(moment)
-                    summary.commands = loaded.commands.started
-                    if failed is not None:
-                        note(failed)
+    def _take(self, segment: LiveSegment) -> None:
+        self._summary.segments += 1
+        # It is kept first: a view may end the watch, as a pipe does that is closed.
+        trouble = None if self._parts is None else self._parts.add(segment)
+        self._show(self._smoother.push(segment))
+        for view in self._views:
+            view.segment(segment)
+        self._note_trouble(trouble)
+        self._note_failed_commands()
 
-        segments = watch_source(
-            source,
-            tagger,
-            wanted,
-            top_k=config.top_k,
-            on_event=on_event,
-            on_picture=on_picture,
-        )
-        with contextlib.closing(segments):
-            for segment in segments:
-                summary.segments += 1
-                # It is kept first: a view may end the watch, as a pipe does that is closed.
-                trouble = None if parts is None else parts.add(segment)
-                show(smoother.push(segment))
-                for view in views:
-                    view.segment(segment)
-                if trouble is not None:
-                    note(Failed(trouble))
-        show(smoother.finish())
+    def _on_event(self, event: Event) -> None:
+        if isinstance(event, Retry):
+            self._summary.lost += 1
+            # An event ends with the picture. If its label is there when the source is back, another one begins.
+            self._show(self._smoother.finish())
+            self._is_back = True
+        self._note(event)
+        if isinstance(event, Dropped):
+            self._summary.dropped += event.windows
+        else:
+            self._on_idle()
+
+    def _on_idle(self) -> None:
+        if self._parts is not None:
+            self._note_trouble(self._parts.roll_if_quiet())
+        self._note_failed_commands()
+
+    def _show(self, moments: Sequence[Moment]) -> None:
+        for moment in moments:
+            for view in self._views:
+                view.moment(moment)
+            has_begun = moment.label != self._label or (self._is_back and moment.label is not None)
+            self._label, self._is_back = moment.label, False
+            if not has_begun:
+                continue
+            for view in self._views:
+                view.change(moment)
+            if self._commands is not None:
+                failed = self._commands.begin(moment)
+                self._summary.commands = self._commands.started
+                self._note_failed(failed)
+
+    def _note_trouble(self, trouble: str | None) -> None:
+        self._note_failed(None if trouble is None else Failed(trouble))
+
+    def _note_failed_commands(self) -> None:
+        self._note_failed(None if self._commands is None else self._commands.failures())
+
+    def _note_failed(self, failed: Failed | None) -> None:
+        if failed is not None:
+            self._note(failed)
+
+    def _note(self, note: Note) -> None:
+        for view in self._views:
+            view.note(note)

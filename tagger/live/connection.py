@@ -77,9 +77,9 @@ class Connection:
         """Windows that the model was too slow for."""
         return self._inbox.dropped
 
-    def take(self) -> Item:
-        """Waits for the next window or note. The last one is Ended."""
-        return self._inbox.take()
+    def take(self, timeout_s: float | None = None) -> Item | None:
+        """Waits for the next window or note. The last one is Ended. None: there is none after ``timeout_s`` seconds."""
+        return self._inbox.take(timeout_s)
 
     def close(self) -> None:
         """Ends the process."""

@@ -92,8 +92,8 @@ class Inbox:
             self._is_closed = True
             self._changed.notify_all()
 
-    def take(self) -> Item:
-        """Waits for the next item, and returns it."""
+    def take(self, timeout_s: float | None = None) -> Item | None:
+        """Waits for the next item, and returns it; None when there is none after ``timeout_s`` seconds."""
         with self._changed:
             while True:
                 if self._notes:
@@ -104,4 +104,5 @@ class Inbox:
                     return window
                 if self._ended is not None:
                     return self._ended
-                self._changed.wait()
+                if not self._changed.wait(timeout_s):
+                    return None

@@ -62,6 +62,11 @@ class LiveSource:
         """Whether it can be opened again after it was lost."""
         return self.kind in ("camera", "stream")
 
+    @property
+    def is_live(self) -> bool:
+        """Whether it certainly is no recording. A web server and standard input may give one."""
+        return self.kind == "camera" or (self.kind == "stream" and not self.address.lower().startswith("http"))
+
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready form."""
         return asdict(self)

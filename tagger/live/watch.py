@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from tagger.errors import VideoError
+from tagger.errors import InputError, VideoError
 from tagger.live.connection import Connection, Wanted
 from tagger.live.inbox import Ended, LiveWindow, Lost, Opened
 from tagger.live.source import LiveSource, parse_source
@@ -17,8 +17,8 @@ from tagger.models.registry import BUILTIN
 from tagger.segments import Segment, make_segments
 from tagger.tagger import Tagger, load_model
 
-pause = time.sleep
-"""Waits before a lost source is opened again."""
+IDLE_S = 1.0
+"""Seconds between two calls of ``on_idle``."""
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
 """Pause in seconds before a lost source is opened again, at first and at most. It doubles each time."""
@@ -59,6 +59,14 @@ class Dropped:
 Event = Opened | Lost | Retry | Dropped
 
 
+def pause(seconds: float, on_idle: Callable[[], None]) -> None:
+    """Waits before a lost source is opened again."""
+    until_s = time.monotonic() + seconds
+    while (left_s := until_s - time.monotonic()) > 0:
+        time.sleep(min(left_s, IDLE_S))
+        on_idle()
+
+
 def watch(
     source: str,
     *,
@@ -75,15 +83,17 @@ def watch(
 
     ``source`` is a camera (``/dev/video0``, or its number), an address (``rtsp://``, ``rtmp://``, ``http(s)://``,
     ``udp://``, ``tcp://``), ``-`` for standard input, or a file. A file is read as fast as the model is, and no window
-    of it is dropped; with ``pace`` it is shown at this multiple of its own speed. ``model`` is a name, a file, or a
-    loaded model. ``hop_s`` is the distance between window starts in seconds, by default half a window.
+    of it is dropped; with ``pace`` it is shown at this multiple of its own speed, and so is a recording from standard
+    input or a web server. ``model`` is a name, a file, or a loaded model. ``hop_s`` is the distance between window
+    starts in seconds, by default half a window.
 
     A camera or stream that is lost, for example because it gave no data for ``stall_s`` seconds, is opened again after
     a growing pause. When the model does not keep up, windows are dropped, evenly. ``on_event`` gets a note of both.
     ``on_picture`` gets a JPEG of the picture every ``picture_every_s`` seconds, in another thread.
 
-    Close the generator (``contextlib.closing``) to end earlier. Raises InputError for a source that is none, VideoError
-    for a file or pipe that cannot be read (any more), and the errors of ``load_model``.
+    Close the generator (``contextlib.closing``) to end earlier. Raises InputError for a source that is none and for
+    the pace of a live source, VideoError for a file or pipe that cannot be read (any more), and the errors of
+    ``load_model``.
     """
     found = parse_source(source)
     tagger = load_model(model) if isinstance(model, str) else model
@@ -106,9 +116,13 @@ def wanted_for(
     pace: float | None = None,
     stall_s: float = STALL_S,
 ) -> Wanted:
-    """Returns how ``watch`` watches a source. Raises ValueError for a hop or a pace that cannot be."""
+    """Returns how ``watch`` watches a source. Raises ValueError for a hop or a pace that cannot be, and InputError for
+    the pace of a live source."""
     if pace is not None and not 0 < pace < float("inf"):
         raise ValueError(f"pace is {pace}; it must be above 0")
+    if pace is not None and source.is_live:
+        kind = "camera" if source.kind == "camera" else "live stream"
+        raise InputError(f"pace would change nothing: {source.name} is a {kind}, which comes at its own pace")
     sampling = replace(model.sampling, hop_s=model.sampling.window_s / 2 if hop_s is None else hop_s)
     keeps_all = source.kind == "file" and pace is None
     return Wanted(sampling, model.preprocessing, pace, keeps_all, stall_s)
@@ -123,8 +137,12 @@ def watch_source(
     on_event: Callable[[Event], None] = lambda event: None,
     on_picture: Callable[[bytes], None] | None = None,
     picture_every_s: float = 0.2,
+    on_idle: Callable[[], None] = lambda: None,
 ) -> Generator[LiveSegment, None, None]:
-    """Does what ``watch`` describes, for a source that is parsed and a model that is loaded."""
+    """Does what ``watch`` describes, for a source that is parsed and a model that is loaded.
+
+    ``on_idle`` is called every second in which nothing comes.
+    """
     if on_picture is not None:
         wanted = replace(wanted, picture_every_s=picture_every_s, on_picture=on_picture)
     # The first windows of a model take longer. They must not be those of the picture.
@@ -137,7 +155,10 @@ def watch_source(
         with contextlib.closing(connection):
             dropped = 0
             while True:
-                item = connection.take()
+                item = connection.take(IDLE_S)
+                if item is None:
+                    on_idle()
+                    continue
                 if isinstance(item, Ended):
                     break
                 if not isinstance(item, LiveWindow):
@@ -159,7 +180,7 @@ def watch_source(
             is_named = item.reason.startswith(source.name)
             raise VideoError("io", item.reason if is_named else f"{source.name} cannot be read: {item.reason}")
         on_event(Retry(item.reason, pause_s))
-        pause(pause_s)
+        pause(pause_s, on_idle)
         pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
 

@@ -50,9 +50,15 @@ def _number_or_share(text: str) -> tuple[int | None, float | None]:
     return None, percent / 100
 
 
-def hop_options(command: Command) -> Command:
-    """``--hop``, ``--every`` and ``--overlap``, passed to the command together as ``hop_s``, or None."""
+def hop_options(default: str = "no overlap") -> Callable[[Command], Command]:
+    """``--hop``, ``--every`` and ``--overlap``, passed to the command together as ``hop_s``, or None.
 
+    ``default`` is what the help says about None.
+    """
+    return functools.partial(_add_hop_options, default=default)
+
+
+def _add_hop_options(command: Command, default: str) -> Command:
     @functools.wraps(command)
     def with_hop(*args: Any, hop_s: float | None, every_s: float | None, overlap: float | None, **options: Any) -> Any:
         given = {"--hop": hop_s, "--every": every_s, "--overlap": overlap}
@@ -73,7 +79,7 @@ def hop_options(command: Command) -> Command:
             metavar="SECONDS",
             type=click.FloatRange(min=0, min_open=True),
             callback=finite,
-            show_default="no overlap",
+            show_default=default,
             help="Seconds from the start of one window to the start of the next.",
         ),
         click.option(
@@ -88,7 +94,7 @@ def hop_options(command: Command) -> Command:
             metavar="FRACTION",
             type=click.FloatRange(min=0, max=1, max_open=True),
             callback=finite,
-            show_default="no overlap",
+            show_default=default,
             help="Share of a window that overlaps the next one, instead of --hop: with 0.5 each window begins "
             "halfway through the previous one.",
         ),

@@ -48,8 +48,8 @@ def picture_options(command: Command) -> Command:
         click.option(
             "--pace",
             is_flag=True,
-            help="Show a file, or a recording from standard input, at its own pace. Without it, a file is read as "
-            "fast as the model is.",
+            help="Show a file, or a recording from standard input or a web server, at its own pace. Without it, a "
+            "file is read as fast as the model is.",
         ),
         click.option(
             "--roll",

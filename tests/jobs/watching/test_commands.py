@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ BIKING = Moment(3, 3.0, 4.0, "Biking", 0.75, BEGUN_AT)
 
 def finish(commands: Commands) -> Failed | None:
     """Waits for the commands that run."""
-    for process in commands._running:
+    for _, process in commands._running:
         process.wait(30)
     return commands.failures()
 
@@ -63,23 +64,40 @@ def test_commands_that_hang_are_not_waited_for_and_do_not_pile_up() -> None:
     commands = Commands("sleep 600", ["Biking"], "0")
     try:
         failures = [commands.begin(BIKING) for _ in range(commands_module.MOST + 2)]
-        left_out = Failed("4 commands are still running; this one was left out")
+        left_out = Failed("the command for Biking was left out: 4 commands are still running")
         assert failures == [None] * commands_module.MOST + [left_out] * 2
     finally:
-        for process in commands._running:
+        for _, process in commands._running:
             process.kill()
         finish(commands)
 
 
-def test_a_command_that_fails_is_told_with_the_next_one() -> None:
-    commands = Commands("false", ["Biking"], "0")
+def test_each_command_that_fails_is_told_once_with_its_label() -> None:
+    commands = Commands("false", ["Biking", "Swing"], "0")
     assert commands.begin(BIKING) is None
-    assert finish(commands) == Failed("the command ended with exit status 1")
+    assert commands.begin(replace(BIKING, label="Swing")) is None
+    told = "the command for Biking ended with exit status 1; the command for Swing ended with exit status 1"
+    assert (finish(commands), commands.failures()) == (Failed(told), None)
+
+
+def test_a_command_that_is_left_out_hides_no_failure() -> None:
+    commands = Commands('test "$VTAG_LABEL" = Biking && exec sleep 600', ["Biking", "Swing"], "0", in_shell=True)
+    try:
+        assert commands.begin(replace(BIKING, label="Swing")) is None
+        commands._running[0][1].wait(30)
+        for _ in range(commands_module.MOST):
+            assert commands.begin(BIKING) is None
+        assert commands.begin(BIKING) is not None
+        assert commands.failures() == Failed("the command for Swing ended with exit status 1")
+    finally:
+        for _, process in commands._running:
+            process.kill()
+        finish(commands)
 
 
 def test_a_command_that_is_not_there_is_told() -> None:
     failed = Commands("/no/such/command", ["Biking"], "0").begin(BIKING)
-    assert failed == Failed("the command cannot be run: no such file or directory")
+    assert failed == Failed("the command for Biking cannot be run: no such file or directory")
 
 
 @pytest.mark.parametrize("command", ["", "  ", "echo 'a"])

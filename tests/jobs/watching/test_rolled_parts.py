@@ -5,6 +5,8 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,7 +25,7 @@ from jobs.watching import rolled_parts
 from jobs.watching.rolled_parts import RolledParts
 from tagger import OutputError, Sampling
 from tests.click_runner import CliRunner
-from tests.jobs.watching.made_up import SAMPLING, labelled
+from tests.jobs.watching.made_up import BEGUN_AT, SAMPLING, labelled, made_up
 
 MODEL: Any = SimpleNamespace(name="actions38", hash="abc123")
 
@@ -153,7 +155,45 @@ def test_parts_are_rolled_by_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         for segment in labelled(*["Biking"] * 12):
             kept.add(segment)
             now_s += 1.0
-    assert [segments for *_, segments in videos(tmp_path / "seen")] == [6, 6]
+    assert [segments for *_, segments in videos(tmp_path / "seen")] == [5, 5, 2]
+
+
+@pytest.mark.parametrize("hop_s", [0.5, 1.0, 2.0])
+def test_a_part_ends_where_the_next_one_begins(hop_s: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s = 0.0
+    monkeypatch.setattr(rolled_parts, "now_s", lambda: now_s)
+    out, sampling = tmp_path / "seen", replace(SAMPLING, hop_s=hop_s)
+    with parts(out, roll_s=10.0, sampling=sampling) as kept:
+        for index in range(45):
+            kept.add(made_up(index, [0.8, 0.1, 0.1], sampling))
+            now_s += hop_s
+    assert verify(str(out)).problem is None
+    found = duckdb.sql(
+        f"SELECT video, duration_s, max(end_s) FROM '{out}/videos/*.parquet' JOIN '{out}/tags/*.parquet' USING (video)"
+        " GROUP BY ALL ORDER BY video"
+    ).fetchall()
+    begins_s = [(datetime.fromisoformat(name.split("@")[1]) - BEGUN_AT).total_seconds() for name, *_ in found]
+    ends_s = [begin_s + duration_s for begin_s, (_, duration_s, _) in zip(begins_s, found, strict=True)]
+    assert len(found) > 2 and begins_s[0] == 0.0
+    assert ends_s == [*begins_s[1:], 44 * hop_s + sampling.window_s]
+    assert all(duration_s == last_s for _, duration_s, last_s in found)
+
+
+def test_a_part_is_written_when_nothing_comes_for_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s = 0.0
+    monkeypatch.setattr(rolled_parts, "now_s", lambda: now_s)
+    out = tmp_path / "seen"
+    with parts(out, roll_s=5.0) as kept:
+        for segment in labelled(*["Biking"] * 5):
+            kept.add(segment)
+            now_s += 1.0
+        # Another window may still overlap the last one.
+        assert kept.roll_if_quiet() is None and kept.finish_publishing() is None and not out.exists()
+        now_s += 1.0
+        assert kept.roll_if_quiet() is None and kept.finish_publishing() is None
+        assert [segments for *_, segments in videos(out)] == [5]
+        assert kept.roll_if_quiet() is None
+    assert [segments for *_, segments in videos(out)] == [5]
 
 
 def test_many_small_parts_are_merged(tmp_path: Path) -> None:

@@ -83,3 +83,7 @@ def test_closing_lets_a_source_go_that_waits() -> None:
     inbox.close()
     thread.join(30)
     assert not thread.is_alive()
+
+
+def test_a_wait_for_what_does_not_come_ends() -> None:
+    assert Inbox(dropping=True).take(timeout_s=0.01) is None

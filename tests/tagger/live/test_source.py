@@ -1,13 +1,17 @@
 """What may be watched, and what FFmpeg may open for it."""
 
+import re
 from pathlib import Path
 
 import av
 import pytest
 
 from tagger.errors import InputError, VideoError
+from tagger.live import source as source_module
 from tagger.live.opening import lost_reason
 from tagger.live.source import LiveSource, parse_source
+from tagger.live.watch import wanted_for
+from tests.tagger.live.fake_model import fake_tagger
 
 
 @pytest.mark.parametrize(
@@ -112,3 +116,16 @@ def test_a_source_is_lost_for_a_reason_that_is_a_sentence() -> None:
 def test_a_folder_is_no_picture(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is a folder"):
         parse_source(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("address", "kind"),
+    [("rtsp://ada:secret@camera/1", "live stream"), ("UDP://0.0.0.0:1", "live stream"), ("/dev/null", "camera")],
+)
+def test_a_live_source_has_a_pace_of_its_own(address: str, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source_module, "CAMERA", re.compile("/dev/null"))
+    model = fake_tagger().source.info
+    with pytest.raises(InputError, match=rf"pace would change nothing: .* is a {kind}, which comes at") as error:
+        wanted_for(parse_source(address), model, pace=1.0)
+    assert "secret" not in str(error.value)
+    assert wanted_for(parse_source("http://host/a.mp4"), model, pace=1.0).pace == 1.0

@@ -48,7 +48,7 @@ SHORT_STALL_S = 1.5
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Makes pauses short. Returns the pauses that were asked for."""
     paused: list[float] = []
-    monkeypatch.setattr(watch_module, "pause", paused.append)
+    monkeypatch.setattr(watch_module, "pause", lambda seconds, on_idle: paused.append(seconds))
     return paused
 
 
