@@ -35,13 +35,19 @@ from tagger.errors import doing
     "folder.",
 )
 @model_options
-@hop_options
+@hop_options("half a window; of a folder, no overlap")
 @picture_options
 @settle_option
 @tagging_options
 @prune_options
 @json_option("Print JSON lines on standard output: segments, changes of the label, jobs, and what happens to SOURCE.")
-@click.option("-q", "--quiet", is_flag=True, help="Print only changes of the label; of a folder, notes and failures.")
+@click.option(
+    "-q",
+    "--quiet",
+    is_flag=True,
+    help="Print only changes of the label, and failures; of a folder, notes and failures. With --json, of a folder: "
+    "the summary of each job, and notes.",
+)
 @verbose_option
 @click.pass_context
 def watch(ctx: click.Context, source: str, out: str | None, as_json: bool, quiet: bool, **options: Any) -> None:
@@ -55,7 +61,7 @@ def watch(ctx: click.Context, source: str, out: str | None, as_json: bool, quiet
     A folder (watched to the bottom) or the address of one (s3://bucket/videos) needs --out. Videos that arrive together
     are one job, which is that of `vtag run`.
 
-    The command runs until Ctrl-C or SIGTERM. Given again, it continues with the same --out: nothing is lost.
+    The command runs until Ctrl-C, SIGTERM or SIGHUP. Given again, it continues with the same --out: nothing is lost.
     """
     own_options = {name: options.pop(name) for name in OF_PICTURE}
     if not _is_folder(source):
@@ -137,7 +143,9 @@ def _watch_picture(
                 if page is not None:
                     url = stack.enter_context(serving(page, port))
                     click.echo(f"vtag: the picture is at {url}", err=True)
-                view = stack.enter_context(watch_view(as_json=as_json, quiet=quiet))
+                # Without these, the lines are all that the command does.
+                is_lasting = bool(out or page or command)
+                view = stack.enter_context(watch_view(as_json=as_json, quiet=quiet, is_lasting=is_lasting))
                 views = [view] if page is None else [view, page]
                 run_watch(loaded, views, summary, None if page is None else page.on_picture)
         except Interrupted as interrupted:

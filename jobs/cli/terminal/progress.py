@@ -4,7 +4,9 @@ A view is a context manager that is called with each ``Progress``. It never bloc
 standard output.
 """
 
+import contextlib
 import json
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -21,6 +23,7 @@ from rich.text import Text
 
 from jobs.archive.video import Failure
 from jobs.cli.terminal.wording import amount, clock, count, percent, printable, significant
+from jobs.errors import reason
 from jobs.tagging.summary import Progress
 
 LINE_EVERY_S = 10.0
@@ -293,3 +296,41 @@ def until_it_fails(view: Callable[[Progress], None]) -> Callable[[Progress], Non
                 is_open = False
 
     return show
+
+
+class Output:
+    """Standard output of work that goes on when it cannot be written, as with ``| head -3``: it is told once.
+
+    ``is_open`` is false from then on.
+    """
+
+    def __init__(self) -> None:
+        self.is_open = True
+
+    def write(self, show: Callable[[], None]) -> None:
+        """Calls ``show``, which writes, while that is possible."""
+        if not self.is_open:
+            return
+        try:
+            show()
+        except OSError as error:
+            self.is_open = False
+            _discard(sys.stdout)
+            write_error(
+                f"standard output cannot be written: {reason(error)}; the watch goes on, and shows nothing more"
+            )
+
+
+def write_error(words: str) -> None:
+    """Writes a line to standard error if that is possible."""
+    with contextlib.suppress(OSError):
+        print(f"vtag: {words}", file=sys.stderr, flush=True)
+
+
+def _discard(stream: TextIO) -> None:
+    """Makes ``stream`` lead to nothing: what is left in its buffer would be an error at the end of the program."""
+    with contextlib.suppress(OSError, ValueError):
+        number = stream.fileno()
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, number)
+        os.close(nothing)

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from jobs.archive.video import Failure
-from jobs.cli.terminal.progress import LineView, choose_view, failure_reason, until_it_fails
+from jobs.cli.terminal.progress import LineView, Output, choose_view, failure_reason, until_it_fails, write_error
 from jobs.cli.terminal.run_report import summary_json
 from jobs.cli.terminal.wording import clock, count, printable
 from jobs.tagging.summary import Progress
@@ -25,21 +25,28 @@ LONG_JOB_S = 60.0
 def printer(folder: str, out: str, *, as_json: bool, quiet: bool) -> Callable[[Event], None]:
     """Returns a function that prints events: jobs on standard output, notes on standard error.
 
-    With ``as_json``, all are JSON lines on standard output. With ``quiet``, only notes and failures are printed, on
-    standard error.
+    With ``as_json``, all are JSON lines on standard output, notes also on standard error. With ``quiet``, only
+    notes and failures are printed, on standard error; of JSON lines, only notes and the summaries of jobs. The watch
+    goes on when standard output cannot be written any more.
     """
+    output = Output()
 
     def show(event: Event) -> None:
+        if isinstance(event, Note):
+            write_error(printable(event.words))
         if as_json:
-            print(json_line(event), flush=True)
-        elif isinstance(event, Note):
-            print(f"vtag: {printable(event.words)}", file=sys.stderr, flush=True)
+            if not (quiet and isinstance(event, Watching)):
+                output.write(lambda: print(json_line(event), flush=True))
+        elif isinstance(event, Watching):
+            if not quiet:
+                words = f"watching {printable(folder)}, {count(event.videos, 'video')} so far, for {printable(out)}"
+                write_error(words)
+        elif isinstance(event, JobDone) and quiet:
+            with contextlib.suppress(OSError):
+                for line in failure_lines(event.failed):
+                    print(line, file=sys.stderr, flush=True)
         elif isinstance(event, JobDone):
-            for line in failure_lines(event.failed) if quiet else job_lines(event, datetime.now()):
-                print(line, file=sys.stderr if quiet else sys.stdout, flush=True)
-        elif not quiet:
-            words = f"watching {printable(folder)}, {count(event.videos, 'video')} so far, for {printable(out)}"
-            print(f"vtag: {words}", file=sys.stderr, flush=True)
+            output.write(lambda: print("\n".join(job_lines(event, datetime.now())), flush=True))
 
     return show
 

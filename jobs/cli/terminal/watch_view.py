@@ -12,7 +12,7 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from jobs.cli.terminal.progress import write_event
+from jobs.cli.terminal.progress import Output, write_error, write_event
 from jobs.cli.terminal.wording import count, printable
 from jobs.watching.commands import Failed
 from jobs.watching.last_minute import MINUTE_S, LastMinute
@@ -73,7 +73,7 @@ class _DroppedLines:
 
 
 class PlainView:
-    """Writes changes to standard output and notes to standard error, a line each. ``quiet``: no notes."""
+    """Writes changes to standard output and notes to standard error, a line each. ``quiet``: no notes but failures."""
 
     def __init__(self, *, quiet: bool = False):
         self._quiet = quiet
@@ -92,12 +92,15 @@ class PlainView:
     def note(self, note: Note) -> None:
         """Writes a line."""
         due = self._dropped.due(note)
-        if due is not None and not self._quiet:
-            click.echo(f"vtag: {note_line(due)}", err=True)
+        if due is not None and (isinstance(due, Failed) or not self._quiet):
+            write_error(note_line(due))
 
 
 class JsonView:
-    """Writes a JSON line for each segment, each change and each note. ``quiet``: only for changes."""
+    """Writes a JSON line for each segment, each change and each note. ``quiet``: only for changes.
+
+    A failure is a line on standard error as well.
+    """
 
     def __init__(self, *, quiet: bool = False):
         self._quiet = quiet
@@ -119,6 +122,8 @@ class JsonView:
 
     def note(self, note: Note) -> None:
         """Writes the note, as an event that has the name of its kind."""
+        if isinstance(note, Failed):
+            write_error(note_line(note))
         if not self._quiet:
             write_event(sys.stdout, type(note).__name__.lower(), asdict(note))
 
@@ -178,18 +183,50 @@ class LiveBar:
         return Group(bar, legend, Text(self._note, "dim", no_wrap=True, overflow="ellipsis"))
 
 
+class LastingView:
+    """Shows what ``view`` shows until that cannot be written. From then on, only failures are written."""
+
+    def __init__(self, view: WatchView):
+        self._view = view
+        self._output = Output()
+
+    def segment(self, segment: LiveSegment) -> None:
+        """See WatchView."""
+        self._output.write(lambda: self._view.segment(segment))
+
+    def moment(self, moment: Moment) -> None:
+        """See WatchView."""
+        self._output.write(lambda: self._view.moment(moment))
+
+    def change(self, moment: Moment) -> None:
+        """See WatchView."""
+        self._output.write(lambda: self._view.change(moment))
+
+    def note(self, note: Note) -> None:
+        """See WatchView."""
+        if self._output.is_open:
+            self._output.write(lambda: self._view.note(note))
+        elif isinstance(note, Failed):
+            write_error(note_line(note))
+
+
 @contextlib.contextmanager
-def watch_view(*, as_json: bool, quiet: bool) -> Iterator[WatchView]:
-    """Yields the view for a program, for a terminal, or for a file or pipe."""
+def watch_view(*, as_json: bool, quiet: bool, is_lasting: bool) -> Iterator[WatchView]:
+    """Yields the view for a program, for a terminal, or for a file or pipe.
+
+    ``is_lasting``: the watch goes on when standard output cannot be written any more.
+    """
     console = Console()
-    if as_json:
-        yield JsonView(quiet=quiet)
-    elif console.is_terminal and not console.is_dumb_terminal and not quiet:
-        bar = LiveBar(console)
-        with bar.live:
-            yield bar
-    else:
-        yield PlainView(quiet=quiet)
+    view: WatchView
+    with contextlib.ExitStack() as stack:
+        if as_json:
+            view = JsonView(quiet=quiet)
+        elif console.is_terminal and not console.is_dumb_terminal and not quiet:
+            view = LiveBar(console)
+            stack.enter_context(view.live)
+        else:
+            view = PlainView(quiet=quiet)
+        yield LastingView(view) if is_lasting else view
 
 
 def json_summary(summary: WatchSummary) -> None:

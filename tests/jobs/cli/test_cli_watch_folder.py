@@ -1,6 +1,8 @@
 """What ``vtag watch`` prints about a folder. The watch is replaced by a list of events."""
 
+import errno
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -13,7 +15,7 @@ from click.testing import Result
 import jobs.watching.folder
 from jobs.archive.video import Failure
 from jobs.cli import main
-from jobs.cli.terminal.watch_lines import job_lines, job_view
+from jobs.cli.terminal.watch_lines import job_lines, job_view, printer
 from jobs.errors import Interrupted
 from jobs.tagging.run_config import RunConfig
 from jobs.watching.folder import Event, Note, Watching
@@ -66,9 +68,33 @@ def test_quiet_prints_notes_and_failures_only(configs: object, tmp_path: Path) -
 
 
 def test_json_has_the_summary_of_run(configs: object, tmp_path: Path) -> None:
-    lines = [json.loads(line) for line in watch(tmp_path, "--out", "t", "--json").stdout.splitlines()]
+    done = watch(tmp_path, "--out", "t", "--json")
+    assert done.stderr.splitlines()[:-1] == ["vtag: /v is there again"]
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert [line["event"] for line in lines] == ["watching", "summary", "note"]
     assert lines[1]["windows_done"] == 29 and "duckdb" in lines[1]
+
+
+def test_quiet_json_has_summaries_and_notes_only(configs: object, tmp_path: Path) -> None:
+    done = watch(tmp_path, "--out", "t", "--json", "-q")
+    assert [json.loads(line)["event"] for line in done.stdout.splitlines()] == ["summary", "note"]
+
+
+def test_the_watch_goes_on_when_the_reader_of_its_lines_is_gone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    show = printer("/v", "t", as_json=False, quiet=False)
+    with monkeypatch.context() as closed:
+        closed.setattr(sys.stdout, "write", raise_broken_pipe)
+        for event in (JobDone(GOOD, 2, ()), JobDone(GOOD, 2, ()), Note("/v is there again")):
+            show(event)
+    output, note = capsys.readouterr().err.splitlines()
+    assert output.startswith("vtag: standard output cannot be written: broken pipe; the watch goes on")
+    assert note == "vtag: /v is there again"
+
+
+def raise_broken_pipe(text: str) -> None:
+    raise BrokenPipeError(errno.EPIPE, "Broken pipe")
 
 
 def test_options_are_those_of_run(configs: list[tuple[RunConfig, float]], tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -21,8 +22,10 @@ import tagger.tagger
 from jobs.browse.events import Rules
 from jobs.cli import main
 from jobs.cli.command.story import story_of
-from jobs.cli.terminal.watch_view import JsonView, LiveBar, PlainView, note_line
+from jobs.cli.terminal.watch_view import JsonView, LastingView, LiveBar, PlainView, note_line
 from jobs.watching.commands import Failed
+from tagger.live import connection
+from tagger.live import watch as live_watch
 from tagger.live.inbox import Lost, Opened
 from tagger.live.watch import Dropped, Retry
 from tests.click_runner import CliRunner
@@ -30,6 +33,7 @@ from tests.jobs.watching.made_up import SAMPLING as MADE_UP_SAMPLING
 from tests.jobs.watching.made_up import labelled
 from tests.jobs.watching.test_smoother import smoothed
 from tests.tagger.live.fake_model import LABELS, fake_tagger
+from tests.tagger.live.senders import transport_stream
 from tests.videos import encode
 
 CHANGE = re.compile(r"\d\d:\d\d:\d\d +[\d.]+ s  (dark|light|-) +0\.\d\d")
@@ -38,6 +42,11 @@ CHANGE = re.compile(r"\d\d:\d\d:\d\d +[\d.]+ s  (dark|light|-) +0\.\d\d")
 @pytest.fixture(autouse=True)
 def free_model(monkeypatch: pytest.MonkeyPatch) -> None:
     """A model that costs nothing, with the labels dark and light."""
+    use_free_model(monkeypatch)
+
+
+def use_free_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replaces each model."""
     source = SimpleNamespace(name="free", hash="abc123", info=fake_tagger().source.info)
 
     def load(found: Any, device: str, precision: str) -> Any:
@@ -101,15 +110,76 @@ def test_ctrl_c_ends_json_lines_with_the_summary(video: Path, monkeypatch: pytes
     assert (last["event"], last["segments"]) == ("summary", 1)
 
 
-def test_a_segment_is_kept_when_its_line_cannot_be_written(
-    video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("options", [["--out", "seen"], ["--page"], ["--on", "dark", "--exec", "true"]])
+def test_the_work_goes_on_when_the_reader_of_the_lines_is_gone(
+    options: list[str], video: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def close(view: PlainView, moment: Any) -> None:
         raise BrokenPipeError(errno.EPIPE, "Broken pipe")
 
+    monkeypatch.chdir(video.parent)
     monkeypatch.setattr(PlainView, "change", close)
-    assert vtag(video, "--out", tmp_path / "seen").exit_code == 1
-    assert "1 video, 1 segment, complete" in CliRunner().invoke(main, ["verify", str(tmp_path / "seen")]).stdout
+    done = vtag(video, *options)
+    assert done.exit_code == 0 and f"vtag: the end of {video}: 11 segments" in done.stderr
+    assert done.stderr.count("standard output cannot be written: broken pipe; the watch goes on") == 1
+    if "seen" in options:
+        assert "1 video, 11 segments, complete" in CliRunner().invoke(main, ["verify", "seen"]).stdout
+    # Without these, the lines are all that is asked for.
+    assert vtag(video).exit_code == 1
+
+
+PIPED = """
+import sys
+from pytest import MonkeyPatch
+from tests.jobs.cli.test_cli_watch_picture import use_free_model
+
+use_free_model(MonkeyPatch())
+from jobs.cli import main
+main(sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize(("options", "status"), [(["--out", "seen"], 0), ([], 1)])
+def test_a_pipe_that_is_closed_is_no_error_at_the_end(options: list[str], status: int, video: Path) -> None:
+    command = [sys.executable, "-c", PIPED, "watch", str(video), "--json", *options]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=video.parent, env=environment
+    ) as process:
+        assert process.stdout and process.stderr
+        assert json.loads(process.stdout.readline())["event"] == "opened"
+        process.stdout.close()
+        told = process.stderr.read()
+    assert process.returncode == status
+    assert [line.split(":")[1] for line in told.splitlines()] == [" standard output cannot be written"] * len(
+        options[:1]
+    )
+
+
+def test_a_silent_pipe_is_kept_when_the_time_of_its_part_is_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "seen"
+    reading, writing = os.pipe()
+    monkeypatch.setattr(connection, "STDIN", reading)
+    monkeypatch.setattr(live_watch, "IDLE_S", 0.05)
+    there: list[bool] = []
+
+    def feed() -> None:
+        with os.fdopen(writing, "wb") as pipe:
+            pipe.write(transport_stream(2))
+            pipe.flush()
+            until_s = time.monotonic() + 60
+            while not (is_there := out.exists()) and time.monotonic() < until_s:
+                time.sleep(0.01)
+        there.append(is_there)
+
+    thread = threading.Thread(target=feed)
+    thread.start()
+    done = vtag("-", "--out", out, "--roll", "10ms")
+    thread.join()
+    os.close(reading)
+    assert (done.exit_code, there) == (0, [True]), done.output
 
 
 def test_segments_are_kept_and_the_commands_for_results_take_them(video: Path, tmp_path: Path) -> None:
@@ -141,17 +211,21 @@ def test_a_page_is_served_while_it_is_watched(video: Path, monkeypatch: pytest.M
     assert pictures and pictures[0].startswith(b"\xff\xd8")
 
 
-def test_sigterm_ends_it_as_ctrl_c_does_and_rows_are_kept(
-    video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_it_as_ctrl_c_does_and_rows_are_kept(
+    number: signal.Signals, video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "seen"
+    # nohup ignores SIGHUP.
+    before = signal.signal(number, signal.SIG_DFL)
 
     def terminate(view: PlainView, segment: Any) -> None:
         if segment.index == 3:
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), number)
 
     monkeypatch.setattr(PlainView, "segment", terminate)
     done = vtag(video, "--out", out)
+    signal.signal(number, before)
     assert done.exit_code == 130
     kept = f"all segments until now are kept in {out}, and the same command continues"
     assert done.stderr.splitlines()[-1] == f"vtag: interrupted; {kept}"
@@ -172,6 +246,7 @@ def test_sigterm_ends_it_as_ctrl_c_does_and_rows_are_kept(
             "'s3://b/v' is the address of a folder, not of a stream (rtsp, rtsps, rtmp, rtmps, http, https, tcp, udp)",
         ),
         (["."], 2, "'.' is a folder; also give --out"),
+        (["rtsp://camera/1", "--pace"], 1, "pace would change nothing: rtsp://camera/1 is a live stream"),
         ([".", "--page"], 2, "--page would change nothing: SOURCE is a folder"),
         (["{video}", "--settle", "1s"], 2, "--settle would change nothing: SOURCE is no folder"),
         (["{video}", "--ext", "x"], 2, "--ext would change nothing: SOURCE is no folder"),
@@ -210,6 +285,38 @@ def test_no_error_shows_a_password(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tagger.tagger, "Tagger", fail)
     assert "while watching rtsp://ada@camera/1?token=***;" in (done := vtag(address)).stderr
     assert "hunter2" not in done.output
+
+
+@pytest.mark.parametrize("view", [PlainView(), PlainView(quiet=True), JsonView(), JsonView(quiet=True)])
+def test_a_failure_is_always_told_on_standard_error(
+    view: PlainView | JsonView, capsys: pytest.CaptureFixture[str]
+) -> None:
+    view.note(Failed("seen cannot be written: no space left on device"))
+    assert capsys.readouterr().err == "vtag: seen cannot be written: no space left on device\n"
+
+
+def test_a_failure_is_told_when_the_lines_are_shown_no_more(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    view = LastingView(JsonView())
+
+    def close(*_: object, **__: object) -> None:
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    monkeypatch.setattr(JsonView, "change", close)
+    monkeypatch.setattr(JsonView, "segment", pytest.fail)
+    (moment,) = smoothed(labelled("Biking"), Rules(), MADE_UP_SAMPLING).values()
+    view.change(moment)
+    view.segment(labelled("Biking")[0])
+    view.note(Failed("seen cannot be written: no space left on device"))
+    output, seen = (line.removeprefix("vtag: ") for line in capsys.readouterr().err.splitlines())
+    assert output.startswith("standard output cannot be written: broken pipe;")
+    assert seen == "seen cannot be written: no space left on device"
+
+
+def test_the_help_says_how_windows_overlap() -> None:
+    words = " ".join(CliRunner().invoke(main, ["watch", "--help"]).stdout.split())
+    assert words.count("half a window; of a folder, no overlap") == 2
 
 
 def test_notes_are_one_line_each() -> None:
