@@ -6,7 +6,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -52,8 +52,9 @@ class Ending(click.ClickException):
     exit_code = 1
 
     def show(self, file: IO[Any] | None = None) -> None:
-        """Prints the message."""
-        click.echo(f"vtag: {self.message}", file=file, err=file is None)
+        """Prints the message. The exit status is the same where it cannot be read, as in a closed terminal."""
+        with suppress(OSError):
+            click.echo(f"vtag: {self.message}", file=file, err=file is None)
 
 
 class InterruptedEnding(Ending):

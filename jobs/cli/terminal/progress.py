@@ -237,7 +237,9 @@ class LiveView:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._live.stop()
+        # The terminal may have been closed.
+        with contextlib.suppress(OSError):
+            self._live.stop()
 
     def __call__(self, progress: Progress) -> None:
         """Redraws the bar and the lines."""

@@ -183,6 +183,12 @@ class LiveBar:
         return Group(bar, legend, Text(self._note, "dim", no_wrap=True, overflow="ellipsis"))
 
 
+def _stop(live: Live) -> None:
+    # The terminal may have been closed.
+    with contextlib.suppress(OSError):
+        live.stop()
+
+
 class LastingView:
     """Shows what ``view`` shows until that cannot be written. From then on, only failures are written."""
 
@@ -223,7 +229,8 @@ def watch_view(*, as_json: bool, quiet: bool, is_lasting: bool) -> Iterator[Watc
             view = JsonView(quiet=quiet)
         elif console.is_terminal and not console.is_dumb_terminal and not quiet:
             view = LiveBar(console)
-            stack.enter_context(view.live)
+            view.live.start()
+            stack.callback(_stop, view.live)
         else:
             view = PlainView(quiet=quiet)
         yield LastingView(view) if is_lasting else view
