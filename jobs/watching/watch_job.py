@@ -124,7 +124,7 @@ def run_watch(
         with Termination():
             _Watching(loaded, views, summary).run(on_picture)
     except KeyboardInterrupt:
-        out = loaded.config.out
+        out = loaded.config.out if summary.segments else None
         kept = "" if out is None else f"; all segments until now are kept in {out}, and the same command continues"
         raise Interrupted(f"interrupted{kept}") from None
 
