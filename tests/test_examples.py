@@ -2,6 +2,7 @@
 
 import os
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
@@ -18,11 +19,13 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+import tagger
 from jobs.cli.run import run
 from tagger import TAGS_SCHEMA, VIDEOS_SCHEMA
 from tests.clusters import cluster
 from tests.jobs.result.embedded import vector_of
 from tests.jobs.result.finished import EMBEDDED, make_finished, publish_to
+from tests.tagger.live.fake_model import fake_tagger
 from tests.videos import encode
 
 ROWS = (("a", 0), ("a", 1), ("b", 2), ("c", 0))
@@ -215,6 +218,26 @@ def test_a_script_tags_an_archive_on_a_cluster(tmp_path: Path, monkeypatch: pyte
     assert done.stderr.startswith(f"{tmp_path}/videos/b.mp4: ")
     again = subprocess.run(script, capture_output=True, text=True, cwd=tmp_path)
     assert (again.returncode, again.stdout) == (0, "tags.parquet is complete\n")
+
+
+def test_a_picture_is_kept_each_time_an_action_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clip, pictures = encode(tmp_path / "clip.mp4", seconds=3), tmp_path / "pictures"
+    monkeypatch.setattr(tagger, "load_model", fake_tagger)
+
+    def watch_for(label: str, confidence: str) -> None:
+        monkeypatch.setattr(sys, "argv", ["watch_for.py", str(clip), label, str(pictures), confidence])
+        runpy.run_path(str(EXAMPLES / "watch_for.py"), run_name="__main__")
+
+    watch_for("dark", "0")
+    (picture,) = pictures.iterdir()
+    assert picture.read_bytes().startswith(b"\xff\xd8")
+    assert re.fullmatch(rf" +0\.00 s  dark 0\.\d\d  {re.escape(str(picture))}\n", capsys.readouterr().out)
+    watch_for("dark", "1.1")
+    assert capsys.readouterr().out == ""
+    with pytest.raises(SystemExit, match="the model does not know 'Juggling'; it knows dark, light"):
+        watch_for("Juggling", "0")
 
 
 @pytest.mark.slow
