@@ -161,8 +161,12 @@ class LiveBar:
     def note(self, note: Note) -> None:
         """Prints a line above the bar."""
         due = self._dropped.due(note)
-        if due is not None:
-            self._console.print(Text(note_line(due), "dim", no_wrap=True, overflow="ellipsis"))
+        if due is None:
+            return
+        is_failure = isinstance(due, Failed)
+        self._console.print(Text(note_line(due), "red" if is_failure else "dim", no_wrap=True, overflow="ellipsis"))
+        if is_failure and not sys.stderr.isatty():
+            write_error(note_line(due))
 
     def draw(self, width: int) -> RenderableType:
         """Returns the bar: a cell for each part of the last minute, in the colour of its label, and what is new."""
@@ -249,4 +253,4 @@ def print_summary(summary: WatchSummary, out: str | None) -> None:
     if summary.lost:
         words.append(f"lost {count(summary.lost, 'time')}")
     kept = "" if out is None else f"; kept in {printable(out)}"
-    click.echo(f"vtag: the end of {printable(summary.source)}: {', '.join(words)}{kept}", err=True)
+    write_error(f"the end of {printable(summary.source)}: {', '.join(words)}{kept}")

@@ -287,9 +287,12 @@ def test_no_error_shows_a_password(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "hunter2" not in done.output
 
 
-@pytest.mark.parametrize("view", [PlainView(), PlainView(quiet=True), JsonView(), JsonView(quiet=True)])
+BAR = LiveBar(Console(file=io.StringIO()))
+
+
+@pytest.mark.parametrize("view", [BAR, PlainView(), PlainView(quiet=True), JsonView(), JsonView(quiet=True)])
 def test_a_failure_is_always_told_on_standard_error(
-    view: PlainView | JsonView, capsys: pytest.CaptureFixture[str]
+    view: LiveBar | PlainView | JsonView, capsys: pytest.CaptureFixture[str]
 ) -> None:
     view.note(Failed("seen cannot be written: no space left on device"))
     assert capsys.readouterr().err == "vtag: seen cannot be written: no space left on device\n"

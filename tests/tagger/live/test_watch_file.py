@@ -8,6 +8,7 @@ import pytest
 
 from tagger import VideoError, watch
 from tagger.clips import read_spans
+from tagger.live import watch as watch_module
 from tests.tagger.live.fake_model import SAMPLING, fake_tagger
 from tests.videos import encode
 
@@ -66,3 +67,10 @@ def test_a_pace_or_a_hop_that_cannot_be_is_refused(tmp_path: Path) -> None:
     for options in ({"pace": 0.0}, {"hop_s": 0.01}):
         with pytest.raises(ValueError, match=r"pace is|hop is"):
             watch(str(path), model=fake_tagger(), **options)
+
+
+def test_a_pause_before_a_source_is_opened_again_has_its_ticks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch_module, "IDLE_S", 0.01)
+    ticks: list[int] = []
+    watch_module.pause(0.03, lambda: ticks.append(1))
+    assert ticks
