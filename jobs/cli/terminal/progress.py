@@ -301,9 +301,9 @@ def until_it_fails(view: Callable[[Progress], None]) -> Callable[[Progress], Non
 
 
 class Output:
-    """Standard output of work that goes on when it cannot be written, as with ``| head -3``: it is told once.
+    """Standard output of work that goes on when it cannot be written, as with ``| head -3``.
 
-    ``is_open`` is false from then on.
+    One line on standard error says so. ``is_open`` is false from then on.
     """
 
     def __init__(self) -> None:
