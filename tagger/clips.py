@@ -127,11 +127,13 @@ def read_unstacked_spans(
     progress: ReadProgress | None = None,
     only: Ranges | None = None,
     part: Part | None = None,
+    threads: int = 1,
 ) -> Iterator[UnstackedSpan]:
     """Reads a video like ``read_spans``, but leaves the clips unstacked.
 
     ``choice`` overrides the automatic choice of a reader. ``nvdec`` and ``reader`` are passed on to ``choose_reader``.
-    ``progress`` is notified while the video is read. ``only`` and ``part`` are as in ``read_spans``.
+    ``progress`` is notified while the video is read. ``only`` and ``part`` are as in ``read_spans``,
+    and ``threads`` is as in ``read_windows``.
     """
     path = Path(path)
     started = time.perf_counter()
@@ -143,7 +145,9 @@ def read_unstacked_spans(
     failure: VideoError | None = None
     take_read_error(path)  # One that is left from an earlier reading.
     try:
-        for window, frames in read_windows(path, sampling, preprocessing, choice, nvdec, reader, progress, only, part):
+        for window, frames in read_windows(
+            path, sampling, preprocessing, choice, nvdec, reader, progress, only, part, threads
+        ):
             # One window is held back so that the last span, which has the end, also has a window.
             if len(pending) == span_windows:
                 span, pending = _span(pending), []

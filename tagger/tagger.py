@@ -16,6 +16,7 @@ from tagger.models.embeddings.embedding import embedding_identity
 from tagger.models.known_model import Weights
 from tagger.models.registry import BUILTIN, KNOWN_MODELS, build_network, builtin_model_path
 from tagger.segments import Segment, make_segments
+from tagger.system.limits import usable_cores
 from tagger.windows import Ranges, Sampling
 
 if TYPE_CHECKING:
@@ -209,7 +210,8 @@ class Tagger:
             fast_decode=fast_decode or self.sampling.fast_decode,
         )
         segments: list[Segment] = []
-        for span in decoder_of_this_thread().spans(path, sampling, self.source.info.preprocessing, only=only):
+        preprocessing, threads = self.source.info.preprocessing, usable_cores()
+        for span in decoder_of_this_thread().spans(path, sampling, preprocessing, only=only, threads=threads):
             if span.windows:
                 probabilities, ood_scores = self.classifier.classify(span.clips)
                 segments += make_segments(span.windows, probabilities, self.labels, top_k, ood_scores)

@@ -25,6 +25,7 @@ from tagger.clips import Span, VideoEnd
 from tagger.errors import ErrorKind, VideoError, doing, one_line
 from tagger.isolation import decoder_of_this_thread
 from tagger.preprocessing import Preprocessing
+from tagger.system.limits import usable_cores
 from tagger.video.readers.reader import WantedReader
 from tagger.windows import NEVER, Part, Ranges, Sampling
 
@@ -82,6 +83,7 @@ def decode(
     span_windows: int,
     nvdec: bool = False,
     reader: WantedReader = "auto",
+    threads: int = 1,
 ) -> Iterator[pa.Table]:
     """Reads the videos of ``batch`` one after the other and yields their spans as tables of WINDOWS_SCHEMA.
 
@@ -90,7 +92,7 @@ def decode(
     columns ``part`` and ``parts`` say which part of a video is read, of how many.
 
     With ``nvdec``, the GPU decodes the videos that it can. ``reader`` is the one that the user asks for (see
-    ``tagger.video.choose.choose_reader``).
+    ``tagger.video.choose.choose_reader``). ``threads`` threads decode a video that is read whole.
     """
     node = this_node()
     columns = [batch[name].to_pylist() for name in ("video", "path", "was_listed", "part", "parts")]
@@ -111,6 +113,7 @@ def decode(
                 reader=reader,
                 only=only,
                 part=part if parts > 1 else None,
+                threads=threads,
             )
             for span, version in spans:
                 if span.windows:
@@ -131,6 +134,7 @@ def read_video(
     reader: WantedReader = "auto",
     only: Ranges | None = None,
     part: Part | None = None,
+    threads: int = 1,
 ) -> Iterator[tuple[Span, Version | None]]:
     """Yields the spans of a video, given by path or address; the last span comes with the version that was read.
 
@@ -160,6 +164,7 @@ def read_video(
             only=only,
             part=part,
             blocks=video.blocks,
+            threads=min(threads, usable_cores()),
         )
         for span in spans:
             if span.end is None:

@@ -16,7 +16,7 @@ from jobs.cluster.ray_data import tables
 from jobs.cluster.ray_versions import avoid_in_all_steps, avoiding, retries
 from jobs.tagging.decoding import decode
 from jobs.tagging.prediction import Predictor
-from jobs.tagging.tasks import numbers_of_parts, parts_of, task_sizes, videos_in_blocks
+from jobs.tagging.tasks import numbers_of_parts, parts_of, task_sizes, threads_of_decoder, videos_in_blocks
 from tagger.errors import VtagError
 from tagger.model_file import ModelInfo
 from tagger.models.registry import ARCHITECTURES
@@ -189,6 +189,7 @@ def tag_videos(
         span_windows=span_windows,
         tasks=len(sizes) + sum(map(len, read)) - len(read),
         reader=reader,
+        threads=threads_of_decoder(len(videos), workers.decoders),
         avoided=avoided,
     )
     settings = {"precision": precision, "top_k": top_k, "batch_size": batch_size, "embeddings": embeddings}
@@ -205,6 +206,7 @@ def _decoding_step(
     span_windows: int,
     tasks: int,
     reader: WantedReader,
+    threads: int,
     avoided: Collection[str],
 ) -> "Dataset":
     """Returns a data set of WINDOWS_SCHEMA: the decoded videos of ``blocks``, one task per block."""
@@ -221,6 +223,7 @@ def _decoding_step(
             "span_windows": span_windows,
             "nvdec": workers.decoder_gpus > 0,
             "reader": reader,
+            "threads": threads,
         },
         compute=TaskPoolStrategy(size=min(workers.decoders, tasks)),
         num_cpus=workers.decoder_cpus,

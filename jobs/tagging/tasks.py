@@ -68,6 +68,11 @@ def numbers_of_parts(videos: Sequence[Video], decoders: int) -> list[int]:
     return counts
 
 
+def threads_of_decoder(videos: int, decoders: int) -> int:
+    """Returns with how many threads a video is decoded that is not read in parts: one, unless cores would be idle."""
+    return max(1, decoders // max(1, videos))
+
+
 def parts_of(count: int) -> list[Part]:
     """Returns all parts of a video with ``count`` parts."""
     return [Part(index, count) for index in range(count)]

@@ -128,6 +128,7 @@ def _read_spans(
         progress=_ReportedProgress(channel, counter),
         only=request["only"],
         part=None if request["part"] is None else Part(**request["part"]),
+        threads=request["threads"],
     )
     buffer = buffers[request["buffer"]]
     begun_s = time.process_time()

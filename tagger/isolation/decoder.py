@@ -131,11 +131,13 @@ class DecoderProcess:
         only: Ranges | None = None,
         part: Part | None = None,
         blocks: Blocks | None = None,
+        threads: int = 1,
     ) -> Iterator[Span]:
         """Yields the windows of a video like ``read_spans``. Never raises because of a video.
 
         ``choice`` overrides the automatic choice of a reader. ``nvdec`` and ``reader`` are passed on to
-        ``choose_reader``. ``only`` and ``part`` are as in ``read_spans``.
+        ``choose_reader``. ``only`` and ``part`` are as in ``read_spans``, and ``threads`` is as in
+        ``read_windows``, for the first try.
 
         The process decodes up to one span ahead. When it crashes, hangs or runs out of memory, the video is tried once
         more from the start, with PyAV in a new process. Windows that were yielded already are left out. The error of
@@ -161,6 +163,7 @@ class DecoderProcess:
             "reader": reader,
             "only": only,
             "part": None if part is None else asdict(part),
+            "threads": threads,
             "cache": None if blocks is None else asdict(blocks.cache),
         }
         shape = (sampling.num_frames, *preprocessing.shape)
@@ -177,7 +180,7 @@ class DecoderProcess:
             return
         choice = _retry_choice(progress.choice, first)
         # Windows are sent one by one, so that few are lost if the second try fails, too.
-        request |= {"choice": asdict(choice), "span_windows": 1}
+        request |= {"choice": asdict(choice), "span_windows": 1, "threads": 1}
         try:
             yield from self._try(request, shape, progress, blocks, is_last_try=True)
         except VideoError as failure:

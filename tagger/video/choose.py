@@ -27,6 +27,7 @@ from tagger.video.readers.nvdec_reader import NVDEC_CODECS, NvdecReader
 from tagger.video.readers.pyav_reader import PyAVReader
 from tagger.video.readers.reader import DecoderName, Reader, WantedReader
 from tagger.video.readers.sparse_reader import SEEKING_CONTAINERS, Plan, SparseError, SparseReader
+from tagger.video.readers.threaded_reader import ThreadedReader
 from tagger.video.truncation import EBML_HEADER
 
 DECORD_CONTAINERS = frozenset({"mp4", "mov", "m4a", "3gp", "3g2", "matroska", "webm", "avi", "flv", "asf"})
@@ -202,10 +203,12 @@ def open_video(
     height: int,
     on_packet: Callable[[], None] = lambda: None,
     plan: Plan | None = None,
+    threads: int = 1,
 ) -> tuple[Reader, Choice]:
     """Opens a video with the chosen reader, frames scaled to ``width × height``. Falls back to PyAV.
 
-    ``plan`` is that of SparseReader, which needs one.
+    ``plan`` is that of SparseReader, which needs one. With several ``threads``, the reader ``pyav`` is a
+    ThreadedReader.
 
     Returns the reader and the choice that was used. Raises VideoError when PyAV cannot open the video, either.
     ``on_packet`` is called for each packet that is read, because opening a video may read the whole file.
@@ -223,6 +226,8 @@ def open_video(
             return FastReader(path, facts, width, height, on_packet), choice
         if choice.decoder == "pyav-nvdec":
             return NvdecReader(path, facts, width, height, on_packet), choice
+        if threads > 1:
+            return ThreadedReader(path, facts, width, height, threads, on_packet), choice
     except VideoError as error:
         reason = one_line(str(error).removeprefix(f"{path}: "))
         if choice.decoder in WHOLE_DECODERS:

@@ -23,6 +23,7 @@ from tagger.video.packets.table import Stretch
 from tagger.video.readers.nvdec_reader import NvdecError
 from tagger.video.readers.reader import Frame, Gap, Reader, WantedReader
 from tagger.video.readers.sparse_reader import SparseError
+from tagger.video.readers.threaded_reader import ThreadsError, threads_for
 from tagger.window_cutter import WindowCutter
 from tagger.windows import ALL_WINDOWS, NEVER, TIME_TOLERANCE_S, Part, Ranges, Sampling, Window
 
@@ -97,11 +98,14 @@ def read_windows(
     progress: ReadProgress,
     only: Ranges | None = None,
     part: Part | None = None,
+    threads: int = 1,
 ) -> Iterator[tuple[Window, list[np.ndarray]]]:
     """Yields the windows of a video, each with its frames, ``[H, W, 3] uint8``. Raises any error of a reader.
 
     ``choice`` overrides the automatic choice of a reader, for which ``nvdec`` and ``wanted`` are as in
     ``choose_reader``. ``only`` is as in ``WindowCutter``.
+
+    ``threads`` threads decode a video that PyAV reads whole, as long as it has no sign of damage.
 
     With ``part``, the windows of a part come out. SparseError is raised when they may differ from those of the whole
     video. If the file tells before that it cannot be read in parts, all windows are of the first part, and the choice
@@ -147,6 +151,17 @@ def read_windows(
             choice = Choice("pyav", one_line(f"decoding on the GPU failed ({error})"))
         except SparseError as error:
             choice = Choice(WHOLE_DECODERS[choice.decoder], one_line(f"it is decoded whole: {error}"))
+    threads = threads_for(facts.width, facts.height, threads) if choice.decoder == "pyav" else 1
+    if threads > 1:
+        try:
+            windows = _cut_windows(path, sampling, preprocessing, choice, facts, progress, only, threads=threads)
+            for window, frames in windows:
+                if window.index > last:
+                    yield window, frames
+                    last = window.index
+            return
+        except ThreadsError:
+            progress.duration_s = 0.0
     progress.gaps.clear()  # Those of a reading that begins again.
     for window, frames in _cut_windows(path, sampling, preprocessing, choice, facts, progress, only):
         if window.index > last:
@@ -195,6 +210,7 @@ def _cut_windows(
     progress: ReadProgress,
     only: Ranges | None,
     stretch: _Stretch | None = None,
+    threads: int = 1,
 ) -> Iterator[tuple[Window, list[np.ndarray]]]:
     # Reported before the file is opened, because opening may crash.
     progress.on_choice(choice)
@@ -216,7 +232,7 @@ def _cut_windows(
         reader = open_part(path, facts, choice, width, height, progress.on_advance, plan, stretch.time)
         progress.positions = reader.positions
     else:
-        reader, opened = open_video(path, facts, choice, width, height, progress.on_advance, plan)
+        reader, opened = open_video(path, facts, choice, width, height, progress.on_advance, plan, threads)
         if opened != choice:
             progress.on_choice(opened)
     may_end_s = _may_end_s(facts, sampling, reader.end_s)

@@ -126,11 +126,16 @@ class ErrorLog:
             av.logging.set_level(av.logging.PANIC)
         self._count = av.logging.get_last_error()[0]
 
+    def has_new_errors(self) -> bool:
+        """Whether errors were logged since the last call."""
+        count, _ = av.logging.get_last_error()
+        is_new, self._count = count > self._count, count
+        return is_new
+
     def has_new_damage(self) -> bool:
         """Whether errors were logged since the last call, and the newest one is a sign of damage."""
-        count, last = av.logging.get_last_error()
-        is_new, self._count = count > self._count, count
-        return is_new and last is not None and last[1] in DAMAGE_LOG_SOURCES
+        _, last = av.logging.get_last_error()
+        return self.has_new_errors() and last is not None and last[1] in DAMAGE_LOG_SOURCES
 
 
 def _is_cut_gif(packet: "av.Packet") -> bool:

@@ -158,7 +158,7 @@ def _frames_and_damage(
                         yield state.lose("a frame is damaged")
                         break
                     continue
-                if not state.has_frames and _seconds_between(first_packet, frame) > MAX_START_S:
+                if not state.has_frames and seconds_between(first_packet, frame) > MAX_START_S:
                     yield Damage("it does not begin with a key frame", first_packet)
                 state.note(frame)
                 yield frame
@@ -172,7 +172,8 @@ def _frames_and_damage(
         raise _first_frame_error(path, stream, failure) from failure
 
 
-def _seconds_between(packet: "av.Packet", frame: "av.VideoFrame") -> float:
+def seconds_between(packet: "av.Packet", frame: "av.VideoFrame") -> float:
+    """Returns the time from a packet to a frame in seconds; 0 when one of them has no time."""
     if packet.pts is None or frame.pts is None or not frame.time_base or not packet.time_base:
         return 0.0
     return float(frame.pts * frame.time_base - packet.pts * packet.time_base)

@@ -21,12 +21,15 @@ def windows_of(
     choice: Choice | None = None,
     only: Ranges | None = None,
     part: Part | None = None,
+    threads: int = 1,
 ) -> tuple[list[tuple[Window, np.ndarray]], ReadProgress, str | None]:
     """Returns the windows of a video with their frames, the state of the reading at its end, and its error."""
     progress = ReadProgress()
     windows = []
     try:
-        for window, frames in read_windows(path, sampling, PREPROCESSING, choice, False, "pyav", progress, only, part):
+        for window, frames in read_windows(
+            path, sampling, PREPROCESSING, choice, False, "pyav", progress, only, part, threads
+        ):
             windows.append((window, np.stack(frames)))
     except VideoError as error:
         return windows, progress, str(error)
@@ -47,6 +50,19 @@ def assert_same_as_whole(path: Path, sampling: Sampling, only: Ranges | None = N
     assert progress.duration_s == pytest.approx(expected_progress.duration_s)
     assert (progress.gaps, error) == (expected_progress.gaps, expected_error)
     return choice
+
+
+def assert_threads_are_same_as_one(path: Path, sampling: Sampling, threads: int = 2) -> None:
+    """Compares the windows of a video, its times, gaps, choice and error, with those that one thread gives."""
+    choice = Choice("pyav")
+    (expected, one, error), (windows, several, other_error) = (
+        windows_of(path, sampling, choice, threads=count) for count in (1, threads)
+    )
+    assert [window for window, _ in windows] == [window for window, _ in expected]
+    for (window, frames), (_, expected_frames) in zip(windows, expected, strict=True):
+        assert np.array_equal(frames, expected_frames), f"window {window.index}"
+    assert (several.duration_s, several.gaps, other_error) == (one.duration_s, one.gaps, error)
+    assert (several.facts, several.choice) == (one.facts, one.choice)
 
 
 def assert_parts_are_same_as_whole(path: Path, sampling: Sampling, parts: int, only: Ranges | None = None) -> None:

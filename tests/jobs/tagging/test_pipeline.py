@@ -28,6 +28,7 @@ from jobs.tagging.tasks import (
     numbers_of_parts,
     parts_of,
     task_sizes,
+    threads_of_decoder,
     videos_in_blocks,
 )
 from tagger import Sampling, find_model
@@ -230,6 +231,11 @@ def test_decoders_of_a_single_long_video_finish_together(windows: int, decoders:
         part = Part(index, of).windows(Sampling(), windows * Sampling().window_s)
         heapq.heapreplace(busy, busy[0] + min(part.stop, windows) - part.start)
     assert max(busy) - min(busy) <= 0.12 * windows / decoders + 2
+
+
+def test_only_a_job_with_fewer_videos_than_cores_decodes_with_several_threads() -> None:
+    assert [threads_of_decoder(videos, decoders=16) for videos in (1, 3, 8, 9, 16, 1000)] == [16, 5, 2, 1, 1, 1]
+    assert threads_of_decoder(1, decoders=1) == 1
 
 
 @pytest.mark.parametrize("path", ["s3://bucket/a.mp4", "/a.mp4"])

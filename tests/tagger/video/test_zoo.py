@@ -15,7 +15,7 @@ from tagger.video.choose import has_decord
 from tagger.windows import Sampling
 from tests.tagger.look_up import look_up
 from tests.tagger.reference import ReferenceFrame, decode_all
-from tests.tagger.sequential import assert_same_as_whole
+from tests.tagger.sequential import assert_same_as_whole, assert_threads_are_same_as_one
 from tests.tagger.zoo import ZOO
 from tests.videos import encode, read_frame_number
 
@@ -107,6 +107,11 @@ def test_every_window_shows_what_a_plain_decode_shows_at_its_times(
 @pytest.mark.parametrize("name", ZOO)
 def test_windows_with_pauses_show_what_decoding_the_whole_video_shows(name: str, fast: bool, path_of: PathOf) -> None:
     assert_same_as_whole(path_of(name), Sampling(3, 1, target_fps=15.37, hop_s=0.83, fast_decode=fast))
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_two_threads_show_what_one_thread_shows(name: str, path_of: PathOf) -> None:
+    assert_threads_are_same_as_one(path_of(name), SAMPLING)
 
 
 @pytest.mark.parametrize("name", [name for name, specimen in ZOO.items() if not specimen.is_legible])

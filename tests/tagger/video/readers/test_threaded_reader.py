@@ -1,0 +1,83 @@
+"""Several threads give the frames of one thread, and leave every video with a sign of damage to one thread."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tagger.clips import read_spans
+from tagger.isolation import DecoderProcess
+from tagger.preprocessing import Preprocessing
+from tagger.video.facts import probe
+from tagger.video.readers.threaded_reader import ThreadedReader, ThreadsError, threads_for
+from tagger.windows import Sampling
+from tests.tagger.sequential import assert_threads_are_same_as_one
+from tests.videos import encode
+
+SAMPLING = Sampling(num_frames=4, sampling_rate=2, target_fps=20.0, hop_s=0.3)
+PREPROCESSING = Preprocessing(size=32, resize=32)
+
+VIDEOS: dict[str, dict[str, Any]] = {
+    "h264.mp4": {"container_options": {"movflags": "faststart"}},
+    "h264.ts": {},
+    "hevc.mkv": {"codec": "libx265"},
+    "mpeg2.mpg": {"codec": "mpeg2video", "rate": 25, "options": {"bf": "2"}},
+    "mpeg4.avi": {"codec": "mpeg4"},
+    "vp9.webm": {"codec": "libvpx-vp9"},
+    "av1.mp4": {"codec": "libsvtav1"},
+}
+
+
+def threaded(path: Path) -> ThreadedReader:
+    """Opens a video with three threads."""
+    return ThreadedReader(path, probe(path), 32, 32, 3)
+
+
+@pytest.mark.parametrize("name", VIDEOS)
+def test_an_intact_video_is_read_to_its_end(name: str, tmp_path: Path) -> None:
+    reader = threaded(encode(tmp_path / name, frames=40, **VIDEOS[name]))
+    frames = list(reader.timed_frames())
+    reader.close()
+    assert len(frames) == 40
+
+
+@pytest.mark.parametrize("name", VIDEOS)
+def test_a_damaged_video_is_read_as_by_one_thread(name: str, tmp_path: Path) -> None:
+    data = encode(tmp_path / name, frames=40, width=192, height=128, **VIDEOS[name]).read_bytes()
+    for number in range(8):
+        random = np.random.default_rng(number)
+        at, length = int(random.integers(len(data) // 4, len(data))), int(random.integers(50, 800))
+        mutant = data[:at] + (bytes(length) if number % 2 else random.bytes(length)) + data[at + length :]
+        (tmp_path / name).write_bytes(mutant)
+        assert_threads_are_same_as_one(tmp_path / name, SAMPLING, threads=3)
+
+
+def test_a_hole_ends_the_work_of_several_threads(tmp_path: Path) -> None:
+    path = encode(tmp_path / "a.mp4", frames=60, width=192, height=128)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2 : len(data) // 2 + 400] = bytes(400)
+    path.write_bytes(data)
+    reader = threaded(path)
+    with pytest.raises(ThreadsError, match="data are damaged"):
+        list(reader.timed_frames())
+    reader.close()
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "asked", "threads"),
+    [(320, 240, 1, 1), (320, 240, 6, 6), (3840, 2160, 64, 10), (320, 240, 64, 16), (8192, 8192, 8, 1), (0, 0, 2, 2)],
+)
+def test_the_frames_of_all_threads_fit_into_the_memory_of_a_decoder(
+    width: int, height: int, asked: int, threads: int
+) -> None:
+    assert threads_for(width, height, asked) == threads
+
+
+def test_a_decoder_process_gives_the_same_with_several_threads(tmp_path: Path) -> None:
+    path = encode(tmp_path / "a.ts", frames=40)
+    (expected,) = read_spans(path, SAMPLING, PREPROCESSING, span_windows=99)
+    with DecoderProcess() as decoder:
+        (span,) = decoder.spans(path, SAMPLING, PREPROCESSING, span_windows=99, threads=2)
+        assert (span.windows, span.end and span.end.status) == (expected.windows, "ok")
+        assert np.array_equal(span.clips, expected.clips)
