@@ -1,28 +1,28 @@
-"""Measures FFmpeg's own threads: frames per second of one decoder with one thread and with several, by wall time.
+"""Measures decoding with several threads of FFmpeg: frames per second of wall time, and whether frames are the same.
 
     python -m tests.benchmarks.threads [--threads N] [--rounds N] [--seconds S] [--codec libx264|libx265|...]
         [--size WxH] [--mutants N] [VIDEO...]
 
-Without VIDEO it makes one, with a key frame every second. Threads take turns within a round; figures are medians over
-the rounds, and ratios to one thread of the same round:
+Without VIDEO it makes one, with a key frame every second. One thread and several take turns within a round; figures are
+medians over the rounds, and so are the ratios within a round:
 
-- ``decoding``: all frames are decoded, and nothing else is done with them,
-- ``dense``: every third frame is scaled as well, which the reading thread does,
-- ``sparse``: two of ten seconds are decoded, from a key frame on, and the decoder is flushed behind them.
+- ``decoding``: all frames are decoded by FFmpeg, and nothing else is done with them,
+- ``windows``: windows back to back, as ``vtag run`` reads a video that is not cut into parts,
+- ``sparse``: FFmpeg decodes two of ten seconds, and is flushed behind them. vtag uses one thread for this.
 
-Then compares what ``tagger.video.frames`` gives with one thread and with several: the pixels and times of all frames,
-and the places and reasons of damage. First in the video itself, then in ``--mutants`` damaged ones (those of
-``tests.benchmarks.fuzz``, of a small video of the same codec), each in a process of its own: when a decoder is closed
-while one of its threads logs an error, both may wait for each other for ever.
+Then compares what several threads give with what one gives, in ``--mutants`` damaged videos (those of
+``tests.benchmarks.fuzz``, of a small video of the same codec): ``FFmpeg`` is what ``decoded_frames`` would give if its
+decoder had threads, ``vtag`` is the windows of a video. Each is read in a process of its own: when a decoder is
+closed while a thread of it logs an error, both may wait for each other for ever, and count as ``hangs``.
 """
 
 import multiprocessing
-import multiprocessing.connection
 import statistics
 import time
 import zlib
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -31,18 +31,22 @@ import click
 import numpy as np
 
 from jobs.measure.sample_video import RATE, make_sample
-from tagger import Preprocessing
+from tagger import Preprocessing, Sampling
+from tagger.clips import VideoEnd, read_unstacked_spans
 from tagger.errors import VideoError
+from tagger.video.choose import Choice
 from tagger.video.container import open_container
 from tagger.video.damage import Damage
 from tagger.video.frames import decoded_frames
-from tagger.video.readers.upright_pixels import UprightPixels
 from tests.benchmarks.fuzz import MUTATIONS
 from tests.benchmarks.sparse import OPTIONS
 from tests.videos import encode
 
-HUNG_S = 20.0
+HUNG_S = 10.0
 """Seconds after which a process that reads a small video is taken to wait for ever."""
+
+Answer = list[object]
+"""What a way of reading gives, for comparison."""
 
 Way = Callable[[Path, int], int]
 """Reads a video with so many threads. Returns the number of frames that it went over."""
@@ -68,15 +72,16 @@ def main(
         for video in videos:
             print(f"{video.stem}, 1 and {threads} threads: frames per second of wall time", flush=True)
             measure(video, threads, rounds)
-            is_same = read(video, 1) == read(video, threads)
-            print(f"the frames are {'the same' if is_same else 'DIFFERENT'}", flush=True)
+            is_same = _read_windows(video, 1) == _read_windows(video, threads)
+            print(f"the windows are {'the same' if is_same else 'DIFFERENT'}", flush=True)
         if mutants:
-            print(f"{codec}, damaged: {compare(folder, codec, threads, mutants)}", flush=True)
+            for way, counts in compare(folder, codec, threads, mutants).items():
+                print(f"{codec}, damaged, {way}: {dict(counts)}", flush=True)
 
 
 def measure(video: Path, threads: int, rounds: int) -> None:
     """Prints the rate of each way with one thread and with several."""
-    for name, way in (("decoding", _decoding), ("dense", _dense), ("sparse", _sparse)):
+    for name, way in (("decoding", _decoding), ("windows", _windows), ("sparse", _sparse)):
         rates: dict[int, list[float]] = {1: [], threads: []}
         for _ in range(rounds):
             for count, found in rates.items():
@@ -105,89 +110,83 @@ def _decoding(video: Path, threads: int) -> int:
         return sum(1 for _ in container.decode(stream))
 
 
-def _dense(video: Path, threads: int) -> int:
-    container, stream = _opened(video, threads)
-    width, height = Preprocessing().scaled(stream.width, stream.height)
-    upright = UprightPixels(width, height, 0, is_mirrored=False)
-    with container:
-        number = 0
-        for number, frame in enumerate(container.decode(stream), 1):
-            if number % 3 == 0:
-                upright(frame, "gbrp")
-        return number
+def _windows(video: Path, threads: int) -> int:
+    end = _read_windows(video, threads)[-1]
+    assert isinstance(end, VideoEnd) and end.status == "ok" and end.facts is not None, end
+    return round((end.facts.duration_s or 0) * RATE)
+
+
+def _read_windows(video: Path, threads: int) -> Answer:
+    """Returns the number, times and checksum of each window, and how reading ended."""
+    found: Answer = []
+    choice = Choice("pyav")
+    for span in read_unstacked_spans(video, Sampling(), Preprocessing(), choice=choice, threads=threads):
+        for window, frames in zip(span.windows, span.frames, strict=True):
+            found.append((window, [zlib.adler32(frame) for frame in frames]))
+        if span.end is not None:
+            found.append(replace(span.end, decode_s=0.0))
+    return found
 
 
 def _sparse(video: Path, threads: int) -> int:
     container, stream = _opened(video, threads)
     decoder = stream.codec_context
+    begun: int | None = None
     with container:
         number = 0
         for number, packet in enumerate(packet for packet in container.demux(stream) if packet.size):
-            at = number % (10 * RATE)
-            if at < 2 * RATE:
+            if begun is None and packet.is_keyframe and number % (10 * RATE) < RATE:
+                begun = number
+            if begun is not None:
                 decoder.decode(packet)
-            if at == 2 * RATE - 1:
-                decoder.decode(None)
-                decoder.flush_buffers()
+                if number - begun == 2 * RATE:
+                    decoder.decode(None)
+                    decoder.flush_buffers()
+                    begun = None
         return number + 1
 
 
-def read(video: Path, threads: int) -> list[tuple[object, ...]]:
-    """Returns the time and the checksum of each frame of a video, and the reason of each damage, in order."""
-    found: list[tuple[object, ...]] = []
+def _read_frames(video: Path, threads: int) -> Answer:
+    """Returns the times and the checksum of each frame of a video, and the reason of each damage, in order."""
+    found: Answer = []
     try:
         container, stream = _opened(video, threads)
         with container:
             for frame in decoded_frames(container, stream, video):
                 if isinstance(frame, Damage):
-                    found.append((frame.reason,))
+                    found.append(frame.reason)
                 else:
-                    found.append((frame.pts, frame.dts, frame.key_frame, zlib.crc32(frame.to_ndarray().tobytes())))
+                    found.append((frame.pts, frame.dts, frame.key_frame, zlib.adler32(frame.to_ndarray())))
     except VideoError as error:
         found.append((error.kind, str(error)))
     return found
 
 
-def compare(folder: Path, codec: str, threads: int, mutants: int) -> dict[str, int]:
-    """Returns how many damaged videos are read in the same way with one thread and with several."""
+def compare(folder: Path, codec: str, threads: int, mutants: int) -> dict[str, Counter[str]]:
+    """Returns how many damaged videos are read as by one thread, otherwise, and not to their end, in each way."""
     suffix = ".webm" if codec == "libvpx-vp9" else ".mp4"
-    data = encode(folder / f"small{suffix}", codec=codec, seconds=3, width=192, height=128).read_bytes()
-    counts: Counter[str] = Counter()
+    data = encode(folder / f"small{suffix}", codec=codec, seconds=6, width=192, height=128).read_bytes()
+    counts: dict[str, Counter[str]] = {}
     for number in range(mutants):
         random = np.random.default_rng([0, number])
         mutant = bytearray(data)
         MUTATIONS[int(random.integers(len(MUTATIONS)))](mutant, random)
         path = folder / f"mutant{suffix}"
         path.write_bytes(mutant)
-        one, several = _in_process(path, 1), _in_process(path, threads)
-        if one is None or several is None:
-            counts["one thread hangs" if one is None else "several threads hang"] += 1
-        elif one == several:
-            counts["same"] += 1
-        elif len(one) != len(several) or [each[-1] for each in one] != [each[-1] for each in several]:
-            counts["other frames or damage"] += 1
-        else:
-            counts["other times"] += 1
-    return dict(counts)
+        for name, way in (("FFmpeg", _read_frames), ("vtag", _read_windows)):
+            one, several = _in_process(way, path, 1), _in_process(way, path, threads)
+            result = "hangs" if several is None else "same" if one == several else "other"
+            counts.setdefault(name, Counter())[result] += 1
+    return counts
 
 
-def _in_process(path: Path, threads: int) -> list[tuple[object, ...]] | None:
-    """Returns ``read`` of a video, in a process of its own; None if that gives no answer."""
-    mine, other = multiprocessing.Pipe(duplex=False)
-    process = multiprocessing.Process(target=_answer, args=(other, path, threads))
-    process.start()
-    other.close()
-    try:
-        return mine.recv() if mine.poll(HUNG_S) else None
-    except EOFError:
-        return None  # It crashed.
-    finally:
-        process.kill()
-        process.join()
-
-
-def _answer(channel: "multiprocessing.connection.Connection", path: Path, threads: int) -> None:
-    channel.send(read(path, threads))
+def _in_process(way: Callable[[Path, int], Answer], path: Path, threads: int) -> Answer | None:
+    """Returns what a way gives for a video, read in a process of its own; None if that gives no answer."""
+    with multiprocessing.Pool(1) as pool:
+        try:
+            return pool.apply_async(way, (path, threads)).get(HUNG_S)
+        except multiprocessing.TimeoutError:
+            return None
 
 
 if __name__ == "__main__":
