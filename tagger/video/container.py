@@ -180,7 +180,7 @@ def check_stream(stream: "av.video.stream.VideoStream", path: str) -> None:
         # Damage that the decoder detects raises an error. By default the decoder would conceal it.
         "err_detect": checks,
     }
-    # A job runs one decoder per core, so more threads would only add context switches.
+    # A job runs one decoder per core, so more threads would only add context switches. ThreadedReader sets more.
     stream.codec_context.thread_count = 1
 
 

@@ -151,7 +151,7 @@ def read_windows(
             choice = Choice("pyav", one_line(f"decoding on the GPU failed ({error})"))
         except SparseError as error:
             choice = Choice(WHOLE_DECODERS[choice.decoder], one_line(f"it is decoded whole: {error}"))
-    threads = threads_for(facts.width, facts.height, threads) if choice.decoder == "pyav" else 1
+    threads = threads_for(facts, threads) if choice.decoder == "pyav" else 1
     if threads > 1:
         try:
             windows = _cut_windows(path, sampling, preprocessing, choice, facts, progress, only, threads=threads)

@@ -1,15 +1,16 @@
 """Several threads give the frames of one thread, and leave every video with a sign of damage to one thread."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tagger.clips import read_spans
+from tagger.clips import read_spans, read_unstacked_spans
 from tagger.isolation import DecoderProcess
 from tagger.preprocessing import Preprocessing
-from tagger.video.facts import probe
+from tagger.video.facts import VideoFacts, probe
 from tagger.video.readers.threaded_reader import ThreadedReader, ThreadsError, threads_for
 from tagger.windows import Sampling
 from tests.tagger.sequential import assert_threads_are_same_as_one
@@ -21,12 +22,16 @@ PREPROCESSING = Preprocessing(size=32, resize=32)
 VIDEOS: dict[str, dict[str, Any]] = {
     "h264.mp4": {"container_options": {"movflags": "faststart"}},
     "h264.ts": {},
-    "hevc.mkv": {"codec": "libx265"},
-    "mpeg2.mpg": {"codec": "mpeg2video", "rate": 25, "options": {"bf": "2"}},
-    "mpeg4.avi": {"codec": "mpeg4"},
+    "h264.mkv": {},
     "vp9.webm": {"codec": "libvpx-vp9"},
     "av1.mp4": {"codec": "libsvtav1"},
 }
+
+
+@pytest.fixture(scope="module")
+def facts(tmp_path_factory: pytest.TempPathFactory) -> VideoFacts:
+    """Facts of an H.264 video."""
+    return probe(encode(tmp_path_factory.mktemp("facts") / "a.mp4", frames=2))
 
 
 def threaded(path: Path) -> ThreadedReader:
@@ -53,6 +58,23 @@ def test_a_damaged_video_is_read_as_by_one_thread(name: str, tmp_path: Path) -> 
         assert_threads_are_same_as_one(tmp_path / name, SAMPLING, threads=3)
 
 
+def test_only_a_video_that_pyav_reads_whole_has_several_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = encode(tmp_path / "a.mp4", frames=60)
+    opened = []
+
+    def opening(*arguments: Any) -> ThreadedReader:
+        opened.append(arguments[4])
+        return ThreadedReader(*arguments)
+
+    monkeypatch.setattr("tagger.video.choose.ThreadedReader", opening)
+    for sampling in (SAMPLING, replace(SAMPLING, hop_s=1.0), replace(SAMPLING, fast_decode=True)):
+        (span,) = read_unstacked_spans(path, sampling, PREPROCESSING, span_windows=99, reader="pyav", threads=3)
+        assert span.end is not None and span.end.status == "ok"
+    assert opened == [3]
+
+
 def test_a_hole_ends_the_work_of_several_threads(tmp_path: Path) -> None:
     path = encode(tmp_path / "a.mp4", frames=60, width=192, height=128)
     data = bytearray(path.read_bytes())
@@ -66,12 +88,16 @@ def test_a_hole_ends_the_work_of_several_threads(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("width", "height", "asked", "threads"),
-    [(320, 240, 1, 1), (320, 240, 6, 6), (3840, 2160, 64, 10), (320, 240, 64, 16), (8192, 8192, 8, 1), (0, 0, 2, 2)],
+    [(320, 240, 1, 1), (320, 240, 6, 6), (3840, 2160, 64, 10), (320, 240, 64, 16), (8192, 8192, 8, 1)],
 )
 def test_the_frames_of_all_threads_fit_into_the_memory_of_a_decoder(
-    width: int, height: int, asked: int, threads: int
+    width: int, height: int, asked: int, threads: int, facts: VideoFacts
 ) -> None:
-    assert threads_for(width, height, asked) == threads
+    assert threads_for(replace(facts, width=width, height=height), asked) == threads
+
+
+def test_codecs_whose_silent_damage_shows_other_pixels_have_one_thread(facts: VideoFacts) -> None:
+    assert [threads_for(replace(facts, codec=codec), 4) for codec in ("h264", "av1", "hevc", "ffv1")] == [4, 4, 1, 1]
 
 
 def test_a_decoder_process_gives_the_same_with_several_threads(tmp_path: Path) -> None:
