@@ -9,8 +9,11 @@ leaves every block as it was. No new recording and no new encoding does that.
 
 import hashlib
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
+
+import pyarrow as pa
 
 from jobs.storage.address import is_address
 from jobs.storage.location import locate
@@ -18,6 +21,10 @@ from tagger.errors import VtagError
 
 SCHEME = "s1:"
 """Begins every fingerprint. Fingerprints of different schemes cannot be compared."""
+
+CONTENT = pa.binary(16)
+"""The type of a column of contents: the first 16 bytes of the SHA-256 of each fingerprint. A string takes ten times as
+much memory."""
 
 BLOCK_BYTES = 2**20
 BLOCKS = 64
@@ -69,3 +76,13 @@ def current_fingerprint(path: str) -> str | None:
             return fingerprint_of(file, file.size())
     except (OSError, VtagError):
         return None
+
+
+def content_of(fingerprint: str) -> bytes:
+    """Returns a fingerprint as a value of CONTENT."""
+    return hashlib.sha256(fingerprint.encode()).digest()[: CONTENT.byte_width]
+
+
+def contents_of(fingerprints: Iterable[str | None]) -> pa.Array:
+    """Returns fingerprints as a column of CONTENT. None becomes null."""
+    return pa.array([None if one is None else content_of(one) for one in fingerprints], CONTENT)

@@ -7,9 +7,10 @@ a disk.
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
+import pyarrow as pa
 from pyarrow import fs
 
 from jobs.archive.folders import Folders
@@ -20,6 +21,17 @@ from jobs.storage.location import locate
 
 CONCURRENT_LOOKS = 16
 """Number of files that are looked for at a time. On a network most of the time is waiting."""
+
+BATCH = 10_000
+"""Number of names that are objects at the same time."""
+
+
+def chosen_names(names: pa.Array, choose: Callable[[list[str]], list[str]]) -> pa.Array:
+    """Returns those of a column of names that ``choose`` returns, which gets them in batches."""
+    chosen = [
+        pa.array(choose(names[start : start + BATCH].to_pylist()), names.type) for start in range(0, len(names), BATCH)
+    ]
+    return names if sum(map(len, chosen)) == len(names) else pa.concat_arrays(chosen)
 
 
 def find_gone(names: Iterable[str], folders: Folders) -> list[str]:

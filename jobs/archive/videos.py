@@ -52,6 +52,8 @@ class Videos(Sequence[Video]):
 
     def filter(self, mask: np.ndarray) -> "Videos":
         """Returns the videos that a mask chooses."""
+        if mask.all():
+            return self
         return Videos(self._table.filter(pa.array(mask)), self.ranges)
 
     def with_ranges(self, ranges: VideoRanges) -> "Videos":
@@ -60,8 +62,8 @@ class Videos(Sequence[Video]):
 
     def joined(self, *others: "Videos") -> "Videos":
         """Returns these videos and ``others``, none of which is among these."""
-        tables = [videos._table for videos in (self, *others)]
-        return Videos(_sorted(pa.concat_tables(tables)), self.ranges)
+        tables = [videos._table for videos in (self, *others) if len(videos)]
+        return Videos(_sorted(pa.concat_tables(tables)), self.ranges) if tables else self
 
     def _column(self, name: str) -> pa.Array:
         column = self._table[name]

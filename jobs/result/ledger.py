@@ -4,10 +4,9 @@
 ``part-000000.tags.parquet`` and ``part-000000.videos.parquet``, and with embeddings a third,
 ``part-000000.embeddings.parquet``: rows of finished videos, with the schemas of the result. The videos part is written
 last and completes the commit. Other files of a part do not count without it, and the next commit overwrites them.
-``moved.json`` has the old and new names of moved videos. ``kept-000000.parquet`` has rows of videos that are not
-finished, and ``contents-000000.parquet`` fingerprints of videos that are not read; both count only until the run is
-finished. ``log-000.jsonl`` has the events with
-their times, in a new file for each start of the job.
+``moved-000000.parquet`` has the old and new names of moved videos. ``kept-000000.parquet`` has rows of videos that are
+not finished, and ``contents-000000.parquet`` fingerprints of videos that are not read; both count only until the run is
+finished. ``log-000.jsonl`` has the events with their times, in a new file for each start of the job.
 """
 
 import contextlib
@@ -15,23 +14,26 @@ import json
 import re
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 import tagger
+from jobs.archive.fingerprint import CONTENT, contents_of
 from jobs.errors import reason
 from jobs.result.identity import RunIdentity
 from jobs.result.merge import EMBEDDINGS_GROUP_ROWS, TableFiles
 from jobs.storage.location import Location
 from tagger.errors import OutputError
 
-LEDGER_FORMAT, EMBEDDINGS_FORMAT, READABLE_FORMATS = 3, 4, (2, 3, 4)
+LEDGER_FORMAT, EMBEDDINGS_FORMAT, READABLE_FORMATS = 5, 6, (2, 3, 4, 5, 6)
 """Versions of the run folder's layout: without and with embeddings, and those that are continued. Version 2 has no
-moved videos."""
+moved videos, versions 3 and 4 have them in OLD_MOVED."""
 
 LEDGER_PART = re.compile(r"part-(\d{6,})\.(tags|videos|embeddings)\.parquet")
 """The file names of a part: its number and its table."""
@@ -42,7 +44,11 @@ KEPT = re.compile(r"kept-(\d{6,})\.parquet")
 CONTENTS = re.compile(r"contents-(\d{6,})\.parquet")
 """The file names of fingerprints."""
 
-MOVED = "moved.json"
+MOVED = re.compile(r"moved-(\d{6,})\.parquet")
+"""The file names of moved videos."""
+
+OLD_MOVED = re.compile(r"moved\.json")
+"""The same in run folders of older versions: an object of the new names by the old ones."""
 
 LOG_INTERVAL_S = 30.0
 """Seconds between two writes of the log to a bucket, where a file cannot be appended to and is written anew."""
@@ -129,13 +135,13 @@ class Ledger:
         self.folder.child(f"contents-{self._next_contents:06d}.parquet").write_table(table)
         self._next_contents += 1
 
-    def move(self, new_names: Mapping[str, str]) -> None:
-        """Notes moved videos, before their rows are committed: ``new_names`` by old names."""
-        if not new_names:
+    def move(self, old_names: pa.Array, new_names: pa.Array) -> None:
+        """Notes moved videos, before their rows are committed."""
+        if not len(old_names):
             return
-        file = self.folder.child(MOVED)
         self._check_lock()
-        file.write_text(json.dumps({**read_moved(self.folder), **new_names}) + "\n")
+        name = f"moved-{_next_number(self.folder, MOVED):06d}.parquet"
+        self.folder.child(name).write_table(pa.table([old_names, new_names], MOVES))
 
     def log(self, event: str, **facts: Any) -> None:
         """Writes an event to the log. A log that cannot be written does not stop the job."""
@@ -152,6 +158,13 @@ class Ledger:
                 self._log_written_s = time.monotonic()
 
 
+NOTED = pa.schema([("video", pa.large_string()), ("size", pa.int64()), ("mtime_ns", pa.int64()), ("content", CONTENT)])
+"""Contents of versions of videos."""
+
+MOVES = pa.schema([("old", pa.large_string()), ("new", pa.large_string())])
+"""The old and the new names of moved videos."""
+
+
 @dataclass(frozen=True)
 class Content:
     """The fingerprint of a version of a video: its name, size in bytes, and modification time in nanoseconds."""
@@ -162,18 +175,26 @@ class Content:
     fingerprint: str
 
 
-def read_contents(folder: Location) -> dict[tuple[str, int, int], str]:
-    """Reads the fingerprints that a run has noted, by name, size and modification time. Raises OutputError."""
-    found: dict[tuple[str, int, int], str] = {}
+def read_contents(folder: Location) -> pa.Table:
+    """Reads the contents of videos that a run has noted: rows of NOTED, sorted by video, the last of each.
+
+    Raises OutputError.
+    """
+    noted = [NOTED.empty_table()]
     for file in _numbered(folder, CONTENTS):
         try:
-            columns = file.parquet().read().to_pydict()
-            versions = zip(columns["video"], columns["size"], columns["mtime_ns"], strict=True)
-            found.update(zip(versions, columns["fingerprint"], strict=True))
+            rows = file.parquet().read()
+            content = contents_of(rows["fingerprint"].to_pylist())
+            noted.append(pa.table([rows["video"], rows["size"], rows["mtime_ns"], content], NOTED))
         except (OSError, KeyError) as error:
             why = reason(error) if isinstance(error, OSError) else f"it has no column {error}"
             raise OutputError(f"{file} cannot be read: {why}; if it is damaged, remove it") from error
-    return found
+    table = pa.concat_tables(noted).combine_chunks()
+    table = table.append_column("number", pa.array(np.arange(len(table))))
+    table = table.take(pc.sort_indices(table, [("video", "ascending"), ("number", "descending")])).combine_chunks()
+    is_last = np.ones(len(table), bool)
+    is_last[1:] = pc.not_equal(table["video"][1:], table["video"][:-1]).to_numpy()
+    return table.filter(pa.array(is_last)).select(NOTED.names)
 
 
 def _numbered(folder: Location, pattern: re.Pattern[str]) -> list[Location]:
@@ -212,16 +233,22 @@ def kept_tables(folder: Location) -> list[Location]:
     return _numbered(folder, KEPT)
 
 
-def read_moved(folder: Location) -> dict[str, str]:
-    """Reads the new names of moved videos by their old names. Raises OutputError when the file is damaged."""
-    file = folder.child(MOVED)
-    try:
-        found = json.loads(file.read_text())
-        return {str(old): str(new) for old, new in found.items()}
-    except (FileNotFoundError, NotADirectoryError):
-        return {}
-    except (ValueError, AttributeError, RecursionError) as error:
-        raise OutputError(f"{file} is damaged; remove {folder}, and its videos are tagged again") from error
+def read_moved(folder: Location) -> pa.Table:
+    """Reads the names of moved videos: rows of MOVES, in the order in which they were noted.
+
+    Raises OutputError when a file is damaged.
+    """
+    tables = [MOVES.empty_table()]
+    for file in _numbered(folder, OLD_MOVED) + _numbered(folder, MOVED):
+        try:
+            if file.name.endswith(".json"):
+                names = json.loads(file.read_text())
+                tables.append(pa.table([list(names), list(names.values())], MOVES))
+            else:
+                tables.append(file.parquet().read().cast(MOVES))
+        except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
+            raise OutputError(f"{file} is damaged; remove {folder}, and its videos are tagged again") from error
+    return pa.concat_tables(tables).combine_chunks()
 
 
 @dataclass(frozen=True)
@@ -262,7 +289,7 @@ def remove(folder: Location) -> None:
     The plan is removed first: a half-removed folder is no run.
     """
     mine = re.compile(
-        rf"plan\.json|moved\.json|{LEDGER_PART.pattern}|{KEPT.pattern}|{CONTENTS.pattern}|log-\d+\.jsonl|error-[\w.-]+\.txt|\..*\.tmp"
+        rf"plan\.json|{OLD_MOVED.pattern}|{MOVED.pattern}|{LEDGER_PART.pattern}|{KEPT.pattern}|{CONTENTS.pattern}|log-\d+\.jsonl|error-[\w.-]+\.txt|\..*\.tmp"
     )
     for name in sorted(folder.names(), key=lambda name: name != "plan.json"):
         if mine.fullmatch(name):

@@ -103,10 +103,7 @@ def merge(
     source cannot be read.
     """
     range_rows = range_rows or (RANGE_ROWS if embedding_size is None else EMBEDDED_RANGE_ROWS)
-    if keep is not None:
-        keep = keep.take(pc.array_sort_indices(keep))
-    if drop is not None:
-        drop = drop.take(pc.array_sort_indices(drop))
+    keep, drop = (None if names is None else _in_order(names) for names in (keep, drop))
     with ThreadPoolExecutor(READERS) as pool:
         outlines = list(pool.map(lambda source: _outline(source, range_rows // 4), sources))
         low = ""
@@ -133,6 +130,12 @@ class _SourceInRange:
     is_whole: bool
 
 
+def _in_order(names: pa.Array) -> pa.Array:
+    """Returns ``names`` sorted. Sorted ones are not copied: they may take a gigabyte."""
+    is_sorted = pc.all(pc.less_equal(names[:-1], names[1:])).as_py()
+    return names if is_sorted else names.take(pc.array_sort_indices(names))
+
+
 def _names_in_range(names: pa.Array, low: str, high: str | None) -> pa.Array:
     """Returns the part of the sorted ``names`` that is above ``low`` and not above ``high``.
 
@@ -143,7 +146,7 @@ def _names_in_range(names: pa.Array, low: str, high: str | None) -> pa.Array:
         return bisect.bisect_right(range(len(names)), bound, key=lambda i: names[i].as_py())
 
     start = up_to(low)
-    return names.slice(start, None if high is None else up_to(high) - start)
+    return names.slice(start, None if high is None else up_to(high) - start).cast(pa.string())
 
 
 @contextlib.contextmanager

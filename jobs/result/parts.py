@@ -44,6 +44,11 @@ class Part:
     totals: Totals | None = None
 
     @property
+    def rows(self) -> int:
+        """The number of videos and segments: those that failed have no segments."""
+        return self.videos + self.segments
+
+    @property
     def name(self) -> str:
         """The name of the files for readers of ``*.parquet``: one in ``tags/``, one in ``videos/``, and so on."""
         return f"part-{self.number:05d}.parquet"
@@ -66,20 +71,20 @@ class Part:
         )
 
 
-def without_small(parts: Sequence[Part], segments: int, limit: int) -> tuple[list[Part], list[Part]]:
-    """Divides ``parts`` into those that stay and those to be merged with a new part of ``segments``.
+def without_small(parts: Sequence[Part], rows: int, limit: int) -> tuple[list[Part], list[Part]]:
+    """Divides ``parts`` into those that stay and those to be merged with a new part of so many ``rows``.
 
     Few parts stay as they are. Of FEW_PARTS or more, those of less than twice the size of the new part are merged with
-    it, the smallest first, up to ``limit`` segments. So the number of parts grows with the logarithm of the number of
+    it, the smallest first, up to ``limit`` rows. So the number of parts grows with the logarithm of the number of
     runs, and so does the number of times that a row is written again.
     """
     small: list[Part] = []
-    is_many = segments and len(parts) >= FEW_PARTS
-    for part in sorted(parts, key=lambda part: part.segments) if is_many else ():
-        if part.segments >= 2 * segments or segments + part.segments > limit:
+    is_many = rows and len(parts) >= FEW_PARTS
+    for part in sorted(parts, key=lambda part: part.rows) if is_many else ():
+        if part.rows >= 2 * rows or rows + part.rows > limit:
             break
         small.append(part)
-        segments += part.segments
+        rows += part.rows
     return [part for part in parts if part not in small], small
 
 

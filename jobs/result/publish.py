@@ -2,16 +2,19 @@
 
 import contextlib
 from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from jobs.archive.video import Failure
 from jobs.errors import reason, what_failed
+from jobs.result.compare.runs import repeated_names, sorted_names
 from jobs.result.identity import RunIdentity, file_metadata, from_metadata
-from jobs.result.merge import EMBEDDINGS_GROUP_ROWS, ROW_GROUP_ROWS, Merged, TableFiles, merge
+from jobs.result.merge import EMBEDDINGS_GROUP_ROWS, READERS, ROW_GROUP_ROWS, Merged, TableFiles, merge
 from jobs.result.output import Output
 from jobs.result.parts import Part, next_number, remove_left_overs, show, without_small
 from jobs.result.published import Result, kept_numbers, list_files, write_manifest
@@ -211,9 +214,9 @@ def _publish_folder(
         list_files(output, base)
     previous = kept_numbers(output, run_id)
     unchanged, rewritten = _split(output, base, new_tables, drop, replaced)
-    segments = sum(part.segments for part in rewritten) + _segments_in(new_tables)
+    rows = sum(part.rows for part in rewritten) + _rows_in(new_tables)
     rows_per_file = EMBEDDED_ROWS_PER_FILE if has_embeddings else ROWS_PER_FILE
-    unchanged, small = without_small(unchanged, segments, rows_per_file)
+    unchanged, small = without_small(unchanged, rows, rows_per_file)
     rewritten += small
     first = number = next_number(output, previous)
     written: list[Part] = []
@@ -282,19 +285,27 @@ def _split(
     if base is None:
         return [], []
     suspects = [part for number, part in enumerate(base.parts) if replaced is None or number in replaced]
-    rewritten: list[Part] = []
-    if suspects:
-        outdated = pa.concat_arrays([pa.array([], pa.string()) if drop is None else drop, *map(_names, new_tables)])
-        rewritten = [part for part in suspects if pc.any(pc.is_in(_names(part.listed(output)), outdated)).as_py()]
+    if not suspects:
+        return list(base.parts), []
+    with ThreadPoolExecutor(READERS) as pool:
+        names = list(pool.map(_names, [*(part.listed(output) for part in suspects), *new_tables]))
+    # All names are looked up once, not for each part: ten million of them take seconds.
+    is_outdated = repeated_names([*names, *([] if drop is None else [sorted_names(drop)])])
+    stops = np.cumsum([len(column) for column in names])
+    slices = zip(suspects, [0, *stops], stops, strict=False)
+    rewritten = [part for part, start, stop in slices if is_outdated[start:stop].any()]
     return [part for part in base.parts if part not in rewritten], rewritten
 
 
-def _segments_in(tables: Sequence[TableFiles]) -> int:
-    count = 0
-    for files in tables:
-        with files.tags.parquet() as file:
-            count += file.metadata.num_rows
-    return count
+def _rows_in(tables: Sequence[TableFiles]) -> int:
+    """Returns the number of videos and segments."""
+
+    def count(location: Location) -> int:
+        with location.parquet() as file:
+            return int(file.metadata.num_rows)
+
+    with ThreadPoolExecutor(READERS) as pool:
+        return sum(pool.map(count, [file for files in tables for file in (files.videos, files.tags)]))
 
 
 def _names(source: TableFiles) -> pa.Array:

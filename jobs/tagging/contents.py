@@ -9,12 +9,16 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from jobs.archive.fingerprint import current_fingerprint
+import numpy as np
+import pyarrow as pa
+
+from jobs.archive.fingerprint import CONTENT, content_of, current_fingerprint
 from jobs.archive.video import Video, video_name
 from jobs.archive.videos import Videos
 from jobs.cluster.nodes import check_nodes
 from jobs.cluster.ray_driver import RayDriver, SendEvent
 from jobs.cluster.ray_session import RaySession
+from jobs.result.compare.runs import find_names
 from jobs.result.ledger import Content, Ledger, read_contents
 
 FEW_VIDEOS = 64
@@ -44,48 +48,74 @@ def take_fingerprints(
     ledger: Ledger,
     driver: Callable[[], RayDriver],
     report: Callable[[int], None] = lambda done: None,
-) -> dict[str, str | None]:
-    """Returns the fingerprints of ``videos`` by path; None for one that cannot be read.
+) -> pa.Array:
+    """Returns the contents (CONTENT) of ``videos``; null for one that cannot be read.
 
-    Those in the run folder are not taken again, and new ones are noted there. ``driver`` starts the Ray driver, if
-    there are many videos. ``report`` gets the number of videos whose fingerprints are known.
+    Those in the run folder are not read again, and the fingerprints of others are noted there. ``driver`` starts the
+    Ray driver, if there are many videos. ``report`` gets the number of videos whose content is known.
     """
-    known = read_contents(ledger.folder)
-    contents: dict[str, str | None] = {}
-    left = []
-    for video in videos:
-        fingerprint = known.get((video_name(video.path), video.size, video.mtime_ns))
-        if fingerprint is None:
-            left.append(video)
-        else:
-            contents[video.path] = fingerprint
+    contents = _Column(_noted(videos, ledger))
+    left = np.flatnonzero(~contents.is_known)
+    done = len(videos) - len(left)
     new: list[Content] = []
     noted_s = time.monotonic()
     try:
-        for video, fingerprint in _fingerprints(left, driver):
-            contents[video.path] = fingerprint
+        for at, video, fingerprint in _fingerprints(videos.filter(~contents.is_known), driver):
+            done += 1
             if fingerprint is not None:
+                contents.set(int(left[at]), content_of(fingerprint))
                 new.append(Content(video_name(video.path), video.size, video.mtime_ns, fingerprint))
-            report(len(contents))
+            report(done)
             if time.monotonic() - noted_s >= NOTE_S:
                 # Cleared only after that: what is interrupted is repeated.
                 ledger.note(new)
                 new, noted_s = [], time.monotonic()
     finally:
         ledger.note(new)
-    return contents
+    return contents.array()
 
 
-def _fingerprints(videos: Sequence[Video], driver: Callable[[], RayDriver]) -> Iterator[tuple[Video, str | None]]:
+class _Column:
+    """A column of contents that is filled in any order."""
+
+    def __init__(self, contents: pa.Array):
+        self.is_known = contents.is_valid().to_numpy(zero_copy_only=False).copy()
+        self._bytes = bytearray(contents.fill_null(bytes(CONTENT.byte_width)).buffers()[1].to_pybytes())
+
+    def set(self, row: int, content: bytes) -> None:
+        self.is_known[row] = True
+        self._bytes[row * CONTENT.byte_width : (row + 1) * CONTENT.byte_width] = content
+
+    def array(self) -> pa.Array:
+        buffers = [pa.array(self.is_known).buffers()[1], pa.py_buffer(self._bytes)]
+        return pa.Array.from_buffers(CONTENT, len(self.is_known), buffers)
+
+
+def _noted(videos: Videos, ledger: Ledger) -> pa.Array:
+    """Returns the contents that the run folder has of these versions of ``videos``; null for the others."""
+    known = read_contents(ledger.folder)
+    rows = find_names(videos.names, [known["video"].combine_chunks()])
+    found = np.flatnonzero(rows >= 0)
+    for column, values in (("size", videos.sizes), ("mtime_ns", videos.mtimes_ns)):
+        found = found[known[column].to_numpy()[rows[found]] == values[found]]
+    is_noted = np.zeros(len(videos), bool)
+    is_noted[found] = True
+    return known["content"].combine_chunks().take(pa.array(rows, mask=~is_noted))
+
+
+def _fingerprints(videos: Videos, driver: Callable[[], RayDriver]) -> Iterator[tuple[int, Video, str | None]]:
+    """Yields the numbers of the videos, in any order, the videos, and their fingerprints."""
     if len(videos) <= FEW_VIDEOS:
         with ThreadPoolExecutor(READERS) as pool:
-            yield from zip(videos, pool.map(current_fingerprint, [video.path for video in videos]), strict=True)
+            yield from zip(
+                range(len(videos)), videos, pool.map(current_fingerprint, [video.path for video in videos]), strict=True
+            )
         return
     for first in range(0, len(videos), VIDEOS_PER_CALL):
-        chunk = videos[first : first + VIDEOS_PER_CALL]
-        for event in driver().events(fingerprint_on_ray, [video.path for video in chunk]):
-            start, found = event
-            yield from zip(chunk[start : start + len(found)], found, strict=True)
+        chunk = list(videos[first : first + VIDEOS_PER_CALL])
+        for start, found in driver().events(fingerprint_on_ray, [video.path for video in chunk]):
+            numbers = range(first + start, first + start + len(found))
+            yield from zip(numbers, chunk[start : start + len(found)], found, strict=True)
 
 
 def fingerprint_on_ray(session: RaySession, send_event: SendEvent, paths: Sequence[str]) -> None:

@@ -5,7 +5,9 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from jobs.archive.folders import FolderProblem, Folders
 from jobs.archive.gone import find_absent
@@ -13,12 +15,12 @@ from jobs.archive.listing import Listing, find_videos
 from jobs.archive.selection import Selection, choose_videos, named_ranges, recorded_ranges
 from jobs.archive.videos import Videos
 from jobs.errors import reason
-from jobs.result.compare.changes import Changes, find_changes, settled
+from jobs.result.compare.changes import NO_CONTENTS, Changes, find_changes, settled
 from jobs.result.compare.pruning import Pruning, find_pruning
 from jobs.result.compare.records import Records, read_records
-from jobs.result.compare.runs import find_names
+from jobs.result.compare.runs import find_names, no_names, sorted_names
 from jobs.result.identity import NO_EMBEDDINGS, RunIdentity
-from jobs.result.ledger import StartedRun, committed_parts, read_moved, read_started_run
+from jobs.result.ledger import MOVES, StartedRun, committed_parts, read_moved, read_started_run
 from jobs.result.output import Output, choose_output
 from jobs.result.published import Result, UnusableResultError, read_result
 from jobs.tagging.run_config import RunConfig
@@ -129,7 +131,7 @@ def make_plan(
         # After a job that was killed right after publishing, the result is of the interrupted run itself.
         is_published = base is not None and base.run_id == run_id
         records = read_records((), [*sources, *committed]) if is_published else read_records(sources, committed)
-        moved_before = read_moved(output.run_folder) if run_id is not None else {}
+        moved_before = read_moved(output.run_folder) if run_id is not None else None
     except (OSError, OutputError) as error:
         if not config.overwrite:
             if isinstance(error, OutputError):
@@ -137,15 +139,15 @@ def make_plan(
             place = error.filename or output.out
             raise OutputError(f"{place} cannot be read: {reason(error)}; use --overwrite to start over") from error
         # The run folder of an interrupted --overwrite is damaged: the run starts over.
-        run_id, committed, records, moved_before = None, [], read_records([]), {}
-    moved = _moved_before(moved_before, records, videos)
+        run_id, committed, records, moved_before = None, [], read_records([]), None
+    moved = no_names() if moved_before is None else _moved_before(moved_before, records, videos)
     records.forget(moved)
     # A moved video may have other ranges than the one whose rows it would take over.
     absent = find_absent if ranges is None else lambda names: []
     changes, not_listed = find_changes(videos, records, retry_failed=config.retry_failed, absent=absent)
-    pruning = Pruning(moved=tuple(moved.to_pylist()))
+    pruning = Pruning(moved=moved)
     if config.prune:
-        undecided = [origin.name for origin in changes.unsure.origins]
+        undecided = changes.unsure.origins.names
         pruning = find_pruning(records.names(not_listed), undecided, pruning.moved, changes.gone, folders)
     leaving = records.find(pruning.drop)
     plan = Plan(
@@ -171,7 +173,7 @@ def make_plan(
         comparing_s=time.monotonic() - listed_s,
     )
     if not changes.unsure:
-        return settle(plan, lambda path: None)
+        return settle(plan, NO_CONTENTS)
     # The comparison may take hours, and only adds to them.
     _check_pruning(plan)
     return plan
@@ -196,14 +198,13 @@ def list_inputs(
     return Listing(videos, folders, time.monotonic() - begun_s)
 
 
-def settle(plan: Plan, fingerprint: Callable[[str], str | None]) -> Plan:
+def settle(plan: Plan, contents: pa.Array) -> Plan:
     """Returns the plan after the content of all unsure videos is known: see ``settled``.
 
     Raises OutputError when ``--max-prune`` allows fewer gone videos.
     """
-    changes = settled(plan.changes, fingerprint)
-    moved = [move.old_name for move in changes.moved]
-    pruning = plan.pruning.settled(moved, changes.gone if plan.config.prune else 0)
+    changes = settled(plan.changes, contents)
+    pruning = plan.pruning.settled(changes.moved.old_names, changes.gone if plan.config.prune else 0)
     plan = replace(plan, changes=changes, todo=changes.todo, pruning=pruning)
     _check_pruning(plan)
     return plan
@@ -213,7 +214,7 @@ def _check_pruning(plan: Plan) -> None:
     """Raises OutputError when more videos would be removed than ``--max-prune`` allows."""
     gone, undecided = plan.pruning.gone, len(plan.pruning.undecided)
     if plan.config.max_prune.is_exceeded(len(gone), plan.records):
-        examples = ", ".join(gone[:PRUNED_SHOWN]) + (" ..." if len(gone) > PRUNED_SHOWN else "")
+        examples = ", ".join(gone[:PRUNED_SHOWN].to_pylist()) + (" ..." if len(gone) > PRUNED_SHOWN else "")
         more = f" and up to {undecided} more" if undecided else ""
         raise OutputError(
             f"--prune would remove {len(gone)}{more} of {plan.records} videos from {plan.output.out}, more than "
@@ -222,25 +223,22 @@ def _check_pruning(plan: Plan) -> None:
         )
 
 
-def _moved_before(new_names: Mapping[str, str], records: Records, videos: Videos) -> pa.Array:
+def _moved_before(moves: pa.Table, records: Records, videos: Videos) -> pa.Array:
     """Returns the names that videos moved by an interrupted run have no more: the old ones, and the new ones of videos
-    that were moved back since. Sorted.
+    that were moved back since. Sorted. ``moves`` are in the order in which they were noted.
     """
-    names = pa.array(sorted({*new_names, *new_names.values()}), pa.string())
-    are_listed, are_recorded = find_names(names, [videos.names]) >= 0, records.find(names) >= 0
-    listed = set(names.filter(pa.array(are_listed)).to_pylist())
-    recorded = set(names.filter(pa.array(are_recorded)).to_pylist())
-    left: list[str] = []
-    back: set[str] = set()
-    for old, new in new_names.items():
-        if new not in recorded:
+    names = sorted_names(moves["old"].combine_chunks(), moves["new"].combine_chunks())
+    is_listed, is_recorded = find_names(names, [videos.names]) >= 0, records.find(names) >= 0
+    rows = [pc.index_in(moves[column], value_set=names).to_numpy() for column in MOVES.names]
+    is_left, is_back = np.zeros(len(names), bool), np.zeros(len(names), bool)
+    for old, new in zip(*rows, strict=True):
+        if not is_recorded[new]:
             continue  # The run was interrupted before it committed the rows.
-        if old in listed or old in back:
-            if new not in listed:
-                back.add(new)
-        else:
-            left.append(old)
-    return pa.array(sorted({*left, *back}), pa.string())
+        if not (is_listed[old] or is_back[old]):
+            is_left[old] = True
+        elif not is_listed[new]:
+            is_back[new] = True
+    return names.filter(pa.array(is_left | is_back))
 
 
 def _read_started_run(output: Output, *, overwrite: bool) -> StartedRun | None:

@@ -4,14 +4,17 @@ import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 import tagger
-from jobs.archive.video import video_name
+from jobs.archive.video import Failure, video_name
 from jobs.cluster.ray_driver import RayDriver
 from jobs.cluster.termination import Termination
 from jobs.errors import Interrupted, JobError, WorkerError
 from jobs.result.compare.changes import Changes
+from jobs.result.compare.runs import find_names, joined_names, sorted_names, take_rows
 from jobs.result.ledger import Ledger, committed_parts, read_started_run, remove
 from jobs.result.lock import Lock, locked
 from jobs.result.merge import merge
@@ -23,7 +26,7 @@ from jobs.tagging.contents import take_fingerprints
 from jobs.tagging.finished.collector import FinishedVideo
 from jobs.tagging.finished.committer import Committer, explained
 from jobs.tagging.finished.kept_parts import parts_of_version, read_parts
-from jobs.tagging.finished.rows import Revision, revised
+from jobs.tagging.finished.rows import Revisions, revised
 from jobs.tagging.job_state import JobState
 from jobs.tagging.pipeline import Workers
 from jobs.tagging.plan import Plan, read_base, settle
@@ -73,9 +76,6 @@ def run_job(
             "and the same command continues from there"
         ) from None
     changes = job.plan.changes
-    # The run writes the rows of touched and moved videos again, but does not read the videos.
-    not_read = _revisions(changes).values()
-    known = {revision.name for revision in not_read} | {failure.path for failure in job.kept_failures}
     return Summary(
         out=as_typed(plan.output.tags, plan.config.out),
         videos_out=as_typed(plan.output.videos, plan.config.out),
@@ -106,17 +106,23 @@ def run_job(
         comparing_s=plan.comparing_s + job.comparing_s,
         publishing_s=job.publishing_s,
         efficiency=job.efficiency,
-        failures=tuple(
-            sorted(
-                [*(failure for failure in counts.failures if failure.path not in known), *job.kept_failures],
-                key=lambda failure: failure.path,
-            )
-        ),
+        failures=_failures(counts, job),
         top_labels=counts.top_labels,
         background=counts.background,
         embeddings_out=as_typed(plan.output.embeddings, plan.config.out) if plan.identity.embeddings else None,
         only=plan.only,
     )
+
+
+def _failures(counts: ResultCounts, job: JobState) -> tuple[Failure, ...]:
+    """Returns the failures of the videos that this run has read, sorted by path."""
+    by_path = {failure.path: failure for failure in counts.failures}
+    paths = sorted_names(pa.array(list(by_path), pa.large_string()))
+    # The run writes the rows of touched and moved videos again, but does not read the videos.
+    not_read = [job.plan.changes.touched.names, job.plan.changes.moved.videos.names]
+    read = paths.filter(pa.array(find_names(paths, not_read) < 0)).to_pylist()
+    found = {path: by_path[path] for path in read} | {failure.path: failure for failure in job.kept_failures}
+    return tuple(found[path] for path in sorted(found))
 
 
 def _count_existing(output: Output, base: Result) -> ResultCounts:
@@ -143,14 +149,13 @@ def _tag_and_publish(plan: Plan, job: JobState) -> ResultCounts:
             try:
                 with contextlib.ExitStack() as drivers:
                     plan = _compare(job, ledger, drivers)
-                    ledger.move({move.old_name: video_name(move.video.path) for move in plan.changes.moved})
+                    ledger.move(plan.changes.moved.old_names, plan.changes.moved.videos.names)
                     _commit_revised(plan, ledger, _revisions(plan.changes))
                     if plan.todo:
                         _tag(job, ledger, _driver(job, drivers), lock)
                     if job.keep_driver:
                         drivers.pop_all()
-                kept = job.attempts_of_kept
-                _commit_revised(plan, ledger, {name: Revision(name, attempts=kept[name]) for name in kept})
+                _commit_revised(plan, ledger, _new_attempts(job.attempts_of_kept))
                 job.report("publishing")
                 begun_s = time.monotonic()
                 lock.check()
@@ -219,23 +224,33 @@ def _open_ledger(plan: Plan, lock: Lock) -> Ledger:
     return ledger
 
 
-def _revisions(changes: Changes) -> dict[str, Revision]:
-    """Returns the new values of touched and moved videos, by the names of their rows."""
-    touched = {name: Revision(name, video.mtime_ns) for video in changes.touched for name in [video_name(video.path)]}
-    moved = {move.old_name: Revision(video_name(move.video.path), move.video.mtime_ns) for move in changes.moved}
-    return touched | moved
+def _revisions(changes: Changes) -> Revisions:
+    """Returns the new values of touched and moved videos."""
+    touched, moved = changes.touched, changes.moved
+    old_names = joined_names(touched.names, moved.old_names)
+    order = pc.array_sort_indices(old_names).to_numpy()
+    names = joined_names(touched.names, moved.videos.names)
+    mtimes_ns = np.concatenate([touched.mtimes_ns, moved.videos.mtimes_ns])
+    return Revisions(take_rows(old_names, order), take_rows(names, order), mtimes_ns[order])
 
 
-def _commit_revised(plan: Plan, ledger: Ledger, revisions: Mapping[str, Revision]) -> None:
+def _new_attempts(attempts: Mapping[str, int]) -> Revisions:
+    names = pa.array(sorted(attempts), pa.large_string())
+    return Revisions(names, names, attempts=np.array([attempts[name] for name in sorted(attempts)], np.int64))
+
+
+def _commit_revised(plan: Plan, ledger: Ledger, revisions: Revisions) -> None:
     """Commits the existing rows of videos with new values."""
-    if not revisions:
+    if not len(revisions):
         return
     earlier = plan.base.sources if plan.base else ()
     sources = [source for number, source in enumerate(earlier) if number in plan.replaced]
     sources += committed_parts(plan.output.run_folder)
-    for merged in merge(sources, keep=pa.array(revisions), embedding_size=plan.identity.embedding_size):
+    for merged in merge(sources, keep=revisions.old_names, embedding_size=plan.identity.embedding_size):
         if merged.videos.num_rows:
-            ledger.commit(*revised(merged.videos, merged.tags, merged.embeddings, revisions))
+            names = merged.videos["video"]
+            chosen = revisions.between(names[0].as_py(), names[-1].as_py())
+            ledger.commit(*revised(merged.videos, merged.tags, merged.embeddings, chosen))
 
 
 def _driver(job: JobState, drivers: contextlib.ExitStack) -> RayDriver:
@@ -259,7 +274,7 @@ def _compare(job: JobState, ledger: Ledger, drivers: contextlib.ExitStack) -> Pl
     job.report("comparing")
     with doing("comparing the content of videos for", plan.output.out):
         contents = take_fingerprints(plan.changes.unsure.videos, ledger, lambda: _driver(job, drivers), report)
-    job.take_plan(settle(plan, contents.get))
+    job.take_plan(settle(plan, contents))
     job.comparing_s = time.monotonic() - begun_s
     changes = job.plan.changes
     ledger.log(

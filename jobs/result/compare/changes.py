@@ -5,24 +5,32 @@ decides: ``find_changes`` says which videos are ``Unsure``, and ``settled`` take
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from jobs.archive.gone import find_absent
-from jobs.archive.video import Video, video_name, video_path
+from jobs.archive.fingerprint import CONTENT
+from jobs.archive.gone import BATCH, find_absent
+from jobs.archive.video import video_path
 from jobs.archive.videos import Videos
 from jobs.result.compare.records import Records
+from jobs.result.compare.runs import no_names, take_rows
+
+NO_CONTENTS = pa.array([], CONTENT)
 
 
 @dataclass(frozen=True)
-class Move:
-    """A video that was moved or renamed: its new place, and its name in the records."""
+class Moves:
+    """Videos that were moved or renamed: their new places, and their names in the records, in the same order."""
 
-    video: Video
-    old_name: str
+    videos: Videos = field(default_factory=Videos)
+    old_names: pa.Array = field(default_factory=no_names)
+
+    def __len__(self) -> int:
+        return len(self.videos)
 
 
 @dataclass(frozen=True)
@@ -37,36 +45,33 @@ class Earlier:
 
 
 @dataclass(frozen=True)
-class Origin:
-    """The record of a video that is not at its place any more, and may have been moved."""
+class Origins:
+    """Records of videos that are not at their places any more, and may have been moved: their names and contents."""
 
-    name: str
-    size: int
-    fingerprint: str
+    names: pa.Array = field(default_factory=no_names)
+    contents: pa.Array = field(default_factory=lambda: NO_CONTENTS)
+
+    def __len__(self) -> int:
+        return len(self.names)
 
 
 @dataclass(frozen=True)
 class Unsure:
     """Videos whose content decides what has happened to them.
 
-    ``touched`` have the recorded size, but another modification time: they are touched or changed. ``recorded`` are
-    their fingerprints in the records, and ``segments`` their numbers of segments. ``new`` are not in the records, but
-    have the size of one of the ``origins``: they are moved or new.
+    Some are in the records with the same size, but another modification time: they are touched or changed. ``segments``
+    (int32) are their numbers of segments, and ``recorded`` (CONTENT) their contents in the records, if they could be
+    read. The others are not in the records, and both are null: they have the size of one of the ``origins``, and are
+    moved or new.
     """
 
-    touched: Videos = field(default_factory=Videos)
-    recorded: tuple[str | None, ...] = ()
-    segments: tuple[int, ...] = ()
-    new: Videos = field(default_factory=Videos)
-    origins: tuple[Origin, ...] = ()
-
-    @property
-    def videos(self) -> Videos:
-        """The videos whose fingerprints are needed."""
-        return self.touched.joined(self.new)
+    videos: Videos = field(default_factory=Videos)
+    recorded: pa.Array = field(default_factory=lambda: NO_CONTENTS)
+    segments: pa.Array = field(default_factory=lambda: pa.array([], pa.int32()))
+    origins: Origins = field(default_factory=Origins)
 
     def __len__(self) -> int:
-        return len(self.touched) + len(self.new)
+        return len(self.videos)
 
 
 @dataclass(frozen=True)
@@ -87,7 +92,7 @@ class Changes:
     changed: Videos = field(default_factory=Videos)
     retried: Videos = field(default_factory=Videos)
     touched: Videos = field(default_factory=Videos)
-    moved: tuple[Move, ...] = ()
+    moved: Moves = field(default_factory=Moves)
     missing: Videos = field(default_factory=Videos)
     unchanged: int = 0
     gone: int = 0
@@ -111,7 +116,7 @@ def find_changes(
     records: Records,
     *,
     retry_failed: bool = False,
-    absent: Callable[[Iterable[str]], list[str]] = find_absent,
+    absent: Callable[[list[str]], list[str]] = find_absent,
 ) -> tuple[Changes, np.ndarray]:
     """Compares a listing with the records. Also returns the rows of records that are neither listed nor moved.
 
@@ -143,13 +148,12 @@ def find_changes(
     not_listed[rows] = False
     new = videos.filter(~known)
     # A video with an error that may pass is moved, too, so that its rows are not there twice. The next run reads it.
-    origins, origin_rows = _find_origins(new, records, not_listed & ~records.is_unstable, absent)
+    origins, origin_rows, sizes_of_origins = _find_origins(new, records, not_listed & ~records.is_unstable, absent)
     not_listed[origin_rows] = False
-    may_be_moved = np.isin(new.sizes, [origin.size for origin in origins])
-    touched_rows = row_of_video[may_be_touched]
-    by_row = np.argsort(touched_rows)
-    recorded = np.empty(len(touched_rows), object)
-    recorded[by_row] = records.fingerprints(touched_rows[by_row])
+    may_be_moved = np.isin(new.sizes, sizes_of_origins)
+    is_unsure = may_be_touched.copy()
+    is_unsure[np.flatnonzero(~known)[may_be_moved]] = True
+    rows_of_unsure = row_of_video[is_unsure]
     changes = Changes(
         new=new.filter(~may_be_moved),
         changed=videos.filter(changed),
@@ -165,10 +169,9 @@ def find_changes(
             )
         },
         unsure=Unsure(
-            videos.filter(may_be_touched),
-            tuple(recorded.tolist()),
-            tuple(records.segments[touched_rows].tolist()),
-            new.filter(may_be_moved),
+            videos.filter(is_unsure),
+            _recorded_contents(records, rows_of_unsure),
+            pa.array(records.segments, pa.int32()).take(_rows_or_null(rows_of_unsure)),
             origins,
         ),
         replaced=records.source_numbers(
@@ -178,79 +181,111 @@ def find_changes(
     return changes, np.flatnonzero(not_listed)
 
 
+def _rows_or_null(rows: np.ndarray) -> pa.Array:
+    return pa.array(rows, mask=rows < 0)
+
+
+def _recorded_contents(records: Records, rows: np.ndarray) -> pa.Array:
+    """Returns the contents in these rows, in any order; null for -1."""
+    ascending = np.sort(rows[rows >= 0])
+    at = np.where(rows < 0, -1, np.searchsorted(ascending, rows))
+    return records.contents(ascending).take(_rows_or_null(at))
+
+
 def _find_origins(
-    new: Videos, records: Records, may_move: np.ndarray, absent: Callable[[Iterable[str]], list[str]]
-) -> tuple[tuple[Origin, ...], np.ndarray]:
-    """Returns the records that ``new`` videos may have been moved from, and their rows.
+    new: Videos, records: Records, may_move: np.ndarray, absent: Callable[[list[str]], list[str]]
+) -> tuple[Origins, np.ndarray, np.ndarray]:
+    """Returns the records that ``new`` videos may have been moved from, their rows, and their sizes.
 
     ``may_move`` is a mask of the records. An origin has the size of a new video, and is not at its place.
     """
-    rows = np.flatnonzero(may_move)
-    rows = rows[(records.sizes[rows] > 0) & np.isin(records.sizes[rows], new.sizes)]
-    if not len(rows):
-        return (), rows
-    names = records.names(rows)
-    gone = set(absent(names))
-    rows = rows[[name in gone for name in names]]
-    contents = records.fingerprints(rows)
-    rows = rows[[content is not None for content in contents]]
-    found = zip(records.names(rows), records.sizes[rows].tolist(), filter(None, contents), strict=True)
-    return tuple(Origin(name, size, content) for name, size, content in found), rows
+    rows = np.flatnonzero(may_move & (records.sizes > 0))
+    rows = rows[np.isin(records.sizes[rows], new.sizes)]
+    is_absent = np.zeros(len(rows), bool)
+    for start in range(0, len(rows), BATCH):
+        names = records.names(rows[start : start + BATCH]).to_pylist()
+        found = set(absent(names))
+        is_absent[start : start + BATCH] = [name in found for name in names]
+    rows = rows[is_absent]
+    contents = records.contents(rows)
+    rows, contents = rows[contents.is_valid().to_numpy(zero_copy_only=False)], contents.drop_null()
+    return Origins(records.names(rows), contents), rows, np.unique(records.sizes[rows])
 
 
-def settled(changes: Changes, fingerprint: Callable[[str], str | None]) -> Changes:
+def settled(changes: Changes, contents: pa.Array) -> Changes:
     """Returns ``changes`` without ``unsure`` videos.
 
-    ``fingerprint`` gives that of the file at a path or address, None when it could not be read.
+    ``contents`` (CONTENT) are those of their files; null for one that could not be read.
     """
     unsure = changes.unsure
-    paths = [video_path(name.as_py()) for name in unsure.touched.names]
-    contents = [fingerprint(path) for path in paths]
-    same = np.array(
-        [content is not None and content == before for content, before in zip(contents, unsure.recorded, strict=True)],
-        bool,
-    )
-    changed = unsure.touched.filter(~same)
-    segments = np.array(unsure.segments, np.int64)[~same].tolist()
+    is_recorded = unsure.segments.is_valid().to_numpy(zero_copy_only=False)
+    is_same = pc.fill_null(pc.equal(contents, unsure.recorded), False).to_numpy(zero_copy_only=False)
+    is_changed = is_recorded & ~is_same
+    changed = unsure.videos.filter(is_changed)
+    segments = unsure.segments.filter(pa.array(is_changed)).to_pylist()
     earlier = zip(changed.names.to_pylist(), segments, strict=True)
-    moved = find_moves(unsure.new, unsure.origins, fingerprint)
-    places = {video_name(move.video.path) for move in moved}
-    is_new = np.array([name.as_py() not in places for name in unsure.new.names], bool)
+    others = unsure.videos.filter(~is_recorded)
+    moved, is_moved = find_moves(others, take_rows(contents, np.flatnonzero(~is_recorded)), unsure.origins)
     return replace(
         changes,
-        new=changes.new.joined(unsure.new.filter(is_new)),
+        new=changes.new.joined(others.filter(~is_moved)),
         changed=changes.changed.joined(changed),
-        touched=changes.touched.joined(unsure.touched.filter(same)),
-        moved=tuple(moved),
+        touched=changes.touched.joined(unsure.videos.filter(is_recorded & is_same)),
+        moved=moved,
         gone=changes.gone + len(unsure.origins) - len(moved),
         earlier={**changes.earlier, **{name: Earlier(count, 0) for name, count in earlier}},
         unsure=Unsure(),
     )
 
 
-def find_moves(new: Videos, origins: Iterable[Origin], fingerprint: Callable[[str], str | None]) -> list[Move]:
-    """Finds the ``new`` videos that have the content of one of the ``origins``.
+def find_moves(new: Videos, contents: pa.Array, origins: Origins) -> tuple[Moves, np.ndarray]:
+    """Finds the ``new`` videos that have the content of one of the ``origins``. Also returns a mask of them.
 
-    Each record is the origin of one video at most, of one with the same file name if there is one.
+    ``contents`` (CONTENT) are those of the new videos. Each record is the origin of one video at most, of one with the
+    same file name if there is one.
     """
-    names: dict[str, list[str]] = defaultdict(list)
-    for origin in origins:
-        names[origin.fingerprint].append(origin.name)
-    left: Sequence[tuple[Video, str | None]] = [(video, fingerprint(video.path)) for video in new]
-    moves = []
-    # Videos that kept their file name choose first.
-    for takes_any in (False, True):
-        others = []
-        for video, content in left:
-            places = names.get(content or "", [])
-            old_name = next((name for name in places if takes_any or _file_name(name) == _file_name(video.path)), None)
-            if old_name is None:
-                others.append((video, content))
-            else:
-                places.remove(old_name)
-                moves.append(Move(video, old_name))
-        left = others
-    return sorted(moves, key=lambda move: video_name(move.video.path))
+    encoded = pa.concat_arrays([contents, origins.contents]).dictionary_encode()
+    kinds = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+    kinds_of_new, kinds_of_old = kinds[: len(new)], kinds[len(new) :]
+    count = len(encoded.dictionary)
+    new_counts = np.bincount(kinds_of_new[kinds_of_new >= 0], minlength=count)
+    old_counts = np.bincount(kinds_of_old, minlength=count)
+    is_single = np.append((new_counts == 1) & (old_counts == 1), False)  # The last is that of unknown content: -1.
+    old_row_of_kind = np.full(count + 1, -1)
+    old_row_of_kind[kinds_of_old] = np.arange(len(kinds_of_old))
+    old_rows = np.where(is_single[kinds_of_new], old_row_of_kind[kinds_of_new], -1)
+    several = np.flatnonzero((new_counts > 0) & (old_counts > 0) & ~is_single[:-1])
+    for new_rows, rows in zip(_rows_of(kinds_of_new, several), _rows_of(kinds_of_old, several), strict=True):
+        for new_row, old_row in _pairs(new_rows, new.names, rows, origins.names):
+            old_rows[new_row] = old_row
+    is_moved = old_rows >= 0
+    return Moves(new.filter(is_moved), take_rows(origins.names, old_rows[is_moved])), is_moved
+
+
+def _rows_of(kinds: np.ndarray, wanted: np.ndarray) -> Iterator[list[int]]:
+    """Yields the rows of each of the ``wanted`` kinds, in ascending order."""
+    by_kind = np.argsort(kinds, kind="stable") if len(wanted) else kinds
+    starts, stops = (np.searchsorted(kinds, wanted, side, sorter=by_kind) for side in ("left", "right"))
+    for start, stop in zip(starts.tolist(), stops.tolist(), strict=True):
+        yield by_kind[start:stop].tolist()
+
+
+def _pairs(
+    new_rows: list[int], new_names: pa.Array, old_rows: list[int], old_names: pa.Array
+) -> Iterator[tuple[int, int]]:
+    """Yields pairs of a new and an old row with the same content. Videos that kept their file name choose first."""
+    rows_of_name: dict[str, list[int]] = defaultdict(list)
+    for old_row in reversed(old_rows):
+        rows_of_name[_file_name(old_names[old_row].as_py())].append(old_row)
+    left, taken = [], set()
+    for row in new_rows:
+        rows = rows_of_name.get(_file_name(new_names[row].as_py()))
+        if rows:
+            taken.add(rows[-1])
+            yield row, rows.pop()
+        else:
+            left.append(row)
+    yield from zip(left, (old_row for old_row in old_rows if old_row not in taken), strict=False)
 
 
 def _file_name(name: str) -> str:

@@ -1,49 +1,51 @@
 """The names whose rows leave a result: those of gone videos, with ``--prune``, and the old names of moved videos."""
 
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 
 from jobs.archive.folders import Folders
-from jobs.archive.gone import find_absent, find_gone, still_gone
+from jobs.archive.gone import chosen_names, find_absent, find_gone, still_gone
+from jobs.result.compare.runs import find_names, joined_names, no_names, sorted_names
 
 
 @dataclass(frozen=True)
 class Pruning:
-    """The names whose rows leave a result.
+    """The names whose rows leave a result, as large_string arrays.
 
-    ``gone`` are the names of the videos that ``--prune`` removes, and ``moved`` the old names of moved videos.
+    ``gone`` are the names of the videos that ``--prune`` removes, sorted, and ``moved`` the old names of moved videos.
     ``unknown`` is the number of videos that are not in the inputs and stay, because they are not certainly gone (see
     ``jobs.archive.gone``). ``undecided`` are names of videos that have been moved or are certainly gone.
     """
 
-    gone: tuple[str, ...] = ()
-    moved: tuple[str, ...] = ()
+    gone: pa.Array = field(default_factory=no_names)
+    moved: pa.Array = field(default_factory=no_names)
     unknown: int = 0
-    undecided: tuple[str, ...] = ()
+    undecided: pa.Array = field(default_factory=no_names)
 
     def again(self) -> "Pruning":
         """Returns the same without the videos that came back: tagging may take days."""
-        gone, moved = tuple(still_gone(self.gone)), tuple(find_absent(self.moved))
+        gone, moved = chosen_names(self.gone, still_gone), chosen_names(self.moved, find_absent)
         return Pruning(gone, moved, self.unknown + len(self.gone) - len(gone))
 
-    def settled(self, moved: Collection[str], gone_count: int) -> "Pruning":
+    def settled(self, moved: pa.Array, gone_count: int) -> "Pruning":
         """Returns the same after it is known which videos were ``moved``.
 
         ``gone_count`` is that of ``find_pruning``, without the moved videos.
         """
-        gone = tuple(sorted({*self.gone, *self.undecided}.difference(moved)))
-        return Pruning(gone, (*self.moved, *moved), gone_count - len(gone))
+        undecided = sorted_names(self.undecided)
+        are_left = find_names(undecided, [sorted_names(moved)]) < 0
+        gone = sorted_names(self.gone, undecided.filter(pa.array(are_left)))
+        return Pruning(gone, joined_names(self.moved, moved), gone_count - len(gone))
 
     @property
     def drop(self) -> pa.Array:
         """The names whose rows leave the result, sorted."""
-        return pa.array(sorted({*self.gone, *self.moved}), pa.string())
+        return sorted_names(self.gone, self.moved)
 
 
 def find_pruning(
-    not_listed: Iterable[str], undecided: Iterable[str], moved: Iterable[str], gone_count: int, folders: Folders
+    not_listed: pa.Array, undecided: pa.Array, moved: pa.Array, gone_count: int, folders: Folders
 ) -> Pruning:
     """Returns the names that leave a result when gone videos are removed.
 
@@ -51,5 +53,9 @@ def find_pruning(
     been moved, and the ``moved`` ones. ``gone_count`` is the number of recorded videos that are not at their places, or
     not in the inputs. ``folders`` are the folders that were listed.
     """
-    gone = tuple(find_gone(sorted(not_listed), folders))
-    return Pruning(gone, tuple(moved), gone_count - len(gone), tuple(find_gone(undecided, folders)))
+
+    def are_gone(names: list[str]) -> list[str]:
+        return find_gone(names, folders)
+
+    gone = chosen_names(sorted_names(not_listed), are_gone)
+    return Pruning(gone, moved, gone_count - len(gone), chosen_names(undecided, are_gone))

@@ -8,9 +8,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from jobs.archive.fingerprint import CONTENT, contents_of
 from jobs.archive.video import MAX_ATTEMPTS, PASSING_KINDS
 from jobs.result.columns import check_columns, fill_added_columns
-from jobs.result.compare.runs import find_names, repeated_names
+from jobs.result.compare.runs import find_names, joined_names, repeated_names, take_rows
 from jobs.result.merge import TableFiles
 from tagger.schema import VIDEOS_SCHEMA
 
@@ -62,24 +63,27 @@ class Records:
         rows = self.find(names)
         self.counts[rows[rows >= 0]] = False
 
-    def names(self, rows: np.ndarray) -> list[str]:
-        """Returns the names in these rows."""
-        return pa.chunked_array(self.runs, pa.string()).take(pa.array(rows)).to_pylist()
+    def names(self, rows: np.ndarray) -> pa.Array:
+        """Returns the names in these rows, which are in ascending order, as a large_string array."""
+        first_rows = np.cumsum([0, *map(len, self.runs)])
+        bounds = np.searchsorted(rows, first_rows).tolist()
+        pieces = zip(self.runs, first_rows.tolist(), bounds, bounds[1:], strict=False)
+        return joined_names(*(take_rows(run, rows[start:stop] - first) for run, first, start, stop in pieces))
 
     def source_numbers(self, rows: np.ndarray) -> frozenset[int]:
         """Returns the numbers of the sources with these rows."""
         return frozenset(np.unique(self._source_of(rows)).tolist())
 
-    def fingerprints(self, rows: np.ndarray) -> list[str | None]:
-        """Returns the fingerprints in these rows, which are in ascending order. Raises OSError.
+    def contents(self, rows: np.ndarray) -> pa.Array:
+        """Returns the contents (CONTENT) in these rows, which are in ascending order. Raises OSError.
 
         Reads only row groups that have one of the rows.
         """
         of_source = self._source_of(rows)
-        found: list[str | None] = []
+        found = [pa.array([], CONTENT)]
         for number in np.unique(of_source).tolist():
-            found += _fingerprints(self.sources[number], rows[of_source == number] - self.first_rows[number])
-        return found
+            found += _contents(self.sources[number], rows[of_source == number] - self.first_rows[number])
+        return pa.concat_arrays(found)
 
     def _source_of(self, rows: np.ndarray) -> np.ndarray:
         return np.searchsorted(self.first_rows, rows, side="right") - 1
@@ -148,9 +152,9 @@ _SCHEMA = pa.schema([VIDEOS_SCHEMA.field(name) for name in COLUMNS])
 _NO_RECORDS = _piece(_SCHEMA.empty_table())
 
 
-def _fingerprints(source: TableFiles, rows: np.ndarray) -> list[str | None]:
-    """Returns the fingerprints in ascending ``rows`` of a source."""
-    found: list[str | None] = []
+def _contents(source: TableFiles, rows: np.ndarray) -> list[pa.Array]:
+    """Returns the contents in ascending ``rows`` of a source, in pieces."""
+    found = []
     first = 0
     with source.videos.parquet() as file:
         for group in range(file.num_row_groups):
@@ -158,6 +162,6 @@ def _fingerprints(source: TableFiles, rows: np.ndarray) -> list[str | None]:
             wanted = rows[slice(*np.searchsorted(rows, [first, stop]))] - first
             if len(wanted):
                 column = file.read_row_group(group, columns=["fingerprint"])["fingerprint"]
-                found += column.take(pa.array(wanted)).to_pylist()
+                found.append(contents_of(column.take(pa.array(wanted)).to_pylist()))
             first = stop
     return found

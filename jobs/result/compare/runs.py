@@ -1,4 +1,7 @@
-"""Finds names in sorted runs of names, range by range: a table of all names would take as much memory as they do."""
+"""Sorted columns of names. A column takes the bytes of its names and 8 more for each, a list of strings twice as much.
+
+Names are found in sorted runs of names range by range: a table of all names would take as much memory as they do.
+"""
 
 import bisect
 from collections.abc import Iterator, Sequence
@@ -12,6 +15,35 @@ SAMPLE_NAMES = 10_000
 
 RANGE_SAMPLES = 10
 """Number of samples, of all runs together, in a range."""
+
+
+def no_names() -> pa.Array:
+    """Returns an empty column of names."""
+    return pa.array([], pa.large_string())
+
+
+def joined_names(*columns: pa.Array) -> pa.Array:
+    """Returns the names of all ``columns`` after each other. A single column that has names is not copied."""
+    filled = [column.cast(pa.large_string()) for column in columns if len(column)]
+    return pa.concat_arrays(filled) if len(filled) > 1 else (*filled, no_names())[0]
+
+
+def sorted_names(*columns: pa.Array) -> pa.Array:
+    """Returns the names of all ``columns``, sorted, each once. A column that is sorted already is not copied."""
+    names = joined_names(*columns)
+    if pc.all(pc.less(names[:-1], names[1:])).as_py() is not False:
+        return names
+    names = names.take(pc.array_sort_indices(names))
+    is_first = np.ones(len(names), bool)
+    is_first[1:] = pc.not_equal(names[1:], names[:-1]).to_numpy(zero_copy_only=False)
+    return names if is_first.all() else names.filter(pa.array(is_first))
+
+
+def take_rows(column: pa.Array, rows: np.ndarray) -> pa.Array:
+    """Returns these rows of a column. All rows in their order are not copied."""
+    if len(rows) == len(column) and (rows == np.arange(len(rows))).all():
+        return column
+    return column.take(pa.array(rows))
 
 
 def find_names(names: pa.Array, runs: Sequence[pa.Array]) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Turns finished videos into rows of the result."""
 
+import bisect
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -106,6 +107,32 @@ class Revision:
     name: str
     mtime_ns: int | None = None
     attempts: int | None = None
+
+
+@dataclass(frozen=True)
+class Revisions:
+    """The revisions of many videos, as columns. ``old_names``, those in the rows, are sorted."""
+
+    old_names: pa.Array
+    names: pa.Array
+    mtimes_ns: np.ndarray | None = None
+    attempts: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.old_names)
+
+    def between(self, first: str, last: str) -> dict[str, Revision]:
+        """Returns the revisions of the videos with old names from ``first`` to ``last``, by these names."""
+        numbers = range(len(self))
+        start = bisect.bisect_left(numbers, first, key=lambda at: self.old_names[at].as_py())
+        chosen = slice(start, bisect.bisect_right(numbers, last, start, key=lambda at: self.old_names[at].as_py()))
+        names = self.names[chosen].to_pylist()
+
+        def values(column: np.ndarray | None) -> list[int] | list[None]:
+            return [None] * len(names) if column is None else column[chosen].tolist()
+
+        columns = names, values(self.mtimes_ns), values(self.attempts)
+        return dict(zip(self.old_names[chosen].to_pylist(), map(Revision, *columns), strict=True))
 
 
 def revised(videos: pa.Table, tags: pa.Table, embeddings: pa.Table | None, revisions: Mapping[str, Revision]) -> Rows:

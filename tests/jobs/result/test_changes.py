@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.archive.fingerprint import current_fingerprint
+from jobs.archive.fingerprint import contents_of, current_fingerprint
 from jobs.archive.video import Video
 from jobs.archive.videos import Videos
 from jobs.result.compare.changes import Changes, find_changes, settled
@@ -31,7 +31,7 @@ def compare(
     read_fingerprint: Callable[[str], str | None] = current_fingerprint,
 ) -> Changes:
     changes, _ = find_changes(Videos.of(videos), records, retry_failed=retry_failed)
-    return settled(changes, read_fingerprint)
+    return settled(changes, contents_of(read_fingerprint(video.path) for video in changes.unsure.videos))
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ def folder_of(ledger: Ledger) -> Path:
 
 def recorded(ledger: Ledger) -> list[str]:
     records = read_records(committed_parts(ledger.folder))
-    return sorted(records.names(np.flatnonzero(records.counts)))
+    return sorted(records.names(np.flatnonzero(records.counts)).to_pylist())
 
 
 def test_a_new_run_folder_holds_the_identity_of_the_run(ledger: Ledger) -> None:
@@ -48,8 +48,25 @@ def test_a_job_without_the_lock_does_not_note_moved_videos(ledger: Ledger) -> No
         raise OutputError("taken over")
 
     with pytest.raises(OutputError, match="taken over"):
-        Ledger(ledger.folder, fail).move({"/old.mp4": "/new.mp4"})
-    assert read_moved(ledger.folder) == {}
+        Ledger(ledger.folder, fail).move(pa.array(["/old.mp4"]), pa.array(["/new.mp4"]))
+    assert len(read_moved(ledger.folder)) == 0
+
+
+def test_moved_videos_are_read_in_the_order_in_which_they_were_noted(ledger: Ledger) -> None:
+    (folder_of(ledger) / "moved.json").write_text('{"/z.mp4": "/y.mp4"}')  # As older versions wrote them.
+    ledger.move(pa.array(["/b.mp4", "/a.mp4"]), pa.array(["/c.mp4", "/d.mp4"]))
+    ledger.move(pa.array(["/c.mp4"]), pa.array(["/e.mp4"]))
+    moves = [tuple(row.values()) for row in read_moved(ledger.folder).to_pylist()]
+    assert moves == [("/z.mp4", "/y.mp4"), ("/b.mp4", "/c.mp4"), ("/a.mp4", "/d.mp4"), ("/c.mp4", "/e.mp4")]
+    remove(ledger.folder)
+    assert ledger.folder.names() == []
+
+
+@pytest.mark.parametrize(("name", "content"), [("moved.json", b"[]"), ("moved-000000.parquet", b"PAR1")])
+def test_damaged_names_of_moved_videos_are_named(ledger: Ledger, name: str, content: bytes) -> None:
+    (folder_of(ledger) / name).write_bytes(content)
+    with pytest.raises(OutputError, match=rf"{name} is damaged; remove .*\.run, and its videos are tagged again"):
+        read_moved(ledger.folder)
 
 
 def test_a_folder_without_a_plan_is_no_run(output: Output) -> None:

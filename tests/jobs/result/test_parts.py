@@ -2,17 +2,21 @@
 
 import json
 import math
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jobs.result.compare.runs import repeated_names
 from jobs.result.ledger import committed_parts, remove
 from jobs.result.output import choose_output
 from jobs.result.parts import FEW_PARTS, Part, without_small
@@ -369,9 +373,9 @@ def test_in_a_bucket_both_names_are_objects(bucket: Bucket) -> None:
 @given(nights=st.lists(st.integers(1, 30), min_size=1, max_size=200))
 def test_the_number_of_parts_grows_with_the_logarithm_of_the_number_of_runs(nights: list[int]) -> None:
     parts: list[Part] = []
-    for number, segments in enumerate(nights):
-        stay, small = without_small(parts, segments, 10**9)
-        parts = [*stay, Part(number, 1, segments + sum(part.segments for part in small))]
+    for number, rows in enumerate(nights):
+        stay, small = without_small(parts, rows, 10**9)
+        parts = [*stay, Part(number, 0, rows + sum(part.rows for part in small))]
         assert len(parts) <= FEW_PARTS + 1 + math.log2(sum(nights[: number + 1]))
     assert sum(part.segments for part in parts) == sum(nights)
 
@@ -387,10 +391,37 @@ def test_small_parts_are_merged_as_they_come_and_no_row_is_lost(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("segments", "limit", "merged"),
+    ("rows", "limit", "merged"),
     [(5, 1000, 0), (6, 1000, FEW_PARTS), (6, 30, 2), (0, 1000, 0)],
 )
-def test_parts_stay_that_are_twice_as_large_or_would_become_too_large(segments: int, limit: int, merged: int) -> None:
-    parts = [Part(number, 1, 10) for number in range(FEW_PARTS)]
-    assert without_small(parts, segments, limit) == (parts[merged:], parts[:merged])
-    assert without_small(parts[1:], segments, limit) == (parts[1:], []), "few parts stay"
+def test_parts_stay_that_are_twice_as_large_or_would_become_too_large(rows: int, limit: int, merged: int) -> None:
+    parts = [Part(number, 1, 9) for number in range(FEW_PARTS)]
+    assert without_small(parts, rows, limit) == (parts[merged:], parts[:merged])
+    assert without_small(parts[1:], rows, limit) == (parts[1:], []), "few parts stay"
+
+
+def test_nights_on_which_all_videos_fail_are_merged(tmp_path: Path) -> None:
+    for night in range(12):
+        publish_to(tmp_path / "result", [make_finished(f"/v/{night}.mp4", "")])
+    result = read_result(choose_output(tmp_path / "result"))
+    assert result is not None
+    assert sorted(part.videos for part in result.parts) == [1, 1, 1, 9]
+    assert verify(str(tmp_path / "result")).problem is None
+
+
+def test_the_names_of_a_publication_are_looked_up_once_for_all_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for night in range(5):
+        publish_to(tmp_path / "result", [make_finished(f"/v/{night}.mp4", "ab")])
+    looked_up: list[int] = []
+
+    def count(names: Sequence[pa.Array]) -> np.ndarray:
+        looked_up.append(sum(map(len, names)))
+        return repeated_names(names)
+
+    monkeypatch.setattr("jobs.result.publish.repeated_names", count)
+    publish_to(tmp_path / "result", [make_finished("/v/1.mp4", "x")], drop=["/v/3.mp4", "/v/2.mp4"])
+    assert looked_up == [5 + 1 + 2]
+    assert numbers(read_manifest(tmp_path / "result")) == [0, 4, 5]
+    assert shown(tmp_path / "result") == "abxab"
