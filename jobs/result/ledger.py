@@ -90,7 +90,7 @@ class Ledger:
         """
         if read_started_run(folder) is None:
             folder.create_folder()
-            remove(folder)
+            remove(folder, keep_contents=True)
             plan = {
                 "format": LEDGER_FORMAT if identity.embeddings is None else EMBEDDINGS_FORMAT,
                 **identity.to_json(),
@@ -283,14 +283,27 @@ def read_started_run(folder: Location) -> StartedRun | None:
         ) from error
 
 
-def remove(folder: Location) -> None:
+def has_only_contents(folder: Location) -> bool:
+    """Returns whether a run was interrupted while it compared videos: it has noted their content and nothing else.
+
+    The content does not depend on the options of the run.
+    """
+    names = folder.names()
+    others = (LEDGER_PART, KEPT, MOVED, OLD_MOVED)
+    return any(map(CONTENTS.fullmatch, names)) and not any(
+        pattern.fullmatch(name) for name in names for pattern in others
+    )
+
+
+def remove(folder: Location, *, keep_contents: bool = False) -> None:
     """Removes the run in a run folder: all files of vtag except the lock file.
 
-    The plan is removed first: a half-removed folder is no run.
+    ``keep_contents``: what the run noted of the content of videos stays for the next run. The plan is removed first: a
+    half-removed folder is no run.
     """
     mine = re.compile(
         rf"plan\.json|{OLD_MOVED.pattern}|{MOVED.pattern}|{LEDGER_PART.pattern}|{KEPT.pattern}|{CONTENTS.pattern}|log-\d+\.jsonl|error-[\w.-]+\.txt|\..*\.tmp"
     )
     for name in sorted(folder.names(), key=lambda name: name != "plan.json"):
-        if mine.fullmatch(name):
+        if mine.fullmatch(name) and not (keep_contents and CONTENTS.fullmatch(name)):
             folder.child(name).delete()

@@ -23,12 +23,11 @@ class DryRun:
 
     ``videos`` is the number of videos in the inputs. The job would read the ``new``, ``changed`` and ``retried`` ones,
     but not the ``kept`` ones. It would compare the content of the ``unsure`` ones first, which have the size of a video
-    in the result, and another modification time or name: it may read them or keep them. Without reading them, none is
-    counted as ``touched`` (same content, another modification time) or ``moved`` (same content, another name).
-    ``moved_or_gone`` videos of the result are not at their places, and may have become unsure ones. ``gone`` other
-    videos are in the result but not in the inputs. The job would remove ``pruned`` of them and, with ``--prune``, keep
-    ``unknown`` ones, which are not certainly gone. ``unlisted`` folders could not be listed. ``left_out`` counts the
-    files that are not videos, by extension.
+    in the result, and another modification time or name: it may read them or keep them. ``moved_or_gone`` videos of the
+    result are not at their places, and may have become unsure ones. ``gone`` other videos are in the result but not in
+    the inputs. The job would remove ``pruned`` of them and, with ``--prune``, keep ``unknown`` ones, which are not
+    certainly gone. ``unlisted`` folders could not be listed. ``left_out`` counts the files that are not videos, by
+    extension.
 
     ``unreadable`` videos cannot be opened. The job would tag ``video_s`` seconds of video in ``windows`` windows.
     ``unopened`` videos are in buckets and would have to be copied first, so ``unreadable``, ``video_s`` and ``windows``
@@ -39,8 +38,6 @@ class DryRun:
     new: int
     changed: int
     retried: int
-    touched: int
-    moved: int
     kept: int
     gone: int
     pruned: int
@@ -88,8 +85,6 @@ def dry_run(plan: Plan, on_probed: Callable[[int], None] = lambda probed: None) 
         new=len(changes.new),
         changed=len(changes.changed),
         retried=len(changes.retried),
-        touched=len(changes.touched),
-        moved=len(changes.moved),
         kept=changes.kept,
         gone=changes.gone,
         pruned=len(plan.pruning.gone),

@@ -33,6 +33,8 @@ class JobState:
     ``started_s``, ``began_s``, ``first_row_s`` and ``reported_s`` are times on the monotonic clock; ``comparing_s``,
     ``tagging_s`` and ``publishing_s`` are durations. All are in seconds.
 
+    The content of ``unsure`` videos decides whether they are read, and that of ``compared`` ones is known.
+
     ``waiting`` are videos whose storage failed, and which will be read again. ``unsplit`` are the reasons why videos
     are not read in parts again, by their numbers, and ``failed_in_parts`` those that have not been read again.
     ``avoided`` are the ids of nodes that cannot reach the videos. ``kept_failures`` are failures that did not replace
@@ -51,6 +53,7 @@ class JobState:
     efficiency: Efficiency | None = None
     tagging_s: float = 0.0
     publishing_s: float = 0.0
+    unsure: int = 0
     compared: int = 0
     comparing_s: float = 0.0
     done: int = 0
@@ -67,6 +70,7 @@ class JobState:
     _tries: Counter[int] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
+        self.unsure = len(self.plan.changes.unsure)
         self.take_plan(self.plan)
 
     def take_plan(self, plan: Plan) -> None:
@@ -90,7 +94,7 @@ class JobState:
                 phase=phase or ("starting" if self.first_row_s is None else "tagging"),
                 videos_total=len(self.plan.videos),
                 videos_kept=len(self.plan.videos) - len(self.plan.todo) - len(self.plan.changes.unsure),
-                videos_unsure=len(self.plan.changes.unsure),
+                videos_unsure=self.unsure,
                 videos_compared=self.compared,
                 videos_done=self.done,
                 videos_failed=self.failed,

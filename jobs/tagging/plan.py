@@ -20,7 +20,14 @@ from jobs.result.compare.pruning import Pruning, find_pruning
 from jobs.result.compare.records import Records, read_records
 from jobs.result.compare.runs import find_names, no_names, sorted_names
 from jobs.result.identity import NO_EMBEDDINGS, RunIdentity
-from jobs.result.ledger import MOVES, StartedRun, committed_parts, read_moved, read_started_run
+from jobs.result.ledger import (
+    MOVES,
+    StartedRun,
+    committed_parts,
+    has_only_contents,
+    read_moved,
+    read_started_run,
+)
 from jobs.result.output import Output, choose_output
 from jobs.result.published import Result, UnusableResultError, read_result
 from jobs.tagging.run_config import RunConfig
@@ -256,8 +263,8 @@ def _interrupted_run(
 ) -> tuple[str | None, bool]:
     """Returns the id of the interrupted run to continue, if any, and whether the run replaces an earlier result.
 
-    Raises OutputError when the interrupted run has another identity, or when it replaces the result that this run adds
-    to.
+    A run with another identity is not continued, but what it has compared is used. Raises OutputError when it has done
+    more, or when the interrupted run replaces the result that this run adds to.
     """
     if started is None:
         return None, overwrite
@@ -266,6 +273,8 @@ def _interrupted_run(
         # The same command, given again after an interruption, continues.
         return started.run_id if difference is None and started.replaces else None, True
     if difference is not None:
+        if has_only_contents(output.run_folder):
+            return None, False
         if difference == NO_EMBEDDINGS:
             raise OutputError(
                 f"{output.run_folder} holds an interrupted run without embeddings; leave out --embeddings to finish "

@@ -206,7 +206,7 @@ def _open_ledger(plan: Plan, lock: Lock) -> Ledger:
     if plan.run_id is None:
         # Reading the plan and the result took time. What is in the run folder now may be of another job.
         lock.check()
-        remove(plan.output.run_folder)
+        remove(plan.output.run_folder, keep_contents=True)
     ledger = Ledger.open(plan.output.run_folder, plan.identity, replaces=plan.replaces, check_lock=lock.check)
     changes = plan.changes
     ledger.log(
@@ -274,6 +274,7 @@ def _compare(job: JobState, ledger: Ledger, drivers: contextlib.ExitStack) -> Pl
     job.report("comparing")
     with doing("comparing the content of videos for", plan.output.out):
         contents = take_fingerprints(plan.changes.unsure.videos, ledger, lambda: _driver(job, drivers), report)
+    job.compared = len(contents)
     job.take_plan(settle(plan, contents))
     job.comparing_s = time.monotonic() - begun_s
     changes = job.plan.changes

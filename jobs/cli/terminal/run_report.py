@@ -232,14 +232,15 @@ def _videos(summary: Summary) -> Text:
 
 def video_counts(found: "Summary | DryRun") -> str:
     """Returns how many videos a run tags and keeps: ``3 new, 1 changed, 40 kept``."""
+    touched, moved, unsure = (getattr(found, name, 0) for name in ("touched", "moved", "unsure"))
     parts = [
         (found.new, "new"),
         (found.changed, "changed"),
         (found.retried, "tried again"),
-        (found.kept - found.touched - found.moved, "kept"),
-        (found.touched, "kept with a new modification time but the same content"),
-        (found.moved, "moved or renamed, and kept"),
-        (getattr(found, "unsure", 0), "to be compared, with another modification time or name"),
+        (found.kept - touched - moved, "kept"),
+        (touched, "kept with a new modification time but the same content"),
+        (moved, "moved or renamed, and kept"),
+        (unsure, "to be compared, with another modification time or name"),
     ]
     return ", ".join(f"{number:,} {what}" for number, what in parts if number) or "none"
 

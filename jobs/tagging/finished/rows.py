@@ -137,31 +137,33 @@ class Revisions:
 
 def revised(videos: pa.Table, tags: pa.Table, embeddings: pa.Table | None, revisions: Mapping[str, Revision]) -> Rows:
     """Returns rows with the ``revisions`` of their videos, sorted by video."""
-    rows = videos.to_pylist()
-    for row in rows:
-        old_name = row["video"]
-        revision = revisions[old_name]
-        row["video"] = revision.name
-        if revision.mtime_ns is not None:
-            row |= {"mtime": revision.mtime_ns // 1000, "mtime_ns": revision.mtime_ns}
-        if revision.attempts is not None:
-            row["attempts"] = revision.attempts
-        for column in ("error", "decoder_reason"):
-            if row[column] is not None:
-                row[column] = row[column].replace(one_line(old_name), one_line(revision.name))
-    names = pa.array([revisions[name].name for name in videos["video"].to_pylist()], pa.string())
+    old_names = videos["video"].to_pylist()
+    found = [revisions[name] for name in old_names]
+    names = pa.array([revision.name for revision in found], pa.string())
+    mtimes_ns = [revision.mtime_ns for revision in found]
+    columns = {
+        "mtime": [None if time_ns is None else time_ns // 1000 for time_ns in mtimes_ns],
+        "mtime_ns": mtimes_ns,
+        "attempts": [revision.attempts for revision in found],
+    }
+    table = _with_column(videos, "video", names)
+    for name, values in columns.items():
+        table = _with_column(table, name, pc.coalesce(pa.array(values, videos.schema.field(name).type), videos[name]))
+    for name in ("error", "decoder_reason"):
+        texts = zip(videos[name].to_pylist(), old_names, found, strict=True)
+        words = [text and text.replace(one_line(old), one_line(revision.name)) for text, old, revision in texts]
+        table = _with_column(table, name, pa.array(words, pa.string()))
 
     def rename(segments: pa.Table) -> pa.Table:
         renamed = names.take(pc.index_in(segments["video"], videos["video"].combine_chunks()))
-        at = segments.schema.get_field_index("video")
-        segments = segments.set_column(at, segments.schema.field(at), renamed)
-        return segments.sort_by([("video", "ascending"), ("segment", "ascending")])
+        return _with_column(segments, "video", renamed).sort_by([("video", "ascending"), ("segment", "ascending")])
 
-    return (
-        pa.Table.from_pylist(rows, VIDEOS_SCHEMA).sort_by("video"),
-        rename(tags),
-        None if embeddings is None else rename(embeddings),
-    )
+    return table.sort_by("video"), rename(tags), None if embeddings is None else rename(embeddings)
+
+
+def _with_column(table: pa.Table, name: str, values: pa.Array | pa.ChunkedArray) -> pa.Table:
+    at = table.schema.get_field_index(name)
+    return table.set_column(at, table.schema.field(at), values)
 
 
 def _sorted(videos: Iterable[FinishedVideo]) -> list[FinishedVideo]:

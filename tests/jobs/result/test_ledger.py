@@ -1,5 +1,6 @@
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,8 +8,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from jobs.archive.fingerprint import content_of
 from jobs.result.compare.records import read_records
-from jobs.result.ledger import Ledger, committed_parts, kept_tables, read_moved, read_started_run, remove
+from jobs.result.ledger import (
+    Content,
+    Ledger,
+    committed_parts,
+    has_only_contents,
+    kept_tables,
+    read_contents,
+    read_moved,
+    read_started_run,
+    remove,
+)
 from jobs.result.output import Output, choose_output
 from jobs.tagging.finished.rows import result_tables
 from tagger.errors import OutputError
@@ -67,6 +79,27 @@ def test_damaged_names_of_moved_videos_are_named(ledger: Ledger, name: str, cont
     (folder_of(ledger) / name).write_bytes(content)
     with pytest.raises(OutputError, match=rf"{name} is damaged; remove .*\.run, and its videos are tagged again"):
         read_moved(ledger.folder)
+
+
+def test_a_run_that_only_compared_videos_leaves_their_content_to_the_next_run(ledger: Ledger) -> None:
+    assert not has_only_contents(ledger.folder)
+    ledger.note([Content("/a.mp4", 5, 7, "s1:a")])
+    ledger.log("stopped")
+    assert has_only_contents(ledger.folder)
+    remove(ledger.folder, keep_contents=True)
+    again = Ledger.open(ledger.folder, replace(IDENTITY, top_k=1))
+    assert (again.run_id != ledger.run_id, len(read_contents(again.folder))) == (True, 1)
+    again.move(pa.array(["/b.mp4"]), pa.array(["/c.mp4"]))
+    assert not has_only_contents(ledger.folder)
+
+
+def test_the_last_noted_content_of_a_video_counts(ledger: Ledger) -> None:
+    ledger.note([Content("/b.mp4", 5, 7, "s1:b"), Content("/a.mp4", 5, 7, "s1:a")])
+    ledger.note([Content("/b.mp4", 6, 8, "s1:c")])
+    assert read_contents(ledger.folder).to_pylist() == [
+        {"video": "/a.mp4", "size": 5, "mtime_ns": 7, "content": content_of("s1:a")},
+        {"video": "/b.mp4", "size": 6, "mtime_ns": 8, "content": content_of("s1:c")},
+    ]
 
 
 def test_a_folder_without_a_plan_is_no_run(output: Output) -> None:

@@ -10,15 +10,17 @@ import pytest
 
 import jobs.archive.fingerprint
 from jobs.archive.fingerprint import contents_of, current_fingerprint
-from jobs.result.ledger import read_moved
+from jobs.result.ledger import Content, Ledger, has_only_contents, read_moved
 from jobs.result.output import choose_output
+from jobs.result.rewrite.exclusive import rewriting
 from jobs.result.verify import verify
 from jobs.tagging import run
 from jobs.tagging.dry_run import dry_run
 from jobs.tagging.plan import make_plan, settle
 from jobs.tagging.run import run_job
 from jobs.tagging.run_config import RunConfig
-from jobs.tagging.summary import Summary
+from jobs.tagging.summary import Progress, Summary
+from tagger.errors import OutputError
 from tests.jobs.tagging.killed import LOG, DriverWithoutRay
 
 NAMES = ("a/one.mp4", "a/two.mp4", "b/three.mp4")
@@ -119,6 +121,15 @@ def test_a_whole_archive_on_another_mount_point_is_looked_at_and_not_read(
     assert make_plan(moved).is_done
 
 
+def test_the_progress_counts_the_compared_videos_until_the_end(done: RunConfig, archive: Path) -> None:
+    (archive / "a/two.mp4").rename(archive / "b/zwei.mp4")
+    (archive / "b/new.mp4").write_text("new")
+    seen: list[Progress] = []
+    run_job(make_plan(done), seen.append)
+    counts = {(one.phase, one.videos_kept, one.videos_unsure, one.videos_compared) for one in seen}
+    assert counts >= {("comparing", 2, 1, 0), ("tagging", 3, 1, 1), ("publishing", 3, 1, 1)}
+
+
 def test_the_new_rows_have_the_time_of_the_new_file(done: RunConfig, archive: Path) -> None:
     (archive / "a/two.mp4").rename(archive / "a/zwei.mp4")
     os.utime(archive / "a/zwei.mp4", ns=(5, 1_600_000_000_123_456_789))
@@ -188,6 +199,44 @@ def test_a_moved_video_that_comes_back_before_publication_has_rows_at_both_place
     summary = run_job(plan)
     assert summary.videos == 4
     assert rows(summary)[str(archive / "a/two.mp4")] == rows(summary)[str(archive / "b/two.mp4")]
+
+
+def test_an_interrupted_comparison_blocks_no_other_command_and_is_used_by_the_next(
+    done: RunConfig, archive: Path, fingerprints: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mount = archive.parent / "mount"
+    archive.rename(mount)
+    moved = replace(done, inputs=(str(mount),))
+    output = choose_output(done.out)
+
+    def interrupt(path: str) -> str | None:
+        if path.endswith("three.mp4"):
+            raise KeyboardInterrupt
+        return current_fingerprint(path)
+
+    with monkeypatch.context() as patch, pytest.raises(Exception, match="interrupted"):
+        patch.setattr("jobs.tagging.contents.current_fingerprint", interrupt)
+        run_job(make_plan(moved))
+    assert has_only_contents(output.run_folder)
+    with pytest.raises(OutputError, match=r"was made with another top-k \(5\); use --overwrite to replace it"):
+        make_plan(replace(moved, top_k=1))
+    with rewriting(output, output):
+        pass
+    fingerprints.clear()
+    assert run_job(make_plan(moved)).moved == 3
+    assert fingerprints == [mount / "b/three.mp4"]
+    assert not output.run_folder.is_folder()
+
+
+def test_an_interrupted_comparison_blocks_no_run_with_other_options(
+    done: RunConfig, archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = Ledger.open(choose_output(done.out).run_folder, make_plan(done).identity)
+    ledger.note([Content(str(archive / "a/one.mp4"), 4, 7, "s1:0")])
+    done.out.rename(archive.parent / "old results")
+    summary = run_job(make_plan(replace(done, top_k=1)))
+    assert (summary.new, summary.videos) == (3, 3)
+    assert not choose_output(done.out).run_folder.is_folder()
 
 
 def test_an_interrupted_job_removes_the_old_names_when_it_is_continued(
