@@ -56,6 +56,10 @@ class Videos(Sequence[Video]):
             return self
         return Videos(self._table.filter(pa.array(mask)), self.ranges)
 
+    def take(self, rows: Sequence[int]) -> "Videos":
+        """Returns the videos in these rows, which are in ascending order."""
+        return Videos(self._table.take(pa.array(rows, pa.int64())), self.ranges)
+
     def with_ranges(self, ranges: VideoRanges) -> "Videos":
         """Returns the same videos with these ranges. Each of them must have some."""
         return Videos(self._table, ranges)
@@ -83,8 +87,7 @@ class Videos(Sequence[Video]):
 
     def __getitem__(self, index: int | slice) -> "Video | Videos":
         if isinstance(index, slice):
-            chosen = range(len(self))[index]
-            return Videos(self._table.take(pa.array(chosen, pa.int64())), self.ranges)
+            return self.take(range(len(self))[index])
         return self._video(*(self._table[name][index].as_py() for name in COLUMNS.names))
 
     def __iter__(self) -> Iterator[Video]:

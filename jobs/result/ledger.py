@@ -15,7 +15,7 @@ import re
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -25,6 +25,7 @@ import pyarrow.compute as pc
 
 import tagger
 from jobs.archive.fingerprint import CONTENT, contents_of
+from jobs.archive.videos import Videos
 from jobs.errors import reason
 from jobs.result.identity import RunIdentity
 from jobs.result.merge import EMBEDDINGS_GROUP_ROWS, TableFiles
@@ -126,12 +127,13 @@ class Ledger:
         self.folder.child(f"kept-{self._next_kept:06d}.parquet").write_table(rows)
         self._next_kept += 1
 
-    def note(self, contents: Sequence["Content"]) -> None:
-        """Notes the content of videos, for the same run if it is interrupted."""
-        if not contents:
+    def note(self, videos: Videos, fingerprints: Sequence[str]) -> None:
+        """Notes the fingerprints of these versions of videos, for the same run if it is interrupted."""
+        if not len(videos):
             return
         self._check_lock()
-        table = pa.Table.from_pylist([asdict(content) for content in contents])
+        columns = {"video": videos.names, "size": videos.sizes, "mtime_ns": videos.mtimes_ns}
+        table = pa.table({**columns, "fingerprint": pa.array(fingerprints, pa.string())})
         self.folder.child(f"contents-{self._next_contents:06d}.parquet").write_table(table)
         self._next_contents += 1
 
@@ -159,20 +161,10 @@ class Ledger:
 
 
 NOTED = pa.schema([("video", pa.large_string()), ("size", pa.int64()), ("mtime_ns", pa.int64()), ("content", CONTENT)])
-"""Contents of versions of videos."""
+"""Contents of versions of videos: names, sizes in bytes, and modification times in nanoseconds."""
 
 MOVES = pa.schema([("old", pa.large_string()), ("new", pa.large_string())])
 """The old and the new names of moved videos."""
-
-
-@dataclass(frozen=True)
-class Content:
-    """The fingerprint of a version of a video: its name, size in bytes, and modification time in nanoseconds."""
-
-    video: str
-    size: int
-    mtime_ns: int
-    fingerprint: str
 
 
 def read_contents(folder: Location) -> pa.Table:

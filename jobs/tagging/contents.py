@@ -5,7 +5,7 @@ interrupted job does not read it again.
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -13,13 +13,12 @@ import numpy as np
 import pyarrow as pa
 
 from jobs.archive.fingerprint import CONTENT, content_of, current_fingerprint
-from jobs.archive.video import Video, video_name
 from jobs.archive.videos import Videos
 from jobs.cluster.nodes import check_nodes
 from jobs.cluster.ray_driver import RayDriver, SendEvent
 from jobs.cluster.ray_session import RaySession
 from jobs.result.compare.runs import find_names
-from jobs.result.ledger import Content, Ledger, read_contents
+from jobs.result.ledger import Ledger, read_contents
 
 FEW_VIDEOS = 64
 """Number of videos up to which the job reads them itself: Ray takes some seconds to start. They have 4 GiB at most."""
@@ -55,24 +54,31 @@ def take_fingerprints(
     Ray driver, if there are many videos. ``report`` gets the number of videos whose content is known.
     """
     contents = _Column(_noted(videos, ledger))
-    left = np.flatnonzero(~contents.is_known)
+    rows = np.flatnonzero(~contents.is_known)
+    left = videos.filter(~contents.is_known)
     done = len(videos) - len(left)
-    new: list[Content] = []
+    new: dict[int, str] = {}
     noted_s = time.monotonic()
     try:
-        for at, video, fingerprint in _fingerprints(videos.filter(~contents.is_known), driver):
+        for number, fingerprint in _fingerprints(left, driver):
             done += 1
             if fingerprint is not None:
-                contents.set(int(left[at]), content_of(fingerprint))
-                new.append(Content(video_name(video.path), video.size, video.mtime_ns, fingerprint))
+                contents.set(int(rows[number]), content_of(fingerprint))
+                new[number] = fingerprint
             report(done)
             if time.monotonic() - noted_s >= NOTE_S:
                 # Cleared only after that: what is interrupted is repeated.
-                ledger.note(new)
-                new, noted_s = [], time.monotonic()
+                _note(ledger, left, new)
+                new, noted_s = {}, time.monotonic()
     finally:
-        ledger.note(new)
+        _note(ledger, left, new)
     return contents.array()
+
+
+def _note(ledger: Ledger, videos: Videos, fingerprints: Mapping[int, str]) -> None:
+    """Notes ``fingerprints``, which are by the number of the video."""
+    numbers = sorted(fingerprints)
+    ledger.note(videos.take(numbers), [fingerprints[number] for number in numbers])
 
 
 class _Column:
@@ -103,19 +109,16 @@ def _noted(videos: Videos, ledger: Ledger) -> pa.Array:
     return known["content"].combine_chunks().take(pa.array(rows, mask=~is_noted))
 
 
-def _fingerprints(videos: Videos, driver: Callable[[], RayDriver]) -> Iterator[tuple[int, Video, str | None]]:
-    """Yields the numbers of the videos, in any order, the videos, and their fingerprints."""
+def _fingerprints(videos: Videos, driver: Callable[[], RayDriver]) -> Iterator[tuple[int, str | None]]:
+    """Yields the numbers of the videos, in any order, and their fingerprints."""
     if len(videos) <= FEW_VIDEOS:
         with ThreadPoolExecutor(READERS) as pool:
-            yield from zip(
-                range(len(videos)), videos, pool.map(current_fingerprint, [video.path for video in videos]), strict=True
-            )
+            yield from enumerate(pool.map(current_fingerprint, [video.path for video in videos]))
         return
     for first in range(0, len(videos), VIDEOS_PER_CALL):
-        chunk = list(videos[first : first + VIDEOS_PER_CALL])
-        for start, found in driver().events(fingerprint_on_ray, [video.path for video in chunk]):
-            numbers = range(first + start, first + start + len(found))
-            yield from zip(numbers, chunk[start : start + len(found)], found, strict=True)
+        paths = [video.path for video in videos[first : first + VIDEOS_PER_CALL]]
+        for start, found in driver().events(fingerprint_on_ray, paths):
+            yield from enumerate(found, first + start)
 
 
 def fingerprint_on_ray(session: RaySession, send_event: SendEvent, paths: Sequence[str]) -> None:

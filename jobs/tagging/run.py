@@ -248,9 +248,7 @@ def _commit_revised(plan: Plan, ledger: Ledger, revisions: Revisions) -> None:
     sources += committed_parts(plan.output.run_folder)
     for merged in merge(sources, keep=revisions.old_names, embedding_size=plan.identity.embedding_size):
         if merged.videos.num_rows:
-            names = merged.videos["video"]
-            chosen = revisions.between(names[0].as_py(), names[-1].as_py())
-            ledger.commit(*revised(merged.videos, merged.tags, merged.embeddings, chosen))
+            ledger.commit(*revised(merged.videos, merged.tags, merged.embeddings, revisions))
 
 
 def _driver(job: JobState, drivers: contextlib.ExitStack) -> RayDriver:

@@ -2,7 +2,7 @@
 
 import bisect
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -101,17 +101,11 @@ def videos_table(videos: Iterable[FinishedVideo]) -> pa.Table:
 
 
 @dataclass(frozen=True)
-class Revision:
-    """New values in the rows of a video that is not read again. None leaves a value as it is."""
-
-    name: str
-    mtime_ns: int | None = None
-    attempts: int | None = None
-
-
-@dataclass(frozen=True)
 class Revisions:
-    """The revisions of many videos, as columns. ``old_names``, those in the rows, are sorted."""
+    """New values in the rows of videos that are not read again, as columns. None leaves a column as it is.
+
+    ``old_names``, those in the rows, are sorted. ``mtimes_ns`` are in nanoseconds.
+    """
 
     old_names: pa.Array
     names: pa.Array
@@ -121,44 +115,49 @@ class Revisions:
     def __len__(self) -> int:
         return len(self.old_names)
 
-    def between(self, first: str, last: str) -> dict[str, Revision]:
-        """Returns the revisions of the videos with old names from ``first`` to ``last``, by these names."""
+    def of(self, names: pa.Array) -> "Revisions":
+        """Returns the revisions of some videos, by their old names, which are sorted."""
+        if not len(names):
+            return Revisions(names, names)
         numbers = range(len(self))
-        start = bisect.bisect_left(numbers, first, key=lambda at: self.old_names[at].as_py())
-        chosen = slice(start, bisect.bisect_right(numbers, last, start, key=lambda at: self.old_names[at].as_py()))
-        names = self.names[chosen].to_pylist()
-
-        def values(column: np.ndarray | None) -> list[int] | list[None]:
-            return [None] * len(names) if column is None else column[chosen].tolist()
-
-        columns = names, values(self.mtimes_ns), values(self.attempts)
-        return dict(zip(self.old_names[chosen].to_pylist(), map(Revision, *columns), strict=True))
+        # A table of all names would be made anew with each call.
+        start = bisect.bisect_left(numbers, names[0].as_py(), key=lambda at: self.old_names[at].as_py())
+        stop = bisect.bisect_right(numbers, names[-1].as_py(), start, key=lambda at: self.old_names[at].as_py())
+        known = self.old_names[start:stop].cast(pa.string())
+        rows = start + pc.index_in(names, value_set=known).to_numpy()
+        values = [None if column is None else column[rows] for column in (self.mtimes_ns, self.attempts)]
+        return Revisions(names, self.names.take(pa.array(rows)), *values)
 
 
-def revised(videos: pa.Table, tags: pa.Table, embeddings: pa.Table | None, revisions: Mapping[str, Revision]) -> Rows:
+def revised(videos: pa.Table, tags: pa.Table, embeddings: pa.Table | None, revisions: Revisions) -> Rows:
     """Returns rows with the ``revisions`` of their videos, sorted by video."""
-    old_names = videos["video"].to_pylist()
-    found = [revisions[name] for name in old_names]
-    names = pa.array([revision.name for revision in found], pa.string())
-    mtimes_ns = [revision.mtime_ns for revision in found]
-    columns = {
-        "mtime": [None if time_ns is None else time_ns // 1000 for time_ns in mtimes_ns],
-        "mtime_ns": mtimes_ns,
-        "attempts": [revision.attempts for revision in found],
-    }
-    table = _with_column(videos, "video", names)
-    for name, values in columns.items():
-        table = _with_column(table, name, pc.coalesce(pa.array(values, videos.schema.field(name).type), videos[name]))
+    found = revisions.of(videos["video"].combine_chunks())
+    names = found.names.cast(pa.string())
+    columns = {"video": names}
+    if found.mtimes_ns is not None:
+        columns |= {"mtime": pa.array(found.mtimes_ns // 1000), "mtime_ns": pa.array(found.mtimes_ns)}
+    if found.attempts is not None:
+        columns |= {"attempts": pa.array(found.attempts)}
+    table = videos
     for name in ("error", "decoder_reason"):
-        texts = zip(videos[name].to_pylist(), old_names, found, strict=True)
-        words = [text and text.replace(one_line(old), one_line(revision.name)) for text, old, revision in texts]
-        table = _with_column(table, name, pa.array(words, pa.string()))
+        columns[name] = _renamed(videos[name].to_pylist(), found)
+    for name, values in columns.items():
+        table = _with_column(table, name, values.cast(videos.schema.field(name).type))
 
     def rename(segments: pa.Table) -> pa.Table:
         renamed = names.take(pc.index_in(segments["video"], videos["video"].combine_chunks()))
         return _with_column(segments, "video", renamed).sort_by([("video", "ascending"), ("segment", "ascending")])
 
     return table.sort_by("video"), rename(tags), None if embeddings is None else rename(embeddings)
+
+
+def _renamed(texts: list[str | None], revisions: Revisions) -> pa.Array:
+    """Returns the texts about videos with their new names."""
+    for row, text in enumerate(texts):
+        if text is not None:
+            old_name, name = revisions.old_names[row].as_py(), revisions.names[row].as_py()
+            texts[row] = text.replace(one_line(old_name), one_line(name))
+    return pa.array(texts, pa.string())
 
 
 def _with_column(table: pa.Table, name: str, values: pa.Array | pa.ChunkedArray) -> pa.Table:

@@ -9,9 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs.archive.fingerprint import content_of
+from jobs.archive.video import Video
+from jobs.archive.videos import Videos
 from jobs.result.compare.records import read_records
 from jobs.result.ledger import (
-    Content,
     Ledger,
     committed_parts,
     has_only_contents,
@@ -83,7 +84,7 @@ def test_damaged_names_of_moved_videos_are_named(ledger: Ledger, name: str, cont
 
 def test_a_run_that_only_compared_videos_leaves_their_content_to_the_next_run(ledger: Ledger) -> None:
     assert not has_only_contents(ledger.folder)
-    ledger.note([Content("/a.mp4", 5, 7, "s1:a")])
+    ledger.note(Videos.of([Video("/a.mp4", 5, 7)]), ["s1:a"])
     ledger.log("stopped")
     assert has_only_contents(ledger.folder)
     remove(ledger.folder, keep_contents=True)
@@ -94,8 +95,8 @@ def test_a_run_that_only_compared_videos_leaves_their_content_to_the_next_run(le
 
 
 def test_the_last_noted_content_of_a_video_counts(ledger: Ledger) -> None:
-    ledger.note([Content("/b.mp4", 5, 7, "s1:b"), Content("/a.mp4", 5, 7, "s1:a")])
-    ledger.note([Content("/b.mp4", 6, 8, "s1:c")])
+    ledger.note(Videos.of([Video("/a.mp4", 5, 7), Video("/b.mp4", 5, 7)]), ["s1:a", "s1:b"])
+    ledger.note(Videos.of([Video("/b.mp4", 6, 8)]), ["s1:c"])
     assert read_contents(ledger.folder).to_pylist() == [
         {"video": "/a.mp4", "size": 5, "mtime_ns": 7, "content": content_of("s1:a")},
         {"video": "/b.mp4", "size": 6, "mtime_ns": 8, "content": content_of("s1:c")},

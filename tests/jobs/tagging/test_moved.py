@@ -10,7 +10,9 @@ import pytest
 
 import jobs.archive.fingerprint
 from jobs.archive.fingerprint import contents_of, current_fingerprint
-from jobs.result.ledger import Content, Ledger, has_only_contents, read_moved
+from jobs.archive.video import Video
+from jobs.archive.videos import Videos
+from jobs.result.ledger import Ledger, has_only_contents, read_moved
 from jobs.result.output import choose_output
 from jobs.result.rewrite.exclusive import rewriting
 from jobs.result.verify import verify
@@ -232,7 +234,7 @@ def test_an_interrupted_comparison_blocks_no_run_with_other_options(
     done: RunConfig, archive: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ledger = Ledger.open(choose_output(done.out).run_folder, make_plan(done).identity)
-    ledger.note([Content(str(archive / "a/one.mp4"), 4, 7, "s1:0")])
+    ledger.note(Videos.of([Video(str(archive / "a/one.mp4"), 4, 7)]), ["s1:0"])
     done.out.rename(archive.parent / "old results")
     summary = run_job(make_plan(replace(done, top_k=1)))
     assert (summary.new, summary.videos) == (3, 3)
@@ -287,12 +289,12 @@ def test_a_moved_video_with_an_error_that_may_pass_is_tried_again_by_the_next_ru
 
 
 def test_a_moved_video_that_had_failed_is_named_by_its_new_path(done: RunConfig, archive: Path) -> None:
-    from jobs.tagging.finished.rows import Revision, result_tables, revised
+    from jobs.tagging.finished.rows import Revisions, result_tables, revised
     from tests.jobs.result.finished import make_finished
 
     videos, tags, _ = result_tables([make_finished("/old/a.mp4", ""), make_finished("/old/b.mp4", "ab")])
-    new_names = {"/old/a.mp4": Revision("/new/z.mp4"), "/old/b.mp4": Revision("/new/b.mp4")}
-    videos, tags, _ = revised(videos, tags, None, new_names)
+    old_names, new_names = pa.array(["/old/a.mp4", "/old/b.mp4"]), pa.array(["/new/z.mp4", "/new/b.mp4"])
+    videos, tags, _ = revised(videos, tags, None, Revisions(old_names, new_names))
     assert videos["video"].to_pylist() == ["/new/b.mp4", "/new/z.mp4"]
     assert videos["error"].to_pylist() == [None, "/new/z.mp4 is empty (0 bytes)"]
     assert tags["video"].to_pylist() == ["/new/b.mp4"] * 2

@@ -435,8 +435,6 @@ def test_a_dry_run_counts_videos_and_windows_and_writes_nothing(
         new=3,
         changed=0,
         retried=0,
-        touched=0,
-        moved=0,
         kept=0,
         gone=0,
         pruned=0,
