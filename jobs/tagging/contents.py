@@ -38,6 +38,9 @@ VIDEOS_PER_CALL = 100_000
 NOTE_S = 5.0
 """Maximum time in seconds until a fingerprint is noted."""
 
+NOTE_VIDEOS = 20_000
+"""Number of fingerprints that are noted at once."""
+
 RETRIES = 3
 """Number of retries of a task whose process died."""
 
@@ -66,7 +69,7 @@ def take_fingerprints(
                 contents.set(int(rows[number]), content_of(fingerprint))
                 new[number] = fingerprint
             report(done)
-            if time.monotonic() - noted_s >= NOTE_S:
+            if time.monotonic() - noted_s >= NOTE_S or len(new) >= NOTE_VIDEOS:
                 # Cleared only after that: what is interrupted is repeated.
                 _note(ledger, left, new)
                 new, noted_s = {}, time.monotonic()
