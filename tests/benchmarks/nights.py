@@ -2,16 +2,17 @@
 
     python -m tests.benchmarks.nights [--videos N] [--nights N] [--per-night N]
 
-Publishes a first run of many videos, and then a small run for each night. Then measures: comparing a list of videos
-with the records, a query by DuckDB over all segments, a night that finds nothing new, and publishing one more night.
-``vtag compact`` merges the parts, and the same is measured again. Prints seconds and megabytes read, medians of three,
-and numbers of parts.
+Publishes a first run of many videos, and then a small run for each night. ``vtag compact`` merges the parts of a copy.
+Then measures, of the one and of the other in turns: comparing a list of videos with the records, a query by DuckDB over
+all segments, a night that finds nothing new, and publishing one more night. Prints seconds and megabytes read, medians
+of nine rounds after one that does not count, and numbers of parts.
 """
 
+import shutil
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +38,8 @@ IDENTITY = RunIdentity("benchmark", "0", Sampling().to_json(), 5)
 SEGMENTS = 10
 """Number of segments of a video."""
 
+ROUNDS = 9
+
 
 @click.command()
 @click.option("--videos", default=100_000, show_default=True, help="Videos of the first run.")
@@ -51,61 +54,64 @@ def main(videos: int, nights: int, per_night: int) -> None:
         for _ in range(nights):
             _night(output, range(known, known + per_night))
             known += per_night
-        before = _measure(output, known, per_night)
-        compact(str(output.out.path))
-        after = _measure(output, known + 3 * per_night, per_night)
-    print(f"parts: {before.parts}, and {after.parts} after compact")
-    print(f"{videos:,} videos and {nights} nights of {per_night}: seconds and MB read, and the same after compact")
-    for step, (seconds, megabytes) in before.steps.items():
-        seconds_after, megabytes_after = after.steps[step]
-        print(
-            f"{step:13} {seconds:7.3f} s {megabytes:7.1f} MB  {seconds_after:7.3f} s {megabytes_after:7.1f} MB  "
-            f"{seconds / seconds_after:5.2f} times"
-        )
+        compacted = choose_output(Path(folder, "compacted"))
+        shutil.copytree(output.out.path, compacted.out.path)
+        compact(str(compacted.out.path))
+        outputs = (output, compacted)
+        print("parts: {}, and {} after compact".format(*(len(_result(one).parts) for one in outputs)))
+        print(f"{videos:,} videos and {nights} nights of {per_night}: seconds and MB read, and the same after compact")
+        for name, step in _steps(known, per_night).items():
+            before, after = _medians(step, outputs)
+            print(
+                f"{name:13} {before.seconds:7.3f} s {before.megabytes:7.1f} MB  {after.seconds:7.3f} s "
+                f"{after.megabytes:7.1f} MB  {before.seconds / after.seconds:5.2f} times"
+            )
+
+
+def _steps(known: int, per_night: int) -> dict[str, Callable[[Output, int], None]]:
+    """Returns the steps that are measured, by name. They take the result and the number of the round."""
+    listing = Videos.of(map(_video, range(known + per_night)))
+
+    def compare(output: Output, number: int) -> None:
+        changes, _ = find_changes(listing, read_records(_result(output).sources))
+        assert len(changes.new) == per_night
+
+    def query(output: Output, number: int) -> None:
+        sql = f"SELECT label, count(*) FROM '{output.tags.path}/*.parquet' GROUP BY label"
+        assert sum(count for _, count in duckdb.sql(sql).fetchall()) == known * SEGMENTS
+
+    def nothing_new(output: Output, number: int) -> None:
+        assert count_result(_result(output)).videos == known
+
+    def publish_night(output: Output, number: int) -> None:
+        first = known + number * per_night
+        _night(output, range(first, first + per_night))
+
+    return {step.__name__: step for step in (compare, query, nothing_new, publish_night)}
 
 
 @dataclass(frozen=True)
 class Measured:
-    """The number of parts of a result, and seconds and megabytes read by step."""
+    """The seconds of a step, and the megabytes that it reads, also from files in memory."""
 
-    parts: int
-    steps: dict[str, tuple[float, float]]
-
-
-def _measure(output: Output, known: int, per_night: int) -> Measured:
-    listing = Videos.of(map(_video, range(known + per_night)))
-
-    def compare() -> None:
-        changes, _ = find_changes(listing, read_records(_result(output).sources))
-        assert len(changes.new) == per_night
-
-    def query() -> None:
-        sql = f"SELECT label, count(*) FROM '{output.tags.path}/*.parquet' GROUP BY label"
-        assert sum(count for _, count in duckdb.sql(sql).fetchall()) == known * SEGMENTS
-
-    def nothing_new() -> None:
-        assert count_result(_result(output)).videos == known
-
-    parts = len(_result(output).parts)
-    steps = {step.__name__: _median(step) for step in (compare, query, nothing_new)}
-    nights = iter(range(known, known + 3 * per_night, per_night))
-
-    def publish_night() -> None:
-        first = next(nights)
-        _night(output, range(first, first + per_night))
-
-    return Measured(parts, {**steps, "publish_night": _median(publish_night)})
+    seconds: float
+    megabytes: float
 
 
-def _median(step: Callable[[], None]) -> tuple[float, float]:
-    """Returns the seconds of a step and the megabytes that it reads, also from files in memory."""
-    seconds, megabytes = [], []
-    for _ in range(3):
-        begun_s, before = time.perf_counter(), _bytes_read()
-        step()
-        seconds.append(time.perf_counter() - begun_s)
-        megabytes.append((_bytes_read() - before) / 1e6)
-    return statistics.median(seconds), statistics.median(megabytes)
+def _medians(step: Callable[[Output, int], None], outputs: Sequence[Output]) -> list[Measured]:
+    """Returns the medians of a step for each of the outputs, which take turns: the speed of a machine changes."""
+    measured: list[list[Measured]] = [[] for _ in outputs]
+    for number in range(ROUNDS + 1):
+        for output, found in zip(outputs, measured, strict=True):
+            begun_s, before = time.perf_counter(), _bytes_read()
+            step(output, number)
+            found.append(Measured(time.perf_counter() - begun_s, (_bytes_read() - before) / 1e6))
+    return [
+        Measured(
+            statistics.median(one.seconds for one in found[1:]), statistics.median(one.megabytes for one in found[1:])
+        )
+        for found in measured
+    ]
 
 
 def _bytes_read() -> int:
