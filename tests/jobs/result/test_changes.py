@@ -2,12 +2,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from jobs.archive.fingerprint import contents_of, current_fingerprint
 from jobs.archive.video import Video
 from jobs.archive.videos import Videos
-from jobs.result.compare.changes import Changes, find_changes, settled
+from jobs.result.compare.changes import Changes, Origins, find_changes, find_moves, settled
 from jobs.result.compare.records import Records, read_records
 from jobs.result.ledger import committed_parts
 from jobs.result.output import choose_output
@@ -138,3 +139,26 @@ def test_the_later_record_counts(tmp_path: Path) -> None:
     assert compare([new.video], records, read_fingerprint=fail_when_read).unchanged == 1
     assert compare([old.video], records, read_fingerprint=lambda path: "x").changed == Videos.of([old.video])
     assert len(records) == 1
+
+
+def moves(new: dict[str, str | None], origins: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Returns the old and new names of moved videos. Gets the contents of new videos, and records in any order."""
+    names, contents = zip(*origins, strict=True)
+    videos = Videos.of(Video(name, 5, 7) for name in new)
+    recorded = Origins(pa.array(names, pa.large_string()), contents_of(contents))
+    found, is_moved = find_moves(videos, contents_of(new[video.path] for video in videos), recorded)
+    assert videos.filter(is_moved) == found.videos
+    return list(zip(found.old_names.to_pylist(), found.videos.names.to_pylist(), strict=True))
+
+
+def test_moved_videos_are_found_by_their_content_in_any_order() -> None:
+    new = {"/n/a": "s1:1", "/n/b": "s1:2", "/n/c": "s1:9", "/n/d": None, "/n/e": "s1:3"}
+    origins = [("/o/x", "s1:3"), ("/o/y", "s1:1"), ("/o/z", "s1:4"), ("/o/w", "s1:2")]
+    assert moves(new, origins) == [("/o/y", "/n/a"), ("/o/w", "/n/b"), ("/o/x", "/n/e")]
+
+
+def test_each_record_is_the_origin_of_one_copy_and_of_one_with_its_file_name_if_there_is_one() -> None:
+    new = {"/n/1": "s1:1", "/n/2": "s1:1", "/n/3": "s1:1", "/n/4": "s1:4"}
+    assert moves(new, [("/o/3", "s1:1"), ("/p/3", "s1:1")]) == [("/p/3", "/n/1"), ("/o/3", "/n/3")]
+    assert moves(new, [("/o/2", "s1:1")]) == [("/o/2", "/n/2")]
+    assert moves({"/n/1": "s1:1"}, [("/o/2", "s1:1"), ("/o/1", "s1:1")]) == [("/o/1", "/n/1")]
