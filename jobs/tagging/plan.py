@@ -273,7 +273,7 @@ def _interrupted_run(
         # The same command, given again after an interruption, continues.
         return started.run_id if difference is None and started.replaces else None, True
     if difference is not None:
-        if has_only_contents(output.run_folder):
+        if not started.replaces and has_only_contents(output.run_folder):
             return None, False
         if difference == NO_EMBEDDINGS:
             raise OutputError(

@@ -55,8 +55,9 @@ def _check_free(source: Output, target: Output) -> None:
 
 def _is_unfinished(output: Output) -> bool:
     """Returns whether a run was interrupted after it had compared videos."""
-    if read_started_run(output.run_folder) is None:
-        return False
+    started = read_started_run(output.run_folder)
+    if started is None or started.replaces or not has_only_contents(output.run_folder):
+        return started is not None
     # A run that only removes videos may have been interrupted while it published.
     result = read_result(output)
-    return not has_only_contents(output.run_folder) or (result is not None and result.is_half_published)
+    return result is not None and result.is_half_published

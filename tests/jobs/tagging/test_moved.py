@@ -241,6 +241,18 @@ def test_an_interrupted_comparison_blocks_no_run_with_other_options(
     assert not choose_output(done.out).run_folder.is_folder()
 
 
+def test_an_interrupted_overwrite_with_contents_blocks_a_run_with_other_options(
+    done: RunConfig, archive: Path
+) -> None:
+    output = choose_output(done.out)
+    ledger = Ledger.open(output.run_folder, make_plan(done).identity, replaces=True)
+    ledger.note(Videos.of([Video(str(archive / "a/one.mp4"), 4, 7)]), ["s1:0"])
+    with pytest.raises(OutputError, match="holds an interrupted run with another top-k"):
+        make_plan(replace(done, top_k=1))
+    with pytest.raises(OutputError, match="holds an interrupted run; finish it first"), rewriting(output, output):
+        pass
+
+
 def test_an_interrupted_job_removes_the_old_names_when_it_is_continued(
     done: RunConfig, archive: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
