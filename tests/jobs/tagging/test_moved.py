@@ -241,9 +241,7 @@ def test_an_interrupted_comparison_blocks_no_run_with_other_options(
     assert not choose_output(done.out).run_folder.is_folder()
 
 
-def test_an_interrupted_overwrite_with_contents_blocks_a_run_with_other_options(
-    done: RunConfig, archive: Path
-) -> None:
+def test_an_interrupted_overwrite_with_contents_blocks_a_run_with_other_options(done: RunConfig, archive: Path) -> None:
     output = choose_output(done.out)
     ledger = Ledger.open(output.run_folder, make_plan(done).identity, replaces=True)
     ledger.note(Videos.of([Video(str(archive / "a/one.mp4"), 4, 7)]), ["s1:0"])
