@@ -1,7 +1,6 @@
 """A connection to a source: a decoder process, and a thread that takes what it gives."""
 
 import base64
-import binascii
 import math
 import threading
 from collections.abc import Callable
@@ -42,6 +41,23 @@ class Wanted:
     on_picture: Callable[[bytes], None] = lambda picture: None
 
 
+@dataclass(frozen=True)
+class _Picture:
+    """A picture for ``on_picture``."""
+
+    jpeg: bytes
+
+
+@dataclass(frozen=True)
+class _First:
+    """The first frame came at this time of the monotonic clock."""
+
+    at_s: float
+
+
+_Received = Item | _Picture | _First
+
+
 class Connection:
     """A source that is being watched. ``origin_s`` is when its first frame came, on the machine's monotonic clock.
 
@@ -54,6 +70,7 @@ class Connection:
         self._wanted = wanted
         self._inbox = Inbox(dropping=not wanted.keeps_all)
         self._last = -1
+        self._error: Exception | None = None
         limits = Limits(frame_s=wanted.stall_s + GRACE_S)
         stdin = {"stdin": STDIN} if source.kind == "pipe" else {}
         self._process = Process(limits, CHILD_MODULE, **stdin)
@@ -78,8 +95,14 @@ class Connection:
         return self._inbox.dropped
 
     def take(self, timeout_s: float | None = None) -> Item | None:
-        """Waits for the next window or note. The last one is Ended. None: there is none after ``timeout_s`` seconds."""
-        return self._inbox.take(timeout_s)
+        """Waits for the next window or note. The last one is Ended. None: there is none after ``timeout_s`` seconds.
+
+        Raises what ``on_picture`` has raised.
+        """
+        item = self._inbox.take(timeout_s)
+        if isinstance(item, Ended) and self._error is not None:
+            raise self._error
+        return item
 
     def close(self) -> None:
         """Ends the process."""
@@ -91,42 +114,60 @@ class Connection:
     def _receive(self, request: Message) -> None:
         try:
             self._process.send(request)
-            while self._handle(self._process.receive()):
+            while (ended := self._take_in(self._checked(self._process.receive()))) is None:
                 pass
         except DecoderProcessError as failure:
             stall = failure.kind == "timeout"
             reason = f"no data came for {self._wanted.stall_s:g} s" if stall else f"its decoder {failure}"
-            self._inbox.end(Ended(reason, is_finished=False))
-        except Exception:
-            # Whatever a damaged process has sent, the caller must not wait forever.
-            self._inbox.end(Ended("its decoder sent an invalid message", is_finished=False))
+            ended = Ended(reason, is_finished=False)
+        except Exception as error:
+            # The caller must not wait forever: ``take`` raises it.
+            self._error = error
+            ended = Ended("the watch failed", is_finished=False)
+        self._inbox.end(ended)
 
-    def _handle(self, message: Message) -> bool:
-        """Takes a message. Returns whether another one may follow. The process is not trusted."""
+    def _checked(self, message: Message) -> _Received:
+        """Returns what a message says. The process is not trusted."""
+        try:
+            return self._parsed(message)
+        except (KeyError, OverflowError, TypeError, ValueError):
+            raise DecoderProcessError("crashed", "sent an invalid message") from None
+
+    def _parsed(self, message: Message) -> _Received:
         if "window" in message:
             index, start_s, end_s = message["window"]
             at_s = float(message["at"])
             if not (self._last < index and 0 <= start_s < end_s < math.inf and math.isfinite(at_s)):
                 raise ValueError
-            self._last = int(index)
-            clip = self._process.clips(self._shape)
-            self._inbox.put_window(LiveWindow(Window(int(index), float(start_s), float(end_s)), clip, at_s))
-            del clip
-            self._process.send({"buffer": self._process.next_buffer(self._shape)})
-        elif "picture" in message:
-            picture = base64.b64decode(message["picture"], validate=True)
-            if not picture.startswith(JPEG_START):
-                raise binascii.Error
-            self._wanted.on_picture(picture)
-        elif "first" in message:
-            if self.origin_s is None:
-                self.origin_s = float(message["first"])
-        elif "opened" in message:
+            window = Window(int(index), float(start_s), float(end_s))
+            return LiveWindow(window, self._process.clips(self._shape), at_s)
+        if "picture" in message:
+            jpeg = base64.b64decode(message["picture"], validate=True)
+            if not jpeg.startswith(JPEG_START):
+                raise ValueError
+            return _Picture(jpeg)
+        if "first" in message:
+            return _First(float(message["first"]))
+        if "opened" in message:
             container, codec, width, height = message["opened"]
-            self._inbox.put_note(Opened(str(container), str(codec), int(width), int(height)))
-        elif "gap" in message:
-            self._inbox.put_note(Lost(str(message["gap"])))
-        else:
-            self._inbox.end(Ended(str(message["end"]), is_finished=message["is_finished"] is True))
-            return False
-        return True
+            return Opened(str(container), str(codec), int(width), int(height))
+        if "gap" in message:
+            return Lost(str(message["gap"]))
+        return Ended(str(message["end"]), is_finished=message["is_finished"] is True)
+
+    def _take_in(self, item: _Received) -> Ended | None:
+        """Passes on what the process has sent. Returns it if it is the end."""
+        match item:
+            case Ended():
+                return item
+            case LiveWindow(window):
+                self._last = window.index
+                self._inbox.put_window(item)
+                self._process.send({"buffer": self._process.next_buffer(self._shape)})
+            case _Picture(jpeg):
+                self._wanted.on_picture(jpeg)
+            case _First(at_s):
+                self.origin_s = at_s if self.origin_s is None else self.origin_s
+            case _:
+                self._inbox.put_note(item)
+        return None
