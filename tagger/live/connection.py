@@ -153,7 +153,8 @@ class Connection:
             return Opened(str(container), str(codec), int(width), int(height))
         if "gap" in message:
             return Lost(str(message["gap"]))
-        return Ended(str(message["end"]), is_finished=message["is_finished"] is True)
+        is_finished, is_recording = message["is_finished"] is True, message["is_recording"] is True
+        return Ended(str(message["end"]), is_finished, is_recording)
 
     def _take_in(self, item: _Received) -> Ended | None:
         """Passes on what the process has sent. Returns it if it is the end."""

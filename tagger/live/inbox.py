@@ -40,10 +40,14 @@ class Lost:
 
 @dataclass(frozen=True)
 class Ended:
-    """The source is not read any more, and why. ``is_finished``: nothing follows, as at the end of a file."""
+    """The source is not read any more, and why. ``is_finished``: nothing follows, as at the end of a file.
+
+    ``is_recording``: it was a recording on a server, which would begin again if it were opened again.
+    """
 
     reason: str
     is_finished: bool
+    is_recording: bool = False
 
 
 Item = LiveWindow | Opened | Lost | Ended

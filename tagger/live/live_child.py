@@ -17,8 +17,9 @@ from tagger.errors import VideoError, one_line
 from tagger.isolation.channel import Message, receive, send
 from tagger.isolation.child import set_limits
 from tagger.isolation.shared_memory import ClipBuffer, ProgressCounter
+from tagger.live.ffmpeg_log import NetworkLog
 from tagger.live.jpeg import jpeg_of_frame
-from tagger.live.opening import is_recording, lost_reason, open_source
+from tagger.live.opening import check_end, is_recording, lost_reason, open_source
 from tagger.live.sliding import Cut, FittedPixels, slide, slide_exactly
 from tagger.live.source import LiveSource
 from tagger.live.stream_frames import StreamFrames
@@ -77,6 +78,8 @@ class _Watching:
         """The stream time of the first frame of this connection."""
         self._first_at_s = 0.0
         """The time of that frame, on the monotonic clock."""
+        self._is_recording = False
+        self._log = NetworkLog()
 
     def run(self) -> None:
         """Sends windows until the source ends, then the reason."""
@@ -84,8 +87,9 @@ class _Watching:
         try:
             is_finished = self._watch_file() if self._source.kind == "file" else self._watch_stream()
         except (av.error.FFmpegError, OSError, ValueError, VideoError) as error:
-            reason = lost_reason(error, self._stall_s)
-        send(self._parent, {"end": one_line(reason), "is_finished": is_finished})
+            reason = lost_reason(error, self._stall_s, self._log.reason)
+        end = {"end": one_line(reason), "is_finished": is_finished, "is_recording": self._is_recording}
+        send(self._parent, end)
 
     def _watch_file(self) -> bool:
         path = Path(self._source.address)
@@ -106,12 +110,14 @@ class _Watching:
 
     def _watch_stream(self) -> bool:
         container, stream = open_source(self._source, self._stall_s, self._counter.advance)
+        self._log.forget()
         with container:
             context = stream.codec_context
             self._opened(
                 container.format.name.split(",")[0], context.codec.canonical_name, context.width, context.height
             )
             is_pipe = self._source.kind == "pipe"
+            self._is_recording = not is_pipe and is_recording(container)
             # A pipe may be silent: what fills it can do other things.
             stall_s = math.inf if is_pipe else self._stall_s
             timed = StreamFrames(container, stream, self._counter.advance, stall_s, is_live=not is_pipe)
@@ -119,8 +125,10 @@ class _Watching:
             aspect = stream.sample_aspect_ratio
             pixels = FittedPixels(self._preprocessing, None if aspect is None else float(aspect))
             self._give(slide(self._shown(self._placed(timed, cutter)), cutter, pixels))
-            # A recording that a server gives ends as a file does.
-            return is_pipe or is_recording(container)
+            # HLS takes the failure of its server for the end.
+            if self._is_recording and self._log.has_trouble:
+                check_end(timed.end_s, container)
+            return is_pipe or self._is_recording
 
     def _placed(self, timed: StreamFrames, cutter: WindowCutter[np.ndarray]) -> Iterator[TimedFrame | Gap]:
         """Yields frames with times since the first frame of the first connection."""

@@ -11,13 +11,16 @@ from tagger.errors import InputError, one_line
 
 SourceKind = Literal["camera", "stream", "pipe", "file"]
 
+WEB = "http,https,tls,tcp,crypto"
+"""A server may lead from ``http://`` to ``https://``. HLS uses ``crypto`` to decrypt what it has read by these."""
+
 PROTOCOLS = {
     "rtsp": "rtsp,tcp",
     "rtsps": "rtsps,tls,tcp",
     "rtmp": "rtmp,tcp",
     "rtmps": "rtmps,tls,tcp",
-    "http": "http,tcp",
-    "https": "https,tls,tcp,http,crypto",
+    "http": WEB,
+    "https": WEB,
     "tcp": "tcp",
     "udp": "udp",
 }

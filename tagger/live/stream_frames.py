@@ -53,6 +53,11 @@ class StreamFrames:
         self.gap_reason: str | None = None
         """Why the last Gap is one."""
 
+    @property
+    def end_s(self) -> float:
+        """The end of the newest frame, in seconds from the first one."""
+        return self._clock.end_s()
+
     def timed_frames(self) -> Iterator[TimedFrame | Gap]:
         """Yields each frame at once, and a Gap before it where frames were lost or the picture changed.
 

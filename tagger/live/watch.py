@@ -176,7 +176,7 @@ def watch_source(
         origin_s = connection.origin_s
         if item.is_finished:
             return
-        if not source.is_repeatable:
+        if not source.is_repeatable or item.is_recording:
             is_named = item.reason.startswith(source.name)
             raise VideoError("io", item.reason if is_named else f"{source.name} cannot be read: {item.reason}")
         on_event(Retry(item.reason, pause_s))

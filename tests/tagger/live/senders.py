@@ -5,6 +5,7 @@ import io
 import itertools
 import math
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +18,26 @@ import av
 from tests.videos import picture
 
 RATE = 30
+
+CERTIFICATE = """\
+-----BEGIN PRIVATE KEY-----
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgKIiksWVpguu5awnB
+5whD26Bb0+NCKBAmXIPuJqtMV5yhRANCAASpkQh/7qQRKpJkouZVh3XEzCm9sB42
+7t0Ua3kP20pxpeAiRB8fcE7KHC8aS9ZClz60OBe8ay5k7MP0aXLQzm1i
+-----END PRIVATE KEY-----
+-----BEGIN CERTIFICATE-----
+MIIBmzCCAUGgAwIBAgIUFnAbrm6/skGNpHXT4eohaIKbMBwwCgYIKoZIzj0EAwIw
+FDESMBAGA1UEAwwJbG9jYWxob3N0MCAXDTI2MTEzMDA0MTUzNloYDzIxMjYxMTA2
+MDQxNTM2WjAUMRIwEAYDVQQDDAlsb2NhbGhvc3QwWTATBgcqhkjOPQIBBggqhkjO
+PQMBBwNCAASpkQh/7qQRKpJkouZVh3XEzCm9sB427t0Ua3kP20pxpeAiRB8fcE7K
+HC8aS9ZClz60OBe8ay5k7MP0aXLQzm1io28wbTAdBgNVHQ4EFgQUvsEiaW1fg2ru
+VfwH0gheVzTO1pMwHwYDVR0jBBgwFoAUvsEiaW1fg2ruVfwH0gheVzTO1pMwDwYD
+VR0TAQH/BAUwAwEB/zAaBgNVHREEEzARgglsb2NhbGhvc3SHBH8AAAEwCgYIKoZI
+zj0EAwIDSAAwRQIhALyXZk/lml2Ghj92Gd2ElfW4EF/6omicOySd6JaGEx1TAiAB
+11BHNifEeBiUchztD48B8JyP90IMYLXAsFh2DajRZA==
+-----END CERTIFICATE-----
+"""
+"""A key and its certificate for 127.0.0.1, which is valid until 2126 and signed by itself."""
 
 UDP_BYTES = 7 * 188
 """Bytes of a packet that holds whole packets of a transport stream."""
@@ -114,8 +135,17 @@ def tcp_server(*connections: Callable[[socket.socket], None] | bytes) -> Iterato
 
 
 @contextlib.contextmanager
-def http_server(answers: dict[str, tuple[str, bytes | Callable[[Callable[[bytes], object]], None]]]) -> Iterator[str]:
-    """Serves ``answers``: the type of each path, and its content or a function that writes it. Yields the address."""
+def http_server(
+    answers: dict[str, tuple[str, bytes | Callable[[Callable[[bytes], object]], None]]],
+    *,
+    redirections: dict[str, str] | None = None,
+    certificate: Path | None = None,
+) -> Iterator[str]:
+    """Serves ``answers``: the type of each path, and its content or a function that writes it. Yields the address.
+
+    ``redirections`` are paths with the address to which each leads. With a ``certificate``, which its key comes before,
+    the address begins with ``https``.
+    """
 
     class Handler(BaseHTTPRequestHandler):
         def log_message(self, format: str, *args: object) -> None:
@@ -123,7 +153,11 @@ def http_server(answers: dict[str, tuple[str, bytes | Callable[[Callable[[bytes]
 
         def do_GET(self) -> None:
             kind, content = answers.get(self.path, ("", b""))
-            self.send_response(200 if kind else 404)
+            if redirections and self.path in redirections:
+                self.send_response(302)
+                self.send_header("Location", redirections[self.path])
+            else:
+                self.send_response(200 if kind else 404)
             self.send_header("Content-Type", kind or "text/plain")
             if isinstance(content, bytes):
                 self.send_header("Content-Length", str(len(content)))
@@ -133,10 +167,14 @@ def http_server(answers: dict[str, tuple[str, bytes | Callable[[Callable[[bytes]
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
+    if certificate is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}"
+        yield f"{'https' if certificate else 'http'}://127.0.0.1:{server.server_port}"
     finally:
         server.shutdown()
         server.server_close()
@@ -179,11 +217,10 @@ def multipart(pictures: Sequence[bytes], pause_s: float) -> Callable[[Callable[[
     return write
 
 
-def hls(folder: Path, seconds: float) -> dict[str, bytes]:
-    """Returns the files of an HLS recording by name: ``a.m3u8`` and its segments."""
-    with av.open(
-        str(folder / "a.m3u8"), "w", format="hls", options={"hls_time": "1", "hls_list_size": "0"}
-    ) as container:
+def hls(folder: Path, seconds: float, **options: str) -> dict[str, bytes]:
+    """Returns the files of an HLS recording by name: ``a.m3u8`` and its segments, of a second each."""
+    options = {"hls_time": "1", "hls_list_size": "0"} | options
+    with av.open(str(folder / "a.m3u8"), "w", format="hls", options=options) as container:
         stream = container.add_stream("libx264", rate=RATE, options={"preset": "ultrafast", "g": "15", "bf": "0"})
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
         for number in range(round(seconds * RATE)):

@@ -17,7 +17,7 @@ from tagger.preprocessing import Preprocessing
 from tagger.windows import Window
 from tests.tagger.live.fake_model import SAMPLING
 
-END: Message = {"end": "it ended", "is_finished": True}
+END: Message = {"end": "it ended", "is_finished": True, "is_recording": False}
 PICTURE: Message = {"picture": base64.b64encode(JPEG_START).decode()}
 
 

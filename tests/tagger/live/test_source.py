@@ -19,14 +19,14 @@ from tests.tagger.live.fake_model import fake_tagger
     [
         ("rtsp://camera/1", {"rtsp", "tcp"}),
         ("rtmp://host/app/key", {"rtmp", "tcp"}),
-        ("http://host/a.m3u8", {"http", "tcp"}),
+        ("http://host/a.m3u8", {"https", "tls", "tcp", "http", "crypto"}),
         ("https://host/a.m3u8", {"https", "tls", "tcp", "http", "crypto"}),
         ("tcp://127.0.0.1:9000", {"tcp"}),
         ("udp://127.0.0.1:9000", {"udp"}),
-        ("HTTP://host/a", {"http", "tcp"}),
+        ("HTTP://host/a", {"https", "tls", "tcp", "http", "crypto"}),
     ],
 )
-def test_an_address_opens_its_own_protocol_and_no_file(text: str, protocols: set[str]) -> None:
+def test_an_address_opens_its_own_protocols_and_no_file(text: str, protocols: set[str]) -> None:
     source = parse_source(text)
     assert (source.kind, source.address) == ("stream", text)
     assert set(source.protocols.split(",")) == protocols

@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tagger import LiveSegment, watch
+from tagger import LiveSegment, VideoError, watch
 from tagger.live import connection as connection_module
 from tagger.live import watch as watch_module
 from tagger.live.connection import CHILD_MODULE
@@ -33,6 +33,7 @@ from tests.tagger.live.senders import (
     tcp_server,
     transport_stream,
 )
+from tests.videos import encode
 
 pytestmark = pytest.mark.usefixtures("nothing_dropped")
 
@@ -272,34 +273,33 @@ def test_a_recording_in_hls_is_watched_to_its_end(tmp_path: Path) -> None:
         assert not watched.retries
 
 
-@pytest.mark.parametrize("line", ["file://{file}", "{file}", "concat:{file}", "subfile,,start,0,end,0,,:{file}"])
-def test_a_playlist_that_names_a_file_reads_nothing(line: str, tmp_path: Path) -> None:
-    file = tmp_path / "private.ts"
-    file.write_bytes(transport_stream(2))
-    playlist = f"#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\n{line.format(file=file)}\n#EXT-X-ENDLIST\n"
-    with http_server(as_hls({"a.m3u8": playlist.encode()})) as address, watching(f"{address}/a.m3u8") as watched:
-        assert lost_at_once(watched) == "it gives nothing that is a video"
-
-
-def test_the_same_playlist_with_an_address_is_read(tmp_path: Path) -> None:
-    playlist = b"#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\nopen.ts\n#EXT-X-ENDLIST\n"
-    files = {"a.m3u8": playlist, "open.ts": transport_stream(2)}
+def test_a_recording_whose_server_fails_is_an_error_and_not_its_end(tmp_path: Path) -> None:
+    files = hls(tmp_path, 3)
+    del files["a2.ts"]
     with http_server(as_hls(files)) as address, watching(f"{address}/a.m3u8") as watched:
-        assert len(watched.take(100)) == 6
+        check_times(watched.take(6))
+        with pytest.raises(VideoError, match=r"m3u8 cannot be read: it broke off after 2\.0 s of 3\.0 s"):
+            watched.take(1)
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"ffconcat version 1.0\nfile '/etc/passwd'\n",
-        b"v=0\nc=IN IP4 127.0.0.1\nm=video 9 RTP/AVP 96\n",
-        b"#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\nfile:///etc/passwd\n",
-        b"no video at all",
-    ],
-)
-def test_other_playlists_and_texts_are_no_video(content: bytes) -> None:
-    with http_server({"/a": ("text/plain", content)}) as address, watching(f"{address}/a") as watched:
-        assert lost_at_once(watched)
+def test_a_recording_whose_connection_breaks_is_an_error_and_not_its_end(tmp_path: Path) -> None:
+    data = encode(tmp_path / "a.mkv", seconds=3).read_bytes()
+
+    def send_half(client: socket.socket) -> None:
+        client.recv(1 << 16)
+        client.sendall(f"HTTP/1.0 200 OK\r\nContent-Length: {len(data)}\r\n\r\n".encode())
+        client.sendall(data[: len(data) // 2])
+
+    with tcp_server(send_half) as address, watching(f"http{address[3:]}/a.mkv") as watched:
+        check_times(watched.take(2))
+        with pytest.raises(VideoError, match=r"a\.mkv cannot be read: the connection broke off"):
+            watched.take(100)
+
+
+def test_a_playlist_that_names_a_file_is_lost_with_the_reason(tmp_path: Path) -> None:
+    playlist = f"#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\nfile://{tmp_path}/a.ts\n#EXT-X-ENDLIST\n"
+    with http_server(as_hls({"a.m3u8": playlist.encode()})) as address, watching(f"{address}/a.m3u8") as watched:
+        assert lost_at_once(watched).startswith("it leads to file:, which vtag does not open")
 
 
 def lost_at_once(watched: Watched) -> str:
