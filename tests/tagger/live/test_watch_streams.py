@@ -106,7 +106,8 @@ def test_windows_of_a_transport_stream_over_tcp_slide() -> None:
 def test_a_stream_that_ends_is_opened_again_and_its_time_goes_on(container: str, short_pauses: list[float]) -> None:
     data = transport_stream(1.5, codec="mpeg2video" if container == "mpegts" else "libx264", container=container)
     with tcp_server(data, data) as address, watching(address) as watched:
-        segments = watched.take(8)
+        # Four of the first connection, and at least three of the second, which begins anywhere between two windows.
+        segments = watched.take(7)
         check_times(segments)
         assert watched.retries == ["it ended"] and short_pauses == [1.0]
         assert [segment.index for segment in segments[:4]] == [0, 1, 2, 3]
