@@ -1,4 +1,4 @@
-"""What FFmpeg logs about the network. Its errors say less, and at a broken connection it may end without any."""
+"""What FFmpeg logs about the network. Its errors say less, and HLS ends without any when its server fails."""
 
 import logging
 import re
@@ -8,10 +8,15 @@ import av
 NETWORK = frozenset({"libav.http", "libav.https", "libav.hls", "libav.tls", "libav.tcp", "libav.crypto"})
 """The loggers of the parts of FFmpeg that open addresses."""
 
-REASONS = (
+MEANINGS = (
     (re.compile(r"Protocol '(.*)' not on whitelist"), "it leads to {0}:, which vtag does not open for this address"),
     (re.compile(r"Peer certificate failed verification"), "its certificate is not trusted"),
     (re.compile(r"certificate's owner does not match hostname (\S+)"), "its certificate is not that of {0}"),
+    (re.compile(r"An unexpected TLS packet was received"), "it does not speak TLS"),
+    (
+        re.compile(r"Error reading HTTP response|Cannot read RTMP handshake response"),
+        "it ended the connection without an answer",
+    ),
     (re.compile(r"Stream ends prematurely"), "the connection broke off"),
     (re.compile(r"Failed to resolve hostname (\S+):"), "the host {0} is not found"),
 )
@@ -33,6 +38,7 @@ class NetworkLog(logging.Handler):
         logger.addHandler(self)
         logger.propagate = False
         av.logging.set_level(av.logging.WARNING)
+        av.logging.set_skip_repeated(False)
 
     def forget(self) -> None:
         """Forgets what was logged until now."""
@@ -42,6 +48,6 @@ class NetworkLog(logging.Handler):
         """See logging.Handler."""
         self.has_trouble |= record.name in NETWORK
         message = record.getMessage()
-        for pattern, reason in REASONS:
+        for pattern, meaning in MEANINGS:
             if found := pattern.search(message):
-                self.reason = reason.format(*found.groups())
+                self.reason = meaning.format(*found.groups())

@@ -33,7 +33,7 @@ from tagger.window_cutter import WindowCutter
 from tagger.windows import Sampling
 
 NAP_S = 0.5
-"""Longest sleep in seconds between two signs of life, while a file is shown at its own pace."""
+"""Longest sleep in seconds while a file is shown at its own pace."""
 
 PICTURE_WIDTH = 640
 """Greatest width of the pictures of the page."""
@@ -46,7 +46,7 @@ Frames = Iterable[TimedFrame | Gap]
 def main() -> None:
     """Serves the parent. The command line is that of ``tagger.isolation.child``.
 
-    This process is not nice, as that of files is: a picture that is not decoded in time is lost.
+    Unlike a process that reads files, this one keeps its priority: a frame that is not decoded in time is lost.
     """
     memory_bytes, channel, lifeline, count, *memories = map(int, sys.argv[1:])
     end_with_parent(lifeline)
@@ -78,6 +78,8 @@ class _Watching:
         """The stream time of the first frame of this connection."""
         self._first_at_s = 0.0
         """The time of that frame, on the monotonic clock."""
+        self._heard_s = time.monotonic()
+        """The time of the last data, on that clock."""
         self._is_recording = False
         self._log = NetworkLog()
 
@@ -87,7 +89,8 @@ class _Watching:
         try:
             is_finished = self._watch_file() if self._source.kind == "file" else self._watch_stream()
         except (av.error.FFmpegError, OSError, ValueError, VideoError) as error:
-            reason = lost_reason(error, self._stall_s, self._log.reason)
+            waited_s = time.monotonic() - self._heard_s
+            reason = lost_reason(error, self._stall_s, waited_s, self._log.reason)
         end = {"end": one_line(reason), "is_finished": is_finished, "is_recording": self._is_recording}
         send(self._parent, end)
 
@@ -97,7 +100,7 @@ class _Watching:
         size = self._preprocessing.scaled(*facts.display_size)
         self._opened(facts.container, facts.codec, facts.width, facts.height)
         upright = UprightPixels(*size, facts.rotation, is_mirrored=facts.is_mirrored)
-        reader = PyAVReader(path, facts, *size, self._counter.advance)
+        reader = PyAVReader(path, facts, *size, self._advance)
         with contextlib.closing(reader):
             cutter: WindowCutter[np.ndarray] = WindowCutter(self._sampling)
             frames = self._shown(reader.timed_frames())
@@ -109,7 +112,7 @@ class _Watching:
         return True
 
     def _watch_stream(self) -> bool:
-        container, stream = open_source(self._source, self._stall_s, self._counter.advance)
+        container, stream = open_source(self._source, self._stall_s, self._advance)
         self._log.forget()
         with container:
             context = stream.codec_context
@@ -120,7 +123,7 @@ class _Watching:
             self._is_recording = not is_pipe and is_recording(container)
             # A pipe may be silent: what fills it can do other things.
             stall_s = math.inf if is_pipe else self._stall_s
-            timed = StreamFrames(container, stream, self._counter.advance, stall_s, is_live=not is_pipe)
+            timed = StreamFrames(container, stream, self._advance, stall_s, is_live=not is_pipe)
             cutter: WindowCutter[np.ndarray] = WindowCutter(self._sampling, math.inf)
             aspect = stream.sample_aspect_ratio
             pixels = FittedPixels(self._preprocessing, None if aspect is None else float(aspect))
@@ -160,10 +163,15 @@ class _Watching:
                 self._picture(each.frame)
             yield each
 
+    def _advance(self) -> None:
+        """Notes that the source gives data, here and for the parent, which kills a process that is silent."""
+        self._heard_s = time.monotonic()
+        self._counter.advance()
+
     def _wait_until(self, time_s: float) -> None:
         while (left_s := time_s - time.monotonic()) > 0:
             time.sleep(min(left_s, NAP_S))
-            self._counter.advance()
+            self._advance()
 
     def _picture(self, frame: av.VideoFrame) -> None:
         assert self._picture_every_s is not None
@@ -181,7 +189,7 @@ class _Watching:
         send(self._parent, {"opened": [container, codec, width, height]})
 
     def _give(self, windows: Cut) -> None:
-        """Sends windows. The parent answers when it has taken one."""
+        """Sends each window, and waits until the parent has taken it."""
         for window, frames in windows:
             at_s = time.time()
             clip = self._buffer.clips((1, self._sampling.num_frames, *self._preprocessing.shape))

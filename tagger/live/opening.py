@@ -24,7 +24,7 @@ MAX_TEXT_BYTES = 1 << 20
 """Bytes of a playlist that are checked."""
 
 WAIT_S = 1.0
-"""Seconds between two signs of life while a pipe gives no data."""
+"""Seconds between two calls of ``on_wait`` while a pipe gives no data."""
 
 MAX_MISSING_S = 0.5
 """Seconds by which the picture of a recording may be shorter than its sound."""
@@ -120,8 +120,11 @@ def _text(source: LiveSource, address: str, timeout_s: float, on_wait: Callable[
 
 
 def is_recording(container: "av.container.InputContainer") -> bool:
-    """Checks whether a stream has a length. A live picture has none, or 0 in the header of its FLV or MP4."""
-    return (container.duration or 0) > 0
+    """Checks whether a stream has a length. A live picture has none, or 0 in the header of its MP4.
+
+    The header of an FLV is no sign: that of a broadcast has the length of the file which its sender repeats.
+    """
+    return (container.duration or 0) > 0 and (container.format.name != "flv" or container.size > 0)
 
 
 def check_end(seen_s: float, container: "av.container.InputContainer") -> None:
@@ -131,12 +134,13 @@ def check_end(seen_s: float, container: "av.container.InputContainer") -> None:
         raise VideoError("io", f"it broke off after {seen_s:.1f} s of {length_s:.1f} s")
 
 
-def lost_reason(error: Exception, timeout_s: float, logged: str | None = None) -> str:
+def lost_reason(error: Exception, timeout_s: float, waited_s: float = 0.0, logged: str | None = None) -> str:
     """Returns why a source could not be opened or read any more, as the end of a sentence.
 
-    ``logged`` is what FFmpeg has logged about it.
+    ``waited_s`` is the time since its last data, and ``logged`` is what FFmpeg has logged about it.
     """
-    if isinstance(error, av.error.ExitError):
+    is_silent = waited_s >= timeout_s and isinstance(error, OSError)  # Not all protocols tell that they were ended.
+    if is_silent or isinstance(error, av.error.ExitError):
         return f"no data came for {timeout_s:g} s"
     if isinstance(error, VideoError):
         return str(error).removeprefix("it: ")

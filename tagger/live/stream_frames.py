@@ -15,10 +15,10 @@ from tagger.video.readers.pyav_reader import TimedFrame, duration_s
 from tagger.video.readers.reader import Gap
 
 MAX_PAUSE_S = 1.0
-"""Seconds without a frame that count as a gap, if the stream has more than one frame in a third of that time."""
+"""A longer pause between two frames is a gap."""
 
-STEPS = 3
-"""A pause is a gap only if it is longer than this many of the steps between frames: a camera may be slow."""
+MAX_PAUSE_FRAMES = 3
+"""A pause is a gap only if it is also longer than this many frames, because a camera may give one every few seconds."""
 
 JUMP_S = 0.5
 """A difference in seconds between the clock of the stream and the time of its frames that shows a jump of the clock."""
@@ -45,7 +45,7 @@ class StreamFrames:
         self._stall_s = stall_s
         has_times = not container.format.flags & cast(int, Flags.no_timestamps.value)
         self._by_arrival = is_live and not has_times
-        # A live picture that pauses so long is lost.
+        # A live picture that really paused for so long would be lost, so its clock has jumped.
         jumps = is_live and has_times and not is_recording(container)
         self._clock = Clock(container.format.name.split(",")[0], float(stream.average_rate or 25), is_live=jumps)
         self._before: tuple[float, float | None, tuple[int, int]] | None = None
@@ -73,7 +73,7 @@ class StreamFrames:
             time_s = self._time_s(frame)
             start_s = self._clock.start_s(time_s, self._duration_s(frame), is_key=bool(frame.key_frame))
             size = (frame.width, frame.height)
-            reason = lost or self._break(start_s, due_s, time_s, size)
+            reason = lost or self._gap_before(start_s, due_s, time_s, size)
             if reason is not None and self._before is not None:
                 self.gap_reason = reason
                 yield Gap(min(due_s, start_s), start_s)
@@ -81,7 +81,7 @@ class StreamFrames:
             self._before = start_s, time_s, size
             yield TimedFrame(frame, start_s, self._clock.end_s())
 
-    def _break(self, start_s: float, due_s: float, time_s: float | None, size: tuple[int, int]) -> str | None:
+    def _gap_before(self, start_s: float, due_s: float, time_s: float | None, size: tuple[int, int]) -> str | None:
         """Returns why no window may reach from the frame before to this one; None if it may."""
         if self._before is None:
             return None
@@ -93,7 +93,7 @@ class StreamFrames:
             if abs(jump_s) > JUMP_S:
                 return f"its clock jumped by {jump_s:+.1f} s"
         pause_s = start_s - due_s
-        if pause_s > max(MAX_PAUSE_S, STEPS * (due_s - before_s)):
+        if pause_s > max(MAX_PAUSE_S, MAX_PAUSE_FRAMES * (due_s - before_s)):
             return f"no picture came for {pause_s:.1f} s"
         return None
 

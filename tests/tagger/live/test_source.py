@@ -1,5 +1,6 @@
 """What may be watched, and what FFmpeg may open for it."""
 
+import errno
 import re
 from pathlib import Path
 
@@ -111,6 +112,8 @@ def test_a_source_is_lost_for_a_reason_that_is_a_sentence() -> None:
     assert lost_reason(VideoError("no_video_stream", "it has no picture"), 10.0) == "it has no picture"
     assert lost_reason(VideoError("unsupported", "it: FFmpeg has no decoder"), 10.0) == "FFmpeg has no decoder"
     assert lost_reason(av.error.ExitError(1, "Immediate exit requested"), 10.0) == "no data came for 10 s"
+    assert lost_reason(OSError(errno.EIO, "Input/output error"), 10.0, waited_s=9.0) == "reading failed"
+    assert lost_reason(OSError(errno.EIO, "Input/output error"), 10.0, waited_s=11.0) == "no data came for 10 s"
 
 
 def test_a_folder_is_no_picture(tmp_path: Path) -> None:

@@ -10,9 +10,10 @@ import pytest
 from tagger.errors import VideoError
 from tagger.live.ffmpeg_log import NetworkLog
 from tagger.live.hls_playlists import MAX_PLAYLISTS, check_playlist, named_playlists
-from tagger.live.opening import lost_reason, open_source
+from tagger.live.opening import is_recording, lost_reason, open_source
 from tagger.live.source import parse_source
-from tests.tagger.live.senders import CERTIFICATE, hls, http_server, transport_stream
+from tests.tagger.live.senders import CERTIFICATE, hls, http_server, tcp_server, transport_stream
+from tests.videos import encode
 
 TIMEOUT_S = 30.0
 """Longer than any answer of a busy machine."""
@@ -41,7 +42,7 @@ def refusal(address: str, log: NetworkLog) -> str:
     """Returns why an address is not opened."""
     with pytest.raises((av.error.FFmpegError, OSError, VideoError)) as found:
         packets_at(address)
-    return lost_reason(found.value, TIMEOUT_S, log.reason)
+    return lost_reason(found.value, TIMEOUT_S, logged=log.reason)
 
 
 @pytest.fixture
@@ -188,6 +189,23 @@ def test_playlists_without_an_end_are_refused(texts: dict[str, str], reason: str
 @pytest.mark.parametrize("texts", [{"a": SEGMENTS}, {"a": ""}, {"a": quality("b", "c"), "b": SEGMENTS, "c": ""}])
 def test_other_playlists_are_left_to_ffmpeg(texts: dict[str, str]) -> None:
     check_playlist("http://h/a", lambda address: texts[address.rpartition("/")[2]])
+
+
+def test_the_length_of_an_flv_counts_only_if_its_size_is_known(tmp_path: Path) -> None:
+    """A sender that broadcasts a file puts its length into the header."""
+    data = encode(tmp_path / "a.flv", seconds=1).read_bytes()
+    with http_server({"/a.flv": ("video/x-flv", data)}) as recording, tcp_server(data) as broadcast:
+        for address, expected in ((f"{recording}/a.flv", True), (broadcast, False)):
+            container, _ = open_source(parse_source(address), TIMEOUT_S, lambda: None)
+            with container:
+                assert container.duration and is_recording(container) == expected
+
+
+def test_a_port_that_speaks_tls_or_does_not_is_told(certificate: Path, log: NetworkLog) -> None:
+    with http_server({}) as plain, http_server({}, certificate=certificate) as encrypted:
+        assert refusal(plain.replace("http", "https"), log) == "it does not speak TLS"
+        log.forget()
+        assert refusal(encrypted.replace("https", "http"), log) == "it ended the connection without an answer"
 
 
 def test_a_host_without_an_address_is_named(log: NetworkLog) -> None:
