@@ -49,13 +49,13 @@ class _Picture:
 
 
 @dataclass(frozen=True)
-class _First:
-    """The first frame came at this time of the monotonic clock."""
+class _FirstFrame:
+    """The first frame has come, at this time on the monotonic clock."""
 
     at_s: float
 
 
-_Received = Item | _Picture | _First
+_Received = Item | _Picture | _FirstFrame
 
 
 class Connection:
@@ -114,7 +114,7 @@ class Connection:
     def _receive(self, request: Message) -> None:
         try:
             self._process.send(request)
-            while (ended := self._take_in(self._checked(self._process.receive()))) is None:
+            while (ended := self._pass_on(self._checked(self._process.receive()))) is None:
                 pass
         except DecoderProcessError as failure:
             stall = failure.kind == "timeout"
@@ -147,7 +147,7 @@ class Connection:
                 raise ValueError
             return _Picture(jpeg)
         if "first" in message:
-            return _First(float(message["first"]))
+            return _FirstFrame(float(message["first"]))
         if "opened" in message:
             container, codec, width, height = message["opened"]
             return Opened(str(container), str(codec), int(width), int(height))
@@ -156,7 +156,7 @@ class Connection:
         is_finished, is_recording = message["is_finished"] is True, message["is_recording"] is True
         return Ended(str(message["end"]), is_finished, is_recording)
 
-    def _take_in(self, item: _Received) -> Ended | None:
+    def _pass_on(self, item: _Received) -> Ended | None:
         """Passes on what the process has sent. Returns it if it is the end."""
         match item:
             case Ended():
@@ -167,7 +167,7 @@ class Connection:
                 self._process.send({"buffer": self._process.next_buffer(self._shape)})
             case _Picture(jpeg):
                 self._wanted.on_picture(jpeg)
-            case _First(at_s):
+            case _FirstFrame(at_s):
                 self.origin_s = at_s if self.origin_s is None else self.origin_s
             case _:
                 self._inbox.put_note(item)

@@ -49,5 +49,5 @@ def check_playlist(address: str, read: Callable[[str], str]) -> None:
             raise VideoError("not_video", "its playlist names itself")
         if named_playlists(read(each), each):
             raise VideoError(
-                "not_video", "its playlist names one that names playlists in turn; give the address of those"
+                "not_video", "its playlist names one that names playlists in turn; give the address of one of these"
             )

@@ -9,6 +9,7 @@ import numpy as np
 from tagger.windows import Window
 
 MAX_NOTES = 100
+"""Notes that wait. Of more, the oldest are forgotten."""
 
 
 @dataclass(frozen=True)

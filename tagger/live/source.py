@@ -35,7 +35,7 @@ SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 CAMERA = re.compile(r"/dev/video\d+")
 
 PASSWORD = re.compile(r"(://[^:/?#@]*):.*@")
-"""The password of an address, even if it has characters that no password of an address may have."""
+"""The password of an address, also one with characters such as @ and / that should have been encoded."""
 
 SECRET = re.compile(r"((?:pass|pwd|psw|secret|token|key|auth|sig)[a-z]*=)[^&;#]*", re.IGNORECASE)
 """A secret in the path or the query of an address, as in ``/video?user=ada&password=...``."""
