@@ -55,7 +55,7 @@ def test_finished_videos_are_written_on_exit_also_after_an_error(ledger: Ledger,
 
     with locked(ledger.folder) as lock, pytest.raises(RuntimeError, match="the model fails"):
         fail(lock)
-    assert read_records(committed_parts(ledger.folder)).names(np.arange(2)) == ["/v/a.mp4", "/v/b.mp4"]
+    assert read_records(committed_parts(ledger.folder)).names(np.arange(2)).to_pylist() == ["/v/a.mp4", "/v/b.mp4"]
 
 
 def test_nothing_is_written_after_another_job_has_taken_the_lock_over(ledger: Ledger, clock: dict[str, float]) -> None:
