@@ -74,6 +74,7 @@ class RolledParts:
         self._rows: list[LiveSegment] = []
         self._due_s = self._added_s = 0.0
         self._publishing: threading.Thread | None = None
+        self._is_published = threading.Event()
         self._failure: _Failure | None = None
         self._trouble: str | None = None
         self._held = contextlib.ExitStack()
@@ -89,11 +90,23 @@ class RolledParts:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         with self._held:
+            interrupt: KeyboardInterrupt | None = None
+            while (again := self._finish()) is not None:
+                interrupt = again
+            if self._rows:
+                raise OutputError(f"{self._trouble}; {len(self._rows):,} segments are lost")
+            if interrupt is not None:
+                raise interrupt
+
+    def _finish(self) -> KeyboardInterrupt | None:
+        """Publishes all rows. Returns an interrupt that came during that, after which it is called again."""
+        try:
             self.finish_publishing()
             self.roll()
             self.finish_publishing()
-            if self._rows:
-                raise OutputError(f"{self._trouble}; {len(self._rows):,} segments are lost")
+        except KeyboardInterrupt as interrupt:
+            return interrupt
+        return None
 
     def add(self, segment: LiveSegment) -> str | None:
         """Adds a segment to the open part, or begins to publish that and opens the next one, when it is old enough.
@@ -131,6 +144,7 @@ class RolledParts:
         trouble = self.finish_publishing()
         if self._rows and (trouble is None or now_s() >= self._due_s):
             rows, self._rows = self._rows, []
+            self._is_published.clear()
             self._publishing = threading.Thread(target=self._publish, args=(rows, until_s), name="vtag-publish")
             self._publishing.start()
         return trouble
@@ -139,6 +153,9 @@ class RolledParts:
         """Waits until the last part is published. Returns the reason why it could not be, if that is a new one."""
         if self._publishing is None:
             return None
+        if self._publishing.is_alive():
+            # Before Python 3.13, a ``join`` that is interrupted takes the thread for ended.
+            self._is_published.wait()
         self._publishing.join()
         self._publishing = None
         failure, self._failure = self._failure, None
@@ -164,6 +181,8 @@ class RolledParts:
                 publish(self._output, self._identity, run_id, base, [files], check_lock=self._check_lock)
         except BaseException as error:
             self._failure = _Failure(rows, error)
+        finally:
+            self._is_published.set()
 
 
 def _recorded(source: str) -> str:

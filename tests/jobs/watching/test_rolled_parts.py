@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -285,6 +286,32 @@ def test_rows_that_are_left_at_the_end_are_an_error(tmp_path: Path, monkeypatch:
     with pytest.raises(OutputError, match=r"seen cannot be written: no space left on device"):
         watch_on(Disk(failures=1000), tmp_path / "seen", monkeypatch)
     assert find_output(tmp_path / "seen").run_folder.names() == []
+
+
+def test_an_interrupt_while_the_last_part_is_written_waits_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, is_interrupted, is_over = tmp_path / "seen", threading.Event(), threading.Event()
+    main_thread = threading.main_thread().ident
+    assert main_thread is not None
+
+    def interrupt(*_: object) -> None:
+        is_interrupted.set()
+        raise KeyboardInterrupt
+
+    def interrupt_and_publish(*arguments: Any, **options: Any) -> None:
+        signal.pthread_kill(main_thread, signal.SIGINT)
+        assert is_interrupted.wait(60)
+        assert not is_over.wait(0.1)
+        publish(*arguments, **options)
+
+    monkeypatch.setattr(rolled_parts, "publish", interrupt_and_publish)
+    before = signal.signal(signal.SIGINT, interrupt)
+    with pytest.raises(KeyboardInterrupt), parts(out) as kept:
+        kept.add(labelled("Biking")[0])
+    is_over.set()
+    signal.signal(signal.SIGINT, before)
+    assert [segments for *_, segments in videos(out)] == [1] and verify(str(out)).problem is None
 
 
 def test_an_error_that_does_not_pass_ends_the_watch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
