@@ -151,6 +151,7 @@ def read_windows(
             choice = Choice("pyav", one_line(f"decoding on the GPU failed ({error})"))
         except SparseError as error:
             choice = Choice(WHOLE_DECODERS[choice.decoder], one_line(f"it is decoded whole: {error}"))
+    progress.gaps.clear()  # Those of a reading that begins again.
     threads = threads_for(facts, threads) if choice.decoder == "pyav" else 1
     if threads > 1:
         try:
@@ -162,7 +163,6 @@ def read_windows(
             return
         except ThreadsError:
             progress.duration_s = 0.0
-    progress.gaps.clear()  # Those of a reading that begins again.
     for window, frames in _cut_windows(path, sampling, preprocessing, choice, facts, progress, only):
         if window.index > last:
             yield window, frames

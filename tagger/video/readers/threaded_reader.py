@@ -77,7 +77,7 @@ class ThreadedReader(PyAVReader):
         decoder.thread_count, decoder.thread_type = self._threads, "AUTO"
         log, has_hole = ErrorLog(), hole_check(decoder)
         first_packet: av.Packet | None = None
-        position, has_frames = 0, False
+        position, has_frames, missing = 0, False, 0
         try:
             for packet, is_lost in checked_packets(self._container, self._stream):
                 self._note_packet(packet)
@@ -90,7 +90,9 @@ class ThreadedReader(PyAVReader):
                 is_encrypted = packet.is_keyframe and packet.has_sidedata("encryption_info")
                 if is_encrypted or is_lost or has_hole(bytes(packet)):
                     raise ThreadsError("its data are damaged")
+                missing += packet.size > 0 and not packet.is_discard
                 frames = decoder.decode(packet)
+                missing -= len(frames)
                 if log.has_new_errors():
                     raise ThreadsError("the decoder logged an error")
                 for frame in frames:
@@ -103,5 +105,6 @@ class ThreadedReader(PyAVReader):
         except (av.error.FFmpegError, ValueError) as error:
             raise ThreadsError(ffmpeg_reason(error)) from error
         is_mpegts = self._container.format.name == "mpegts"
-        if not has_frames or (is_mpegts and position < MIN_END_SHARE * self._container.size):
+        # At the end of a video, PyAV hides an error behind the frames that come out before it, and those after it.
+        if not has_frames or missing or (is_mpegts and position < MIN_END_SHARE * self._container.size):
             raise ThreadsError("frames are missing")

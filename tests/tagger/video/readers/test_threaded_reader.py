@@ -1,19 +1,25 @@
 """Several threads give the frames of one thread, and leave every video with a sign of damage to one thread."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 
 from tagger.clips import read_spans, read_unstacked_spans
 from tagger.isolation import DecoderProcess
 from tagger.preprocessing import Preprocessing
+from tagger.video.choose import Choice
 from tagger.video.facts import VideoFacts, probe
+from tagger.video.readers.nvdec_reader import NvdecError
+from tagger.video.readers.pyav_reader import PyAVReader
+from tagger.video.readers.reader import Frame, Gap, Needs
 from tagger.video.readers.threaded_reader import ThreadedReader, ThreadsError, threads_for
 from tagger.windows import Sampling
-from tests.tagger.sequential import assert_threads_are_same_as_one
+from tests.tagger.sequential import assert_threads_are_same_as_one, windows_of
 from tests.videos import encode
 
 SAMPLING = Sampling(num_frames=4, sampling_rate=2, target_fps=20.0, hop_s=0.3)
@@ -56,6 +62,33 @@ def test_a_damaged_video_is_read_as_by_one_thread(name: str, tmp_path: Path) -> 
         mutant = data[:at] + (bytes(length) if number % 2 else random.bytes(length)) + data[at + length :]
         (tmp_path / name).write_bytes(mutant)
         assert_threads_are_same_as_one(tmp_path / name, SAMPLING, threads=3)
+
+
+@pytest.mark.parametrize("frame", [18, 19])
+def test_damage_in_the_last_frames_that_is_not_logged_is_found(frame: int, tmp_path: Path) -> None:
+    path = encode(tmp_path / "a.mp4", codec="libsvtav1", frames=20, width=192, height=128)
+    with av.open(str(path)) as container:
+        packet = [packet for packet in container.demux(video=0) if packet.size][frame]
+        assert packet.pos is not None
+    data = bytearray(path.read_bytes())
+    data[packet.pos + packet.size // 2] ^= 0xFF
+    path.write_bytes(data)
+    assert windows_of(path, SAMPLING, Choice("pyav"))[-1] is not None
+    assert_threads_are_same_as_one(path, SAMPLING, threads=5)
+
+
+def test_a_reading_that_begins_again_with_several_threads_forgets_gaps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class FailingReader(PyAVReader):
+        def frames(self, needs: Needs) -> Iterator[Frame | Gap]:
+            yield Gap(0.0, 0.5)
+            raise NvdecError("the GPU is lost")
+
+    monkeypatch.setattr("tagger.video.choose.NvdecReader", FailingReader)
+    path = encode(tmp_path / "a.mp4", frames=20)
+    _, progress, error = windows_of(path, SAMPLING, Choice("pyav-nvdec"), threads=2)
+    assert (progress.gaps, error, progress.choice and progress.choice.decoder) == ([], None, "pyav")
 
 
 def test_only_a_video_that_pyav_reads_whole_has_several_threads(
