@@ -85,7 +85,7 @@ def _is_folder(source: str) -> bool:
     """Checks whether a source is a folder, or an address that is no picture."""
     from tagger.live.source import PROTOCOLS
 
-    return split(source)[0] not in PROTOCOLS if is_address(source) else Path(source).is_dir()
+    return split(source)[0] not in PROTOCOLS if is_address(source) else bool(source) and Path(source).is_dir()
 
 
 def _watch_folder(config: RunConfig, settle_s: float, as_json: bool, quiet: bool) -> None:
