@@ -43,9 +43,9 @@ class Watch:
 
 
 def arrive(folder: Path, *names: str) -> None:
-    """Puts complete videos of three seconds into the folder."""
-    for name in names:
-        encode(folder.parent / name, seconds=3, rate=10).rename(folder / name)
+    """Puts complete videos of three seconds into the folder, all at once."""
+    for video in [encode(folder.parent / name, seconds=3, rate=10) for name in names]:
+        video.rename(folder / video.name)
 
 
 def test_videos_that_arrive_are_tagged_once_over_a_kill_and_a_new_start(tmp_path: Path, model_file: Path) -> None:
