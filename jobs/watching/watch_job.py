@@ -157,9 +157,9 @@ class _Watching:
             self._note_failed_commands()
 
     def _take(self, segment: LiveSegment) -> None:
-        self._summary.segments += 1
         # It is kept first: a view may end the watch, as a pipe does that is closed.
         trouble = None if self._parts is None else self._parts.add(segment)
+        self._summary.segments += 1
         self._show(self._smoother.push(segment))
         for view in self._views:
             view.segment(segment)

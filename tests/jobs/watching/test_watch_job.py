@@ -1,5 +1,6 @@
 """What a watch does with segments and events, which are made up here."""
 
+import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 
 from jobs.browse.events import Rules
+from jobs.errors import Interrupted
 from jobs.watching import rolled_parts, watch_job
 from jobs.watching.commands import Commands, Failed
 from jobs.watching.rolled_parts import RolledParts
@@ -133,3 +135,17 @@ def test_a_command_that_fails_is_told_in_a_silence(monkeypatch: pytest.MonkeyPat
     steps = [*labelled("Swing"), lambda: monkeypatch.setattr(commands, "failures", lambda: failed), SILENCE, LOST]
     view, _ = watch(*steps, lambda: monkeypatch.undo(), monkeypatch=monkeypatch, commands=commands)
     assert view.shown == ["Swing", failed, LOST, failed]
+
+
+def test_a_segment_that_is_not_kept_because_of_an_interrupt_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    class InterruptedParts(contextlib.nullcontext[None]):
+        def add(self, segment: LiveSegment) -> None:
+            if segment.index == 2:
+                raise KeyboardInterrupt
+
+    counted = WatchSummary("0")
+    monkeypatch.setattr(f"{__name__}.WatchSummary", lambda source: counted)
+    parts: Any = InterruptedParts()
+    with pytest.raises(Interrupted):
+        watch(*labelled("Biking", "Biking", "Biking"), monkeypatch=monkeypatch, parts=parts)
+    assert counted.segments == 2
