@@ -26,8 +26,12 @@ class ThreadsError(Exception):
 
 
 THREADED_CODECS = frozenset({"h264", "vp9", "av1"})
-"""Codecs of which several threads gave the same windows as one in all damaged videos that were tried. In HEVC, damage
-that the decoder does not notice gave other wrong pixels in 2 of 100 (``tests.benchmarks.threads --mutants 100``)."""
+"""Codecs of which several threads give the same windows as one, also of nearly all damaged videos. In HEVC, damage that
+the decoder does not notice gave other wrong pixels in 2 of 100 (``tests.benchmarks.threads --mutants 100``).
+
+A rare exception in H.264 depends on chance: FFmpeg marks a frame whose lost parts it has patched when it has been
+decoded, and another thread may have passed the frame on before. If the log has no error either, the damage is not seen.
+"""
 
 
 def threads_for(facts: VideoFacts, threads: int) -> int:
