@@ -22,16 +22,12 @@ BYTES_PER_PIXEL = 3
 
 
 class ThreadsError(Exception):
-    """Several threads met a sign of damage. Decoding with one thread finds out what is there."""
+    """Several threads might not give what one thread gives. So one thread must read the video."""
 
 
 THREADED_CODECS = frozenset({"h264", "vp9", "av1"})
-"""Codecs of which several threads give the same windows as one, also of nearly all damaged videos. In HEVC, damage that
-the decoder does not notice gave other wrong pixels in 2 of 100 (``tests.benchmarks.threads --mutants 100``).
-
-A rare exception in H.264 depends on chance: FFmpeg marks a frame whose lost parts it has patched when it has been
-decoded, and another thread may have passed the frame on before. If the log has no error either, the damage is not seen.
-"""
+"""Codecs of which several threads give the same windows as one, also of damaged videos. In HEVC, damage that the
+decoder does not notice gave other wrong pixels in 2 of 100 (``tests.benchmarks.threads --mutants 100``)."""
 
 
 def threads_for(facts: VideoFacts, threads: int) -> int:
@@ -49,6 +45,9 @@ class ThreadedReader(PyAVReader):
     Threads see damage in later frames before the frames before it have come out, so what is lost around damage would
     depend on them. Reading raises ThreadsError at the first sign of damage, before any frame that one thread would not
     give, and when there are no frames.
+
+    It is also raised for H.264 with B-frames. FFmpeg marks a frame whose lost parts it has patched when the frame has
+    been decoded. Where frames are reordered, another thread may have passed it on before, without the mark.
     """
 
     def __init__(
@@ -94,6 +93,8 @@ class ThreadedReader(PyAVReader):
                 is_encrypted = packet.is_keyframe and packet.has_sidedata("encryption_info")
                 if is_encrypted or is_lost or has_hole(bytes(packet)):
                     raise ThreadsError("its data are damaged")
+                if decoder.name == "h264" and decoder.has_b_frames:
+                    raise ThreadsError("it has B-frames")
                 missing += packet.size > 0 and not packet.is_discard
                 frames = decoder.decode(packet)
                 missing -= len(frames)

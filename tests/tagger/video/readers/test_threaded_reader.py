@@ -25,10 +25,12 @@ from tests.videos import encode
 SAMPLING = Sampling(num_frames=4, sampling_rate=2, target_fps=20.0, hop_s=0.3)
 PREPROCESSING = Preprocessing(size=32, resize=32)
 
+WITHOUT_B_FRAMES = {"bf": "0"}
+
 VIDEOS: dict[str, dict[str, Any]] = {
-    "h264.mp4": {"container_options": {"movflags": "faststart"}},
-    "h264.ts": {},
-    "h264.mkv": {},
+    "h264.mp4": {"container_options": {"movflags": "faststart"}, "options": WITHOUT_B_FRAMES},
+    "h264.ts": {"options": WITHOUT_B_FRAMES},
+    "h264.mkv": {"options": WITHOUT_B_FRAMES},
     "vp9.webm": {"codec": "libvpx-vp9"},
     "av1.mp4": {"codec": "libsvtav1"},
 }
@@ -108,8 +110,16 @@ def test_only_a_video_that_pyav_reads_whole_has_several_threads(
     assert opened == [3]
 
 
+@pytest.mark.parametrize("name", ["h264.mp4", "h264.ts"])
+def test_h264_with_b_frames_is_left_to_one_thread(name: str, tmp_path: Path) -> None:
+    reader = threaded(encode(tmp_path / name, frames=40, options={"bf": "2"}))
+    with pytest.raises(ThreadsError, match="has B-frames"):
+        list(reader.timed_frames())
+    reader.close()
+
+
 def test_a_hole_ends_the_work_of_several_threads(tmp_path: Path) -> None:
-    path = encode(tmp_path / "a.mp4", frames=60, width=192, height=128)
+    path = encode(tmp_path / "a.mp4", frames=60, width=192, height=128, options=WITHOUT_B_FRAMES)
     data = bytearray(path.read_bytes())
     data[len(data) // 2 : len(data) // 2 + 400] = bytes(400)
     path.write_bytes(data)
@@ -134,7 +144,7 @@ def test_codecs_whose_silent_damage_shows_other_pixels_have_one_thread(facts: Vi
 
 
 def test_a_decoder_process_gives_the_same_with_several_threads(tmp_path: Path) -> None:
-    path = encode(tmp_path / "a.ts", frames=40)
+    path = encode(tmp_path / "a.ts", frames=40, options=WITHOUT_B_FRAMES)
     (expected,) = read_spans(path, SAMPLING, PREPROCESSING, span_windows=99)
     with DecoderProcess() as decoder:
         (span,) = decoder.spans(path, SAMPLING, PREPROCESSING, span_windows=99, threads=2)
