@@ -238,7 +238,9 @@ def _moved_before(moves: pa.Table, records: Records, videos: Videos) -> pa.Array
     is_listed, is_recorded = find_names(names, [videos.names]) >= 0, records.find(names) >= 0
     rows = [pc.index_in(moves[column], value_set=names).to_numpy() for column in MOVES.names]
     is_left, is_back = np.zeros(len(names), bool), np.zeros(len(names), bool)
-    for old, new in zip(*rows, strict=True):
+    # A run that was interrupted before it committed the rows has noted the old name again: the last note counts.
+    last_notes = np.sort(len(moves) - 1 - np.unique(rows[0][::-1], return_index=True)[1])
+    for old, new in zip(*(column[last_notes] for column in rows), strict=True):
         if not is_recorded[new]:
             continue  # The run was interrupted before it committed the rows.
         if not (is_listed[old] or is_back[old]):

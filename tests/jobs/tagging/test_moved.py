@@ -281,6 +281,28 @@ def test_a_video_that_is_moved_back_after_an_interruption_has_rows_at_its_place_
     assert make_plan(done).is_done
 
 
+def test_a_move_that_was_noted_and_never_committed_costs_no_other_video_its_rows(
+    done: RunConfig, archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    (archive / "a/two.mp4").rename(archive / "b/two.mp4")
+    with monkeypatch.context() as patch, pytest.raises(Exception, match="interrupted"):
+        patch.setattr(Ledger, "commit", interrupt)
+        run_job(make_plan(done))
+    (archive / "b/two.mp4").rename(archive / "b/zwei.mp4")
+    (archive / "b/two.mp4").write_text("another")
+    with monkeypatch.context() as patch, pytest.raises(Exception, match="interrupted"):
+        patch.setattr("jobs.tagging.run.publish", interrupt)
+        run_job(make_plan(done))
+    (archive / "b/two.mp4").unlink()
+    (archive / "b/zwei.mp4").rename(archive / "a/two.mp4")
+    found = rows(run_job(make_plan(done)))
+    assert sorted(found) == sorted(str(archive / name) for name in (*NAMES, "b/two.mp4"))
+    assert (found[str(archive / "a/two.mp4")], found[str(archive / "b/two.mp4")]) == (list("xxxx1"), list("another"))
+
+
 @pytest.mark.parametrize("retry_failed", [False, True])
 def test_a_moved_video_with_an_error_that_may_pass_is_tried_again_by_the_next_run(
     retry_failed: bool, done: RunConfig, archive: Path
