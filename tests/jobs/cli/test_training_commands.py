@@ -134,6 +134,7 @@ def test_evaluate_removes_kept_clips_of_another_version_of_vtag(tree: Path, trai
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("shared_ray")
 def test_a_training_from_a_model_file_goes_on_with_its_scores(tree: Path, trained: Trained, tmp_path: Path) -> None:
     out = tmp_path / "more.safetensors"
     # At this learning rate the weights stay as they are.
