@@ -1,10 +1,11 @@
 """Measures the overhead of a job beside decoding and the model: thousands of tiny videos and a tiny model.
 
-    python -m tests.benchmarks.overhead [--videos N] [--pipeline-only]
+    python -m tests.benchmarks.overhead [--videos N] [--pipeline-only | --tasks N]
 
 Prints the CPU time of this process, which collects and commits, the wall time per video, and the videos per second of
 each thousand. The first thousand are always faster, because many of them were decoded while the model was loading. With
---pipeline-only rows are discarded, and the CPU time of the Ray driver is printed as well.
+--pipeline-only rows are discarded, and the CPU time of the Ray driver is printed as well. With --tasks, prints how long
+the Ray driver takes to cut a chunk of made-up videos into so many tasks.
 """
 
 import tempfile
@@ -31,8 +32,12 @@ BATCH = 1000
 @click.command()
 @click.option("--videos", default=10_000, show_default=True)
 @click.option("--pipeline-only", is_flag=True)
-def main(videos: int, pipeline_only: bool) -> None:
+@click.option("--tasks", type=int, help="Only cut a chunk into this number of tasks.")
+def main(videos: int, pipeline_only: bool, tasks: int | None) -> None:
     """Runs a job over links to one video of four frames."""
+    if tasks is not None:
+        cut_chunk(tasks)
+        return
     with tempfile.TemporaryDirectory(prefix="vtag-overhead-") as name:
         folder = Path(name)
         model = make_model(folder / "model.safetensors")
@@ -115,6 +120,28 @@ def ends_of_videos(
     for table in tag_videos(videos, source, source.info.sampling, workers, top_k=5):
         send_event(len(table) - table["end"].null_count)
     return time.process_time()
+
+
+def cut_chunk(tasks: int) -> None:
+    """Prints how long it takes to cut a chunk into ``tasks`` tasks."""
+    from jobs.cluster.ray_driver import RayDriver
+    from tests.benchmarks.overhead import seconds_of_cutting
+
+    with RayDriver("tagging") as driver:
+        list(driver.events(seconds_of_cutting, tasks))
+    print(f"cutting a chunk into {tasks} tasks: {driver.result:.2f} s")
+
+
+def seconds_of_cutting(session: "RaySession", send_event: "SendEvent", tasks: int) -> float:
+    """Returns how long it takes to put VIDEOS_PER_TASK made-up videos into each of ``tasks`` blocks."""
+    from jobs.archive.video import Video
+    from jobs.tagging.tasks import VIDEOS_PER_TASK, parts_of, videos_in_blocks
+
+    count = tasks * VIDEOS_PER_TASK
+    videos = [Video(f"/archive/{number:09d}.mp4", 2**20, 1) for number in range(count)]
+    began_s = time.monotonic()
+    videos_in_blocks(videos, [VIDEOS_PER_TASK] * tasks, range(count), [parts_of(1)] * count)
+    return time.monotonic() - began_s
 
 
 if __name__ == "__main__":
