@@ -123,7 +123,8 @@ class RolledParts:
     def roll_if_quiet(self) -> str | None:
         """Begins to publish the open part when it is old enough and no segment has come for a window's time.
 
-        A segment that came later would overlap it no more. Returns what ``add`` returns.
+        A live source then goes on behind the part; a pipe may go on where it was, and the next part overlaps this one
+        by up to a window. Returns what ``add`` returns.
         """
         return self._roll_if_due(math.inf if now_s() >= self._added_s + self._window_s else None)
 

@@ -300,7 +300,7 @@ def until_it_fails(view: Callable[[Progress], None]) -> Callable[[Progress], Non
     return show
 
 
-class Output:
+class LastingOutput:
     """Standard output of work that goes on when it cannot be written, as with ``| head -3``.
 
     One line on standard error says so. ``is_open`` is false from then on.

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from jobs.archive.video import Failure
-from jobs.cli.terminal.progress import LineView, Output, choose_view, failure_reason, until_it_fails, write_error
+from jobs.cli.terminal.progress import LastingOutput, LineView, choose_view, failure_reason, until_it_fails, write_error
 from jobs.cli.terminal.run_report import summary_json
 from jobs.cli.terminal.wording import clock, count, printable
 from jobs.tagging.summary import Progress
@@ -29,7 +29,7 @@ def printer(folder: str, out: str, *, as_json: bool, quiet: bool) -> Callable[[E
     notes and failures are printed, on standard error; of JSON lines, only notes and the summaries of jobs. The watch
     goes on when standard output cannot be written any more.
     """
-    output = Output()
+    output = LastingOutput()
 
     def show(event: Event) -> None:
         if isinstance(event, Note):

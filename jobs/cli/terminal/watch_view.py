@@ -12,7 +12,7 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from jobs.cli.terminal.progress import Output, write_error, write_event
+from jobs.cli.terminal.progress import LastingOutput, write_error, write_event
 from jobs.cli.terminal.wording import count, printable
 from jobs.watching.commands import Failed
 from jobs.watching.last_minute import MINUTE_S, LastMinute
@@ -198,7 +198,7 @@ class LastingView:
 
     def __init__(self, view: WatchView):
         self._view = view
-        self._output = Output()
+        self._output = LastingOutput()
 
     def segment(self, segment: LiveSegment) -> None:
         """See WatchView."""
